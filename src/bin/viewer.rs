@@ -1,0 +1,2 @@
+//! on air
+fn main() {}

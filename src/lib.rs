@@ -1,0 +1,4 @@
+//! A television head-end for a local network.
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod units;
