@@ -1,4 +1,9 @@
 //! A television head-end for a local network.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod clock;
+pub mod interface;
+pub mod net;
+pub mod tuner;
 pub mod units;
+pub mod wire;

@@ -1,0 +1,93 @@
+//! What went wrong on a station, in one line every ten seconds, and no line when nothing did.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tracing::info;
+
+use super::onair::AirCounters;
+use crate::lineup::StationSpec;
+
+/// How often a station reports, if it has something to report.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// What the station's task counts; the air thread has its own.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Pictures that were late before they were encoded, and left out.
+    pub(super) skipped: AtomicU64,
+    /// Pictures encoded at a lower quality so that they fit.
+    pub(super) squeezed: AtomicU64,
+    /// Times the programme failed and a slate was shown.
+    pub(super) faults: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Snapshot {
+    skipped: u64,
+    squeezed: u64,
+    send_errors: u64,
+    aired: u64,
+}
+
+/// Reports for as long as it is not dropped.
+pub(super) async fn watch(spec: Arc<StationSpec>, task: Arc<Counters>, air: Arc<AirCounters>) {
+    let mut before = Snapshot::default();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let now = Snapshot {
+            skipped: task.skipped.load(Relaxed) + air.skipped.load(Relaxed),
+            squeezed: task.squeezed.load(Relaxed),
+            send_errors: air.send_errors.load(Relaxed),
+            aired: air.aired.load(Relaxed),
+        };
+        if let Some(line) = report(before, now, air.last_errno.load(Relaxed)) {
+            info!("station {} \"{}\": {line}", spec.id, spec.name);
+        }
+        before = now;
+    }
+}
+
+/// What is wrong between two snapshots; `None` when nothing is.
+fn report(before: Snapshot, now: Snapshot, errno: u64) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut part = |count: u64, what: &str| {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    };
+    part(now.skipped - before.skipped, "skipped (late)");
+    part(now.squeezed - before.squeezed, "squeezed (too large at the station's quality)");
+    part(now.send_errors - before.send_errors, "not sent");
+    if parts.is_empty() {
+        return None;
+    }
+    if now.send_errors > before.send_errors {
+        let reason = io::Error::from_raw_os_error(errno as i32).to_string();
+        parts.push(format!("last reason: {}", reason.split(" (os error").next().unwrap_or_default()));
+    }
+    Some(format!("of {} pictures in {} s: {}", now.aired - before.aired + now.skipped - before.skipped + now.send_errors - before.send_errors, EVERY.as_secs(), parts.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_while_all_is_well_and_counts_when_it_is_not() {
+        let before = Snapshot { aired: 100, skipped: 1, squeezed: 2, send_errors: 3 };
+        assert_eq!(report(before, Snapshot { aired: 350, ..before }, 101), None);
+        let now = Snapshot { aired: 300, skipped: 4, squeezed: 12, send_errors: 50 };
+        assert_eq!(
+            report(before, now, nix::libc::ENETUNREACH as u64).as_deref(),
+            Some(
+                "of 250 pictures in 10 s: 3 skipped (late), 10 squeezed (too large at the station's quality), \
+                 47 not sent, last reason: Network is unreachable"
+            )
+        );
+    }
+}

@@ -1,0 +1,267 @@
+//! The jitter buffer: packets leave it in the order of their sequence numbers, or are declared lost.
+//!
+//! A packet that comes in order is not held at all: on a quiet network this buffer adds no delay and
+//! copies nothing. One that comes early waits for those it overtook, but not longer than
+//! [`HOLD`]; then they are lost.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::units::AirTime;
+use crate::wire::rtp;
+
+/// How long an early packet waits for the ones it overtook. Reordering on a LAN is a matter of
+/// microseconds (parallel links, several receive queues); a quarter of the 40 ms between pictures also covers
+/// Wi-Fi retries, and a picture that is 10 ms late for its neighbour's sake is not seen.
+pub const HOLD: Duration = Duration::from_millis(10);
+
+/// Most packets held at a time: the 45 of a full picture over Ethernet, several times.
+const MAX_HELD: usize = 256;
+
+/// A packet further than this from the one that is due is not believed until the next one follows on it
+/// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since whatever one forged or
+/// corrupted number makes us give up is lost: here 64 packets, one and a half of the largest pictures over Ethernet.
+const BELIEVED: u64 = 64;
+
+/// A longer step ahead is no loss but a sender starting over.
+const MAX_DROPOUT: u64 = 20_000;
+
+/// So many late packets in a row, each following on the one before, are the stream itself: it was the packet ahead
+/// of them that was wrong.
+const LATE_RUN: u32 = 3;
+
+/// How many sequence numbers given up are remembered, to tell a late packet from a repeated one.
+const MAX_REMEMBERED: usize = 1024;
+
+/// A packet as the buffer hands it on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// When it came.
+    pub arrival: AirTime,
+    /// Its header.
+    pub header: rtp::Header,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
+
+/// What is to be done with a packet that has just come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its turn: use it, then [`poll`](JitterBuffer::poll) for those that waited for it.
+    Next,
+    /// Keep it: packets before it are missing ([`hold`](JitterBuffer::hold)).
+    Early,
+    /// It had been given up, or came before the first one seen: too late.
+    Late,
+    /// It has been here already.
+    Duplicate,
+    /// So many packets before it are lost: the stream goes on here after an outage. Use it.
+    Jump(u64),
+    /// The sequence numbers start over: forget what is assembled, then use it.
+    Restart,
+    /// Its number makes no sense yet; if the next one follows on it, the sequence starts over.
+    Stray,
+}
+
+/// What comes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The next packet in order.
+    Packet(Packet),
+    /// So many packets are lost in front of the next one.
+    Gap(u64),
+}
+
+/// Orders packets by their unwrapped sequence numbers. Bounded: at most 256 are held; when
+/// full, the oldest gap is given up.
+#[derive(Debug, Default)]
+pub struct JitterBuffer {
+    sequence: rtp::Unwrap<16>,
+    /// The number that is due; `None` before the first packet.
+    next: Option<u64>,
+    held: BTreeMap<u64, Packet>,
+    given_up: BTreeSet<u64>,
+    recent: VecDeque<u64>,
+    stray: Option<u16>,
+    /// The last late packet, and how many in a row led up to it.
+    late: (u64, u32),
+}
+
+impl JitterBuffer {
+    /// Judges a packet by its sequence number.
+    pub fn judge(&mut self, sequence: u16) -> Verdict {
+        let before = self.sequence.clone();
+        let number = self.sequence.unwrap(u32::from(sequence));
+        let Some(next) = self.next else {
+            self.next = Some(number + 1);
+            return Verdict::Next;
+        };
+        if number.abs_diff(next) > BELIEVED && !self.remembers(number, next) {
+            self.sequence = before;
+            let follows = self.stray.take() == Some(sequence.wrapping_sub(1));
+            if !follows {
+                self.stray = Some(sequence);
+                return Verdict::Stray;
+            }
+            if number > next && number - next <= MAX_DROPOUT {
+                let lost = number - next;
+                *self = JitterBuffer { sequence: self.sequence.clone(), ..JitterBuffer::default() };
+                self.sequence.unwrap(u32::from(sequence));
+                self.next = Some(number + 1);
+                return Verdict::Jump(lost);
+            }
+            return self.start_over(sequence);
+        }
+        self.stray = None;
+        if number == next {
+            self.next = Some(number + 1);
+            Verdict::Next
+        } else if number > next {
+            if self.held.contains_key(&number) { Verdict::Duplicate } else { Verdict::Early }
+        } else if self.given_up.remove(&number) {
+            let (last, run) = self.late;
+            self.late = (number, if number == last + 1 { run + 1 } else { 1 });
+            if self.late.1 == LATE_RUN { self.start_over(sequence) } else { Verdict::Late }
+        } else {
+            Verdict::Duplicate
+        }
+    }
+
+    /// Whether a number so far back is one that was given up or has been here: late, not strange.
+    fn remembers(&self, number: u64, next: u64) -> bool {
+        number < next && next - number <= MAX_REMEMBERED as u64
+    }
+
+    fn start_over(&mut self, sequence: u16) -> Verdict {
+        *self = JitterBuffer::default();
+        self.next = Some(self.sequence.unwrap(u32::from(sequence)) + 1);
+        Verdict::Restart
+    }
+
+    /// Keeps a packet that [`judge`](Self::judge) called early.
+    pub fn hold(&mut self, packet: Packet) {
+        let number = self.sequence.clone().unwrap(u32::from(packet.header.sequence));
+        self.held.insert(number, packet);
+    }
+
+    /// What comes next, at `now`. Call until `None` after each packet and at each time-out.
+    pub fn poll(&mut self, now: AirTime) -> Option<Step> {
+        let next = self.next?;
+        let (&first, packet) = self.held.first_key_value()?;
+        if first == next {
+            self.next = Some(next + 1);
+            return self.held.pop_first().map(|(_, packet)| Step::Packet(packet));
+        }
+        let expired = packet.arrival + HOLD <= now;
+        if !expired && self.held.len() < MAX_HELD {
+            return None;
+        }
+        self.next = Some(first);
+        for number in next..first {
+            self.given_up.insert(number);
+            self.recent.push_back(number);
+            if self.recent.len() > MAX_REMEMBERED
+                && let Some(oldest) = self.recent.pop_front()
+            {
+                self.given_up.remove(&oldest);
+            }
+        }
+        Some(Step::Gap(first - next))
+    }
+
+    /// When [`poll`](Self::poll) will have something to say though no packet comes.
+    pub fn deadline(&self) -> Option<AirTime> {
+        self.held.first_key_value().map(|(_, packet)| packet.arrival + HOLD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: AirTime = AirTime(1_000_000_000);
+
+    fn packet(sequence: u16, arrival: AirTime) -> Packet {
+        let header = rtp::Header { marker: true, payload_type: 26, sequence, timestamp: 0, ssrc: 1 };
+        Packet { arrival, header, payload: vec![] }
+    }
+
+    fn offer(buffer: &mut JitterBuffer, sequence: u16, now: AirTime) -> Verdict {
+        let verdict = buffer.judge(sequence);
+        if verdict == Verdict::Early {
+            buffer.hold(packet(sequence, now));
+        }
+        verdict
+    }
+
+    #[test]
+    fn an_early_packet_waits_for_the_one_it_overtook() {
+        let mut buffer = JitterBuffer::default();
+        assert_eq!(offer(&mut buffer, 65_534, T0), Verdict::Next);
+        assert_eq!(offer(&mut buffer, 0, T0), Verdict::Early);
+        assert_eq!(offer(&mut buffer, 1, T0), Verdict::Early);
+        assert_eq!(offer(&mut buffer, 1, T0), Verdict::Duplicate);
+        assert_eq!(buffer.poll(T0 + HOLD / 2), None);
+        assert_eq!(offer(&mut buffer, 65_535, T0), Verdict::Next);
+        assert_eq!(buffer.poll(T0), Some(Step::Packet(packet(0, T0))));
+        assert_eq!(buffer.poll(T0), Some(Step::Packet(packet(1, T0))));
+        assert_eq!(buffer.poll(T0), None);
+        assert_eq!(offer(&mut buffer, 65_535, T0), Verdict::Duplicate);
+    }
+
+    #[test]
+    fn what_does_not_come_in_time_is_lost_and_late_when_it_comes() {
+        let mut buffer = JitterBuffer::default();
+        offer(&mut buffer, 10, T0);
+        offer(&mut buffer, 13, T0);
+        assert_eq!(buffer.deadline(), Some(T0 + HOLD));
+        assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Gap(2)));
+        assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Packet(packet(13, T0))));
+        assert_eq!(buffer.deadline(), None);
+        assert_eq!(offer(&mut buffer, 11, T0), Verdict::Late);
+        assert_eq!(offer(&mut buffer, 11, T0), Verdict::Duplicate);
+    }
+
+    #[test]
+    fn a_full_buffer_gives_up_its_oldest_gap() {
+        let mut buffer = JitterBuffer::default();
+        offer(&mut buffer, 0, T0);
+        for sequence in 2..2 + MAX_HELD as u16 {
+            assert_eq!(buffer.poll(T0), None, "before {sequence}");
+            offer(&mut buffer, sequence, T0);
+        }
+        assert_eq!(buffer.poll(T0), Some(Step::Gap(1)));
+    }
+
+    #[test]
+    fn two_packets_in_a_row_start_over() {
+        let mut buffer = JitterBuffer::default();
+        offer(&mut buffer, 100, T0);
+        assert_eq!(offer(&mut buffer, 30_000, T0), Verdict::Stray);
+        assert_eq!(offer(&mut buffer, 101, T0), Verdict::Next, "one stray packet changes nothing");
+        assert_eq!(offer(&mut buffer, 40_000, T0), Verdict::Stray);
+        assert_eq!(offer(&mut buffer, 40_001, T0), Verdict::Restart);
+        assert_eq!(offer(&mut buffer, 40_002, T0), Verdict::Next);
+    }
+
+    #[test]
+    fn after_an_outage_the_stream_goes_on_and_the_loss_is_counted() {
+        let mut buffer = JitterBuffer::default();
+        offer(&mut buffer, 100, T0);
+        assert_eq!(offer(&mut buffer, 5000, T0), Verdict::Stray);
+        assert_eq!(offer(&mut buffer, 5001, T0), Verdict::Jump(4900));
+        assert_eq!(offer(&mut buffer, 5002, T0), Verdict::Next);
+    }
+
+    #[test]
+    fn one_wrong_number_does_not_stop_the_stream() {
+        let mut buffer = JitterBuffer::default();
+        offer(&mut buffer, 100, T0);
+        assert_eq!(offer(&mut buffer, 140, T0), Verdict::Early);
+        assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Gap(39)));
+        while buffer.poll(T0 + HOLD).is_some() {}
+        let verdicts: Vec<_> = (101..106).map(|n| offer(&mut buffer, n, T0 + HOLD)).collect();
+        use Verdict::{Late, Next, Restart};
+        assert_eq!(verdicts, [Late, Late, Restart, Next, Next]);
+    }
+}

@@ -1,0 +1,132 @@
+//! The meter: how evenly pictures come. Pure.
+//!
+//! Each picture has two times: the sender's (its RTP timestamp) and ours (the kernel's stamp on its first
+//! packet). Their difference is a constant, the clocks' distance and the way, plus whatever held that picture
+//! up. The smallest difference seen stands for the constant; the rest is the picture's *pacing*.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use super::Received;
+use crate::units::{AirTime, RTP_CLOCK};
+
+/// A distribution in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Half of the values are not above.
+    pub p50: f64,
+    /// 99 of 100 are not above.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Percentiles {
+    /// Of values in nanoseconds, by the nearest-rank method; zero of none. Sorts them.
+    pub fn of_nanos(values: &mut [i64]) -> Percentiles {
+        values.sort_unstable();
+        let micros = |share: f64| {
+            let rank = (share * values.len() as f64).ceil() as usize;
+            values.get(rank.max(1) - 1).map_or(0.0, |&nanos| nanos as f64 / 1000.0)
+        };
+        Percentiles { p50: micros(0.50), p99: micros(0.99), max: micros(1.0) }
+    }
+}
+
+/// What the meter has to say.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Reading {
+    /// Pictures measured, of those still kept.
+    pub pictures: usize,
+    /// Pictures a second that came, 0 of fewer than two.
+    pub rate: f64,
+    /// How long after the best picture each came, by the sender's time line.
+    pub pacing: Percentiles,
+    /// From one picture's first packet to the next one's.
+    pub interval: Percentiles,
+}
+
+/// Measures the last pictures, as many as it was made for.
+#[derive(Debug)]
+pub struct Meter {
+    capacity: usize,
+    origin: Option<(u64, AirTime)>,
+    samples: VecDeque<Sample>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    arrival: AirTime,
+    /// Arrival less the sender's time, from that of the first picture, in nanoseconds.
+    transit: i64,
+}
+
+impl Meter {
+    /// A meter that keeps `capacity` pictures, 16 bytes each; older ones are forgotten.
+    pub fn new(capacity: usize) -> Meter {
+        Meter { capacity: capacity.max(2), origin: None, samples: VecDeque::new() }
+    }
+
+    /// Measures a picture.
+    pub fn record(&mut self, picture: &Received) {
+        let (ticks, arrival) = *self.origin.get_or_insert((picture.ticks, picture.first_arrival));
+        let sent = (picture.ticks as i128 - ticks as i128) * 1_000_000_000 / i128::from(RTP_CLOCK);
+        let came = i128::from(picture.first_arrival.signed_since(arrival));
+        if self.samples.len() == self.capacity {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(Sample { arrival: picture.first_arrival, transit: (came - sent) as i64 });
+    }
+
+    /// What the pictures so far amount to.
+    pub fn read(&self) -> Reading {
+        let best = self.samples.iter().map(|sample| sample.transit).min().unwrap_or(0);
+        let mut pacing: Vec<i64> = self.samples.iter().map(|sample| sample.transit - best).collect();
+        let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
+        let mut intervals: Vec<i64> = pairs.map(|(a, b)| b.arrival.signed_since(a.arrival)).collect();
+        let span: i64 = intervals.iter().sum();
+        Reading {
+            pictures: self.samples.len(),
+            rate: if span > 0 { intervals.len() as f64 * 1e9 / span as f64 } else { 0.0 },
+            pacing: Percentiles::of_nanos(&mut pacing),
+            interval: Percentiles::of_nanos(&mut intervals),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuner::tests::picture;
+
+    #[test]
+    fn pacing_is_what_comes_on_top_of_the_best() {
+        let mut meter = Meter::new(100);
+        for n in 0..10u64 {
+            let late = if n == 4 { 3_000_000 } else { 10_000 * (n % 2) };
+            meter.record(&picture(90_000 + n * 3600, AirTime(5_000_000_000 + n * 40_000_000 + late)));
+        }
+        let reading = meter.read();
+        assert_eq!(reading.pictures, 10);
+        assert_eq!(reading.pacing, Percentiles { p50: 10.0, p99: 3000.0, max: 3000.0 });
+        assert_eq!(reading.interval.max, 42_990.0);
+        assert!((reading.rate - 25.0).abs() < 0.01, "{}", reading.rate);
+    }
+
+    #[test]
+    fn it_forgets_the_oldest() {
+        let mut meter = Meter::new(4);
+        for n in 0..1000u64 {
+            let late = if n == 0 { 0 } else { 7_000_000 };
+            meter.record(&picture(n * 3600, AirTime(1_000_000_000 + n * 40_000_000 + late)));
+        }
+        assert_eq!(meter.read().pictures, 4);
+        assert_eq!(meter.read().pacing.max, 0.0);
+    }
+
+    #[test]
+    fn nothing_is_no_division_by_zero() {
+        assert_eq!(Meter::new(0).read(), Reading::default());
+    }
+}

@@ -1,0 +1,283 @@
+//! RECEIVE, air to picture: datagrams and time in, pictures and deadlines out.
+//!
+//! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that
+//! drains a socket into it.
+//!
+//! ```text
+//! Picture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
+//! ```
+
+pub mod jitter;
+pub mod meter;
+pub mod receiver;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::units::{AirTime, RTP_CLOCK};
+use crate::wire::jpeg::{self, Depacketizer, Jpeg};
+use crate::wire::rtp::{self, Unwrap};
+use jitter::{JitterBuffer, Packet, Step, Verdict};
+
+/// After so long without a packet another sender may take over the group: a restarted broadcaster has a
+/// new SSRC. Longer than the 200 ms between a slate's pictures.
+const SENDER_GONE: Duration = Duration::from_millis(500);
+
+/// Pictures kept for a caller that does not poll. The newest stay; older ones are dropped and counted.
+const MAX_READY: usize = 8;
+
+/// One picture as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The picture.
+    pub jpeg: Jpeg,
+    /// Its RTP timestamp, unwrapped: 90 kHz ticks from an arbitrary origin.
+    pub ticks: u64,
+    /// Its RTP timestamp as on the wire.
+    pub timestamp: u32,
+    /// When its first packet came, by the stamp that came with the datagram.
+    pub first_arrival: AirTime,
+    /// When its last packet came.
+    pub last_arrival: AirTime,
+}
+
+/// All that is counted on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams that came, of whatever kind.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Not RTP at all, or not the kind of RTP/JPEG that we can read.
+    pub malformed: u64,
+    /// RTP of another payload type.
+    pub other_payload: u64,
+    /// RTP of another sender while the one we follow is alive.
+    pub other_sender: u64,
+    /// Packets that came twice.
+    pub duplicates: u64,
+    /// Packets that came before one with a lower number.
+    pub reordered: u64,
+    /// Packets that came after they had been given up.
+    pub late: u64,
+    /// Packets that never came, or came late.
+    pub packets_lost: u64,
+    /// Whole pictures.
+    pub pictures: u64,
+    /// Pictures that were sent and did not come whole.
+    pub pictures_lost: u64,
+    /// Whole pictures that nobody fetched in time.
+    pub overrun: u64,
+    /// How often another sender took over, or the same one started over.
+    pub restarts: u64,
+}
+
+/// The last datagram that could not be used, for a message that helps to find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Not RTP.
+    #[error(transparent)]
+    Rtp(#[from] rtp::Error),
+    /// RTP of another payload type.
+    #[error("RTP payload type {0}, not {PT}", PT = rtp::PAYLOAD_TYPE_JPEG)]
+    PayloadType(u8),
+    /// RTP, but not RTP/JPEG.
+    #[error(transparent)]
+    Jpeg(#[from] jpeg::Error),
+}
+
+/// Follows one station on its group.
+#[derive(Debug, Default)]
+pub struct Tuner {
+    sender: Option<Sender>,
+    ready: VecDeque<Received>,
+    counters: Counters,
+}
+
+/// What is known of the sender that is being followed. Another sender starts from nothing.
+#[derive(Debug)]
+struct Sender {
+    ssrc: u32,
+    last_heard: AirTime,
+    jitter: JitterBuffer,
+    depacketizer: Depacketizer,
+    timestamps: Unwrap<32>,
+    /// The first packet of the picture now being assembled: its timestamp and arrival.
+    begun: Option<(u32, AirTime)>,
+    last_picture: Option<u64>,
+    /// Ticks between pictures, from the last two with nothing lost between them.
+    interval: Option<u64>,
+    /// Pictures broken, and packets lost, since the last whole picture.
+    broken_before: u64,
+    gap: bool,
+}
+
+impl Sender {
+    fn new(ssrc: u32, now: AirTime) -> Sender {
+        Sender {
+            ssrc,
+            last_heard: now,
+            jitter: JitterBuffer::default(),
+            depacketizer: Depacketizer::default(),
+            timestamps: Unwrap::default(),
+            begun: None,
+            last_picture: None,
+            interval: None,
+            broken_before: 0,
+            gap: false,
+        }
+    }
+}
+
+impl Tuner {
+    /// A tuner that has heard nothing yet. It follows the first sender it hears.
+    pub fn new() -> Tuner {
+        Tuner::default()
+    }
+
+    /// Takes a datagram that arrived at `now`.
+    ///
+    /// # Errors
+    /// Why it is of no use; it has been counted, and nothing else happens.
+    pub fn handle_datagram(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Fault> {
+        self.counters.datagrams += 1;
+        self.counters.bytes += datagram.len() as u64;
+        let result = self.take(now, datagram);
+        match &result {
+            Ok(()) => {}
+            Err(Fault::PayloadType(_)) => self.counters.other_payload += 1,
+            Err(Fault::Rtp(_) | Fault::Jpeg(_)) => self.counters.malformed += 1,
+        }
+        self.release(now);
+        result
+    }
+
+    /// Lets time pass: packets that are waited for in vain are given up.
+    pub fn handle_timeout(&mut self, now: AirTime) {
+        self.release(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called if no datagram comes.
+    pub fn poll_timeout(&self) -> Option<AirTime> {
+        self.sender.as_ref().and_then(|sender| sender.jitter.deadline())
+    }
+
+    /// The next picture, oldest first.
+    pub fn poll_picture(&mut self) -> Option<Received> {
+        self.ready.pop_front()
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn take(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Fault> {
+        let (header, payload) = rtp::Header::parse(datagram)?;
+        if header.payload_type != rtp::PAYLOAD_TYPE_JPEG {
+            return Err(Fault::PayloadType(header.payload_type));
+        }
+        match &self.sender {
+            Some(sender) if sender.ssrc == header.ssrc => {}
+            Some(sender) if now.since(sender.last_heard) < SENDER_GONE => {
+                self.counters.other_sender += 1;
+                return Ok(());
+            }
+            gone => {
+                self.counters.restarts += u64::from(gone.is_some());
+                self.sender = Some(Sender::new(header.ssrc, now));
+            }
+        }
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        sender.last_heard = now;
+        match sender.jitter.judge(header.sequence) {
+            Verdict::Next => self.deliver(now, header, payload)?,
+            Verdict::Early => {
+                self.counters.reordered += 1;
+                sender.jitter.hold(Packet { arrival: now, header, payload: payload.to_vec() });
+            }
+            Verdict::Late => self.counters.late += 1,
+            Verdict::Duplicate => self.counters.duplicates += 1,
+            Verdict::Stray => self.counters.malformed += 1,
+            Verdict::Jump(lost) => {
+                self.counters.packets_lost += lost;
+                sender.gap = true;
+                sender.depacketizer.gap();
+                self.deliver(now, header, payload)?;
+            }
+            Verdict::Restart => {
+                self.counters.restarts += 1;
+                let jitter = std::mem::take(&mut sender.jitter);
+                *sender = Sender { jitter, ..Sender::new(header.ssrc, now) };
+                self.deliver(now, header, payload)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what has waited long enough.
+    fn release(&mut self, now: AirTime) {
+        while let Some(sender) = &mut self.sender
+            && let Some(step) = sender.jitter.poll(now)
+        {
+            match step {
+                Step::Gap(packets) => {
+                    self.counters.packets_lost += packets;
+                    sender.gap = true;
+                    sender.depacketizer.gap();
+                }
+                Step::Packet(packet) => {
+                    if self.deliver(packet.arrival, packet.header, &packet.payload).is_err() {
+                        self.counters.malformed += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, arrival: AirTime, header: rtp::Header, payload: &[u8]) -> Result<(), jpeg::Error> {
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        let first_arrival = match sender.begun {
+            Some((timestamp, at)) if timestamp == header.timestamp => at,
+            _ => arrival,
+        };
+        sender.begun = Some((header.timestamp, first_arrival));
+        let Some(jpeg) = sender.depacketizer.push(&header, payload)? else { return Ok(()) };
+        let ticks = sender.timestamps.unwrap(header.timestamp);
+        let broken = sender.depacketizer.broken() - sender.broken_before;
+        self.counters.pictures_lost += sender.pictures_lost_before(ticks, broken);
+        self.counters.pictures += 1;
+        sender.broken_before += broken;
+        sender.last_picture = Some(ticks);
+        sender.gap = false;
+        if self.ready.len() == MAX_READY {
+            self.ready.pop_front();
+            self.counters.overrun += 1;
+        }
+        let timestamp = header.timestamp;
+        self.ready.push_back(Received { jpeg, ticks, timestamp, first_arrival, last_arrival: arrival });
+        Ok(())
+    }
+}
+
+impl Sender {
+    /// How many pictures are missing between the last whole one and the one at `ticks`. The sequence
+    /// numbers say *whether* (a sender that skips one leaves no gap there), the timestamps *how many*.
+    fn pictures_lost_before(&mut self, ticks: u64, broken: u64) -> u64 {
+        let Some(step) = self.last_picture.map(|last| ticks.saturating_sub(last)).filter(|&step| step > 0) else {
+            return broken;
+        };
+        if !self.gap && broken == 0 {
+            // A pause of seconds is a film that changed or a broadcaster that stood still, not a rate.
+            if step < 2 * u64::from(RTP_CLOCK) {
+                self.interval = Some(step);
+            }
+            return 0;
+        }
+        let by_time = self.interval.map_or(1, |interval| ((step + interval / 2) / interval).saturating_sub(1));
+        by_time.max(broken)
+    }
+}
+
+#[cfg(test)]
+mod tests;
