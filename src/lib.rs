@@ -1,4 +1,6 @@
 //! A television head-end for a local network.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod interface;
+pub mod lineup;
 pub mod units;

@@ -1,0 +1,139 @@
+//! This machine's network interfaces: which there are, and what fits through each.
+//!
+//! A multicast sender must say by which interface it sends: the routing table's choice is rarely the
+//! operator's, and packets that leave by the wrong interface look exactly like packets that were lost.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+
+/// One network interface of this machine, as it was when it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's name, such as `eth0`. Unique on a machine.
+    pub name: String,
+    /// The kernel's number, from 1: what multicast socket options and IPv6 zones take.
+    pub index: u32,
+    /// The largest IP packet that fits one link frame, in bytes, IP header included.
+    pub mtu: u32,
+    /// Administratively up. An interface that is down may still come up later.
+    pub up: bool,
+    /// What is sent here does not leave this machine.
+    pub loopback: bool,
+    /// Its IPv4 addresses. In a line-up, the one that the configuration names comes first.
+    pub v4: Vec<Ipv4Addr>,
+    /// Its IPv6 addresses. In a line-up, the one that the configuration names comes first.
+    pub v6: Vec<Ipv6Addr>,
+}
+
+impl Interface {
+    /// Whether `address` is one of this interface's own.
+    pub fn has(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.v4.contains(&address),
+            IpAddr::V6(address) => self.v6.contains(&address),
+        }
+    }
+}
+
+/// `eth0 (192.0.2.7, 2001:db8::7)`, `eth1 (down, no address)`.
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (", self.name)?;
+        if !self.up {
+            f.write_str("down, ")?;
+        }
+        let v4 = self.v4.iter().map(Ipv4Addr::to_string);
+        let addresses: Vec<String> = v4.chain(self.v6.iter().map(Ipv6Addr::to_string)).collect();
+        if addresses.is_empty() { f.write_str("no address)") } else { write!(f, "{})", addresses.join(", ")) }
+    }
+}
+
+/// The interfaces of this machine, up or down, in the order of their index.
+///
+/// # Errors
+///
+/// The system's, when it cannot list them. An interface that vanishes meanwhile is left out.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let mut found: Vec<Interface> = Vec::new();
+    for entry in getifaddrs()? {
+        // Linux reports an IPv4 address with a label, "eth0:1", under that label.
+        let name = entry.interface_name.split(':').next().unwrap_or_default();
+        let at = match found.iter().position(|known| known.name == name) {
+            Some(at) => at,
+            None => {
+                let Ok(index) = if_nametoindex(name) else { continue };
+                let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+                found.push(Interface {
+                    name: name.to_owned(),
+                    index,
+                    mtu: mtu(name).unwrap_or(if loopback { MTU_LOOPBACK } else { MTU_LEAST }),
+                    up: entry.flags.contains(InterfaceFlags::IFF_UP),
+                    loopback,
+                    v4: Vec::new(),
+                    v6: Vec::new(),
+                });
+                found.len() - 1
+            }
+        };
+        let Some(address) = entry.address else { continue };
+        if let Some(v4) = address.as_sockaddr_in() {
+            found[at].v4.push(v4.ip());
+        } else if let Some(v6) = address.as_sockaddr_in6() {
+            found[at].v6.push(v6.ip());
+        }
+    }
+    found.sort_by_key(|interface| interface.index);
+    Ok(found)
+}
+
+/// Linux's loopback. Taken where /sys is not mounted, as in some containers.
+const MTU_LOOPBACK: u32 = 65_536;
+/// What every link that carries IPv6 must carry (RFC 8200 section 5): small, but it gets through.
+const MTU_LEAST: u32 = 1280;
+
+fn mtu(name: &str) -> Option<u32> {
+    // nix has no safe wrapper of SIOCGIFMTU; the kernel tells the same figure here.
+    fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_a_loopback_with_its_address_index_and_mtu() {
+        let all = interfaces().unwrap();
+        let lo = all.iter().find(|interface| interface.loopback).expect("a loopback interface");
+        assert!(lo.has(IpAddr::V4(Ipv4Addr::LOCALHOST)), "{lo:?}");
+        assert!(lo.index > 0 && lo.mtu >= 1280, "{lo:?}");
+    }
+
+    #[test]
+    fn each_interface_is_listed_once() {
+        let all = interfaces().unwrap();
+        for (n, one) in all.iter().enumerate() {
+            assert!(all[n + 1..].iter().all(|other| other.name != one.name && other.index != one.index));
+        }
+    }
+
+    #[test]
+    fn it_prints_its_addresses_and_whether_it_is_down() {
+        let mut eth0 = Interface {
+            name: "eth0".into(),
+            index: 2,
+            mtu: 1500,
+            up: true,
+            loopback: false,
+            v4: vec![Ipv4Addr::new(192, 0, 2, 7)],
+            v6: vec!["2001:db8::7".parse().unwrap()],
+        };
+        assert_eq!(eth0.to_string(), "eth0 (192.0.2.7, 2001:db8::7)");
+        (eth0.up, eth0.v4, eth0.v6) = (false, vec![], vec![]);
+        assert_eq!(eth0.to_string(), "eth0 (down, no address)");
+    }
+}
