@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod interface;
+pub mod lineup;
 pub mod net;
 pub mod tuner;
 pub mod units;

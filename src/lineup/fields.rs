@@ -1,0 +1,262 @@
+//! One table of the file and its keys: from a TOML value to a value which keeps the key's rule, or a fault.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::{Report, listed, nearest, short};
+use super::{Datagram, World};
+use crate::interface::Interface;
+
+type Value<'i> = Spanned<DeValue<'i>>;
+
+/// A key's value, as far as it is known.
+#[derive(Debug, Clone)]
+pub(super) enum Field<T> {
+    /// The key is not there.
+    Absent,
+    /// The key is there, but its value breaks the rule; the fault has been noted.
+    Wrong,
+    /// What the key says.
+    Is(T),
+}
+
+impl<T> Field<T> {
+    /// This, or `other` when this is absent.
+    pub(super) fn or(self, other: Field<T>) -> Field<T> {
+        if let Field::Absent = self { other } else { self }
+    }
+
+    /// The value, if there is a right one.
+    pub(super) fn value(self) -> Option<T> {
+        if let Field::Is(value) = self { Some(value) } else { None }
+    }
+
+    fn and_then<U>(self, next: impl FnOnce(T) -> Field<U>) -> Field<U> {
+        match self {
+            Field::Absent => Field::Absent,
+            Field::Wrong => Field::Wrong,
+            Field::Is(value) => next(value),
+        }
+    }
+}
+
+/// One table of the file.
+pub(super) struct Section<'s, 'i> {
+    pub(super) table: &'s DeTable<'i>,
+    /// The byte where it begins.
+    pub(super) at: usize,
+    /// What messages call it: `station "Nature"`, `[defaults]`.
+    pub(super) place: String,
+}
+
+impl<'s, 'i> Section<'s, 'i> {
+    pub(super) fn get(&self, key: &str) -> Option<&'s Value<'i>> {
+        self.table.get(key)
+    }
+
+    /// Notes a fault at byte `at` of this table.
+    pub(super) fn fault(&self, report: &mut Report<'_>, at: usize, sentence: impl Display) {
+        report.fault(at, format_args!("{}: {sentence}", self.place));
+    }
+
+    /// Notes that `key`'s value is not what it must be.
+    pub(super) fn wrong<T>(&self, report: &mut Report<'_>, key: &str, sentence: impl Display) -> Field<T> {
+        if let Some(value) = self.get(key) {
+            let typed = report.typed(value.span());
+            self.fault(report, value.span().start, format_args!("{key} = {typed} {sentence}"));
+        }
+        Field::Wrong
+    }
+
+    /// Notes that a key which must be there is not.
+    pub(super) fn missing(&self, report: &mut Report<'_>, key: &str, fix: &str) {
+        self.fault(report, self.at, format_args!("`{key}` is missing; {fix}"));
+    }
+
+    /// Notes every key that is none of `known`, with what was probably meant.
+    pub(super) fn unknown_keys(&self, report: &mut Report<'_>, known: &[&str], whose: &str) {
+        for key in self.table.keys() {
+            let typed = key.get_ref().as_ref();
+            if known.contains(&typed) {
+                continue;
+            }
+            let meant = nearest(typed, known).map(|name| format!("; did you mean `{name}`?"));
+            let sentence = format!(
+                "unknown key `{}`; {whose} {} {}{}",
+                short(typed),
+                if known.len() == 1 { "has only the key" } else { "has the keys" },
+                listed(known),
+                meant.unwrap_or_default()
+            );
+            self.fault(report, key.span().start, sentence);
+        }
+    }
+
+    pub(super) fn text(&self, report: &mut Report<'_>, key: &str, fix: &str) -> Field<&'s str> {
+        match self.get(key).map(Spanned::get_ref) {
+            None => Field::Absent,
+            Some(DeValue::String(text)) => Field::Is(text.as_ref()),
+            Some(other) => self.wrong(report, key, format_args!("is {}; {fix}", kind(other))),
+        }
+    }
+
+    pub(super) fn number<T>(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        range: RangeInclusive<T>,
+        fix: &str,
+    ) -> Field<T>
+    where
+        T: TryFrom<i64> + PartialOrd,
+    {
+        match self.get(key).map(Spanned::get_ref) {
+            None => Field::Absent,
+            Some(DeValue::Integer(digits)) => {
+                // What does not fit the integer's type does not fit the range either.
+                let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok();
+                match number.and_then(|number| T::try_from(number).ok()) {
+                    Some(number) if range.contains(&number) => Field::Is(number),
+                    _ => self.wrong(report, key, format_args!("is out of range; {fix}")),
+                }
+            }
+            Some(other) => self.wrong(report, key, format_args!("is {}; {fix}", kind(other))),
+        }
+    }
+
+    /// An address with a port other than 0; `example` is one.
+    pub(super) fn socket(&self, report: &mut Report<'_>, key: &str, example: &str) -> Field<SocketAddr> {
+        let fix = format!("write an address and a port, as in \"{example}\"");
+        self.text(report, key, &fix).and_then(|text| {
+            let (address, port) = match text.rsplit_once(':') {
+                Some((address, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+                    (address, port)
+                }
+                _ => ("", ""),
+            };
+            let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+            if let Ok(socket) = text.parse::<SocketAddr>()
+                && socket.port() != 0
+            {
+                Field::Is(socket)
+            } else if let Some(ip) = bare(text) {
+                // "ff15::77:5004" is an address, all of it: brackets tell where it ends.
+                let whole = example.rsplit_once(':').map_or("", |(_, port)| port);
+                let socket = SocketAddr::new(ip, whole.parse().unwrap_or_default());
+                self.wrong(report, key, format_args!("has no port; write it as in \"{socket}\""))
+            } else if bare(address).is_some_and(|ip| ip.is_ipv4() || address.starts_with('[')) {
+                let port = short(port);
+                self.wrong(report, key, format_args!("has port {port}; choose one from 1 to 65535"))
+            } else {
+                self.wrong(report, key, format_args!("is not an address with a port; {fix}"))
+            }
+        })
+    }
+
+    pub(super) fn datagram(&self, report: &mut Report<'_>) -> Field<Datagram> {
+        let fix = "choose \"auto\" or a whole number from 576 to 65507 (bytes of UDP payload)";
+        match self.get("datagram").map(Spanned::get_ref) {
+            Some(DeValue::String(text)) if text == "auto" => Field::Is(Datagram::Auto),
+            Some(DeValue::String(_)) => {
+                self.wrong(report, "datagram", format_args!("means nothing here; {fix}"))
+            }
+            _ => {
+                let range = Datagram::MIN..=Datagram::MAX;
+                self.number(report, "datagram", range, fix)
+                    .and_then(|bytes| Field::Is(Datagram::Limit(bytes)))
+            }
+        }
+    }
+
+    pub(super) fn interface(&self, report: &mut Report<'_>, world: &World) -> Field<Interface> {
+        let fix = "write an interface's address or its name, as in \"127.0.0.1\" or \"eth0\"";
+        self.text(report, "interface", fix).and_then(|text| match interface(text, world) {
+            Ok(interface) => Field::Is(interface),
+            Err(sentence) => self.wrong(report, "interface", sentence),
+        })
+    }
+}
+
+/// The interface that has this name or address, the address moved to the front of its list; or what is
+/// wrong with it, to stand behind `interface = "eth9"`.
+pub(super) fn interface(text: &str, world: &World) -> Result<Interface, String> {
+    let address = text.parse::<IpAddr>().ok();
+    let matching: Vec<&Interface> = world
+        .interfaces
+        .iter()
+        .filter(|one| one.name == text || address.is_some_and(|address| one.has(address)))
+        .collect();
+    let describe = |all: &[&Interface]| all.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(", ");
+    match matching.as_slice() {
+        [] => {
+            let all: Vec<&Interface> = world.interfaces.iter().collect();
+            Err(format!("does not exist on this machine; choose one of {}", describe(&all)))
+        }
+        [one] => {
+            let mut found = Interface::clone(one);
+            found.v4.sort_by_key(|own| Some(IpAddr::V4(*own)) != address);
+            found.v6.sort_by_key(|own| Some(IpAddr::V6(*own)) != address);
+            Ok(found)
+        }
+        several => {
+            let other = if address.is_some() { "name" } else { "address" };
+            Err(format!("is ambiguous; write the {other} of one of {}", describe(several)))
+        }
+    }
+}
+
+/// What a value is, in words.
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "no whole number",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+pub(super) const NAME_FIX: &str = "choose 1 to 63 characters, as in \"Ocean\"";
+
+/// What is wrong with a station's name, and the fix.
+pub(super) fn name_fault(name: &str) -> Option<String> {
+    let characters = name.chars().count();
+    if name.trim().is_empty() {
+        Some(format!("is empty; {NAME_FIX}"))
+    } else if characters > 63 {
+        Some(format!("has {characters} characters; {NAME_FIX}"))
+    } else if name.chars().any(char::is_control) {
+        Some("has a control character; leave that out".into())
+    } else {
+        None
+    }
+}
+
+/// What is wrong with a group's address, its port aside, and the fix.
+pub(super) fn group_fault(group: SocketAddr) -> Option<&'static str> {
+    match group {
+        SocketAddr::V4(group) if !group.ip().is_multicast() => {
+            Some("is not a multicast address; choose one in 239.0.0.0/8")
+        }
+        SocketAddr::V6(group) if !group.ip().is_multicast() => {
+            Some("is not a multicast address; choose one in ff15::/16")
+        }
+        SocketAddr::V4(group) if group.ip().octets()[..3] == [224, 0, 0] => Some(
+            "is in 224.0.0.0/24, which is reserved for routing protocols (RFC 5771); choose one in 239.0.0.0/8",
+        ),
+        SocketAddr::V6(group) if group.ip().segments()[0] == 0xff02 => Some(
+            "is in ff02::/16, which is reserved for neighbour discovery and routing protocols (RFC 4291); \
+             choose one in ff15::/16",
+        ),
+        SocketAddr::V6(group) if group.scope_id() != 0 => {
+            Some("names a zone after the %; leave that out: `interface` says where it is sent")
+        }
+        _ => None,
+    }
+}

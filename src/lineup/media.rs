@@ -1,0 +1,172 @@
+//! What `media` names: a film, or a folder of films. The part of the line-up that reads disks.
+
+use std::cmp::Ordering;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file in a folder is a film when its name ends so, in capitals or not. A file that `media` names
+/// itself may end in anything.
+pub const EXTENSIONS: [&str; 9] = ["mp4", "m4v", "mov", "mkv", "avi", "webm", "ts", "mpg", "mpeg"];
+
+/// What is at a path that `media` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MediaKind {
+    /// Nothing.
+    Missing,
+    /// A file that can be opened. Whether it is a film shows when it is decoded.
+    File,
+    /// A folder.
+    Folder {
+        /// How many films are in it, its subfolders left out.
+        films: usize,
+    },
+    /// Something, but it cannot be read; and why.
+    Unreadable(String),
+}
+
+/// What this machine has at `path`.
+pub(super) fn kind(path: &Path) -> MediaKind {
+    let look = || -> io::Result<MediaKind> {
+        let found = fs::metadata(path)?;
+        if found.is_dir() {
+            return Ok(MediaKind::Folder { films: folder(path)?.len() });
+        }
+        if !found.is_file() {
+            return Ok(MediaKind::Unreadable("it is neither a file nor a folder".into()));
+        }
+        fs::File::open(path)?;
+        Ok(MediaKind::File)
+    };
+    look().unwrap_or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => MediaKind::Missing,
+        _ => MediaKind::Unreadable(error.to_string()),
+    })
+}
+
+/// The films of one round of the programme: `media` in its order, each folder replaced by the films in
+/// it, sorted by name (naturally: 2 before 10). Hidden files, other files and subfolders are left
+/// out. Asked anew for each round, so that a film put into a folder goes on air in the next one.
+///
+/// A path that is no folder is passed on as it is, even when nothing is there any more: whoever opens
+/// it says so, and the other films still play. May be empty, when its folders have become so.
+///
+/// # Errors
+///
+/// The system's, with the path, when a folder cannot be read.
+pub fn films(media: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let mut films = Vec::new();
+    for path in media {
+        if path.is_dir() {
+            films.extend(folder(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot read folder {}: {error}", path.display()))
+            })?);
+        } else {
+            films.push(path.clone());
+        }
+    }
+    Ok(films)
+}
+
+fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut films = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let film = entry?.path();
+        // `is_file` follows links, and is false for one that leads nowhere.
+        if is_film(&film) && film.is_file() {
+            films.push(film);
+        }
+    }
+    films.sort_by(|a, b| natural(&name(a), &name(b)).then_with(|| a.cmp(b)));
+    Ok(films)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn is_film(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    !name(path).starts_with('.') && EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Orders names as people do: runs of digits by their value, letters without regard to case.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let (digits_a, digits_b) = (digits(a), digits(b));
+        if !digits_a.is_empty() && !digits_b.is_empty() {
+            let (value_a, value_b) = (digits_a.trim_start_matches('0'), digits_b.trim_start_matches('0'));
+            // Without leading zeros the longer number is the greater, however long both are.
+            let order = value_a.len().cmp(&value_b.len()).then_with(|| value_a.cmp(value_b));
+            if order.is_ne() {
+                return order;
+            }
+            (a, b) = (&a[digits_a.len()..], &b[digits_b.len()..]);
+            continue;
+        }
+        let (mut rest_a, mut rest_b) = (a.chars(), b.chars());
+        match (rest_a.next(), rest_b.next()) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(x), Some(y)) => match x.to_lowercase().cmp(y.to_lowercase()) {
+                Ordering::Equal => (a, b) = (rest_a.as_str(), rest_b.as_str()),
+                order => return order,
+            },
+        }
+    }
+}
+
+fn digits(text: &str) -> &str {
+    &text[..text.bytes().take_while(u8::is_ascii_digit).count()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_names_sort_by_value() {
+        let mut names = ["e10.mp4", "E2.mp4", "e1.mp4", "e02b.mp4", "é1", "e", "e99999999999999999999999"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["e", "e1.mp4", "E2.mp4", "e02b.mp4", "e10.mp4", "e99999999999999999999999", "é1"]);
+    }
+
+    #[test]
+    fn a_folder_becomes_its_films_in_order_and_grows() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            fs::write(dir.path().join(name), b"").unwrap();
+            dir.path().join(name)
+        };
+        let (ten, two) = (make("10.MP4"), make("2.mkv"));
+        for no_film in ["notes.txt", ".hidden.mp4", "mp4", "cover.jpg"] {
+            make(no_film);
+        }
+        fs::create_dir(dir.path().join("folder.mp4")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("link.mp4")).unwrap();
+
+        let named = PathBuf::from("gone.bin");
+        let media = [named.clone(), dir.path().to_owned()];
+        assert_eq!(films(&media).unwrap(), [named.clone(), two.clone(), ten.clone()]);
+        assert_eq!(kind(dir.path()), MediaKind::Folder { films: 2 });
+
+        let three = make("3.webm");
+        assert_eq!(films(&media).unwrap(), [named, two, three, ten]);
+    }
+
+    #[test]
+    fn what_is_at_a_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("film.bin");
+        fs::write(&file, b"").unwrap();
+        assert_eq!(kind(&file), MediaKind::File);
+        assert_eq!(kind(&file.join("below")), MediaKind::Missing);
+        assert_eq!(kind(&dir.path().join("none")), MediaKind::Missing);
+        assert_eq!(
+            kind(Path::new("/dev/null")),
+            MediaKind::Unreadable("it is neither a file nor a folder".into())
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! The line-up: what `stations.toml` says, as types that cannot be wrong.
+//!
+//! Reading is pure: the text, and the [`World`] in which interfaces and films exist, come in; a
+//! [`Lineup`] or every fault of the file comes out. Only [`Lineup::load`], [`World::of_this_machine`]
+//! and [`films`] ask the system.
+
+mod fields;
+mod media;
+mod parse;
+mod report;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::interface::{Interface, interfaces};
+use crate::units::StationId;
+
+pub use media::{EXTENSIONS, MediaKind, films};
+
+/// Where the directory listens unless `[directory] listen` says otherwise: this machine only.
+pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9688);
+
+/// Every station to put on air, and where viewers ask for the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineup {
+    /// The TCP address the directory listens on; its port is not 0.
+    pub directory: SocketAddr,
+    /// The stations, in the order of the file. At least one; ids, names and groups are unique.
+    pub stations: Vec<StationSpec>,
+}
+
+/// One station as it was configured, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StationSpec {
+    /// What a viewer types, 1..=999.
+    pub id: StationId,
+    /// What a viewer reads: 1..=63 characters, no control characters.
+    pub name: String,
+    /// Films and folders of films, in playing order; relative ones joined to the file's folder.
+    /// At least one. [`films`] makes a programme of them.
+    pub media: Vec<PathBuf>,
+    /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
+    pub group: SocketAddr,
+    /// The interface that it is multicast on.
+    pub interface: Interface,
+    /// How many networks a packet may cross: 0 stays on this machine, 1 on this network.
+    pub ttl: u8,
+    /// Pixels in a row, 16..=2040. The picture's own width is this, rounded to a multiple of 16.
+    pub width: u16,
+    /// JPEG quality, 1..=99: the Q of RFC 2435.
+    pub quality: u8,
+    /// How large a datagram may become.
+    pub datagram: Datagram,
+    /// The line of the file where this station begins, from 1; for messages.
+    pub line: usize,
+}
+
+/// How large a station's datagrams may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datagram {
+    /// As large as the interface sends in one piece, so that IP never fragments: one lost fragment loses
+    /// the datagram, and orphaned fragments fill the receiver's reassembly memory.
+    Auto,
+    /// At most this many bytes of UDP payload, 576..=65,507. Above the MTU, IP fragments.
+    Limit(u16),
+}
+
+impl Datagram {
+    /// The smallest limit, in bytes of UDP payload.
+    pub const MIN: u16 = 576;
+    /// The largest payload of UDP over IPv4: 65,535 less the IP and the UDP header.
+    pub const MAX: u16 = 65_507;
+}
+
+impl StationSpec {
+    /// The most bytes of UDP payload in one datagram, RTP header included: 576..=65,507.
+    /// A smaller MTU than 576 needs is left to IP to fragment.
+    pub fn datagram_limit(&self) -> usize {
+        match self.datagram {
+            Datagram::Limit(bytes) => usize::from(bytes),
+            Datagram::Auto => {
+                let headers = if self.group.is_ipv4() { 20 + 8 } else { 40 + 8 };
+                let fits = self.interface.mtu.saturating_sub(headers);
+                fits.clamp(u32::from(Datagram::MIN), u32::from(Datagram::MAX)) as usize
+            }
+        }
+    }
+}
+
+/// What a line-up is checked against: this machine's, or a test's.
+pub struct World {
+    /// The network interfaces there are.
+    pub interfaces: Vec<Interface>,
+    /// What `~/` means; `None` where the user has no home.
+    pub home: Option<PathBuf>,
+    /// What is at a path.
+    pub media: Box<dyn Fn(&Path) -> MediaKind>,
+}
+
+impl World {
+    /// The machine that this runs on.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when it cannot list its network interfaces.
+    pub fn of_this_machine() -> io::Result<World> {
+        let interfaces = interfaces()?;
+        Ok(World { interfaces, home: std::env::home_dir(), media: Box::new(media::kind) })
+    }
+}
+
+/// All that is wrong with a line-up: one sentence a fault, in the order of the file, each naming the
+/// place, the rule and the fix. Displayed one a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", sentences.join("\n"))]
+pub struct ConfigError {
+    sentences: Vec<String>,
+}
+
+impl ConfigError {
+    /// The sentences, at least one, none with a line break.
+    pub fn sentences(&self) -> &[String] {
+        &self.sentences
+    }
+}
+
+impl Lineup {
+    /// Reads the text of a line-up. `file` is its path as the user gave it: messages name it, and
+    /// relative media are looked for in its folder.
+    ///
+    /// # Errors
+    ///
+    /// Every fault at once; but where the text is no TOML, only those faults, since the rest would
+    /// be guesses.
+    pub fn parse(text: &str, file: &Path, world: &World) -> Result<Lineup, ConfigError> {
+        parse::lineup(text, file, world)
+    }
+
+    /// Reads a line-up from a file, for this machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), and when the file cannot be read.
+    pub fn load(file: &Path) -> Result<Lineup, ConfigError> {
+        let name = report::printable(&file.display().to_string());
+        let fault = |sentence: String| ConfigError { sentences: vec![format!("{name}{sentence}")] };
+        let bytes = fs::read(file).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => fault(": no such file; name the line-up with --config FILE".into()),
+            io::ErrorKind::IsADirectory => fault(": is a folder; name the line-up in it, a file".into()),
+            _ => fault(format!(": cannot be read: {error}")),
+        })?;
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let at = error.valid_up_to();
+            let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
+            fault(format!(":{line}: byte 0x{:02x} is not UTF-8; save the file as UTF-8", bytes[at]))
+        })?;
+        let world = World::of_this_machine()
+            .map_err(|error| fault(format!(": cannot list this machine's network interfaces: {error}")))?;
+        Lineup::parse(text, file, &world)
+    }
+
+    /// What is allowed but may surprise, one sentence each: for the log, and below the table.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (n, station) in self.stations.iter().enumerate() {
+            let name = &station.name;
+            if !station.interface.up {
+                let interface = &station.interface.name;
+                notes.push(format!("station \"{name}\" goes on air when interface {interface} comes up"));
+            }
+            let group = station.group.ip();
+            if let Some(first) = self.stations[..n].iter().find(|other| other.group.ip() == group) {
+                notes.push(format!(
+                    "stations \"{}\" and \"{name}\" share group address {group}: whoever watches one is sent both",
+                    first.name
+                ));
+            }
+        }
+        let local = self.directory.ip().is_loopback();
+        if let Some(away) = self.stations.iter().find(|station| local && !station.interface.loopback) {
+            notes.push(format!(
+                "station \"{}\" leaves this machine, but the directory on {} does not: other machines' \
+                 viewers cannot ask it",
+                away.name, self.directory
+            ));
+        }
+        notes
+    }
+
+    /// The line-up as `broadcaster check` prints it: aligned columns, a line a station, and a last line
+    /// that counts them. Ends without a line break.
+    pub fn table(&self) -> String {
+        table::table(self)
+    }
+}

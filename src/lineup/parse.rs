@@ -1,0 +1,363 @@
+//! From the text of a line-up to a [`Lineup`], or to every fault in it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fields::{Field, NAME_FIX, Section, group_fault, interface, kind, name_fault};
+use super::report::{Report, nearest, short};
+use super::{ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, StationSpec, World};
+use crate::interface::Interface;
+use crate::units::StationId;
+
+const SECTIONS: [&str; 3] = ["directory", "defaults", "station"];
+/// The keys of `[defaults]`, which each station may set for itself.
+const SETTINGS: [&str; 5] = ["interface", "ttl", "width", "quality", "datagram"];
+const STATION: [&str; 9] =
+    ["id", "name", "media", "group", "interface", "ttl", "width", "quality", "datagram"];
+/// The interface of a station for which nothing names one: nothing leaves this machine.
+const LOOPBACK: &str = "127.0.0.1";
+
+pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, ConfigError> {
+    let mut report = Report::new(file, text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        report.syntax(errors);
+        return report.finish(Lineup { directory: DIRECTORY, stations: Vec::new() });
+    }
+    let root = document.get_ref();
+    sections(root, &mut report);
+
+    let directory = match section(root, "directory", &mut report) {
+        None => Field::Absent,
+        Some(section) => {
+            section.unknown_keys(&mut report, &["listen"], "[directory]");
+            section.socket(&mut report, "listen", "127.0.0.1:9688")
+        }
+    };
+    let mut defaults = Settings {
+        interface: interface(LOOPBACK, world).map_or(Field::Absent, Field::Is),
+        ttl: Field::Is(1),
+        width: Field::Is(640),
+        quality: Field::Is(80),
+        datagram: Field::Is(Datagram::Auto),
+    };
+    if let Some(section) = section(root, "defaults", &mut report) {
+        section.unknown_keys(&mut report, &SETTINGS, "[defaults]");
+        defaults = Settings::read(&section, &mut report, world).or(&defaults);
+    }
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut reader = Reader { report, world, folder, defaults, known: Vec::new() };
+    let stations = reader.stations(root);
+    let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
+    reader.report.finish(Lineup { directory, stations })
+}
+
+/// Notes what stands at the top of the file and means nothing to this version.
+fn sections(root: &DeTable<'_>, report: &mut Report<'_>) {
+    for (key, value) in root {
+        let name = key.get_ref().as_ref();
+        if SECTIONS.contains(&name) {
+            continue;
+        }
+        let shown = short(name);
+        let sentence = match value.get_ref() {
+            DeValue::Table(_) | DeValue::Array(_) => {
+                let meant =
+                    nearest(name, &SECTIONS).map(|known| format!("; did you mean {}?", header(known)));
+                format!(
+                    "unknown section [{shown}]; this version has the sections [directory], [defaults] and \
+                     [[station]]{}",
+                    meant.unwrap_or_default()
+                )
+            }
+            _ if SETTINGS.contains(&name) => {
+                format!("`{shown}` stands before any section; put it under [defaults] or a [[station]]")
+            }
+            _ => format!(
+                "`{shown}` stands before any section; put it under one of [directory], [defaults] and \
+                 [[station]]"
+            ),
+        };
+        report.fault(key.span().start, sentence);
+    }
+}
+
+fn header(section: &str) -> String {
+    if section == "station" { "[[station]]".to_owned() } else { format!("[{section}]") }
+}
+
+fn section<'s, 'i>(root: &'s DeTable<'i>, name: &str, report: &mut Report<'_>) -> Option<Section<'s, 'i>> {
+    let (key, value) = root.get_key_value(name)?;
+    let place = header(name);
+    let DeValue::Table(table) = value.get_ref() else {
+        report.fault(
+            key.span().start,
+            format_args!("{name} is {}; write its keys under one line {place}", kind(value.get_ref())),
+        );
+        return None;
+    };
+    Some(Section { table, at: key.span().start, place })
+}
+
+/// The keys that `[defaults]` and every station may have.
+#[derive(Clone)]
+struct Settings {
+    interface: Field<Interface>,
+    ttl: Field<u8>,
+    width: Field<u16>,
+    quality: Field<u8>,
+    datagram: Field<Datagram>,
+}
+
+impl Settings {
+    fn read(section: &Section<'_, '_>, report: &mut Report<'_>, world: &World) -> Settings {
+        let ttl = "choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)";
+        let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
+        let quality = "choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)";
+        Settings {
+            interface: section.interface(report, world),
+            ttl: section.number(report, "ttl", 0..=255, ttl),
+            width: section.number(report, "width", 16..=2040, width),
+            quality: section.number(report, "quality", 1..=99, quality),
+            datagram: section.datagram(report),
+        }
+    }
+
+    fn or(self, other: &Settings) -> Settings {
+        let other = other.clone();
+        Settings {
+            interface: self.interface.or(other.interface),
+            ttl: self.ttl.or(other.ttl),
+            width: self.width.or(other.width),
+            quality: self.quality.or(other.quality),
+            datagram: self.datagram.or(other.datagram),
+        }
+    }
+}
+
+/// What of a station no other may have, as far as it is known.
+struct Taken {
+    place: String,
+    line: usize,
+    id: Option<StationId>,
+    name: Option<String>,
+    group: Option<SocketAddr>,
+}
+
+struct Reader<'a> {
+    report: Report<'a>,
+    world: &'a World,
+    folder: &'a Path,
+    defaults: Settings,
+    known: Vec<Taken>,
+}
+
+impl Reader<'_> {
+    /// The stations that are right; each that is not has left its faults in the report.
+    fn stations(&mut self, root: &DeTable<'_>) -> Vec<StationSpec> {
+        let none = "no station; add a [[station]] with id, name, media and group";
+        let Some((key, value)) = root.get_key_value("station") else {
+            self.report.fault_of_file(none);
+            return Vec::new();
+        };
+        let at = key.span().start;
+        let list = match value.get_ref() {
+            DeValue::Array(list) => list,
+            DeValue::Table(_) => {
+                let sentence = "[station] is a single table; write [[station]], once for each station";
+                self.report.fault(at, sentence);
+                return Vec::new();
+            }
+            other => {
+                let kind = kind(other);
+                let sentence = format!("station is {kind}; write [[station]], once for each station");
+                self.report.fault(at, sentence);
+                return Vec::new();
+            }
+        };
+        if list.is_empty() {
+            self.report.fault(at, none);
+        }
+        let numbered = list.iter().enumerate();
+        numbered.filter_map(|(n, entry)| self.station(n + 1, entry)).collect()
+    }
+
+    fn station(&mut self, n: usize, entry: &Spanned<DeValue<'_>>) -> Option<StationSpec> {
+        let at = entry.span().start;
+        let DeValue::Table(table) = entry.get_ref() else {
+            let typed = self.report.typed(entry.span());
+            let sentence = format!("station #{n}: {typed} is no table; write [[station]] and its keys below");
+            self.report.fault(at, sentence);
+            return None;
+        };
+        let name = table.get("name").and_then(|value| value.get_ref().as_str());
+        let place = match name.filter(|name| name_fault(name).is_none()) {
+            Some(name) => format!("station \"{name}\""),
+            None => format!("station #{n}"),
+        };
+        let section = Section { table, at, place };
+        section.unknown_keys(&mut self.report, &STATION, "a station");
+
+        let id = self.id(&section);
+        let name = self.name(&section);
+        let group = self.group(&section);
+        let media = self.media(&section);
+        let settings = Settings::read(&section, &mut self.report, self.world).or(&self.defaults);
+        if let Field::Absent = settings.interface {
+            let default = interface(LOOPBACK, self.world).err().unwrap_or_default();
+            let sentence = format!("interface = \"{LOOPBACK}\", the default, {default}");
+            section.fault(&mut self.report, at, sentence);
+        }
+        let interface = settings.interface.value();
+        if let (Some(group), Some(interface)) = (group, &interface) {
+            self.family(&section, group, interface);
+        }
+        let line = self.report.line(at);
+        self.known.push(Taken { place: section.place, line, id, name: name.clone(), group });
+        Some(StationSpec {
+            id: id?,
+            name: name?,
+            media: media?,
+            group: group?,
+            interface: interface?,
+            ttl: settings.ttl.value()?,
+            width: settings.width.value()?,
+            quality: settings.quality.value()?,
+            datagram: settings.datagram.value()?,
+            line,
+        })
+    }
+
+    /// Notes it when an earlier station has the same value under `key`.
+    fn unique(&mut self, section: &Section<'_, '_>, key: &str, same: impl Fn(&Taken) -> bool) {
+        if let Some(first) = self.known.iter().find(|taken| same(taken)) {
+            let (line, place) = (first.line, &first.place);
+            let sentence = format!("is taken by {place} on line {line}; give each station its own");
+            section.wrong::<()>(&mut self.report, key, sentence);
+        }
+    }
+
+    fn id(&mut self, section: &Section<'_, '_>) -> Option<StationId> {
+        let fix = "choose a whole number from 1 to 999 (what a viewer types)";
+        let id = section.number(&mut self.report, "id", 1..=999, fix);
+        if let Field::Absent = id {
+            section.missing(&mut self.report, "id", fix);
+        }
+        let id = StationId(id.value()?);
+        self.unique(section, "id", |taken| taken.id == Some(id));
+        Some(id)
+    }
+
+    fn name(&mut self, section: &Section<'_, '_>) -> Option<String> {
+        let name = section.text(&mut self.report, "name", NAME_FIX);
+        if let Field::Absent = name {
+            section.missing(&mut self.report, "name", NAME_FIX);
+        }
+        let name = name.value()?;
+        if let Some(fault) = name_fault(name) {
+            section.wrong::<()>(&mut self.report, "name", fault);
+            return None;
+        }
+        self.unique(section, "name", |taken| taken.name.as_deref() == Some(name));
+        Some(name.to_owned())
+    }
+
+    fn group(&mut self, section: &Section<'_, '_>) -> Option<SocketAddr> {
+        let group = section.socket(&mut self.report, "group", "239.77.0.1:5004");
+        if let Field::Absent = group {
+            let fix = "choose a multicast address and a port, as in \"239.77.0.1:5004\"";
+            section.missing(&mut self.report, "group", fix);
+        }
+        let group = group.value()?;
+        if let Some(fault) = group_fault(group) {
+            section.wrong::<()>(&mut self.report, "group", fault);
+            return None;
+        }
+        self.unique(section, "group", |taken| taken.group == Some(group));
+        Some(group)
+    }
+
+    /// Notes it when the interface speaks only the other internet protocol than the group. One that
+    /// is down may get its addresses when it comes up.
+    fn family(&mut self, section: &Section<'_, '_>, group: SocketAddr, interface: &Interface) {
+        let (own, family, other) = match group.ip() {
+            IpAddr::V4(_) => (interface.v4.len(), "IPv4", "IPv6"),
+            IpAddr::V6(_) => (interface.v6.len(), "IPv6", "IPv4"),
+        };
+        if own == 0 && interface.up {
+            let sentence = format!(
+                "is {family}, but interface {interface} has no {family} address; choose an {other} group or \
+                 another interface"
+            );
+            section.wrong::<()>(&mut self.report, "group", sentence);
+        }
+    }
+
+    fn media(&mut self, section: &Section<'_, '_>) -> Option<Vec<PathBuf>> {
+        let fix = "name a film, a folder of films or a list of them, as in \"media/ocean.mp4\"";
+        let Some(value) = section.get("media") else {
+            section.missing(&mut self.report, "media", fix);
+            return None;
+        };
+        let entries = match value.get_ref() {
+            DeValue::Array(list) if list.is_empty() => {
+                section.wrong::<()>(&mut self.report, "media", format_args!("is an empty list; {fix}"));
+                return None;
+            }
+            DeValue::Array(list) => list.iter().collect(),
+            _ => vec![value],
+        };
+        let mut media = Vec::new();
+        for entry in entries {
+            let found = match entry.get_ref() {
+                DeValue::String(text) => self.film(text),
+                other => Err(format!("is {}; {fix}", kind(other))),
+            };
+            match found {
+                Ok(path) => media.push(path),
+                Err(sentence) => {
+                    let typed = self.report.typed(entry.span());
+                    let sentence = format!("media = {typed} {sentence}");
+                    section.fault(&mut self.report, entry.span().start, sentence);
+                }
+            }
+        }
+        Some(media) // what is wrong is missing here, but then `finish` returns no line-up
+    }
+
+    /// Where one entry of `media` is, or what is wrong with it.
+    fn film(&self, text: &str) -> Result<PathBuf, String> {
+        if text.is_empty() {
+            return Err("is empty; name a film or a folder of films".into());
+        }
+        let path = match (text.strip_prefix("~/"), &self.world.home) {
+            (None, _) => self.folder.join(text),
+            (Some(rest), Some(home)) => home.join(rest),
+            (Some(_), None) => {
+                return Err("needs a home folder, and this user has none; write the whole path".into());
+            }
+        };
+        let shown = short(&path.display().to_string());
+        match (self.world.media)(&path) {
+            MediaKind::File => Ok(path),
+            MediaKind::Folder { films } if films > 0 => Ok(path),
+            MediaKind::Folder { .. } => Err(format!(
+                "is a folder without films; put one in whose name ends in {}",
+                EXTENSIONS.join(", ")
+            )),
+            MediaKind::Missing if text.starts_with(['/', '~']) => {
+                Err(format!("does not exist; nothing is at {shown}: name a film or a folder that is there"))
+            }
+            MediaKind::Missing => Err(format!(
+                "does not exist; nothing is at {shown}: a path is relative to the folder of {}",
+                self.report.file()
+            )),
+            MediaKind::Unreadable(why) => {
+                Err(format!("cannot be read: {}; check {shown} and who may read it", short(&why)))
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The faults of one file, as sentences: place, value, rule, fix.
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::Path;
+
+use super::ConfigError;
+
+/// Gathers every fault of a file, so that one run of `check` shows them all.
+pub(super) struct Report<'a> {
+    file: String,
+    text: &'a str,
+    faults: Vec<(usize, String)>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(file: &Path, text: &'a str) -> Report<'a> {
+        Report { file: printable(&file.display().to_string()), text, faults: Vec::new() }
+    }
+
+    /// The file's path, as messages show it.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The line on which byte `at` lies, from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        1 + self.text.bytes().take(at).filter(|&byte| byte == b'\n').count()
+    }
+
+    /// What the user typed at `span`, on one line, shortened.
+    pub(super) fn typed(&self, span: Range<usize>) -> String {
+        short(self.text.get(span).unwrap_or_default())
+    }
+
+    /// Notes a fault of the line which holds byte `at`.
+    pub(super) fn fault(&mut self, at: usize, sentence: impl Display) {
+        let line = self.line(at);
+        self.faults.push((line, format!("{}:{line}: {sentence}", self.file)));
+    }
+
+    /// Notes a fault of the file as a whole.
+    pub(super) fn fault_of_file(&mut self, sentence: impl Display) {
+        self.faults.push((0, format!("{}: {sentence}", self.file)));
+    }
+
+    /// Notes why the text is not TOML, in words for people who write a line-up once a year.
+    pub(super) fn syntax(&mut self, errors: Vec<toml::de::Error>) {
+        let mut errors: Vec<_> =
+            errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message())).collect();
+        errors.sort_by_key(|(span, _)| span.start);
+        for (span, message) in errors {
+            let line = self.line(span.start);
+            // One mistake often makes several errors on its line; the first is the one to mend.
+            if self.faults.last().is_some_and(|(last, _)| *last == line) {
+                continue;
+            }
+            let typed = self.typed(span.clone());
+            let sentence = match message.split(',').next().unwrap_or(message) {
+                "duplicate key" => format!("`{typed}` is there twice; keep one of them"),
+                "string values must be quoted" if typed.is_empty() => {
+                    "there is no value after the =; write one, text in quotes".to_owned()
+                }
+                "string values must be quoted" => {
+                    format!("{typed} is no value; put text in quotes, as in \"{typed}\"")
+                }
+                "invalid basic string" | "invalid literal string" => {
+                    "this text has no closing quote; end it where it began, on this line".to_owned()
+                }
+                "invalid float" | "invalid integer" => {
+                    "this is no number; put text in quotes, as in \"239.77.0.1:5004\"".to_owned()
+                }
+                "unexpected leading zero" => "a number does not begin with 0; leave that out".to_owned(),
+                _ => {
+                    let plain = message.strip_suffix(", expected nothing").unwrap_or(message);
+                    format!("not TOML: {}", plain.replace('\n', "line break"))
+                }
+            };
+            self.fault(span.start, sentence);
+        }
+    }
+
+    /// `value` when there was no fault; else all of them, in the order of the file.
+    pub(super) fn finish<T>(mut self, value: T) -> Result<T, ConfigError> {
+        if self.faults.is_empty() {
+            return Ok(value);
+        }
+        self.faults.sort_by_key(|(line, _)| *line);
+        Err(ConfigError { sentences: self.faults.into_iter().map(|(_, sentence)| sentence).collect() })
+    }
+}
+
+/// The name of `known` that `typed` was probably meant to be.
+pub(super) fn nearest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
+    let typed = typed.to_lowercase();
+    // A third of the letters may be wrong: "groop" is "group", but "x" is nothing.
+    known
+        .iter()
+        .map(|&name| (distance(&typed, name), name))
+        .filter(|(wrong, name)| *wrong <= (name.len() / 3).max(1))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many letters to insert, delete or replace to make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// `a, b and c`.
+pub(super) fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// `text` with its control characters written out, so that a sentence stays one line.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control().then(|| character.escape_default());
+            let plain = escaped.is_none().then_some(character);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// `text` on one line, its end cut off past 60 characters.
+pub(super) fn short(text: &str) -> String {
+    let text = printable(text);
+    match text.char_indices().nth(60) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text,
+    }
+}

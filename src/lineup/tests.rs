@@ -1,0 +1,279 @@
+//! What a line-up becomes. Its messages have a table of their own.
+
+mod messages;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../stations.toml");
+
+/// A machine with a loopback, a network with both protocols, one with IPv4 alone, one with IPv6 alone, one
+/// that is down, and two tunnels that share an address.
+fn world() -> World {
+    let interface = |index: u32, name: &str, mtu: u32, v4: &[&str], v6: &[&str]| Interface {
+        name: name.into(),
+        index,
+        mtu,
+        up: name != "eth3",
+        loopback: name == "lo",
+        v4: v4.iter().map(|address| address.parse().unwrap()).collect(),
+        v6: v6.iter().map(|address| address.parse().unwrap()).collect(),
+    };
+    World {
+        interfaces: vec![
+            interface(1, "lo", 65_536, &["127.0.0.1"], &["::1"]),
+            interface(2, "eth0", 1500, &["192.0.2.7", "192.0.2.8"], &["2001:db8::7"]),
+            interface(3, "eth1", 1500, &["10.0.0.1"], &[]),
+            interface(4, "eth2", 9000, &[], &["2001:db8::9"]),
+            interface(5, "eth3", 1500, &[], &[]),
+            interface(6, "tun0", 1400, &["10.9.9.9"], &[]),
+            interface(7, "tun1", 500, &["10.9.9.9"], &[]),
+        ],
+        home: Some("/home/op".into()),
+        media: Box::new(|path| {
+            let path = path.to_str().unwrap();
+            match path {
+                "conf/films" | "/srv/films" => MediaKind::Folder { films: 3 },
+                "conf/empty" => MediaKind::Folder { films: 0 },
+                "conf/locked.mp4" => MediaKind::Unreadable("Permission denied (os error 13)".into()),
+                _ if path.ends_with(".mp4") && !path.contains("none") => MediaKind::File,
+                _ => MediaKind::Missing,
+            }
+        }),
+    }
+}
+
+fn parse(text: &str) -> Result<Lineup, ConfigError> {
+    Lineup::parse(text, Path::new("conf/stations.toml"), &world())
+}
+
+fn one(text: &str) -> StationSpec {
+    let station = "[[station]]\nid = 1\nname = \"Ocean\"\nmedia = \"a.mp4\"\n";
+    let group = if text.contains("group") { "" } else { "group = \"239.77.0.1:5004\"\n" };
+    parse(&format!("{station}{group}{text}")).unwrap().stations.remove(0)
+}
+
+#[test]
+fn the_shipped_lineup_is_right_and_stays_on_this_machine() {
+    let lineup = Lineup::parse(SHIPPED, Path::new("stations.toml"), &world()).unwrap();
+    assert_eq!(
+        lineup.table(),
+        "\
+id  name    group            interface     ttl  width  quality  datagram  media
+ 1  Ocean   239.77.0.1:5004  lo 127.0.0.1    1    640       80     65507  media/ocean.mp4
+ 2  Nature  239.77.0.2:5004  lo 127.0.0.1    1    640       80     65507  media/nature.mp4
+ 3  Space   239.77.0.3:5004  lo 127.0.0.1    1    640       80     65507  media/space.mp4
+3 stations; directory on 127.0.0.1:9688"
+    );
+    assert!(lineup.stations.iter().all(|station| station.interface.loopback));
+    assert!(lineup.notes().is_empty(), "{:?}", lineup.notes());
+}
+
+#[test]
+fn the_shipped_lineup_says_what_the_defaults_are() {
+    let keys = ["listen =", "interface =", "ttl =", "width =", "quality =", "datagram ="];
+    let blank = |line| if keys.iter().any(|key| str::starts_with(line, key)) { "" } else { line };
+    let bare = SHIPPED.lines().map(blank).collect::<Vec<_>>().join("\n");
+    assert_eq!(bare.matches(" = ").count() + keys.len(), SHIPPED.matches(" = ").count());
+    let parse = |text| Lineup::parse(text, Path::new("stations.toml"), &world()).unwrap();
+    assert_eq!(parse(&bare), parse(SHIPPED));
+}
+
+#[test]
+fn the_examples_in_its_comments_are_right_too() {
+    // A comment that begins with a key or a header is an example: "# id = 40".
+    let example = |line: &str| {
+        let bare = line.strip_prefix("# ")?;
+        let key = bare.split(" = ").next()?;
+        (bare == "[[station]]" || (key != bare && !key.contains(' '))).then(|| bare.to_owned())
+    };
+    let text: Vec<String> =
+        SHIPPED.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
+    let mut world = world();
+    world.media = Box::new(|_| MediaKind::File);
+    let lineup = Lineup::parse(&text.join("\n"), Path::new("stations.toml"), &world).unwrap();
+    let ids: Vec<u16> = lineup.stations.iter().map(|station| station.id.0).collect();
+    assert_eq!(ids, [1, 2, 3, 40, 41]);
+    assert_eq!(
+        lineup.stations[3].media,
+        [PathBuf::from("/home/op/films/opening.mp4"), "/srv/films/season 1".into()]
+    );
+    assert!(lineup.stations[4].group.is_ipv6());
+}
+
+#[test]
+fn a_station_takes_its_own_key_then_the_default_then_ours() {
+    let text = "[defaults]\nttl = 9\nwidth = 320\ninterface = \"eth0\"\ndatagram = 1400\n[[station]]\nid = 7\n\
+                name = \"A\"\nmedia = [\"a.mp4\", \"films\"]\ngroup = \"239.1.1.1:5004\"\nttl = 0\n\
+                datagram = \"auto\"\n[directory]\nlisten = \"[::]:99\"";
+    let lineup = parse(text).unwrap();
+    let station = &lineup.stations[0];
+    assert_eq!((station.ttl, station.width, station.quality), (0, 320, 80));
+    assert_eq!((station.interface.name.as_str(), station.datagram), ("eth0", Datagram::Auto));
+    assert_eq!((station.id, station.name.as_str(), station.line), (StationId(7), "A", 6));
+    assert_eq!(station.media, [PathBuf::from("conf/a.mp4"), PathBuf::from("conf/films")]);
+    assert_eq!(lineup.directory, "[::]:99".parse().unwrap());
+    assert_eq!(parse(&text[..text.find("[directory]").unwrap()]).unwrap().directory, DIRECTORY);
+}
+
+#[test]
+fn the_bounds_themselves_are_allowed() {
+    for text in ["ttl = 0", "ttl = 255", "width = 16", "width = 2040", "quality = 1", "quality = 99"] {
+        one(text);
+    }
+    assert_eq!(one("datagram = 576").datagram, Datagram::Limit(576));
+    assert_eq!(one("datagram = 65_507").datagram, Datagram::Limit(65_507));
+    for (id, name) in [(1, "a".to_owned()), (999, "\u{e9}".repeat(63))] {
+        let text = format!(
+            "[[station]]\nid = {id}\nname = \"{name}\"\nmedia = \"a.mp4\"\ngroup = \"224.0.1.0:65535\""
+        );
+        parse(&text).unwrap();
+    }
+}
+
+#[test]
+fn auto_fills_one_packet_of_the_interface() {
+    let v6 = "group = \"[ff15::77:2]:5004\"\n";
+    assert_eq!(one("").datagram_limit(), 65_507); // 65,536 - 28 is one more than UDP over IPv4 carries
+    assert_eq!(one(v6).datagram_limit(), 65_536 - 48);
+    assert_eq!(one("interface = \"eth0\"").datagram_limit(), 1472);
+    assert_eq!(one(&format!("{v6}interface = \"eth0\"")).datagram_limit(), 1452);
+    assert_eq!(one("interface = \"tun1\"").datagram_limit(), 576);
+    assert_eq!(one("interface = \"eth0\"\ndatagram = 65507").datagram_limit(), 65_507);
+}
+
+#[test]
+fn an_interface_goes_by_its_name_or_any_of_its_addresses() {
+    assert_eq!(one("interface = \"lo\"").interface.index, 1);
+    let second = one("interface = \"192.0.2.8\"").interface;
+    assert_eq!(second.name, "eth0");
+    assert_eq!(second.v4, [Ipv4Addr::new(192, 0, 2, 8), Ipv4Addr::new(192, 0, 2, 7)]);
+    assert_eq!(one("group = \"[ff15::1]:5004\"\ninterface = \"2001:db8:0::9\"").interface.name, "eth2");
+    // Down, and so without an address yet: it may come up later, with either protocol.
+    assert!(!one("interface = \"eth3\"").interface.up);
+    one("group = \"[ff15::1]:5004\"\ninterface = \"eth3\"");
+}
+
+#[test]
+fn a_file_saved_on_windows_is_read() {
+    let lineup = parse(&format!("\u{feff}{}", SHIPPED.replace("media/", "").replace('\n', "\r\n"))).unwrap();
+    assert_eq!(lineup.stations.len(), 3);
+    let error =
+        parse(&format!("\u{feff}{}", messages::with("id", Some("0")).replace('\n', "\r\n"))).unwrap_err();
+    assert!(error.to_string().starts_with("conf/stations.toml:2: station \"Ocean\": id = 0 is"), "{error}");
+}
+
+#[test]
+fn a_file_is_loaded_with_what_this_machine_has() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("media")).unwrap();
+    fs::write(dir.path().join("stations.toml"), SHIPPED).unwrap();
+    let error = Lineup::load(&dir.path().join("stations.toml")).unwrap_err();
+    assert_eq!(error.sentences().len(), 3, "{error}");
+    for film in ["ocean.mp4", "nature.mp4", "space.mp4"] {
+        fs::write(dir.path().join("media").join(film), b"").unwrap();
+    }
+    let lineup = Lineup::load(&dir.path().join("stations.toml")).unwrap();
+    assert_eq!(films(&lineup.stations[1].media).unwrap(), [dir.path().join("media/nature.mp4")]);
+}
+
+#[test]
+fn what_may_surprise_is_noted() {
+    let station = |id: u16, group: &str, interface: &str| {
+        format!(
+            "[[station]]\nid = {id}\nname = \"{id}\"\nmedia = \"a.mp4\"\ngroup = \"{group}\"\n\
+             interface = \"{interface}\"\n"
+        )
+    };
+    let text = station(1, "239.1.1.1:5004", "lo")
+        + &station(2, "239.1.1.1:5006", "lo")
+        + &station(3, "239.1.1.3:5004", "eth3");
+    assert_eq!(
+        parse(&text).unwrap().notes(),
+        [
+            "stations \"1\" and \"2\" share group address 239.1.1.1: whoever watches one is sent both",
+            "station \"3\" goes on air when interface eth3 comes up",
+            "station \"3\" leaves this machine, but the directory on 127.0.0.1:9688 does not: other machines' \
+             viewers cannot ask it",
+        ]
+    );
+}
+
+#[test]
+fn the_table_aligns_names_of_any_script() {
+    let text = r#"
+station = [
+    { id = 1, name = "Ozean \u00fc", media = "a.mp4", group = "239.1.1.1:5004" },
+    { id = 20, name = "海洋", media = ["a.mp4", "films"], group = "[ff15::1]:5004", interface = "eth0" },
+    { id = 300, name = "e\u0301", media = "a.mp4", group = "239.1.1.3:5004", interface = "eth3" },
+]
+"#;
+    assert_eq!(
+        parse(text).unwrap().table(),
+        " \
+ id  name     group           interface         ttl  width  quality  datagram  media
+  1  Ozean ü  239.1.1.1:5004  lo 127.0.0.1        1    640       80     65507  conf/a.mp4
+ 20  海洋     [ff15::1]:5004  eth0 2001:db8::7    1    640       80      1452  conf/a.mp4, conf/films
+300  e\u{301}        239.1.1.3:5004  eth3 -              1    640       80      1472  conf/a.mp4
+3 stations; directory on 127.0.0.1:9688"
+    );
+}
+
+/// Whatever the text: no panic; every sentence is one line that begins with the file; and a right
+/// line-up keeps each of its promises, with no station lost on the way.
+fn promises(text: &str) -> Result<(), TestCaseError> {
+    match parse(text) {
+        Err(error) => {
+            prop_assert!(!error.sentences().is_empty());
+            for sentence in error.sentences() {
+                prop_assert!(sentence.starts_with("conf/stations.toml:"), "{sentence}");
+                prop_assert!(!sentence.contains(char::is_control), "{sentence:?}");
+            }
+        }
+        Ok(lineup) => {
+            let document: toml::Table = text.parse().unwrap();
+            prop_assert_eq!(document["station"].as_array().unwrap().len(), lineup.stations.len());
+            prop_assert!(!lineup.stations.is_empty() && lineup.directory.port() != 0);
+            for station in &lineup.stations {
+                prop_assert!((1..=999).contains(&station.id.0) && (1..=99).contains(&station.quality));
+                prop_assert!((16..=2040).contains(&station.width) && !station.media.is_empty());
+                prop_assert!((576..=65_507).contains(&station.datagram_limit()));
+                prop_assert!(station.group.ip().is_multicast() && station.group.port() != 0);
+            }
+            lineup.table();
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics_the_parser(text in any::<String>()) {
+        promises(&text)?;
+    }
+
+    #[test]
+    fn no_damage_to_the_shipped_lineup_panics_it(
+        at in 0..SHIPPED.len(),
+        length in 0_usize..40,
+        put in "[\\[\\]\"'=#\\.{}0-9a-z\\n\u{e9}:~/-]{0,12}",
+    ) {
+        let keep = |mut at: usize| {
+            while !SHIPPED.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
+        let (from, to) = (keep(at), keep((at + length).min(SHIPPED.len())));
+        promises(&format!("{}{put}{}", &SHIPPED[..from], &SHIPPED[to..]))?;
+    }
+
+    #[test]
+    fn no_value_panics_a_key(
+        key in "id|name|media|group|interface|ttl|width|quality|datagram|other",
+        value in "[0-9_xobe.+-]{1,24}|\"[^\"\\\\]{0,70}\"|\\[[0-9,\"a]{0,9}\\]|true|\"[0-9a-f:.\\[\\]%]{1,30}\"",
+    ) {
+        promises(&messages::with(&key, Some(&value)))?;
+    }
+}

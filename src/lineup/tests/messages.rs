@@ -1,0 +1,301 @@
+//! Every message of the line-up, word by word: they are the interface an operator meets first.
+
+use super::*;
+
+/// A right station "Ocean", its first key on line 2, then `extra` from line 6 on.
+fn ocean(extra: &str) -> String {
+    "[[station]]\nid = 1\nname = \"Ocean\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.1:5004\"\n".to_owned()
+        + extra
+}
+
+/// A right station but for `key`, which is `value`, on line 2; `None` leaves the key out.
+pub(super) fn with(key: &str, value: Option<&str>) -> String {
+    let mut lines = vec!["[[station]]".to_owned()];
+    lines.extend(value.map(|value| format!("{key} = {value}")));
+    for (other, right) in
+        [("id", "1"), ("name", "\"Ocean\""), ("media", "\"a.mp4\""), ("group", "\"239.77.0.1:5004\"")]
+    {
+        if other != key {
+            lines.push(format!("{other} = {right}"));
+        }
+    }
+    lines.join("\n")
+}
+
+const ALL: &str = "lo (127.0.0.1, ::1), eth0 (192.0.2.7, 192.0.2.8, 2001:db8::7), eth1 (10.0.0.1), eth2 (2001:db8::9), \
+    eth3 (down, no address), tun0 (10.9.9.9), tun1 (10.9.9.9)";
+
+/// (what the file says, its messages: each after `conf/stations.toml`; ALL stands for all interfaces)
+#[rustfmt::skip] // one message a line, as it is printed
+fn cases() -> Vec<(String, &'static [&'static str])> {
+    let is = |key: &str, value: &str| with(key, Some(value));
+    vec![
+        // The text.
+        (String::new(),
+            &[r#": no station; add a [[station]] with id, name, media and group"#]),
+        ("id = ".into(),
+            &[r#":1: there is no value after the =; write one, text in quotes"#]),
+        ("[[station]]\nname = Ocean".into(),
+            &[r#":2: Ocean is no value; put text in quotes, as in "Ocean""#]),
+        ("[[station]]\ngroup = 239.77.0.1:5004".into(),
+            &[r#":2: this is no number; put text in quotes, as in "239.77.0.1:5004""#]),
+        ("[[station]]\nname = \"Ocean\nid = 1".into(),
+            &[r#":2: this text has no closing quote; end it where it began, on this line"#]),
+        ("[[station]]\nid = 1\nid = 2".into(),
+            &[r#":3: `id` is there twice; keep one of them"#]),
+        ("[[station\nid 1\n".into(), &[
+            r#":1: not TOML: unclosed array table, expected `]]`"#,
+            r#":2: not TOML: key with no value, expected `=`"#,
+        ]),
+        ("[[station]]\nmedia = [\"a.mp4\",\n".into(),
+            &[r#":2: not TOML: unclosed array, expected `]`"#]),
+        ("[[station]]\nid = 01\nttl = 1 width = 2\n".into(), &[
+            r#":2: a number does not begin with 0; leave that out"#,
+            r#":3: 1 width is no value; put text in quotes, as in "1 width""#,
+        ]),
+        // Sections and keys.
+        (ocean("[rtsp]\nlisten = \"127.0.0.1:8554\""),
+            &[r#":6: unknown section [rtsp]; this version has the sections [directory], [defaults] and [[station]]"#]),
+        (ocean("[[stations]]\nid = 2"),
+            &[r#":6: unknown section [stations]; this version has the sections [directory], [defaults] and [[station]]; did you mean [[station]]?"#]),
+        ("ttl = 3\n".to_owned() + &ocean(""),
+            &[r#":1: `ttl` stands before any section; put it under [defaults] or a [[station]]"#]),
+        ("ports = 3\n".to_owned() + &ocean(""),
+            &[r#":1: `ports` stands before any section; put it under one of [directory], [defaults] and [[station]]"#]),
+        (ocean("[directory]\nlisten = \"127.0.0.1:1\"\nport = 9688"),
+            &[r#":8: [directory]: unknown key `port`; [directory] has only the key listen"#]),
+        (ocean("[directory]\nlistne = \"127.0.0.1:1\""),
+            &[r#":7: [directory]: unknown key `listne`; [directory] has only the key listen; did you mean `listen`?"#]),
+        (ocean("[defaults]\nid = 3\nqualty = 3"), &[
+            r#":7: [defaults]: unknown key `id`; [defaults] has the keys interface, ttl, width, quality and datagram"#,
+            r#":8: [defaults]: unknown key `qualty`; [defaults] has the keys interface, ttl, width, quality and datagram; did you mean `quality`?"#,
+        ]),
+        (ocean("interfase = \"eth0\""),
+            &[r#":6: station "Ocean": unknown key `interfase`; a station has the keys id, name, media, group, interface, ttl, width, quality and datagram; did you mean `interface`?"#]),
+        (ocean("\"a\\nb\" = 1"),
+            &[r#":6: station "Ocean": unknown key `a\nb`; a station has the keys id, name, media, group, interface, ttl, width, quality and datagram"#]),
+        ("defaults = 5\n".to_owned() + &ocean(""),
+            &[r#":1: defaults is a number; write its keys under one line [defaults]"#]),
+        ("directory = \"127.0.0.1:9688\"\n".to_owned() + &ocean(""),
+            &[r#":1: directory is text; write its keys under one line [directory]"#]),
+        (ocean("[[defaults]]\nttl = 1"),
+            &[r#":6: defaults is a list; write its keys under one line [defaults]"#]),
+        // Stations.
+        ("[defaults]\nttl = 1".into(),
+            &[r#": no station; add a [[station]] with id, name, media and group"#]),
+        ("station = []".into(),
+            &[r#":1: no station; add a [[station]] with id, name, media and group"#]),
+        ("station = 5".into(),
+            &[r#":1: station is a number; write [[station]], once for each station"#]),
+        ("[station]\nid = 1".into(),
+            &[r#":1: [station] is a single table; write [[station]], once for each station"#]),
+        ("station = [5]".into(),
+            &[r#":1: station #1: 5 is no table; write [[station]] and its keys below"#]),
+        ("[[station]]".into(), &[
+            r#":1: station #1: `id` is missing; choose a whole number from 1 to 999 (what a viewer types)"#,
+            r#":1: station #1: `name` is missing; choose 1 to 63 characters, as in "Ocean""#,
+            r#":1: station #1: `group` is missing; choose a multicast address and a port, as in "239.77.0.1:5004""#,
+            r#":1: station #1: `media` is missing; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#,
+        ]),
+        (with("id", None),
+            &[r#":1: station "Ocean": `id` is missing; choose a whole number from 1 to 999 (what a viewer types)"#]),
+        (with("name", None),
+            &[r#":1: station #1: `name` is missing; choose 1 to 63 characters, as in "Ocean""#]),
+        (with("media", None),
+            &[r#":1: station "Ocean": `media` is missing; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#]),
+        (with("group", None),
+            &[r#":1: station "Ocean": `group` is missing; choose a multicast address and a port, as in "239.77.0.1:5004""#]),
+        (is("id", "0"),
+            &[r#":2: station "Ocean": id = 0 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+        (is("id", "1000"),
+            &[r#":2: station "Ocean": id = 1000 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+        (is("id", "-1"),
+            &[r#":2: station "Ocean": id = -1 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+        (is("id", "99999999999999999999999"),
+            &[r#":2: station "Ocean": id = 99999999999999999999999 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+        (is("id", "\"1\""),
+            &[r#":2: station "Ocean": id = "1" is text; choose a whole number from 1 to 999 (what a viewer types)"#]),
+        (is("name", "\"\""),
+            &[r#":2: station #1: name = "" is empty; choose 1 to 63 characters, as in "Ocean""#]),
+        (is("name", "\"  \""),
+            &[r#":2: station #1: name = "  " is empty; choose 1 to 63 characters, as in "Ocean""#]),
+        (is("name", &format!("\"{}\"", "a".repeat(64))),
+            &[r#":2: station #1: name = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… has 64 characters; choose 1 to 63 characters, as in "Ocean""#]),
+        (is("name", "\"a\\tb\""),
+            &[r#":2: station #1: name = "a\tb" has a control character; leave that out"#]),
+        (is("name", "7"),
+            &[r#":2: station #1: name = 7 is a number; choose 1 to 63 characters, as in "Ocean""#]),
+        (ocean("[[station]]\nid = 1\nname = \"B\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.2:5004\""),
+            &[r#":7: station "B": id = 1 is taken by station "Ocean" on line 1; give each station its own"#]),
+        (ocean("[[station]]\nid = 2\nname = \"Ocean\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.2:5004\""),
+            &[r#":8: station "Ocean": name = "Ocean" is taken by station "Ocean" on line 1; give each station its own"#]),
+        (ocean("[[station]]\nid = 2\nname = \"B\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.1:5004\""),
+            &[r#":10: station "B": group = "239.77.0.1:5004" is taken by station "Ocean" on line 1; give each station its own"#]),
+        // Groups.
+        (is("group", "\"10.0.0.1:5004\""),
+            &[r#":2: station "Ocean": group = "10.0.0.1:5004" is not a multicast address; choose one in 239.0.0.0/8"#]),
+        (is("group", "\"[2001:db8::1]:5004\""),
+            &[r#":2: station "Ocean": group = "[2001:db8::1]:5004" is not a multicast address; choose one in ff15::/16"#]),
+        (is("group", "\"239.77.0.1\""),
+            &[r#":2: station "Ocean": group = "239.77.0.1" has no port; write it as in "239.77.0.1:5004""#]),
+        (is("group", "\"ff15::77:2\""),
+            &[r#":2: station "Ocean": group = "ff15::77:2" has no port; write it as in "[ff15::77:2]:5004""#]),
+        (is("group", "\"[ff15::77:2]\""),
+            &[r#":2: station "Ocean": group = "[ff15::77:2]" has no port; write it as in "[ff15::77:2]:5004""#]),
+        (is("group", "\"239.77.0.1:0\""),
+            &[r#":2: station "Ocean": group = "239.77.0.1:0" has port 0; choose one from 1 to 65535"#]),
+        (is("group", "\"239.77.0.1:65536\""),
+            &[r#":2: station "Ocean": group = "239.77.0.1:65536" has port 65536; choose one from 1 to 65535"#]),
+        (is("group", "\"[ff15::77:2]:99999\""),
+            &[r#":2: station "Ocean": group = "[ff15::77:2]:99999" has port 99999; choose one from 1 to 65535"#]),
+        (is("group", "\"ocean\""),
+            &[r#":2: station "Ocean": group = "ocean" is not an address with a port; write an address and a port, as in "239.77.0.1:5004""#]),
+        (is("group", "\"ocean.example:5004\""),
+            &[r#":2: station "Ocean": group = "ocean.example:5004" is not an address with a port; write an address and a port, as in "239.77.0.1:5004""#]),
+        (is("group", "5004"),
+            &[r#":2: station "Ocean": group = 5004 is a number; write an address and a port, as in "239.77.0.1:5004""#]),
+        (is("group", "\"224.0.0.5:5004\""),
+            &[r#":2: station "Ocean": group = "224.0.0.5:5004" is in 224.0.0.0/24, which is reserved for routing protocols (RFC 5771); choose one in 239.0.0.0/8"#]),
+        (is("group", "\"[ff02::5]:5004\""),
+            &[r#":2: station "Ocean": group = "[ff02::5]:5004" is in ff02::/16, which is reserved for neighbour discovery and routing protocols (RFC 4291); choose one in ff15::/16"#]),
+        (is("group", "\"[ff15::77:2%2]:5004\""),
+            &[r#":2: station "Ocean": group = "[ff15::77:2%2]:5004" names a zone after the %; leave that out: `interface` says where it is sent"#]),
+        (is("interface", "\"eth1\"").replace("239.77.0.1", "[ff15::77:2]"),
+            &[r#":6: station "Ocean": group = "[ff15::77:2]:5004" is IPv6, but interface eth1 (10.0.0.1) has no IPv6 address; choose an IPv4 group or another interface"#]),
+        (is("interface", "\"eth2\""),
+            &[r#":6: station "Ocean": group = "239.77.0.1:5004" is IPv4, but interface eth2 (2001:db8::9) has no IPv4 address; choose an IPv6 group or another interface"#]),
+        // Settings.
+        (is("width", "0"),
+            &[r#":2: station "Ocean": width = 0 is out of range; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
+        (is("width", "15"),
+            &[r#":2: station "Ocean": width = 15 is out of range; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
+        (is("width", "2041"),
+            &[r#":2: station "Ocean": width = 2041 is out of range; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
+        (is("width", "0x1_0000"),
+            &[r#":2: station "Ocean": width = 0x1_0000 is out of range; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
+        (is("width", "\"big\""),
+            &[r#":2: station "Ocean": width = "big" is text; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
+        (is("width", "640.0"),
+            &[r#":2: station "Ocean": width = 640.0 is no whole number; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
+        (is("quality", "0"),
+            &[r#":2: station "Ocean": quality = 0 is out of range; choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)"#]),
+        (is("quality", "100"),
+            &[r#":2: station "Ocean": quality = 100 is out of range; choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)"#]),
+        (is("quality", "true"),
+            &[r#":2: station "Ocean": quality = true is a truth value; choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)"#]),
+        (is("ttl", "256"),
+            &[r#":2: station "Ocean": ttl = 256 is out of range; choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)"#]),
+        (is("ttl", "-1"),
+            &[r#":2: station "Ocean": ttl = -1 is out of range; choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)"#]),
+        (is("ttl", "1979-05-27"),
+            &[r#":2: station "Ocean": ttl = 1979-05-27 is a date or time; choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)"#]),
+        (is("datagram", "575"),
+            &[r#":2: station "Ocean": datagram = 575 is out of range; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
+        (is("datagram", "65508"),
+            &[r#":2: station "Ocean": datagram = 65508 is out of range; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
+        (is("datagram", "65536"),
+            &[r#":2: station "Ocean": datagram = 65536 is out of range; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
+        (is("datagram", "\"jumbo\""),
+            &[r#":2: station "Ocean": datagram = "jumbo" means nothing here; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
+        (is("datagram", "[1400]"),
+            &[r#":2: station "Ocean": datagram = [1400] is a list; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
+        (is("interface", "\"eth9\""),
+            &[r#":2: station "Ocean": interface = "eth9" does not exist on this machine; choose one of ALL"#]),
+        (is("interface", "\"192.0.2.99\""),
+            &[r#":2: station "Ocean": interface = "192.0.2.99" does not exist on this machine; choose one of ALL"#]),
+        (is("interface", "\"10.9.9.9\""),
+            &[r#":2: station "Ocean": interface = "10.9.9.9" is ambiguous; write the name of one of tun0 (10.9.9.9), tun1 (10.9.9.9)"#]),
+        (is("interface", "2"),
+            &[r#":2: station "Ocean": interface = 2 is a number; write an interface's address or its name, as in "127.0.0.1" or "eth0""#]),
+        // Media.
+        (is("media", "\"none.mp4\""),
+            &[r#":2: station "Ocean": media = "none.mp4" does not exist; nothing is at conf/none.mp4: a path is relative to the folder of conf/stations.toml"#]),
+        (is("media", "\"~/none.mp4\""),
+            &[r#":2: station "Ocean": media = "~/none.mp4" does not exist; nothing is at /home/op/none.mp4: name a film or a folder that is there"#]),
+        (is("media", "\"/srv/none\""),
+            &[r#":2: station "Ocean": media = "/srv/none" does not exist; nothing is at /srv/none: name a film or a folder that is there"#]),
+        (is("media", "\"locked.mp4\""),
+            &[r#":2: station "Ocean": media = "locked.mp4" cannot be read: Permission denied (os error 13); check conf/locked.mp4 and who may read it"#]),
+        (is("media", "\"empty\""),
+            &[r#":2: station "Ocean": media = "empty" is a folder without films; put one in whose name ends in mp4, m4v, mov, mkv, avi, webm, ts, mpg, mpeg"#]),
+        (is("media", "[]"),
+            &[r#":2: station "Ocean": media = [] is an empty list; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#]),
+        (is("media", "\"\""),
+            &[r#":2: station "Ocean": media = "" is empty; name a film or a folder of films"#]),
+        (is("media", "{ file = \"a.mp4\" }"),
+            &[r#":2: station "Ocean": media = { file = "a.mp4" } is a table; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#]),
+        (is("media", "[\n  \"a.mp4\",\n  \"none.mp4\",\n  3,\n]"), &[
+            r#":4: station "Ocean": media = "none.mp4" does not exist; nothing is at conf/none.mp4: a path is relative to the folder of conf/stations.toml"#,
+            r#":5: station "Ocean": media = 3 is a number; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#,
+        ]),
+        // The directory.
+        (ocean("[directory]\nlisten = \"here\""),
+            &[r#":7: [directory]: listen = "here" is not an address with a port; write an address and a port, as in "127.0.0.1:9688""#]),
+        (ocean("[directory]\nlisten = \"127.0.0.1\""),
+            &[r#":7: [directory]: listen = "127.0.0.1" has no port; write it as in "127.0.0.1:9688""#]),
+        (ocean("[directory]\nlisten = \"127.0.0.1:0\""),
+            &[r#":7: [directory]: listen = "127.0.0.1:0" has port 0; choose one from 1 to 65535"#]),
+        (ocean("[directory]\nlisten = 9688"),
+            &[r#":7: [directory]: listen = 9688 is a number; write an address and a port, as in "127.0.0.1:9688""#]),
+        // A wrong default is told once, not for each station; all faults come at once, in order.
+        (
+            "[defaults]\nttl = 300\ninterface = \"eth9\"\n".to_owned()
+                + &ocean("[[station]]\nid = 1\nname = \"\"\nwidth = 1\n"),
+            &[
+            r#":2: [defaults]: ttl = 300 is out of range; choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)"#,
+            r#":3: [defaults]: interface = "eth9" does not exist on this machine; choose one of ALL"#,
+            r#":9: station #2: `group` is missing; choose a multicast address and a port, as in "239.77.0.1:5004""#,
+            r#":9: station #2: `media` is missing; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#,
+            r#":10: station #2: id = 1 is taken by station "Ocean" on line 4; give each station its own"#,
+            r#":11: station #2: name = "" is empty; choose 1 to 63 characters, as in "Ocean""#,
+            r#":12: station #2: width = 1 is out of range; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#,
+        ],
+        ),
+    ]
+}
+
+#[test]
+fn every_message_names_the_place_the_rule_and_the_fix() {
+    for (text, expected) in cases() {
+        let error = parse(&text).expect_err(&text);
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|message| format!("conf/stations.toml{}", message.replace("ALL", ALL)))
+            .collect();
+        assert_eq!(error.sentences(), expected, "of\n{text}");
+        assert_eq!(error.to_string(), expected.join("\n"));
+    }
+}
+
+#[test]
+fn what_the_machine_lacks_is_told() {
+    let mut world = world();
+    world.interfaces.retain(|interface| interface.name == "eth1");
+    world.home = None;
+    let text = with("media", Some("\"~/a.mp4\""));
+    let error = Lineup::parse(&text, Path::new("stations.toml"), &world).unwrap_err();
+    assert_eq!(
+        error.sentences(),
+        [
+            "stations.toml:1: station \"Ocean\": interface = \"127.0.0.1\", the default, does not exist on this \
+             machine; choose one of eth1 (10.0.0.1)",
+            "stations.toml:2: station \"Ocean\": media = \"~/a.mp4\" needs a home folder, and this user has \
+             none; write the whole path",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("stations.toml");
+    let shown = file.display().to_string();
+    let message = || Lineup::load(&file).unwrap_err().to_string();
+
+    assert_eq!(message(), format!("{shown}: no such file; name the line-up with --config FILE"));
+    fs::write(&file, b"# fine\n# \xff\xfe\n").unwrap();
+    assert_eq!(message(), format!("{shown}:2: byte 0xff is not UTF-8; save the file as UTF-8"));
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(message(), format!("{shown}: is a folder; name the line-up in it, a file"));
+}
