@@ -2,9 +2,14 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod clock;
+pub mod directory;
 pub mod interface;
 pub mod lineup;
 pub mod net;
+#[cfg(any(feature = "broadcaster", feature = "viewer"))]
+pub mod paint;
+#[cfg(feature = "broadcaster")]
+pub mod station;
 pub mod tuner;
 pub mod units;
 pub mod wire;

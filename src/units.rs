@@ -77,11 +77,27 @@ impl Sub<Duration> for AirTime {
 /// The clock of RTP/JPEG, ticks a second (RFC 2435 section 3).
 pub const RTP_CLOCK: u32 = 90_000;
 
-/// Pictures a second, as the fraction it is: 24000/1001, never 23.976. Both terms are positive.
+/// Pictures a second, as the fraction it is: 24000/1001, never 23.976. Both terms are positive,
+/// also in one that was deserialized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Terms")]
 pub struct FrameRate {
     num: u32,
     den: u32,
+}
+
+/// A [`FrameRate`] as a stranger may have written it.
+#[derive(Deserialize)]
+struct Terms {
+    num: u32,
+    den: u32,
+}
+
+impl TryFrom<Terms> for FrameRate {
+    type Error = &'static str;
+    fn try_from(Terms { num, den }: Terms) -> Result<FrameRate, Self::Error> {
+        FrameRate::new(num, den).ok_or("a frame rate has no term of 0")
+    }
 }
 
 impl FrameRate {
@@ -171,6 +187,15 @@ mod tests {
         }
         for fps in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e9] {
             assert_eq!(FrameRate::from_f64(fps), None, "{fps}");
+        }
+    }
+
+    #[test]
+    fn a_rate_of_zero_cannot_be_read() {
+        let read = serde_json::from_str::<FrameRate>;
+        assert_eq!(read(r#"{"num":30000,"den":1001}"#).unwrap(), FrameRate::new(30_000, 1001).unwrap());
+        for zero in [r#"{"num":0,"den":1}"#, r#"{"num":25,"den":0}"#] {
+            assert!(read(zero).unwrap_err().to_string().contains("no term of 0"), "{zero}");
         }
     }
 

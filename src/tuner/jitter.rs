@@ -18,7 +18,7 @@ pub const HOLD: Duration = Duration::from_millis(10);
 /// Most packets held at a time: the 45 of a full picture over Ethernet, several times.
 const MAX_HELD: usize = 256;
 
-/// A packet further than this from the one that is due is not believed until the next one follows on it
+/// A packet further than this from the newest one is not believed until the next one follows on it
 /// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since whatever one forged or
 /// corrupted number makes us give up is lost: here 64 packets, one and a half of the largest pictures over Ethernet.
 const BELIEVED: u64 = 64;
@@ -96,7 +96,8 @@ impl JitterBuffer {
             self.next = Some(number + 1);
             return Verdict::Next;
         };
-        if number.abs_diff(next) > BELIEVED && !self.remembers(number, next) {
+        let newest = self.held.last_key_value().map_or(next, |(&newest, _)| newest);
+        if number > newest + BELIEVED || number + (MAX_REMEMBERED as u64) < next {
             self.sequence = before;
             let follows = self.stray.take() == Some(sequence.wrapping_sub(1));
             if !follows {
@@ -125,11 +126,6 @@ impl JitterBuffer {
         } else {
             Verdict::Duplicate
         }
-    }
-
-    /// Whether a number so far back is one that was given up or has been here: late, not strange.
-    fn remembers(&self, number: u64, next: u64) -> bool {
-        number < next && next - number <= MAX_REMEMBERED as u64
     }
 
     fn start_over(&mut self, sequence: u16) -> Verdict {

@@ -1,0 +1,304 @@
+//! The board: what is on. Stations write it, connections read it and are counted on it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::message::{Entry, MAX_NAME, MAX_SENTENCE, OnAir, State, plain_text};
+use crate::units::StationId;
+
+/// What is on, shared by stations and connections.
+///
+/// Every change of an entry raises the *revision* and wakes the watchers. A change of the audience
+/// does neither: a line-up has the audience of the moment it was made, but a zapping crowd does
+/// not make every screen's line-up travel again.
+pub struct Board {
+    stations: Mutex<BTreeMap<StationId, Station>>,
+    revision: watch::Sender<u64>,
+}
+
+struct Station {
+    entry: Entry, // its audience is not kept here but below
+    picture: Arc<dyn Fn() -> Option<OnAir> + Send + Sync>,
+    audience: Arc<AtomicU32>,
+}
+
+impl Station {
+    fn entry(&self) -> Entry {
+        Entry { audience: self.audience.load(Ordering::Relaxed), ..self.entry.clone() }
+    }
+}
+
+/// An entry that may not go on the board.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("station {id} cannot be announced: {rule}")]
+pub struct InvalidEntry {
+    /// Its number.
+    pub id: StationId,
+    /// The rule it breaks.
+    pub rule: &'static str,
+}
+
+impl Board {
+    /// An empty board, revision 0.
+    pub fn new() -> Arc<Board> {
+        Arc::new(Board { stations: Mutex::default(), revision: watch::Sender::new(0) })
+    }
+
+    /// Puts a station on the board, or replaces it there, its audience staying. `picture` is asked
+    /// for what is on air at each Tune, on a connection's task and without a lock held: it should
+    /// copy and return. Its text is made to fit: control characters become spaces, names are
+    /// cut at 128 bytes and a slate's reason at 512. `entry.audience` is not used.
+    ///
+    /// # Errors
+    /// [`InvalidEntry`] for one that clients would refuse: a number outside 1..=999, a group that
+    /// is no multicast address or has port 0, a size with a side of 0. The board stays as it was.
+    pub fn enter(
+        &self,
+        entry: Entry,
+        picture: impl Fn() -> Option<OnAir> + Send + Sync + 'static,
+    ) -> Result<(), InvalidEntry> {
+        let entry = presentable(entry)?;
+        let mut stations = self.lock();
+        let audience = stations.get(&entry.id).map(|old| Arc::clone(&old.audience)).unwrap_or_default();
+        stations.insert(entry.id, Station { entry, picture: Arc::new(picture), audience });
+        self.bump();
+        Ok(())
+    }
+
+    /// Takes a station off the board. Who is tuned to it is not told, but by the line-up.
+    pub fn leave(&self, id: StationId) {
+        let mut stations = self.lock();
+        if stations.remove(&id).is_some() {
+            self.bump();
+        }
+    }
+
+    /// Changes a station's entry; its id and audience cannot be changed. `change` runs with the
+    /// board locked: it must not use the board. Returns whether anything is different now; if not,
+    /// or if there is no such station, nobody is woken.
+    ///
+    /// # Errors
+    /// [`InvalidEntry`] as in [`enter`](Self::enter); the entry stays as it was.
+    pub fn update(&self, id: StationId, change: impl FnOnce(&mut Entry)) -> Result<bool, InvalidEntry> {
+        let mut stations = self.lock();
+        let Some(station) = stations.get_mut(&id) else { return Ok(false) };
+        let mut entry = station.entry.clone();
+        change(&mut entry);
+        let entry = presentable(Entry { id, ..entry })?;
+        if entry == station.entry {
+            return Ok(false);
+        }
+        station.entry = entry;
+        self.bump();
+        Ok(true)
+    }
+
+    /// How many connections are tuned to a station now; 0 for one that is not on the board.
+    pub fn audience(&self, id: StationId) -> u32 {
+        self.lock().get(&id).map_or(0, |station| station.audience.load(Ordering::Relaxed))
+    }
+
+    /// The revision, and all stations as they are now, ascending by id.
+    pub fn line_up(&self) -> (u64, Vec<Entry>) {
+        let stations = self.lock();
+        let entries = stations.values().map(Station::entry).collect();
+        (*self.revision.borrow(), entries)
+    }
+
+    /// Says when the revision rises.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// A seat in a station's audience, counted until it is dropped; `None` when there is no such station.
+    pub(super) fn sit(&self, id: StationId) -> Option<Seat> {
+        let audience = Arc::clone(&self.lock().get(&id)?.audience);
+        audience.fetch_add(1, Ordering::Relaxed);
+        Some(Seat { station: id, audience })
+    }
+
+    /// A station as it is now and what it shows.
+    pub(super) fn look(&self, id: StationId) -> Option<(Entry, Option<OnAir>)> {
+        let (entry, picture) = {
+            let stations = self.lock();
+            let station = stations.get(&id)?;
+            (station.entry(), Arc::clone(&station.picture))
+        };
+        Some((entry, picture()))
+    }
+
+    // Called with the board locked, so that a line-up and its revision belong together.
+    fn bump(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    // A `change` that panicked has touched only its own copy: the board behind the poison is sound.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StationId, Station>> {
+        self.stations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (revision, stations) = self.line_up();
+        f.debug_struct("Board").field("revision", &revision).field("stations", &stations).finish()
+    }
+}
+
+/// A place in a station's audience; dropping it leaves the audience.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) station: StationId,
+    audience: Arc<AtomicU32>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.audience.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An entry whose text is made to fit and whose rules hold, without an audience.
+fn presentable(mut entry: Entry) -> Result<Entry, InvalidEntry> {
+    entry.audience = 0;
+    entry.name = plain_text(&entry.name, MAX_NAME);
+    if let State::Slate { reason } = &mut entry.state {
+        *reason = plain_text(reason, MAX_SENTENCE);
+    }
+    entry.check().map_err(|rule| InvalidEntry { id: entry.id, rule })?;
+    Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::message::{MAX_STATIONS, Reply, encode};
+    use crate::units::{FrameRate, Size};
+
+    fn entry(id: u16) -> Entry {
+        Entry {
+            id: StationId(id),
+            name: format!("Station {id}"),
+            group: ([239, 77, 0, 1], 5000 + id).into(),
+            size: None,
+            rate: None,
+            quality: 80,
+            state: State::Starting,
+            audience: 0,
+        }
+    }
+
+    fn ids(board: &Board) -> Vec<u16> {
+        board.line_up().1.iter().map(|entry| entry.id.0).collect()
+    }
+
+    #[test]
+    fn a_change_raises_the_revision_and_the_same_again_does_not() {
+        let board = Board::new();
+        let mut changes = board.changes();
+        for id in [7, 2, 5] {
+            board.enter(entry(id), || None).unwrap();
+        }
+        assert_eq!((board.line_up().0, ids(&board)), (3, vec![2, 5, 7]));
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+
+        assert_eq!(board.update(StationId(5), |entry| entry.state = State::Film), Ok(true));
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        assert_eq!(board.update(StationId(5), |entry| entry.state = State::Film), Ok(false));
+        assert_eq!(board.update(StationId(6), |entry| entry.state = State::Film), Ok(false));
+        assert_eq!(board.update(StationId(5), |entry| entry.audience = 9), Ok(false));
+        board.leave(StationId(6));
+        assert!(!changes.has_changed().unwrap());
+        assert_eq!(board.line_up().0, 4);
+
+        board.leave(StationId(5));
+        assert_eq!((board.line_up().0, ids(&board)), (5, vec![2, 7]));
+    }
+
+    #[test]
+    fn what_a_client_would_refuse_never_gets_on_the_board() {
+        let board = Board::new();
+        board.enter(entry(1), || None).unwrap();
+        let refused = |change: fn(&mut Entry)| {
+            let mut wrong = entry(1);
+            change(&mut wrong);
+            assert!(board.enter(wrong, || None).is_err());
+        };
+        refused(|entry| entry.id = StationId(0));
+        refused(|entry| entry.id = StationId(1000));
+        refused(|entry| entry.group = "10.0.0.1:5004".parse().unwrap());
+        refused(|entry| entry.group.set_port(0));
+        refused(|entry| entry.size = Some(Size { width: 640, height: 0 }));
+        let error = board.update(StationId(1), |entry| entry.group.set_port(0)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "station 1 cannot be announced: a station's group is a multicast address with a port"
+        );
+        assert_eq!(board.line_up(), (1, vec![entry(1)]));
+
+        // An id cannot be changed, and text is made to fit.
+        let changed = board.update(StationId(1), |entry| {
+            entry.id = StationId(2);
+            entry.name = "ä".repeat(100) + "\n";
+            entry.state = State::Slate { reason: "no film\n\x1b[2J".into() };
+        });
+        assert_eq!(changed, Ok(true));
+        let now = &board.line_up().1[0];
+        assert_eq!((now.id, now.name.clone()), (StationId(1), "ä".repeat(64)));
+        assert_eq!(now.state, State::Slate { reason: "no film  [2J".into() });
+    }
+
+    #[test]
+    fn a_seat_counts_until_it_is_dropped() {
+        let board = Board::new();
+        board.enter(entry(3), || None).unwrap();
+        let revision = board.line_up().0;
+        let first = board.sit(StationId(3)).unwrap();
+        let second = board.sit(StationId(3)).unwrap();
+        assert_eq!(board.audience(StationId(3)), 2);
+        drop(first);
+        board.enter(entry(3), || None).unwrap(); // the audience stays
+        assert_eq!(board.line_up().1[0].audience, 1);
+        drop(second);
+        assert_eq!(board.audience(StationId(3)), 0);
+        assert!(board.sit(StationId(4)).is_none());
+        assert_eq!(board.line_up().0, revision + 1, "only the second enter is a change");
+    }
+
+    #[test]
+    fn the_picture_is_asked_without_a_lock() {
+        let board = Board::new();
+        let again = Arc::downgrade(&board);
+        let picture = move || {
+            let board = again.upgrade()?;
+            board.update(StationId(1), |entry| entry.state = State::Film).ok()?; // would deadlock
+            None
+        };
+        board.enter(entry(1), picture).unwrap();
+        assert!(board.look(StationId(1)).is_some());
+        assert_eq!(board.line_up().1[0].state, State::Film);
+    }
+
+    #[test]
+    fn the_longest_line_up_fits_a_reply() {
+        let board = Board::new();
+        for id in 1..=MAX_STATIONS as u16 {
+            let mut longest = entry(id);
+            longest.name = "n".repeat(10_000);
+            longest.group = "[ff3e::1]:65535".parse().unwrap();
+            longest.size = Some(Size { width: u16::MAX, height: u16::MAX });
+            longest.rate = FrameRate::new(u32::MAX, u32::MAX);
+            longest.state = State::Slate { reason: "r".repeat(10_000) };
+            board.enter(longest, || None).unwrap();
+        }
+        let (revision, mut stations) = board.line_up();
+        stations.iter_mut().for_each(|entry| entry.audience = u32::MAX);
+        encode(&Reply::LineUp { revision, stations }).expect("it fits");
+    }
+}

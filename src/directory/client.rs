@@ -1,0 +1,125 @@
+//! The directory's client: one question, or a connection kept for as long as a viewer runs.
+
+mod session;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::link::Link;
+use super::message::{Entry, ErrorCode, MessageError, Reply, Request, VERSION, encode};
+
+pub use session::{Event, Session};
+
+/// Why the directory could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there, or there is no way there.
+    #[error("cannot connect to the directory at {addr}: {source}; is the broadcaster running?")]
+    Connect {
+        /// The directory.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("lost the directory at {addr}: {source}")]
+    Io {
+        /// The directory.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No complete answer in time.
+    #[error("the directory at {addr} did not answer within {after:?}")]
+    TimedOut {
+        /// The directory.
+        addr: SocketAddr,
+        /// The time it had.
+        after: Duration,
+    },
+    /// The server closed before it had answered.
+    #[error("the directory at {addr} closed the connection without an answer")]
+    Closed {
+        /// The directory.
+        addr: SocketAddr,
+    },
+    /// The server said no.
+    #[error("the directory at {addr} refused ({code:?}): {sentence}")]
+    Refused {
+        /// The directory.
+        addr: SocketAddr,
+        /// For programs.
+        code: ErrorCode,
+        /// The server's words.
+        sentence: String,
+    },
+    /// What answered is no directory, or a broken one.
+    #[error("{addr} does not answer as a directory does: {source}")]
+    Message {
+        /// Who answered.
+        addr: SocketAddr,
+        /// What is wrong with it.
+        source: MessageError,
+    },
+    /// A reply that is none to what was asked.
+    #[error("{addr} does not answer as a directory does: {what}")]
+    Unexpected {
+        /// Who answered.
+        addr: SocketAddr,
+        /// What was wrong.
+        what: &'static str,
+    },
+}
+
+/// Asks the directory at `addr` what is on, once: the stations, ascending by id. Takes at most
+/// `timeout`. Needs a tokio runtime.
+///
+/// # Errors
+/// [`ClientError`]; whatever answers, this returns within `timeout` and holds at most one reply.
+pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<Entry>, ClientError> {
+    match tokio::time::timeout(timeout, ask(addr)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ClientError::TimedOut { addr, after: timeout }),
+    }
+}
+
+async fn ask(addr: SocketAddr) -> Result<Vec<Entry>, ClientError> {
+    let stream = connect(addr).await.map_err(|source| ClientError::Connect { addr, source })?;
+    let mut link = Link::<TcpStream, Reply>::new(stream);
+    let lost = |source| ClientError::Io { addr, source };
+    let wrong = |source| ClientError::Message { addr, source };
+
+    let mut questions = encode(&hello()).map_err(wrong)?;
+    questions.extend(encode(&Request::List).map_err(wrong)?);
+    // A server that is full answers and closes, perhaps before it has our questions: what it said
+    // is worth more than that we could not finish.
+    let sent = link.send(&questions).await;
+    let mut greeted = false;
+    loop {
+        while let Some(reply) = link.take().map_err(wrong)? {
+            match reply {
+                Reply::Hello { version: VERSION, .. } if !greeted => greeted = true,
+                Reply::LineUp { stations, .. } if greeted => return Ok(stations),
+                Reply::Error { code, sentence } => return Err(ClientError::Refused { addr, code, sentence }),
+                _ => return Err(ClientError::Unexpected { addr, what: "a reply to nothing that was asked" }),
+            }
+        }
+        if !link.fill().await.map_err(lost)? {
+            sent.map_err(lost)?;
+            return Err(ClientError::Closed { addr });
+        }
+    }
+}
+
+async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?; // a Tune is a few bytes in the path of a zap
+    Ok(stream)
+}
+
+fn hello() -> Request {
+    Request::Hello { version: VERSION, agent: concat!("stationcast ", env!("CARGO_PKG_VERSION")).to_owned() }
+}

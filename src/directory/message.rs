@@ -1,0 +1,432 @@
+//! The directory's messages and their bytes: pure, and the only module that names bincode.
+//!
+//! ```text
+//!  0               4
+//! +---------------+------------------------------------+
+//! | length (u32,  | body: one Request or one Reply,    |
+//! | little endian)| `length` bytes, none left over     |
+//! +---------------+------------------------------------+
+//! ```
+//!
+//! A request's body has at most 4 KiB, a reply's 1 MiB. `docs/protocol.md` spells the bodies out;
+//! its examples are this module's golden tests.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+
+use bytes::{Buf, BytesMut};
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::units::{AirTime, FrameRate, Size, StationId};
+
+/// The directory's TCP port.
+pub const PORT: u16 = 9688;
+
+/// The protocol spoken here; a [`Request::Hello`] with any other is refused.
+pub const VERSION: u16 = 1;
+
+/// The longest name of a station, client or server, in bytes of UTF-8.
+pub const MAX_NAME: usize = 128;
+
+/// The longest sentence (of an error, or why a slate is shown), in bytes of UTF-8.
+pub const MAX_SENTENCE: usize = 512;
+
+/// The most stations in a line-up: numbers 1..=999, each once. With the two limits above, a full
+/// line-up always fits a reply.
+pub const MAX_STATIONS: usize = 999;
+
+const PREFIX: usize = 4;
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The first request of a connection, and only that.
+    Hello {
+        /// The protocol the client speaks: [`VERSION`].
+        version: u16,
+        /// The client's name and version, for logs; at most [`MAX_NAME`] bytes.
+        #[serde(deserialize_with = "text")]
+        agent: String,
+    },
+    /// Answered by one [`Reply::LineUp`].
+    List,
+    /// Answered by [`Reply::Tuned`]; counts this connection in that station's audience from now on.
+    Tune {
+        /// The station to watch.
+        station: StationId,
+    },
+    /// Answered by a [`Reply::LineUp`] at once, and by another after every change.
+    Watch,
+    /// Answered by [`Reply::Pong`]; keeps a quiet connection open.
+    Ping,
+}
+
+/// What the server answers, or pushes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Answers the client's Hello.
+    Hello {
+        /// The protocol the server speaks on this connection.
+        version: u16,
+        /// The server's name and version; at most [`MAX_NAME`] bytes.
+        #[serde(deserialize_with = "text")]
+        server: String,
+    },
+    /// All stations, ascending by id.
+    LineUp {
+        /// Grows with every change of the line-up; comparable within one run of the server only.
+        revision: u64,
+        /// At most [`MAX_STATIONS`].
+        #[serde(deserialize_with = "stations")]
+        stations: Vec<Entry>,
+    },
+    /// Answers Tune.
+    Tuned {
+        /// The station, as it is now.
+        entry: Entry,
+        /// What it shows now; `None` when nothing has gone on air yet.
+        now: Option<OnAir>,
+    },
+    /// A request was not served. After [`ErrorCode::NoSuchStation`] the connection goes on; after
+    /// any other the server closes it.
+    Error {
+        /// For programs.
+        code: ErrorCode,
+        /// For people: one sentence, at most [`MAX_SENTENCE`] bytes.
+        #[serde(deserialize_with = "text")]
+        sentence: String,
+    },
+    /// Answers Ping.
+    Pong,
+}
+
+/// Why a request was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// Not a request, or one that has no place here.
+    BadRequest,
+    /// The Hello asks for a protocol that is not spoken here.
+    UnsupportedVersion,
+    /// The line-up has no station of that number.
+    NoSuchStation,
+    /// Too many connections, in all or from that address.
+    Busy,
+    /// No Hello, a request not finished, or nothing said for too long.
+    TimedOut,
+}
+
+/// One station of the line-up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number, 1..=999.
+    pub id: StationId,
+    /// Its name, at most [`MAX_NAME`] bytes.
+    #[serde(deserialize_with = "text")]
+    pub name: String,
+    /// The multicast group and port it sends to. Of an IPv6 address the scope does not travel.
+    pub group: SocketAddr,
+    /// Its pictures' size, once known.
+    pub size: Option<Size>,
+    /// Its pictures' rate, once known and if constant.
+    pub rate: Option<FrameRate>,
+    /// The JPEG quality aimed at, 1..=99.
+    pub quality: u8,
+    /// What it is sending.
+    pub state: State,
+    /// How many connections are tuned to it, at the moment of the reply.
+    pub audience: u32,
+}
+
+/// What a station is sending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Nothing yet.
+    Starting,
+    /// Its programme.
+    Film,
+    /// A still that says what is wrong.
+    Slate {
+        /// One sentence, at most [`MAX_SENTENCE`] bytes.
+        #[serde(deserialize_with = "text")]
+        reason: String,
+    },
+}
+
+/// The picture on air at this moment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnAir {
+    /// When it was due.
+    pub due: AirTime,
+    /// A complete JPEG file.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    pub jpeg: Vec<u8>,
+}
+
+impl fmt::Debug for OnAir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OnAir {{ due: {}, jpeg: {} bytes }}", self.due.0, self.jpeg.len())
+    }
+}
+
+/// Why bytes are not a message, or a message cannot become bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The length prefix, or the message to send, is beyond the limit of its kind.
+    #[error("a {kind} of {length} bytes is longer than the {limit} allowed")]
+    TooLong {
+        /// "request" or "reply".
+        kind: &'static str,
+        /// Bytes of the body.
+        length: usize,
+        /// Bytes a body may have.
+        limit: usize,
+    },
+    /// The body is not one of the messages.
+    #[error("the {kind} cannot be read: {reason}")]
+    Malformed {
+        /// "request" or "reply".
+        kind: &'static str,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// The body goes on after the message.
+    #[error("{extra} bytes too many after the {kind}")]
+    Trailing {
+        /// "request" or "reply".
+        kind: &'static str,
+        /// Bytes left over.
+        extra: usize,
+    },
+    /// Readable, but it breaks a rule of the protocol.
+    #[error("the {kind} breaks a rule: {rule}")]
+    Invalid {
+        /// "request" or "reply".
+        kind: &'static str,
+        /// The rule.
+        rule: &'static str,
+    },
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Request {}
+    impl Sealed for super::Reply {}
+}
+
+/// A [`Request`] or a [`Reply`].
+pub trait Message: Serialize + DeserializeOwned + sealed::Sealed {
+    /// The most bytes its body may have.
+    const MAX_BODY: usize;
+    /// Its name in errors.
+    const KIND: &'static str;
+    /// The rules that the types alone do not enforce; every decoded message keeps them. `Err` is the rule broken.
+    fn check(&self) -> Result<(), &'static str>;
+}
+
+impl Message for Request {
+    const MAX_BODY: usize = 4 * 1024;
+    const KIND: &'static str = "request";
+
+    fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
+            Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
+        }
+    }
+}
+
+impl Message for Reply {
+    const MAX_BODY: usize = 1024 * 1024;
+    const KIND: &'static str = "reply";
+
+    fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Reply::Hello { server, .. } => check_text(server, MAX_NAME),
+            Reply::Error { sentence, .. } => check_text(sentence, MAX_SENTENCE),
+            Reply::Tuned { entry, .. } => entry.check(),
+            Reply::LineUp { stations, .. } => {
+                if !stations.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                stations.iter().try_for_each(Entry::check)
+            }
+            Reply::Pong => Ok(()),
+        }
+    }
+}
+
+impl Entry {
+    /// The rules every entry on the wire keeps; `Err` is the one broken.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if !(1..=MAX_STATIONS).contains(&usize::from(self.id.0)) {
+            return Err("a station's number is 1 to 999");
+        }
+        if !self.group.ip().is_multicast() || self.group.port() == 0 {
+            return Err("a station's group is a multicast address with a port");
+        }
+        if self.size.is_some_and(|size| size.width == 0 || size.height == 0) {
+            return Err("a picture's sides are not 0");
+        }
+        if let State::Slate { reason } = &self.state {
+            check_text(reason, MAX_SENTENCE)?;
+        }
+        check_text(&self.name, MAX_NAME)
+    }
+}
+
+/// Text ends up in terminals, logs and on screens: bounded, and free of what a terminal would obey.
+fn check_text(text: &str, limit: usize) -> Result<(), &'static str> {
+    if text.len() > limit {
+        return Err("a name has at most 128 bytes, a sentence 512");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("text has no control characters");
+    }
+    Ok(())
+}
+
+/// `text` made to keep the rule for text: control characters become spaces, and what is beyond
+/// `limit` bytes is cut off, at a character's border.
+pub fn plain_text(text: &str, limit: usize) -> String {
+    let mut plain = text.replace(char::is_control, " ");
+    let end = (0..=limit.min(plain.len())).rev().find(|&end| plain.is_char_boundary(end));
+    plain.truncate(end.unwrap_or(0));
+    plain
+}
+
+// bincode's limit counts a number as wide as it is in memory (8 for a u64), not as the 1..=9 bytes
+// it takes on the wire; at most 8 for 1. So that no message within MAX_BODY is refused, the limit is
+// 8 times that; memory is bounded elsewhere: by the body's length, and because text, pictures and
+// stations are taken by the functions below, never as long as a length inside the body claims.
+const LIMIT: usize = 8 * 1024 * 1024;
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<LIMIT>()
+}
+
+/// `message` with its length prefix, ready to be sent.
+///
+/// # Errors
+/// [`MessageError::TooLong`] when its body is beyond [`Message::MAX_BODY`].
+pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, MessageError> {
+    let mut bytes = vec![0; PREFIX];
+    bincode::serde::encode_into_std_write(message, &mut bytes, config())
+        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: error.to_string() })?;
+    let length = bytes.len() - PREFIX;
+    if length > M::MAX_BODY {
+        return Err(MessageError::TooLong { kind: M::KIND, length, limit: M::MAX_BODY });
+    }
+    bytes[..PREFIX].copy_from_slice(&(length as u32).to_le_bytes()); // at most 1 MiB: fits
+    Ok(bytes)
+}
+
+/// The message whose body, without its prefix, is `body`: all of it.
+///
+/// # Errors
+/// All of [`MessageError`]: whatever the bytes are, they are one valid message or an error.
+pub fn decode<M: Message>(body: &[u8]) -> Result<M, MessageError> {
+    if body.len() > M::MAX_BODY {
+        return Err(MessageError::TooLong { kind: M::KIND, length: body.len(), limit: M::MAX_BODY });
+    }
+    let (message, used): (M, usize) = bincode::serde::decode_from_slice(body, config())
+        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: error.to_string() })?;
+    if used != body.len() {
+        return Err(MessageError::Trailing { kind: M::KIND, extra: body.len() - used });
+    }
+    message.check().map_err(|rule| MessageError::Invalid { kind: M::KIND, rule })?;
+    Ok(message)
+}
+
+/// Cuts a stream of bytes into messages. Holds one message under way, never much more.
+#[derive(Debug)]
+pub struct Inbox<M> {
+    buffer: BytesMut,
+    kind: PhantomData<fn() -> M>,
+}
+
+impl<M> Default for Inbox<M> {
+    fn default() -> Self {
+        Inbox { buffer: BytesMut::new(), kind: PhantomData }
+    }
+}
+
+impl<M: Message> Inbox<M> {
+    /// Where the bytes that arrive next are to be appended. Has spare capacity: for the rest of the
+    /// message under way, but at most 64 KiB at a time, so that memory follows what has arrived
+    /// and not what a prefix claims.
+    pub fn room(&mut self) -> &mut BytesMut {
+        let whole = match self.buffer.first_chunk::<PREFIX>() {
+            Some(prefix) => PREFIX.saturating_add(u32::from_le_bytes(*prefix) as usize),
+            None => PREFIX,
+        };
+        let missing = whole.saturating_sub(self.buffer.len());
+        self.buffer.reserve(missing.clamp(256, 64 * 1024));
+        &mut self.buffer
+    }
+
+    /// The next message, when all of it is here; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// Those of [`decode`]; a prefix beyond the limit is one as soon as it is here. After an error
+    /// the stream has no borders any more: close it.
+    pub fn take(&mut self) -> Result<Option<M>, MessageError> {
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*prefix) as usize;
+        if length > M::MAX_BODY {
+            return Err(MessageError::TooLong { kind: M::KIND, length, limit: M::MAX_BODY });
+        }
+        let Some(body) = self.buffer.get(PREFIX..PREFIX + length) else { return Ok(None) };
+        let message = decode(body)?;
+        self.buffer.advance(PREFIX + length);
+        Ok(Some(message))
+    }
+
+    /// Whether a message has begun to arrive and is not complete (after [`take`](Self::take) has
+    /// returned `None`).
+    pub fn is_midway(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+}
+
+// serde's own String and Vec<u8> would take memory for the length that the body claims, up to
+// LIMIT, before they look whether so many bytes are there; borrowed first, a lie costs nothing.
+
+fn text<'de, D: Deserializer<'de>>(decoder: D) -> Result<String, D::Error> {
+    <&str>::deserialize(decoder).map(str::to_owned)
+}
+
+fn read_bytes<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<u8>, D::Error> {
+    <&[u8]>::deserialize(decoder).map(<[u8]>::to_vec)
+}
+
+fn write_bytes<S: Serializer>(bytes: &[u8], encoder: S) -> Result<S::Ok, S::Error> {
+    encoder.serialize_bytes(bytes)
+}
+
+fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<Entry>, D::Error> {
+    struct Stations;
+    impl<'de> Visitor<'de> for Stations {
+        type Value = Vec<Entry>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_STATIONS} stations")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Entry>, A::Error> {
+            let mut stations = Vec::new();
+            while let Some(entry) = seq.next_element()? {
+                if stations.len() == MAX_STATIONS {
+                    return Err(A::Error::custom("more than 999 stations"));
+                }
+                stations.push(entry);
+            }
+            Ok(stations)
+        }
+    }
+    decoder.deserialize_seq(Stations)
+}
+
+#[cfg(test)]
+mod tests;

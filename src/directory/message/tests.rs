@@ -1,0 +1,291 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The examples of docs/protocol.md, by name: they are the goldens.
+fn examples() -> Vec<(&'static str, Vec<u8>)> {
+    let document = include_str!("../../../docs/protocol.md");
+    let blocks = document.split("```hex ").skip(1);
+    blocks
+        .map(|block| {
+            let block = block.split("```").next().expect("split gives at least one");
+            let (name, lines) = block.split_once('\n').expect("a name, then lines");
+            let digits = lines.lines().map(|line| line.split(';').next().unwrap_or_default());
+            let bytes =
+                digits.flat_map(str::split_whitespace).map(|byte| u8::from_str_radix(byte, 16).expect(byte));
+            (name, bytes.collect())
+        })
+        .collect()
+}
+
+fn nature() -> Entry {
+    Entry {
+        id: StationId(2),
+        name: "Nature".into(),
+        group: "239.77.0.2:5004".parse().unwrap(),
+        size: Some(Size { width: 640, height: 272 }),
+        rate: FrameRate::new(24_000, 1001),
+        quality: 80,
+        state: State::Film,
+        audience: 3,
+    }
+}
+
+fn requests() -> Vec<(&'static str, Request)> {
+    vec![
+        ("request-hello", Request::Hello { version: 1, agent: "demo 1.0".into() }),
+        ("request-list", Request::List),
+        ("request-tune", Request::Tune { station: StationId(300) }),
+        ("request-watch", Request::Watch),
+        ("request-ping", Request::Ping),
+    ]
+}
+
+fn replies() -> Vec<(&'static str, Reply)> {
+    let ete = Entry {
+        id: StationId(300),
+        name: "Été".into(),
+        group: "[ff15::2]:5004".parse().unwrap(),
+        size: None,
+        rate: None,
+        quality: 80,
+        state: State::Slate { reason: "no film".into() },
+        audience: 70_000,
+    };
+    let starting = Entry {
+        id: StationId(7),
+        name: "x".into(),
+        group: "239.77.0.7:5004".parse().unwrap(),
+        size: None,
+        rate: None,
+        quality: 90,
+        state: State::Starting,
+        audience: 1,
+    };
+    let now = OnAir { due: AirTime(1_790_000_000_000_000_000), jpeg: vec![0xff, 0xd8, 0xff, 0xd9] };
+    let sentence = "there is no station 9 in the line-up".into();
+    vec![
+        ("reply-hello", Reply::Hello { version: 1, server: "stationcast 0.1.0".into() }),
+        ("reply-line-up", Reply::LineUp { revision: 1000, stations: vec![nature(), ete] }),
+        ("reply-tuned", Reply::Tuned { entry: nature(), now: Some(now) }),
+        ("reply-tuned-nothing-yet", Reply::Tuned { entry: starting, now: None }),
+        ("reply-error", Reply::Error { code: ErrorCode::NoSuchStation, sentence }),
+        ("reply-pong", Reply::Pong),
+    ]
+}
+
+fn golden<M: Message + PartialEq + fmt::Debug>(name: &str, message: &M) {
+    let (_, bytes) = examples().into_iter().find(|(example, _)| *example == name).expect(name);
+    assert_eq!(encode(message).unwrap(), bytes, "{name}: encoded");
+    let mut inbox = Inbox::<M>::default();
+    inbox.room().extend_from_slice(&bytes);
+    assert_eq!(inbox.take().unwrap().as_ref(), Some(message), "{name}: decoded");
+    assert!(!inbox.is_midway());
+}
+
+#[test]
+fn the_protocol_document_says_what_is_sent() {
+    let names: Vec<_> = examples().into_iter().map(|(name, _)| name).collect();
+    let known: Vec<_> =
+        requests().iter().map(|(name, _)| *name).chain(replies().iter().map(|(name, _)| *name)).collect();
+    assert_eq!(names, known);
+    requests().iter().for_each(|(name, request)| golden(name, request));
+    replies().iter().for_each(|(name, reply)| golden(name, reply));
+}
+
+#[test]
+fn every_variant_has_the_documented_number() {
+    let state =
+        |state| encode(&Reply::Tuned { entry: Entry { state, ..nature() }, now: None }).unwrap()[4 + 32];
+    assert_eq!([state(State::Starting), state(State::Film)], [0, 1]);
+    let code = |code| encode(&Reply::Error { code, sentence: String::new() }).unwrap()[5];
+    use ErrorCode::*;
+    assert_eq!([BadRequest, UnsupportedVersion, NoSuchStation, Busy, TimedOut].map(code), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused() {
+    let refused = |body: &[u8], why: &str| {
+        let error = decode::<Reply>(body).unwrap_err().to_string();
+        assert!(error.contains(why), "{error:?} should say {why:?}");
+    };
+    let body = |reply: &Reply| encode(reply).unwrap()[PREFIX..].to_vec();
+    let line_up = |stations: Vec<Entry>| body(&Reply::LineUp { revision: 1, stations });
+    let wrong = |change: fn(&mut Entry)| {
+        let mut entry = nature();
+        change(&mut entry);
+        body(&Reply::Tuned { entry, now: None })
+    };
+
+    refused(&line_up(vec![nature(), nature()]), "each once");
+    refused(&line_up(vec![nature(), Entry { id: StationId(1), ..nature() }]), "ascend");
+    refused(&wrong(|entry| entry.id = StationId(0)), "1 to 999");
+    refused(&wrong(|entry| entry.id = StationId(1000)), "1 to 999");
+    refused(&wrong(|entry| entry.group = "192.168.0.1:5004".parse().unwrap()), "multicast");
+    refused(&wrong(|entry| entry.group.set_port(0)), "with a port");
+    refused(&wrong(|entry| entry.size = Some(Size { width: 0, height: 1 })), "not 0");
+    refused(&wrong(|entry| entry.name = "bell \x07".into()), "control");
+    refused(&wrong(|entry| entry.name = "n".repeat(129)), "128");
+    refused(&wrong(|entry| entry.state = State::Slate { reason: "\u{9b}2J".into() }), "control");
+    refused(&line_up((1..=1000).map(|_| nature()).collect()), "more than 999 stations");
+
+    let mut zero_rate = wrong(|_| {});
+    let rate = zero_rate.windows(6).position(|bytes| bytes == [0xfb, 0xc0, 0x5d, 0xfb, 0xe9, 0x03]).unwrap();
+    zero_rate.splice(rate..rate + 3, [0]);
+    refused(&zero_rate, "no term of 0");
+
+    let mut long = body(&Reply::Pong);
+    long.push(0);
+    assert_eq!(decode::<Reply>(&long), Err(MessageError::Trailing { kind: "reply", extra: 1 }));
+    refused(&[5], "cannot be read"); // no such variant
+    refused(&[], "cannot be read");
+    refused(&[0, 1, 2, 0xff, 0xff], "cannot be read"); // not UTF-8
+}
+
+#[test]
+fn a_prefix_beyond_the_limit_is_an_error_before_any_body() {
+    fn judge<M: Message + fmt::Debug>(length: u32) -> Result<Option<M>, MessageError> {
+        let mut inbox = Inbox::default();
+        inbox.room().extend_from_slice(&length.to_le_bytes());
+        inbox.take()
+    }
+    assert!(matches!(judge::<Request>(4096), Ok(None)));
+    assert!(matches!(judge::<Request>(4097), Err(MessageError::TooLong { length: 4097, limit: 4096, .. })));
+    assert!(matches!(judge::<Reply>(1 << 20), Ok(None)));
+    assert!(judge::<Reply>((1 << 20) + 1).is_err());
+    assert!(judge::<Reply>(u32::MAX).is_err());
+
+    let long = Request::Hello { version: 1, agent: "a".repeat(5000) };
+    assert!(matches!(encode(&long), Err(MessageError::TooLong { length: 5005, .. })));
+    // The largest picture that fits is not refused by the decoder's own limit.
+    let room = (1 << 20) - encode(&Reply::Tuned { entry: nature(), now: None }).unwrap().len() - 10;
+    let now = Some(OnAir { due: AirTime(1), jpeg: vec![7; room] });
+    let largest = Reply::Tuned { entry: nature(), now };
+    assert_eq!(decode::<Reply>(&encode(&largest).unwrap()[PREFIX..]).unwrap(), largest);
+}
+
+#[test]
+fn plain_text_is_cut_at_a_border_and_has_nothing_to_obey() {
+    assert_eq!(plain_text("a\nb\x1b[0m\u{9b}", 64), "a b [0m ");
+    assert_eq!(plain_text("aéé", 4), "aé");
+    assert_eq!(plain_text("é", 1), "");
+    assert_eq!(plain_text("", 0), "");
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "\\PC{0,24}".prop_map(|text| plain_text(&text, MAX_NAME))
+}
+
+fn entry(id: impl Strategy<Value = u16>) -> impl Strategy<Value = Entry> {
+    let group = prop_oneof![
+        any::<[u8; 3]>().prop_map(|[a, b, c]| IpAddr::from(Ipv4Addr::new(239, a, b, c))),
+        any::<[u16; 7]>().prop_map(|[a, b, c, d, e, f, g]| Ipv6Addr::new(0xff15, a, b, c, d, e, f, g).into()),
+    ];
+    let size = proptest::option::of((1..=u16::MAX, 1..=u16::MAX));
+    let rate = (any::<u32>(), any::<u32>()).prop_map(|(num, den)| FrameRate::new(num, den));
+    let state = prop_oneof![
+        Just(State::Starting),
+        Just(State::Film),
+        name().prop_map(|reason| State::Slate { reason })
+    ];
+    (id, name(), (group, 1..=u16::MAX), size, rate, any::<u8>(), state, any::<u32>()).prop_map(
+        |(id, name, group, size, rate, quality, state, audience)| Entry {
+            id: StationId(id),
+            name,
+            group: group.into(),
+            size: size.map(|(width, height)| Size { width, height }),
+            rate,
+            quality,
+            state,
+            audience,
+        },
+    )
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (any::<u16>(), name()).prop_map(|(version, agent)| Request::Hello { version, agent }),
+        Just(Request::List),
+        any::<u16>().prop_map(|id| Request::Tune { station: StationId(id) }),
+        Just(Request::Watch),
+        Just(Request::Ping),
+    ]
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    use ErrorCode::*;
+    let code = proptest::sample::select(&[BadRequest, UnsupportedVersion, NoSuchStation, Busy, TimedOut]);
+    let now = (any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300))
+        .prop_map(|(due, jpeg)| OnAir { due: AirTime(due), jpeg });
+    let stations = proptest::collection::vec(entry(Just(0)), 0..8).prop_map(|mut stations| {
+        stations.iter_mut().zip(1..).for_each(|(entry, id)| entry.id = StationId(id * 100));
+        stations
+    });
+    prop_oneof![
+        (any::<u16>(), name()).prop_map(|(version, server)| Reply::Hello { version, server }),
+        (any::<u64>(), stations).prop_map(|(revision, stations)| Reply::LineUp { revision, stations }),
+        (entry(1u16..=999), proptest::option::of(now)).prop_map(|(entry, now)| Reply::Tuned { entry, now }),
+        (code, name()).prop_map(|(code, sentence)| Reply::Error { code, sentence }),
+        Just(Reply::Pong),
+    ]
+}
+
+/// Through the wire in pieces of `step` bytes, with every strict prefix seen as incomplete by the
+/// inbox and as an error by the decoder.
+fn through<M: Message + PartialEq + fmt::Debug + Clone>(message: M, step: usize) {
+    let bytes = encode(&message).expect("it fits");
+    let body = &bytes[PREFIX..];
+    assert_eq!(decode::<M>(body).as_ref(), Ok(&message));
+    for end in 0..body.len() {
+        assert!(decode::<M>(&body[..end]).is_err(), "{end} of {} bytes", body.len());
+    }
+    let mut inbox = Inbox::<M>::default();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        assert_eq!(inbox.take(), Ok(None));
+        let (now, later) = rest.split_at(step.min(rest.len()));
+        inbox.room().extend_from_slice(now);
+        rest = later;
+    }
+    assert_eq!(inbox.take(), Ok(Some(message)));
+    assert_eq!((inbox.take(), inbox.is_midway()), (Ok(None), false));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn requests_survive_the_wire(request in request(), step in 1usize..9) {
+        through(request, step);
+    }
+
+    #[test]
+    fn replies_survive_the_wire(reply in reply(), step in 1usize..99) {
+        through(reply, step);
+    }
+
+    #[test]
+    fn what_can_be_decoded_is_encoded_to_the_same(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..5) {
+        if let Some(first) = bytes.first_mut() {
+            *first = variant;
+        }
+        if let Ok(request) = decode::<Request>(&bytes) {
+            assert_eq!(decode::<Request>(&encode(&request).unwrap()[PREFIX..]), Ok(request));
+        }
+        if let Ok(reply) = decode::<Reply>(&bytes) {
+            assert_eq!(decode::<Reply>(&encode(&reply).unwrap()[PREFIX..]), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn one_changed_byte_never_panics(reply in reply(), at in any::<proptest::sample::Index>(), to in any::<u8>()) {
+        let mut bytes = encode(&reply).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        let mut inbox = Inbox::<Reply>::default();
+        inbox.room().extend_from_slice(&bytes);
+        while let Ok(Some(_)) = inbox.take() {}
+    }
+}

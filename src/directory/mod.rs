@@ -1,0 +1,32 @@
+//! The directory: which stations are on, where they are, and what each shows this moment. TCP 9688.
+//!
+//! A viewer could find a station's group in a file and wait for the next picture. The directory is
+//! what makes it a television set: the line-up is pushed when it changes, and the answer to "tune
+//! me to 2" carries the picture now on air, so that there is something to paint before the first
+//! datagram arrives.
+//!
+//! ```text
+//!  stations -> Board <- server <-> TCP <-> client -> viewer
+//!                         \--- message ---/
+//! ```
+//!
+//! - [`message`]: the requests and replies and their bytes. Pure; a stranger's bytes are judged
+//!   here and nowhere else. `docs/protocol.md` describes them byte by byte.
+//! - [`board`]: what is on, written by the stations, read by the connections; counts the audience.
+//! - [`server`]: connections, and everything that keeps one of them from harming the others.
+//! - [`client`]: one question ([`list`]), or a connection kept for as long as a viewer runs
+//!   ([`Session`]).
+//!
+//! Both ends treat the other as hostile: every length is bounded before memory is taken for it,
+//! every wait has an end.
+
+pub mod board;
+pub mod client;
+mod link;
+pub mod message;
+pub mod server;
+
+pub use board::Board;
+pub use client::{ClientError, Event, Session, list};
+pub use message::{Entry, ErrorCode, OnAir, PORT, State, VERSION};
+pub use server::{Limits, serve};
