@@ -128,7 +128,7 @@ impl Encoder {
         self.framed = Mat::new_rows_cols_with_default(height, width, pixels.typ(), Scalar::all(0.0))?;
         let place = Rect::new((width - inner.0) / 2, (height - inner.1) / 2, inner.0, inner.1);
         let mut window = Mat::roi_mut(&mut self.framed, place)?;
-        Ok(self.resized.copy_to(&mut *window)?)
+        Ok(self.resized.copy_to(&mut window)?)
     }
 
     fn encode_bgr(&mut self, pixels: &[u8], pitch: usize, format: PixelFormat) -> Result<Encoded, EncodeError> {

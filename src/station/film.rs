@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use opencv::prelude::*;
+
 use super::Fault;
 use super::encoder::{Encoder, station_size};
 use super::onair::AccessUnit;

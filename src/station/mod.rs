@@ -165,7 +165,6 @@ impl Station {
             id: spec.id,
             name: spec.name.clone(),
             group: spec.group,
-            interface: spec.interface.name.clone(),
             size: None,
             rate: None,
             quality: spec.quality,

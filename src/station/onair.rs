@@ -252,14 +252,14 @@ impl AirThread {
 
 impl Slot {
     fn air(&mut self, unit: &AccessUnit, now: AirTime) {
-        let counters = &self.counters;
         if Playout::policy(unit.due, now) != Policy::Air {
-            counters.skipped.fetch_add(1, Relaxed);
+            self.counters.skipped.fetch_add(1, Relaxed);
             return;
         }
-        let lateness = now.since(unit.due.at).as_nanos() as u64;
-        counters.max_lateness.fetch_max(lateness, Relaxed);
-        match self.send(unit) {
+        let sent = self.send(unit);
+        let counters = &self.counters;
+        counters.max_lateness.fetch_max(now.since(unit.due.at).as_nanos() as u64, Relaxed);
+        match sent {
             Ok(bytes) => {
                 counters.bytes.fetch_add(bytes as u64, Relaxed);
                 counters.aired.fetch_add(1, Relaxed);

@@ -90,9 +90,8 @@ impl Source {
     pub fn open(path: &Path) -> Result<Source, SourceError> {
         // OpenCV would only say "no".
         readable(path)?;
-        let name = path.to_string_lossy();
         let thrown = |error| decoder_error(path, error);
-        let capture = VideoCapture::from_file(&name, videoio::CAP_FFMPEG).map_err(thrown)?;
+        let capture = VideoCapture::from_file(path, videoio::CAP_FFMPEG).map_err(thrown)?;
         if !capture.is_opened().map_err(thrown)? {
             return Err(SourceError::NotAFilm { path: display(path) });
         }
