@@ -166,6 +166,7 @@ impl Drop for Seat {
 fn presentable(mut entry: Entry) -> Result<Entry, InvalidEntry> {
     entry.audience = 0;
     entry.name = plain_text(&entry.name, MAX_NAME);
+    entry.interface = plain_text(&entry.interface, MAX_NAME);
     if let State::Slate { reason } = &mut entry.state {
         *reason = plain_text(reason, MAX_SENTENCE);
     }
@@ -184,6 +185,7 @@ mod tests {
             id: StationId(id),
             name: format!("Station {id}"),
             group: ([239, 77, 0, 1], 5000 + id).into(),
+            interface: "lo".into(),
             size: None,
             rate: None,
             quality: 80,
@@ -291,6 +293,7 @@ mod tests {
         for id in 1..=MAX_STATIONS as u16 {
             let mut longest = entry(id);
             longest.name = "n".repeat(10_000);
+            longest.interface = "i".repeat(10_000);
             longest.group = "[ff3e::1]:65535".parse().unwrap();
             longest.size = Some(Size { width: u16::MAX, height: u16::MAX });
             longest.rate = FrameRate::new(u32::MAX, u32::MAX);

@@ -11,15 +11,17 @@
 //! A request's body has at most 4 KiB, a reply's 1 MiB. `docs/protocol.md` spells the bodies out;
 //! its examples are this module's golden tests.
 
+mod inbox;
+
 use std::fmt;
-use std::marker::PhantomData;
 use std::net::SocketAddr;
 
-use bytes::{Buf, BytesMut};
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::{AirTime, FrameRate, Size, StationId};
+
+pub use inbox::Inbox;
 
 /// The directory's TCP port.
 pub const PORT: u16 = 9688;
@@ -127,6 +129,10 @@ pub struct Entry {
     pub name: String,
     /// The multicast group and port it sends to. Of an IPv6 address the scope does not travel.
     pub group: SocketAddr,
+    /// The name of the interface it is sent on, at most [`MAX_NAME`] bytes: the broadcaster's, so of use on the
+    /// same machine only.
+    #[serde(deserialize_with = "text")]
+    pub interface: String,
     /// Its pictures' size, once known.
     pub size: Option<Size>,
     /// Its pictures' rate, once known and if constant.
@@ -337,57 +343,6 @@ pub fn decode<M: Message>(body: &[u8]) -> Result<M, MessageError> {
     }
     message.check().map_err(|rule| MessageError::Invalid { kind: M::KIND, rule })?;
     Ok(message)
-}
-
-/// Cuts a stream of bytes into messages. Holds one message under way, never much more.
-#[derive(Debug)]
-pub struct Inbox<M> {
-    buffer: BytesMut,
-    kind: PhantomData<fn() -> M>,
-}
-
-impl<M> Default for Inbox<M> {
-    fn default() -> Self {
-        Inbox { buffer: BytesMut::new(), kind: PhantomData }
-    }
-}
-
-impl<M: Message> Inbox<M> {
-    /// Where the bytes that arrive next are to be appended. Has spare capacity: for the rest of the
-    /// message under way, but at most 64 KiB at a time, so that memory follows what has arrived
-    /// and not what a prefix claims.
-    pub fn room(&mut self) -> &mut BytesMut {
-        let whole = match self.buffer.first_chunk::<PREFIX>() {
-            Some(prefix) => PREFIX.saturating_add(u32::from_le_bytes(*prefix) as usize),
-            None => PREFIX,
-        };
-        let missing = whole.saturating_sub(self.buffer.len());
-        self.buffer.reserve(missing.clamp(256, 64 * 1024));
-        &mut self.buffer
-    }
-
-    /// The next message, when all of it is here; `None` when more bytes are needed.
-    ///
-    /// # Errors
-    /// Those of [`decode`]; a prefix beyond the limit is one as soon as it is here. After an error
-    /// the stream has no borders any more: close it.
-    pub fn take(&mut self) -> Result<Option<M>, MessageError> {
-        let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
-        let length = u32::from_le_bytes(*prefix) as usize;
-        if length > M::MAX_BODY {
-            return Err(MessageError::TooLong { kind: M::KIND, length, limit: M::MAX_BODY });
-        }
-        let Some(body) = self.buffer.get(PREFIX..PREFIX + length) else { return Ok(None) };
-        let message = decode(body)?;
-        self.buffer.advance(PREFIX + length);
-        Ok(Some(message))
-    }
-
-    /// Whether a message has begun to arrive and is not complete (after [`take`](Self::take) has
-    /// returned `None`).
-    pub fn is_midway(&self) -> bool {
-        !self.buffer.is_empty()
-    }
 }
 
 // serde's own String and Vec<u8> would take memory for the length that the body claims, up to

@@ -165,6 +165,7 @@ impl Station {
             id: spec.id,
             name: spec.name.clone(),
             group: spec.group,
+            interface: spec.interface.name.clone(),
             size: None,
             rate: None,
             quality: spec.quality,

@@ -25,6 +25,7 @@ fn nature() -> Entry {
         id: StationId(2),
         name: "Nature".into(),
         group: "239.77.0.2:5004".parse().unwrap(),
+        interface: "lo".into(),
         size: Some(Size { width: 640, height: 272 }),
         rate: FrameRate::new(24_000, 1001),
         quality: 80,
@@ -48,6 +49,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         id: StationId(300),
         name: "Été".into(),
         group: "[ff15::2]:5004".parse().unwrap(),
+        interface: "eth0".into(),
         size: None,
         rate: None,
         quality: 80,
@@ -58,6 +60,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         id: StationId(7),
         name: "x".into(),
         group: "239.77.0.7:5004".parse().unwrap(),
+        interface: "lo".into(),
         size: None,
         rate: None,
         quality: 90,
@@ -98,7 +101,7 @@ fn the_protocol_document_says_what_is_sent() {
 #[test]
 fn every_variant_has_the_documented_number() {
     let state =
-        |state| encode(&Reply::Tuned { entry: Entry { state, ..nature() }, now: None }).unwrap()[4 + 32];
+        |state| encode(&Reply::Tuned { entry: Entry { state, ..nature() }, now: None }).unwrap()[4 + 35];
     assert_eq!([state(State::Starting), state(State::Film)], [0, 1]);
     let code = |code| encode(&Reply::Error { code, sentence: String::new() }).unwrap()[5];
     use ErrorCode::*;
@@ -190,11 +193,12 @@ fn entry(id: impl Strategy<Value = u16>) -> impl Strategy<Value = Entry> {
         Just(State::Film),
         name().prop_map(|reason| State::Slate { reason })
     ];
-    (id, name(), (group, 1..=u16::MAX), size, rate, any::<u8>(), state, any::<u32>()).prop_map(
-        |(id, name, group, size, rate, quality, state, audience)| Entry {
+    (id, (name(), name()), (group, 1..=u16::MAX), size, rate, any::<u8>(), state, any::<u32>()).prop_map(
+        |(id, (name, interface), group, size, rate, quality, state, audience)| Entry {
             id: StationId(id),
             name,
             group: group.into(),
+            interface,
             size: size.map(|(width, height)| Size { width, height }),
             rate,
             quality,

@@ -1,0 +1,39 @@
+//! Arbitrary bytes as the directory's messages: no panic, no memory beyond the limits, and what can
+//! be decoded is the same after another trip; as bodies, and as a stream cut anywhere.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use stationcast::directory::message::{Inbox, Message, Reply, Request, decode, encode};
+
+fuzz_target!(|bytes: &[u8]| {
+    body::<Request>(bytes);
+    body::<Reply>(bytes);
+    stream::<Request>(bytes);
+    stream::<Reply>(bytes);
+});
+
+fn body<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let Ok(message) = decode::<M>(bytes) else { return };
+    let again = encode(&message).expect("the shortest form of what has fitted fits");
+    assert!(again.len() <= bytes.len() + 4);
+    assert_eq!(decode::<M>(&again[4..]).expect("our own bytes"), message);
+}
+
+/// A stream gives the same messages however it arrives.
+fn stream<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let read = |step: usize| {
+        let (mut inbox, mut messages) = (Inbox::<M>::default(), Vec::new());
+        for piece in bytes.chunks(step) {
+            inbox.room().extend_from_slice(piece);
+            loop {
+                match inbox.take() {
+                    Ok(Some(message)) => messages.push(message),
+                    Ok(None) => break,
+                    Err(error) => return (messages, Some(error)),
+                }
+            }
+        }
+        (messages, None)
+    };
+    assert_eq!(read(1), read(usize::MAX));
+}

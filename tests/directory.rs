@@ -1,0 +1,369 @@
+//! The directory over real sockets: a server on a port of its own for each test, our client, and
+//! strangers who speak the protocol badly. Limits at full length are tested in virtual time, beside
+//! the server; here they are short, and nothing is measured against the clock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stationcast::directory::message::{Inbox, Reply, Request, encode};
+use stationcast::directory::{
+    Board, ClientError, Entry, ErrorCode, Event, Limits, OnAir, Session, State, VERSION, list, serve,
+};
+use stationcast::units::{AirTime, StationId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// No test waits longer: a guard against hanging, not a measurement.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const NATURE: StationId = StationId(2);
+const SPACE: StationId = StationId(5);
+
+fn entry(id: StationId, name: &str) -> Entry {
+    Entry {
+        id,
+        name: name.into(),
+        group: ([239, 77, 0, id.0 as u8], 5004).into(),
+        interface: "lo".into(),
+        size: None,
+        rate: None,
+        quality: 80,
+        state: State::Starting,
+        audience: 0,
+    }
+}
+
+fn board() -> Arc<Board> {
+    let board = Board::new();
+    board.enter(entry(SPACE, "Space"), || None).unwrap();
+    let picture = || Some(OnAir { due: AirTime(77), jpeg: vec![0xff, 0xd8, 0xff, 0xd9] });
+    board.enter(entry(NATURE, "Nature"), picture).unwrap();
+    board
+}
+
+struct Server {
+    addr: SocketAddr,
+    board: Arc<Board>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(limits: Limits) -> Server {
+        Server::start_at("127.0.0.1:0".parse().unwrap(), limits).await
+    }
+
+    async fn start_at(addr: SocketAddr, limits: Limits) -> Server {
+        let listener = TcpListener::bind(addr).await.unwrap(); // with SO_REUSEADDR, as tokio does
+        let (addr, board) = (listener.local_addr().unwrap(), board());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move { drop(stopped.await) };
+        let task = tokio::spawn(serve(listener, Arc::clone(&board), limits, shutdown));
+        Server { addr, board, stop, task }
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap();
+    }
+
+    /// Waits until a station's audience is `wanted`, as seen by a client: each look is a round trip.
+    async fn audience_becomes(&self, station: StationId, wanted: u32) {
+        let look = async {
+            loop {
+                let stations = list(self.addr, PATIENCE).await.unwrap();
+                if stations.iter().any(|entry| entry.id == station && entry.audience == wanted) {
+                    return;
+                }
+            }
+        };
+        let reached = timeout(PATIENCE, look).await;
+        assert!(reached.is_ok(), "{} in the audience, not {wanted}", self.board.audience(station));
+    }
+}
+
+/// A client that can also speak badly.
+struct Raw {
+    stream: TcpStream,
+    inbox: Inbox<Reply>,
+}
+
+impl Raw {
+    async fn connect(server: &Server) -> Raw {
+        Raw { stream: TcpStream::connect(server.addr).await.unwrap(), inbox: Inbox::default() }
+    }
+
+    async fn greeted(server: &Server) -> Raw {
+        let mut raw = Raw::connect(server).await;
+        raw.say(&Request::Hello { version: VERSION, agent: "raw".into() }).await;
+        assert!(matches!(raw.hear().await, Some(Reply::Hello { version: VERSION, .. })));
+        raw
+    }
+
+    async fn say(&mut self, request: &Request) {
+        self.stream.write_all(&encode(request).unwrap()).await.unwrap();
+    }
+
+    /// The next reply; `None` when the server has closed, in order or by a reset.
+    async fn hear(&mut self) -> Option<Reply> {
+        loop {
+            if let Some(reply) = self.inbox.take().expect("the server speaks well") {
+                return Some(reply);
+            }
+            let read = timeout(PATIENCE, self.stream.read_buf(self.inbox.room())).await.expect("a word");
+            if read.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Asserts that the server says this, and closes in order: no reset, which on some systems
+    /// takes the words with it.
+    async fn is_refused(&mut self, code: ErrorCode, words: &str) {
+        match self.hear().await {
+            Some(Reply::Error { code: said, sentence }) => {
+                assert_eq!(said, code, "{sentence}");
+                assert!(sentence.contains(words), "{sentence:?} should say {words:?}");
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+        let end = timeout(PATIENCE, self.stream.read(&mut [0])).await.expect("an end");
+        assert_eq!(end.expect("no reset"), 0);
+    }
+}
+
+fn session(addr: SocketAddr) -> (Session, UnboundedReceiver<Event>) {
+    let (said, events) = unbounded_channel();
+    (Session::start(addr, move |event| drop(said.send(event))), events)
+}
+
+/// The first event that `wanted` makes something of.
+async fn event<T>(events: &mut UnboundedReceiver<Event>, wanted: impl Fn(Event) -> Option<T>) -> T {
+    let search = async {
+        loop {
+            if let Some(found) = wanted(events.recv().await.expect("the session lives")) {
+                return found;
+            }
+        }
+    };
+    timeout(PATIENCE, search).await.expect("the event comes")
+}
+
+fn tuned(event: Event) -> Option<(Entry, Option<OnAir>)> {
+    match event {
+        Event::Tuned { entry, now } => Some((entry, now)),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn list_tells_what_is_on() {
+    let server = Server::start(Limits::default()).await;
+    let stations = list(server.addr, PATIENCE).await.unwrap();
+    assert_eq!(stations, [entry(NATURE, "Nature"), entry(SPACE, "Space")]);
+}
+
+#[tokio::test]
+async fn list_says_why_it_cannot() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let silent = list(addr, Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(silent.to_string(), format!("the directory at {addr} did not answer within 50ms"));
+    drop(listener);
+    let nobody = list(addr, PATIENCE).await.unwrap_err();
+    assert!(nobody.to_string().contains("is the broadcaster running?"), "{nobody}");
+
+    let full = Server::start(Limits { connections: 0, ..Limits::default() }).await;
+    let refused = list(full.addr, PATIENCE).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { code: ErrorCode::Busy, .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn tune_hands_over_the_picture_and_counts_the_audience() {
+    let server = Server::start(Limits::default()).await;
+    let (session, mut events) = session(server.addr);
+    session.tune(NATURE);
+    let (entry, now) = event(&mut events, tuned).await;
+    assert_eq!((entry.id, entry.audience), (NATURE, 1));
+    assert_eq!(now, Some(OnAir { due: AirTime(77), jpeg: vec![0xff, 0xd8, 0xff, 0xd9] }));
+
+    session.tune(SPACE);
+    let (entry, now) = event(&mut events, tuned).await;
+    assert_eq!((entry.id, entry.audience, now), (SPACE, 1, None));
+    assert_eq!(server.board.audience(NATURE), 0);
+
+    session.tune(StationId(9));
+    let code = event(&mut events, |event| match event {
+        Event::Refused { code, .. } => Some(code),
+        _ => None,
+    });
+    assert_eq!(code.await, ErrorCode::NoSuchStation);
+    server.audience_becomes(SPACE, 1).await; // a refused Tune leaves things as they were
+
+    drop(session);
+    server.audience_becomes(SPACE, 0).await;
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_of_a_change() {
+    let server = Server::start(Limits::default()).await;
+    let (_session, mut events) = session(server.addr);
+    let local = event(&mut events, |event| match event {
+        Event::Connected { local } => Some(local),
+        _ => None,
+    });
+    assert_eq!(local.await.ip(), server.addr.ip());
+    let line_up = |event| match event {
+        Event::LineUp(stations) => Some(stations),
+        _ => None,
+    };
+    assert_eq!(event(&mut events, line_up).await, server.board.line_up().1);
+
+    server.board.update(SPACE, |entry| entry.state = State::Film).unwrap();
+    assert_eq!(event(&mut events, line_up).await[1].state, State::Film);
+    server.board.leave(NATURE);
+    assert_eq!(event(&mut events, line_up).await.len(), 1);
+}
+
+#[tokio::test]
+async fn hello_comes_first_once_and_in_our_version() {
+    let server = Server::start(Limits::default()).await;
+    let mut raw = Raw::connect(&server).await;
+    raw.say(&Request::List).await;
+    raw.is_refused(ErrorCode::BadRequest, "must be Hello").await;
+
+    let mut raw = Raw::greeted(&server).await;
+    raw.say(&Request::Hello { version: VERSION, agent: "again".into() }).await;
+    raw.is_refused(ErrorCode::BadRequest, "second Hello").await;
+
+    let mut raw = Raw::connect(&server).await;
+    raw.say(&Request::Hello { version: 7, agent: "future".into() }).await;
+    raw.is_refused(ErrorCode::UnsupportedVersion, "version 7 is not spoken here").await;
+}
+
+#[tokio::test]
+async fn an_unknown_station_is_an_error_and_the_talk_goes_on() {
+    let server = Server::start(Limits::default()).await;
+    let mut raw = Raw::greeted(&server).await;
+    raw.say(&Request::Tune { station: StationId(999) }).await;
+    let sentence = "there is no station 999 in the line-up".into();
+    assert_eq!(raw.hear().await, Some(Reply::Error { code: ErrorCode::NoSuchStation, sentence }));
+    raw.say(&Request::Ping).await;
+    assert_eq!(raw.hear().await, Some(Reply::Pong));
+}
+
+#[tokio::test]
+async fn garbage_is_told_so_even_when_more_of_it_is_on_its_way() {
+    let server = Server::start(Limits::default()).await;
+    for (bytes, words) in [
+        (&b"GET / HTTP/1.1\r\nHost: tv\r\n\r\n"[..], "longer than the 4096 allowed"),
+        (&[0xff, 0xff, 0xff, 0xff], "longer than the 4096 allowed"),
+        (&[1, 0, 0, 0, 77], "cannot be read"),
+        (&[0, 0, 0, 0], "cannot be read"),
+        (&[2, 0, 0, 0, 1, 0], "1 bytes too many"),
+        (&[5, 0, 0, 0, 0, 1, 2, 7, 7], "control characters"),
+    ] {
+        for more in [0, 20_000] {
+            let mut raw = Raw::connect(&server).await;
+            raw.stream.write_all(&[bytes, &vec![0x55; more]].concat()).await.unwrap();
+            raw.is_refused(ErrorCode::BadRequest, words).await;
+        }
+    }
+    assert_eq!(list(server.addr, PATIENCE).await.unwrap().len(), 2, "others are served");
+}
+
+#[tokio::test]
+async fn a_silent_or_half_spoken_client_is_closed() {
+    let short = Duration::from_millis(100);
+    let server = Server::start(Limits { hello: short, request: short, ..Limits::default() }).await;
+    Raw::connect(&server).await.is_refused(ErrorCode::TimedOut, "Hello").await;
+    let mut raw = Raw::greeted(&server).await;
+    raw.stream.write_all(&[4, 0, 0, 0, 2]).await.unwrap();
+    raw.is_refused(ErrorCode::TimedOut, "not finished").await;
+
+    let server = Server::start(Limits { idle: short, ..Limits::default() }).await;
+    Raw::greeted(&server).await.is_refused(ErrorCode::TimedOut, "Ping").await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_reset_and_the_others_stay_served() {
+    let server = Server::start(Limits { write: Duration::from_millis(200), ..Limits::default() }).await;
+    let large = || Some(OnAir { due: AirTime(1), jpeg: vec![0; 1_000_000] });
+    server.board.enter(entry(NATURE, "Nature"), large).unwrap();
+
+    let mut slow = Raw::greeted(&server).await;
+    slow.say(&Request::Tune { station: NATURE }).await;
+    assert!(matches!(slow.hear().await, Some(Reply::Tuned { now: Some(_), .. })));
+    server.audience_becomes(NATURE, 1).await;
+    // 30 MB, more than any socket buffers; asked in one piece, so that nothing is left unread at the
+    // server, which would make any close a reset.
+    let requests = encode(&Request::Tune { station: NATURE }).unwrap().repeat(30);
+    slow.stream.write_all(&requests).await.unwrap();
+    server.audience_becomes(NATURE, 0).await; // which others ask, and are answered
+
+    // What the kernel still held for it is thrown away: a reset, not 64 pictures and a close.
+    let mut sink = vec![0; 1 << 20];
+    let error = loop {
+        match slow.stream.read(&mut sink).await {
+            Ok(0) => panic!("an orderly close: the kernel keeps what nobody reads"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn places_are_bounded_and_come_free() {
+    for (connections, per_address, words) in
+        [(2, 99, "all 2 places"), (99, 2, "2 connections from 127.0.0.1")]
+    {
+        let server = Server::start(Limits { connections, per_address, ..Limits::default() }).await;
+        let first = Raw::greeted(&server).await;
+        let second = Raw::greeted(&server).await;
+        let mut third = Raw::connect(&server).await;
+        third.say(&Request::Hello { version: VERSION, agent: "third".into() }).await;
+        third.is_refused(ErrorCode::Busy, words).await;
+        drop(first);
+        let admitted = async {
+            while let Err(error) = list(server.addr, PATIENCE).await {
+                assert!(matches!(error, ClientError::Refused { code: ErrorCode::Busy, .. }), "{error}");
+            }
+        };
+        timeout(PATIENCE, admitted).await.expect("the place comes free");
+        drop(second);
+    }
+}
+
+#[tokio::test]
+async fn the_session_outlives_the_server() {
+    let server = Server::start(Limits::default()).await;
+    let addr = server.addr;
+    let (session, mut events) = session(addr);
+    session.tune(NATURE);
+    assert_eq!(event(&mut events, tuned).await.0.id, NATURE);
+
+    server.stop().await;
+    let lost = |event| match event {
+        Event::Lost { reason, retry_in } => Some((reason, retry_in)),
+        _ => None,
+    };
+    let (reason, first) = event(&mut events, lost).await;
+    assert_eq!(reason, "the directory closed the connection");
+    let (reason, second) = event(&mut events, lost).await;
+    assert!(reason.contains("cannot connect"), "{reason}");
+    assert!(Duration::from_millis(250) <= first && first < second, "{first:?}, {second:?}");
+
+    // Back at the same place it finds us by itself, in the same audience.
+    let server = Server::start_at(addr, Limits::default()).await;
+    let connected = |event| matches!(event, Event::Connected { .. }).then_some(());
+    event(&mut events, connected).await;
+    let (entry, now) = event(&mut events, tuned).await;
+    assert_eq!((entry.id, entry.audience, now.is_some()), (NATURE, 1, true));
+    server.audience_becomes(NATURE, 1).await;
+}

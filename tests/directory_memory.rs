@@ -1,0 +1,104 @@
+//! What a stranger's bytes can make the directory's decoder allocate: never more than the limit of
+//! the message, whatever lengths the bytes claim.
+// Only a global allocator can see this, and to be one is unsafe by definition; it passes everything on.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use stationcast::directory::message::{Inbox, Message, Reply, Request, decode};
+
+struct Watched;
+
+thread_local! {
+    /// The largest single allocation of this thread since it was last set.
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn note(size: usize) {
+    LARGEST.with(|largest| largest.set(largest.get().max(size)));
+}
+
+// SAFETY: every call is the system allocator's own, with the caller's arguments.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        unsafe { System.realloc(block, layout, size) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
+
+/// The largest allocation made while a body is judged.
+fn of_body<M: Message>(body: &[u8]) -> usize {
+    LARGEST.set(0);
+    drop(decode::<M>(body));
+    LARGEST.get()
+}
+
+/// The largest allocation made while a stream is judged, up to its first error.
+fn of_stream<M: Message>(stream: &[u8]) -> usize {
+    LARGEST.set(0);
+    let mut inbox = Inbox::<M>::default();
+    for piece in stream.chunks(512) {
+        inbox.room().extend_from_slice(piece);
+        loop {
+            match inbox.take() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return LARGEST.get(),
+            }
+        }
+    }
+    inbox.room();
+    LARGEST.get()
+}
+
+/// A claimed length as the wire writes it.
+fn claim(length: u64) -> Vec<u8> {
+    [&[0xfd][..], &length.to_le_bytes()].concat()
+}
+
+#[test]
+fn a_claimed_length_costs_nothing() {
+    for length in [300, 60_000, 900_000, 1 << 20, 1 << 23, u64::from(u32::MAX), u64::MAX] {
+        let hello = [vec![0, 1], claim(length)].concat();
+        let line_up = [vec![1, 0], claim(length)].concat();
+        let mut tuned = vec![2, 7, 1, b'x', 0, 239, 77, 0, 7, 1, 0, 0, 90, 0, 1, 1, 0];
+        tuned.extend(claim(length));
+        assert!(of_body::<Request>(&hello) < 1024, "a request claims {length}");
+        for body in [hello, line_up, tuned] {
+            assert!(of_body::<Reply>(&body) < 1024, "a reply claims {length}");
+        }
+    }
+    // A prefix: room is made in steps, as the bytes arrive.
+    assert!(of_stream::<Reply>(&(1u32 << 20).to_le_bytes()) <= 128 * 1024);
+    assert!(of_stream::<Reply>(&u32::MAX.to_le_bytes()) <= 128 * 1024);
+    assert!(of_stream::<Request>(&4096u32.to_le_bytes()) <= 8 * 1024);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_stay_within_the_limit(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), variant in 0u8..5) {
+        if let Some(first) = bytes.first_mut() {
+            *first = variant;
+        }
+        assert!(of_body::<Request>(&bytes) <= 4 * 1024);
+        assert!(of_body::<Reply>(&bytes) <= 16 * 1024);
+        assert!(of_stream::<Request>(&bytes) <= Request::MAX_BODY * 2);
+        assert!(of_stream::<Reply>(&bytes) <= 128 * 1024);
+    }
+}
