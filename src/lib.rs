@@ -5,11 +5,16 @@ pub mod clock;
 pub mod directory;
 pub mod interface;
 pub mod lineup;
+pub mod log;
 pub mod net;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
 #[cfg(feature = "broadcaster")]
 pub mod station;
+#[cfg(feature = "viewer")]
+pub mod screen;
 pub mod tuner;
 pub mod units;
+#[cfg(feature = "viewer")]
+pub mod viewer;
 pub mod wire;

@@ -50,7 +50,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    stationcast::log::to_stderr(filter);
     let file = match &cli.command {
         Some(Command::Check(line_up)) => &line_up.config,
         None => &cli.line_up.config,

@@ -1,2 +1,143 @@
-//! on air
-fn main() {}
+//! `viewer`: a television set for stationcast, with a window or without.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use serde::Serialize;
+use stationcast::directory::{self, Entry, State};
+use stationcast::units::StationId;
+use stationcast::viewer::headless::{self, Plan};
+use stationcast::viewer::live;
+use stationcast::viewer::zapper::{Keep, Zapper};
+use tracing_subscriber::EnvFilter;
+
+/// Shows a station and changes stations live.
+///
+/// Keys: digits choose a station, up and down the next and the previous, backspace the one before, space
+/// pauses, i shows information, l the line-up, s saves the picture, f full screen, q ends.
+/// Exit status: 0 done, 1 failed while running, 2 wrong usage.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// The station to show; default: the first of the line-up
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
+    station: Option<u16>,
+    /// The directory's address
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9688")]
+    directory: String,
+    /// Receive on this interface, by name or address; default: where the directory is
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Print the line-up and end
+    #[arg(long, conflicts_with_all = ["station", "headless", "zap"])]
+    list: bool,
+    /// Without a window: receive and count
+    #[arg(long)]
+    headless: bool,
+    /// End after so many seconds
+    #[arg(long, value_name = "S", requires = "headless", value_parser = seconds)]
+    seconds: Option<Duration>,
+    /// End after so many pictures
+    #[arg(long, value_name = "N", requires = "headless", value_parser = clap::value_parser!(u64).range(1..))]
+    frames: Option<u64>,
+    /// Save the JPEG files as received
+    #[arg(long, value_name = "DIR", requires = "headless")]
+    save_frames: Option<PathBuf>,
+    /// Change stations so many times and time it
+    #[arg(long, value_name = "N", requires = "headless", conflicts_with_all = ["seconds", "frames", "save_frames"], value_parser = clap::value_parser!(u32).range(1..))]
+    zap: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Where the s key saves pictures
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    save_to: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or("not above zero".into())
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    stationcast::log::to_stderr(filter);
+    let directory = match cli.directory.to_socket_addrs().map(|mut found| found.next()) {
+        Ok(Some(address)) => address,
+        _ => {
+            eprintln!("viewer: --directory {}: not a host and a port, as in 127.0.0.1:9688", cli.directory);
+            return ExitCode::from(2);
+        }
+    };
+    match run(&cli, directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("viewer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    if cli.list {
+        let entries = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
+        return list(&entries, cli.json);
+    }
+    let _within = runtime.enter();
+    let station = cli.station.map(StationId);
+    let interface = cli.interface.clone();
+    if !cli.headless {
+        let zapper = Zapper::start(directory, interface, Keep::Newest, live::MEASURED);
+        return live::watch(zapper, station, cli.save_to.clone());
+    }
+    let mut zapper = Zapper::start(directory, interface, Keep::Last(headless::QUEUE), headless::MEASURED);
+    if let Some(hops) = cli.zap {
+        let summary = headless::zap(&mut zapper, station, hops as usize)?;
+        let p = summary.zap_ms;
+        let text = format!("{hops} changes of station: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", p.p50, p.p99, p.max);
+        return print(&summary, &text, cli.json);
+    }
+    let plan = Plan {
+        station,
+        duration: cli.seconds,
+        pictures: cli.frames,
+        save: cli.save_frames.clone(),
+        talk: !cli.json,
+    };
+    let s = headless::receive(&mut zapper, &plan)?;
+    let text = format!(
+        "station {} \"{}\" on {}: {} pictures of {}x{} in {:.1} s, {:.3} a second, {} lost, pacing p50 {:.0} us, p99 {:.0} us",
+        s.station, s.name, s.group, s.frames, s.width, s.height, s.seconds, s.fps, s.frames_lost, s.pacing_us.p50, s.pacing_us.p99
+    );
+    print(&s, &text, cli.json)
+}
+
+fn print(data: &impl Serialize, text: &str, json: bool) -> anyhow::Result<()> {
+    let out = if json { serde_json::to_string(data).context("cannot write JSON")? } else { text.to_owned() };
+    println!("{out}");
+    Ok(())
+}
+
+fn list(entries: &[Entry], json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(entries).context("cannot write JSON")?);
+        return Ok(());
+    }
+    for e in entries {
+        let size = e.size.map_or_else(|| "-".into(), |size| size.to_string());
+        let rate = e.rate.map_or_else(|| "-".into(), |rate| format!("{rate}/s"));
+        let state = match &e.state {
+            State::Starting => "starting".into(),
+            State::Film => "on air".into(),
+            State::Slate { reason } => format!("off air: {reason}"),
+        };
+        println!("{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}", e.id, e.name, e.group, e.audience);
+    }
+    Ok(())
+}

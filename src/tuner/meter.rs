@@ -5,13 +5,14 @@
 //! up. The smallest difference seen stands for the constant; the rest is the picture's *pacing*.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Received;
 use crate::units::{AirTime, RTP_CLOCK};
 
-/// A distribution in microseconds.
+/// A distribution of times, in whatever unit the field it stands in names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Percentiles {
     /// Half of the values are not above.
@@ -23,16 +24,18 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of values in nanoseconds, by the nearest-rank method; zero of none. Sorts them.
-    pub fn of_nanos(values: &mut [i64]) -> Percentiles {
+    /// Of values in nanoseconds, counted in `unit`s, by the nearest-rank method; zero of none. Sorts them.
+    pub fn of_nanos(values: &mut [i64], unit: Duration) -> Percentiles {
         values.sort_unstable();
-        let micros = |share: f64| {
+        let at = |share: f64| {
             let rank = (share * values.len() as f64).ceil() as usize;
-            values.get(rank.max(1) - 1).map_or(0.0, |&nanos| nanos as f64 / 1000.0)
+            values.get(rank.max(1) - 1).map_or(0.0, |&nanos| nanos as f64 / unit.as_nanos() as f64)
         };
-        Percentiles { p50: micros(0.50), p99: micros(0.99), max: micros(1.0) }
+        Percentiles { p50: at(0.50), p99: at(0.99), max: at(1.0) }
     }
 }
+
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// What the meter has to say.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -89,8 +92,8 @@ impl Meter {
         Reading {
             pictures: self.samples.len(),
             rate: if span > 0 { intervals.len() as f64 * 1e9 / span as f64 } else { 0.0 },
-            pacing: Percentiles::of_nanos(&mut pacing),
-            interval: Percentiles::of_nanos(&mut intervals),
+            pacing: Percentiles::of_nanos(&mut pacing, MICROSECOND),
+            interval: Percentiles::of_nanos(&mut intervals, MICROSECOND),
         }
     }
 }

@@ -1,0 +1,238 @@
+//! Without a window: receive, count, save; or hop from station to station and time it. For tests, scripts
+//! and machines without a display.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde::Serialize;
+
+use super::zapper::{Output, Picture, Zapper};
+use crate::screen::Decoder;
+use crate::tuner::meter::Percentiles;
+use crate::units::StationId;
+
+/// How long the directory may take to answer at all.
+const FIRST_CONTACT: Duration = Duration::from_secs(5);
+
+/// How long one station may take to show a picture before a series of hops fails.
+const LONGEST_ZAP: Duration = Duration::from_secs(5);
+
+/// What a viewer stays on a station between two hops: longer than a picture's interval, so that
+/// the hops fall at any phase of it.
+const DWELL: Duration = Duration::from_millis(45);
+
+/// Pictures the queue of a headless run holds: ten seconds at 25 a second, for a slow disk.
+pub const QUEUE: usize = 256;
+
+/// Pictures the meter keeps: eleven hours at 25 a second, 16 MB.
+pub const MEASURED: usize = 1_000_000;
+
+/// When a headless run ends, and what it leaves behind.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The station.
+    pub station: Option<StationId>,
+    /// After so long; `None`: no limit.
+    pub duration: Option<Duration>,
+    /// After so many pictures; `None`: no limit.
+    pub pictures: Option<u64>,
+    /// A folder for the JPEG files as received.
+    pub save: Option<PathBuf>,
+    /// A line a second on stderr.
+    pub talk: bool,
+}
+
+/// What a headless run measured. The names are a contract.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The station's number.
+    pub station: StationId,
+    /// The station's name.
+    pub name: String,
+    /// Its group and port.
+    pub group: String,
+    /// How long it was received, in seconds, from the first picture's wait on.
+    pub seconds: f64,
+    /// Whole pictures received.
+    pub frames: u64,
+    /// Pictures a second, between the first and the last.
+    pub fps: f64,
+    /// Pictures sent and not received whole.
+    pub frames_lost: u64,
+    /// Packets sent and not received.
+    pub packets_lost: u64,
+    /// Bytes received, of UDP payload.
+    pub bytes: u64,
+    /// Of the last picture, in pixels.
+    pub width: u16,
+    /// Of the last picture, in pixels.
+    pub height: u16,
+    /// From the start of the run to the first picture, in milliseconds.
+    pub first_picture_ms: f64,
+    /// By how much pictures came after the best one, on the sender's time line.
+    pub pacing_us: Percentiles,
+    /// Between the first packets of pictures that follow each other.
+    pub interval_us: Percentiles,
+}
+
+/// What a series of hops measured. The names are a contract.
+#[derive(Debug, Clone, Serialize)]
+pub struct ZapSummary {
+    /// How many changes of station.
+    pub zaps: usize,
+    /// From the decision to change until the first picture of the new station is decoded, in milliseconds.
+    pub zap_ms: Percentiles,
+}
+
+/// Receives one station according to `plan`.
+///
+/// # Errors
+/// No directory, no such station, no picture at all, or a file cannot be written.
+pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
+    let began = Instant::now();
+    let mut first_picture = None;
+    let mut size = None;
+    let mut pictures = 0;
+    let mut next_line = began + Duration::from_secs(1);
+    let ends = plan.duration.map(|duration| began + duration);
+    if let Some(folder) = &plan.save {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    open(zapper, plan.station)?;
+    while plan.pictures.is_none_or(|wanted| pictures < wanted) && ends.is_none_or(|ends| Instant::now() < ends) {
+        let patience = ends.unwrap_or(next_line).min(next_line).saturating_duration_since(Instant::now());
+        match zapper.next(patience)? {
+            Some(Output::Picture { station, picture }) => {
+                zapper.shown(station);
+                first_picture.get_or_insert_with(|| began.elapsed());
+                let Picture::Air(received) = picture else { continue };
+                pictures += 1;
+                size = Some(received.jpeg.size);
+                if let Some(folder) = &plan.save {
+                    save(folder, pictures, &received.jpeg.to_jfif())?;
+                }
+            }
+            Some(other) => note(&other)?,
+            None => {}
+        }
+        if Instant::now() >= next_line {
+            next_line += Duration::from_secs(1);
+            if plan.talk {
+                eprintln!("{}", line(zapper));
+            }
+        }
+    }
+    let entry = zapper.station().context("no station was received")?.clone();
+    let report = zapper.report().unwrap_or_default();
+    let (Some(first_picture), Some(size)) = (first_picture, size) else {
+        let why = report.problem.map_or_else(String::new, |problem| format!(": {problem}"));
+        bail!("no picture of station {} \"{}\" on {} came{why}", entry.id, entry.name, entry.group);
+    };
+    Ok(Summary {
+        station: entry.id,
+        name: entry.name,
+        group: entry.group.to_string(),
+        seconds: began.elapsed().as_secs_f64(),
+        frames: pictures,
+        fps: report.reading.rate,
+        frames_lost: report.counters.pictures_lost,
+        packets_lost: report.counters.packets_lost,
+        bytes: report.counters.bytes,
+        width: size.width,
+        height: size.height,
+        first_picture_ms: first_picture.as_secs_f64() * 1e3,
+        pacing_us: report.reading.pacing,
+        interval_us: report.reading.interval,
+    })
+}
+
+/// Hops through the line-up `hops` times and times each change.
+///
+/// # Errors
+/// No directory, fewer than two stations, or a station that shows nothing within 5 s.
+pub fn zap(zapper: &mut Zapper, first: Option<StationId>, hops: usize) -> anyhow::Result<ZapSummary> {
+    open(zapper, first)?;
+    let mut decoder = Decoder::new()?;
+    let mut nanos = Vec::with_capacity(hops);
+    let settle = |zapper: &mut Zapper, decoder: &mut Decoder| -> anyhow::Result<Duration> {
+        let ends = Instant::now() + LONGEST_ZAP;
+        loop {
+            match zapper.next(ends.saturating_duration_since(Instant::now()))? {
+                Some(Output::Picture { station, picture }) => {
+                    decoder.decode(&picture.into_jfif())?;
+                    if let Some(took) = zapper.shown(station) {
+                        return Ok(took);
+                    }
+                }
+                Some(other) => note(&other)?,
+                None if Instant::now() < ends => {}
+                None => bail!("a station showed no picture for {} s", LONGEST_ZAP.as_secs()),
+            }
+        }
+    };
+    settle(zapper, &mut decoder)?;
+    let ids: Vec<StationId> = zapper.line_up().iter().map(|entry| entry.id).collect();
+    ensure!(ids.len() > 1, "hopping needs two stations; the line-up has {}", ids.len());
+    let mut at = zapper.station().and_then(|entry| ids.iter().position(|&id| id == entry.id)).unwrap_or(0);
+    for _ in 0..hops {
+        let until = Instant::now() + DWELL;
+        while let Some(output) = zapper.next(until.saturating_duration_since(Instant::now()))? {
+            note(&output)?;
+        }
+        at = (at + 1) % ids.len();
+        zapper.tune(ids[at])?;
+        nanos.push(settle(zapper, &mut decoder)?.as_nanos() as i64);
+    }
+    Ok(ZapSummary { zaps: hops, zap_ms: Percentiles::of_nanos(&mut nanos, Duration::from_millis(1)) })
+}
+
+/// Waits for the line-up and tunes to `station`, or to the first there is.
+fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
+    let ends = Instant::now() + FIRST_CONTACT;
+    if let Some(station) = station {
+        zapper.tune(station)?;
+    }
+    let mut lost = String::from("it does not answer");
+    while zapper.line_up().is_empty() {
+        match zapper.next(ends.saturating_duration_since(Instant::now()))? {
+            Some(Output::DirectoryLost { reason, .. }) => lost = reason,
+            Some(_) => {}
+            None => bail!("no directory within {} s: {lost}", FIRST_CONTACT.as_secs()),
+        }
+    }
+    if station.is_none() {
+        zapper.tune(zapper.line_up()[0].id)?;
+    }
+    Ok(())
+}
+
+fn note(output: &Output) -> anyhow::Result<()> {
+    match output {
+        Output::NoSuchStation(id) => bail!("the line-up has no station {id}; --list shows those it has"),
+        Output::DirectoryLost { reason, .. } => tracing::warn!("directory lost: {reason}"),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn save(folder: &Path, number: u64, jpeg: &[u8]) -> anyhow::Result<()> {
+    let path = folder.join(format!("frame-{number:06}.jpg"));
+    fs::write(&path, jpeg).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn line(zapper: &Zapper) -> String {
+    let (Some(entry), Some(report)) = (zapper.station(), zapper.report()) else {
+        return "waiting for the directory".into();
+    };
+    let (counters, reading) = (report.counters, report.reading);
+    let name = format!("station {} \"{}\" on {}", entry.id, entry.name, entry.group);
+    match report.problem {
+        Some(problem) => format!("{name}: cannot join: {problem}"),
+        None => format!(
+            "{name}: {} pictures, {:.3} a second, {} lost, pacing p99 {:.0} us",
+            counters.pictures, reading.rate, counters.pictures_lost, reading.pacing.p99
+        ),
+    }
+}

@@ -1,0 +1,320 @@
+//! In a window: pictures as they come, keys as they are pressed.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::zapper::{Output, Signal, Zapper};
+use crate::clock::wall_clock;
+use crate::directory::{Entry, State};
+use crate::screen::snapshot::save_png;
+use crate::screen::{Banner, Command, Decoder, List, Mode, Picture, Remote, Row, Screen, View};
+use crate::units::{Size, StationId};
+
+/// How often keys are looked at while no picture comes.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How often the screen is painted when nothing on it has changed: for figures, fading banners, and
+/// window systems that forget.
+const REPAINT: Duration = Duration::from_millis(250);
+
+/// How long the window waits for the first picture, to open in its size.
+const OPENING: Duration = Duration::from_millis(500);
+
+/// How long a banner or a message stays.
+const BANNER: Duration = Duration::from_secs(3);
+
+/// A station that has not come after this long says that it is awaited.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Pictures the meter keeps for the information on the screen: half a minute.
+pub const MEASURED: usize = 750;
+
+/// The size of a window that knows no picture yet.
+const UNKNOWN: Size = Size { width: 640, height: 368 };
+
+/// What is on the screen besides the picture, and for how long.
+struct Set {
+    zapper: Zapper,
+    decoder: Decoder,
+    picture: Option<Picture>,
+    remote: Remote,
+    began: Instant,
+    /// Station whose picture is in `picture` and has not been painted yet.
+    unpainted: Option<StationId>,
+    previous: Option<StationId>,
+    banner: Option<(StationId, String, Instant)>,
+    message: Option<(String, Instant)>,
+    tuned_at: Instant,
+    info: bool,
+    list: Option<usize>,
+    paused: bool,
+    save_to: PathBuf,
+    dirty: bool,
+}
+
+/// Shows `station`, or the first there is, until the viewer is told to end. Pictures are saved in `save_to`.
+///
+/// # Errors
+/// There is no display, or the system refuses a thread.
+pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -> anyhow::Result<()> {
+    if let Some(station) = station {
+        zapper.tune(station)?;
+    }
+    let now = Instant::now();
+    let mut set = Set {
+        zapper,
+        decoder: Decoder::new()?,
+        picture: None,
+        remote: Remote::new(),
+        began: now,
+        unpainted: None,
+        previous: None,
+        banner: None,
+        message: None,
+        tuned_at: now,
+        info: false,
+        list: None,
+        paused: false,
+        save_to,
+        dirty: true,
+    };
+    while set.picture.is_none() && now.elapsed() < OPENING {
+        set.receive(POLL)?;
+    }
+    let size = set.picture.as_ref().map_or(UNKNOWN, |picture| picture.size);
+    let mut screen = Screen::open("stationcast", size)?;
+    let mut painted = Instant::now() - REPAINT;
+    loop {
+        set.receive(POLL)?;
+        for key in screen.window().poll() {
+            let mode = if set.list.is_some() { Mode::Listing } else { Mode::Watching };
+            let ids: Vec<StationId> = set.zapper.line_up().iter().map(|entry| entry.id).collect();
+            let command = set.remote.press(set.began.elapsed(), key, mode, &ids);
+            set.dirty = true;
+            if command == Some(Command::Quit) {
+                return Ok(());
+            }
+            if let Some(command) = command {
+                set.obey(command, &mut screen)?;
+            }
+        }
+        if let Some(command) = set.remote.poll(set.began.elapsed()) {
+            set.obey(command, &mut screen)?;
+        }
+        if set.dirty || painted.elapsed() >= REPAINT {
+            set.paint(&mut screen)?;
+            painted = Instant::now();
+        }
+    }
+}
+
+impl Set {
+    /// Takes in whatever has come, waiting a little for it.
+    fn receive(&mut self, mut patience: Duration) -> anyhow::Result<()> {
+        while let Some(output) = self.zapper.next(patience)? {
+            patience = Duration::ZERO;
+            match output {
+                Output::Picture { station, picture } => {
+                    let new = self.zapper.station().is_some_and(|entry| entry.id == station);
+                    // A held picture stays, but a change of station ends the holding.
+                    if self.paused {
+                        continue;
+                    }
+                    let mut decoded = self.picture.take().unwrap_or_else(Picture::empty);
+                    match self.decoder.decode_into(&picture.into_jfif(), &mut decoded) {
+                        Ok(()) => {
+                            self.picture = Some(decoded);
+                            self.unpainted = new.then_some(station);
+                            self.dirty = true;
+                        }
+                        Err(error) => warn!("station {station}: a picture cannot be decoded: {error}"),
+                    }
+                    // Paint each picture, do not collect them.
+                    return Ok(());
+                }
+                Output::LineUp => {
+                    let first = self.zapper.line_up().first().map(|entry| entry.id);
+                    if let (None, Some(first)) = (self.zapper.station(), first) {
+                        self.zapper.tune(first)?;
+                    }
+                    if self.banner.is_none() {
+                        self.introduce();
+                    }
+                }
+                Output::NoSuchStation(id) => self.say(format!("no station {id}")),
+                Output::DirectoryLost { reason, retry_in } => {
+                    warn!("directory lost: {reason}");
+                    self.say(format!("directory lost, trying again in {:.1} s", retry_in.as_secs_f64()));
+                }
+                Output::DirectoryBack => {}
+            }
+            self.dirty = true;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command, screen: &mut Screen) -> anyhow::Result<()> {
+        self.dirty = true;
+        match command {
+            Command::Station(id) => self.tune(id)?,
+            Command::Next => self.step(1)?,
+            Command::Previous => self.step(-1)?,
+            Command::Last => match self.previous {
+                Some(previous) => self.tune(previous)?,
+                None => self.say("no station before this one".into()),
+            },
+            Command::PauseToggle => self.paused = !self.paused,
+            Command::Info => self.info = !self.info,
+            Command::Save => self.save(),
+            Command::FullScreen => {
+                if let Err(error) = screen.window().toggle_full_screen() {
+                    self.say(error.to_string());
+                }
+            }
+            Command::List => {
+                let current = self.zapper.station().map(|entry| entry.id);
+                let row = self.zapper.line_up().iter().position(|entry| Some(entry.id) == current);
+                self.list = if self.list.is_some() { None } else { Some(row.unwrap_or(0)) };
+            }
+            Command::Cursor(rows) => {
+                let last = self.zapper.line_up().len().saturating_sub(1);
+                self.list = self.list.map(|row| row.saturating_add_signed(rows as isize).min(last));
+            }
+            Command::Choose => {
+                let chosen = self.list.take().and_then(|row| self.zapper.line_up().get(row)).map(|entry| entry.id);
+                if let Some(id) = chosen {
+                    self.tune(id)?;
+                }
+            }
+            Command::Quit => {}
+        }
+        Ok(())
+    }
+
+    fn tune(&mut self, id: StationId) -> anyhow::Result<()> {
+        let current = self.zapper.station().map(|entry| entry.id);
+        if current == Some(id) {
+            self.introduce();
+            return Ok(());
+        }
+        if self.zapper.line_up().iter().any(|entry| entry.id == id) {
+            self.previous = current.or(self.previous);
+            self.paused = false;
+        }
+        self.tuned_at = Instant::now();
+        self.zapper.tune(id)?;
+        self.introduce();
+        Ok(())
+    }
+
+    /// Moves along the line-up, round its ends.
+    fn step(&mut self, by: isize) -> anyhow::Result<()> {
+        let ids: Vec<StationId> = self.zapper.line_up().iter().map(|entry| entry.id).collect();
+        let current = self.zapper.station().map(|entry| entry.id);
+        let at = ids.iter().position(|&id| Some(id) == current).unwrap_or(0) as isize;
+        match ids.get((at + by).rem_euclid(ids.len().max(1) as isize) as usize) {
+            Some(&id) => self.tune(id),
+            None => Ok(()),
+        }
+    }
+
+    /// Number and name at once, before there is a picture.
+    fn introduce(&mut self) {
+        self.banner = self.zapper.station().map(|entry| (entry.id, entry.name.clone(), Instant::now() + BANNER));
+    }
+
+    fn say(&mut self, message: String) {
+        self.message = Some((message, Instant::now() + BANNER));
+    }
+
+    fn save(&mut self) {
+        let (Some(picture), Some(entry)) = (&self.picture, self.zapper.station()) else {
+            return self.say("no picture to save".into());
+        };
+        let message = match save_png(&self.save_to, entry.id, &entry.name, wall_clock(), picture) {
+            Ok(path) => format!("picture saved as {}", path.display()),
+            Err(error) => format!("cannot save the picture: {error}"),
+        };
+        self.say(message);
+    }
+
+    fn paint(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        let now = Instant::now();
+        self.banner.take_if(|(.., until)| now >= *until);
+        self.message.take_if(|(_, until)| now >= *until);
+        let note = self.note();
+        let typed = self.remote.shown();
+        let info = if self.info { self.information() } else { Vec::new() };
+        let current = self.zapper.station().map(|entry| entry.id);
+        let list = self.list.map(|cursor| List {
+            rows: self.zapper.line_up().iter().map(row).collect(),
+            current,
+            cursor: Some(cursor),
+        });
+        let view = View {
+            picture: self.picture.as_ref(),
+            banner: self.banner.as_ref().map(|(number, name, _)| Banner { number: *number, name }),
+            note: note.as_deref(),
+            typed: typed.as_deref(),
+            info: &info,
+            list,
+            message: self.message.as_ref().map(|(message, _)| message.as_str()),
+            paused: self.paused,
+        };
+        screen.show(&view)?;
+        self.dirty = false;
+        if let Some(station) = self.unpainted.take() {
+            self.zapper.shown(station);
+            if let Some(entry) = self.zapper.station() {
+                screen.window().set_title(&format!("{} {} - stationcast", entry.id, entry.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the picture, if anything.
+    fn note(&self) -> Option<String> {
+        let problem = || self.zapper.report().and_then(|report| report.problem);
+        match self.zapper.signal() {
+            Signal::Lost(silent) => Some(match problem() {
+                Some(problem) => format!("no signal: {problem}"),
+                None => format!("no signal for {} s", silent.as_secs()),
+            }),
+            Signal::Waiting if self.tuned_at.elapsed() < PATIENCE => None,
+            Signal::Waiting if self.zapper.station().is_some() => Some("waiting for the station".into()),
+            Signal::Waiting if !self.zapper.is_connected() => Some("waiting for the directory".into()),
+            Signal::Waiting => Some("choose a station: l shows the line-up".into()),
+            Signal::Live => None,
+        }
+    }
+
+    fn information(&self) -> Vec<(&'static str, String)> {
+        let Some(entry) = self.zapper.station() else { return Vec::new() };
+        let report = self.zapper.report().unwrap_or_default();
+        let (counters, reading) = (report.counters, report.reading);
+        let size = self.picture.as_ref().map_or_else(|| "-".into(), |picture| picture.size.to_string());
+        let rate = entry.rate.map_or_else(String::new, |rate| format!(" of {:.3}", rate.as_f64()));
+        let zap = self.zapper.last_zap().map_or_else(|| "-".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
+        vec![
+            ("station", format!("{} {}", entry.id, entry.name)),
+            ("group", entry.group.to_string()),
+            ("size", format!("{size}, quality {}", entry.quality)),
+            ("pictures/s", format!("{:.3}{rate}", reading.rate)),
+            ("lost", format!("{} pictures, {} packets", counters.pictures_lost, counters.packets_lost)),
+            ("lateness", format!("p50 {:.0} us, p99 {:.0} us", reading.pacing.p50, reading.pacing.p99)),
+            ("change", zap),
+            ("buffer", format!("{} kB, {} dropped", report.buffer / 1000, report.kernel_drops)),
+        ]
+    }
+}
+
+fn row(entry: &Entry) -> Row<'_> {
+    let state = match &entry.state {
+        State::Starting => "starting",
+        State::Film => "",
+        State::Slate { .. } => "off air",
+    };
+    Row { id: entry.id, name: &entry.name, state }
+}

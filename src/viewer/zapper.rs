@@ -1,0 +1,347 @@
+//! The zapper: from "show me station 3" to its pictures, as fast as can be.
+//!
+//! A change of station starts two things at once: the group is joined, and the directory is asked for the
+//! picture now on air. Whichever brings a picture first, that one is shown. Until then the old
+//! station stays: its group is left only when the new one's first picture has been painted.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::directory::{Entry, ErrorCode, Event, Session};
+use crate::interface::{Interface, interfaces};
+use crate::tuner::Received;
+use crate::tuner::receiver::{Receiver, Report};
+use crate::units::StationId;
+
+/// A station that has sent nothing for so long is lost: ten pictures of a slate.
+const LOST_AFTER: Duration = Duration::from_secs(2);
+
+/// What becomes of pictures that come faster than they are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Only the newest one: for eyes.
+    Newest,
+    /// As many as this, the oldest dropped: for recording and counting.
+    Last(usize),
+}
+
+/// Where a picture came from.
+#[derive(Debug, Clone)]
+pub enum Picture {
+    /// The directory's: the picture now on air, a complete JPEG file.
+    Directory(Vec<u8>),
+    /// The station's own.
+    Air(Received),
+}
+
+impl Picture {
+    /// The picture as a JPEG file.
+    pub fn into_jfif(self) -> Vec<u8> {
+        match self {
+            Picture::Directory(file) => file,
+            Picture::Air(received) => received.jpeg.to_jfif(),
+        }
+    }
+}
+
+/// What the zapper has to tell.
+#[derive(Debug)]
+pub enum Output {
+    /// A picture to show. Call [`Zapper::shown`] once it is.
+    Picture {
+        /// Whose.
+        station: StationId,
+        /// The picture.
+        picture: Picture,
+    },
+    /// The line-up is there, or has changed: [`Zapper::line_up`].
+    LineUp,
+    /// The line-up has no such station.
+    NoSuchStation(StationId),
+    /// The directory cannot be reached; pictures go on.
+    DirectoryLost {
+        /// Why.
+        reason: String,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// The directory is there (again).
+    DirectoryBack,
+}
+
+/// How the station on the screen fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// No picture yet.
+    Waiting,
+    /// Pictures come.
+    Live,
+    /// None has come for so long.
+    Lost(Duration),
+}
+
+enum Inbox {
+    Directory(Event),
+    /// The receiver with this serial number has put pictures into its queue.
+    Pictures(u64),
+}
+
+/// A station being received.
+struct Tuned {
+    serial: u64,
+    entry: Entry,
+    /// When its change was decided, while no picture of it has been shown.
+    decided: Option<Instant>,
+    receiver: Receiver,
+    queue: Arc<Mutex<VecDeque<Received>>>,
+    last_picture: Instant,
+    heard: bool,
+}
+
+/// Receives one station at a time and changes between them.
+pub struct Zapper {
+    session: Session,
+    inbox: mpsc::Receiver<Inbox>,
+    outbox: mpsc::Sender<Inbox>,
+    interface: Option<String>,
+    keep: Keep,
+    measured: usize,
+    local: Option<SocketAddr>,
+    directory: SocketAddr,
+    connected: bool,
+    line_up: Vec<Entry>,
+    /// The station that is wanted, known or not.
+    wanted: Option<(StationId, Instant)>,
+    shown: Option<Tuned>,
+    coming: Option<Tuned>,
+    pending: VecDeque<Output>,
+    serial: u64,
+    last_zap: Option<Duration>,
+}
+
+impl Zapper {
+    /// Starts by asking the directory. `interface` is the name or address of the interface to receive on;
+    /// without one it is found: the broadcaster's own if it runs on this machine, else the one by which the
+    /// directory is reached. `measured` pictures are kept by the meter.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(directory: SocketAddr, interface: Option<String>, keep: Keep, measured: usize) -> Zapper {
+        let (outbox, inbox) = mpsc::channel();
+        let events = outbox.clone();
+        // The receiving end is gone only when the zapper is.
+        let session = Session::start(directory, move |event| drop(events.send(Inbox::Directory(event))));
+        Zapper {
+            session,
+            inbox,
+            outbox,
+            interface,
+            keep,
+            measured,
+            local: None,
+            directory,
+            connected: false,
+            line_up: Vec::new(),
+            wanted: None,
+            shown: None,
+            coming: None,
+            pending: VecDeque::new(),
+            serial: 0,
+            last_zap: None,
+        }
+    }
+
+    /// All stations, ascending by number, as the directory last told.
+    pub fn line_up(&self) -> &[Entry] {
+        &self.line_up
+    }
+
+    /// The station whose pictures are shown or, before the first, awaited.
+    pub fn station(&self) -> Option<&Entry> {
+        self.coming.as_ref().or(self.shown.as_ref()).map(|tuned| &tuned.entry)
+    }
+
+    /// From the last change of station to its first picture on the screen.
+    pub fn last_zap(&self) -> Option<Duration> {
+        self.last_zap
+    }
+
+    /// Whether the directory is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// How the reception of the station on the screen fares.
+    pub fn report(&self) -> Option<Report> {
+        self.shown.as_ref().or(self.coming.as_ref()).map(|tuned| tuned.receiver.report())
+    }
+
+    /// Whether pictures come.
+    pub fn signal(&self) -> Signal {
+        match self.coming.as_ref().or(self.shown.as_ref()) {
+            None => Signal::Waiting,
+            Some(tuned) => match tuned.last_picture.elapsed() {
+                silent if silent > LOST_AFTER => Signal::Lost(silent),
+                _ if !tuned.heard => Signal::Waiting,
+                _ => Signal::Live,
+            },
+        }
+    }
+
+    /// Changes to `station`, now. Of a station that is not known yet, as soon as it is.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn tune(&mut self, station: StationId) -> io::Result<()> {
+        self.wanted = Some((station, Instant::now()));
+        self.session.tune(station);
+        self.follow()
+    }
+
+    /// What has happened; `None` when nothing has by the end of `patience`.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn next(&mut self, patience: Duration) -> io::Result<Option<Output>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(output) = self.pending.pop_front() {
+                return Ok(Some(output));
+            }
+            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Inbox::Pictures(serial)) => self.fetch(serial),
+                Ok(Inbox::Directory(event)) => self.hear(event)?,
+                // Disconnected cannot be: `outbox` is ours.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+    }
+
+    /// The picture of `station` given out last is on the screen: if it was the first, the change is
+    /// complete, and the time it took is returned.
+    pub fn shown(&mut self, station: StationId) -> Option<Duration> {
+        let first = self.coming.take_if(|coming| coming.entry.id == station);
+        if first.is_some() {
+            // Here the old station's group is left.
+            self.shown = first;
+        }
+        let decided = self.shown.as_mut().filter(|tuned| tuned.entry.id == station)?.decided.take()?;
+        self.last_zap = Some(decided.elapsed());
+        self.last_zap
+    }
+
+    /// Brings reception in line with what is wanted and what the line-up says of it.
+    fn follow(&mut self) -> io::Result<()> {
+        let Some((id, decided)) = self.wanted else { return Ok(()) };
+        let Some(entry) = self.line_up.iter().find(|entry| entry.id == id).cloned() else {
+            if !self.line_up.is_empty() {
+                self.wanted = None;
+                self.pending.push_back(Output::NoSuchStation(id));
+            }
+            return Ok(());
+        };
+        let current = self.coming.as_mut().or(self.shown.as_mut());
+        if let Some(tuned) = current.filter(|tuned| tuned.entry.id == id && tuned.entry.group == entry.group) {
+            tuned.entry = entry;
+            return Ok(());
+        }
+        // Back to what is still on the screen: nothing to wait for.
+        if self.shown.as_ref().is_some_and(|shown| shown.entry.id == id && shown.entry.group == entry.group) {
+            self.coming = None;
+            return Ok(());
+        }
+        self.coming = Some(self.receive(entry, decided)?);
+        Ok(())
+    }
+
+    fn receive(&mut self, entry: Entry, decided: Instant) -> io::Result<Tuned> {
+        self.serial += 1;
+        let (serial, notice) = (self.serial, self.outbox.clone());
+        let queue = Arc::new(Mutex::new(VecDeque::new()));
+        let (put, bound) = (queue.clone(), match self.keep {
+            Keep::Newest => 1,
+            Keep::Last(pictures) => pictures.max(1),
+        });
+        let sink = move |picture: Received| {
+            let mut queue = put.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.len() == bound {
+                queue.pop_front();
+            }
+            queue.push_back(picture);
+            if queue.len() == 1 {
+                let _ = notice.send(Inbox::Pictures(serial));
+            }
+        };
+        let interface = self.interface_for(&entry)?;
+        let receiver = Receiver::start(entry.group, interface, self.measured, sink)?;
+        let now = Instant::now();
+        Ok(Tuned { serial, entry, decided: Some(decided), receiver, queue, last_picture: now, heard: false })
+    }
+
+    fn interface_for(&self, entry: &Entry) -> io::Result<Interface> {
+        let all = interfaces()?;
+        let local = self.local.map(|local| local.ip());
+        let found = match &self.interface {
+            Some(wanted) => {
+                let address = wanted.parse().ok();
+                all.into_iter().find(|i| i.name == *wanted || address.is_some_and(|address| i.has(address)))
+            }
+            None if self.directory.ip().is_loopback() => all.into_iter().find(|i| i.name == entry.interface),
+            None => all.into_iter().find(|i| local.is_some_and(|local| i.has(local))),
+        };
+        found.ok_or_else(|| match &self.interface {
+            Some(wanted) => io::Error::other(format!("there is no interface {wanted} on this machine")),
+            None => io::Error::other(format!(
+                "cannot tell by which interface station {} comes; choose one with --interface",
+                entry.id
+            )),
+        })
+    }
+
+    fn fetch(&mut self, serial: u64) {
+        let tuned = [&mut self.coming, &mut self.shown].into_iter().flatten().find(|t| t.serial == serial);
+        let Some(tuned) = tuned else { return };
+        tuned.heard = true;
+        tuned.last_picture = Instant::now();
+        let station = tuned.entry.id;
+        // While a new station is awaited the old one stays on the screen, live.
+        let mut queue = tuned.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pending.extend(queue.drain(..).map(|received| Output::Picture { station, picture: Picture::Air(received) }));
+    }
+
+    fn hear(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::Connected { local } => {
+                self.local = Some(local);
+                self.connected = true;
+                self.pending.push_back(Output::DirectoryBack);
+            }
+            Event::LineUp(line_up) => {
+                self.line_up = line_up;
+                self.pending.push_back(Output::LineUp);
+                self.follow()?;
+            }
+            Event::Tuned { entry, now } => {
+                // Only what is awaited: a picture of the air that is there already is newer.
+                let awaited = self.coming.as_ref().is_some_and(|coming| coming.entry.id == entry.id && !coming.heard);
+                if let (true, Some(now)) = (awaited, now) {
+                    let picture = Picture::Directory(now.jpeg);
+                    self.pending.push_back(Output::Picture { station: entry.id, picture });
+                }
+            }
+            Event::Refused { code: ErrorCode::NoSuchStation, .. } => {}
+            Event::Refused { sentence, .. } => {
+                self.pending.push_back(Output::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
+            }
+            Event::Lost { reason, retry_in } => {
+                self.connected = false;
+                self.pending.push_back(Output::DirectoryLost { reason, retry_in });
+            }
+        }
+        Ok(())
+    }
+}
