@@ -4,6 +4,8 @@
 //! is read from the system once; from then on it advances with CLOCK_MONOTONIC, which NTP may steer by
 //! some ppm but never sets. A step of the wall clock therefore moves nothing that is on air.
 
+#![expect(clippy::disallowed_methods, reason = "this is the clock")]
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -33,10 +35,8 @@ impl AirClock {
     /// preempted on the way costs nothing. Returns at once when the moment is past.
     pub fn sleep_until(&self, moment: AirTime) {
         let nanos = moment.0.wrapping_sub(self.offset);
-        let until = Timespec {
-            tv_sec: (nanos / 1_000_000_000) as i64,
-            tv_nsec: (nanos % 1_000_000_000) as i64,
-        };
+        let until =
+            Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
         // An interrupted sleep returns early; the caller looks at the clock again in any case.
         let _ = rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &until);
     }

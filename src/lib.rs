@@ -9,10 +9,10 @@ pub mod log;
 pub mod net;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
-#[cfg(feature = "broadcaster")]
-pub mod station;
 #[cfg(feature = "viewer")]
 pub mod screen;
+#[cfg(feature = "broadcaster")]
+pub mod station;
 pub mod tuner;
 pub mod units;
 #[cfg(feature = "viewer")]

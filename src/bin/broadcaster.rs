@@ -90,7 +90,10 @@ async fn on_air(lineup: Lineup) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind(lineup.directory).await.with_context(|| {
-        format!("cannot listen on {}, the directory's address; [directory] listen chooses another", lineup.directory)
+        format!(
+            "cannot listen on {}, the directory's address; [directory] listen chooses another",
+            lineup.directory
+        )
     })?;
     info!("directory on {}", lineup.directory);
 

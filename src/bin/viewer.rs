@@ -100,7 +100,10 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     if let Some(hops) = cli.zap {
         let summary = headless::zap(&mut zapper, station, hops as usize)?;
         let p = summary.zap_ms;
-        let text = format!("{hops} changes of station: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", p.p50, p.p99, p.max);
+        let text = format!(
+            "{hops} changes of station: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+            p.p50, p.p99, p.max
+        );
         return print(&summary, &text, cli.json);
     }
     let plan = Plan {
@@ -113,7 +116,17 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     let s = headless::receive(&mut zapper, &plan)?;
     let text = format!(
         "station {} \"{}\" on {}: {} pictures of {}x{} in {:.1} s, {:.3} a second, {} lost, pacing p50 {:.0} us, p99 {:.0} us",
-        s.station, s.name, s.group, s.frames, s.width, s.height, s.seconds, s.fps, s.frames_lost, s.pacing_us.p50, s.pacing_us.p99
+        s.station,
+        s.name,
+        s.group,
+        s.frames,
+        s.width,
+        s.height,
+        s.seconds,
+        s.fps,
+        s.frames_lost,
+        s.pacing_us.p50,
+        s.pacing_us.p99
     );
     print(&s, &text, cli.json)
 }
@@ -137,7 +150,10 @@ fn list(entries: &[Entry], json: bool) -> anyhow::Result<()> {
             State::Film => "on air".into(),
             State::Slate { reason } => format!("off air: {reason}"),
         };
-        println!("{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}", e.id, e.name, e.group, e.audience);
+        println!(
+            "{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}",
+            e.id, e.name, e.group, e.audience
+        );
     }
     Ok(())
 }

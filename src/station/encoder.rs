@@ -96,7 +96,8 @@ impl Encoder {
     pub fn encode(&mut self, pixels: &Mat, pixel_aspect: f64) -> Result<Encoded, EncodeError> {
         self.fit(pixels, pixel_aspect)?;
         let pixels = std::mem::take(&mut self.framed);
-        let encoded = self.encode_bgr(pixels.data_bytes()?, 3 * usize::from(self.size.width), PixelFormat::BGR);
+        let encoded =
+            self.encode_bgr(pixels.data_bytes()?, 3 * usize::from(self.size.width), PixelFormat::BGR);
         self.framed = pixels;
         encoded
     }
@@ -131,7 +132,12 @@ impl Encoder {
         Ok(self.resized.copy_to(&mut window)?)
     }
 
-    fn encode_bgr(&mut self, pixels: &[u8], pitch: usize, format: PixelFormat) -> Result<Encoded, EncodeError> {
+    fn encode_bgr(
+        &mut self,
+        pixels: &[u8],
+        pitch: usize,
+        format: PixelFormat,
+    ) -> Result<Encoded, EncodeError> {
         let image = Image {
             pixels,
             width: usize::from(self.size.width),
@@ -173,7 +179,122 @@ fn inner_size(cols: i32, rows: i32, pixel_aspect: f64, station: Size) -> (i32, i
     let shape = f64::from(cols) * pixel_aspect / f64::from(rows);
     let (w, h) = if shape >= width / height { (width, width / shape) } else { (height * shape, height) };
     let fills = width - w <= 16.0 && height - h <= 16.0;
-    if fills { (i32::from(station.width), i32::from(station.height)) } else {
+    if fills {
+        (i32::from(station.width), i32::from(station.height))
+    } else {
         ((w.round() as i32).max(1), (h.round() as i32).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::jpeg::{Chroma, Tables};
+
+    /// BGR pixels from a function of place.
+    fn mat(width: i32, height: i32, pixel: impl Fn(i32, i32) -> [u8; 3]) -> Mat {
+        let bytes: Vec<u8> = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| pixel(x, y))
+            .collect();
+        Mat::from_slice(&bytes).unwrap().reshape(3, height).unwrap().try_clone().unwrap()
+    }
+
+    /// A pixel of the decoded picture, RGB.
+    fn look(jpeg: &Jpeg, x: usize, y: usize) -> [u8; 3] {
+        let image = turbojpeg::decompress(&jpeg.to_jfif(), PixelFormat::RGB).unwrap();
+        let at = y * image.pitch + 3 * x;
+        image.pixels[at..at + 3].try_into().unwrap()
+    }
+
+    fn near(a: [u8; 3], b: [u8; 3]) -> bool {
+        a.iter().zip(b).all(|(&a, b)| a.abs_diff(b) < 12)
+    }
+
+    #[test]
+    fn the_size_follows_the_film_and_is_never_enlarged() {
+        for (film, aspect, width, expected) in [
+            ((1280, 720), 1.0, 640, "640x368"),
+            ((640, 272), 1.0, 640, "640x272"),
+            ((176, 144), 1.0, 640, "176x144"),
+            ((400, 225), 1.0, 640, "400x224"),
+            ((853, 480), 1.0, 640, "640x368"),
+            ((853, 480), 1.0, 2040, "848x480"),
+            ((240, 426), 1.0, 640, "240x432"),
+            ((1080, 1920), 1.0, 640, "640x1136"),
+            ((1080, 1920), 1.0, 2040, "1088x1920"),
+            ((720, 576), 64.0 / 45.0, 2040, "1024x576"),
+            ((4096, 4096), 1.0, 2040, "2032x2032"),
+            ((500, 4000), 1.0, 2040, "256x2032"),
+            ((5, 5), 1.0, 640, "16x16"),
+            ((4000, 10), 1.0, 16, "16x16"),
+        ] {
+            assert_eq!(station_size(film, aspect, width).to_string(), expected, "{film:?} at {width}");
+        }
+    }
+
+    #[test]
+    fn what_it_makes_is_what_the_wire_can_say_at_every_quality() {
+        let size = Size { width: 64, height: 48 };
+        let picture = mat(64, 48, |x, y| [x as u8 * 4, y as u8 * 5, (x * y) as u8]);
+        for q in 1..=99 {
+            let encoded = Encoder::new(size, q).unwrap().encode(&picture, 1.0).unwrap();
+            // Baseline, standard Huffman tables and 8-bit samples are checked by `from_jfif`.
+            let jpeg = encoded.jpeg;
+            assert_eq!(jpeg.tables, Tables::Standard(q), "libjpeg's scaling is RFC 2435's");
+            assert_eq!((jpeg.chroma, jpeg.restart_interval, jpeg.size), (Chroma::Yuv420, None, size));
+            assert!(!encoded.squeezed);
+        }
+    }
+
+    #[test]
+    fn a_picture_that_does_not_fit_is_squeezed_and_the_next_one_at_the_first_try() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(640 * 368 * 3).collect();
+        let noise = mat(640, 368, |x, y| std::array::from_fn(|c| noise[((y * 640 + x) * 3) as usize + c]));
+        let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 80).unwrap();
+        let first = encoder.encode(&noise, 1.0).unwrap();
+        assert!(first.squeezed && first.jpeg.scan.len() <= MAX_SCAN);
+        assert!(first.jpeg.scan.len() > MAX_SCAN / 2, "no more than needed: {}", first.jpeg.scan.len());
+        let Tables::Standard(q) = first.jpeg.tables else { panic!("tables") };
+        assert!((1..80).contains(&q));
+        assert!(encoder.predicted.abs_diff(q) <= 1);
+        // Back at full quality soon after the noise is over.
+        let calm = mat(640, 368, |x, _| [x as u8 / 3; 3]);
+        let squeezed = std::iter::repeat_with(|| encoder.encode(&calm, 1.0).unwrap().squeezed).take(80);
+        assert_eq!(squeezed.skip(79).next(), Some(false));
+    }
+
+    #[test]
+    fn a_picture_that_fits_at_no_quality_says_what_to_do() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let coarse: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(256 * 256).collect();
+        let noise = mat(2032, 2032, |x, y| [coarse[(y / 8 * 256 + x / 8) as usize]; 3]);
+        let mut encoder = Encoder::new(Size { width: 2032, height: 2032 }, 80).unwrap();
+        let error = encoder.encode(&noise, 1.0).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "a picture of 2032x2032 does not fit one datagram even at quality 1; choose a smaller width"
+        );
+    }
+
+    #[test]
+    fn another_shape_is_letterboxed_and_a_rounded_one_is_not() {
+        let red = mat(400, 400, |_, _| [0, 0, 255]);
+        let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 90).unwrap();
+        let square = encoder.encode(&red, 1.0).unwrap().jpeg;
+        assert!(near(look(&square, 320, 184), [255, 0, 0]));
+        assert!(near(look(&square, 140, 184), [255, 0, 0]));
+        assert!(near(look(&square, 130, 184), [0, 0, 0]), "a black bar on the left");
+        assert!(near(look(&square, 510, 184), [0, 0, 0]), "and on the right");
+        let wide = mat(1280, 720, |_, _| [0, 0, 255]);
+        let wide = encoder.encode(&wide, 1.0).unwrap().jpeg;
+        for y in [0, 184, 367] {
+            assert!(near(look(&wide, 320, y), [255, 0, 0]), "row {y} is picture");
+        }
+        // Anamorphic: 4:3 pixels in a 16:9 picture.
+        let pal = mat(720, 576, |_, _| [0, 0, 255]);
+        let pal = encoder.encode(&pal, 64.0 / 45.0).unwrap().jpeg;
+        assert!(near(look(&pal, 2, 184), [255, 0, 0]));
     }
 }

@@ -59,14 +59,14 @@ impl Desk {
     }
 
     /// The nominal rate of the film.
-    pub(super) fn rate(&mut self) -> FrameRate {
+    pub(super) fn rate(&self) -> FrameRate {
         self.playout.rate()
     }
 
     /// Prepares the film's next picture.
     pub(super) fn prepare(&mut self) -> Result<Prepared, Fault> {
         let Some(film) = &mut self.film else { return Ok(Prepared::End) };
-        let Some(picture) = film.next()? else {
+        let Some(picture) = film.next_picture()? else {
             self.film = None;
             return Ok(Prepared::End);
         };
@@ -93,7 +93,13 @@ impl Desk {
     }
 
     /// Draws picture `n` of a slate.
-    pub(super) fn slate(&mut self, n: u64, rate: FrameRate, name: &str, reason: &str) -> Result<AccessUnit, Fault> {
+    pub(super) fn slate(
+        &mut self,
+        n: u64,
+        rate: FrameRate,
+        name: &str,
+        reason: &str,
+    ) -> Result<AccessUnit, Fault> {
         if n == 0 {
             self.film = None;
             self.playout.begin_film(rate);
@@ -105,7 +111,8 @@ impl Desk {
             due = self.playout.next(rate.nth(n));
         }
         // Without a film yet, the shape that most have.
-        let size = self.encoder.as_ref().map_or_else(|| station_size((1920, 1080), 1.0, self.width), Encoder::size);
+        let size =
+            self.encoder.as_ref().map_or_else(|| station_size((1920, 1080), 1.0, self.width), Encoder::size);
         let canvas = slate(size, name, reason, &clock_text(due.at));
         let encoded = match &mut self.encoder {
             Some(encoder) => encoder.encode_rgb32(&canvas.pixels)?,
@@ -120,4 +127,3 @@ fn clock_text(at: AirTime) -> String {
     let seconds = at.0 / 1_000_000_000;
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
 }
-

@@ -8,6 +8,8 @@
 //! A station never ends and never goes silent: whatever fails is one warning, a [slate](slate::slate) on
 //! air that says why, and another try. No station can disturb another.
 
+#![expect(clippy::disallowed_methods, reason = "the shell of a station: it waits for due times")]
+
 pub mod encoder;
 pub mod onair;
 pub mod playout;
@@ -110,7 +112,9 @@ pub async fn keep_on_air(spec: Arc<StationSpec>, studio: Arc<Studio>) {
         };
         match ended {
             Ok(()) => return,
-            Err(reason) => error!("station {} \"{}\" is down, starting it again: {reason}", spec.id, spec.name),
+            Err(reason) => {
+                error!("station {} \"{}\" is down, starting it again: {reason}", spec.id, spec.name)
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY.0) => {}
@@ -258,7 +262,10 @@ impl Station {
                 }
                 Prepared::Behind(behind) => {
                     let (id, name) = (self.spec.id, &self.spec.name);
-                    warn!("station {id} \"{name}\" stood still for {:.1} s and goes on from here", behind.as_secs_f64());
+                    warn!(
+                        "station {id} \"{name}\" stood still for {:.1} s and goes on from here",
+                        behind.as_secs_f64()
+                    );
                     self.counters.skipped.fetch_add(1, Relaxed);
                 }
                 Prepared::End => return Ok(()),
@@ -367,7 +374,13 @@ impl Station {
             info!(
                 "station {} \"{}\" on air: {} via {}, ttl {}, {size}, {rate} pictures/s, quality {}, \
                  RTP/JPEG payload type 26, clock 90000, datagrams up to {} bytes",
-                spec.id, spec.name, spec.group, spec.interface, spec.ttl, spec.quality, spec.datagram_limit(),
+                spec.id,
+                spec.name,
+                spec.group,
+                spec.interface,
+                spec.ttl,
+                spec.quality,
+                spec.datagram_limit(),
             );
         }
         Ok(())

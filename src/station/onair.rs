@@ -289,7 +289,10 @@ impl Slot {
             let scan = &unit.jpeg.scan[fragment.start..fragment.end];
             // A packet that is not sent has its number all the same: receivers shall see the gap.
             self.sequence = self.sequence.wrapping_add(1);
-            bytes += self.outlet.socket.send_to_vectored(&[IoSlice::new(&header), IoSlice::new(scan)], &self.outlet.group)?;
+            bytes += self
+                .outlet
+                .socket
+                .send_to_vectored(&[IoSlice::new(&header), IoSlice::new(scan)], &self.outlet.group)?;
         }
         Ok(bytes)
     }

@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_day_of_loops_has_no_drift_at_any_rate() {
-        for (num, den) in [(24_000, 1001), (24, 1), (25, 1), (30_000, 1001), (50, 1), (60_000, 1001), (5, 1)] {
+        for (num, den) in [(24_000, 1001), (24, 1), (25, 1), (30_000, 1001), (50, 1), (60_000, 1001), (5, 1)]
+        {
             for timescale in [1_000, 12_800, 90_000] {
                 let rate = rate(num, den);
                 let mut playout = Playout::new(START, rate);
@@ -208,7 +209,10 @@ mod tests {
         }
         playout.begin_film(rate(30_000, 1001));
         assert_eq!(playout.next(Duration::ZERO).at, START + Duration::from_secs(2));
-        assert_eq!(playout.next(stamp(rate(30_000, 1001), 1, 90_000)).at.since(START).as_nanos(), 2_033_366_666);
+        assert_eq!(
+            playout.next(stamp(rate(30_000, 1001), 1, 90_000)).at.since(START).as_nanos(),
+            2_033_366_666
+        );
     }
 
     #[test]
@@ -264,7 +268,11 @@ mod tests {
             (2001, Policy::Reanchor),
             (3_600_000, Policy::Reanchor),
         ] {
-            assert_eq!(Playout::policy(due, START + Duration::from_millis(behind_ms)), policy, "{behind_ms} ms");
+            assert_eq!(
+                Playout::policy(due, START + Duration::from_millis(behind_ms)),
+                policy,
+                "{behind_ms} ms"
+            );
         }
         assert_eq!(Playout::policy(due, START - Duration::from_secs(1)), Policy::Air);
         let mut playout = Playout::new(START, rate(25, 1));

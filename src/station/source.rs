@@ -122,16 +122,19 @@ impl Source {
     ///
     /// # Errors
     /// The film breaks off, has no pictures at all, or the decoder fails.
-    pub fn next(&mut self) -> Result<Option<Picture>, SourceError> {
+    pub fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
         let mut pixels = Mat::default();
-        // Read before grabbing: with B-frames this is the stamp of the picture that comes out.
         let more = self.capture.read(&mut pixels).map_err(|error| decoder_error(&self.path, error))?;
         if !more || pixels.empty() {
             return self.end();
         }
+        // The stamp of the picture just read, B-frames or not (CAP_PROP_POS_MSEC counts pictures where there is none).
         let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
         self.read += 1;
-        Ok(Some(Picture { pixels, stamp: Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64) }))
+        Ok(Some(Picture {
+            pixels,
+            stamp: Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64),
+        }))
     }
 
     fn end(&self) -> Result<Option<Picture>, SourceError> {
@@ -165,7 +168,10 @@ fn plain(error: &std::io::Error) -> String {
 }
 
 fn decoder_error(path: &Path, error: opencv::Error) -> SourceError {
-    SourceError::Decoder { path: display(path), reason: error.message.lines().next().unwrap_or_default().into() }
+    SourceError::Decoder {
+        path: display(path),
+        reason: error.message.lines().next().unwrap_or_default().into(),
+    }
 }
 
 /// The film as people call it: by its file name.

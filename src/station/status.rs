@@ -70,7 +70,12 @@ fn report(before: Snapshot, now: Snapshot, errno: u64) -> Option<String> {
         let reason = io::Error::from_raw_os_error(errno as i32).to_string();
         parts.push(format!("last reason: {}", reason.split(" (os error").next().unwrap_or_default()));
     }
-    Some(format!("of {} pictures in {} s: {}", now.aired - before.aired + now.skipped - before.skipped + now.send_errors - before.send_errors, EVERY.as_secs(), parts.join(", ")))
+    Some(format!(
+        "of {} pictures in {} s: {}",
+        now.aired - before.aired + now.skipped - before.skipped + now.send_errors - before.send_errors,
+        EVERY.as_secs(),
+        parts.join(", ")
+    ))
 }
 
 #[cfg(test)]

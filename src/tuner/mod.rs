@@ -264,7 +264,8 @@ impl Sender {
     /// How many pictures are missing between the last whole one and the one at `ticks`. The sequence
     /// numbers say *whether* (a sender that skips one leaves no gap there), the timestamps *how many*.
     fn pictures_lost_before(&mut self, ticks: u64, broken: u64) -> u64 {
-        let Some(step) = self.last_picture.map(|last| ticks.saturating_sub(last)).filter(|&step| step > 0) else {
+        let Some(step) = self.last_picture.map(|last| ticks.saturating_sub(last)).filter(|&step| step > 0)
+        else {
             return broken;
         };
         if !self.gap && broken == 0 {
@@ -274,7 +275,8 @@ impl Sender {
             }
             return 0;
         }
-        let by_time = self.interval.map_or(1, |interval| ((step + interval / 2) / interval).saturating_sub(1));
+        let by_time =
+            self.interval.map_or(1, |interval| ((step + interval / 2) / interval).saturating_sub(1));
         by_time.max(broken)
     }
 }

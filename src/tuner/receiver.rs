@@ -148,7 +148,10 @@ impl<S: FnMut(Received)> Worker<S> {
                     let bytes = &buffer[..datagram.length];
                     if let Err(fault) = tuner.handle_datagram(datagram.arrival, bytes) {
                         let (group, from) = (self.group, datagram.from);
-                        debug!("{group}: a datagram of {} bytes from {from} is of no use: {fault}", bytes.len());
+                        debug!(
+                            "{group}: a datagram of {} bytes from {from} is of no use: {fault}",
+                            bytes.len()
+                        );
                     }
                     self.hand_on(&mut tuner);
                 }
@@ -172,10 +175,8 @@ impl<S: FnMut(Received)> Worker<S> {
 
     /// Waits for a datagram, for the end, or until `patience` is over.
     fn wait(&self, socket: Option<&UdpSocket>, patience: Option<Duration>) -> io::Result<Ready> {
-        let timeout = patience.map(|span| Timespec {
-            tv_sec: span.as_secs() as i64,
-            tv_nsec: span.subsec_nanos().into(),
-        });
+        let timeout = patience
+            .map(|span| Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() });
         let stop = PollFd::new(&self.stop, PollFlags::IN);
         let mut fds = vec![stop];
         fds.extend(socket.map(|socket| PollFd::new(socket, PollFlags::IN)));
@@ -201,7 +202,7 @@ struct Datagram {
 }
 
 /// The next datagram; `None` when there is none for now.
-fn read(socket: &UdpSocket, buffer: &mut [u8], control: &mut Vec<u8>) -> io::Result<Option<Datagram>> {
+fn read(socket: &UdpSocket, buffer: &mut [u8], control: &mut [u8]) -> io::Result<Option<Datagram>> {
     use nix::errno::Errno;
     let mut slices = [IoSliceMut::new(buffer)];
     let message = match recvmsg::<SockaddrStorage>(
@@ -213,7 +214,9 @@ fn read(socket: &UdpSocket, buffer: &mut [u8], control: &mut Vec<u8>) -> io::Res
         Ok(message) => message,
         Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
         // The link went down: the socket stays joined, and datagrams come again when the link does.
-        Err(Errno::ENETDOWN | Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ECONNREFUSED) => return Ok(None),
+        Err(Errno::ENETDOWN | Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ECONNREFUSED) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error.into()),
     };
     let mut arrival = None;

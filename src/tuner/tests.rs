@@ -271,7 +271,8 @@ fn who_does_not_fetch_keeps_the_newest() {
             tuner.handle_datagram(transmitter.due(n), &packet).unwrap();
         }
     }
-    let kept: Vec<u64> = std::iter::from_fn(|| tuner.poll_picture()).map(|received| number(&received)).collect();
+    let kept: Vec<u64> =
+        std::iter::from_fn(|| tuner.poll_picture()).map(|received| number(&received)).collect();
     assert_eq!(kept, (12..20).collect::<Vec<_>>());
     assert_eq!(tuner.counters().overrun, 12);
 }

@@ -1,6 +1,8 @@
 //! Without a window: receive, count, save; or hop from station to station and time it. For tests, scripts
 //! and machines without a display.
 
+#![expect(clippy::disallowed_methods, reason = "a shell: it ends after a time")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -101,7 +103,9 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     open(zapper, plan.station)?;
-    while plan.pictures.is_none_or(|wanted| pictures < wanted) && ends.is_none_or(|ends| Instant::now() < ends) {
+    while plan.pictures.is_none_or(|wanted| pictures < wanted)
+        && ends.is_none_or(|ends| Instant::now() < ends)
+    {
         let patience = ends.unwrap_or(next_line).min(next_line).saturating_duration_since(Instant::now());
         match zapper.next(patience)? {
             Some(Output::Picture { station, picture }) => {

@@ -1,5 +1,7 @@
 //! In a window: pictures as they come, keys as they are pressed.
 
+#![expect(clippy::disallowed_methods, reason = "a shell: banners fade")]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -183,7 +185,8 @@ impl Set {
                 self.list = self.list.map(|row| row.saturating_add_signed(rows as isize).min(last));
             }
             Command::Choose => {
-                let chosen = self.list.take().and_then(|row| self.zapper.line_up().get(row)).map(|entry| entry.id);
+                let chosen =
+                    self.list.take().and_then(|row| self.zapper.line_up().get(row)).map(|entry| entry.id);
                 if let Some(id) = chosen {
                     self.tune(id)?;
                 }
@@ -222,7 +225,8 @@ impl Set {
 
     /// Number and name at once, before there is a picture.
     fn introduce(&mut self) {
-        self.banner = self.zapper.station().map(|entry| (entry.id, entry.name.clone(), Instant::now() + BANNER));
+        self.banner =
+            self.zapper.station().map(|entry| (entry.id, entry.name.clone(), Instant::now() + BANNER));
     }
 
     fn say(&mut self, message: String) {
@@ -296,7 +300,10 @@ impl Set {
         let (counters, reading) = (report.counters, report.reading);
         let size = self.picture.as_ref().map_or_else(|| "-".into(), |picture| picture.size.to_string());
         let rate = entry.rate.map_or_else(String::new, |rate| format!(" of {:.3}", rate.as_f64()));
-        let zap = self.zapper.last_zap().map_or_else(|| "-".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
+        let zap = self
+            .zapper
+            .last_zap()
+            .map_or_else(|| "-".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
         vec![
             ("station", format!("{} {}", entry.id, entry.name)),
             ("group", entry.group.to_string()),

@@ -4,6 +4,8 @@
 //! picture now on air. Whichever brings a picture first, that one is shown. Until then the old
 //! station stays: its group is left only when the new one's first picture has been painted.
 
+#![expect(clippy::disallowed_methods, reason = "a shell: it times changes of station")]
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -245,7 +247,8 @@ impl Zapper {
             return Ok(());
         };
         let current = self.coming.as_mut().or(self.shown.as_mut());
-        if let Some(tuned) = current.filter(|tuned| tuned.entry.id == id && tuned.entry.group == entry.group) {
+        if let Some(tuned) = current.filter(|tuned| tuned.entry.id == id && tuned.entry.group == entry.group)
+        {
             tuned.entry = entry;
             return Ok(());
         }
@@ -262,10 +265,13 @@ impl Zapper {
         self.serial += 1;
         let (serial, notice) = (self.serial, self.outbox.clone());
         let queue = Arc::new(Mutex::new(VecDeque::new()));
-        let (put, bound) = (queue.clone(), match self.keep {
-            Keep::Newest => 1,
-            Keep::Last(pictures) => pictures.max(1),
-        });
+        let (put, bound) = (
+            queue.clone(),
+            match self.keep {
+                Keep::Newest => 1,
+                Keep::Last(pictures) => pictures.max(1),
+            },
+        );
         let sink = move |picture: Received| {
             let mut queue = put.lock().unwrap_or_else(PoisonError::into_inner);
             if queue.len() == bound {
@@ -310,7 +316,9 @@ impl Zapper {
         let station = tuned.entry.id;
         // While a new station is awaited the old one stays on the screen, live.
         let mut queue = tuned.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        self.pending.extend(queue.drain(..).map(|received| Output::Picture { station, picture: Picture::Air(received) }));
+        self.pending.extend(
+            queue.drain(..).map(|received| Output::Picture { station, picture: Picture::Air(received) }),
+        );
     }
 
     fn hear(&mut self, event: Event) -> io::Result<()> {
@@ -327,7 +335,8 @@ impl Zapper {
             }
             Event::Tuned { entry, now } => {
                 // Only what is awaited: a picture of the air that is there already is newer.
-                let awaited = self.coming.as_ref().is_some_and(|coming| coming.entry.id == entry.id && !coming.heard);
+                let awaited =
+                    self.coming.as_ref().is_some_and(|coming| coming.entry.id == entry.id && !coming.heard);
                 if let (true, Some(now)) = (awaited, now) {
                     let picture = Picture::Directory(now.jpeg);
                     self.pending.push_back(Output::Picture { station: entry.id, picture });

@@ -55,12 +55,16 @@ impl Jpeg {
                         let values: [u8; 64] = values.try_into().map_err(|_| Error::Broken("DQT"))?;
                         match precision_and_id {
                             id @ 0..=1 => quant[usize::from(id)] = Some(values),
-                            _ => return Err(Error::Unsuitable("16-bit or more than two quantization tables")),
+                            _ => {
+                                return Err(Error::Unsuitable("16-bit or more than two quantization tables"));
+                            }
                         }
                     }
                 }
                 SOF0 => frame = Some(parse_frame(body)?),
-                0xc1..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcf => return Err(Error::Unsuitable("it is not baseline")),
+                0xc1..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcf => {
+                    return Err(Error::Unsuitable("it is not baseline"));
+                }
                 DHT => huffman_tables += standard_tables_in(body)?,
                 DRI => {
                     let interval: [u8; 2] = body.try_into().map_err(|_| Error::Broken("DRI"))?;
@@ -147,7 +151,8 @@ impl<'a> Segments<'a> {
             return Err(Error::Broken("it ends before its scan"));
         };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        let body = length.checked_sub(2).and_then(|n| body.get(..n)).ok_or(Error::Broken("segment length"))?;
+        let body =
+            length.checked_sub(2).and_then(|n| body.get(..n)).ok_or(Error::Broken("segment length"))?;
         self.at = self.file.len() - rest.len() + 2 + length;
         Ok((*marker, body))
     }
@@ -177,8 +182,10 @@ fn parse_frame(body: &[u8]) -> Result<(Size, Chroma), Error> {
 fn standard_tables_in(mut body: &[u8]) -> Result<usize, Error> {
     let mut found = 0;
     while let Some(&id) = body.first() {
-        let (_, counts, symbols) =
-            STANDARD_HUFFMAN.iter().find(|table| table.0 == id).ok_or(Error::Unsuitable("Huffman table id"))?;
+        let (_, counts, symbols) = STANDARD_HUFFMAN
+            .iter()
+            .find(|table| table.0 == id)
+            .ok_or(Error::Unsuitable("Huffman table id"))?;
         body = body[1..]
             .strip_prefix(&counts[..])
             .and_then(|rest| rest.strip_prefix(&symbols[..]))

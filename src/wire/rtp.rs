@@ -134,7 +134,8 @@ impl<const BITS: u32> Unwrap<BITS> {
 /// [`AirTime::rtp_timestamp`](crate::units::AirTime::rtp_timestamp), to 11 microseconds.
 pub fn air_time_near(timestamp: u32, near: AirTime) -> AirTime {
     let ticks_late = near.rtp_timestamp().wrapping_sub(timestamp) as i32;
-    let span = Duration::from_nanos(u64::from(ticks_late.unsigned_abs()) * 1_000_000_000 / u64::from(RTP_CLOCK));
+    let span =
+        Duration::from_nanos(u64::from(ticks_late.unsigned_abs()) * 1_000_000_000 / u64::from(RTP_CLOCK));
     if ticks_late >= 0 { near - span } else { near + span }
 }
 

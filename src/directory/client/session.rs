@@ -1,5 +1,7 @@
 //! A connection to the directory that is kept, and made again, for as long as a viewer runs.
 
+#![expect(clippy::disallowed_methods, reason = "a shell: it waits between attempts")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

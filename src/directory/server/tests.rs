@@ -1,5 +1,7 @@
 //! The whole server over pipes in memory, in virtual time: its limits are tested at full length.
 
+#![expect(clippy::disallowed_methods, reason = "in virtual time")]
+
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
