@@ -1,0 +1,43 @@
+# One verb a chore. `make run` and `make test` install what they need (Debian's packages).
+
+.PHONY: run build test lint doc fuzz bench demo clean
+
+run: ## The demo line-up on air on this machine, and a viewer on station 2
+	@scripts/packages.sh build
+	cargo build --release --locked
+	@scripts/run.sh
+
+build: ## Both programs, in target/release
+	@scripts/packages.sh build
+	cargo build --release --locked
+
+test: ## Every test there is, the fuzz targets included
+	@scripts/packages.sh test
+	cargo test --locked
+	@$(MAKE) --no-print-directory fuzz
+
+lint: ## What has to be clean before a commit
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# Coverage feedback for libFuzzer by flags that stable Rust has; no sanitizer, since there is no unsafe code.
+FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions
+FUZZ_SECONDS ?= 10
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS seconds
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target $$(rustc -vV | sed -n 's/host: //p')
+	cd fuzz && for target in fuzz_targets/*.rs; do \
+	    name=$$(basename $$target .rs); mkdir -p corpus/$$name artifacts/$$name; \
+	    target/*/release/$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -malloc_limit_mb=64 \
+	        -verbosity=0 -print_final_stats=1 -artifact_prefix=artifacts/$$name/ corpus/$$name || exit 1; \
+	done
+
+demo: ## The clips in media/, rendered anew
+	cargo run --release --locked --example render_demo
+
+clean:
+	cargo clean
+	cd fuzz && cargo clean

@@ -1,0 +1,46 @@
+//! Arbitrary datagrams into the tuner, and arbitrary files into the JPEG parser: no panic, nothing handed out
+//! that could not be sent or drawn, no growth.
+#![no_main]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use stationcast::tuner::Tuner;
+use stationcast::units::AirTime;
+use stationcast::wire::jpeg::{Jpeg, MAX_SIDE};
+
+fuzz_target!(|bytes: &[u8]| {
+    datagrams(bytes);
+    file(bytes);
+});
+
+/// Each datagram is preceded by its length, and how long after the last it came.
+fn datagrams(mut bytes: &[u8]) {
+    let mut tuner = Tuner::new();
+    let mut now = AirTime(1_790_000_000_000_000_000);
+    while let [length, millis, rest @ ..] = bytes {
+        let (datagram, rest) = rest.split_at(usize::from(*length).min(rest.len()));
+        now = now + Duration::from_millis(u64::from(*millis));
+        if tuner.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            tuner.handle_timeout(now);
+        }
+        let _ = tuner.handle_datagram(now, datagram);
+        while let Some(picture) = tuner.poll_picture() {
+            let Jpeg { size, scan, .. } = &picture.jpeg;
+            assert!(size.width > 0 && size.width <= MAX_SIDE && size.height > 0 && size.height <= MAX_SIDE);
+            assert!(scan.len() < 1 << 16, "no longer than what was put in");
+            picture.jpeg.to_jfif();
+        }
+        bytes = rest;
+    }
+    let c = tuner.counters();
+    assert!(c.malformed + c.other_payload + c.other_sender + c.duplicates + c.late <= 2 * c.datagrams);
+}
+
+/// What can be read can be written, and read again to the same.
+fn file(bytes: &[u8]) {
+    let Ok(jpeg) = Jpeg::from_jfif(Bytes::copy_from_slice(bytes), 80) else { return };
+    let again = Jpeg::from_jfif(jpeg.to_jfif().into(), 80).expect("our own file");
+    assert_eq!(again, jpeg);
+}

@@ -1,0 +1,59 @@
+#!/bin/sh
+# Installs the Debian packages that are missing, and says which. On another system it names them and stops.
+# Usage: scripts/packages.sh build|test
+set -eu
+
+# OpenCV's headers and the compiler that reads them; what libjpeg-turbo is built with.
+build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev"
+# What the window is loaded from at run time.
+window="libx11-6 libxcursor1 libxkbcommon0"
+# Test networks, real clients, and a display without a screen.
+test="iproute2 util-linux nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+tshark xvfb xdotool imagemagick"
+
+case "${1:-}" in
+build) wanted="$build $window" ;;
+test) wanted="$build $window $test" ;;
+*) echo "usage: $0 build|test" >&2; exit 2 ;;
+esac
+
+if ! command -v cargo >/dev/null; then
+    echo "Rust is missing: install it from https://rustup.rs and run this again." >&2
+    exit 1
+fi
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    # Not a Debian: nothing is checked, the build will say what it misses.
+    if [ -e target/packages-are-here ]; then exit 0; fi
+    echo "This is no Debian. Install what corresponds to these Debian packages:" >&2
+    echo "  $wanted" >&2
+    echo "then: mkdir -p target && touch target/packages-are-here, and run this again." >&2
+    exit 1
+fi
+
+missing=
+for package in $wanted; do
+    state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [ "$state" = "install ok installed" ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+echo "Installing:$missing"
+sudo=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "This needs root: apt-get install$missing" >&2
+        exit 1
+    fi
+    sudo=sudo
+fi
+# shellcheck disable=SC2086  # a list of packages
+{
+    $sudo apt-get update -qq
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+} >target-packages.log 2>&1 || {
+    cat target-packages.log >&2
+    rm -f target-packages.log
+    echo "The packages could not be installed." >&2
+    exit 1
+}
+rm -f target-packages.log
