@@ -1,0 +1,3 @@
+//! Transmit: file to air.
+
+pub mod slate;
