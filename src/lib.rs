@@ -1,20 +1,46 @@
-//! A television head-end for a local network.
-#![forbid(unsafe_op_in_unsafe_fn)]
+//! Television on a local network: stations that are always on air, a directory that knows them, and a viewer
+//! that changes between them in milliseconds.
+//!
+//! The path of a frame, and the modules in its order:
+//!
+//! ```text
+//! film -> Source -> Encoder -> Jpeg -> Playout -> air thread -> multicast     station, wire, net
+//! window <- Decoder <- Jpeg <- Depacketizer <- JitterBuffer <- receiver <-    screen, wire, tuner, net
+//! ```
+//!
+//! - [`lineup`]: `stations.toml`, as types that cannot be wrong;
+//! - [`station`]: TRANSMIT, film to air;
+//! - [`wire`]: ON AIR, the bytes that both sides agree on;
+//! - [`net`], [`interface`]: multicast sockets, and what they go out by;
+//! - [`directory`]: what is on and where, over TCP;
+//! - [`tuner`]: RECEIVE, air to picture;
+//! - [`viewer`], [`screen`]: the television set, and its glass;
+//! - [`units`], [`clock`], [`paint`], [`log`]: what several of them need.
+//!
+//! Two rules keep it apart. *Time is an argument*: pure code (`wire`, `tuner`, `playout`, `lineup`,
+//! `message`) is given `now`; only shells read clocks, which clippy enforces. And *the two sides meet only on
+//! the wire*: `station` and `tuner` never import each other, so that a viewer builds without OpenCV and a
+//! broadcaster without a window system (features `broadcaster` and `viewer`).
+#![forbid(unsafe_code)]
 
-pub mod clock;
-pub mod directory;
-pub mod interface;
 pub mod lineup;
-pub mod log;
-pub mod net;
-#[cfg(any(feature = "broadcaster", feature = "viewer"))]
-pub mod paint;
-#[cfg(feature = "viewer")]
-pub mod screen;
 #[cfg(feature = "broadcaster")]
 pub mod station;
+pub mod wire;
+
+pub mod interface;
+pub mod net;
+
+pub mod directory;
 pub mod tuner;
-pub mod units;
+
+#[cfg(feature = "viewer")]
+pub mod screen;
 #[cfg(feature = "viewer")]
 pub mod viewer;
-pub mod wire;
+
+pub mod clock;
+pub mod log;
+#[cfg(any(feature = "broadcaster", feature = "viewer"))]
+pub mod paint;
+pub mod units;

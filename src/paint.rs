@@ -4,6 +4,7 @@
 //!
 //! Everything clips: any coordinate is allowed, what lies outside the canvas is not painted.
 
+mod cover;
 mod text;
 
 use std::convert::Infallible;
@@ -117,7 +118,7 @@ impl Canvas {
     }
 }
 
-/// `over` laid upon `under`, both channels pairs at once: red and blue in one word, green in another.
+/// `over` laid upon `under`, red and blue at once, since neither reaches the other's bits.
 #[inline]
 pub fn mix(under: Colour, over: Colour, alpha: u8) -> Colour {
     let alpha = u32::from(alpha) + u32::from(alpha >> 7); // 0..=256, so that 255 is opaque

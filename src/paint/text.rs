@@ -1,18 +1,17 @@
-//! Text. The fonts are bitmaps of at most ten by twenty pixels, drawn by hand for exactly that size. A
-//! larger text is such a bitmap enlarged by the rules of Scale2x (Mazzoleni 2001), which keep strokes
-//! straight and corners sharp, then averaged down to the size wanted: smooth edges at any size,
-//! from 130 kB of fonts and no font file to look for.
+//! Text. The fonts are bitmaps of at most ten by twenty pixels, drawn by hand for exactly that size; larger
+//! text is made from them, with smooth edges, at any size: 180 kB of fonts, and no font file to look for.
 
-use std::convert::Infallible;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-use embedded_graphics::Pixel;
-use embedded_graphics::draw_target::DrawTarget;
-use embedded_graphics::geometry::{OriginDimensions, Point, Size as Extent};
+use embedded_graphics::geometry::Point;
 use embedded_graphics::mono_font::{self, MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::BinaryColor;
 use embedded_graphics::text::Baseline;
 use embedded_graphics::text::renderer::TextRenderer;
 
+use super::cover::Cover;
 use super::{Canvas, Colour};
 
 /// The same face in several alphabets, all of one cell size.
@@ -49,7 +48,7 @@ const ENLARGED_FROM: u32 = 18;
 
 /// The shadow under every text, which keeps it readable over a bright picture.
 const SHADOW: Colour = 0x00_0000;
-const SHADOW_ALPHA: u32 = 150;
+const SHADOW_ALPHA: u32 = 110;
 
 /// A typeface at a size: what text is measured and painted with.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +109,7 @@ impl Type {
         }
         let Some(kept) = fit.checked_sub(1) else { return String::new() };
         let kept: String = text.chars().take(kept).collect();
-        kept.trim_end().to_owned() + "…"
+        kept.trim_end_matches([' ', '.']).to_owned() + "…"
     }
 
     /// The text in lines of at most `width` pixels, broken between words where possible; at most
@@ -157,36 +156,47 @@ impl Type {
             return;
         }
         let seen = self.fit((canvas.width as i32).saturating_sub(x)) + 1;
-        let shape = self.shape(text.chars().take(seen));
-        let reach = (self.halves / 4).max(1) as i32;
-        let shadow = shape.spread(reach);
-        for row in 0..shadow.height {
-            let line = y.saturating_add(row as i32 - reach);
-            for (column, &cover) in shadow.row(row).iter().enumerate() {
-                if cover > 0 {
-                    let alpha = (u32::from(cover) * SHADOW_ALPHA / 255) as u8;
-                    canvas.blend_pixel(x + column as i32 - reach, line, SHADOW, alpha);
-                }
-            }
+        let glyphs: Vec<Rc<Glyph>> = text.chars().take(seen).map(|c| self.glyph(c)).collect();
+        let step = self.width("0");
+        let reach = self.reach() as i32;
+        // All shadows first: none may fall upon a letter.
+        for (n, glyph) in (0..).zip(&glyphs) {
+            glyph.shadow.lay(canvas, x + n * step - reach, y - reach, SHADOW);
         }
-        for row in 0..shape.height {
-            for (column, &cover) in shape.row(row).iter().enumerate() {
-                if cover > 0 {
-                    canvas.blend_pixel(x + column as i32, y + row as i32, colour, cover);
-                }
-            }
+        for (n, glyph) in (0..).zip(&glyphs) {
+            glyph.cover.lay(canvas, x + n * step, y, colour);
         }
     }
 
-    /// A line's coverage at the size wanted.
-    fn shape(&self, text: impl Iterator<Item = char>) -> Cover {
+    /// How many pixels the shadow reaches around a letter.
+    fn reach(&self) -> usize {
+        (self.halves as usize / 4).max(1)
+    }
+
+    /// A character at its size, from memory where it was painted before.
+    fn glyph(&self, c: char) -> Rc<Glyph> {
+        DRAWN.with_borrow_mut(|drawn| {
+            if drawn.len() >= MOST_DRAWN {
+                drawn.clear();
+            }
+            let key = (std::ptr::from_ref(self.face).addr(), self.halves, c);
+            Rc::clone(drawn.entry(key).or_insert_with(|| {
+                let cover = self.shape(c);
+                let mut shadow = cover.spread(self.reach());
+                shadow
+                    .cells
+                    .iter_mut()
+                    .for_each(|cell| *cell = (u32::from(*cell) * SHADOW_ALPHA / 255) as u8);
+                Rc::new(Glyph { cover, shadow })
+            }))
+        })
+    }
+
+    /// A character's coverage at the size wanted.
+    fn shape(&self, c: char) -> Cover {
         let cell = self.face[0].character_size;
-        let text: Vec<char> = text.collect();
-        let mut drawn = Cover::new(cell.width as usize * text.len(), cell.height as usize);
-        for (n, &c) in text.iter().enumerate() {
-            let left = (n as u32 * cell.width) as i32;
-            self.draw(c, left, &mut drawn);
-        }
+        let mut drawn = Cover::new(cell.width as usize, cell.height as usize);
+        self.draw(c, &mut drawn);
         match self.halves {
             2 => drawn,
             // Enlarged fourfold, then down to the size: for the largest sizes eightfold.
@@ -196,20 +206,20 @@ impl Type {
     }
 
     /// Draws one character as the font has it.
-    fn draw(&self, c: char, left: i32, drawn: &mut Cover) {
+    fn draw(&self, c: char, drawn: &mut Cover) {
         let cell = self.face[0].character_size;
         let foot = self.face[0].baseline as i32;
         let c = match c {
             '…' => {
                 for dot in 0..3 {
-                    let x = left + 1 + dot * (cell.width as i32 - 1) / 3;
+                    let x = 1 + dot * (cell.width as i32 - 1) / 3;
                     drawn.block(x, foot - 1, (cell.width as i32 / 5).max(1), 2);
                 }
                 return;
             }
             '—' | '–' => {
                 let stroke = (cell.height as i32 / 10).max(1);
-                return drawn.block(left, foot * 2 / 3, cell.width as i32, stroke);
+                return drawn.block(0, foot * 2 / 3, cell.width as i32, stroke);
             }
             '‘' | '’' => '\'',
             '“' | '”' | '„' => '"',
@@ -221,126 +231,23 @@ impl Type {
         let font = self.face.iter().find(|font| c == '?' || font.glyph_mapping.index(c) != unknown(font));
         let (font, c) = font.map_or((self.face[0], '?'), |font| (font, c));
         let style = MonoTextStyle::new(font, BinaryColor::On);
-        let Ok(_) = style.draw_string(c.encode_utf8(&mut [0; 4]), Point::new(left, 0), Baseline::Top, drawn);
+        let Ok(_) = style.draw_string(c.encode_utf8(&mut [0; 4]), Point::zero(), Baseline::Top, drawn);
     }
 }
 
-/// How much of each pixel a text covers, 0..=255.
-struct Cover {
-    width: usize,
-    height: usize,
-    cells: Vec<u8>,
+/// A character as it is painted.
+struct Glyph {
+    cover: Cover,
+    shadow: Cover,
 }
 
-impl Cover {
-    fn new(width: usize, height: usize) -> Cover {
-        Cover { width, height, cells: vec![0; width * height] }
-    }
+/// So many glyphs are kept, of 1 to 20 kB each: several screens full, in every alphabet.
+const MOST_DRAWN: usize = 600;
 
-    fn row(&self, y: usize) -> &[u8] {
-        &self.cells[y * self.width..][..self.width]
-    }
-
-    fn block(&mut self, x: i32, y: i32, width: i32, height: i32) {
-        for (dx, dy) in (0..height).flat_map(|dy| (0..width).map(move |dx| (dx, dy))) {
-            self.set(Point::new(x + dx, y + dy));
-        }
-    }
-
-    fn set(&mut self, at: Point) {
-        if (0..self.width as i32).contains(&at.x) && (0..self.height as i32).contains(&at.y) {
-            self.cells[at.y as usize * self.width + at.x as usize] = 255;
-        }
-    }
-
-    /// Scale2x: each pixel becomes four; a corner takes the colour of its two neighbours where these
-    /// agree and the opposite ones do not.
-    fn twice(&self) -> Cover {
-        let mut out = Cover::new(self.width * 2, self.height * 2);
-        let blank = vec![0; self.width];
-        for y in 0..self.height {
-            let above = if y > 0 { self.row(y - 1) } else { &blank };
-            let below = if y + 1 < self.height { self.row(y + 1) } else { &blank };
-            let row = self.row(y);
-            for x in 0..self.width {
-                let (p, a, d) = (row[x], above[x], below[x]);
-                let c = if x > 0 { row[x - 1] } else { 0 };
-                let b = if x + 1 < self.width { row[x + 1] } else { 0 };
-                let top = y * 2 * out.width + x * 2;
-                let low = top + out.width;
-                out.cells[top] = if c == a && c != d && a != b { a } else { p };
-                out.cells[top + 1] = if a == b && a != c && b != d { b } else { p };
-                out.cells[low] = if d == c && d != b && c != a { c } else { p };
-                out.cells[low + 1] = if b == d && b != a && d != c { d } else { p };
-            }
-        }
-        out
-    }
-
-    /// Down from `times` times the font's size to `halves` halves of it, each pixel the average of
-    /// the area it covers. On a common grid a source pixel is `halves` wide, a target one `2 * times`.
-    fn down(&self, times: usize, halves: usize) -> Cover {
-        let step = 2 * times;
-        let size = |source: usize| (source * halves).div_ceil(step);
-        let mut out = Cover::new(size(self.width), size(self.height));
-        let parts = |target: usize, end: usize| {
-            let (from, to) = (target * step, (target + 1) * step);
-            (from / halves..to.div_ceil(halves).min(end))
-                .map(move |s| (s, to.min((s + 1) * halves) - from.max(s * halves)))
-        };
-        for y in 0..out.height {
-            for x in 0..out.width {
-                let mut sum = 0;
-                for (sy, high) in parts(y, self.height) {
-                    let row = self.row(sy);
-                    for (sx, wide) in parts(x, self.width) {
-                        sum += usize::from(row[sx]) * wide * high;
-                    }
-                }
-                out.cells[y * out.width + x] = (sum / (step * step)) as u8;
-            }
-        }
-        out
-    }
-
-    /// The same grown by `reach` pixels on all sides.
-    fn spread(&self, reach: i32) -> Cover {
-        let reach = reach as usize;
-        let mut wide = Cover::new(self.width + 2 * reach, self.height);
-        for y in 0..self.height {
-            for (x, &cover) in self.row(y).iter().enumerate().filter(|(_, cover)| **cover > 0) {
-                for cell in &mut wide.cells[y * wide.width + x..][..=2 * reach] {
-                    *cell = cover.max(*cell);
-                }
-            }
-        }
-        let mut out = Cover::new(wide.width, wide.height + 2 * reach);
-        for y in 0..wide.height {
-            for grown in y..=y + 2 * reach {
-                let cells = &mut out.cells[grown * wide.width..][..wide.width];
-                for (cell, &cover) in cells.iter_mut().zip(wide.row(y)) {
-                    *cell = cover.max(*cell);
-                }
-            }
-        }
-        out
-    }
-}
-
-impl OriginDimensions for Cover {
-    fn size(&self) -> Extent {
-        Extent::new(self.width as u32, self.height as u32)
-    }
-}
-
-impl DrawTarget for Cover {
-    type Color = BinaryColor;
-    type Error = Infallible;
-
-    fn draw_iter<I: IntoIterator<Item = Pixel<BinaryColor>>>(&mut self, pixels: I) -> Result<(), Infallible> {
-        pixels.into_iter().filter(|pixel| pixel.1.is_on()).for_each(|pixel| self.set(pixel.0));
-        Ok(())
-    }
+thread_local! {
+    /// The glyphs painted lately, by face, enlargement and character. To draw one takes
+    /// ten times as long as to lay it on a canvas, and a display is painted with every picture.
+    static DRAWN: RefCell<HashMap<(usize, u32, char), Rc<Glyph>>> = RefCell::default();
 }
 
 #[cfg(test)]

@@ -26,12 +26,17 @@ pub fn slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
     let (width, height) = (i32::from(size.width), i32::from(size.height));
     ground(&mut canvas, width, height);
 
-    let unit = height.min(width * 5 / 8);
+    let unit = height.min(width * 2 / 3);
     let margin = (width / 12).min(unit / 8).max(2);
     let small = Type::regular((unit / 20).max(10));
-    let heading = Type::bold((unit / 7).max(13));
     let text = Type::regular((unit / 16).max(10));
     let room = width - 2 * margin;
+    // A long name is set smaller before it is cut.
+    let mut heading = Type::bold((unit / 7).max(13));
+    while heading.width(name) > room && heading.height() > text.height().max(13) {
+        heading = Type::bold(heading.height() - 1);
+    }
+    let clock_type = if small.width(clock) <= room { small } else { Type::regular(small.height() - 1) };
     let gap = (unit / 24).max(3);
     let strip = (unit / 60).max(2);
 
@@ -41,8 +46,8 @@ pub fn slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
         let at = |n: usize| margin + room * n as i32 / BARS.len() as i32;
         canvas.fill(area(at(n), bars_top, at(n + 1) - at(n), strip), colour);
     }
-    let clock_top = bars_top - gap - small.height();
-    small.paint(&mut canvas, margin, clock_top, CLOCK, &small.cut(clock, room));
+    let clock_top = bars_top - gap - clock_type.height();
+    clock_type.paint(&mut canvas, margin, clock_top, CLOCK, &clock_type.cut(clock, room));
 
     // The block of tag, name and reason stands in the middle of what is left above the clock.
     let fixed = small.height() + gap + heading.height() + gap;

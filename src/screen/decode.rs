@@ -1,0 +1,247 @@
+//! From a JPEG off the air to a picture.
+
+use turbojpeg::{Decompressor, Image, PixelFormat};
+
+use crate::units::Size;
+
+/// RTP/JPEG carries a side divided by eight in one byte (RFC 2435 section 3.1.5).
+pub const LONGEST_SIDE: usize = 255 * 8;
+
+/// The byte order that makes a `u32` of this machine 0x00RRGGBB.
+const FORMAT: PixelFormat = if cfg!(target_endian = "big") { PixelFormat::XRGB } else { PixelFormat::BGRX };
+
+/// Broadcast pictures are baseline, one scan. A progressive one of thousands of scans, which takes
+/// seconds to decode, is an attack (libjpeg-turbo, "Two issues with the JPEG standard").
+const MOST_SCANS: u32 = 20;
+
+/// A decoded picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Its size.
+    pub size: Size,
+    /// Row after row from the top, each pixel 0x00RRGGBB.
+    pub pixels: Vec<u32>,
+}
+
+impl Picture {
+    /// A picture of no pixels, for [`Decoder::decode_into`] to fill.
+    pub const fn empty() -> Picture {
+        Picture { size: Size { width: 0, height: 0 }, pixels: Vec::new() }
+    }
+}
+
+/// Why a JPEG gave no picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Refused before any memory was taken for it.
+    #[error("picture of {width}x{height}: a station's sides are at most {LONGEST_SIDE}")]
+    TooLarge {
+        /// Pixels in a row, as its header says.
+        width: usize,
+        /// Rows, as its header says.
+        height: usize,
+    },
+    /// The decoder's own words: no JPEG, or a damaged one.
+    #[error("JPEG of {bytes} bytes: {reason}")]
+    Jpeg {
+        /// The length of what was to be decoded.
+        bytes: usize,
+        /// What libjpeg-turbo says.
+        reason: String,
+    },
+    /// The decoder could not be set up.
+    #[error("JPEG decoder: {0}")]
+    Setup(String),
+}
+
+/// Decodes picture after picture.
+///
+/// A damaged picture is refused, never shown half: the one before it stays, which disturbs less than
+/// a grey half. libjpeg's only complaint about some of them is a warning (it fills the rest in); the
+/// turbojpeg crate answers an error for these too, and so do we, with one exception: bytes too
+/// many after a complete scan, which hardware encoders leave there, take nothing from the picture.
+#[derive(Debug)]
+pub struct Decoder {
+    turbo: Decompressor,
+}
+
+impl Decoder {
+    /// A decoder.
+    ///
+    /// # Errors
+    /// When libjpeg-turbo has no memory.
+    pub fn new() -> Result<Decoder, DecodeError> {
+        let turbo = fresh().map_err(|error| DecodeError::Setup(error.to_string()))?;
+        Ok(Decoder { turbo })
+    }
+
+    /// Decodes a picture into memory of its own.
+    ///
+    /// # Errors
+    /// As of [`decode_into`](Self::decode_into).
+    pub fn decode(&mut self, jpeg: &[u8]) -> Result<Picture, DecodeError> {
+        let mut picture = Picture::empty();
+        self.decode_into(jpeg, &mut picture)?;
+        Ok(picture)
+    }
+
+    /// Decodes a picture into the memory of an older one, which is lost.
+    ///
+    /// # Errors
+    /// When it is larger than a station may send, no JPEG, or damaged; `picture` is then not to be shown.
+    pub fn decode_into(&mut self, jpeg: &[u8], picture: &mut Picture) -> Result<(), DecodeError> {
+        let done = self.try_decode(jpeg, picture);
+        if done.is_err()
+            && let Ok(turbo) = fresh()
+        {
+            // After an error in a header, tj3DecompressHeader (libjpeg-turbo 3.0) leaves without
+            // jpeg_abort: the next picture, and every one after it, would be read as the rest of this.
+            self.turbo = turbo;
+        }
+        done
+    }
+
+    fn try_decode(&mut self, jpeg: &[u8], picture: &mut Picture) -> Result<(), DecodeError> {
+        let failed = |error: turbojpeg::Error| {
+            let reason = match error {
+                turbojpeg::Error::TurboJpegError(reason) => reason,
+                other => other.to_string(),
+            };
+            DecodeError::Jpeg { bytes: jpeg.len(), reason }
+        };
+        let header = self.turbo.read_header(jpeg).map_err(failed)?;
+        let (width, height) = (header.width, header.height);
+        if width > LONGEST_SIDE || height > LONGEST_SIDE {
+            return Err(DecodeError::TooLarge { width, height });
+        }
+        picture.size = Size { width: width as u16, height: height as u16 };
+        picture.pixels.resize(width * height, 0);
+        let pixels = bytemuck::cast_slice_mut(&mut picture.pixels);
+        let image = Image { pixels, width, pitch: width * 4, height, format: FORMAT };
+        match self.turbo.decompress(jpeg, image) {
+            Err(turbojpeg::Error::TurboJpegError(reason)) if is_harmless(&reason) => {}
+            done => done.map_err(failed)?,
+        }
+        // libjpeg-turbo writes 0xff, or anything, where there is no colour.
+        picture.pixels.iter_mut().for_each(|pixel| *pixel &= 0x00ff_ffff);
+        Ok(())
+    }
+}
+
+fn fresh() -> turbojpeg::Result<Decompressor> {
+    let mut turbo = Decompressor::new()?;
+    turbo.set_scan_limit(MOST_SCANS)?;
+    Ok(turbo)
+}
+
+/// libjpeg's warning JWRN_EXTRANEOUS_DATA before the end marker, 0xd9. It reports the first warning of
+/// a picture, so a scan that went wrong earlier is not hidden behind this one.
+fn is_harmless(reason: &str) -> bool {
+    reason.ends_with("extraneous bytes before marker 0xd9")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use turbojpeg::{Compressor, Subsamp};
+
+    use super::*;
+
+    fn jpeg(width: usize, height: usize, colour: impl Fn(usize, usize) -> [u8; 3]) -> Vec<u8> {
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_subsamp(Subsamp::Sub2x2).unwrap();
+        compressor.set_quality(90).unwrap();
+        let pixels: Vec<u8> = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| colour(x, y))
+            .collect();
+        let image = Image { pixels: &pixels[..], width, pitch: width * 3, height, format: PixelFormat::RGB };
+        compressor.compress_to_vec(image).unwrap()
+    }
+
+    fn noise(x: usize, y: usize) -> [u8; 3] {
+        [x as u8 ^ y as u8, (x * 7) as u8, (x * y) as u8]
+    }
+
+    #[test]
+    fn colours_come_out_in_their_places_without_a_fourth_byte() {
+        let orange = jpeg(48, 32, |_, _| [240, 120, 20]);
+        let picture = Decoder::new().unwrap().decode(&orange).unwrap();
+        assert_eq!((picture.size, picture.pixels.len()), (Size { width: 48, height: 32 }, 48 * 32));
+        for pixel in picture.pixels {
+            let [none, r, g, b] = pixel.to_be_bytes();
+            assert!(
+                none == 0 && r.abs_diff(240) < 4 && g.abs_diff(120) < 4 && b.abs_diff(20) < 4,
+                "{pixel:08x}"
+            );
+        }
+    }
+
+    #[test]
+    fn memory_is_used_again_for_any_size() {
+        let mut decoder = Decoder::new().unwrap();
+        let mut picture = Picture::empty();
+        for (width, height) in [(64, 48), (16, 16), (160, 96)] {
+            decoder.decode_into(&jpeg(width, height, noise), &mut picture).unwrap();
+            assert_eq!(picture, Decoder::new().unwrap().decode(&jpeg(width, height, noise)).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_huge_picture_is_refused_by_its_header() {
+        let mut bytes = jpeg(16, 16, noise);
+        let frame = bytes.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        bytes[frame + 5..frame + 9].copy_from_slice(&[0xf0, 0x00, 0xff, 0x00]);
+        let error = Decoder::new().unwrap().decode(&bytes).unwrap_err();
+        assert_eq!(error, DecodeError::TooLarge { width: 65280, height: 61440 });
+        assert_eq!(error.to_string(), "picture of 65280x61440: a station's sides are at most 2040");
+    }
+
+    #[test]
+    fn half_a_picture_is_an_error_and_padding_is_not() {
+        let mut decoder = Decoder::new().unwrap();
+        let whole = jpeg(160, 96, noise);
+        let error = decoder.decode(&whole[..whole.len() / 2]).unwrap_err();
+        assert!(error.to_string().contains("Premature end of JPEG file"), "{error}");
+
+        // Half the scan, then the end marker: warnings alone.
+        let error = decoder.decode(&[&whole[..whole.len() / 2], &[0xff, 0xd9]].concat()).unwrap_err();
+        assert!(matches!(error, DecodeError::Jpeg { .. }), "{error}");
+
+        let padded = [&whole[..whole.len() - 2], &[0; 7], &[0xff, 0xd9]].concat();
+        assert_eq!(decoder.decode(&padded), decoder.decode(&whole));
+    }
+
+    #[test]
+    fn a_bad_header_does_not_spoil_the_pictures_after_it() {
+        let good = jpeg(64, 48, noise);
+        let mut bad = good.clone();
+        let frame = bad.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        bad[frame + 1] = 0xe5; // an application's marker: the scan comes before any frame
+        let mut decoder = Decoder::new().unwrap();
+        assert!(decoder.decode(&bad).is_err());
+        assert_eq!(decoder.decode(&good), Decoder::new().unwrap().decode(&good));
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        let mut decoder = Decoder::new().unwrap();
+        for garbage in [&b""[..], b"\xff\xd8", b"\xff\xd8\xff\xd9", b"GIF89a", &[0xff; 1000]] {
+            assert!(matches!(decoder.decode(garbage), Err(DecodeError::Jpeg { .. })), "{garbage:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_picture_never_panics(at: prop::sample::Index, bytes in prop::collection::vec(any::<u8>(), 1..9)) {
+            let mut damaged = jpeg(48, 48, noise);
+            let at = at.index(damaged.len());
+            let end = damaged.len().min(at + bytes.len());
+            damaged[at..end].copy_from_slice(&bytes[..end - at]);
+            // Whatever it says, the decoder still works afterwards.
+            let mut decoder = Decoder::new().unwrap();
+            let _ = decoder.decode(&damaged);
+            prop_assert_eq!(decoder.decode(&jpeg(16, 16, noise)), Decoder::new().unwrap().decode(&jpeg(16, 16, noise)));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What minifb cannot do on X11: full screen, a smallest size, the size of the screen. Asked for over a
+//! connection of our own, which X11 allows for any window whose number is known (EWMH 1.5,
+//! "_NET_WM_STATE": "a client … must send a ClientMessage event to the root window"). x11rb speaks the
+//! protocol in safe Rust, without another C library.
+
+use x11rb::connection::Connection;
+use x11rb::errors::{ConnectError, ReplyError};
+use x11rb::properties::WmSizeHints;
+use x11rb::protocol::xproto::{
+    AtomEnum, ClientMessageEvent, ConfigureWindowAux, ConnectionExt, EventMask, PropMode, StackMode,
+};
+use x11rb::rust_connection::RustConnection;
+use x11rb::wrapper::ConnectionExt as _;
+
+x11rb::atom_manager! {
+    Atoms: AtomsCookie {
+        _NET_SUPPORTED,
+        _NET_SUPPORTING_WM_CHECK,
+        _NET_WM_STATE,
+        _NET_WM_STATE_FULLSCREEN,
+    }
+}
+
+/// Why the display did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DisplayError {
+    /// No second connection.
+    #[error("no connection to the display: {0}")]
+    Connect(#[from] ConnectError),
+    /// The display refused.
+    #[error("the display refused: {0}")]
+    Refused(#[from] ReplyError),
+}
+
+impl From<x11rb::errors::ConnectionError> for DisplayError {
+    fn from(error: x11rb::errors::ConnectionError) -> DisplayError {
+        DisplayError::Refused(error.into())
+    }
+}
+
+/// Our own connection to the display.
+pub(super) struct Display {
+    x: RustConnection,
+    root: u32,
+    screen: (u16, u16),
+    atoms: Atoms,
+    /// Without a window manager: where the window was before it filled the screen.
+    before: Option<(i32, i32, u32, u32)>,
+}
+
+impl Display {
+    /// Connects to the display that `DISPLAY` names.
+    pub(super) fn connect() -> Result<Display, DisplayError> {
+        let (x, screen) = x11rb::connect(None)?;
+        let screen = &x.setup().roots[screen];
+        let (root, size) = (screen.root, (screen.width_in_pixels, screen.height_in_pixels));
+        let atoms = Atoms::new(&x)?.reply()?;
+        Ok(Display { x, root, screen: size, atoms, before: None })
+    }
+
+    /// Width and height of the screen.
+    pub(super) fn screen(&self) -> (u16, u16) {
+        self.screen
+    }
+
+    /// Tells window managers what the window is, and how small it may become.
+    pub(super) fn describe(&self, window: u32, smallest: (u16, u16)) -> Result<(), DisplayError> {
+        let smallest = (i32::from(smallest.0), i32::from(smallest.1));
+        let hints = WmSizeHints { min_size: Some(smallest), ..WmSizeHints::default() };
+        hints.set_normal_hints(&self.x, window)?.check()?;
+        let class = b"stationcast\0stationcast\0";
+        let (property, kind) = (AtomEnum::WM_CLASS, AtomEnum::STRING);
+        self.x.change_property8(PropMode::REPLACE, window, property, kind, class)?.check()?;
+        Ok(())
+    }
+
+    /// To full screen or back. Answers whether it is full now, as far as that was asked for.
+    pub(super) fn toggle_full(&mut self, window: u32) -> Result<bool, DisplayError> {
+        if self.managed()? { self.ask_manager(window) } else { self.fill_screen(window) }
+    }
+
+    /// Whether a window manager lives that knows full screen.
+    fn managed(&self) -> Result<bool, DisplayError> {
+        let atoms = &self.atoms;
+        // The check window of a manager names itself; a dead manager leaves only the root's mention of it.
+        let check = |window| self.property(window, atoms._NET_SUPPORTING_WM_CHECK, AtomEnum::WINDOW.into());
+        let Some(&manager) = check(self.root)?.first() else { return Ok(false) };
+        let alive = check(manager).is_ok_and(|check| check.first() == Some(&manager));
+        let supported = self.property(self.root, atoms._NET_SUPPORTED, AtomEnum::ATOM.into())?;
+        Ok(alive && supported.contains(&atoms._NET_WM_STATE_FULLSCREEN))
+    }
+
+    fn property(&self, window: u32, name: u32, kind: u32) -> Result<Vec<u32>, DisplayError> {
+        let reply = self.x.get_property(false, window, name, kind, 0, 1024)?.reply()?;
+        Ok(reply.value32().map(Iterator::collect).unwrap_or_default())
+    }
+
+    fn ask_manager(&self, window: u32) -> Result<bool, DisplayError> {
+        let atoms = &self.atoms;
+        let state = self.property(window, atoms._NET_WM_STATE, AtomEnum::ATOM.into())?;
+        let full = !state.contains(&atoms._NET_WM_STATE_FULLSCREEN);
+        // 1 adds the state, 0 removes it; the last 1 says that an application asks.
+        let data = [u32::from(full), atoms._NET_WM_STATE_FULLSCREEN, 0, 1, 0];
+        let event = ClientMessageEvent::new(32, window, atoms._NET_WM_STATE, data);
+        let to = EventMask::SUBSTRUCTURE_REDIRECT | EventMask::SUBSTRUCTURE_NOTIFY;
+        self.x.send_event(false, self.root, to, event)?.check()?;
+        Ok(full)
+    }
+
+    /// Where nobody manages windows (a bare X server behind a wall screen), nobody objects either.
+    fn fill_screen(&mut self, window: u32) -> Result<bool, DisplayError> {
+        let place = match self.before.take() {
+            Some(place) => place,
+            None => {
+                let now = self.x.get_geometry(window)?.reply()?;
+                self.before = Some((now.x.into(), now.y.into(), now.width.into(), now.height.into()));
+                (0, 0, self.screen.0.into(), self.screen.1.into())
+            }
+        };
+        let (x, y, width, height) = place;
+        let changes = ConfigureWindowAux::new().x(x).y(y).width(width).height(height);
+        self.x.configure_window(window, &changes.stack_mode(StackMode::ABOVE))?.check()?;
+        Ok(self.before.is_some())
+    }
+}

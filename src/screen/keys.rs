@@ -1,0 +1,329 @@
+//! The remote control: keys become commands, digits become station numbers. No clock inside: the time
+//! is an argument, counted from any fixed moment.
+
+use std::time::Duration;
+
+use crate::units::StationId;
+
+/// How long a number waits for its next digit. Longer feels broken, shorter outruns slow fingers:
+/// television sets wait one to three seconds, and Enter ends the wait here.
+pub const DIGIT_WAIT: Duration = Duration::from_millis(1200);
+
+/// Station numbers have at most three digits.
+const MOST_DIGITS: usize = 3;
+
+/// A key that means something to a viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// 0..=9, on either part of the keyboard.
+    Digit(u8),
+    /// Arrow up.
+    Up,
+    /// Arrow down.
+    Down,
+    /// Arrow left.
+    Left,
+    /// Arrow right.
+    Right,
+    /// Page up.
+    PageUp,
+    /// Page down.
+    PageDown,
+    /// Backspace.
+    Backspace,
+    /// The space bar.
+    Space,
+    /// Enter, on either part of the keyboard.
+    Enter,
+    /// Escape.
+    Escape,
+    /// `i`.
+    I,
+    /// `s`.
+    S,
+    /// `f`.
+    F,
+    /// `l`.
+    L,
+    /// `q`.
+    Q,
+    /// The window was closed.
+    Close,
+}
+
+/// What the viewer is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Show this station; it may not exist ("no station 7").
+    Station(StationId),
+    /// The next station of the line-up.
+    Next,
+    /// The station before it.
+    Previous,
+    /// The station watched before this one.
+    Last,
+    /// Hold the picture, or go on with the live one.
+    PauseToggle,
+    /// Show or hide the information.
+    Info,
+    /// Save the picture.
+    Save,
+    /// To full screen or back.
+    FullScreen,
+    /// Show or hide the line-up.
+    List,
+    /// In the line-up shown: so many rows down, or up where negative.
+    Cursor(i32),
+    /// In the line-up shown: watch the row under the cursor.
+    Choose,
+    /// End.
+    Quit,
+}
+
+/// Whether the line-up is on the screen: the same keys then move in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Only the picture.
+    Watching,
+    /// The line-up lies over it.
+    Listing,
+}
+
+/// How far page up and page down move in the line-up.
+const PAGE: i32 = 8;
+
+/// From keys to commands, with the number being typed in between.
+#[derive(Debug, Default)]
+pub struct Remote {
+    number: NumberEntry,
+}
+
+impl Remote {
+    /// A remote control with nothing typed.
+    pub fn new() -> Remote {
+        Remote::default()
+    }
+
+    /// A key was pressed. `ids` are the numbers of the line-up.
+    pub fn press(&mut self, now: Duration, key: Key, mode: Mode, ids: &[StationId]) -> Option<Command> {
+        let typing = self.number.typing();
+        let listing = mode == Mode::Listing;
+        let command = match key {
+            Key::Digit(digit) => return self.number.digit(now, digit, ids).map(Command::Station),
+            Key::Enter if typing => return self.number.enter().map(Command::Station),
+            Key::Backspace if typing => {
+                self.number.erase(now);
+                return None;
+            }
+            Key::Escape if typing => {
+                self.number.clear();
+                return None;
+            }
+            Key::Up if listing => Command::Cursor(-1),
+            Key::Down if listing => Command::Cursor(1),
+            Key::PageUp if listing => Command::Cursor(-PAGE),
+            Key::PageDown if listing => Command::Cursor(PAGE),
+            Key::Enter if listing => Command::Choose,
+            Key::Escape if listing => Command::List,
+            Key::Up | Key::Right | Key::PageUp => Command::Next,
+            Key::Down | Key::Left | Key::PageDown => Command::Previous,
+            Key::Backspace => Command::Last,
+            Key::Space => Command::PauseToggle,
+            Key::I => Command::Info,
+            Key::S => Command::Save,
+            Key::F => Command::FullScreen,
+            Key::L => Command::List,
+            Key::Enter => return None,
+            Key::Q | Key::Escape | Key::Close => Command::Quit,
+        };
+        // Who asks for something else has given up the number.
+        self.number.clear();
+        Some(command)
+    }
+
+    /// The station meant by a number that has waited long enough for another digit.
+    pub fn poll(&mut self, now: Duration) -> Option<Command> {
+        self.number.poll(now).map(Command::Station)
+    }
+
+    /// When [`poll`](Self::poll) will next have an answer.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.number.due
+    }
+
+    /// The number being typed, as it is shown: "1_".
+    pub fn shown(&self) -> Option<String> {
+        self.number.shown()
+    }
+}
+
+/// A station number on its way in, digit by digit.
+#[derive(Debug, Default)]
+pub struct NumberEntry {
+    digits: String,
+    due: Option<Duration>,
+}
+
+impl NumberEntry {
+    /// One more digit, 0..=9. Answers the station at once when the number is complete: it has three
+    /// digits, or no number of `ids` begins with it and goes on.
+    pub fn digit(&mut self, now: Duration, digit: u8, ids: &[StationId]) -> Option<StationId> {
+        self.digits.push(char::from(b'0' + digit.min(9)));
+        self.due = Some(now + DIGIT_WAIT);
+        if self.goes_on(ids) { None } else { self.enter() }
+    }
+
+    /// Whether some number of `ids` could still be reached by typing on. Some people type 02 for 2:
+    /// leading zeros count as digits, up to as many as the largest number has.
+    fn goes_on(&self, ids: &[StationId]) -> bool {
+        let typed = self.value();
+        let most = ids.iter().max().map_or(0, |id| id.to_string().len()).min(MOST_DIGITS);
+        (self.digits.len() + 1..=most).any(|length| {
+            let factor = 10u16.pow((length - self.digits.len()) as u32);
+            ids.iter().any(|id| id.0 / factor == typed)
+        })
+    }
+
+    fn value(&self) -> u16 {
+        self.digits.bytes().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
+    }
+
+    /// The number typed, when it has waited for another digit for [`DIGIT_WAIT`].
+    pub fn poll(&mut self, now: Duration) -> Option<StationId> {
+        if self.due.is_some_and(|due| now >= due) { self.enter() } else { None }
+    }
+
+    /// The number typed, at once.
+    pub fn enter(&mut self) -> Option<StationId> {
+        let id = self.typing().then(|| StationId(self.value()));
+        self.clear();
+        id
+    }
+
+    /// Takes back the last digit; what is left waits again.
+    pub fn erase(&mut self, now: Duration) {
+        self.digits.pop();
+        self.due = self.typing().then_some(now + DIGIT_WAIT);
+    }
+
+    /// Forgets what was typed.
+    pub fn clear(&mut self) {
+        self.digits.clear();
+        self.due = None;
+    }
+
+    /// Whether a number is being typed.
+    pub fn typing(&self) -> bool {
+        !self.digits.is_empty()
+    }
+
+    /// The number being typed, as it is shown: "1_".
+    pub fn shown(&self) -> Option<String> {
+        self.typing().then(|| format!("{}_", self.digits))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids(ids: impl IntoIterator<Item = u16>) -> Vec<StationId> {
+        ids.into_iter().map(StationId).collect()
+    }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_number_is_final_as_soon_as_it_can_be() {
+        for (lineup, typed, when_final) in [
+            (ids(1..=3), "2", 1),
+            (ids(1..=3), "7", 1),
+            (ids(1..=20), "3", 1),
+            (ids(1..=20), "12", 2),
+            (ids(1..=20), "27", 2),
+            (ids(1..=20), "02", 2),
+            (ids([1, 105]), "105", 3),
+            (ids([1, 105]), "12", 2),
+            (ids([1, 105]), "002", 3),
+            (ids(1..=999), "999", 3),
+            (ids([]), "5", 1),
+        ] {
+            let mut entry = NumberEntry::default();
+            let answers: Vec<_> =
+                typed.bytes().map(|digit| entry.digit(ms(0), digit - b'0', &lineup)).collect();
+            let first = answers.iter().position(Option::is_some).map(|at| at + 1);
+            assert_eq!(first, Some(when_final), "{typed} of {lineup:?}");
+            if when_final == typed.len() {
+                let id = typed.parse().ok().map(StationId);
+                assert_eq!((answers[when_final - 1], entry.shown()), (id, None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_waiting_number_shows_itself_and_comes_by_itself() {
+        let lineup = ids(1..=20);
+        let mut entry = NumberEntry::default();
+        assert_eq!(entry.digit(ms(100), 1, &lineup), None);
+        assert_eq!(entry.shown().as_deref(), Some("1_"));
+        assert_eq!(entry.poll(ms(1299)), None);
+        assert_eq!(entry.poll(ms(1300)), Some(StationId(1)));
+        assert_eq!((entry.poll(ms(9999)), entry.shown()), (None, None));
+    }
+
+    #[test]
+    fn enter_ends_the_wait_and_backspace_erases() {
+        let lineup = ids(1..=20);
+        let mut remote = Remote::new();
+        let mut press = |at, key| remote.press(ms(at), key, Mode::Watching, &lineup);
+        assert_eq!(press(0, Key::Digit(1)), None);
+        assert_eq!(press(1, Key::Enter), Some(Command::Station(StationId(1))));
+        assert_eq!(press(2, Key::Enter), None);
+        assert_eq!(press(3, Key::Digit(1)), None);
+        assert_eq!(press(4, Key::Backspace), None);
+        assert_eq!(press(5, Key::Backspace), Some(Command::Last));
+        assert_eq!(press(6, Key::Digit(1)), None);
+        assert_eq!(press(7, Key::Escape), None);
+        assert_eq!(press(8, Key::Escape), Some(Command::Quit));
+        assert_eq!(press(9, Key::Digit(1)), None);
+        assert_eq!(press(10, Key::Up), Some(Command::Next));
+        assert_eq!((remote.poll(ms(9999)), remote.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn the_line_up_takes_the_arrows() {
+        let press = |mode, key| Remote::new().press(ms(0), key, mode, &[]);
+        for (key, watching, listing) in [
+            (Key::Up, Some(Command::Next), Some(Command::Cursor(-1))),
+            (Key::PageDown, Some(Command::Previous), Some(Command::Cursor(PAGE))),
+            (Key::Enter, None, Some(Command::Choose)),
+            (Key::Escape, Some(Command::Quit), Some(Command::List)),
+            (Key::Q, Some(Command::Quit), Some(Command::Quit)),
+            (Key::Close, Some(Command::Quit), Some(Command::Quit)),
+            (Key::S, Some(Command::Save), Some(Command::Save)),
+        ] {
+            assert_eq!(press(Mode::Watching, key), watching, "{key:?}");
+            assert_eq!(press(Mode::Listing, key), listing, "{key:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_station_can_be_reached_by_typing_its_number(mut all in prop::collection::vec(1u16..=999, 1..60), pick: prop::sample::Index) {
+            let want = all[pick.index(all.len())];
+            all.sort_unstable();
+            let lineup = ids(all);
+            let mut entry = NumberEntry::default();
+            let mut got = None;
+            for digit in want.to_string().bytes() {
+                prop_assert_eq!(got, None);
+                got = entry.digit(ms(0), digit - b'0', &lineup);
+            }
+            prop_assert_eq!(got.or_else(|| entry.poll(DIGIT_WAIT)), Some(StationId(want)));
+        }
+    }
+}

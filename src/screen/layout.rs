@@ -1,0 +1,173 @@
+//! Where the picture goes in a window of any shape, and how it gets there: as large as it can be, in its
+//! own shape, black bars beside it.
+
+use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use super::decode::Picture;
+use crate::paint::{Canvas, Rectangle, area};
+use crate::units::Size;
+
+/// The largest rectangle of a picture's shape, centred in a window. Empty for an empty one of either.
+pub fn fit(picture: Size, width: usize, height: usize) -> Rectangle {
+    let (pw, ph) = (usize::from(picture.width), usize::from(picture.height));
+    if pw == 0 || ph == 0 || width == 0 || height == 0 {
+        return Rectangle::zero();
+    }
+    let scaled = |side: usize, by: usize, from: usize| ((side * by + from / 2) / from).max(1);
+    let (w, h) = if width * ph <= height * pw {
+        (width, scaled(ph, width, pw).min(height))
+    } else {
+        (scaled(pw, height, ph).min(width), height)
+    };
+    area(((width - w) / 2) as i32, ((height - h) / 2) as i32, w as i32, h as i32)
+}
+
+/// Paints pictures into windows. Keeps the scaler's memory from one to the next.
+#[derive(Debug)]
+pub struct Fitter {
+    resizer: Resizer,
+    options: ResizeOptions,
+}
+
+impl Default for Fitter {
+    fn default() -> Fitter {
+        // Catmull-Rom, widened when shrinking so that nothing flickers. Measured from 640x368 to 1280x736 on
+        // one core: 1.9 ms, where bilinear takes 1.7 ms and is less sharp.
+        let options =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
+        Fitter { resizer: Resizer::new(), options }
+    }
+}
+
+impl Fitter {
+    /// Paints a picture over the whole canvas, scaled to fit, with black bars where it does not reach.
+    /// Answers where it went. Without a picture, or with one whose pixels are not its size's: black.
+    pub fn paint(&mut self, picture: Option<&Picture>, canvas: &mut Canvas) -> Rectangle {
+        let place = picture
+            .filter(|picture| picture.pixels.len() == pixels(picture.size))
+            .map(|picture| (picture, fit(picture.size, canvas.width, canvas.height)))
+            .filter(|(_, at)| !at.is_zero_sized())
+            .filter(|(picture, at)| self.place(picture, *at, canvas));
+        let at = place.map_or(Rectangle::zero(), |(_, at)| at);
+        let (x, y) = (at.top_left.x, at.top_left.y);
+        let (right, foot) = (x + at.size.width as i32, y + at.size.height as i32);
+        let (width, height) = (canvas.width as i32, canvas.height as i32);
+        canvas.fill(area(0, 0, width, y), 0);
+        canvas.fill(area(0, foot, width, height - foot), 0);
+        canvas.fill(area(0, y, x, foot - y), 0);
+        canvas.fill(area(right, y, width - right, foot - y), 0);
+        at
+    }
+
+    /// Paints the picture at `at`, which lies inside the canvas; whether that worked.
+    fn place(&mut self, picture: &Picture, at: Rectangle, canvas: &mut Canvas) -> bool {
+        let (width, height) = (u32::from(picture.size.width), u32::from(picture.size.height));
+        let (left, top) = (at.top_left.x as u32, at.top_left.y as u32);
+        if (at.size.width, at.size.height) == (width, height) {
+            let rows = canvas.pixels.chunks_exact_mut(canvas.width).skip(top as usize);
+            for (to, from) in rows.zip(picture.pixels.chunks_exact(width as usize)) {
+                to[left as usize..][..width as usize].copy_from_slice(from);
+            }
+            return true;
+        }
+        let (whole_width, whole_height) = (canvas.width as u32, canvas.height as u32);
+        let source = ImageRef::new(width, height, bytemuck::cast_slice(&picture.pixels), PixelType::U8x4);
+        let whole = bytemuck::cast_slice_mut(&mut canvas.pixels);
+        let Ok(source) = source else { return false };
+        let Ok(mut whole) = Image::from_slice_u8(whole_width, whole_height, whole, PixelType::U8x4) else {
+            return false;
+        };
+        let Ok(mut target) = CroppedImageMut::new(&mut whole, left, top, at.size.width, at.size.height)
+        else {
+            return false;
+        };
+        self.resizer.resize(&source, &mut target, &self.options).is_ok()
+    }
+}
+
+fn pixels(size: Size) -> usize {
+    usize::from(size.width) * usize::from(size.height)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn white(width: u16, height: u16) -> Picture {
+        Picture { size: Size { width, height }, pixels: vec![0xff_ffff; pixels(Size { width, height })] }
+    }
+
+    #[test]
+    fn a_picture_keeps_its_shape() {
+        for ((pw, ph), (w, h), place) in [
+            ((640, 360), (640, 360), area(0, 0, 640, 360)),
+            ((640, 360), (1280, 720), area(0, 0, 1280, 720)),
+            ((640, 360), (1280, 800), area(0, 40, 1280, 720)),
+            ((640, 360), (1000, 360), area(180, 0, 640, 360)),
+            ((360, 640), (640, 360), area(218, 0, 203, 360)),
+            ((2040, 16), (300, 200), area(0, 99, 300, 2)),
+            ((16, 2040), (300, 200), area(149, 0, 2, 200)),
+            ((2040, 16), (1, 1), area(0, 0, 1, 1)),
+            ((0, 16), (10, 10), area(0, 0, 0, 0)),
+        ] {
+            assert_eq!(fit(Size { width: pw, height: ph }, w, h), place, "{pw}x{ph} in {w}x{h}");
+        }
+    }
+
+    #[test]
+    fn the_bars_are_black_and_the_picture_is_in_place() {
+        let mut fitter = Fitter::default();
+        for (w, h) in [(64, 36), (100, 36), (64, 50), (128, 90), (30, 30), (1, 1), (7, 200)] {
+            let mut canvas = Canvas::new(w, h);
+            canvas.pixels.fill(0x12_3456);
+            let picture = white(64, 36);
+            let at = fitter.paint(Some(&picture), &mut canvas);
+            for (n, &pixel) in canvas.pixels.iter().enumerate() {
+                let inside = at.top_left.x <= (n % w) as i32
+                    && ((n % w) as i32) < at.top_left.x + at.size.width as i32
+                    && at.top_left.y <= (n / w) as i32
+                    && ((n / w) as i32) < at.top_left.y + at.size.height as i32;
+                assert_eq!(pixel, if inside { 0xff_ffff } else { 0 }, "{},{} of {w}x{h}", n % w, n / w);
+            }
+        }
+    }
+
+    #[test]
+    fn at_its_own_size_a_picture_is_copied_exactly() {
+        let mut picture = white(33, 17);
+        picture
+            .pixels
+            .iter_mut()
+            .enumerate()
+            .for_each(|(n, pixel)| *pixel = (n as u32 * 0x0001_0305) & 0xff_ffff);
+        let mut canvas = Canvas::new(33, 17);
+        Fitter::default().paint(Some(&picture), &mut canvas);
+        assert_eq!(canvas.pixels, picture.pixels);
+    }
+
+    #[test]
+    fn no_picture_is_black() {
+        let mut canvas = Canvas::new(9, 5);
+        let mut liar = white(4, 4);
+        liar.pixels.pop();
+        for none in [None, Some(&liar), Some(&Picture::empty())] {
+            canvas.pixels.fill(0x12_3456);
+            Fitter::default().paint(none, &mut canvas);
+            assert_eq!(canvas.pixels, vec![0; 45]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_picture_always_lies_inside(pw in 1u16..2041, ph in 1u16..2041, w in 1usize..5000, h in 1usize..5000) {
+            let at = fit(Size { width: pw, height: ph }, w, h);
+            prop_assert!(at.top_left.x >= 0 && at.top_left.y >= 0);
+            let (right, foot) = (at.top_left.x as usize + at.size.width as usize, at.top_left.y as usize + at.size.height as usize);
+            prop_assert!(at.size.width > 0 && at.size.height > 0 && right <= w && foot <= h);
+            prop_assert!(at.size.width as usize == w || at.size.height as usize == h);
+        }
+    }
+}

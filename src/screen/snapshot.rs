@@ -1,0 +1,152 @@
+//! A picture saved, as PNG.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::decode::Picture;
+use crate::units::{AirTime, StationId};
+
+/// A station's name takes at most so many bytes of a file name, of which file systems allow 255.
+const LONGEST_NAME: usize = 100;
+
+/// Saves a picture as a new file in `dir`, named after its station and the time it was on air:
+/// `stationcast-02-Nature-2026-11-20T03-31-00.123Z.png`. Answers the path.
+///
+/// # Errors
+/// When the file cannot be written; an existing one is never overwritten.
+pub fn save_png(
+    dir: &Path,
+    station: StationId,
+    name: &str,
+    at: AirTime,
+    picture: &Picture,
+) -> io::Result<PathBuf> {
+    let stem = format!("stationcast-{:02}{}-{}", station.0, safe(name), file_time(at));
+    let png = encode(picture)?;
+    for n in 1..1000 {
+        let twin = if n > 1 { format!("-{n}") } else { String::new() };
+        let path = dir.join(format!("{stem}{twin}.png"));
+        let mut file = match File::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            opened => opened?,
+        };
+        return match file.write_all(&png).and_then(|()| file.sync_all()) {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                // Half a picture is none; should this fail too, the first error says why.
+                let _ = std::fs::remove_file(&path);
+                Err(error)
+            }
+        };
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{stem}.png and 998 more exist")))
+}
+
+/// A moment as RFC 3339 writes it, in UTC, to the millisecond: `2026-11-20T03:31:00.123Z`.
+pub fn utc_text(at: AirTime) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
+}
+
+/// The same without colons, which some file systems refuse.
+fn file_time(at: AirTime) -> String {
+    utc_text(at).replace(':', "-")
+}
+
+/// A name as part of a file name: letters and digits of any alphabet stay, anything else becomes one
+/// underscore. With a dash in front, or empty when nothing is left.
+fn safe(name: &str) -> String {
+    let mut safe = String::new();
+    for c in name.chars() {
+        let c = if c.is_alphanumeric() || c == '-' { c } else { '_' };
+        if safe.len() + c.len_utf8() > LONGEST_NAME {
+            break;
+        }
+        if c != '_' || !safe.is_empty() && !safe.ends_with('_') {
+            safe.push(c);
+        }
+    }
+    let safe = safe.trim_end_matches('_');
+    if safe.is_empty() { String::new() } else { format!("-{safe}") }
+}
+
+fn encode(picture: &Picture) -> io::Result<Vec<u8>> {
+    let rgb: Vec<u8> = picture
+        .pixels
+        .iter()
+        .flat_map(|pixel| {
+            let [_, r, g, b] = pixel.to_be_bytes();
+            [r, g, b]
+        })
+        .collect();
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, picture.size.width.into(), picture.size.height.into());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    // The window waits meanwhile: 640x368 takes 3 ms this way, and 32 ms, for a
+    // tenth less, at the usual compression.
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&rgb)?;
+    writer.finish()?;
+    Ok(png)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Size;
+
+    const AT: AirTime = AirTime(1_795_145_460_123_456_789);
+
+    fn picture() -> Picture {
+        Picture { size: Size { width: 2, height: 1 }, pixels: vec![0x00ff_8000, 0x0001_0203] }
+    }
+
+    #[test]
+    fn the_file_is_named_and_holds_the_picture() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = save_png(dir.path(), StationId(2), "Nature", AT, &picture()).unwrap();
+        assert_eq!(path.file_name().unwrap(), "stationcast-02-Nature-2026-11-20T03-31-00.123Z.png");
+        let mut reader =
+            png::Decoder::new(io::BufReader::new(File::open(&path).unwrap())).read_info().unwrap();
+        let mut rgb = [0; 6];
+        reader.next_frame(&mut rgb).unwrap();
+        assert_eq!(rgb, [255, 128, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let save = || save_png(dir.path(), StationId(2), "Nature", AT, &picture()).unwrap();
+        let (first, second) = (save(), save());
+        assert_ne!(first, second);
+        assert!(second.ends_with("stationcast-02-Nature-2026-11-20T03-31-00.123Z-2.png"));
+        assert!(first.exists() && second.exists());
+    }
+
+    #[test]
+    fn names_become_safe() {
+        for (name, part) in [
+            ("Nature", "-Nature"),
+            ("../../etc/passwd", "-etc_passwd"),
+            ("a/b\\c:d\0e\n", "-a_b_c_d_e"),
+            ("Kultur & Natur (ÖR)", "-Kultur_Natur_ÖR"),
+            ("...", ""),
+            ("", ""),
+        ] {
+            assert_eq!(safe(name), part, "{name:?}");
+        }
+        assert!(safe(&"電".repeat(200)).len() <= LONGEST_NAME + 1);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        let dir = tempfile::tempdir().unwrap().path().join("gone");
+        assert_eq!(
+            save_png(&dir, StationId(2), "", AT, &picture()).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+}
