@@ -160,9 +160,14 @@ impl FrameRate {
     }
 }
 
+/// `25`, `30000/1001`; and what is no broadcast rate as a decimal number, `12.893`.
 impl fmt::Display for FrameRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.den == 1 { write!(f, "{}", self.num) } else { write!(f, "{}/{}", self.num, self.den) }
+        match self.den {
+            1 => write!(f, "{}", self.num),
+            1001 => write!(f, "{}/1001", self.num),
+            _ => write!(f, "{:.3}", self.as_f64()),
+        }
     }
 }
 
@@ -180,8 +185,8 @@ mod tests {
             (25.0, "25"),
             (24.99999, "25"),
             (50.0, "50"),
-            (12.5, "12500/1000"),
-            (0.5, "500/1000"),
+            (12.5, "12.500"),
+            (0.5, "0.500"),
         ] {
             assert_eq!(FrameRate::from_f64(fps).expect("a rate").to_string(), text, "{fps}");
         }

@@ -156,6 +156,8 @@ struct Station {
     /// Decoder, encoder and time line. `None` while a blocking thread has it, or after it crashed there.
     desk: Option<Box<Desk>>,
     last: Option<AccessUnit>,
+    /// A film is on air; the log has said so.
+    on_air: bool,
 }
 
 impl Station {
@@ -193,6 +195,7 @@ impl Station {
             programme: VecDeque::new(),
             desk: None,
             last: None,
+            on_air: false,
         })
     }
 
@@ -201,6 +204,7 @@ impl Station {
         let status = status::watch(self.spec.clone(), self.counters.clone(), self.seat.counters().clone());
         let status = tokio::spawn(status);
         let mut retry = RETRY.0;
+        let mut reported = String::new();
         loop {
             let began = self.clock.now();
             let Err(fault) = self.run_once().await;
@@ -210,12 +214,20 @@ impl Station {
             if self.clock.now().since(began) > SOUND {
                 retry = RETRY.0;
             }
-            let (id, name) = (self.spec.id, &self.spec.name);
-            warn!("station {id} \"{name}\" shows a slate for {} s: {fault}", retry.as_secs());
+            // Once for each fault, not once for each try.
+            let reason = fault.to_string();
+            if self.on_air || reason != reported {
+                warn!(
+                    "station {} \"{}\" is off air and shows a slate: {reason}",
+                    self.spec.id, self.spec.name
+                );
+            }
+            self.on_air = false;
             self.counters.faults.fetch_add(1, Relaxed);
-            if self.slate(&fault.to_string(), retry).await.is_err() {
+            if self.slate(&reason, retry).await.is_err() {
                 break;
             }
+            reported = reason;
             retry = (retry * 2).min(RETRY.1);
         }
         status.abort();
@@ -365,12 +377,14 @@ impl Station {
         };
         let spec = &self.spec;
         let on_film = state == State::Film;
-        let changed = self.board.update(spec.id, |entry| {
+        // Refused would be an entry without sense: the line-up was checked, and sizes come from the encoder.
+        let _ = self.board.update(spec.id, |entry| {
             entry.size = Some(size);
             entry.rate = Some(rate);
             entry.state = state;
         });
-        if on_film && matches!(changed, Ok(true)) {
+        if on_film && !self.on_air {
+            self.on_air = true;
             info!(
                 "station {} \"{}\" on air: {} via {}, ttl {}, {size}, {rate} pictures/s, quality {}, \
                  RTP/JPEG payload type 26, clock 90000, datagrams up to {} bytes",

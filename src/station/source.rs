@@ -131,6 +131,11 @@ impl Source {
         // The stamp of the picture just read, B-frames or not (CAP_PROP_POS_MSEC counts pictures where there is none).
         let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
         self.read += 1;
+        // An open file plays on when it is removed; but who removes it wants it off the air, and a lost share
+        // would only be noticed when its buffers are empty. Once a second of film.
+        if self.read.is_multiple_of(self.rate.as_f64().ceil() as u64) {
+            readable(&self.path)?;
+        }
         Ok(Some(Picture {
             pixels,
             stamp: Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64),
