@@ -223,7 +223,6 @@ impl Station {
                 );
             }
             self.on_air = false;
-            self.counters.faults.fetch_add(1, Relaxed);
             if self.slate(&reason, retry).await.is_err() {
                 break;
             }

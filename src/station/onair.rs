@@ -62,7 +62,7 @@ pub struct AirCounters {
     pub send_errors: AtomicU64,
     /// The system's last reason: its error number.
     pub last_errno: AtomicU64,
-    /// The worst lateness so far, in nanoseconds.
+    /// The worst lateness since it was last asked for, in nanoseconds.
     pub max_lateness: AtomicU64,
 }
 

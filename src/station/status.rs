@@ -20,8 +20,6 @@ pub(super) struct Counters {
     pub(super) skipped: AtomicU64,
     /// Pictures encoded at a lower quality so that they fit.
     pub(super) squeezed: AtomicU64,
-    /// Times the programme failed and a slate was shown.
-    pub(super) faults: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,8 +43,10 @@ pub(super) async fn watch(spec: Arc<StationSpec>, task: Arc<Counters>, air: Arc<
             send_errors: air.send_errors.load(Relaxed),
             aired: air.aired.load(Relaxed),
         };
+        let worst = Duration::from_nanos(air.max_lateness.swap(0, Relaxed));
         if let Some(line) = report(before, now, air.last_errno.load(Relaxed)) {
-            info!("station {} \"{}\": {line}", spec.id, spec.name);
+            let lateness = worst.as_secs_f64() * 1e3;
+            info!("station {} \"{}\": {line}; worst lateness {lateness:.1} ms", spec.id, spec.name);
         }
         before = now;
     }
@@ -70,12 +70,8 @@ fn report(before: Snapshot, now: Snapshot, errno: u64) -> Option<String> {
         let reason = io::Error::from_raw_os_error(errno as i32).to_string();
         parts.push(format!("last reason: {}", reason.split(" (os error").next().unwrap_or_default()));
     }
-    Some(format!(
-        "of {} pictures in {} s: {}",
-        now.aired - before.aired + now.skipped - before.skipped + now.send_errors - before.send_errors,
-        EVERY.as_secs(),
-        parts.join(", ")
-    ))
+    let all = |s: Snapshot| s.aired + s.skipped + s.send_errors;
+    Some(format!("of {} pictures in {} s: {}", all(now) - all(before), EVERY.as_secs(), parts.join(", ")))
 }
 
 #[cfg(test)]

@@ -238,7 +238,7 @@ impl Set {
             return self.say("no picture to save".into());
         };
         let message = match save_png(&self.save_to, entry.id, &entry.name, wall_clock(), picture) {
-            Ok(path) => format!("picture saved as {}", path.display()),
+            Ok(path) => format!("picture saved as {}", path.strip_prefix(".").unwrap_or(&path).display()),
             Err(error) => format!("cannot save the picture: {error}"),
         };
         self.say(message);
