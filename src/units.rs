@@ -42,7 +42,7 @@ pub struct AirTime(pub u64);
 
 impl AirTime {
     /// The RTP timestamp of this moment: its 90 kHz count since the Unix epoch, modulo 2^32, with no
-    /// random offset (SMPTE ST 2110-10 section 7.4; RFC 7273 `mediaclk:direct=0`). Rounded to
+    /// random offset, as SMPTE ST 2110-10 has it (but with UTC where that has TAI). Rounded to
     /// the nearest tick, so that the exact grid of a film's rate stays a grid in ticks.
     pub fn rtp_timestamp(self) -> u32 {
         let ticks = (u128::from(self.0) * u128::from(RTP_CLOCK) + NANOS / 2) / NANOS;

@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// RUST_LOG sets what is logged (default: info). Exit status: 0 after SIGINT or SIGTERM, 1 for a failure while
 /// running, 2 for a wrong line-up or usage.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "broadcaster", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(flatten)]
     line_up: LineupFile,

@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 /// pauses, i shows information, l the line-up, s saves the picture, f full screen, q ends.
 /// Exit status: 0 done, 1 failed while running, 2 wrong usage.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "viewer", version)]
 struct Cli {
     /// The station to show; default: the first of the line-up
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
@@ -112,7 +114,15 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
         pictures: cli.frames,
         save: cli.save_frames.clone(),
         talk: !cli.json,
+        stop: Arc::default(),
     };
+    let stop = plan.stop.clone();
+    runtime.spawn(async move {
+        // Without a handler the run would end without its summary.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.store(true, Relaxed);
+        }
+    });
     let s = headless::receive(&mut zapper, &plan)?;
     let text = format!(
         "station {} \"{}\" on {}: {} pictures of {}x{} in {:.1} s, {:.3} a second, {} lost, pacing p50 {:.0} us, p99 {:.0} us",

@@ -17,20 +17,20 @@ pub use session::{Event, Session};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there, or there is no way there.
-    #[error("cannot connect to the directory at {addr}: {source}; is the broadcaster running?")]
+    #[error("cannot connect to the directory at {addr}: {reason}; is the broadcaster running?")]
     Connect {
         /// The directory.
         addr: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The connection broke.
-    #[error("lost the directory at {addr}: {source}")]
+    #[error("lost the directory at {addr}: {reason}")]
     Io {
         /// The directory.
         addr: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// No complete answer in time.
     #[error("the directory at {addr} did not answer within {after:?}")]
@@ -57,12 +57,12 @@ pub enum ClientError {
         sentence: String,
     },
     /// What answered is no directory, or a broken one.
-    #[error("{addr} does not answer as a directory does: {source}")]
+    #[error("{addr} does not answer as a directory does: {reason}")]
     Message {
         /// Who answered.
         addr: SocketAddr,
         /// What is wrong with it.
-        source: MessageError,
+        reason: MessageError,
     },
     /// A reply that is none to what was asked.
     #[error("{addr} does not answer as a directory does: {what}")]
@@ -87,10 +87,10 @@ pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<Entry>, Cli
 }
 
 async fn ask(addr: SocketAddr) -> Result<Vec<Entry>, ClientError> {
-    let stream = connect(addr).await.map_err(|source| ClientError::Connect { addr, source })?;
+    let stream = connect(addr).await.map_err(|reason| ClientError::Connect { addr, reason })?;
     let mut link = Link::<TcpStream, Reply>::new(stream);
-    let lost = |source| ClientError::Io { addr, source };
-    let wrong = |source| ClientError::Message { addr, source };
+    let lost = |reason| ClientError::Io { addr, reason };
+    let wrong = |reason| ClientError::Message { addr, reason };
 
     let mut questions = encode(&hello()).map_err(wrong)?;
     questions.extend(encode(&Request::List).map_err(wrong)?);

@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -44,6 +46,8 @@ pub struct Plan {
     pub save: Option<PathBuf>,
     /// A line a second on stderr.
     pub talk: bool,
+    /// Turns true when the run is to end before its time: the summary is of what has come by then.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What a headless run measured. The names are a contract.
@@ -103,7 +107,8 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     open(zapper, plan.station)?;
-    while plan.pictures.is_none_or(|wanted| pictures < wanted)
+    while !plan.stop.load(Relaxed)
+        && plan.pictures.is_none_or(|wanted| pictures < wanted)
         && ends.is_none_or(|ends| Instant::now() < ends)
     {
         let patience = ends.unwrap_or(next_line).min(next_line).saturating_duration_since(Instant::now());
