@@ -98,7 +98,7 @@ async fn on_air(lineup: Lineup) -> anyhow::Result<()> {
     info!("directory on {}", lineup.directory);
 
     let clock = AirClock::start();
-    let air = Air::start(clock).context("cannot start the air thread")?;
+    let air = Air::start(clock.clone()).context("cannot start the air thread")?;
     let (stop, stopped) = watch::channel(false);
     let studio = Arc::new(Studio { clock, air, board: Board::new(), stop: stopped.clone() });
     let stations: Vec<_> = lineup

@@ -12,6 +12,7 @@
 
 pub mod encoder;
 pub mod onair;
+pub mod outlet;
 pub mod playout;
 pub mod slate;
 pub mod source;
@@ -27,17 +28,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::SockAddr;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry, OnAir, State};
 use crate::lineup::{self, StationSpec};
-use crate::net;
 use crate::units::{AirTime, FrameRate, Size};
 use film::{Desk, Prepared};
-use onair::{AccessUnit, Air, Outlet, Seat};
+use onair::{AccessUnit, Air, Seat};
+use outlet::Outlet;
 use playout::Due;
 use source::SourceError;
 use status::Counters;
@@ -162,9 +162,7 @@ struct Station {
 
 impl Station {
     fn new(spec: Arc<StationSpec>, studio: &Studio) -> io::Result<Station> {
-        let socket = net::sender(spec.group, &spec.interface, spec.ttl)?;
-        let outlet = Outlet { socket, group: SockAddr::from(spec.group), datagram: spec.datagram_limit() };
-        let seat = studio.air.seat(outlet);
+        let seat = studio.air.seat(Outlet::open(&spec)?);
         let now_on_air = Arc::new(NowOnAir::default());
         let counters = Arc::new(Counters::default());
         let entry = Entry {
@@ -178,7 +176,7 @@ impl Station {
             state: State::Starting,
             audience: 0,
         };
-        let (clock, shown) = (studio.clock, now_on_air.clone());
+        let (clock, shown) = (studio.clock.clone(), now_on_air.clone());
         let picture = move || {
             let unit = shown.at(clock.now())?;
             Some(OnAir { due: unit.due.at, jpeg: unit.jpeg.to_jfif() })
@@ -186,7 +184,7 @@ impl Station {
         studio.board.enter(entry, picture).map_err(io::Error::other)?;
         Ok(Station {
             spec,
-            clock,
+            clock: studio.clock.clone(),
             board: studio.board.clone(),
             stop: studio.stop.clone(),
             seat,
@@ -357,7 +355,7 @@ impl Station {
             let phase = SLATE_RATE.interval().mul_f64(f64::from(self.spec.id.0) * 0.618_034 % 1.0);
             let start = self.last.as_ref().map_or(AirTime(0), |last| last.due.at + last.due.interval);
             let start = start.max(self.clock.now() + START_LEAD + phase / 2);
-            Box::new(Desk::new(&self.spec, self.clock, start, SLATE_RATE))
+            Box::new(Desk::new(&self.spec, self.clock.clone(), start, SLATE_RATE))
         });
         let work = blocking(move || {
             let result = work(&mut desk);

@@ -9,22 +9,21 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
-use socket2::{SockAddr, Socket};
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use tracing::{info, warn};
 
+use super::outlet::{Outlet, Plan};
 use super::playout::{Due, Playout, Policy};
 use crate::clock::AirClock;
 use crate::units::AirTime;
 use crate::wire::jpeg::Jpeg;
-use crate::wire::rtp;
 
 /// How often the thread looks in on a station that has nothing ready. A picture that is handed over at the
 /// last moment may be late by this much; each look costs some 5 us of CPU.
@@ -64,16 +63,6 @@ pub struct AirCounters {
     pub last_errno: AtomicU64,
     /// The worst lateness since it was last asked for, in nanoseconds.
     pub max_lateness: AtomicU64,
-}
-
-/// Where and how a station's packets go.
-pub struct Outlet {
-    /// Opened by [`net::sender`](crate::net::sender): it does not block.
-    pub socket: Socket,
-    /// The station's group. Named with each packet, not connected to: that would fail while there is no route.
-    pub group: SockAddr,
-    /// Most bytes of UDP payload in a packet.
-    pub datagram: usize,
 }
 
 /// A station's way to the air.
@@ -127,13 +116,7 @@ impl Air {
     pub fn seat(&self, outlet: Outlet) -> Seat {
         let (ring, units) = RingBuffer::new(RING);
         let counters = Arc::new(AirCounters::default());
-        let slot = Slot {
-            outlet,
-            units,
-            counters: counters.clone(),
-            ssrc: fastrand::u32(..),
-            sequence: fastrand::u16(..),
-        };
+        let slot = Slot { outlet, units, counters: counters.clone(), airing: None };
         // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
         let _ = self.seats.send(slot);
         Seat { ring, counters }
@@ -174,8 +157,15 @@ struct Slot {
     outlet: Outlet,
     units: Consumer<AccessUnit>,
     counters: Arc<AirCounters>,
-    ssrc: u32,
-    sequence: u16,
+    airing: Option<Airing>,
+}
+
+/// An access unit that is leaving, burst by burst.
+struct Airing {
+    unit: AccessUnit,
+    plan: Plan,
+    next: usize,
+    bytes: usize,
 }
 
 struct AirThread {
@@ -239,61 +229,54 @@ impl AirThread {
     }
 
     fn air(&mut self, index: usize, now: AirTime) {
-        if let Some(slot) = &mut self.slots[index]
-            && let Ok(unit) = slot.units.pop()
-        {
-            slot.air(&unit, now);
-        }
-        if !self.line_up(index) {
+        let more = self.slots[index].as_mut().and_then(|slot| slot.air(now));
+        if let Some(next_burst) = more {
+            self.heap.push(Reverse((next_burst, index)));
+        } else if !self.line_up(index) {
             self.idle.push(index);
         }
     }
 }
 
 impl Slot {
-    fn air(&mut self, unit: &AccessUnit, now: AirTime) {
-        if Playout::policy(unit.due, now) != Policy::Air {
-            self.counters.skipped.fetch_add(1, Relaxed);
-            return;
-        }
-        let sent = self.send(unit);
-        let counters = &self.counters;
-        counters.max_lateness.fetch_max(now.since(unit.due.at).as_nanos() as u64, Relaxed);
-        match sent {
+    /// Sends the burst that is due. Returns when the next one of the same access unit is.
+    fn air(&mut self, now: AirTime) -> Option<AirTime> {
+        let mut airing = match self.airing.take() {
+            Some(airing) => airing,
+            None => self.begin(now)?,
+        };
+        match self.outlet.send(&airing.unit, airing.plan, airing.next) {
             Ok(bytes) => {
-                counters.bytes.fetch_add(bytes as u64, Relaxed);
-                counters.aired.fetch_add(1, Relaxed);
+                airing.bytes += bytes;
+                airing.next += 1;
+                if airing.next < airing.plan.bursts {
+                    let at = airing.unit.due.at + airing.plan.step * airing.next as u32;
+                    self.airing = Some(airing);
+                    return Some(at);
+                }
+                self.counters.bytes.fetch_add(airing.bytes as u64, Relaxed);
+                self.counters.aired.fetch_add(1, Relaxed);
             }
             Err(error) => {
-                // None ends a station: a cable is pulled, a route is missing, a queue is full. All come back.
-                counters.send_errors.fetch_add(1, Relaxed);
-                counters.last_errno.store(error.raw_os_error().unwrap_or(0) as u64, Relaxed);
+                // None ends a station: a cable is pulled, a route is missing, a queue is full. All come back. But a
+                // picture with a hole is of no use to anybody: the rest of it is not sent.
+                self.outlet.give_up(&airing.unit, airing.plan, airing.next + 1);
+                self.counters.send_errors.fetch_add(1, Relaxed);
+                self.counters.last_errno.store(error.raw_os_error().unwrap_or(0) as u64, Relaxed);
             }
         }
+        None
     }
 
-    /// Sends all packets of the unit; gives up at the first that the system refuses, since
-    /// a picture with a hole is of no use to anybody.
-    fn send(&mut self, unit: &AccessUnit) -> io::Result<usize> {
-        let timestamp = unit.due.at.rtp_timestamp();
-        let mut bytes = 0;
-        for fragment in unit.jpeg.fragments(self.outlet.datagram) {
-            let header = rtp::Header {
-                marker: fragment.last,
-                payload_type: rtp::PAYLOAD_TYPE_JPEG,
-                sequence: self.sequence,
-                timestamp,
-                ssrc: self.ssrc,
-            };
-            let header = unit.jpeg.packet_header(header, fragment);
-            let scan = &unit.jpeg.scan[fragment.start..fragment.end];
-            // A packet that is not sent has its number all the same: receivers shall see the gap.
-            self.sequence = self.sequence.wrapping_add(1);
-            bytes += self
-                .outlet
-                .socket
-                .send_to_vectored(&[IoSlice::new(&header), IoSlice::new(scan)], &self.outlet.group)?;
+    /// Takes the unit that is due, unless it is too late for it.
+    fn begin(&mut self, now: AirTime) -> Option<Airing> {
+        let unit = self.units.pop().ok()?;
+        if Playout::policy(unit.due, now) != Policy::Air {
+            self.counters.skipped.fetch_add(1, Relaxed);
+            return None;
         }
-        Ok(bytes)
+        self.counters.max_lateness.fetch_max(now.since(unit.due.at).as_nanos() as u64, Relaxed);
+        let plan = self.outlet.plan(&unit);
+        Some(Airing { unit, plan, next: 0, bytes: 0 })
     }
 }

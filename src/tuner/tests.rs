@@ -223,6 +223,19 @@ fn a_picture_that_the_sender_skipped_is_not_lost() {
 }
 
 #[test]
+fn who_tunes_in_in_the_middle_of_a_picture_has_lost_nothing() {
+    let mut transmitter = Transmitter::new(1472, 9000);
+    let mut tuner = Tuner::new();
+    for n in 0..10 {
+        for packet in transmitter.send(n).into_iter().skip(if n == 0 { 3 } else { 0 }) {
+            tuner.handle_datagram(transmitter.due(n), &packet).unwrap();
+        }
+    }
+    let c = tuner.counters();
+    assert_eq!((c.pictures, c.pictures_lost, c.packets_lost), (9, 0, 0));
+}
+
+#[test]
 fn another_sender_takes_over_only_when_the_first_is_gone() {
     let mut first = Transmitter::new(65_507, 500);
     let mut second = Transmitter { ssrc: 0xbeef, sequence: 7, ..Transmitter::new(65_507, 500) };
