@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Report, listed, nearest, short};
-use super::{Datagram, World};
+use super::{Datagram, Spread, World};
 use crate::interface::Interface;
 
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -35,7 +36,7 @@ impl<T> Field<T> {
         if let Field::Is(value) = self { Some(value) } else { None }
     }
 
-    fn and_then<U>(self, next: impl FnOnce(T) -> Field<U>) -> Field<U> {
+    pub(super) fn and_then<U>(self, next: impl FnOnce(T) -> Field<U>) -> Field<U> {
         match self {
             Field::Absent => Field::Absent,
             Field::Wrong => Field::Wrong,
@@ -128,6 +129,33 @@ impl<'s, 'i> Section<'s, 'i> {
         }
     }
 
+    pub(super) fn flag(&self, report: &mut Report<'_>, key: &str, fix: &str) -> Field<bool> {
+        match self.get(key).map(Spanned::get_ref) {
+            None => Field::Absent,
+            Some(DeValue::Boolean(flag)) => Field::Is(*flag),
+            Some(other) => self.wrong(report, key, format_args!("is {}; {fix}", kind(other))),
+        }
+    }
+
+    pub(super) fn spread(&self, report: &mut Report<'_>) -> Field<Spread> {
+        let fix = "choose a number from 0 to 0.95 (the share of a picture's interval over which its packets \
+                   are spread; 0 sends them at once)";
+        let share = match self.get("spread").map(Spanned::get_ref) {
+            None => return Field::Absent,
+            Some(DeValue::Float(digits)) => digits.as_str().parse().ok(),
+            Some(DeValue::Integer(digits)) => {
+                i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|whole| whole as f64)
+            }
+            Some(other) => {
+                return self.wrong(report, "spread", format_args!("is {}; {fix}", kind(other)));
+            }
+        };
+        match share.and_then(Spread::new) {
+            Some(spread) => Field::Is(spread),
+            None => self.wrong(report, "spread", format_args!("is out of range; {fix}")),
+        }
+    }
+
     /// An address with a port other than 0; `example` is one.
     pub(super) fn socket(&self, report: &mut Report<'_>, key: &str, example: &str) -> Field<SocketAddr> {
         let fix = format!("write an address and a port, as in \"{example}\"");
@@ -206,6 +234,16 @@ pub(super) fn interface(text: &str, world: &World) -> Result<Interface, String> 
             let other = if address.is_some() { "name" } else { "address" };
             Err(format!("is ambiguous; write the {other} of one of {}", describe(several)))
         }
+    }
+}
+
+/// The path that `text`, which is not empty, means: `~/` is the home folder, and a relative path starts at
+/// `folder`; or what is wrong with it.
+pub(super) fn located(text: &str, folder: &Path, world: &World) -> Result<PathBuf, &'static str> {
+    match (text.strip_prefix("~/"), &world.home) {
+        (None, _) => Ok(folder.join(text)),
+        (Some(rest), Some(home)) => Ok(home.join(rest)),
+        (Some(_), None) => Err("needs a home folder, and this user has none; write the whole path"),
     }
 }
 

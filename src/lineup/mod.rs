@@ -7,11 +7,13 @@
 mod fields;
 mod media;
 mod parse;
+mod reel;
 mod report;
 mod table;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,8 +32,27 @@ pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 pub struct Lineup {
     /// The TCP address the directory listens on; its port is not 0.
     pub directory: SocketAddr,
+    /// Where encoded pictures are kept, and how many bytes of them.
+    pub reel: ReelSpec,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
+}
+
+/// Where reels are kept: the encoded pictures of films, so that a film is encoded once and then only sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReelSpec {
+    /// The folder; nothing need be there yet. Relative to the current folder when the line-up's path was.
+    /// `None` where none is configured and the user has no cache folder: then no station keeps a reel.
+    pub dir: Option<PathBuf>,
+    /// The most bytes that all reels together may take, [`ReelSpec::MIN`]`..=i64::MAX`.
+    pub bytes: u64,
+}
+
+impl ReelSpec {
+    /// The bytes that reels may take unless `[reel] bytes` says otherwise.
+    pub const BYTES: u64 = 20_000_000_000;
+    /// The fewest bytes: some twenty pictures of 47 kB. With less no reel of use would ever fit.
+    pub const MIN: u64 = 1_000_000;
 }
 
 /// One station as it was configured, defaults filled in.
@@ -56,6 +77,10 @@ pub struct StationSpec {
     pub quality: u8,
     /// How large a datagram may become.
     pub datagram: Datagram,
+    /// Whether its encoded pictures are kept in a reel, where [`ReelSpec::dir`] is one.
+    pub reel: bool,
+    /// The share of a picture's interval over which its packets leave.
+    pub spread: Spread,
     /// The line of the file where this station begins, from 1; for messages.
     pub line: usize,
 }
@@ -75,6 +100,38 @@ impl Datagram {
     pub const MIN: u16 = 576;
     /// The largest payload of UDP over IPv4: 65,535 less the IP and the UDP header.
     pub const MAX: u16 = 65_507;
+}
+
+/// The share of a picture's interval over which its packets are spread when there are several: 0..=0.95,
+/// in thousandths. Spread packets do not overrun a switch's queue; but the picture is whole that much later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    permille: u16,
+}
+
+impl Spread {
+    /// All packets at once.
+    pub const NONE: Spread = Spread { permille: 0 };
+    /// What is taken unless the line-up says otherwise.
+    pub const DEFAULT: Spread = Spread { permille: 500 };
+    /// The most: the rest of the interval is left for the last packet to leave late.
+    pub const MAX: Spread = Spread { permille: 950 };
+
+    /// A share of 0..=0.95, rounded to a thousandth; `None` for any other number.
+    pub fn new(share: f64) -> Option<Spread> {
+        let right = (0.0..=Spread::MAX.as_f64()).contains(&share);
+        right.then(|| Spread { permille: (share * 1000.0).round() as u16 })
+    }
+
+    /// The share, 0..=950 thousandths: for integer arithmetic.
+    pub const fn permille(self) -> u16 {
+        self.permille
+    }
+
+    /// The share, 0.0..=0.95.
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.permille) / 1000.0
+    }
 }
 
 impl StationSpec {
@@ -98,6 +155,8 @@ pub struct World {
     pub interfaces: Vec<Interface>,
     /// What `~/` means; `None` where the user has no home.
     pub home: Option<PathBuf>,
+    /// Where this user's programs keep what they can make again; `None` where the user has no home.
+    pub cache: Option<PathBuf>,
     /// What is at a path.
     pub media: Box<dyn Fn(&Path) -> MediaKind>,
 }
@@ -110,8 +169,18 @@ impl World {
     /// The system's, when it cannot list its network interfaces.
     pub fn of_this_machine() -> io::Result<World> {
         let interfaces = interfaces()?;
-        Ok(World { interfaces, home: std::env::home_dir(), media: Box::new(media::kind) })
+        // An empty HOME is set to nothing, not to the current folder.
+        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
+        Ok(World { interfaces, home, cache, media: Box::new(media::kind) })
     }
+}
+
+/// The user's cache folder, as the XDG Base Directory Specification finds it: what `XDG_CACHE_HOME` is set
+/// to, unless that is empty or relative ("consider the path invalid and ignore it"); else `~/.cache`.
+fn cache(set: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
+    let set = set.map(PathBuf::from).filter(|path| path.is_absolute());
+    set.or_else(|| home.map(|home| home.join(".cache")))
 }
 
 /// All that is wrong with a line-up: one sentence a fault, in the order of the file, each naming the
@@ -180,6 +249,12 @@ impl Lineup {
                     first.name
                 ));
             }
+        }
+        if self.reel.dir.is_none() && self.stations.iter().any(|station| station.reel) {
+            notes.push(
+                "no reels are kept: this user has no home folder, so name a folder under [reel] as `dir`"
+                    .into(),
+            );
         }
         let local = self.directory.ip().is_loopback();
         if let Some(away) = self.stations.iter().find(|station| local && !station.interface.loopback) {

@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{Field, NAME_FIX, Section, group_fault, interface, kind, name_fault};
+use super::fields::{Field, NAME_FIX, Section, group_fault, interface, kind, located, name_fault};
 use super::report::{Report, nearest, short};
-use super::{ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, StationSpec, World};
+use super::{
+    ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, Spread, StationSpec, World, reel,
+};
 use crate::interface::Interface;
 use crate::units::StationId;
 
-const SECTIONS: [&str; 3] = ["directory", "defaults", "station"];
+const SECTIONS: [&str; 4] = ["directory", "defaults", "reel", "station"];
+/// The sections as a file begins them.
+const HEADERS: &str = "[directory], [defaults], [reel] and [[station]]";
 /// The keys of `[defaults]`, which each station may set for itself.
-const SETTINGS: [&str; 5] = ["interface", "ttl", "width", "quality", "datagram"];
-const STATION: [&str; 9] =
-    ["id", "name", "media", "group", "interface", "ttl", "width", "quality", "datagram"];
+const SETTINGS: [&str; 7] = ["interface", "ttl", "width", "quality", "datagram", "reel", "spread"];
+const STATION: [&str; 11] =
+    ["id", "name", "media", "group", "interface", "ttl", "width", "quality", "datagram", "reel", "spread"];
 /// The interface of a station for which nothing names one: nothing leaves this machine.
 const LOOPBACK: &str = "127.0.0.1";
 
@@ -25,7 +29,11 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         report.syntax(errors);
-        return report.finish(Lineup { directory: DIRECTORY, stations: Vec::new() });
+        return report.finish(Lineup {
+            directory: DIRECTORY,
+            reel: reel::default(world),
+            stations: Vec::new(),
+        });
     }
     let root = document.get_ref();
     sections(root, &mut report);
@@ -43,16 +51,22 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         width: Field::Is(640),
         quality: Field::Is(80),
         datagram: Field::Is(Datagram::Auto),
+        reel: Field::Is(true),
+        spread: Field::Is(Spread::DEFAULT),
     };
     if let Some(section) = section(root, "defaults", &mut report) {
         section.unknown_keys(&mut report, &SETTINGS, "[defaults]");
         defaults = Settings::read(&section, &mut report, world).or(&defaults);
     }
     let folder = file.parent().unwrap_or(Path::new(""));
+    let reel = match section(root, "reel", &mut report) {
+        None => reel::default(world),
+        Some(section) => reel::read(&section, &mut report, folder, world),
+    };
     let mut reader = Reader { report, world, folder, defaults, known: Vec::new() };
     let stations = reader.stations(root);
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
-    reader.report.finish(Lineup { directory, stations })
+    reader.report.finish(Lineup { directory, reel, stations })
 }
 
 /// Notes what stands at the top of the file and means nothing to this version.
@@ -68,21 +82,19 @@ fn sections(root: &DeTable<'_>, report: &mut Report<'_>) {
                 let meant =
                     nearest(name, &SECTIONS).map(|known| format!("; did you mean {}?", header(known)));
                 format!(
-                    "unknown section [{shown}]; this version has the sections [directory], [defaults] and \
-                     [[station]]{}",
+                    "unknown section [{shown}]; this version has the sections {HEADERS}{}",
                     meant.unwrap_or_default()
                 )
             }
-            _ if SETTINGS.contains(&name) => {
-                format!("`{shown}` stands before any section; put it under [defaults] or a [[station]]")
-            }
-            _ => format!(
-                "`{shown}` stands before any section; put it under one of [directory], [defaults] and \
-                 [[station]]"
-            ),
+            _ if SETTINGS.contains(&name) => stray_setting(name),
+            _ => format!("`{shown}` stands before any section; put it under one of {HEADERS}"),
         };
         report.fault(key.span().start, sentence);
     }
+}
+
+fn stray_setting(key: &str) -> String {
+    format!("`{key}` stands before any section; put it under [defaults] or a [[station]]")
 }
 
 fn header(section: &str) -> String {
@@ -93,10 +105,12 @@ fn section<'s, 'i>(root: &'s DeTable<'i>, name: &str, report: &mut Report<'_>) -
     let (key, value) = root.get_key_value(name)?;
     let place = header(name);
     let DeValue::Table(table) = value.get_ref() else {
-        report.fault(
-            key.span().start,
-            format_args!("{name} is {}; write its keys under one line {place}", kind(value.get_ref())),
-        );
+        let sentence = match value.get_ref() {
+            // `reel = false` is a setting; `reel` alone of them is a section's name too.
+            DeValue::Boolean(_) if SETTINGS.contains(&name) => stray_setting(name),
+            other => format!("{name} is {}; write its keys under one line {place}", kind(other)),
+        };
+        report.fault(key.span().start, sentence);
         return None;
     };
     Some(Section { table, at: key.span().start, place })
@@ -110,6 +124,8 @@ struct Settings {
     width: Field<u16>,
     quality: Field<u8>,
     datagram: Field<Datagram>,
+    reel: Field<bool>,
+    spread: Field<Spread>,
 }
 
 impl Settings {
@@ -117,12 +133,15 @@ impl Settings {
         let ttl = "choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)";
         let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
         let quality = "choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)";
+        let reel = "choose true or false (whether encoded pictures are kept, to be sent again)";
         Settings {
             interface: section.interface(report, world),
             ttl: section.number(report, "ttl", 0..=255, ttl),
             width: section.number(report, "width", 16..=2040, width),
             quality: section.number(report, "quality", 1..=99, quality),
             datagram: section.datagram(report),
+            reel: section.flag(report, "reel", reel),
+            spread: section.spread(report),
         }
     }
 
@@ -134,6 +153,8 @@ impl Settings {
             width: self.width.or(other.width),
             quality: self.quality.or(other.quality),
             datagram: self.datagram.or(other.datagram),
+            reel: self.reel.or(other.reel),
+            spread: self.spread.or(other.spread),
         }
     }
 }
@@ -227,6 +248,8 @@ impl Reader<'_> {
             width: settings.width.value()?,
             quality: settings.quality.value()?,
             datagram: settings.datagram.value()?,
+            reel: settings.reel.value()?,
+            spread: settings.spread.value()?,
             line,
         })
     }
@@ -333,13 +356,7 @@ impl Reader<'_> {
         if text.is_empty() {
             return Err("is empty; name a film or a folder of films".into());
         }
-        let path = match (text.strip_prefix("~/"), &self.world.home) {
-            (None, _) => self.folder.join(text),
-            (Some(rest), Some(home)) => home.join(rest),
-            (Some(_), None) => {
-                return Err("needs a home folder, and this user has none; write the whole path".into());
-            }
-        };
+        let path = located(text, self.folder, self.world)?;
         let shown = short(&path.display().to_string());
         match (self.world.media)(&path) {
             MediaKind::File => Ok(path),

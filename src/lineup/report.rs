@@ -61,6 +61,11 @@ impl<'a> Report<'a> {
                 "string values must be quoted" if typed.is_empty() => {
                     "there is no value after the =; write one, text in quotes".to_owned()
                 }
+                "string values must be quoted" if is_truth(&typed) => {
+                    format!(
+                        "{typed} is no value; write true or false, or put text in quotes, as in \"{typed}\""
+                    )
+                }
                 "string values must be quoted" => {
                     format!("{typed} is no value; put text in quotes, as in \"{typed}\"")
                 }
@@ -69,6 +74,12 @@ impl<'a> Report<'a> {
                 }
                 "invalid float" | "invalid integer" => {
                     "this is no number; put text in quotes, as in \"239.77.0.1:5004\"".to_owned()
+                }
+                "invalid mantissa" | "invalid fraction" => {
+                    "a number has digits on both sides of its point; write it as in 0.5".to_owned()
+                }
+                "unexpected key or value" if is_decimal_comma(self.text, span.start) => {
+                    "a number has a point, no comma; write it as in 0.5".to_owned()
                 }
                 "unexpected leading zero" => "a number does not begin with 0; leave that out".to_owned(),
                 _ => {
@@ -88,6 +99,17 @@ impl<'a> Report<'a> {
         self.faults.sort_by_key(|(line, _)| *line);
         Err(ConfigError { sentences: self.faults.into_iter().map(|(_, sentence)| sentence).collect() })
     }
+}
+
+/// Whether somebody meant a truth value, in other words than TOML's.
+fn is_truth(typed: &str) -> bool {
+    ["true", "false", "yes", "no", "on", "off"].iter().any(|word| typed.eq_ignore_ascii_case(word))
+}
+
+/// Whether a number goes on with a comma at byte `at`, as half the world writes it.
+fn is_decimal_comma(text: &str, at: usize) -> bool {
+    let (before, after) = text.as_bytes().split_at_checked(at).unwrap_or_default();
+    before.last().is_some_and(u8::is_ascii_digit) && matches!(after, [b',', b'0'..=b'9', ..])
 }
 
 /// The name of `known` that `typed` was probably meant to be.

@@ -31,6 +31,7 @@ fn world() -> World {
             interface(7, "tun1", 500, &["10.9.9.9"], &[]),
         ],
         home: Some("/home/op".into()),
+        cache: Some("/home/op/.cache".into()),
         media: Box::new(|path| {
             let path = path.to_str().unwrap();
             match path {
@@ -72,7 +73,8 @@ id  name    group            interface     ttl  width  quality  datagram  media
 
 #[test]
 fn the_shipped_lineup_says_what_the_defaults_are() {
-    let keys = ["listen =", "interface =", "ttl =", "width =", "quality =", "datagram ="];
+    let keys = ["listen", "interface", "ttl", "width", "quality", "datagram", "reel", "spread", "bytes"]
+        .map(|key| format!("{key} ="));
     let blank = |line| if keys.iter().any(|key| str::starts_with(line, key)) { "" } else { line };
     let bare = SHIPPED.lines().map(blank).collect::<Vec<_>>().join("\n");
     assert_eq!(bare.matches(" = ").count() + keys.len(), SHIPPED.matches(" = ").count());
@@ -91,7 +93,10 @@ fn the_examples_in_its_comments_are_right_too() {
     let text: Vec<String> =
         SHIPPED.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
     let mut world = world();
-    world.media = Box::new(|_| MediaKind::File);
+    world.media = Box::new(|path| match path.extension() {
+        Some(_) => MediaKind::File,
+        None => MediaKind::Folder { films: 1 },
+    });
     let lineup = Lineup::parse(&text.join("\n"), Path::new("stations.toml"), &world).unwrap();
     let ids: Vec<u16> = lineup.stations.iter().map(|station| station.id.0).collect();
     assert_eq!(ids, [1, 2, 3, 40, 41]);
@@ -100,18 +105,24 @@ fn the_examples_in_its_comments_are_right_too() {
         [PathBuf::from("/home/op/films/opening.mp4"), "/srv/films/season 1".into()]
     );
     assert!(lineup.stations[4].group.is_ipv6());
+    assert_eq!(lineup.reel.dir, Some("/var/cache/stationcast".into()));
+    assert_eq!((lineup.stations[3].reel, lineup.stations[3].spread.permille()), (false, 800));
 }
 
 #[test]
 fn a_station_takes_its_own_key_then_the_default_then_ours() {
-    let text = "[defaults]\nttl = 9\nwidth = 320\ninterface = \"eth0\"\ndatagram = 1400\n[[station]]\nid = 7\n\
+    let text = "[defaults]\nttl = 9\nwidth = 320\ninterface = \"eth0\"\ndatagram = 1400\nreel = false\n\
+                spread = 0.2\n[[station]]\nid = 7\n\
                 name = \"A\"\nmedia = [\"a.mp4\", \"films\"]\ngroup = \"239.1.1.1:5004\"\nttl = 0\n\
-                datagram = \"auto\"\n[directory]\nlisten = \"[::]:99\"";
+                datagram = \"auto\"\nspread = 0\n[directory]\nlisten = \"[::]:99\"";
     let lineup = parse(text).unwrap();
     let station = &lineup.stations[0];
     assert_eq!((station.ttl, station.width, station.quality), (0, 320, 80));
     assert_eq!((station.interface.name.as_str(), station.datagram), ("eth0", Datagram::Auto));
-    assert_eq!((station.id, station.name.as_str(), station.line), (StationId(7), "A", 6));
+    assert_eq!((station.id, station.name.as_str(), station.line), (StationId(7), "A", 8));
+    assert_eq!((station.reel, station.spread), (false, Spread::NONE));
+    assert_eq!((one("").reel, one("").spread.as_f64()), (true, 0.5));
+    assert!(one("reel = true").reel && !one("reel = false").reel);
     assert_eq!(station.media, [PathBuf::from("conf/a.mp4"), PathBuf::from("conf/films")]);
     assert_eq!(lineup.directory, "[::]:99".parse().unwrap());
     assert_eq!(parse(&text[..text.find("[directory]").unwrap()]).unwrap().directory, DIRECTORY);
@@ -129,6 +140,73 @@ fn the_bounds_themselves_are_allowed() {
             "[[station]]\nid = {id}\nname = \"{name}\"\nmedia = \"a.mp4\"\ngroup = \"224.0.1.0:65535\""
         );
         parse(&text).unwrap();
+    }
+}
+
+#[test]
+fn a_spread_is_exact_to_a_thousandth() {
+    for (typed, permille) in [
+        ("0", 0),
+        ("0.0", 0),
+        ("-0.0", 0),
+        ("0x0", 0),
+        ("0.0004", 0),
+        ("1e-3", 1),
+        ("0.333_3", 333),
+        ("0.95", 950),
+    ] {
+        assert_eq!(one(&format!("spread = {typed}")).spread.permille(), permille, "{typed}");
+    }
+    assert_eq!(Spread::new(0.95), Some(Spread::MAX));
+    for share in [-0.001, 0.950_001, 1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(Spread::new(share), None, "{share}");
+    }
+    for permille in 0..=Spread::MAX.permille() {
+        assert_eq!(Spread::new(Spread { permille }.as_f64()), Some(Spread { permille }));
+    }
+}
+
+#[test]
+fn reels_are_kept_where_the_file_says_else_in_the_users_cache() {
+    let reel = |section: &str| parse(&(messages::with("id", Some("1")) + "\n" + section)).unwrap().reel;
+    let dir = |typed: &str| reel(&format!("[reel]\ndir = \"{typed}\"")).dir.unwrap();
+    let default = ReelSpec { dir: Some("/home/op/.cache/stationcast".into()), bytes: 20_000_000_000 };
+    assert_eq!(reel(""), default);
+    assert_eq!(reel("[reel]"), default);
+    assert_eq!(dir("~/reels"), Path::new("/home/op/reels"));
+    assert_eq!(dir("reels"), Path::new("conf/reels"));
+    assert_eq!(dir("films"), Path::new("conf/films")); // there already
+    assert_eq!(dir("/var/cache/reels"), Path::new("/var/cache/reels"));
+    assert_eq!(reel("[reel]\nbytes = 1_000_000"), ReelSpec { bytes: 1_000_000, ..default.clone() });
+    assert_eq!(reel("[reel]\nbytes = 9223372036854775807").bytes, i64::MAX as u64);
+}
+
+#[test]
+fn without_a_home_there_are_reels_only_where_the_file_says() {
+    let mut world = world();
+    (world.home, world.cache) = (None, None);
+    let read = |text: String| Lineup::parse(&text, Path::new("stations.toml"), &world).unwrap();
+    let bare = messages::with("id", Some("1"));
+    let lineup = read(bare.clone());
+    assert_eq!(lineup.reel.dir, None);
+    assert_eq!(
+        lineup.notes(),
+        ["no reels are kept: this user has no home folder, so name a folder under [reel] as `dir`"]
+    );
+    assert!(read(bare.clone() + "\nreel = false").notes().is_empty());
+    let named = read(bare + "\n[reel]\ndir = \"reels\"");
+    assert_eq!((named.reel.dir.as_deref(), named.notes().len()), (Some(Path::new("reels")), 0));
+}
+
+#[test]
+fn the_users_cache_is_what_xdg_says_else_below_home() {
+    let home = Some(Path::new("/home/op"));
+    let found = |set: Option<&str>, home| cache(set.map(OsString::from), home);
+    assert_eq!(found(Some("/var/tmp/op"), home), Some("/var/tmp/op".into()));
+    assert_eq!(found(Some("/var/tmp/op"), None), Some("/var/tmp/op".into()));
+    for ignored in [None, Some(""), Some("cache")] {
+        assert_eq!(found(ignored, home), Some("/home/op/.cache".into()));
+        assert_eq!(found(ignored, None), None);
     }
 }
 
@@ -235,10 +313,13 @@ fn promises(text: &str) -> Result<(), TestCaseError> {
             let document: toml::Table = text.parse().unwrap();
             prop_assert_eq!(document["station"].as_array().unwrap().len(), lineup.stations.len());
             prop_assert!(!lineup.stations.is_empty() && lineup.directory.port() != 0);
+            prop_assert!((ReelSpec::MIN..=i64::MAX as u64).contains(&lineup.reel.bytes));
+            prop_assert!(lineup.reel.dir.is_some());
             for station in &lineup.stations {
                 prop_assert!((1..=999).contains(&station.id.0) && (1..=99).contains(&station.quality));
                 prop_assert!((16..=2040).contains(&station.width) && !station.media.is_empty());
                 prop_assert!((576..=65_507).contains(&station.datagram_limit()));
+                prop_assert!(station.spread.permille() <= 950);
                 prop_assert!(station.group.ip().is_multicast() && station.group.port() != 0);
             }
             lineup.table();
@@ -271,9 +352,12 @@ proptest! {
 
     #[test]
     fn no_value_panics_a_key(
-        key in "id|name|media|group|interface|ttl|width|quality|datagram|other",
+        key in "id|name|media|group|interface|ttl|width|quality|datagram|reel|spread|other",
         value in "[0-9_xobe.+-]{1,24}|\"[^\"\\\\]{0,70}\"|\\[[0-9,\"a]{0,9}\\]|true|\"[0-9a-f:.\\[\\]%]{1,30}\"",
     ) {
         promises(&messages::with(&key, Some(&value)))?;
+        for key in ["dir", "bytes"] {
+            promises(&(messages::with("id", Some("1")) + &format!("\n[reel]\n{key} = {value}")))?;
+        }
     }
 }

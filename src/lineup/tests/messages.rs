@@ -29,6 +29,7 @@ const ALL: &str = "lo (127.0.0.1, ::1), eth0 (192.0.2.7, 192.0.2.8, 2001:db8::7)
 #[rustfmt::skip] // one message a line, as it is printed
 fn cases() -> Vec<(String, &'static [&'static str])> {
     let is = |key: &str, value: &str| with(key, Some(value));
+    let reel = |key: &str| ocean(&format!("[reel]\n{key}"));
     vec![
         // The text.
         (String::new(),
@@ -53,33 +54,61 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
             r#":2: a number does not begin with 0; leave that out"#,
             r#":3: 1 width is no value; put text in quotes, as in "1 width""#,
         ]),
+        ("[[station]]\nreel = Yes\nname = off".into(), &[
+            r#":2: Yes is no value; write true or false, or put text in quotes, as in "Yes""#,
+            r#":3: off is no value; write true or false, or put text in quotes, as in "off""#,
+        ]),
+        ("[[station]]\nspread = .5\nttl = 1.".into(), &[
+            r#":2: a number has digits on both sides of its point; write it as in 0.5"#,
+            r#":3: a number has digits on both sides of its point; write it as in 0.5"#,
+        ]),
+        ("[[station]]\nspread = 0,5\nttl = 1, 2".into(), &[
+            r#":2: a number has a point, no comma; write it as in 0.5"#,
+            r#":3: not TOML: unexpected key or value, expected newline, `#`"#,
+        ]),
         // Sections and keys.
         (ocean("[rtsp]\nlisten = \"127.0.0.1:8554\""),
-            &[r#":6: unknown section [rtsp]; this version has the sections [directory], [defaults] and [[station]]"#]),
+            &[r#":6: unknown section [rtsp]; this version has the sections [directory], [defaults], [reel] and [[station]]"#]),
+        (ocean("[http]\nlisten = \"127.0.0.1:1\""),
+            &[r#":6: unknown section [http]; this version has the sections [directory], [defaults], [reel] and [[station]]"#]),
+        (ocean("[announce]\nlisten = \"127.0.0.1:1\""),
+            &[r#":6: unknown section [announce]; this version has the sections [directory], [defaults], [reel] and [[station]]"#]),
+        (ocean("[reels]\nbytes = 2_000_000"),
+            &[r#":6: unknown section [reels]; this version has the sections [directory], [defaults], [reel] and [[station]]; did you mean [reel]?"#]),
         (ocean("[[stations]]\nid = 2"),
-            &[r#":6: unknown section [stations]; this version has the sections [directory], [defaults] and [[station]]; did you mean [[station]]?"#]),
+            &[r#":6: unknown section [stations]; this version has the sections [directory], [defaults], [reel] and [[station]]; did you mean [[station]]?"#]),
         ("ttl = 3\n".to_owned() + &ocean(""),
             &[r#":1: `ttl` stands before any section; put it under [defaults] or a [[station]]"#]),
         ("ports = 3\n".to_owned() + &ocean(""),
-            &[r#":1: `ports` stands before any section; put it under one of [directory], [defaults] and [[station]]"#]),
+            &[r#":1: `ports` stands before any section; put it under one of [directory], [defaults], [reel] and [[station]]"#]),
         (ocean("[directory]\nlisten = \"127.0.0.1:1\"\nport = 9688"),
             &[r#":8: [directory]: unknown key `port`; [directory] has only the key listen"#]),
         (ocean("[directory]\nlistne = \"127.0.0.1:1\""),
             &[r#":7: [directory]: unknown key `listne`; [directory] has only the key listen; did you mean `listen`?"#]),
         (ocean("[defaults]\nid = 3\nqualty = 3"), &[
-            r#":7: [defaults]: unknown key `id`; [defaults] has the keys interface, ttl, width, quality and datagram"#,
-            r#":8: [defaults]: unknown key `qualty`; [defaults] has the keys interface, ttl, width, quality and datagram; did you mean `quality`?"#,
+            r#":7: [defaults]: unknown key `id`; [defaults] has the keys interface, ttl, width, quality, datagram, reel and spread"#,
+            r#":8: [defaults]: unknown key `qualty`; [defaults] has the keys interface, ttl, width, quality, datagram, reel and spread; did you mean `quality`?"#,
         ]),
         (ocean("interfase = \"eth0\""),
-            &[r#":6: station "Ocean": unknown key `interfase`; a station has the keys id, name, media, group, interface, ttl, width, quality and datagram; did you mean `interface`?"#]),
+            &[r#":6: station "Ocean": unknown key `interfase`; a station has the keys id, name, media, group, interface, ttl, width, quality, datagram, reel and spread; did you mean `interface`?"#]),
         (ocean("\"a\\nb\" = 1"),
-            &[r#":6: station "Ocean": unknown key `a\nb`; a station has the keys id, name, media, group, interface, ttl, width, quality and datagram"#]),
+            &[r#":6: station "Ocean": unknown key `a\nb`; a station has the keys id, name, media, group, interface, ttl, width, quality, datagram, reel and spread"#]),
         ("defaults = 5\n".to_owned() + &ocean(""),
             &[r#":1: defaults is a number; write its keys under one line [defaults]"#]),
         ("directory = \"127.0.0.1:9688\"\n".to_owned() + &ocean(""),
             &[r#":1: directory is text; write its keys under one line [directory]"#]),
         (ocean("[[defaults]]\nttl = 1"),
             &[r#":6: defaults is a list; write its keys under one line [defaults]"#]),
+        ("reel = false\n".to_owned() + &ocean(""),
+            &[r#":1: `reel` stands before any section; put it under [defaults] or a [[station]]"#]),
+        ("reel = \"~/reels\"\n".to_owned() + &ocean(""),
+            &[r#":1: reel is text; write its keys under one line [reel]"#]),
+        (ocean("[[reel]]\ndir = \"reels\""),
+            &[r#":6: reel is a list; write its keys under one line [reel]"#]),
+        (reel("reel = false\nbyte = 1"), &[
+            r#":7: [reel]: unknown key `reel`; [reel] has the keys dir and bytes"#,
+            r#":8: [reel]: unknown key `byte`; [reel] has the keys dir and bytes; did you mean `bytes`?"#,
+        ]),
         // Stations.
         ("[defaults]\nttl = 1".into(),
             &[r#": no station; add a [[station]] with id, name, media and group"#]),
@@ -207,6 +236,42 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
             &[r#":2: station "Ocean": interface = "10.9.9.9" is ambiguous; write the name of one of tun0 (10.9.9.9), tun1 (10.9.9.9)"#]),
         (is("interface", "2"),
             &[r#":2: station "Ocean": interface = 2 is a number; write an interface's address or its name, as in "127.0.0.1" or "eth0""#]),
+        (is("spread", "1"),
+            &[r#":2: station "Ocean": spread = 1 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "-1"),
+            &[r#":2: station "Ocean": spread = -1 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "-0.1"),
+            &[r#":2: station "Ocean": spread = -0.1 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "0.96"),
+            &[r#":2: station "Ocean": spread = 0.96 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "0.950001"),
+            &[r#":2: station "Ocean": spread = 0.950001 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "50"),
+            &[r#":2: station "Ocean": spread = 50 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "nan"),
+            &[r#":2: station "Ocean": spread = nan is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "inf"),
+            &[r#":2: station "Ocean": spread = inf is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "99999999999999999999"),
+            &[r#":2: station "Ocean": spread = 99999999999999999999 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "\"0.5\""),
+            &[r#":2: station "Ocean": spread = "0.5" is text; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "true"),
+            &[r#":2: station "Ocean": spread = true is a truth value; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("spread", "[0.5]"),
+            &[r#":2: station "Ocean": spread = [0.5] is a list; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+        (is("reel", "1"),
+            &[r#":2: station "Ocean": reel = 1 is a number; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
+        (is("reel", "\"false\""),
+            &[r#":2: station "Ocean": reel = "false" is text; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
+        (is("reel", "0.5"),
+            &[r#":2: station "Ocean": reel = 0.5 is no whole number; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
+        (is("reel", "{ dir = \"reels\" }"),
+            &[r#":2: station "Ocean": reel = { dir = "reels" } is a table; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
+        (ocean("[defaults]\nspread = 2\nreel = \"no\""), &[
+            r#":7: [defaults]: spread = 2 is out of range; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#,
+            r#":8: [defaults]: reel = "no" is text; choose true or false (whether encoded pictures are kept, to be sent again)"#,
+        ]),
         // Media.
         (is("media", "\"none.mp4\""),
             &[r#":2: station "Ocean": media = "none.mp4" does not exist; nothing is at conf/none.mp4: a path is relative to the folder of conf/stations.toml"#]),
@@ -237,6 +302,37 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
             &[r#":7: [directory]: listen = "127.0.0.1:0" has port 0; choose one from 1 to 65535"#]),
         (ocean("[directory]\nlisten = 9688"),
             &[r#":7: [directory]: listen = 9688 is a number; write an address and a port, as in "127.0.0.1:9688""#]),
+        // Reels.
+        (reel("dir = \"\""),
+            &[r#":7: [reel]: dir = "" is empty; name a folder, as in "/var/cache/stationcast""#]),
+        (reel("dir = false"),
+            &[r#":7: [reel]: dir = false is a truth value; name a folder, as in "/var/cache/stationcast""#]),
+        (reel("dir = [\"a\", \"b\"]"),
+            &[r#":7: [reel]: dir = ["a", "b"] is a list; name a folder, as in "/var/cache/stationcast""#]),
+        (reel("dir = \"~\""),
+            &[r#":7: [reel]: dir = "~" does not say whose home; write "~/" before a folder in your own, or the whole path"#]),
+        (reel("dir = \"~op/reels\""),
+            &[r#":7: [reel]: dir = "~op/reels" does not say whose home; write "~/" before a folder in your own, or the whole path"#]),
+        (reel("dir = \"a\\u0000b\""),
+            &[r#":7: [reel]: dir = "a\u0000b" has a control character; leave that out"#]),
+        (reel("dir = \"ocean.mp4\""),
+            &[r#":7: [reel]: dir = "ocean.mp4" is a file; name a folder: conf/ocean.mp4 is in the way"#]),
+        (reel("dir = \"locked.mp4\""),
+            &[r#":7: [reel]: dir = "locked.mp4" cannot be used: Permission denied (os error 13); check conf/locked.mp4 and who may read it"#]),
+        (reel("bytes = 0"),
+            &[r#":7: [reel]: bytes = 0 is out of range; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+        (reel("bytes = 999_999"),
+            &[r#":7: [reel]: bytes = 999_999 is out of range; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+        (reel("bytes = -1"),
+            &[r#":7: [reel]: bytes = -1 is out of range; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+        (reel("bytes = 9223372036854775808"),
+            &[r#":7: [reel]: bytes = 9223372036854775808 is out of range; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+        (reel("bytes = 20e9"),
+            &[r#":7: [reel]: bytes = 20e9 is no whole number; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+        (reel("bytes = \"20 GB\""),
+            &[r#":7: [reel]: bytes = "20 GB" is text; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+        (reel("bytes = true"),
+            &[r#":7: [reel]: bytes = true is a truth value; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
         // A wrong default is told once, not for each station; all faults come at once, in order.
         (
             "[defaults]\nttl = 300\ninterface = \"eth9\"\n".to_owned()
@@ -272,7 +368,7 @@ fn what_the_machine_lacks_is_told() {
     let mut world = world();
     world.interfaces.retain(|interface| interface.name == "eth1");
     world.home = None;
-    let text = with("media", Some("\"~/a.mp4\""));
+    let text = with("media", Some("\"~/a.mp4\"")) + "\n[reel]\ndir = \"~/reels\"";
     let error = Lineup::parse(&text, Path::new("stations.toml"), &world).unwrap_err();
     assert_eq!(
         error.sentences(),
@@ -281,6 +377,8 @@ fn what_the_machine_lacks_is_told() {
              machine; choose one of eth1 (10.0.0.1)",
             "stations.toml:2: station \"Ocean\": media = \"~/a.mp4\" needs a home folder, and this user has \
              none; write the whole path",
+            "stations.toml:7: [reel]: dir = \"~/reels\" needs a home folder, and this user has none; write the \
+             whole path",
         ]
     );
 }
