@@ -74,7 +74,7 @@ impl Outlet {
             socket,
             group: SockAddr::from(spec.group),
             datagram,
-            spread: 0.5,
+            spread: spec.spread.as_f64(),
             segments,
             ssrc: fastrand::u32(..),
             sequence: fastrand::u16(..),
@@ -148,11 +148,13 @@ fn plan(packets: usize, spread: f64, interval: Duration, most: usize) -> Plan {
     }
     let size = BURST.min(most);
     let bursts = packets.div_ceil(size);
-    // The bucket fills by each burst and drains by BETA x packets in an interval; its highest level, after the last
-    // burst, is packets - BETA x packets x spread x (bursts - 1) / bursts.
-    let drained_by_last = BETA * (bursts - 1) as f64 / bursts as f64;
-    let wide = (1.0 - FILL / packets as f64) / drained_by_last;
-    let spread = spread.max(wide).min(0.95);
+    // The bucket fills by each burst and drains by BETA x packets in an interval. It is fullest after the last burst or,
+    // as that may be a short one, after the one before.
+    let wide = |burst: usize| {
+        let sent = packets.min(burst * size) as f64;
+        (sent - FILL) * bursts as f64 / (BETA * packets as f64 * (burst - 1).max(1) as f64)
+    };
+    let spread = spread.max(wide(bursts)).max(wide(bursts - 1)).min(0.95);
     Plan { bursts, size, step: interval.mul_f64(spread / bursts as f64) }
 }
 

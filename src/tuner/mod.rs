@@ -264,8 +264,11 @@ impl Sender {
     /// How many pictures are missing between the last whole one and the one at `ticks`. The sequence
     /// numbers say *whether* (a sender that skips one leaves no gap there), the timestamps *how many*.
     fn pictures_lost_before(&mut self, ticks: u64, broken: u64) -> u64 {
-        let Some(step) = self.last_picture.map(|last| ticks.saturating_sub(last)).filter(|&step| step > 0)
-        else {
+        let Some(last) = self.last_picture else {
+            // What is incomplete although no packet is missing was joined in its middle: no loss.
+            return if self.gap { broken } else { 0 };
+        };
+        let Some(step) = Some(ticks.saturating_sub(last)).filter(|&step| step > 0) else {
             return broken;
         };
         if !self.gap && broken == 0 {

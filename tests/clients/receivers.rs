@@ -1,0 +1,99 @@
+//! Others play what we send.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use crate::Place;
+use crate::common::film::{self, Film};
+use crate::common::harness::text;
+use crate::common::lan::{head, station};
+use crate::common::picture::Picture;
+use crate::common::process::Process;
+use crate::common::watch::watch;
+
+/// In dB, for the same picture of two decoders, which round differently: FFmpeg comes out at 64, GStreamer at 51.
+const ALIKE: f64 = 40.0;
+
+/// In dB, for a picture and the film's own: JPEG at quality 80 and two conversions of colour lie between them: 38.
+const FAITHFUL: f64 = 36.0;
+
+/// How many pictures the other one decodes.
+const PICTURES: &str = "50";
+
+fn on_air(place: &Place, film: &Film) -> Process {
+    let lineup = head(place.listen, place.interface) + &station(1, &[&film.path], "239.77.0.1:5004", "");
+    place.tower().on_air(&lineup)
+}
+
+/// A film of the station's own size, so that nothing is resized.
+fn numbered() -> Film {
+    film::numbered(1, (640, 368), (30_000, 1001), 60)
+}
+
+fn pictures(planes: &Path) -> Vec<Picture> {
+    let bytes = fs::read(planes).unwrap();
+    bytes.chunks(640 * 368 * 3 / 2).map(|planes| Picture::of_i420(planes, 640, 368)).collect()
+}
+
+pub(crate) fn ffmpeg(place: &Place) {
+    let film = numbered();
+    let _broadcaster = on_air(place, &film);
+    let (sdp, planes) = (place.lan.folder().join("station.sdp"), place.lan.folder().join("planes"));
+    let session = "v=0\r\no=- 1 1 IN IP4 10.77.0.1\r\ns=Station 1\r\nc=IN IP4 239.77.0.1/1\r\nt=0 0\r\n\
+                   m=video 5004 RTP/AVP 26\r\n";
+    fs::write(&sdp, session).unwrap();
+    let input = ["-v", "warning", "-nostdin", "-protocol_whitelist", "file,udp,rtp", "-i", text(&sdp)];
+    let output = ["-vsync", "passthrough", "-frames:v", PICTURES, "-f", "rawvideo", "-pix_fmt", "yuvj420p"];
+    let other = place.receiver().run("ffmpeg", &[&input[..], &output[..], &[text(&planes)]].concat());
+    compare(place, &film, other, &planes);
+}
+
+pub(crate) fn gstreamer(place: &Place) {
+    let film = numbered();
+    let _broadcaster = on_air(place, &film);
+    let planes = place.lan.folder().join("planes");
+    let pipeline = format!(
+        "-q udpsrc address=239.77.0.1 port=5004 multicast-iface={} buffer-size=4000000 \
+         caps=application/x-rtp,media=video,clock-rate=90000,encoding-name=JPEG,payload=26 \
+         ! rtpjpegdepay ! jpegdec ! video/x-raw,format=I420 ! identity eos-after={PICTURES} \
+         ! filesink location={}",
+        place.interface,
+        text(&planes)
+    );
+    let other = place.receiver().run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>());
+    compare(place, &film, other, &planes);
+}
+
+/// Compares what `other` decodes into `planes` with what our viewer saves meanwhile.
+fn compare(place: &Place, film: &Film, other: Process, planes: &Path) {
+    let seen = watch(&place.lan, place.receiver, place.directory, 1, 90).done();
+    seen.check_whole(film);
+    other.succeed();
+    let ours: HashMap<u16, &Picture> =
+        seen.pictures.iter().map(|picture| (picture.strip().expect("a strip").1, picture)).collect();
+
+    // The film as it was made, in the range of JPEG.
+    let file = place.lan.folder().join("film");
+    let decode = format!("-i {} -vf scale=out_range=full -pix_fmt yuvj420p -f rawvideo", text(&film.path));
+    film::ffmpeg(&decode, &file);
+    let source = pictures(&file);
+
+    let theirs = pictures(planes);
+    let missing = film.check_order(&theirs);
+    assert!(missing <= 5, "{missing} pictures did not get through");
+    let (mut matched, mut alike, mut faithful) = (0, f64::INFINITY, f64::INFINITY);
+    for picture in &theirs {
+        let (_, number) = picture.strip().expect("a strip");
+        let Some(own) = ours.get(&number) else { continue };
+        matched += 1;
+        alike = picture.psnr(own).into_iter().fold(alike, f64::min);
+        assert!(alike > ALIKE, "picture {number} differs from our viewer's: {alike:.1} dB");
+        faithful = picture.psnr(&source[usize::from(number)]).into_iter().fold(faithful, f64::min);
+        assert!(faithful > FAITHFUL, "picture {number} differs from the film's: {faithful:.1} dB");
+    }
+    assert!(matched >= 20, "{matched} pictures to compare");
+    eprintln!(
+        "{matched} pictures: at worst {alike:.1} dB from our viewer's, {faithful:.1} dB from the film's"
+    );
+}

@@ -1,0 +1,105 @@
+//! The harness: libtest-mimic, so that a test that cannot run here says so as *ignored*, with the reason.
+//! With `STATIONCAST_TESTS_MUST_RUN=1`, as in CI, that is a failure instead.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use tempfile::TempDir;
+
+use super::helper;
+
+/// What every test needs.
+const TOOLS: [&str; 7] = ["unshare", "nsenter", "ip", "mount", "sh", "kill", "ffmpeg"];
+
+/// One test.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    /// Programs it needs beyond those that all need.
+    pub(crate) tools: &'static [&'static str],
+    pub(crate) run: fn(),
+}
+
+static SCRATCH: Mutex<Option<TempDir>> = Mutex::new(None);
+
+/// A folder for this run's files, gone when the run is over.
+pub(crate) fn scratch() -> PathBuf {
+    let mut scratch = SCRATCH.lock().unwrap();
+    let folder = scratch.get_or_insert_with(|| TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+    folder.path().to_owned()
+}
+
+/// Runs the tests, or the helper that the hidden first argument names.
+pub(crate) fn main(tests: Vec<Test>) -> ExitCode {
+    if let Some(code) = helper::dispatch() {
+        return code;
+    }
+    let arguments = Arguments::from_args();
+    let must_run = std::env::var_os("STATIONCAST_TESTS_MUST_RUN").is_some_and(|value| value == "1");
+    let trials = tests
+        .into_iter()
+        .map(|test| {
+            Trial::ignorable_test(test.name, move || match obstacle(test.tools) {
+                None => {
+                    (test.run)();
+                    Ok(Completion::Completed)
+                }
+                Some(reason) if must_run => Err(format!("cannot run here: {reason}").into()),
+                Some(reason) => Ok(Completion::ignored_with(reason)),
+            })
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(SCRATCH.lock().unwrap().take());
+    conclusion.exit_code()
+}
+
+/// Why a test that needs `tools` cannot run on this machine.
+fn obstacle(tools: &[&str]) -> Option<String> {
+    static NAMESPACES: OnceLock<Option<String>> = OnceLock::new();
+    let missing = TOOLS.iter().chain(tools).find(|tool| !is_installed(tool));
+    missing
+        .map(|tool| format!("{tool} is not installed"))
+        .or_else(|| NAMESPACES.get_or_init(no_namespaces).clone())
+}
+
+fn is_installed(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(tool).exists())
+}
+
+fn no_namespaces() -> Option<String> {
+    let all_we_do = "mount -t tmpfs tmpfs /run && ip netns add x && ip link add v type veth peer name eth0 netns x \
+                     && ip netns exec x true";
+    let output = Command::new("unshare")
+        .args(["-Urnmpf", "--kill-child", "sh", "-c", all_we_do])
+        .env("PATH", path())
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Some(format!("no network namespaces: {}", said.lines().next().unwrap_or("refused")))
+        }
+        Err(error) => Some(format!("no network namespaces: {error}")),
+    }
+}
+
+/// The search path, and where Debian keeps `ip` and `nft`, which users' paths leave out.
+pub(crate) fn path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+/// This test program, to be run again as a [`helper`].
+pub(crate) fn this_program() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+/// A path as the text of an argument or of a line-up.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
+}

@@ -1,0 +1,117 @@
+//! Programs that must run inside a namespace: this test program itself, started again there with a hidden
+//! argument.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use stationcast::directory::{Board, Entry, Limits, State, serve};
+use stationcast::interface::{Interface, interfaces};
+use stationcast::net;
+use stationcast::units::StationId;
+use stationcast::wire::rtp::{HEADER_LEN, Header};
+
+/// The first argument that makes this program a helper; the second is its name.
+pub(crate) const FLAG: &str = "--be-a-helper";
+
+/// Runs the helper that the arguments name, if they do.
+pub(crate) fn dispatch() -> Option<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        [FLAG, "capture", group, interface, pictures, file] => capture(group, interface, pictures, file),
+        [FLAG, "blast", group, interface, pictures] => blast(group, interface, pictures),
+        [FLAG, "directory", listen, group, interface] => directory(listen, group, interface),
+        [FLAG, ..] => return Some(ExitCode::FAILURE),
+        _ => return None,
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+fn interface(name: &str) -> Interface {
+    interfaces().unwrap().into_iter().find(|interface| interface.name == name).expect("the interface")
+}
+
+/// Writes the datagrams of a group to a file, each behind its length, until so many pictures have ended. Says
+/// `listening` once it has joined.
+fn capture(group: &str, on: &str, pictures: &str, file: &str) {
+    let socket = net::receiver(group.parse().unwrap(), &interface(on)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    println!("listening");
+    let mut pictures: usize = pictures.parse().unwrap();
+    let mut file = BufWriter::new(File::create(file).unwrap());
+    let mut buffer = vec![0; 65_536];
+    while pictures > 0 {
+        let length = socket.recv(&mut buffer).unwrap();
+        file.write_all(&(length as u32).to_le_bytes()).unwrap();
+        file.write_all(&buffer[..length]).unwrap();
+        pictures -= usize::from(buffer[1] & 0x80 != 0);
+    }
+    file.flush().unwrap();
+}
+
+/// Sends rubbish to a group behind each of so many pictures of the station there: random bytes, RTP of another
+/// payload type, RTP/JPEG of another sender, and what claims to be of the station's own: a number that is far off,
+/// and one that was there already. None of it may cost a picture.
+fn blast(group: &str, on: &str, pictures: &str) {
+    let group: SocketAddr = group.parse().unwrap();
+    let on = interface(on);
+    let station = net::receiver(group, &on).unwrap();
+    station.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let out: UdpSocket = net::sender(group, &on, 1).unwrap().into();
+    out.set_nonblocking(false).unwrap();
+    let mut random = fastrand::Rng::with_seed(2435);
+    let mut noise = |header: Option<Header>| {
+        let length = random.usize(0..1400);
+        let mut bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
+        if let Some(header) = header {
+            bytes.splice(0..0, [0; HEADER_LEN]);
+            header.emit((&mut bytes[..HEADER_LEN]).try_into().unwrap());
+        }
+        out.send_to(&bytes, group).unwrap();
+    };
+    let mut buffer = vec![0; 65_536];
+    let forged = Header { marker: false, payload_type: 26, sequence: 0, timestamp: 0, ssrc: 0x0bad_cafe };
+    let mut ssrc = None;
+    for n in 0..pictures.parse().unwrap() {
+        // Our own rubbish arrives here, too: only what is the station's sets the pace.
+        let own = loop {
+            let length = station.recv(&mut buffer).unwrap();
+            let Ok((header, _)) = Header::parse(&buffer[..length]) else { continue };
+            if header.marker && header.payload_type == 26 && *ssrc.get_or_insert(header.ssrc) == header.ssrc {
+                break header;
+            }
+        };
+        noise(Some(Header { sequence: own.sequence.wrapping_add(20_000), marker: false, ..own }));
+        noise(Some(Header { marker: false, ..own }));
+        noise(None);
+        noise(Some(Header { payload_type: 33, sequence: n, ..forged }));
+        noise(Some(Header { sequence: n, ..forged }));
+    }
+    println!("blasted");
+}
+
+/// A directory with one station, 7, that says where `group` is. Says `serving` once it does; serves until it is killed.
+fn directory(listen: &str, group: &str, on: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let board = Board::new();
+        let entry = Entry {
+            id: StationId(7),
+            name: "Seven".into(),
+            group: group.parse().unwrap(),
+            interface: on.into(),
+            size: None,
+            rate: None,
+            quality: 80,
+            state: State::Film,
+            audience: 0,
+        };
+        board.enter(entry, || None).unwrap();
+        let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
+        println!("serving");
+        serve(listener, board, Limits::default(), std::future::pending()).await;
+    });
+}

@@ -1,0 +1,269 @@
+//! A network of its own for each test: hosts on one switch, in namespaces that need no root and from which
+//! nothing gets out.
+//!
+//! ```text
+//!   host h: 10.77.0.n/24, fd77::n/64 on eth0 -- veth -- port of br0 (no IGMP snooping)
+//! ```
+//!
+//! A keeper process holds the namespaces. It is process 1 of a process namespace and ends when its
+//! standard input does, so whatever becomes of the test, the kernel ends all that was started in here.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::harness::{path, scratch, text, this_program};
+use super::process::{Files, Process};
+use super::until;
+
+/// How many lines of each program's log are printed when a test fails.
+const LINES: usize = 40;
+
+/// A network. Dropped, it is gone with all that runs in it; if that is since a test failed, the logs of all
+/// its programs are printed first.
+pub(crate) struct Lan {
+    keeper: Child,
+    /// The keeper's process number, as seen from here.
+    pid: String,
+    hosts: Vec<&'static str>,
+    folder: TempDir,
+    programs: RefCell<Vec<(String, Files)>>,
+}
+
+impl Lan {
+    /// A switch with these hosts, `mtu` 1500.
+    pub(crate) fn new(hosts: &[&'static str]) -> Lan {
+        let mut script = String::from(
+            "set -e; mount -t tmpfs tmpfs /run; ip link set lo up; \
+             ip link add br0 type bridge mcast_snooping 0; ip link set br0 up\n",
+        );
+        for (n, host) in hosts.iter().enumerate() {
+            let n = n + 1;
+            write!(
+                script,
+                "ip netns add {host}\n\
+                 ip link add port-{host} type veth peer name eth0 netns {host}\n\
+                 ip link set port-{host} master br0 up\n\
+                 ip -n {host} link set lo up\n\
+                 ip -n {host} addr add 10.77.0.{n}/24 dev eth0\n\
+                 ip -n {host} addr add fd77::{n}/64 dev eth0 nodad\n\
+                 ip -n {host} link set eth0 up\n\
+                 ip -n {host} route add 224.0.0.0/4 dev eth0\n"
+            )
+            .unwrap();
+        }
+        Lan::with(script, hosts.to_vec())
+    }
+
+    /// One machine without a network: loopback alone.
+    pub(crate) fn alone() -> Lan {
+        let script = "set -e; mount -t tmpfs tmpfs /run; ip netns add alone\n\
+                      ip -n alone link set lo up\n\
+                      ip -n alone route add 224.0.0.0/4 dev lo\n";
+        Lan::with(script.into(), vec!["alone"])
+    }
+
+    fn with(mut script: String, hosts: Vec<&'static str>) -> Lan {
+        // The shell's own number as /proc, still the one of outside, has it. Then wait for the end of our input.
+        script.push_str("read pid rest </proc/self/stat; echo $pid; exec cat\n");
+        let mut keeper = Command::new("unshare")
+            .args(["-Urnmpf", "--kill-child", "sh", "-c", &script])
+            .env("PATH", path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        let pid = pid.trim().to_owned();
+        assert!(!pid.is_empty(), "the network could not be set up");
+        let folder = TempDir::new_in(scratch()).unwrap();
+        Lan { keeper, pid, hosts, folder, programs: RefCell::default() }
+    }
+
+    /// A folder for this test's files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn host(&self, name: &str) -> Host<'_> {
+        let n = self.hosts.iter().position(|host| *host == name).expect("a host of this network");
+        Host { lan: self, name: self.hosts[n], number: n + 1 }
+    }
+
+    /// The one machine of [`alone`](Self::alone).
+    pub(crate) fn machine(&self) -> Host<'_> {
+        self.host("alone")
+    }
+
+    /// Pulls a host's cable: its interface stays up, without a carrier.
+    pub(crate) fn link_down(&self, host: &str) {
+        self.switch(&["link", "set", &format!("port-{host}"), "down"]);
+    }
+
+    /// Puts the cable back.
+    pub(crate) fn link_up(&self, host: &str) {
+        self.switch(&["link", "set", &format!("port-{host}"), "up"]);
+    }
+
+    fn switch(&self, args: &[&str]) {
+        let status = self.enter().arg("ip").args(args).status().unwrap();
+        assert!(status.success(), "ip {args:?}");
+    }
+
+    fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["-t", &self.pid, "-U", "--preserve-credentials", "-m", "-n", "-p", "--"])
+            .env("PATH", path());
+        command
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (label, files) in self.programs.borrow().iter() {
+                for (kind, file) in [("stdout", &files.out), ("stderr", &files.err)] {
+                    let said = fs::read(file).unwrap_or_default();
+                    let said = String::from_utf8_lossy(&said);
+                    let lines: Vec<&str> = said.lines().collect();
+                    if !lines.is_empty() {
+                        let last = &lines[lines.len().saturating_sub(LINES)..];
+                        eprintln!("--- {label}, {kind}:\n{}", last.join("\n"));
+                    }
+                }
+            }
+        }
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// One machine of a network.
+#[derive(Clone, Copy)]
+pub(crate) struct Host<'a> {
+    lan: &'a Lan,
+    name: &'static str,
+    number: usize,
+}
+
+impl Host<'_> {
+    /// Its IPv4 address.
+    pub(crate) fn address(&self) -> String {
+        format!("10.77.0.{}", self.number)
+    }
+
+    /// Starts a program here.
+    pub(crate) fn run(&self, program: impl AsRef<Path>, args: &[&str]) -> Process {
+        let program = text(program.as_ref());
+        let mut programs = self.lan.programs.borrow_mut();
+        let name = Path::new(program).file_name().unwrap().to_string_lossy();
+        let label = format!("{} {} on {}", name, args.join(" "), self.name);
+        let file = |ending: &str| self.lan.folder().join(format!("{}-{name}.{ending}", programs.len()));
+        let files = Files { out: file("out"), err: file("err"), pid: file("pid") };
+        programs.push((label.clone(), files.clone()));
+        drop(programs);
+
+        // `ip netns exec` also mounts this network's /sys, from which the MTU is read.
+        let mut command = self.lan.enter();
+        command
+            .args(["ip", "netns", "exec", self.name, "sh", "-c"])
+            .arg("read pid rest </proc/self/stat; echo $pid >\"$0\"; exec \"$@\"")
+            .arg(&files.pid)
+            .arg(program)
+            .args(args);
+        Process::start(label, command, files)
+    }
+
+    /// Runs a tool to its end, which must be a good one; its standard output.
+    pub(crate) fn tool(&self, program: &str, args: &[&str]) -> String {
+        self.run(program, args).succeed().stdout
+    }
+
+    /// Starts this test program's helper `name`.
+    pub(crate) fn helper(&self, name: &str, args: &[&str]) -> Process {
+        self.run(this_program(), &[&[super::helper::FLAG, name], args].concat())
+    }
+
+    /// Starts a broadcaster with this line-up.
+    pub(crate) fn broadcaster(&self, lineup: &str) -> Process {
+        self.run(env!("CARGO_BIN_EXE_broadcaster"), &["--config", text(&self.lineup(lineup))])
+    }
+
+    /// Starts a broadcaster and waits until every station of its line-up has a film on air.
+    pub(crate) fn on_air(&self, lineup: &str) -> Process {
+        let mut broadcaster = self.broadcaster(lineup);
+        broadcaster.await_log(" on air: ", lineup.matches("[[station]]").count());
+        broadcaster
+    }
+
+    /// Writes a line-up.
+    pub(crate) fn lineup(&self, lineup: &str) -> PathBuf {
+        let n = self.lan.programs.borrow().len();
+        let file = self.lan.folder().join(format!("stations-{n}.toml"));
+        fs::write(&file, lineup).unwrap();
+        file
+    }
+
+    /// Starts a viewer.
+    pub(crate) fn viewer(&self, args: &[&str]) -> Process {
+        self.run(env!("CARGO_BIN_EXE_viewer"), args)
+    }
+
+    /// What a directory says of its stations: `viewer --list --json`, run here.
+    pub(crate) fn list(&self, directory: &str) -> Vec<Value> {
+        let list = self.viewer(&["--directory", directory, "--list", "--json"]).json();
+        list.as_array().expect("a list").clone()
+    }
+
+    /// Waits until what a directory says of station `id` is so; then what it says.
+    pub(crate) fn await_station(
+        &self,
+        directory: &str,
+        id: u16,
+        what: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
+        until(&format!("station {id} to be {what}"), || {
+            let list = self.list(directory);
+            let entry = list.into_iter().find(|entry| entry["id"] == id).expect("the station");
+            is(&entry).then_some(entry)
+        })
+    }
+
+    /// A counter of this machine's IP layer, such as `FragCreates` (RFC 4293).
+    pub(crate) fn ip_counter(&self, name: &str) -> u64 {
+        let table = self.tool("cat", &["/proc/net/snmp"]);
+        let mut rows = table.lines().filter(|line| line.starts_with("Ip: ")).map(|line| line.split(' '));
+        let (mut names, mut values) = (rows.next().expect("names"), rows.next().expect("values"));
+        let value = names.position(|known| known == name).and_then(|n| values.nth(n));
+        value.unwrap_or_else(|| panic!("no counter {name}")).parse().unwrap()
+    }
+
+    /// Sets the MTU of its network interface, and of the switch's port.
+    pub(crate) fn set_mtu(&self, mtu: u32) {
+        let mtu = mtu.to_string();
+        self.tool("ip", &["link", "set", "eth0", "mtu", &mtu]);
+        self.lan.switch(&["link", "set", &format!("port-{}", self.name), "mtu", &mtu]);
+    }
+}
+
+/// A line-up's head: where the directory listens, and the interface of all stations.
+pub(crate) fn head(listen: &str, interface: &str) -> String {
+    format!("[directory]\nlisten = \"{listen}\"\n[defaults]\ninterface = \"{interface}\"\n")
+}
+
+/// A station of a line-up; `more` are further keys, one a line.
+pub(crate) fn station(id: u16, media: &[&Path], group: &str, more: &str) -> String {
+    let media: Vec<&str> = media.iter().map(|path| text(path)).collect();
+    format!(
+        "[[station]]\nid = {id}\nname = \"Station {id}\"\nmedia = {media:?}\ngroup = \"{group}\"\n{more}\n"
+    )
+}

@@ -1,0 +1,38 @@
+//! What the tests in network namespaces share: networks, processes in them, films whose pictures carry
+//! their number, and readers for what comes out at the other end.
+
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod film;
+pub(crate) mod harness;
+pub(crate) mod helper;
+pub(crate) mod lan;
+pub(crate) mod picture;
+pub(crate) mod process;
+pub(crate) mod watch;
+pub(crate) mod wire;
+
+#[path = "../../examples/strip/mod.rs"]
+pub(crate) mod strip;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// No test waits longer for any one thing: a guard against hanging, never a measurement.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `look` finds something.
+///
+/// # Panics
+/// When it has not within [`PATIENCE`]; the message says `what` was awaited.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {} s in vain for {what}", PATIENCE.as_secs());
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,102 @@
+//! A viewer that saves what it sees.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::film::Film;
+use super::harness::text;
+use super::lan::{Host, Lan};
+use super::picture::{Picture, count_saved, saved};
+use super::process::Process;
+use super::until;
+
+/// A headless viewer that is running.
+pub(crate) struct Watch {
+    pub(crate) viewer: Process,
+    pub(crate) folder: PathBuf,
+}
+
+/// What it has seen, when it has ended.
+pub(crate) struct Seen {
+    /// Its JSON.
+    pub(crate) summary: Value,
+    pub(crate) pictures: Vec<Picture>,
+}
+
+/// Starts watching a station until `pictures` have come.
+pub(crate) fn watch(lan: &Lan, host: &str, directory: &str, station: u16, pictures: u64) -> Watch {
+    watch_with(lan, lan.host(host), directory, station, pictures, &[])
+}
+
+/// As [`watch`], with further arguments.
+pub(crate) fn watch_with(
+    lan: &Lan,
+    host: Host,
+    directory: &str,
+    station: u16,
+    pictures: u64,
+    more: &[&str],
+) -> Watch {
+    let folder = tempfile::TempDir::new_in(lan.folder()).unwrap().keep();
+    let (station, pictures) = (station.to_string(), pictures.to_string());
+    let args =
+        ["--directory", directory, "--station", &station, "--headless", "--json", "--frames", &pictures];
+    let viewer = host.viewer(&[&args[..], &["--save-frames", text(&folder)], more].concat());
+    Watch { viewer, folder }
+}
+
+impl Watch {
+    /// Waits until at least `pictures` have come.
+    pub(crate) fn await_pictures(&mut self, pictures: usize) {
+        until(&format!("{pictures} pictures"), || {
+            let enough = count_saved(&self.folder) >= pictures;
+            assert!(enough || self.viewer.runs(), "the viewer ended before {pictures} pictures");
+            enough.then_some(())
+        });
+    }
+
+    /// Waits until so many more have come.
+    pub(crate) fn await_more(&mut self, pictures: usize) {
+        self.await_pictures(count_saved(&self.folder) + pictures);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn done(self) -> Seen {
+        let summary = self.viewer.json();
+        Seen { summary, pictures: saved(&self.folder) }
+    }
+
+    /// Ends it; the pictures it has saved, but for the last one, which may be half written.
+    pub(crate) fn stop(self) -> Vec<Picture> {
+        drop(self.viewer);
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.pop();
+        files.iter().map(|file| Picture::of_jpeg(&std::fs::read(file).unwrap())).collect()
+    }
+}
+
+impl Seen {
+    pub(crate) fn count(&self, field: &str) -> u64 {
+        self.summary[field].as_u64().unwrap_or_else(|| panic!("no {field} in {}", self.summary))
+    }
+
+    /// Checks that all that was seen is `film`, whole and in order: nothing lost on the way, and next to nothing
+    /// skipped by the sender (on a machine that is too busy it may skip a picture that would be late).
+    pub(crate) fn check_whole(&self, film: &Film) {
+        assert_eq!(self.count("frames"), self.pictures.len() as u64);
+        assert_eq!((self.count("frames_lost"), self.count("packets_lost")), (0, 0), "{}", self.summary);
+        let missing = film.check_order(&self.pictures);
+        assert!(missing <= self.pictures.len() as u64 / 20, "{missing} pictures are missing");
+    }
+
+    /// Checks the size of all pictures, and that the summary says the same.
+    pub(crate) fn check_size(&self, size: (usize, usize)) {
+        assert_eq!((self.count("width"), self.count("height")), (size.0 as u64, size.1 as u64));
+        for picture in &self.pictures {
+            assert_eq!((picture.width, picture.height), size);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A station as it was on the wire, packet by packet.
+
+use std::fs;
+use std::path::Path;
+
+use stationcast::wire::jpeg::Depacketizer;
+use stationcast::wire::rtp::Header;
+
+use super::film::Film;
+use super::picture::Picture;
+
+/// The packets of one picture.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) timestamp: u32,
+    /// Each packet's header and the bytes of its datagram.
+    pub(crate) packets: Vec<(Header, usize)>,
+    pub(crate) picture: Picture,
+}
+
+/// What the helper `capture` has written, from the first whole picture on. Checks what holds of every
+/// stream: one sender, payload type 26, sequence numbers without a gap, one timestamp a picture, the marker on its last
+/// packet.
+pub(crate) fn units(capture: &Path) -> Vec<Unit> {
+    let bytes = fs::read(capture).unwrap();
+    let mut rest = &bytes[..];
+    let mut datagrams = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (datagram, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
+        datagrams.push(datagram);
+        rest = behind;
+    }
+    let mut units = Vec::new();
+    let mut packets: Vec<(Header, usize)> = Vec::new();
+    let mut depacketizer = Depacketizer::default();
+    let mut last: Option<Header> = None;
+    for datagram in datagrams {
+        let (header, payload) = Header::parse(datagram).unwrap();
+        assert_eq!(header.payload_type, 26);
+        let Some(before) = last.replace(header) else { continue };
+        assert_eq!(header.ssrc, before.ssrc, "one sender");
+        assert_eq!(header.sequence, before.sequence.wrapping_add(1), "a gap");
+        assert_eq!(header.timestamp == before.timestamp, !before.marker, "the marker ends a picture");
+        if units.is_empty() && packets.is_empty() && !before.marker {
+            continue;
+        }
+        packets.push((header, datagram.len()));
+        if let Some(jpeg) = depacketizer.push(&header, payload).unwrap() {
+            let picture = Picture::of_jpeg(&jpeg.to_jfif());
+            units.push(Unit { timestamp: header.timestamp, packets: std::mem::take(&mut packets), picture });
+        }
+    }
+    units
+}
+
+/// Ticks from each picture to the next.
+pub(crate) fn steps(units: &[Unit]) -> Vec<u32> {
+    units.windows(2).map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp)).collect()
+}
+
+/// Checks that every picture of `film` has the timestamp that its number asks for, on one grid through all
+/// rounds, give or take the tick of rounding. Pictures that were skipped leave their place empty.
+pub(crate) fn check_grid(units: &[Unit], film: &Film) {
+    let number = |unit: &Unit| {
+        let (station, number) = unit.picture.strip().expect("a strip");
+        assert_eq!(station, film.station);
+        i64::from(number)
+    };
+    let (first, (num, den)) = (&units[0], film.rate);
+    for unit in units {
+        let ticks = unit.timestamp.wrapping_sub(first.timestamp);
+        let place = f64::from(ticks) * f64::from(num) / (90_000.0 * f64::from(den));
+        assert!(
+            (place - place.round()).abs() < 0.001,
+            "a timestamp off the grid: {ticks} ticks, picture {place}"
+        );
+        let expected = (number(first) + place.round() as i64) % i64::from(film.pictures);
+        assert_eq!(number(unit), expected, "{ticks} ticks after picture {}", number(first));
+    }
+}

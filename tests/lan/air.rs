@@ -1,0 +1,164 @@
+//! What is on air, and that it is the right thing.
+
+use crate::common::film::{ntsc, numbered, pal};
+use crate::common::harness::text;
+use crate::common::lan::{Lan, head, station};
+use crate::common::watch::{watch, watch_with};
+use crate::common::wire::{Unit, check_grid, steps, units};
+
+/// The largest of all datagrams, in bytes of UDP payload.
+fn largest(units: &[Unit]) -> usize {
+    units.iter().flat_map(|unit| &unit.packets).map(|(_, length)| *length).max().unwrap_or(0)
+}
+
+/// Two stations on one port, one named by interface and one by address; a viewer of each on hosts of their
+/// own, on which something else has joined the other's group; and two on the broadcaster's own host.
+pub(crate) fn every_viewer_sees_its_station() {
+    let lan = Lan::new(&["tower", "one", "two"]);
+    let (first, second) = (pal(1), ntsc(2));
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + &station(1, &[&first.path], "239.77.0.1:5004", "")
+        + &station(2, &[&second.path], "239.77.0.2:5004", "interface = \"10.77.0.1\"");
+    let tower = lan.host("tower");
+    let _broadcaster = tower.on_air(&lineup);
+
+    let file = |name: &str| lan.folder().join(name);
+    let capture = |host: &str, group: &str, pictures: &str, name: &str| {
+        let mut capture = lan.host(host).helper("capture", &[group, "eth0", pictures, text(&file(name))]);
+        capture.await_output("listening");
+        capture
+    };
+    let captures = [
+        capture("one", "239.77.0.2:5004", "132", "second"),
+        capture("two", "239.77.0.1:5004", "112", "first"),
+    ];
+    let watches = [
+        watch(&lan, "one", "10.77.0.1:9688", 1, 110),
+        watch(&lan, "two", "10.77.0.1:9688", 2, 130),
+        watch(&lan, "tower", "127.0.0.1:9688", 2, 70),
+        watch_with(&lan, tower, "10.77.0.1:9688", 1, 60, &["--interface", "10.77.0.1"]),
+    ];
+    for (watch, film) in watches.into_iter().zip([&first, &second, &second, &first]) {
+        let seen = watch.done();
+        seen.check_whole(film);
+        seen.check_size((640, 368));
+        assert_eq!(seen.summary["station"], u64::from(film.station));
+        assert_eq!(seen.summary["group"], format!("239.77.0.{}:5004", film.station));
+    }
+    captures.into_iter().for_each(|capture| drop(capture.succeed()));
+    for (name, film) in [("first", &first), ("second", &second)] {
+        let units = units(&file(name));
+        // Through the loop point twice.
+        assert!(units.len() > 2 * usize::from(film.pictures));
+        check_grid(&units, film);
+        assert!(units.iter().all(|unit| unit.packets.len() > 1), "one packet a picture over Ethernet");
+        assert!(largest(&units) <= 1472, "{}", largest(&units));
+    }
+    assert_eq!(tower.ip_counter("FragCreates"), 0);
+    assert_eq!(lan.host("one").ip_counter("ReasmReqds"), 0);
+}
+
+/// `datagram = 65507` over a 1,500-byte link: IP does the cutting.
+pub(crate) fn one_datagram_a_picture() {
+    let lan = Lan::new(&["tower", "one"]);
+    let film = pal(1);
+    let group = "239.77.0.1:5004";
+    let lineup = head("0.0.0.0:9688", "eth0") + &station(1, &[&film.path], group, "datagram = 65507");
+    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let file = lan.folder().join("capture");
+    let capture = lan.host("one").helper("capture", &[group, "eth0", "40", text(&file)]);
+    let seen = watch(&lan, "one", "10.77.0.1:9688", 1, 40).done();
+    seen.check_whole(&film);
+    capture.succeed();
+    let units = units(&file);
+    check_grid(&units, &film);
+    assert!(units.iter().all(|unit| unit.packets.len() == 1));
+    assert!(largest(&units) > 1472);
+    assert!(lan.host("tower").ip_counter("FragCreates") > 40);
+    assert!(lan.host("one").ip_counter("ReasmOKs") >= 39);
+}
+
+/// `datagram = "auto"` on jumbo frames: fewer, larger datagrams, and still none that IP must cut.
+pub(crate) fn datagrams_follow_the_mtu() {
+    let lan = Lan::new(&["tower", "one"]);
+    for host in ["tower", "one"] {
+        lan.host(host).set_mtu(9000);
+    }
+    let film = pal(1);
+    let group = "239.77.0.1:5004";
+    let lineup = head("0.0.0.0:9688", "eth0") + &station(1, &[&film.path], group, "");
+    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let file = lan.folder().join("capture");
+    lan.host("one").helper("capture", &[group, "eth0", "20", text(&file)]).succeed();
+    let units = units(&file);
+    check_grid(&units, &film);
+    assert!((1473..=8972).contains(&largest(&units)), "{}", largest(&units));
+    assert_eq!(lan.host("tower").ip_counter("FragCreates"), 0);
+}
+
+pub(crate) fn ipv6() {
+    let lan = Lan::new(&["tower", "one"]);
+    let film = pal(1);
+    let group = "[ff15::77:1]:5004";
+    let lineup = head("[::]:9688", "eth0") + &station(1, &[&film.path], group, "");
+    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let file = lan.folder().join("capture");
+    let capture = lan.host("one").helper("capture", &[group, "eth0", "55", text(&file)]);
+    let seen = watch(&lan, "one", "[fd77::1]:9688", 1, 55).done();
+    seen.check_whole(&film);
+    assert_eq!(seen.summary["group"], group);
+    capture.succeed();
+    let units = units(&file);
+    check_grid(&units, &film);
+    assert!((1000..=1452).contains(&largest(&units)), "{}", largest(&units));
+}
+
+/// A list of two films: the station keeps its size, the second film stands between bars; its rate is each
+/// film's own, and no place on the time line is empty where they meet.
+pub(crate) fn two_films_of_different_shape_and_rate() {
+    let lan = Lan::alone();
+    let wide = numbered(1, (640, 360), (25, 1), 30);
+    let narrow = numbered(2, (480, 360), (30, 1), 36);
+    let group = "239.77.0.1:5004";
+    let lineup = head("127.0.0.1:9688", "127.0.0.1") + &station(1, &[&wide.path, &narrow.path], group, "");
+    let _broadcaster = lan.machine().on_air(&lineup);
+    let file = lan.folder().join("capture");
+    let mut capture = lan.machine().helper("capture", &[group, "lo", "180", text(&file)]);
+    capture.await_output("listening");
+    let seen = watch(&lan, "alone", "127.0.0.1:9688", 1, 66);
+    for rate in [25, 30] {
+        let shown = |entry: &serde_json::Value| entry["rate"]["num"] == rate && entry["rate"]["den"] == 1;
+        lan.machine().await_station("127.0.0.1:9688", 1, "at the film's rate", shown);
+    }
+    seen.done().check_size((640, 368));
+    capture.succeed();
+
+    // 480x360 in 640x368: 491 columns wide.
+    let units = units(&file);
+    let steps = steps(&units);
+    let (left, right) = ((640 - 491) / 2, (640 - 491) / 2 + 491);
+    let strips: Vec<_> = units
+        .iter()
+        .map(|unit| {
+            unit.picture.strip().or_else(|| unit.picture.strip_between(left, right)).expect("a strip")
+        })
+        .collect();
+    let mut changes = 0;
+    for ((pair, unit), step) in strips.windows(2).zip(&units).zip(steps) {
+        let ((station, number), (next_station, next_number)) = (pair[0], pair[1]);
+        let (film, interval) = if station == 1 { (&wide, 3600) } else { (&narrow, 3000) };
+        // Where a busy machine skipped pictures their places are empty, but they are there.
+        let skipped = step / interval - 1;
+        assert_eq!(step % interval, 0, "{step} ticks after picture {number} of film {station}");
+        let end = number + 1 == film.pictures;
+        if end && skipped == 0 {
+            assert_eq!((next_station, next_number), (3 - station, 0), "one film after the other");
+            changes += 1;
+        } else if next_station == station {
+            assert_eq!(u32::from(next_number), u32::from(number) + 1 + skipped);
+        }
+        let bar = unit.picture.colour_at(40, 500)[0];
+        assert_eq!(station == 2, bar < 4, "a bar at the left: luma {bar} in film {station}");
+    }
+    assert!(changes >= 4, "{changes} changes of film");
+}

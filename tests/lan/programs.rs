@@ -1,0 +1,134 @@
+//! The programs as programs: their ends, their exit codes, their command lines.
+
+use crate::common::film::{ntsc, pal};
+use crate::common::harness::text;
+use crate::common::lan::{Lan, head, station};
+use crate::common::watch::watch;
+
+const DIRECTORY: &str = "10.77.0.1:9688";
+
+fn two_stations(listen: &str, interface: &str) -> String {
+    head(listen, interface)
+        + &station(1, &[&pal(1).path], "239.77.0.1:5004", "")
+        + &station(2, &[&ntsc(2).path], "239.77.0.2:5004", "")
+}
+
+/// Two viewers hop at the same time.
+pub(crate) fn changing_stations() {
+    let lan = Lan::new(&["tower", "one", "two"]);
+    let lineup = two_stations("0.0.0.0:9688", "eth0") + &station(3, &[&pal(3).path], "239.77.0.3:5004", "");
+    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let zap =
+        |host| lan.host(host).viewer(&["--directory", DIRECTORY, "--headless", "--zap", "20", "--json"]);
+    for zapping in ["one", "two"].map(zap) {
+        let summary = zapping.json();
+        let took = |part: &str| summary["zap_ms"][part].as_f64().expect("a time");
+        assert_eq!(summary["zaps"], 20);
+        assert!(0.0 < took("p50") && took("p50") <= took("p99") && took("p99") <= took("max"), "{summary}");
+        // A viewer that showed nothing for 5 s has failed.
+        assert!(took("max") < 5000.0, "{summary}");
+    }
+    // All that was tuned to has been left.
+    for id in [1, 2, 3] {
+        lan.host("tower").await_station(DIRECTORY, id, "watched by nobody", |entry| entry["audience"] == 0);
+    }
+    let alone =
+        lan.host("one").viewer(&["--directory", DIRECTORY, "--station", "9", "--headless", "--frames", "1"]);
+    let ended = alone.finish();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("the line-up has no station 9"), "{}", ended.stderr);
+}
+
+pub(crate) fn the_audience_is_counted() {
+    let lan = Lan::new(&["tower", "one", "two"]);
+    let _broadcaster = lan.host("tower").on_air(&two_stations("0.0.0.0:9688", "eth0"));
+    let audience = |id: u16, count: u32| {
+        let what = format!("watched by {count}");
+        lan.host("two").await_station(DIRECTORY, id, &what, |entry| entry["audience"] == count);
+    };
+    let first = watch(&lan, "one", DIRECTORY, 1, 1_000_000);
+    let second = watch(&lan, "two", DIRECTORY, 1, 1_000_000);
+    let third = watch(&lan, "two", DIRECTORY, 2, 1_000_000);
+    audience(1, 2);
+    audience(2, 1);
+    drop(first);
+    audience(1, 1);
+    drop(second);
+    drop(third);
+    audience(1, 0);
+    audience(2, 0);
+}
+
+pub(crate) fn signals_end_the_broadcaster() {
+    let lan = Lan::alone();
+    for (signal, word) in [("TERM", "terminated"), ("INT", "interrupted")] {
+        let broadcaster = lan.machine().on_air(&two_stations("127.0.0.1:9688", "127.0.0.1"));
+        // With viewers, whose connections are open.
+        let mut viewer = watch(&lan, "alone", "127.0.0.1:9688", 1, 1_000_000);
+        viewer.await_pictures(3);
+        broadcaster.signal(signal);
+        let ended = broadcaster.finish();
+        assert_eq!(ended.code, Some(0), "after SIG{signal}: {}", ended.stderr);
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+        assert!(
+            !ended.stderr.contains("left behind") && !ended.stderr.contains("panicked"),
+            "{}",
+            ended.stderr
+        );
+        assert!(viewer.viewer.runs(), "a viewer waits for the broadcaster to come back");
+    }
+}
+
+pub(crate) fn a_directory_port_that_is_taken() {
+    let lan = Lan::alone();
+    let mut taken = lan.machine().helper("directory", &["127.0.0.1:9688", "239.77.0.1:5004", "lo"]);
+    taken.await_output("serving");
+    let ended = lan.machine().broadcaster(&two_stations("127.0.0.1:9688", "127.0.0.1")).finish();
+    assert_eq!(ended.code, Some(1));
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    for part in ["127.0.0.1:9688", "[directory] listen", "in use"] {
+        assert!(last.contains(part), "{part:?} is not in {last:?}");
+    }
+}
+
+pub(crate) fn wrong_usage_and_wrong_lineups() {
+    let lan = Lan::alone();
+    let machine = lan.machine();
+    let good = two_stations("127.0.0.1:9688", "127.0.0.1");
+    // What is changed in a good line-up, and what the sentence must name.
+    for (from, to, named) in [
+        ("239.77.0.2:5004", "10.0.0.1:5004", "10.0.0.1:5004"),
+        ("239.77.0.2:5004", "239.77.0.1:5004", "239.77.0.1:5004"),
+        ("id = 2", "id = 1", "id"),
+        ("id = 2", "id = 2\ncolour = 3", "colour"),
+        ("interface = \"127.0.0.1\"", "interface = \"eth7\"", "eth7"),
+        ("[[station]]", "[[station]", "stations-"),
+    ] {
+        let wrong = good.replacen(from, to, 1);
+        assert_ne!(wrong, good);
+        let ended = machine.broadcaster(&wrong).finish();
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{to}");
+        assert!(ended.stderr.contains(named) && ended.stderr.contains(".toml:"), "{to}: {}", ended.stderr);
+        let file = machine.lineup(&wrong);
+        let checked =
+            machine.run(env!("CARGO_BIN_EXE_broadcaster"), &["check", "--config", text(&file)]).finish();
+        assert_eq!(checked.code, Some(2), "{to}");
+    }
+    let file = machine.lineup(&good);
+    let table = machine.tool(env!("CARGO_BIN_EXE_broadcaster"), &["check", "--config", text(&file)]);
+    assert!(table.contains("Station 1") && table.contains("239.77.0.2:5004"), "{table}");
+    let nowhere = machine.run(env!("CARGO_BIN_EXE_broadcaster"), &["--config", "/nowhere.toml"]).finish();
+    assert_eq!(nowhere.code, Some(2));
+    assert!(nowhere.stderr.contains("/nowhere.toml: no such file"), "{}", nowhere.stderr);
+
+    for args in
+        [&["--station", "0"][..], &["--zap", "3"], &["--directory", "nothing"], &["--list", "--headless"]]
+    {
+        assert_eq!(machine.viewer(args).finish().code, Some(2), "{args:?}");
+    }
+    for args in [&["--list"][..], &["--headless", "--frames", "1"]] {
+        let ended = machine.viewer(args).finish();
+        assert_eq!(ended.code, Some(1), "{args:?}");
+        assert!(ended.stderr.contains("127.0.0.1:9688"), "{args:?}: {}", ended.stderr);
+    }
+}
