@@ -11,11 +11,6 @@ const PACKETS: usize = 120;
 pub(crate) fn tshark(place: &Place) {
     let film = pal(1);
     let lineup = head(place.listen, place.interface) + &station(1, &[&film.path], "239.77.0.1:5004", "");
-    if place.packets == Packets::Several {
-        // The kernel is given several packets at once and cuts them as late as it can, behind the capture. A real
-        // card cuts them too; here it is done before.
-        place.tower().tool("ip", &["link", "set", "eth0", "gso_max_segs", "1"]);
-    }
     let _broadcaster = place.tower().on_air(&lineup);
     let pcap = place.lan.folder().join("station.pcap");
     let count = PACKETS.to_string();
