@@ -13,6 +13,7 @@
 pub mod encoder;
 pub mod onair;
 pub mod playout;
+pub mod reel;
 pub mod slate;
 pub mod source;
 
