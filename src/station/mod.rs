@@ -14,6 +14,7 @@ pub mod encoder;
 pub mod onair;
 pub mod outlet;
 pub mod playout;
+pub mod reel;
 pub mod slate;
 pub mod source;
 
