@@ -10,7 +10,10 @@ use clap::{Parser, Subcommand};
 use stationcast::clock::AirClock;
 use stationcast::directory::{Board, Limits, serve};
 use stationcast::lineup::Lineup;
+use stationcast::station::catalogue::Catalogue;
+use stationcast::station::reel::Store;
 use stationcast::station::{Studio, keep_on_air, onair::Air};
+use stationcast::units::AirTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -99,8 +102,9 @@ async fn on_air(lineup: Lineup) -> anyhow::Result<()> {
 
     let clock = AirClock::start();
     let air = Air::start(clock.clone()).context("cannot start the air thread")?;
+    let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
-    let studio = Arc::new(Studio { clock, air, board: Board::new(), stop: stopped.clone() });
+    let studio = Arc::new(Studio { clock, air, catalogue, board: Board::new(), stop: stopped.clone() });
     let stations: Vec<_> = lineup
         .stations
         .into_iter()
@@ -126,4 +130,12 @@ async fn on_air(lineup: Lineup) -> anyhow::Result<()> {
         warn!("a station did not end in time and is left behind");
     }
     Ok(())
+}
+
+/// Where the reels are. Without a place for them every pass of a film is encoded anew: no reason to stay off air.
+fn store(lineup: &Lineup, now: AirTime) -> Option<Store> {
+    let dir = lineup.reel.dir.as_ref().filter(|_| lineup.stations.iter().any(|station| station.reel))?;
+    Store::open(dir, lineup.reel.bytes, now)
+        .inspect_err(|error| warn!("no reels are kept: cannot use the folder {}: {error}", dir.display()))
+        .ok()
 }

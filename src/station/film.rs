@@ -2,19 +2,21 @@
 //! blocks; the station's task sends it to a thread that may.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use opencv::prelude::*;
+use tracing::warn;
 
 use super::Fault;
-use super::encoder::{Encoder, station_size};
+use super::encoder::{Encoded, Encoder, station_size};
 use super::onair::AccessUnit;
 use super::playout::{Playout, Policy};
+use super::reel::{RecordError, Recorder, Reel};
 use super::slate::slate;
 use super::source::Source;
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
-use crate::units::{AirTime, FrameRate};
+use crate::units::{AirTime, FrameRate, Size};
 
 /// What came of preparing a picture.
 pub(super) enum Prepared {
@@ -30,7 +32,21 @@ pub(super) enum Prepared {
     /// The station was so far behind that its time line starts anew.
     Behind(Duration),
     /// The film is over.
-    End,
+    End(Option<Recorded>),
+}
+
+/// A film that has been on air from beginning to end, and recorded on the way.
+pub(super) struct Recorded {
+    recorder: Recorder,
+    rate: FrameRate,
+    length: Duration,
+}
+
+impl Recorded {
+    /// Makes a reel of it. Blocks until that is on the disk.
+    pub(super) fn finish(self, now: AirTime) -> Result<Arc<Reel>, RecordError> {
+        self.recorder.finish(self.rate, self.length, now)
+    }
 }
 
 pub(super) struct Desk {
@@ -39,22 +55,34 @@ pub(super) struct Desk {
     quality: u8,
     playout: Playout,
     film: Option<Source>,
-    /// Made for the size of the first film; the station keeps that size.
+    recorder: Option<Recorder>,
+    /// For the size that the station has now.
     encoder: Option<Encoder>,
 }
 
 impl Desk {
     pub(super) fn new(spec: &StationSpec, clock: AirClock, start: AirTime, rate: FrameRate) -> Desk {
         let playout = Playout::new(start, rate);
-        Desk { clock, width: spec.width, quality: spec.quality, playout, film: None, encoder: None }
+        let (width, quality) = (spec.width, spec.quality);
+        Desk { clock, width, quality, playout, film: None, recorder: None, encoder: None }
     }
 
-    /// Opens the film that plays next.
-    pub(super) fn open(&mut self, path: &Path) -> Result<(), Fault> {
-        self.film = None;
+    /// Opens the film that plays next, at `earliest`, in pictures of `size` if the station has one already.
+    pub(super) fn open(
+        &mut self,
+        path: &Path,
+        earliest: AirTime,
+        size: Option<Size>,
+        recorder: Option<Recorder>,
+    ) -> Result<(), Fault> {
+        (self.film, self.recorder) = (None, None);
         let film = Source::open(path)?;
-        self.playout.begin_film(film.rate());
-        self.film = Some(film);
+        let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
+        if self.encoder.as_ref().is_none_or(|encoder| encoder.size() != size) {
+            self.encoder = Some(Encoder::new(size, self.quality)?);
+        }
+        self.playout.begin_film(film.rate(), earliest);
+        (self.film, self.recorder) = (Some(film), recorder);
         Ok(())
     }
 
@@ -65,14 +93,23 @@ impl Desk {
 
     /// Prepares the film's next picture.
     pub(super) fn prepare(&mut self) -> Result<Prepared, Fault> {
-        let Some(film) = &mut self.film else { return Ok(Prepared::End) };
+        let (Some(film), Some(encoder)) = (&mut self.film, &mut self.encoder) else {
+            return Ok(Prepared::End(None));
+        };
         let Some(picture) = film.next_picture()? else {
             self.film = None;
-            return Ok(Prepared::End);
+            let (rate, length) = (self.playout.rate(), self.playout.film_length());
+            let recorder = self.recorder.take();
+            return Ok(Prepared::End(recorder.map(|recorder| Recorded { recorder, rate, length })));
         };
         let now = self.clock.now();
         let due = self.playout.next(picture.stamp);
-        match Playout::policy(due, now) {
+        let policy = Playout::policy(due, now);
+        if policy != Policy::Air {
+            // A reel without this picture would be another film. The next round records again.
+            self.recorder = None;
+        }
+        match policy {
             Policy::Air => {}
             Policy::Skip => return Ok(Prepared::Skipped),
             Policy::Reanchor => {
@@ -80,29 +117,29 @@ impl Desk {
                 return Ok(Prepared::Behind(now.since(due.at)));
             }
         }
-        let encoder = match &mut self.encoder {
-            Some(encoder) => encoder,
-            none => {
-                let (cols, rows) = (picture.pixels.cols() as u32, picture.pixels.rows() as u32);
-                let size = station_size((cols, rows), film.pixel_aspect(), self.width);
-                none.insert(Encoder::new(size, self.quality)?)
-            }
-        };
-        let encoded = encoder.encode(&picture.pixels, film.pixel_aspect())?;
-        Ok(Prepared::Unit { unit: AccessUnit { due, jpeg: encoded.jpeg }, squeezed: encoded.squeezed })
+        let Encoded { jpeg, squeezed } = encoder.encode(&picture.pixels, film.pixel_aspect())?;
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = recorder.add(self.playout.film_offset(), &jpeg)
+        {
+            warn!("no reel of {}: {error}", film.path().display());
+            self.recorder = None;
+        }
+        Ok(Prepared::Unit { unit: AccessUnit { due, jpeg }, squeezed })
     }
 
     /// Draws picture `n` of a slate.
     pub(super) fn slate(
         &mut self,
+        earliest: AirTime,
         n: u64,
         rate: FrameRate,
+        size: Option<Size>,
         name: &str,
         reason: &str,
     ) -> Result<AccessUnit, Fault> {
         if n == 0 {
             self.film = None;
-            self.playout.begin_film(rate);
+            self.playout.begin_film(rate, earliest);
         }
         let now = self.clock.now();
         let mut due = self.playout.next(rate.nth(n));
@@ -111,13 +148,13 @@ impl Desk {
             due = self.playout.next(rate.nth(n));
         }
         // Without a film yet, the shape that most have.
-        let size =
-            self.encoder.as_ref().map_or_else(|| station_size((1920, 1080), 1.0, self.width), Encoder::size);
-        let canvas = slate(size, name, reason, &clock_text(due.at));
-        let encoded = match &mut self.encoder {
-            Some(encoder) => encoder.encode_rgb32(&canvas.pixels)?,
-            None => Encoder::new(size, self.quality)?.encode_rgb32(&canvas.pixels)?,
+        let size = size.unwrap_or_else(|| station_size((1920, 1080), 1.0, self.width));
+        let encoder = match &mut self.encoder {
+            Some(encoder) if encoder.size() == size => encoder,
+            other => other.insert(Encoder::new(size, self.quality)?),
         };
+        let canvas = slate(size, name, reason, &clock_text(due.at));
+        let encoded = encoder.encode_rgb32(&canvas.pixels)?;
         Ok(AccessUnit { due, jpeg: encoded.jpeg })
     }
 }

@@ -2,7 +2,9 @@
 //! the task, and sent on time by the [air thread](onair).
 //!
 //! ```text
-//! film -> Source -> Picture -> Encoder -> Jpeg -> Playout -> Seat -> the air thread -> multicast
+//! film -> Source -> Picture -> Encoder -> Jpeg -> Playout -> Seat -> air thread -> Outlet -> multicast
+//!                                          |                  ^
+//!                                          +----> Reel -------+   every pass but the first
 //! ```
 //!
 //! A station never ends and never goes silent: whatever fails is one warning, a [slate](slate::slate) on
@@ -10,22 +12,22 @@
 
 #![expect(clippy::disallowed_methods, reason = "the shell of a station: it waits for due times")]
 
+pub mod catalogue;
 pub mod encoder;
 pub mod onair;
 pub mod outlet;
 pub mod playout;
+pub mod programme;
 pub mod reel;
 pub mod slate;
 pub mod source;
 
 mod film;
+mod round;
 mod status;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,12 +36,14 @@ use tracing::{error, info, warn};
 
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry, OnAir, State};
-use crate::lineup::{self, StationSpec};
+use crate::lineup::StationSpec;
 use crate::units::{AirTime, FrameRate, Size};
-use film::{Desk, Prepared};
+use catalogue::Catalogue;
+use film::Desk;
 use onair::{AccessUnit, Air, Seat};
 use outlet::Outlet;
 use playout::Due;
+use round::Item;
 use source::SourceError;
 use status::Counters;
 
@@ -96,6 +100,8 @@ pub struct Studio {
     pub clock: AirClock,
     /// The thread that sends.
     pub air: Air,
+    /// What is known of the films.
+    pub catalogue: Arc<Catalogue>,
     /// What the directory tells.
     pub board: Arc<Board>,
     /// Turns true once, when the broadcaster stops.
@@ -152,8 +158,15 @@ struct Station {
     seat: Seat,
     now_on_air: Arc<NowOnAir>,
     counters: Arc<Counters>,
+    catalogue: Arc<Catalogue>,
     /// The films of this round that are still to come.
-    programme: VecDeque<PathBuf>,
+    round: VecDeque<Item>,
+    /// The size of all its pictures, once a film has opened.
+    size: Option<Size>,
+    /// When what has been handed to the air is over.
+    free_at: AirTime,
+    /// Its own share of a moment: stations do not all fire in the same one.
+    phase: Duration,
     /// Decoder, encoder and time line. `None` while a blocking thread has it, or after it crashed there.
     desk: Option<Box<Desk>>,
     last: Option<AccessUnit>,
@@ -184,17 +197,22 @@ impl Station {
         };
         studio.board.enter(entry, picture).map_err(io::Error::other)?;
         Ok(Station {
-            spec,
             clock: studio.clock.clone(),
             board: studio.board.clone(),
             stop: studio.stop.clone(),
             seat,
             now_on_air,
             counters,
-            programme: VecDeque::new(),
+            catalogue: studio.catalogue.clone(),
+            round: VecDeque::new(),
+            size: None,
+            free_at: AirTime::default(),
+            // The golden ratio spreads any number of stations evenly over the usual interval.
+            phase: Duration::from_millis(40).mul_f64(f64::from(spec.id.0) * 0.618_034 % 1.0),
             desk: None,
             last: None,
             on_air: false,
+            spec,
         })
     }
 
@@ -231,88 +249,10 @@ impl Station {
         status.abort();
     }
 
-    /// Plays the programme, round after round, until something fails.
-    async fn run_once(&mut self) -> Result<Infallible, Fault> {
-        loop {
-            let film = match self.programme.pop_front() {
-                Some(film) => film,
-                None => {
-                    self.programme = self.round().await?;
-                    continue;
-                }
-            };
-            self.play(film).await?;
-        }
-    }
-
-    /// The films of the next round, as the media are now. Never empty.
-    async fn round(&mut self) -> Result<VecDeque<PathBuf>, Fault> {
-        let media = self.spec.media.clone();
-        let films = blocking(move || lineup::films(&media)).await?.map_err(Fault::Programme)?;
-        if films.is_empty() { Err(Fault::NoFilm) } else { Ok(films.into()) }
-    }
-
-    /// Plays one film to its end.
-    async fn play(&mut self, path: PathBuf) -> Result<(), Fault> {
-        self.at_desk(move |desk| desk.open(&path)).await??;
-        let mut shown = false;
-        loop {
-            match self.at_desk(Desk::prepare).await?? {
-                Prepared::Unit { unit, squeezed } => {
-                    self.counters.squeezed.fetch_add(squeezed.into(), Relaxed);
-                    let size = unit.jpeg.size;
-                    self.hand_over(unit).await?;
-                    if !shown {
-                        shown = true;
-                        self.announce(State::Film, size).await?;
-                    }
-                }
-                Prepared::Skipped => {
-                    self.counters.skipped.fetch_add(1, Relaxed);
-                }
-                Prepared::Behind(behind) => {
-                    let (id, name) = (self.spec.id, &self.spec.name);
-                    warn!(
-                        "station {id} \"{name}\" stood still for {:.1} s and goes on from here",
-                        behind.as_secs_f64()
-                    );
-                    self.counters.skipped.fetch_add(1, Relaxed);
-                }
-                Prepared::End => return Ok(()),
-            }
-        }
-    }
-
-    /// Shows why there is no programme, for `span`.
-    async fn slate(&mut self, reason: &str, span: Duration) -> Result<(), Fault> {
-        let (name, text) = (self.spec.name.clone(), reason.to_owned());
-        let count = SLATE_RATE.nearest(span);
-        for n in 0..count {
-            let (name, text) = (name.clone(), text.clone());
-            let drawn = self.at_desk(move |desk| desk.slate(n, SLATE_RATE, &name, &text)).await;
-            // A slate must not fail for what made the film fail: a crashed desk is replaced by a new one.
-            let unit = match drawn {
-                Ok(Ok(unit)) => unit,
-                Err(Fault::Stopping) => return Err(Fault::Stopping),
-                Ok(Err(fault)) | Err(fault) => {
-                    let (id, name) = (self.spec.id, &self.spec.name);
-                    error!("station {id} \"{name}\" cannot even show a slate: {fault}");
-                    return self.wait(RETRY.0).await;
-                }
-            };
-            let size = unit.jpeg.size;
-            self.hand_over(unit).await?;
-            if n == 0 {
-                self.announce(State::Slate { reason: reason.to_owned() }, size).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands a unit to the air thread, then waits until the station is no more than [`LEAD`] ahead.
+    /// Hands a unit to the air thread. Waits when the station is [`LEAD`] ahead.
     async fn hand_over(&mut self, unit: AccessUnit) -> Result<(), Fault> {
         if let Some(last) = self.last.take() {
-            let mut at = last.due.at;
+            let mut at = last.due.at.max(self.clock.now());
             while unit.due.at.since(at) > LONGEST_PAUSE {
                 at = at + SLATE_RATE.interval();
                 let due = Due { at, interval: SLATE_RATE.interval() };
@@ -320,6 +260,7 @@ impl Station {
             }
         }
         self.last = Some(unit.clone());
+        self.free_at = unit.due.at + unit.due.interval;
         self.offer(unit).await
     }
 
@@ -330,7 +271,11 @@ impl Station {
             unit = full;
             self.wait(unit.due.interval).await?;
         }
-        self.wait(self.clock.until(due - LEAD)).await
+        if self.clock.until(due) < LEAD {
+            return Ok(());
+        }
+        // Down to half the lead, so that a station wakes up five times a second and not for each picture.
+        self.wait(self.clock.until(due - LEAD / 2)).await
     }
 
     async fn wait(&mut self, span: Duration) -> Result<(), Fault> {
@@ -346,17 +291,18 @@ impl Station {
         }
     }
 
+    /// When the next picture can be on air: after those that are on their way, and not at once.
+    fn earliest(&self) -> AirTime {
+        self.free_at.max(self.clock.now() + START_LEAD + self.phase)
+    }
+
     /// Works at the desk on a thread that may block.
     async fn at_desk<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let mut desk = self.desk.take().unwrap_or_else(|| {
-            // Stations do not fire in the same instant: the golden ratio spreads any number of them evenly.
-            let phase = SLATE_RATE.interval().mul_f64(f64::from(self.spec.id.0) * 0.618_034 % 1.0);
-            let start = self.last.as_ref().map_or(AirTime(0), |last| last.due.at + last.due.interval);
-            let start = start.max(self.clock.now() + START_LEAD + phase / 2);
-            Box::new(Desk::new(&self.spec, self.clock.clone(), start, SLATE_RATE))
+            Box::new(Desk::new(&self.spec, self.clock.clone(), self.earliest(), SLATE_RATE))
         });
         let work = blocking(move || {
             let result = work(&mut desk);
@@ -368,11 +314,7 @@ impl Station {
     }
 
     /// Tells the directory, and the log, what has just gone on air.
-    async fn announce(&mut self, state: State, size: Size) -> Result<(), Fault> {
-        let rate = match state {
-            State::Film => self.at_desk(|desk| desk.rate()).await?,
-            _ => SLATE_RATE,
-        };
+    fn announce(&mut self, state: State, size: Size, rate: FrameRate) {
         let spec = &self.spec;
         let on_film = state == State::Film;
         // Refused would be an entry without sense: the line-up was checked, and sizes come from the encoder.
@@ -395,7 +337,6 @@ impl Station {
                 spec.datagram_limit(),
             );
         }
-        Ok(())
     }
 }
 

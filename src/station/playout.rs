@@ -19,6 +19,9 @@ const MAX_STEP: Duration = Duration::from_secs(30);
 /// that slept for an hour would have to decode an hour of film to no use.
 pub const MAX_BEHIND: Duration = Duration::from_secs(2);
 
+/// What computing with nanoseconds may be off by, in nanoseconds.
+const ROUNDING: i64 = 1000;
+
 /// When a picture is on air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
@@ -54,6 +57,8 @@ pub struct Playout {
 #[derive(Debug, Clone, Copy, Default)]
 struct Film {
     first_stamp: Option<Duration>,
+    /// When its first picture was due.
+    begun: Option<AirTime>,
     last: Option<Last>,
     /// A stamp off the grid has been seen: this film plays by its stamps.
     variable: bool,
@@ -78,8 +83,35 @@ impl Playout {
         self.rate
     }
 
-    /// A film begins, one interval after the last picture of the one before. `rate` is its nominal rate.
-    pub fn begin_film(&mut self, rate: FrameRate) {
+    /// A film begins, one interval after the last picture of the one before, but not before `earliest`: something
+    /// else may have been on air meanwhile. `rate` is its nominal rate.
+    pub fn begin_film(&mut self, rate: FrameRate, earliest: AirTime) {
+        self.continue_at(rate);
+        // The grid is exact and what `earliest` was computed from is rounded: no reason to leave the grid.
+        if earliest.signed_since(self.grid(0)) > ROUNDING {
+            self.reanchor(earliest);
+        }
+    }
+
+    /// From the beginning of the film to the due time given last.
+    pub fn film_offset(&self) -> Duration {
+        match (self.film.last, self.film.begun) {
+            (Some(last), Some(begun)) if self.film.variable => last.due.at.since(begun),
+            (Some(last), _) => self.rate.nth(last.index),
+            (None, _) => Duration::ZERO,
+        }
+    }
+
+    /// From the beginning of the film to the end of the picture given last.
+    pub fn film_length(&self) -> Duration {
+        match self.film.last {
+            Some(last) if self.film.variable => self.film_offset() + last.due.interval,
+            Some(last) => self.rate.nth(last.index + 1),
+            None => Duration::ZERO,
+        }
+    }
+
+    fn continue_at(&mut self, rate: FrameRate) {
         if let Some(last) = self.film.last {
             if self.film.variable {
                 self.anchor = last.due.at + last.due.interval;
@@ -153,6 +185,7 @@ impl Playout {
 
     fn place(&mut self, stamp: Duration, index: u64, at: AirTime, interval: Duration) -> Due {
         let due = Due { at, interval };
+        self.film.begun.get_or_insert(at);
         self.film.last = Some(Last { stamp, index, due });
         due
     }
@@ -185,7 +218,7 @@ mod tests {
                 let mut n = 0;
                 let mut last = AirTime(0);
                 while rate.nth(n) < Duration::from_secs(86_400) {
-                    playout.begin_film(rate);
+                    playout.begin_film(rate, START);
                     for picture in 0..film {
                         last = playout.next(stamp(rate, picture, timescale)).at;
                         n += 1;
@@ -201,13 +234,45 @@ mod tests {
     }
 
     #[test]
+    fn offset_and_length_are_those_of_the_film() {
+        let ntsc = rate(30_000, 1001);
+        let mut playout = Playout::new(START, ntsc);
+        for _ in 0..3 {
+            playout.begin_film(ntsc, START);
+            for n in 0..100 {
+                playout.next(stamp(ntsc, n, 90_000));
+                assert_eq!(playout.film_offset(), ntsc.nth(n));
+            }
+            assert_eq!(playout.film_length(), ntsc.nth(100));
+        }
+        playout.begin_film(rate(25, 1), START);
+        for ms in [0, 40, 113, 200] {
+            playout.next(Duration::from_millis(ms));
+            assert_eq!(playout.film_offset(), Duration::from_millis(ms));
+        }
+        assert_eq!(playout.film_length(), Duration::from_millis(287));
+    }
+
+    #[test]
+    fn a_film_does_not_begin_while_something_else_is_on() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        playout.next(Duration::ZERO);
+        let free = START + Duration::from_secs(10);
+        playout.begin_film(rate(25, 1), free);
+        assert_eq!(playout.next(Duration::ZERO).at, free);
+        playout.begin_film(rate(25, 1), free);
+        assert_eq!(playout.next(Duration::ZERO).at, free + Duration::from_millis(40), "it goes on");
+    }
+
+    #[test]
     fn another_rate_starts_where_the_last_film_ends() {
         let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         for n in 0..50 {
             playout.next(stamp(rate(25, 1), n, 1000));
         }
-        playout.begin_film(rate(30_000, 1001));
+        playout.begin_film(rate(30_000, 1001), START);
         assert_eq!(playout.next(Duration::ZERO).at, START + Duration::from_secs(2));
         assert_eq!(
             playout.next(stamp(rate(30_000, 1001), 1, 90_000)).at.since(START).as_nanos(),
@@ -218,18 +283,18 @@ mod tests {
     #[test]
     fn a_variable_film_plays_by_its_stamps() {
         let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         let stamps = [500, 540, 613, 700, 1700, 1733];
         let dues: Vec<_> = stamps.map(|ms| playout.next(Duration::from_millis(ms)).at.since(START)).into();
         assert_eq!(dues, stamps.map(|ms| Duration::from_millis(ms - 500)));
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         assert_eq!(playout.next(Duration::ZERO).at.since(START), Duration::from_millis(1266));
     }
 
     #[test]
     fn a_film_without_stamps_plays_at_its_nominal_rate() {
         let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         for n in 0..100 {
             assert_eq!(playout.next(Duration::ZERO).at, START + rate(25, 1).nth(n));
         }
@@ -238,18 +303,18 @@ mod tests {
     #[test]
     fn a_dropped_picture_leaves_its_place_empty() {
         let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         for n in [0, 1, 2, 5, 6] {
             assert_eq!(playout.next(stamp(rate(25, 1), n, 90_000)).at, START + rate(25, 1).nth(n));
         }
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         assert_eq!(playout.next(Duration::ZERO).at, START + rate(25, 1).nth(7));
     }
 
     #[test]
     fn stamps_that_jump_back_or_far_ahead_do_not_move_the_station() {
         let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         for (n, ms) in [0, 40, 80, 20, 60, 100, 3_600_000, 3_600_040].into_iter().enumerate() {
             let due = playout.next(Duration::from_millis(ms));
             assert_eq!(due.at, START + rate(25, 1).nth(n as u64), "picture {n}, stamp {ms} ms");
@@ -276,7 +341,7 @@ mod tests {
         }
         assert_eq!(Playout::policy(due, START - Duration::from_secs(1)), Policy::Air);
         let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
         playout.next(Duration::ZERO);
         let later = START + Duration::from_secs(3600);
         playout.reanchor(later);

@@ -76,6 +76,7 @@ pub struct Source {
     path: PathBuf,
     capture: VideoCapture,
     rate: FrameRate,
+    size: (u32, u32),
     /// Width of a pixel by its height: 1 for most films.
     pixel_aspect: f64,
     announced: u64,
@@ -100,12 +101,19 @@ impl Source {
         let aspect = property(videoio::CAP_PROP_SAR_NUM) / property(videoio::CAP_PROP_SAR_DEN);
         let pixel_aspect = if (0.1..=10.0).contains(&aspect) { aspect } else { 1.0 };
         let announced = property(videoio::CAP_PROP_FRAME_COUNT).clamp(0.0, 1e15) as u64;
-        Ok(Source { path: path.to_owned(), capture, rate, pixel_aspect, announced, read: 0 })
+        let side = |id| property(id).clamp(1.0, 65_535.0) as u32;
+        let size = (side(videoio::CAP_PROP_FRAME_WIDTH), side(videoio::CAP_PROP_FRAME_HEIGHT));
+        Ok(Source { path: path.to_owned(), capture, rate, size, pixel_aspect, announced, read: 0 })
     }
 
     /// The film's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its size in pixels, turned upright.
+    pub fn size(&self) -> (u32, u32) {
+        self.size
     }
 
     /// Its nominal rate: the average, if it varies.

@@ -122,7 +122,9 @@ impl Lan {
         let mut command = Command::new("nsenter");
         command
             .args(["-t", &self.pid, "-U", "--preserve-credentials", "-m", "-n", "-p", "--"])
-            .env("PATH", path());
+            .env("PATH", path())
+            // Reels of this test, and of no other.
+            .env("XDG_CACHE_HOME", self.folder.path());
         command
     }
 }

@@ -1,0 +1,245 @@
+//! A round of the programme: its films one after the other, from their reels where there are any, and the
+//! slate when there is none to play.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::catalogue::Catalogue;
+use super::film::Prepared;
+use super::onair::AccessUnit;
+use super::playout::Due;
+use super::programme::Programme;
+use super::reel::{Encoding, Reel, ReelKey};
+use super::source::{SourceError, readable};
+use super::{Fault, RETRY, SLATE_RATE, START_LEAD, Station, blocking};
+use crate::directory::State;
+use crate::lineup::{self, StationSpec};
+use crate::units::{AirTime, Size};
+
+/// How long a round waits for its films to be looked up. A film of some hundred megabytes is read and hashed in that time;
+/// of a larger one, seen for the first time, the reel is recorded in the next round.
+const LOOKING_UP: Duration = Duration::from_millis(400);
+
+/// Pictures read from a reel at a time: a third of a second at 25 a second.
+const BATCH: usize = 8;
+
+/// A film of the round.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    path: PathBuf,
+    /// What its reel is called; `None` where there shall be none, or the film could not be read in time.
+    key: Option<ReelKey>,
+    reel: Option<Arc<Reel>>,
+    /// When it begins, if that is settled by the time of day.
+    begin: Option<AirTime>,
+}
+
+/// Pictures of a reel, or why there are none.
+enum Batch {
+    Pictures(Vec<AccessUnit>),
+    Damaged(String),
+    Vanished(SourceError),
+}
+
+impl Station {
+    /// Plays the programme, round after round, until something fails.
+    pub(super) async fn run_once(&mut self) -> Result<Infallible, Fault> {
+        loop {
+            match self.round.pop_front() {
+                None => self.round = self.next_round().await?,
+                Some(Item { path, reel: Some(reel), begin, .. }) => self.play_reel(path, reel, begin).await?,
+                Some(Item { path, key, .. }) => self.play_film(path, key).await?,
+            }
+        }
+    }
+
+    /// The films of the next round, as the media are now. Never empty.
+    ///
+    /// When all of them have reels, the round is the one that the time of day says, from the film that is on now.
+    async fn next_round(&mut self) -> Result<VecDeque<Item>, Fault> {
+        let media = self.spec.media.clone();
+        let films = blocking(move || lineup::films(&media)).await?.map_err(Fault::Programme)?;
+        if films.is_empty() {
+            return Err(Fault::NoFilm);
+        }
+        let item = |path| Item { path, key: None, reel: None, begin: None };
+        let mut items: VecDeque<Item> = films.iter().cloned().map(item).collect();
+        if self.spec.reel && self.catalogue.keeps_reels() {
+            let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
+            let found = timeout(LOOKING_UP, blocking(move || look_up(&catalogue, &spec, size, films))).await;
+            if let Ok(found) = found {
+                (items, self.size) = found?;
+            }
+        }
+        let lengths: Option<Vec<_>> =
+            items.iter().map(|item| item.reel.as_ref().map(|r| r.length())).collect();
+        if let Some(programme) = lengths.and_then(|lengths| Programme::new(lengths, self.phase)) {
+            let now = self.free_at.max(self.clock.now() + START_LEAD);
+            let (film, begin) = programme.at(now);
+            items.drain(..film);
+            items[0].begin = Some(begin);
+        }
+        Ok(items)
+    }
+
+    /// Airs a film from its reel, to its end.
+    async fn play_reel(
+        &mut self,
+        path: PathBuf,
+        reel: Arc<Reel>,
+        begin: Option<AirTime>,
+    ) -> Result<(), Fault> {
+        let begin = begin.unwrap_or_else(|| self.earliest());
+        // A film that is on already is joined where it is. So is one that is over: then nothing is left of it.
+        let mut next = first_from(&reel, self.free_at.max(self.clock.now() + START_LEAD).since(begin));
+        let mut shown = false;
+        while next < reel.len() {
+            // After a stall the programme is where the time of day has it; what would be late is left out.
+            let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
+            self.counters.skipped.fetch_add((on_time - next) as u64, Relaxed);
+            next = on_time;
+            let (from, path) = (reel.clone(), path.clone());
+            let units = match blocking(move || read(&path, &from, begin, next)).await? {
+                Batch::Pictures(units) => units,
+                Batch::Vanished(error) => return Err(error.into()),
+                Batch::Damaged(error) => {
+                    warn!("station {} \"{}\": {error}; it is made again", self.spec.id, self.spec.name);
+                    self.catalogue.discard(&reel);
+                    self.round.clear();
+                    return Ok(());
+                }
+            };
+            next += units.len();
+            for unit in units {
+                self.hand_over(unit).await?;
+                if !shown {
+                    shown = true;
+                    self.size = Some(reel.size());
+                    self.announce(State::Film, reel.size(), reel.rate());
+                }
+            }
+        }
+        self.free_at = self.free_at.max(begin + reel.length());
+        Ok(())
+    }
+
+    /// Plays one film to its end, and records it if that is wanted and nobody else does.
+    async fn play_film(&mut self, path: PathBuf, key: Option<ReelKey>) -> Result<(), Fault> {
+        let (catalogue, earliest, size) = (self.catalogue.clone(), self.earliest(), self.size);
+        let film = path.clone();
+        self.at_desk(move |desk| {
+            let recorder = key.and_then(|key| catalogue.recorder(&key, &film));
+            desk.open(&film, earliest, size, recorder)
+        })
+        .await??;
+        let mut shown = false;
+        loop {
+            match self.at_desk(|desk| desk.prepare()).await?? {
+                Prepared::Unit { unit, squeezed } => {
+                    self.counters.squeezed.fetch_add(squeezed.into(), Relaxed);
+                    let size = unit.jpeg.size;
+                    self.hand_over(unit).await?;
+                    if !shown {
+                        shown = true;
+                        self.size = Some(size);
+                        let rate = self.at_desk(|desk| desk.rate()).await?;
+                        self.announce(State::Film, size, rate);
+                    }
+                }
+                Prepared::Skipped => {
+                    self.counters.skipped.fetch_add(1, Relaxed);
+                }
+                Prepared::Behind(behind) => {
+                    let (id, name) = (self.spec.id, &self.spec.name);
+                    let seconds = behind.as_secs_f64();
+                    warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from here");
+                    self.counters.skipped.fetch_add(1, Relaxed);
+                }
+                Prepared::End(None) => return Ok(()),
+                Prepared::End(Some(recorded)) => {
+                    // Waiting for the disk may take longer than the pictures that are on their way last.
+                    let clock = self.clock.clone();
+                    tokio::task::spawn_blocking(move || match recorded.finish(clock.now()) {
+                        Ok(reel) => info!("a reel of {}: {} pictures", path.display(), reel.len()),
+                        Err(error) => warn!("no reel of {}: {error}", path.display()),
+                    });
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Shows why there is no programme, for `span`.
+    pub(super) async fn slate(&mut self, reason: &str, span: Duration) -> Result<(), Fault> {
+        let (name, text) = (self.spec.name.clone(), reason.to_owned());
+        let (earliest, size) = (self.earliest(), self.size);
+        for n in 0..SLATE_RATE.nearest(span) {
+            let (name, text) = (name.clone(), text.clone());
+            let drawn =
+                self.at_desk(move |desk| desk.slate(earliest, n, SLATE_RATE, size, &name, &text)).await;
+            // A slate must not fail for what made the film fail: a crashed desk is replaced by a new one.
+            let unit = match drawn {
+                Ok(Ok(unit)) => unit,
+                Err(Fault::Stopping) => return Err(Fault::Stopping),
+                Ok(Err(fault)) | Err(fault) => {
+                    let (id, name) = (self.spec.id, &self.spec.name);
+                    error!("station {id} \"{name}\" cannot even show a slate: {fault}");
+                    return self.wait(RETRY.0).await;
+                }
+            };
+            let size = unit.jpeg.size;
+            self.hand_over(unit).await?;
+            if n == 0 {
+                self.announce(State::Slate { reason: reason.to_owned() }, size, SLATE_RATE);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is known of the films of a round, and the station's size by the first of them that opens.
+fn look_up(
+    catalogue: &Catalogue,
+    spec: &StationSpec,
+    size: Option<Size>,
+    films: Vec<PathBuf>,
+) -> (VecDeque<Item>, Option<Size>) {
+    let first = || films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok());
+    let size = size.or_else(first);
+    let items = films.into_iter().map(|path| {
+        let key = size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }));
+        let reel = key.as_ref().and_then(|key| catalogue.reel(key));
+        Item { path, key, reel, begin: None }
+    });
+    (items.collect(), size)
+}
+
+/// The first picture of a reel that is due `offset` after its beginning or later; its length if there is none.
+fn first_from(reel: &Reel, offset: Duration) -> usize {
+    let at = reel.at(offset);
+    if reel.stamp(at) < offset { at + 1 } else { at }
+}
+
+/// The next pictures of a reel.
+fn read(film: &std::path::Path, reel: &Reel, begin: AirTime, next: usize) -> Batch {
+    // Who removes a film wants it off the air, reel or not.
+    if let Err(error) = readable(film) {
+        return Batch::Vanished(error);
+    }
+    let stamp = |n: usize| if n < reel.len() { reel.stamp(n) } else { reel.length() };
+    let unit = |n: usize| {
+        let due = Due { at: begin + stamp(n), interval: stamp(n + 1).saturating_sub(stamp(n)) };
+        reel.picture(n).map(|jpeg| AccessUnit { due, jpeg })
+    };
+    match (next..reel.len().min(next + BATCH)).map(unit).collect() {
+        Ok(units) => Batch::Pictures(units),
+        Err(error) => Batch::Damaged(error.to_string()),
+    }
+}
