@@ -1,6 +1,6 @@
 //! `broadcaster`: every station of a line-up on air until it is told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,9 +133,10 @@ async fn on_air(lineup: Lineup) -> anyhow::Result<()> {
 }
 
 /// Where the reels are. Without a place for them every pass of a film is encoded anew: no reason to stay off air.
-fn store(lineup: &Lineup, now: AirTime) -> Option<Store> {
+fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
     let dir = lineup.reel.dir.as_ref().filter(|_| lineup.stations.iter().any(|station| station.reel))?;
     Store::open(dir, lineup.reel.bytes, now)
+        .map(|store| (store, dir.as_path()))
         .inspect_err(|error| warn!("no reels are kept: cannot use the folder {}: {error}", dir.display()))
         .ok()
 }

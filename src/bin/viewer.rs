@@ -1,6 +1,8 @@
 //! `viewer`: a television set for stationcast, with a window or without.
 
+use std::fmt::Display;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,12 +10,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use serde::Serialize;
 use stationcast::directory::{self, Entry, State};
 use stationcast::units::StationId;
 use stationcast::viewer::headless::{self, Plan};
 use stationcast::viewer::live;
+use stationcast::viewer::probe::{self, Target};
 use stationcast::viewer::zapper::{Keep, Zapper};
 use tracing_subscriber::EnvFilter;
 
@@ -23,7 +26,7 @@ use tracing_subscriber::EnvFilter;
 /// pauses, i shows information, l the line-up, s saves the picture, f full screen, q ends.
 /// Exit status: 0 done, 1 failed while running, 2 wrong usage.
 #[derive(Parser)]
-#[command(name = "viewer", version)]
+#[command(name = "viewer", version, group = ArgGroup::new("windowless").args(["headless", "probe"]).multiple(true))]
 struct Cli {
     /// The station to show; default: the first of the line-up
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
@@ -40,8 +43,20 @@ struct Cli {
     /// Without a window: receive and count
     #[arg(long)]
     headless: bool,
+    /// Measure how packets and pictures come, for 10 seconds or --seconds; no window, nothing decoded
+    #[arg(long, conflicts_with_all = ["zap", "list", "frames", "save_frames"])]
+    probe: bool,
+    /// Measure any RTP stream, of whatever payload, on this group
+    #[arg(long, value_name = "GROUP:PORT", requires = "probe", conflicts_with_all = ["station", "directory"], value_parser = group)]
+    rtp: Option<SocketAddr>,
+    /// The clock of that stream's timestamps, in Hz
+    #[arg(long, value_name = "HZ", requires = "rtp", default_value = "90000")]
+    clock: NonZeroU32,
+    /// Draw what was measured, as an SVG file
+    #[arg(long, value_name = "FILE", requires = "probe")]
+    plot: Option<PathBuf>,
     /// End after so many seconds
-    #[arg(long, value_name = "S", requires = "headless", value_parser = seconds)]
+    #[arg(long, value_name = "S", requires = "windowless", value_parser = seconds)]
     seconds: Option<Duration>,
     /// End after so many pictures
     #[arg(long, value_name = "N", requires = "headless", value_parser = clap::value_parser!(u64).range(1..))]
@@ -63,6 +78,12 @@ struct Cli {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or("not above zero".into())
+}
+
+fn group(text: &str) -> Result<SocketAddr, String> {
+    let group: SocketAddr = text.parse().map_err(|_| "not an address and a port, as in 239.1.1.1:5004")?;
+    let ip = group.ip();
+    if ip.is_multicast() { Ok(group) } else { Err(format!("{ip} is not a multicast address")) }
 }
 
 fn main() -> ExitCode {
@@ -94,6 +115,15 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     let _within = runtime.enter();
     let station = cli.station.map(StationId);
     let interface = cli.interface.clone();
+    if cli.probe {
+        let target = match cli.rtp {
+            Some(group) => Target::Stream { group, clock: cli.clock },
+            None => Target::Station { directory, station },
+        };
+        let (seconds, plot) = (cli.seconds, cli.plot.clone());
+        let plan = probe::Plan { target, interface, seconds, plot, talk: !cli.json };
+        return print(&probe::run(plan)?, cli.json);
+    }
     if !cli.headless {
         let zapper = Zapper::start(directory, interface, Keep::Newest, live::MEASURED);
         return live::watch(zapper, station, cli.save_to.clone());
@@ -101,12 +131,7 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     let mut zapper = Zapper::start(directory, interface, Keep::Last(headless::QUEUE), headless::MEASURED);
     if let Some(hops) = cli.zap {
         let summary = headless::zap(&mut zapper, station, hops as usize)?;
-        let p = summary.zap_ms;
-        let text = format!(
-            "{hops} changes of station: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-            p.p50, p.p99, p.max
-        );
-        return print(&summary, &text, cli.json);
+        return print(&summary, cli.json);
     }
     let plan = Plan {
         station,
@@ -123,27 +148,15 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
             stop.store(true, Relaxed);
         }
     });
-    let s = headless::receive(&mut zapper, &plan)?;
-    let text = format!(
-        "station {} \"{}\" on {}: {} pictures of {}x{} in {:.1} s, {:.3} a second, {} lost, pacing p50 {:.0} us, p99 {:.0} us",
-        s.station,
-        s.name,
-        s.group,
-        s.frames,
-        s.width,
-        s.height,
-        s.seconds,
-        s.fps,
-        s.frames_lost,
-        s.pacing_us.p50,
-        s.pacing_us.p99
-    );
-    print(&s, &text, cli.json)
+    print(&headless::receive(&mut zapper, &plan)?, cli.json)
 }
 
-fn print(data: &impl Serialize, text: &str, json: bool) -> anyhow::Result<()> {
-    let out = if json { serde_json::to_string(data).context("cannot write JSON")? } else { text.to_owned() };
-    println!("{out}");
+fn print<T: Serialize + Display>(summary: &T, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(summary).context("cannot write JSON")?);
+    } else {
+        println!("{summary}");
+    }
     Ok(())
 }
 

@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -21,17 +24,51 @@ type Shape = ((u32, u32), f64);
 /// A file as it was when it was looked at: length, modification and change in nanoseconds, inode.
 type Seen = (u64, i128, i128, u64);
 
+/// Most phases remembered; a broadcaster with more stations than that starts them by the time of day alone.
+const MAX_PHASES: usize = 10_000;
+
 /// The films of a broadcaster.
 pub struct Catalogue {
     clock: AirClock,
     store: Option<Store>,
     shapes: Mutex<HashMap<PathBuf, (Seen, Shape)>>,
+    phases: Mutex<Phases>,
+}
+
+/// The phase of each station's programme: how it lies against the time of day. A file of one line each: a hash of station and
+/// reels, a space, nanoseconds.
+#[derive(Default)]
+struct Phases {
+    file: Option<PathBuf>,
+    known: HashMap<String, Duration>,
 }
 
 impl Catalogue {
-    /// A catalogue that knows nothing yet. Without a store there are no reels.
-    pub fn new(clock: AirClock, store: Option<Store>) -> Catalogue {
-        Catalogue { clock, store, shapes: Mutex::default() }
+    /// A catalogue of what is in the folder of `store`. Without a store there are no reels.
+    pub fn new(clock: AirClock, store: Option<(Store, &Path)>) -> Catalogue {
+        let phases = store.as_ref().map(|(_, dir)| Phases::load(dir.join("phases"))).unwrap_or_default();
+        let store = store.map(|(store, _)| store);
+        Catalogue { clock, store, shapes: Mutex::default(), phases: Mutex::new(phases) }
+    }
+
+    /// The phase of the programme of these reels on the station that sends to `group`, if it has one of its own.
+    pub fn phase<'a>(&self, group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>) -> Option<Duration> {
+        self.phases().known.get(&programme_name(group, reels)).copied()
+    }
+
+    /// Remembers a phase, over a restart too. What cannot be written is not remembered so long.
+    pub fn remember<'a>(&self, group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>, phase: Duration) {
+        let mut phases = self.phases();
+        if phases.known.len() < MAX_PHASES {
+            phases.known.insert(programme_name(group, reels), phase);
+            if let Err(error) = phases.save() {
+                warn!("the programme will not be found again after a restart: {error}");
+            }
+        }
+    }
+
+    fn phases(&self) -> MutexGuard<'_, Phases> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether reels are kept at all.
@@ -92,8 +129,63 @@ impl Catalogue {
     }
 }
 
+impl Phases {
+    /// What is no such line is left out: it costs a jump in a programme.
+    fn load(file: PathBuf) -> Phases {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let line = |line: &str| {
+            let (name, nanos) = line.split_once(' ')?;
+            Some((name.to_owned(), Duration::from_nanos(nanos.parse().ok()?)))
+        };
+        Phases { known: text.lines().filter_map(line).take(MAX_PHASES).collect(), file: Some(file) }
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut lines: Vec<_> =
+            self.known.iter().map(|(name, phase)| format!("{name} {}\n", phase.as_nanos())).collect();
+        lines.sort_unstable();
+        // Beside, then renamed: a broadcaster that is killed leaves the old one or the new one.
+        let beside = file.with_extension(format!("{}.part", std::process::id()));
+        fs::write(&beside, lines.concat())?;
+        fs::rename(&beside, file)
+    }
+}
+
+fn programme_name<'a>(group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(group.to_string().as_bytes());
+    for reel in reels {
+        hasher.update(reel.to_string().as_bytes());
+    }
+    hasher.finalize().to_hex().as_str()[..32].to_owned()
+}
+
 fn seen(film: &Path) -> Option<Seen> {
     let m = fs::metadata(film).ok()?;
     let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
     Some((m.len(), nanos(m.mtime(), m.mtime_nsec()), nanos(m.ctime(), m.ctime_nsec()), m.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_survive_a_restart_and_rubbish_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phases");
+        let mut phases = Phases::load(file.clone());
+        phases.known.insert("abc".into(), Duration::from_nanos(12_345_678_901));
+        phases.known.insert("def".into(), Duration::ZERO);
+        phases.save().unwrap();
+        let known = phases.known.clone();
+        assert_eq!(Phases::load(file.clone()).known, known);
+        let mut text = fs::read_to_string(&file).unwrap();
+        text.push_str("torn\nghi 12x\n\u{fffd} \n");
+        fs::write(&file, text).unwrap();
+        assert_eq!(Phases::load(file.clone()).known, known);
+        fs::write(&file, [0xff, 0xfe, 0, 10]).unwrap();
+        assert!(Phases::load(file).known.is_empty());
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Rounds follow each other without a gap since the Unix epoch, so a broadcaster that is started again, or
 //! another one with the same films, airs what would have been on. That needs every film's length to the nanosecond, which
-//! only a [reel](super::reel) knows.
+//! only a [reel](super::reel) knows. A station whose reels were made while it was on air goes on as it is, out of step
+//! with the epoch by its *phase*, which is remembered.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ pub struct Programme {
     starts: Vec<Duration>,
     /// The round's length.
     length: Duration,
-    /// The station's own share of a moment: stations do not all fire in the same one.
+    /// How much later than the time of day says all of it is.
     phase: Duration,
 }
 
@@ -30,6 +31,11 @@ impl Programme {
             length += film;
         }
         (!length.is_zero()).then_some(Programme { starts, length, phase })
+    }
+
+    /// The phase of a programme like this whose round begins at `begin`.
+    pub fn phase_of(&self, begin: AirTime) -> Duration {
+        Duration::from_nanos(begin.0 % self.length.as_nanos() as u64)
     }
 
     /// The film that is on at `now`, by its place in the round, and when it began.
@@ -85,6 +91,15 @@ mod tests {
         assert_eq!(programme().at(later), (film, begin), "the same film, from the same beginning");
         let other = Programme::new([Duration::from_secs(60)], Duration::from_millis(9)).unwrap();
         assert_eq!(other.at(NOW).1.0 % 60_000_000_000, 9_000_000, "its phase is its own");
+    }
+
+    #[test]
+    fn a_phase_is_found_again() {
+        let lengths = [24_024_000_001u64, 7_000_000_000].map(Duration::from_nanos);
+        let plain = Programme::new(lengths, Duration::ZERO).unwrap();
+        let shifted = Programme::new(lengths, plain.phase_of(NOW)).unwrap();
+        assert_eq!(shifted.at(NOW), (0, NOW));
+        assert_eq!(shifted.at(AirTime(NOW.0 - 1)).0, 1);
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl Station {
 
     /// The films of the next round, as the media are now. Never empty.
     ///
-    /// When all of them have reels, the round is the one that the time of day says, from the film that is on now.
+    /// When all of them have reels, a station that comes on air joins the round where the time of day has it. One that
+    /// is on air goes on without a jump, and remembers how it lies against the time of day.
     async fn next_round(&mut self) -> Result<VecDeque<Item>, Fault> {
         let media = self.spec.media.clone();
         let films = blocking(move || lineup::films(&media)).await?.map_err(Fault::Programme)?;
@@ -78,15 +79,33 @@ impl Station {
                 (items, self.size) = found?;
             }
         }
-        let lengths: Option<Vec<_>> =
-            items.iter().map(|item| item.reel.as_ref().map(|r| r.length())).collect();
-        if let Some(programme) = lengths.and_then(|lengths| Programme::new(lengths, self.phase)) {
-            let now = self.free_at.max(self.clock.now() + START_LEAD);
-            let (film, begin) = programme.at(now);
+        let reels: Option<Vec<_>> = items.iter().map(|item| item.reel.clone()).collect();
+        if let Some(reels) = reels {
+            self.place(&mut items, &reels).await?;
+        }
+        Ok(items)
+    }
+
+    /// Settles when the films of a round begin, and leaves out those that are over.
+    async fn place(&mut self, items: &mut VecDeque<Item>, reels: &[Arc<Reel>]) -> Result<(), Fault> {
+        let keys: Vec<ReelKey> = reels.iter().map(|reel| *reel.key()).collect();
+        let (catalogue, group) = (self.catalogue.clone(), self.spec.group);
+        let phase = catalogue.phase(group, keys.iter()).unwrap_or(self.phase);
+        let Some(programme) = Programme::new(reels.iter().map(|reel| reel.length()), phase) else {
+            return Ok(());
+        };
+        if self.on_air && self.free_at > self.clock.now() {
+            items[0].begin = Some(self.free_at);
+            let own = programme.phase_of(self.free_at);
+            if own != phase {
+                blocking(move || catalogue.remember(group, keys.iter(), own)).await?;
+            }
+        } else {
+            let (film, begin) = programme.at(self.free_at.max(self.clock.now() + START_LEAD));
             items.drain(..film);
             items[0].begin = Some(begin);
         }
-        Ok(items)
+        Ok(())
     }
 
     /// Airs a film from its reel, to its end.

@@ -6,10 +6,14 @@
 //! ```text
 //! Picture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
 //! ```
+//!
+//! Beside that path stands the [`probe`], the instrument: it decodes nothing and measures any RTP stream.
 
 pub mod jitter;
 pub mod meter;
+pub mod probe;
 pub mod receiver;
+pub mod source;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -4,23 +4,21 @@
 //! time (decoding, painting, saving) must happen elsewhere; the sink given here only puts a picture
 //! where another thread finds it.
 
-use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, eventfd};
 use tracing::debug;
 
 use super::meter::{Meter, Reading};
+use super::source::{Datagram, DatagramSource, wait};
 use super::{Counters, Received, Tuner};
 use crate::clock::wall_clock;
 use crate::interface::Interface;
-use crate::net;
-use crate::units::AirTime;
 
 /// How long between tries to join a group that cannot be joined: no route, interface down.
 const REJOIN: Duration = Duration::from_millis(500);
@@ -105,56 +103,47 @@ impl<S: FnMut(Received)> Worker<S> {
     fn run(&mut self) {
         loop {
             match self.join() {
-                Ok(socket) => {
-                    if let Err(error) = self.receive(&socket) {
+                Ok(mut source) => {
+                    if let Err(error) = self.receive(&mut source) {
                         lock(&self.shared).report.problem = Some(error.to_string());
                     }
                 }
                 Err(error) => lock(&self.shared).report.problem = Some(error.to_string()),
             }
-            if lock(&self.shared).stopped || self.wait(None, Some(REJOIN)).is_ok_and(|ready| ready.stop) {
+            if lock(&self.shared).stopped
+                || wait(None, Some(self.stop.as_fd()), Some(REJOIN)).is_ok_and(|ready| ready.stop)
+            {
                 return;
             }
         }
     }
 
-    fn join(&self) -> io::Result<UdpSocket> {
-        let socket = net::receiver(self.group, &self.interface)?;
-        socket.set_nonblocking(true)?;
-        // The kernel stamps each datagram as it comes, and says how many found the buffer full.
-        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
-        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+    fn join(&self) -> io::Result<DatagramSource> {
+        let source = DatagramSource::join(self.group, &self.interface)?;
         let mut shared = lock(&self.shared);
-        shared.report.buffer = socket2::SockRef::from(&socket).recv_buffer_size()?;
+        shared.report.buffer = source.buffer();
         shared.report.problem = None;
-        Ok(socket)
+        Ok(source)
     }
 
-    fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    fn receive(&mut self, source: &mut DatagramSource) -> io::Result<()> {
         let mut tuner = Tuner::new();
-        let mut buffer = vec![0; 65_536];
-        let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec, u32);
         loop {
             let patience = tuner.poll_timeout().map(|deadline| deadline.since(wall_clock()));
-            let ready = self.wait(Some(socket), patience)?;
+            let ready = wait(Some(source), Some(self.stop.as_fd()), patience)?;
             if ready.stop {
                 return Ok(());
             }
-            if ready.datagram {
-                while let Some(datagram) = read(socket, &mut buffer, &mut control)? {
-                    if let Some(drops) = datagram.drops {
-                        lock(&self.shared).report.kernel_drops = drops.into();
-                    }
-                    let bytes = &buffer[..datagram.length];
-                    if let Err(fault) = tuner.handle_datagram(datagram.arrival, bytes) {
-                        let (group, from) = (self.group, datagram.from);
-                        debug!(
-                            "{group}: a datagram of {} bytes from {from} is of no use: {fault}",
-                            bytes.len()
-                        );
-                    }
-                    self.hand_on(&mut tuner);
+            while ready.datagram
+                && let Some(Datagram { bytes, arrival, from }) = source.read()?
+            {
+                if let Err(fault) = tuner.handle_datagram(arrival, bytes) {
+                    let (group, length) = (self.group, bytes.len());
+                    let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
+                    debug!("{group}: a datagram of {length} bytes from {from} is of no use: {fault}");
                 }
+                lock(&self.shared).report.kernel_drops = source.kernel_drops();
+                self.hand_on(&mut tuner);
             }
             tuner.handle_timeout(wall_clock());
             self.hand_on(&mut tuner);
@@ -172,64 +161,4 @@ impl<S: FnMut(Received)> Worker<S> {
             (self.sink)(picture);
         }
     }
-
-    /// Waits for a datagram, for the end, or until `patience` is over.
-    fn wait(&self, socket: Option<&UdpSocket>, patience: Option<Duration>) -> io::Result<Ready> {
-        let timeout = patience
-            .map(|span| Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() });
-        let stop = PollFd::new(&self.stop, PollFlags::IN);
-        let mut fds = vec![stop];
-        fds.extend(socket.map(|socket| PollFd::new(socket, PollFlags::IN)));
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
-        Ok(Ready { stop: ready(0), datagram: ready(1) })
-    }
-}
-
-struct Ready {
-    stop: bool,
-    datagram: bool,
-}
-
-struct Datagram {
-    length: usize,
-    arrival: AirTime,
-    from: String,
-    drops: Option<u32>,
-}
-
-/// The next datagram; `None` when there is none for now.
-fn read(socket: &UdpSocket, buffer: &mut [u8], control: &mut [u8]) -> io::Result<Option<Datagram>> {
-    use nix::errno::Errno;
-    let mut slices = [IoSliceMut::new(buffer)];
-    let message = match recvmsg::<SockaddrStorage>(
-        socket.as_raw_fd(),
-        &mut slices,
-        Some(control),
-        MsgFlags::MSG_DONTWAIT,
-    ) {
-        Ok(message) => message,
-        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
-        // The link went down: the socket stays joined, and datagrams come again when the link does.
-        Err(Errno::ENETDOWN | Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ECONNREFUSED) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut arrival = None;
-    let mut drops = None;
-    for part in message.cmsgs()? {
-        match part {
-            ControlMessageOwned::ScmTimestampns(at) => {
-                arrival = Some(AirTime(at.tv_sec() as u64 * 1_000_000_000 + at.tv_nsec() as u64));
-            }
-            ControlMessageOwned::RxqOvfl(count) => drops = Some(count),
-            _ => {}
-        }
-    }
-    let from = message.address.map_or_else(|| "an unknown address".into(), |address| address.to_string());
-    Ok(Some(Datagram { length: message.bytes, arrival: arrival.unwrap_or_else(wall_clock), from, drops }))
 }

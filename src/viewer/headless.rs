@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it ends after a time")]
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,6 +91,27 @@ pub struct ZapSummary {
     pub zaps: usize,
     /// From the decision to change until the first picture of the new station is decoded, in milliseconds.
     pub zap_ms: Percentiles,
+}
+
+/// One line for people.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { station, name, group, frames, width, height, seconds, .. } = self;
+        write!(
+            f,
+            "station {station} \"{name}\" on {group}: {frames} pictures of {width}x{height} in {seconds:.1} s"
+        )?;
+        let Summary { fps, frames_lost, pacing_us: Percentiles { p50, p99, .. }, .. } = self;
+        write!(f, ", {fps:.3} a second, {frames_lost} lost, pacing p50 {p50:.0} us, p99 {p99:.0} us")
+    }
+}
+
+/// One line for people.
+impl fmt::Display for ZapSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ZapSummary { zaps, zap_ms: Percentiles { p50, p99, max } } = self;
+        write!(f, "{zaps} changes of station: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")
+    }
 }
 
 /// Receives one station according to `plan`.

@@ -13,8 +13,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::reception;
 use crate::directory::{Entry, ErrorCode, Event, Session};
-use crate::interface::{Interface, interfaces};
 use crate::tuner::Received;
 use crate::tuner::receiver::{Receiver, Report};
 use crate::units::StationId;
@@ -282,30 +282,12 @@ impl Zapper {
                 let _ = notice.send(Inbox::Pictures(serial));
             }
         };
-        let interface = self.interface_for(&entry)?;
+        let local = self.local.map(|local| local.ip());
+        let wanted = self.interface.as_deref();
+        let interface = reception::for_station(&entry, wanted, self.directory.ip(), local)?;
         let receiver = Receiver::start(entry.group, interface, self.measured, sink)?;
         let now = Instant::now();
         Ok(Tuned { serial, entry, decided: Some(decided), receiver, queue, last_picture: now, heard: false })
-    }
-
-    fn interface_for(&self, entry: &Entry) -> io::Result<Interface> {
-        let all = interfaces()?;
-        let local = self.local.map(|local| local.ip());
-        let found = match &self.interface {
-            Some(wanted) => {
-                let address = wanted.parse().ok();
-                all.into_iter().find(|i| i.name == *wanted || address.is_some_and(|address| i.has(address)))
-            }
-            None if self.directory.ip().is_loopback() => all.into_iter().find(|i| i.name == entry.interface),
-            None => all.into_iter().find(|i| local.is_some_and(|local| i.has(local))),
-        };
-        found.ok_or_else(|| match &self.interface {
-            Some(wanted) => io::Error::other(format!("there is no interface {wanted} on this machine")),
-            None => io::Error::other(format!(
-                "cannot tell by which interface station {} comes; choose one with --interface",
-                entry.id
-            )),
-        })
     }
 
     fn fetch(&mut self, serial: u64) {

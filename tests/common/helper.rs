@@ -52,7 +52,7 @@ fn capture(group: &str, on: &str, pictures: &str, file: &str) {
     file.flush().unwrap();
 }
 
-/// Sends rubbish to a group behind each of so many pictures of the station there: random bytes, RTP of another
+/// Sends rubbish to a group into each of so many pictures of the station there: random bytes, RTP of another
 /// payload type, RTP/JPEG of another sender, and what claims to be of the station's own: a number that is far off,
 /// and one that was there already. None of it may cost a picture.
 fn blast(group: &str, on: &str, pictures: &str) {
@@ -75,12 +75,15 @@ fn blast(group: &str, on: &str, pictures: &str) {
     let mut buffer = vec![0; 65_536];
     let forged = Header { marker: false, payload_type: 26, sequence: 0, timestamp: 0, ssrc: 0x0bad_cafe };
     let mut ssrc = None;
+    let mut last = 0;
     for n in 0..pictures.parse().unwrap() {
-        // Our own rubbish arrives here, too: only what is the station's sets the pace.
+        // At the first packet of a picture, so that the rest still comes. Our own rubbish arrives here, too: only
+        // what is the station's sets the pace.
         let own = loop {
             let length = station.recv(&mut buffer).unwrap();
             let Ok((header, _)) = Header::parse(&buffer[..length]) else { continue };
-            if header.marker && header.payload_type == 26 && *ssrc.get_or_insert(header.ssrc) == header.ssrc {
+            let ours = header.payload_type == 26 && *ssrc.get_or_insert(header.ssrc) == header.ssrc;
+            if ours && std::mem::replace(&mut last, header.timestamp) != header.timestamp {
                 break header;
             }
         };

@@ -26,6 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When it has not within [`PATIENCE`]; the message says `what` was awaited.
+#[expect(clippy::disallowed_methods, reason = "the one place where these tests wait")]
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -24,12 +24,14 @@ fn capture(lan: &Lan, count: u16, pictures: &str) -> Vec<Vec<Unit>> {
     (1..=count).map(|id| units(&file(id))).collect()
 }
 
+/// How ffmpeg makes a film; the size (with `width = 640`) and the rate of a station that plays it.
+type Recipe = (String, (u64, u64), (u64, u64));
+
 /// Each plays at the size and the rate that it should.
 pub(crate) fn odd_films() {
     let lan = Lan::alone();
-    // How ffmpeg makes it; the station's size (width = 640) and its rate.
     let h264 = "-c:v libx264 -preset ultrafast";
-    let films: [(String, (u64, u64), (u64, u64)); 10] = [
+    let films: [Recipe; 10] = [
         (format!("-f lavfi -i testsrc2=s=176x144:r=25:d=2 {h264} -pix_fmt yuv420p"), (176, 144), (25, 1)),
         (format!("-f lavfi -i testsrc2=s=400x225:r=25:d=2 {h264} -pix_fmt yuv444p"), (400, 224), (25, 1)),
         (format!("-f lavfi -i testsrc2=s=853x480:r=25:d=2 {h264} -pix_fmt yuv444p"), (640, 368), (25, 1)),

@@ -130,5 +130,6 @@ pub(crate) fn wrong_usage_and_wrong_lineups() {
         let ended = machine.viewer(args).finish();
         assert_eq!(ended.code, Some(1), "{args:?}");
         assert!(ended.stderr.contains("127.0.0.1:9688"), "{args:?}: {}", ended.stderr);
+        assert_eq!(ended.stderr.matches("refused").count(), 1, "one reason, told once: {}", ended.stderr);
     }
 }

@@ -1,0 +1,131 @@
+//! The socket of a group, read: datagrams with the kernel's stamp of when they came. Whoever receives (the
+//! [receiver](super::receiver) and the probe) reads here.
+
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::clock::wall_clock;
+use crate::interface::Interface;
+use crate::net;
+use crate::units::AirTime;
+
+/// A joined group.
+#[derive(Debug)]
+pub struct DatagramSource {
+    socket: UdpSocket,
+    bytes: Vec<u8>,
+    control: Vec<u8>,
+    kernel_drops: u64,
+    buffer: usize,
+}
+
+/// One datagram as it came.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// Its payload.
+    pub bytes: &'a [u8],
+    /// When the kernel had it: SO_TIMESTAMPNS, stamped before it waits in any queue of the socket.
+    pub arrival: AirTime,
+    /// Who sent it.
+    pub from: Option<SockaddrStorage>,
+}
+
+/// What is there after a [`wait`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// The stop event was signalled.
+    pub stop: bool,
+    /// There is something to read.
+    pub datagram: bool,
+}
+
+impl DatagramSource {
+    /// Joins `group` on `interface`.
+    ///
+    /// # Errors
+    /// The port is taken by a program that does not share it, or the interface cannot join (no route, or down).
+    pub fn join(group: SocketAddr, interface: &Interface) -> io::Result<DatagramSource> {
+        let socket = net::receiver(group, interface)?;
+        socket.set_nonblocking(true)?;
+        // The kernel stamps each datagram as it comes, and says how many found the buffer full.
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        let buffer = socket2::SockRef::from(&socket).recv_buffer_size()?;
+        let control = nix::cmsg_space!(nix::sys::time::TimeSpec, u32);
+        Ok(DatagramSource { socket, bytes: vec![0; 65_536], control, kernel_drops: 0, buffer })
+    }
+
+    /// The receive buffer that the kernel granted, in bytes; it counts its own overhead in.
+    pub fn buffer(&self) -> usize {
+        self.buffer
+    }
+
+    /// Datagrams that the kernel dropped because this host read too slowly, as the last datagram read told.
+    pub fn kernel_drops(&self) -> u64 {
+        self.kernel_drops
+    }
+
+    /// The next datagram; `None` when there is none for now.
+    ///
+    /// # Errors
+    /// The socket is of no more use. A link that went down is no error: the socket stays joined, and
+    /// datagrams come again when the link does.
+    pub fn read(&mut self) -> io::Result<Option<Datagram<'_>>> {
+        let mut slices = [IoSliceMut::new(&mut self.bytes)];
+        let message = match recvmsg::<SockaddrStorage>(
+            self.socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut self.control),
+            MsgFlags::MSG_DONTWAIT,
+        ) {
+            Ok(message) => message,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(Errno::ENETDOWN | Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ECONNREFUSED) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut arrival = None;
+        for part in message.cmsgs()? {
+            match part {
+                ControlMessageOwned::ScmTimestampns(at) => {
+                    arrival = Some(AirTime(at.tv_sec() as u64 * 1_000_000_000 + at.tv_nsec() as u64));
+                }
+                ControlMessageOwned::RxqOvfl(count) => self.kernel_drops = count.into(),
+                _ => {}
+            }
+        }
+        let (length, from) = (message.bytes, message.address);
+        let arrival = arrival.unwrap_or_else(wall_clock);
+        Ok(Some(Datagram { bytes: &self.bytes[..length], arrival, from }))
+    }
+}
+
+/// Waits for a datagram, for `stop`, or until `patience` is over.
+///
+/// # Errors
+/// The system cannot wait for these.
+pub fn wait(
+    source: Option<&DatagramSource>,
+    stop: Option<BorrowedFd<'_>>,
+    patience: Option<Duration>,
+) -> io::Result<Ready> {
+    let timeout =
+        patience.map(|span| Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() });
+    let mut fds = Vec::with_capacity(2);
+    fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
+    fds.extend(source.map(|source| PollFd::new(&source.socket, PollFlags::IN)));
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    let stop = stop.is_some() && ready.next().unwrap_or(false);
+    Ok(Ready { stop, datagram: ready.next().unwrap_or(false) })
+}

@@ -1,0 +1,372 @@
+//! The probe's shell: joins a group, feeds what comes to the [instrument](crate::tuner::probe), and tells what it
+//! measured: as a table, as JSON, as a [plot].
+//!
+//! A stream of our own is found by the directory; of any other RTP stream the group is enough. Nothing is decoded.
+
+#![expect(clippy::disallowed_methods, reason = "a shell: it ends after a time")]
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::{plot, reception};
+use crate::clock::wall_clock;
+use crate::directory::{self, Entry};
+use crate::interface::Interface;
+use crate::tuner::probe::report::{Distribution, ProbeReport};
+use crate::tuner::probe::traffic::{Traffic, Verdict};
+use crate::tuner::probe::{Probe, Timestamps, UnitSample};
+use crate::tuner::source::{DatagramSource, wait};
+use crate::units::{AirTime, RTP_CLOCK, StationId};
+
+/// How long a probe measures that is not told.
+const DURATION: Duration = Duration::from_secs(10);
+
+/// How long the directory may take to answer.
+const FIRST_CONTACT: Duration = Duration::from_secs(5);
+
+/// What to measure.
+#[derive(Debug, Clone, Copy)]
+pub enum Target {
+    /// A station of ours.
+    Station {
+        /// Where to ask for it.
+        directory: SocketAddr,
+        /// Which; `None`: the first of the line-up.
+        station: Option<StationId>,
+    },
+    /// Any RTP stream.
+    Stream {
+        /// The group and port that it is sent to.
+        group: SocketAddr,
+        /// Ticks a second of its timestamps.
+        clock: NonZeroU32,
+    },
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What to measure.
+    pub target: Target,
+    /// Receive on this interface, by name or address; else it is [found](reception).
+    pub interface: Option<String>,
+    /// For so long; `None`: ten seconds.
+    pub seconds: Option<Duration>,
+    /// Draw it into this file.
+    pub plot: Option<PathBuf>,
+    /// Say on stderr what is about to be done.
+    pub talk: bool,
+}
+
+/// What was measured, and where. The names are a contract; the report's keys stand beside these.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The station's number; `null` of a stream that is none.
+    pub station: Option<StationId>,
+    /// The station's name; `null` of a stream that is none.
+    pub name: Option<String>,
+    /// Group and port.
+    pub group: String,
+    /// The interface it was received on.
+    pub interface: String,
+    /// The machine that measured: name, kernel, processors.
+    pub host: String,
+    /// When the measurement began: RFC 3339, UTC.
+    pub started: String,
+    /// How long it listened, in seconds.
+    pub seconds: f64,
+    /// Datagrams that this machine's kernel dropped because the probe read too slowly: among those lost.
+    pub kernel_drops: u64,
+    /// The receive buffer that the kernel granted, in bytes.
+    pub receive_buffer_bytes: usize,
+    /// All that was measured.
+    #[serde(flatten)]
+    pub report: ProbeReport,
+}
+
+/// Measures according to `plan`, and draws.
+///
+/// # Errors
+/// No directory, no such station, no such interface, nothing received, or the plot cannot be written.
+///
+/// # Panics
+/// Outside a tokio runtime, or in a task of one.
+pub fn run(plan: Plan) -> anyhow::Result<Summary> {
+    let Some(path) = &plan.plot else { return Ok(measure(&plan)?.0) };
+    // That it cannot be written is better known now than after the measurement.
+    let there = path.exists();
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    open.with_context(|| format!("cannot write {}", path.display()))?;
+    let drawn = measure(&plan).and_then(|(summary, samples)| {
+        let svg = plot::svg(&summary, &samples).context("cannot draw the plot")?;
+        fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(summary)
+    });
+    if drawn.is_err() && !there {
+        // The error is reported, the empty file is nobody's; if it stays, it stays.
+        let _ = fs::remove_file(path);
+    }
+    drawn
+}
+
+fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
+    let wanted = plan.interface.as_deref();
+    let duration = plan.seconds.unwrap_or(DURATION);
+    let (entry, group, interface, mut probe) = match plan.target {
+        Target::Station { directory, station } => {
+            let entry = look_up(directory, station)?;
+            let local = reception::local_towards(directory);
+            let interface = reception::for_station(&entry, wanted, directory.ip(), local)?;
+            let clock = NonZeroU32::new(RTP_CLOCK).context("the clock of RTP/JPEG is not 0")?;
+            let group = entry.group;
+            (Some(entry), group, interface, Probe::new(clock, Timestamps::WallClock))
+        }
+        Target::Stream { group, clock } => {
+            let interface = reception::for_group(group, wanted)?;
+            (None, group, interface, Probe::new(clock, Timestamps::Unknown))
+        }
+    };
+    let mut source = DatagramSource::join(group, &interface)
+        .with_context(|| format!("cannot join {group} on {}", interface.name))?;
+    if plan.talk {
+        eprintln!("listening to {group} on {interface} for {} s", duration.as_secs_f64());
+    }
+    let started = wall_clock();
+    let heard = listen(&mut source, &mut probe, duration)?;
+    let Some(report) = probe.report() else { return Err(silence(group, &interface, duration, heard)) };
+    let summary = Summary {
+        station: entry.as_ref().map(|entry| entry.id),
+        name: entry.map(|entry| entry.name),
+        group: group.to_string(),
+        interface: interface.name,
+        host: host(),
+        started: rfc3339(started),
+        seconds: duration.as_secs_f64(),
+        kernel_drops: source.kernel_drops(),
+        receive_buffer_bytes: source.buffer(),
+        report,
+    };
+    Ok((summary, probe.samples()))
+}
+
+fn look_up(directory: SocketAddr, station: Option<StationId>) -> anyhow::Result<Entry> {
+    let asked = directory::list(directory, FIRST_CONTACT);
+    let entries = tokio::runtime::Handle::current().block_on(asked)?;
+    match station {
+        None => entries.into_iter().next().context("the line-up is empty"),
+        Some(id) => {
+            let found = entries.into_iter().find(|entry| entry.id == id);
+            found.with_context(|| format!("the line-up has no station {id}; --list shows those it has"))
+        }
+    }
+}
+
+/// Datagrams that came, and what was wrong with the last one that was no RTP.
+type HeardSoFar = (u64, Option<String>);
+
+fn listen(source: &mut DatagramSource, probe: &mut Probe, duration: Duration) -> anyhow::Result<HeardSoFar> {
+    let ends = Instant::now().checked_add(duration).context("cannot measure for so long")?;
+    let (mut datagrams, mut fault) = (0, None);
+    loop {
+        let left = ends.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok((datagrams, fault));
+        }
+        wait(Some(source), None, Some(left))?;
+        // A sender that never lets the socket run empty must not keep us beyond the end.
+        let mut patience = 1000;
+        while patience > 0
+            && let Some(datagram) = source.read()?
+        {
+            patience -= 1;
+            datagrams += 1;
+            if let Err(error) = probe.packet(datagram.arrival, datagram.bytes) {
+                fault = Some(error.to_string());
+            }
+        }
+    }
+}
+
+fn silence(group: SocketAddr, interface: &Interface, duration: Duration, heard: HeardSoFar) -> anyhow::Error {
+    let (name, seconds) = (&interface.name, duration.as_secs_f64());
+    match heard {
+        (0, _) => anyhow::anyhow!(
+            "nothing came on {group} by {name} within {seconds} s; is it on air, and by this interface (--interface)?"
+        ),
+        (n, fault) => {
+            let why = fault.unwrap_or_else(|| "RTCP only".into());
+            anyhow::anyhow!("{n} datagrams came on {group} by {name}, and none of them is RTP: {why}")
+        }
+    }
+}
+
+fn rfc3339(at: AirTime) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
+}
+
+fn host() -> String {
+    let system = rustix::system::uname();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let plural = if processors == 1 { "" } else { "s" };
+    format!(
+        "{}, {} {} {}, {processors} CPU{plural}",
+        system.nodename().to_string_lossy(),
+        system.sysname().to_string_lossy(),
+        system.release().to_string_lossy(),
+        system.machine().to_string_lossy(),
+    )
+}
+
+impl Summary {
+    /// What was measured, in a few words: `station 2 "Nature" on 239.77.0.2:5004`.
+    pub fn subject(&self) -> String {
+        match (&self.station, &self.name) {
+            (Some(id), Some(name)) => format!("station {id} \"{name}\" on {}", self.group),
+            _ => format!("RTP on {}", self.group),
+        }
+    }
+}
+
+/// A table for people.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = &self.report;
+        let p = &r.packets;
+        writeln!(f, "{} by {}, {} s from {}", self.subject(), self.interface, self.seconds, self.started)?;
+        writeln!(f, "{}", self.host)?;
+        writeln!(f)?;
+        let row = |f: &mut fmt::Formatter<'_>, key: &str, text: String| writeln!(f, "{key:<12}{text}");
+        row(
+            f,
+            "stream",
+            format!("payload type {}, clock {} Hz, SSRC {}", r.payload_type, r.clock_hz, r.ssrc),
+        )?;
+        let interval = r
+            .units
+            .nominal_interval_ms
+            .map_or(String::new(), |ms| format!(", {ms:.3} ms apart by their timestamps"));
+        row(f, "units", format!("{} at {:.3} a second{interval}", r.units.received, r.units.per_s))?;
+        let rate = p.bytes_per_s * 8.0 / 1e6;
+        row(
+            f,
+            "packets",
+            format!(
+                "{} at {:.1} a second, {rate:.2} Mb/s, up to {} bytes",
+                p.received, p.per_s, p.largest_bytes
+            ),
+        )?;
+        row(
+            f,
+            "losses",
+            format!(
+                "{} lost ({:.4} %), {} reordered, {} twice",
+                p.lost,
+                p.loss * 100.0,
+                p.reordered,
+                p.duplicates
+            ),
+        )?;
+        if self.kernel_drops > 0 {
+            let (drops, buffer) = (self.kernel_drops, self.receive_buffer_bytes);
+            row(
+                f,
+                "",
+                format!(
+                    "{drops} of them dropped by this machine: its receive buffer is {buffer} bytes; raise net.core.rmem_max"
+                ),
+            )?;
+        }
+        row(
+            f,
+            "jitter",
+            format!(
+                "{:.1} us by RFC 3550 ({:.2} ticks), at most {:.1} us",
+                r.jitter.us, r.jitter.ticks, r.jitter.max_us
+            ),
+        )?;
+        match r.drift {
+            // No oscillator is off by a per cent.
+            Some(drift) if drift.ppm.abs() > 10_000.0 => {
+                row(
+                    f,
+                    "drift",
+                    format!("{:.0} ppm: is the stream's clock {} Hz (--clock)?", drift.ppm, r.clock_hz),
+                )?;
+            }
+            Some(drift) => {
+                row(f, "drift", format!("{:+.2} ppm, give or take {:.2}", drift.ppm, drift.stderr_ppm))?
+            }
+            None => row(f, "drift", "not measurable in so short a time".into())?,
+        }
+        if let Some(traffic) = &r.st2110_21 {
+            row(f, "ST 2110-21", verdict(traffic))?;
+        }
+        let o = r.oddities;
+        for (count, what) in [
+            (o.malformed, "datagrams were no RTP"),
+            (o.rtcp, "packets were RTCP"),
+            (o.other_sources, "packets were another sender's"),
+            (p.strays + p.too_old, "packets had numbers out of place"),
+            (o.restarts, "times the sender started over"),
+            (o.timestamp_jumps, "times the timestamps jumped"),
+        ] {
+            if count > 0 {
+                row(f, "", format!("{count} {what}"))?;
+            }
+        }
+        write!(f, "\n{:<24}", "")?;
+        for head in ["min", "p50", "p90", "p99", "p99.9", "max"] {
+            write!(f, "{head:>11}")?;
+        }
+        let less_drift = r
+            .pacing_less_drift_us
+            .filter(|_| r.drift.is_some_and(|drift| drift.ppm.abs() > 3.0 * drift.stderr_ppm));
+        for (what, digits, values) in [
+            ("lateness, us", 1, r.lateness_us),
+            ("pacing, us", 1, r.pacing_us),
+            ("pacing less drift, us", 1, less_drift),
+            ("between units, us", 1, r.interval_us),
+            ("unit, first to last, us", 1, r.units.span_us),
+            ("between packets, us", 1, r.packet_interval_us),
+            ("packets in a burst", 0, r.burst_packets),
+            ("packets in a unit", 0, r.units.packets),
+            ("bytes in a unit", 0, r.units.bytes),
+        ] {
+            let Some(Distribution { min, p50, p90, p99, p999, max, .. }) = values else { continue };
+            write!(f, "\n{what:<24}")?;
+            for value in [min, p50, p90, p99, p999, max] {
+                write!(f, "{value:>11.digits$}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn verdict(traffic: &Traffic) -> String {
+    let t = traffic;
+    let name = match t.verdict {
+        Verdict::Narrow => "narrow (N)",
+        Verdict::NarrowLinear => "narrow linear (NL)",
+        Verdict::Wide => "wide (W)",
+        Verdict::NotCompliant => "not compliant",
+        Verdict::NotApplicable => return format!("does not apply: {}", t.reason),
+    };
+    let why = if t.reason.is_empty() { String::new() } else { format!("; {}", t.reason) };
+    format!(
+        "{name}: C_INST up to {} (narrow {}, wide {}), VRX {} to {} (narrow {}, wide {}) packets{why}",
+        t.cinst_max,
+        t.narrow.c_max,
+        t.wide.c_max,
+        t.vrx_linear.min,
+        t.vrx_linear.max,
+        t.narrow.vrx_full,
+        t.wide.vrx_full
+    )
+}
