@@ -2,7 +2,7 @@
 //!
 //! Due times are wall-clock times (they are the RTP timestamps), but a wall clock can be set. This one
 //! is read from the system once; from then on it advances with CLOCK_MONOTONIC, which NTP may steer by
-//! some ppm but never sets. When the wall clock is set, this one follows at [`SLEW`], so that no picture on
+//! some ppm but never sets. When the wall clock is set, this one follows at 500 ppm, so that no picture on
 //! air moves by more than a few microseconds against the one before.
 
 #![expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use tracing::{info, warn};
 
 use crate::units::AirTime;
 
@@ -37,7 +38,7 @@ impl AirClock {
         AirClock { offset: Arc::new(AtomicU64::new(wall.0.wrapping_sub(monotonic_nanos()))) }
     }
 
-    /// Follows the wall clock by what [`SLEW`] allows for the `span` since the last call. Returns how
+    /// Follows the wall clock by what 500 ppm allow for the `span` since the last call. Returns how
     /// far the wall clock is ahead (negative: behind) in nanoseconds; zero while the two agree to a millisecond.
     /// Only one task may call it.
     pub fn follow(&self, span: Duration) -> i64 {
@@ -45,6 +46,25 @@ impl AirClock {
         let step = slew(ahead, span);
         self.offset.fetch_add(step as u64, Relaxed); // two's complement: a negative step takes away
         if step == 0 { 0 } else { ahead }
+    }
+
+    /// Follows the wall clock for as long as it is not dropped, and says in the log when that one has been set.
+    pub async fn keep_following(self) {
+        let mut told = false;
+        loop {
+            // While there is something to make up for, by steps that no receiver notices.
+            let span = if told { Duration::from_millis(100) } else { Duration::from_secs(1) };
+            tokio::time::sleep(span).await;
+            let ahead = self.follow(span) as f64 / 1e9;
+            if ahead != 0.0 && !told {
+                warn!(
+                    "the wall clock was set by {ahead:+.3} s: air time follows it at 500 ppm, without a jump"
+                );
+            } else if ahead == 0.0 && told {
+                info!("air time is the wall clock's again");
+            }
+            told = ahead != 0.0;
+        }
     }
 
     /// What time it is on air.

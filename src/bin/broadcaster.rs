@@ -1,27 +1,21 @@
 //! `broadcaster`: every station of a line-up on air until it is told to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
-use stationcast::clock::AirClock;
-use stationcast::directory::{Board, Limits, serve};
+use stationcast::clock::wall_clock;
 use stationcast::lineup::Lineup;
-use stationcast::station::catalogue::Catalogue;
 use stationcast::station::reel::Store;
-use stationcast::station::{Studio, keep_on_air, onair::Air};
-use stationcast::units::AirTime;
+use stationcast::station::{self, daemon};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
-
-/// Longest time for stations and connections to end once a signal has come.
-const GRACE: Duration = Duration::from_millis(1500);
 
 /// Keeps every station of a line-up on air, for ever.
 ///
@@ -48,6 +42,8 @@ struct LineupFile {
 enum Command {
     /// Validate a line-up and print it as a table
     Check(LineupFile),
+    /// Make the reels of all its films beforehand, with all cores
+    Prepare(LineupFile),
 }
 
 fn main() -> ExitCode {
@@ -55,7 +51,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     stationcast::log::to_stderr(filter);
     let file = match &cli.command {
-        Some(Command::Check(line_up)) => &line_up.config,
+        Some(Command::Check(line_up) | Command::Prepare(line_up)) => &line_up.config,
         None => &cli.line_up.config,
     };
     let lineup = match Lineup::load(file) {
@@ -68,11 +64,15 @@ fn main() -> ExitCode {
     for note in lineup.notes() {
         warn!("{note}");
     }
-    if cli.command.is_some() {
-        println!("{}", lineup.table());
-        return ExitCode::SUCCESS;
-    }
-    match broadcast(lineup) {
+    let result = match cli.command {
+        None => broadcast(lineup),
+        Some(Command::Prepare(_)) => prepare(&lineup),
+        Some(Command::Check(_)) => {
+            println!("{}", lineup.table());
+            Ok(())
+        }
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("broadcaster: {error:#}");
@@ -83,60 +83,51 @@ fn main() -> ExitCode {
 
 fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(on_air(lineup));
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let listener = TcpListener::bind(lineup.directory).await.with_context(|| {
+            let address = lineup.directory;
+            format!("cannot listen on {address}, the directory's address; [directory] listen chooses another")
+        })?;
+        info!("directory on {}", lineup.directory);
+        let shutdown = async move {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        daemon::broadcast(lineup, listener, shutdown).await.context("cannot start the air thread")
+    });
     // A decoder that hangs must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn on_air(lineup: Lineup) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(lineup.directory).await.with_context(|| {
-        format!(
-            "cannot listen on {}, the directory's address; [directory] listen chooses another",
-            lineup.directory
-        )
-    })?;
-    info!("directory on {}", lineup.directory);
-
-    let clock = AirClock::start();
-    let air = Air::start(clock.clone()).context("cannot start the air thread")?;
-    let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
-    let (stop, stopped) = watch::channel(false);
-    let studio = Arc::new(Studio { clock, air, catalogue, board: Board::new(), stop: stopped.clone() });
-    let stations: Vec<_> = lineup
-        .stations
-        .into_iter()
-        .map(|station| tokio::spawn(keep_on_air(Arc::new(station), studio.clone())))
-        .collect();
-    let directory = tokio::spawn(serve(listener, studio.board.clone(), Limits::default(), async move {
-        let mut stopped = stopped;
-        let _ = stopped.wait_for(|&stop| stop).await;
-    }));
-
-    tokio::select! {
-        _ = interrupt.recv() => info!("interrupted: going off air"),
-        _ = terminate.recv() => info!("terminated: going off air"),
+/// Makes the reels; `Ok` says that all of them are there.
+fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
+    let dir = lineup.reel.dir.as_ref().context("no folder for reels: name one under [reel] as `dir`")?;
+    let store = Store::open(dir, lineup.reel.bytes, wall_clock())
+        .with_context(|| format!("cannot use the folder {}", dir.display()))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.spawn({
+        let stop = stop.clone();
+        async move { stop.store(tokio::signal::ctrl_c().await.is_ok(), Relaxed) }
+    });
+    let outcome = station::prepare::prepare(lineup, &store, &stop);
+    let usage = store.usage();
+    let megabytes = usage.bytes as f64 / 1e6;
+    println!(
+        "{} reels made, {} were there; {} in {}, {megabytes:.1} MB",
+        outcome.made,
+        outcome.found,
+        usage.reels,
+        dir.display()
+    );
+    for failure in &outcome.failed {
+        eprintln!("{failure}");
     }
-    stop.send_replace(true);
-    let end = async {
-        for task in stations {
-            let _ = task.await;
-        }
-        let _ = directory.await;
-    };
-    if tokio::time::timeout(GRACE, end).await.is_err() {
-        warn!("a station did not end in time and is left behind");
-    }
+    ensure!(!outcome.stopped, "stopped before the end; start it again to go on");
+    ensure!(outcome.failed.is_empty(), "{} could not be made", outcome.failed.len());
     Ok(())
-}
-
-/// Where the reels are. Without a place for them every pass of a film is encoded anew: no reason to stay off air.
-fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
-    let dir = lineup.reel.dir.as_ref().filter(|_| lineup.stations.iter().any(|station| station.reel))?;
-    Store::open(dir, lineup.reel.bytes, now)
-        .map(|store| (store, dir.as_path()))
-        .inspect_err(|error| warn!("no reels are kept: cannot use the folder {}: {error}", dir.display()))
-        .ok()
 }

@@ -13,10 +13,12 @@
 #![expect(clippy::disallowed_methods, reason = "the shell of a station: it waits for due times")]
 
 pub mod catalogue;
+pub mod daemon;
 pub mod encoder;
 pub mod onair;
 pub mod outlet;
 pub mod playout;
+pub mod prepare;
 pub mod programme;
 pub mod reel;
 pub mod slate;
@@ -95,21 +97,21 @@ enum Fault {
 }
 
 /// What all stations of a broadcaster share.
-pub struct Studio {
+struct Studio {
     /// The broadcast clock.
-    pub clock: AirClock,
+    clock: AirClock,
     /// The thread that sends.
-    pub air: Air,
+    air: Air,
     /// What is known of the films.
-    pub catalogue: Arc<Catalogue>,
+    catalogue: Arc<Catalogue>,
     /// What the directory tells.
-    pub board: Arc<Board>,
+    board: Arc<Board>,
     /// Turns true once, when the broadcaster stops.
-    pub stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 }
 
 /// Keeps one station on air until the studio stops, whatever happens to it.
-pub async fn keep_on_air(spec: Arc<StationSpec>, studio: Arc<Studio>) {
+async fn keep_on_air(spec: Arc<StationSpec>, studio: Arc<Studio>) {
     let mut stop = studio.stop.clone();
     loop {
         let station = Station::new(spec.clone(), &studio);

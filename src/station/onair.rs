@@ -5,7 +5,7 @@
 //! A station gets a [`Seat`]: a wait-free ring into which it puts access units ahead of their time. While
 //! every station has one in the heap no earlier one can appear (a station's own come in order), so
 //! the thread may sleep right up to the first. Only while some station has nothing ready does it look
-//! in every [`NAP`].
+//! in every millisecond.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,7 +1,7 @@
 //! The outlet of a station: its socket, and how an access unit becomes datagrams in time.
 //!
 //! On loopback an access unit is one datagram. On Ethernet it is some dozens of packets; sent at once they
-//! would be a burst at line rate, which shallow switches drop. So they leave in [`BURST`]s, spread over a share of the
+//! would be a burst at line rate, which shallow switches drop. So they leave in bursts of four, spread over a share of the
 //! picture's interval, each burst in one system call (UDP generic segmentation offload, where the kernel has it).
 
 use std::io::{self, IoSlice};

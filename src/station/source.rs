@@ -106,6 +106,11 @@ impl Source {
         Ok(Source { path: path.to_owned(), capture, rate, size, pixel_aspect, announced, read: 0 })
     }
 
+    /// How many pictures its container announces: about as many as there are, or 0.
+    pub fn announced(&self) -> u64 {
+        self.announced
+    }
+
     /// The film's path.
     pub fn path(&self) -> &Path {
         &self.path
