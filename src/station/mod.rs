@@ -15,6 +15,7 @@
 pub mod catalogue;
 pub mod daemon;
 pub mod encoder;
+pub mod lateness;
 pub mod onair;
 pub mod outlet;
 pub mod playout;
@@ -30,11 +31,12 @@ mod status;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry, OnAir, State};
@@ -249,6 +251,12 @@ impl Station {
             retry = (retry * 2).min(RETRY.1);
         }
         status.abort();
+        let (id, name, air) = (self.spec.id, &self.spec.name, self.seat.counters());
+        let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));
+        debug!(
+            "station {id} \"{name}\" off air: {aired} pictures aired, {skipped} skipped late, {}",
+            air.lateness
+        );
     }
 
     /// Hands a unit to the air thread. Waits when the station is [`LEAD`] ahead.

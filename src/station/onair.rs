@@ -19,6 +19,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use tracing::{info, warn};
 
+use super::lateness::Lateness;
 use super::outlet::{Outlet, Plan};
 use super::playout::{Due, Playout, Policy};
 use crate::clock::AirClock;
@@ -61,8 +62,8 @@ pub struct AirCounters {
     pub send_errors: AtomicU64,
     /// The system's last reason: its error number.
     pub last_errno: AtomicU64,
-    /// The worst lateness since it was last asked for, in nanoseconds.
-    pub max_lateness: AtomicU64,
+    /// How late access units began to leave.
+    pub lateness: Lateness,
 }
 
 /// A station's way to the air.
@@ -275,7 +276,7 @@ impl Slot {
             self.counters.skipped.fetch_add(1, Relaxed);
             return None;
         }
-        self.counters.max_lateness.fetch_max(now.since(unit.due.at).as_nanos() as u64, Relaxed);
+        self.counters.lateness.record(now.since(unit.due.at));
         let plan = self.outlet.plan(&unit);
         Some(Airing { unit, plan, next: 0, bytes: 0 })
     }

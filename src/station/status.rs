@@ -43,7 +43,7 @@ pub(super) async fn watch(spec: Arc<StationSpec>, task: Arc<Counters>, air: Arc<
             send_errors: air.send_errors.load(Relaxed),
             aired: air.aired.load(Relaxed),
         };
-        let worst = Duration::from_nanos(air.max_lateness.swap(0, Relaxed));
+        let worst = air.lateness.take_worst();
         if let Some(line) = report(before, now, air.last_errno.load(Relaxed)) {
             let lateness = worst.as_secs_f64() * 1e3;
             info!("station {} \"{}\": {line}; worst lateness {lateness:.1} ms", spec.id, spec.name);
