@@ -27,6 +27,10 @@ use crate::units::{AirTime, Size};
 /// of a larger one, seen for the first time, the reel is recorded in the next round.
 const LOOKING_UP: Duration = Duration::from_millis(400);
 
+/// What the next film needs before it is due so that no place on the grid stays empty: [`START_LEAD`], a station's own share
+/// of an interval, and some milliseconds to look it up.
+const OPENING: Duration = Duration::from_millis(160);
+
 /// Pictures read from a reel at a time: a third of a second at 25 a second.
 const BATCH: usize = 8;
 
@@ -183,12 +187,14 @@ impl Station {
                 }
                 Prepared::End(None) => return Ok(()),
                 Prepared::End(Some(recorded)) => {
-                    // Waiting for the disk may take longer than the pictures that are on their way last.
                     let clock = self.clock.clone();
-                    tokio::task::spawn_blocking(move || match recorded.finish(clock.now()) {
+                    let finish = tokio::task::spawn_blocking(move || match recorded.finish(clock.now()) {
                         Ok(reel) => info!("a reel of {}: {} pictures", path.display(), reel.len()),
                         Err(error) => warn!("no reel of {}: {error}", path.display()),
                     });
+                    // Waiting for the disk may take longer than the pictures that are on their way last: then the
+                    // next pass is encoded once more.
+                    let _ = timeout(self.clock.until(self.free_at).saturating_sub(OPENING), finish).await;
                     return Ok(());
                 }
             }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use stationcast::wire::rtp::{HEADER_LEN, Header};
 
 /// The first argument that makes this program a helper; the second is its name.
 pub(crate) const FLAG: &str = "--be-a-helper";
+
+/// What a capture's file is called that ends it, behind the name of what it writes.
+pub(crate) const ENOUGH: &str = ".enough";
 
 /// Runs the helper that the arguments name, if they do.
 pub(crate) fn dispatch() -> Option<ExitCode> {
@@ -34,20 +38,23 @@ fn interface(name: &str) -> Interface {
     interfaces().unwrap().into_iter().find(|interface| interface.name == name).expect("the interface")
 }
 
-/// Writes the datagrams of a group to a file, each behind its length, until so many pictures have ended. Says
-/// `listening` once it has joined.
+/// Writes the datagrams of a group to a file, each behind its length, until so many pictures have ended, or one has and
+/// there is a file of that name with [`ENOUGH`] behind it. Says `listening` once it has joined.
 fn capture(group: &str, on: &str, pictures: &str, file: &str) {
     let socket = net::receiver(group.parse().unwrap(), &interface(on)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     println!("listening");
     let mut pictures: usize = pictures.parse().unwrap();
+    let enough = format!("{file}{ENOUGH}");
     let mut file = BufWriter::new(File::create(file).unwrap());
     let mut buffer = vec![0; 65_536];
     while pictures > 0 {
         let length = socket.recv(&mut buffer).unwrap();
         file.write_all(&(length as u32).to_le_bytes()).unwrap();
         file.write_all(&buffer[..length]).unwrap();
-        pictures -= usize::from(buffer[1] & 0x80 != 0);
+        if buffer[1] & 0x80 != 0 {
+            pictures = if Path::new(&enough).exists() { 0 } else { pictures - 1 };
+        }
     }
     file.flush().unwrap();
 }

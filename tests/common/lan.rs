@@ -113,6 +113,19 @@ impl Lan {
         self.switch(&["link", "set", &format!("port-{host}"), "up"]);
     }
 
+    /// Mounts a file system in memory of this size on a folder, for all that is started from now on; again, it gets
+    /// that size.
+    pub(crate) fn mount(&self, folder: &Path, size: &str) {
+        let options = if fs::read_dir(folder).is_err() {
+            fs::create_dir(folder).unwrap();
+            format!("size={size}")
+        } else {
+            format!("remount,size={size}")
+        };
+        let args = ["-t", "tmpfs", "-o", &options, "tmpfs", text(folder)];
+        assert!(self.enter().arg("mount").args(args).status().unwrap().success(), "mount {args:?}");
+    }
+
     fn switch(&self, args: &[&str]) {
         let status = self.enter().arg("ip").args(args).status().unwrap();
         assert!(status.success(), "ip {args:?}");

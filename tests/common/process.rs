@@ -82,12 +82,24 @@ impl Process {
         });
     }
 
-    /// Sends it a signal, such as `TERM`.
-    pub(crate) fn signal(&self, signal: &str) {
+    /// Its number, as seen from outside.
+    fn number(&self) -> String {
         let pid = until("a process number", || {
             fs::read_to_string(&self.files.pid).ok().filter(|pid| pid.ends_with('\n'))
         });
-        let status = Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status().unwrap();
+        pid.trim().to_owned()
+    }
+
+    /// The files that it has open, as the kernel shows them: ` (deleted)` behind those that have no name any more.
+    pub(crate) fn open_files(&self) -> Vec<String> {
+        let Ok(files) = fs::read_dir(format!("/proc/{}/fd", self.number())) else { return Vec::new() };
+        let target = |entry: std::io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();
+        files.filter_map(target).map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.number()]).status().unwrap();
         assert!(status.success(), "cannot signal {}", self.label);
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Unit {
     pub(crate) timestamp: u32,
     /// Each packet's header and the bytes of its datagram.
     pub(crate) packets: Vec<(Header, usize)>,
+    /// The JPEG file that comes of them.
+    pub(crate) jpeg: Vec<u8>,
     pub(crate) picture: Picture,
 }
 
@@ -46,8 +48,10 @@ pub(crate) fn units(capture: &Path) -> Vec<Unit> {
         }
         packets.push((header, datagram.len()));
         if let Some(jpeg) = depacketizer.push(&header, payload).unwrap() {
-            let picture = Picture::of_jpeg(&jpeg.to_jfif());
-            units.push(Unit { timestamp: header.timestamp, packets: std::mem::take(&mut packets), picture });
+            let jpeg = jpeg.to_jfif();
+            let picture = Picture::of_jpeg(&jpeg);
+            let packets = std::mem::take(&mut packets);
+            units.push(Unit { timestamp: header.timestamp, packets, jpeg, picture });
         }
     }
     units

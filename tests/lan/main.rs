@@ -11,6 +11,7 @@ mod air;
 mod faults;
 mod films;
 mod programs;
+mod reels;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,16 @@ fn main() -> ExitCode {
     run(vec![
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),
+        test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
+        test("killed_while_recording", reels::killed_while_recording),
+        test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),
+        test("a_film_that_changes_under_its_reel", reels::a_film_that_changes_under_its_reel),
+        test("reels_over_the_limit", reels::reels_over_the_limit),
+        test("a_full_disk", reels::a_full_disk),
+        test("later_passes_air_from_the_reel", reels::later_passes_air_from_the_reel),
+        test("one_reel_for_two_stations", reels::one_reel_for_two_stations),
+        test("no_folder_for_reels", reels::no_folder_for_reels),
+        test("no_reel_where_none_is_wanted", reels::no_reel_where_none_is_wanted),
         test("odd_films", films::odd_films),
         test("films_that_are_none", films::films_that_are_none),
         test("every_viewer_sees_its_station", air::every_viewer_sees_its_station),

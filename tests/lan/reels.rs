@@ -1,0 +1,503 @@
+//! Reels: what is encoded once is aired for ever, and whatever happens to a reel, what is on air is right.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use stationcast::units::{AirTime, FrameRate};
+
+use crate::common::film::{Film, numbered};
+use crate::common::harness::text;
+use crate::common::helper::ENOUGH;
+use crate::common::lan::{Lan, head, station};
+use crate::common::process::Process;
+use crate::common::until;
+use crate::common::wire::{Unit, check_grid, units};
+
+const DIRECTORY: &str = "127.0.0.1:9688";
+
+/// What the log says of a reel that has been made, and of one that is no good.
+const MADE: &str = " a reel of ";
+const DAMAGED: &str = " is damaged: ";
+
+/// A film of one second.
+fn short(station: u8) -> Film {
+    numbered(station, (640, 360), (25, 1), 25)
+}
+
+fn group(id: u16) -> String {
+    format!("239.77.0.{id}:5004")
+}
+
+fn setup() -> String {
+    head(DIRECTORY, "127.0.0.1")
+}
+
+/// A line-up of one station that plays these films.
+fn one_station(films: &[&Path]) -> String {
+    setup() + &station(1, films, &group(1), "")
+}
+
+/// Where the broadcasters of a test keep their reels, if the line-up does not say.
+fn shelf(lan: &Lan) -> PathBuf {
+    lan.folder().join("stationcast")
+}
+
+/// The files of a folder whose names end so.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| text(path).ends_with(ending)).collect()
+}
+
+/// The one reel there is.
+fn the_reel(folder: &Path) -> PathBuf {
+    let reels = files(folder, ".reel");
+    assert_eq!(reels.len(), 1, "{reels:?}");
+    reels[0].clone()
+}
+
+/// Waits until a broadcaster has so many reels open, and no film: all it airs comes from reels.
+fn await_reels(broadcaster: &mut Process, reels: usize) {
+    until(&format!("{reels} reels on air and no film"), || {
+        assert!(broadcaster.runs(), "the broadcaster ended");
+        let open = broadcaster.open_files();
+        let count = |ending: &str| open.iter().filter(|path| path.ends_with(ending)).count();
+        (count(".reel") == reels && count(".mp4") == 0).then_some(())
+    });
+}
+
+/// Warnings and errors of a log, but for what depends on the machine.
+fn complaints(log: &str) -> Vec<&str> {
+    let lines = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
+    lines.filter(|line| !line.contains("no real-time priority")).collect()
+}
+
+/// Ends a broadcaster; its log.
+fn end(broadcaster: Process) -> String {
+    broadcaster.signal("TERM");
+    broadcaster.succeed().stderr
+}
+
+/// What a station sends while this is there.
+struct Tape {
+    capture: Process,
+    file: PathBuf,
+}
+
+impl Tape {
+    /// Runs from now on.
+    fn start(lan: &Lan, id: u16) -> Tape {
+        Tape::of(lan, id, 1_000_000)
+    }
+
+    /// Runs from now on, for so many pictures.
+    fn of(lan: &Lan, id: u16, pictures: usize) -> Tape {
+        let file = tempfile::TempDir::new_in(lan.folder()).unwrap().keep().join("tape");
+        let args = [&group(id), "lo", &pictures.to_string(), text(&file)];
+        let mut capture = lan.machine().helper("capture", &args);
+        capture.await_output("listening");
+        Tape { capture, file }
+    }
+
+    /// What was sent until now; the station must be on air.
+    fn stop(self) -> Vec<Unit> {
+        fs::write(format!("{}{ENOUGH}", text(&self.file)), "").unwrap();
+        self.end()
+    }
+
+    /// What was sent until there were as many pictures as were wanted.
+    fn end(self) -> Vec<Unit> {
+        self.capture.succeed();
+        units(&self.file)
+    }
+}
+
+/// A film's pictures as they were on air first, byte by byte: they never look different.
+#[derive(Default)]
+struct Album(BTreeMap<(u8, u16), Vec<u8>>);
+
+impl Album {
+    fn check(&mut self, units: &[Unit]) {
+        for (at, unit) in units.iter().enumerate() {
+            let strip = unit.picture.strip().unwrap_or_else(|| panic!("no strip in picture {at}"));
+            let first = self.0.entry(strip).or_insert_with(|| unit.jpeg.clone());
+            assert!(*first == unit.jpeg, "picture {at}, {strip:?}, is not as it was before");
+        }
+    }
+}
+
+fn numbers(units: &[Unit]) -> impl Iterator<Item = Option<(u8, u16)>> {
+    units.iter().map(|unit| unit.picture.strip())
+}
+
+/// The first pass records and the others play the reel: nobody can tell, neither from the pictures, byte by
+/// byte, nor from their order and times.
+pub(crate) fn later_passes_air_from_the_reel() {
+    let lan = Lan::alone();
+    let film = numbered(1, (640, 360), (30_000, 1001), 30);
+    let tape = Tape::start(&lan, 1);
+    let mut broadcaster = lan.machine().on_air(&one_station(&[&film.path]));
+    await_reels(&mut broadcaster, 1);
+    // Through the loop point twice more.
+    Tape::of(&lan, 1, 65).end();
+    let sent = tape.stop();
+    await_reels(&mut broadcaster, 1);
+
+    check_grid(&sent, &film);
+    let missing = film.check_numbers(numbers(&sent));
+    assert!(sent.len() > 65 && missing <= sent.len() as u64 / 20, "{missing} of {} are missing", sent.len());
+    let mut album = Album::default();
+    album.check(&sent);
+    assert_eq!(album.0.len(), 30);
+    let log = end(broadcaster);
+    assert_eq!((log.matches(MADE).count(), complaints(&log).len()), (1, 0), "{log}");
+    the_reel(&shelf(&lan));
+}
+
+/// One film and one encoding: one recorder and one reel. Another quality is another encoding.
+pub(crate) fn one_reel_for_two_stations() {
+    let lan = Lan::alone();
+    let film = short(1);
+    let lineup = setup()
+        + &station(1, &[&film.path], &group(1), "")
+        + &station(2, &[&film.path], &group(2), "")
+        + &station(3, &[&film.path], &group(3), "quality = 60");
+    let mut broadcaster = lan.machine().broadcaster(&lineup);
+    until("both reels", || {
+        let parts = files(&shelf(&lan), ".part");
+        for kind in ["-q80.", "-q60."] {
+            let recorders = parts.iter().filter(|part| text(part).contains(kind)).count();
+            assert!(recorders <= 1, "{parts:?}");
+        }
+        (broadcaster.stderr().matches(MADE).count() >= 2).then_some(())
+    });
+    await_reels(&mut broadcaster, 2);
+    let tapes = [1, 2, 3].map(|id| Tape::of(&lan, id, 30));
+    let [first, second, other] = tapes.map(Tape::end);
+    for sent in [&first, &second, &other] {
+        check_grid(sent, &film);
+    }
+    let mut album = Album::default();
+    album.check(&first);
+    album.check(&second);
+    assert_ne!(
+        album.0[&(1, 7)],
+        other.iter().find(|unit| unit.picture.strip() == Some((1, 7))).unwrap().jpeg
+    );
+    assert_eq!(files(&shelf(&lan), ".reel").len(), 2);
+    let log = end(broadcaster);
+    assert_eq!((log.matches(MADE).count(), complaints(&log).len()), (2, 0), "{log}");
+}
+
+/// How a station's round of films lay against the time of day, in nanoseconds, by each picture that was sent.
+fn phases(tape: Tape, films: &[&Film]) -> Vec<i128> {
+    let file = tape.file.clone();
+    let sent = tape.end();
+    // A timestamp is the time of day modulo 2^32 ticks, 13 hours.
+    let near = fs::metadata(&file).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
+    let near = AirTime(near.as_nanos() as u64);
+    let nth = |film: &Film, n: u16| {
+        FrameRate::new(film.rate.0, film.rate.1).unwrap().nth(n.into()).as_nanos() as i128
+    };
+    let lengths: Vec<i128> = films.iter().map(|film| nth(film, film.pictures)).collect();
+    let round: i128 = lengths.iter().sum();
+    let phase = |unit: &Unit| {
+        let (station, number) = unit.picture.strip().expect("a strip");
+        let place = films.iter().position(|film| film.station == station).expect("a film of this round");
+        let ago = near.rtp_timestamp().wrapping_sub(unit.timestamp) as i32;
+        let at = i128::from(near.0) - i128::from(ago) * 1_000_000_000 / 90_000;
+        (at - lengths[..place].iter().sum::<i128>() - nth(films[place], number)).rem_euclid(round)
+    };
+    sent.iter().map(phase).collect()
+}
+
+/// Checks that all phases are the same, give or take the rounding of two timestamps.
+fn check_phases(phases: &[i128], expected: i128) {
+    assert!(!phases.is_empty());
+    for (at, phase) in phases.iter().enumerate() {
+        // The rounds are 2.001 s; what is just before the beginning of one is just after the end of another.
+        let distance = (phase - expected).abs();
+        let distance = distance.min(2_001_000_000 - distance);
+        assert!(distance < 25_000, "picture {at} is {distance} ns from where the programme is");
+    }
+}
+
+/// Ended or killed, and started again: on air is what would have been. On another machine with the same reels it is
+/// what the time of day says.
+pub(crate) fn the_programme_goes_on_over_a_restart() {
+    let lan = Lan::alone();
+    let machine = lan.machine();
+    let (first, second) = (numbered(1, (640, 360), (30_000, 1001), 30), short(2));
+    let films = [&first, &second];
+    let stations = station(1, &[&first.path, &second.path], &group(1), "");
+    let lineup = setup() + &stations;
+    let mut broadcaster = machine.on_air(&lineup);
+    await_reels(&mut broadcaster, 2);
+    let before = phases(Tape::of(&lan, 1, 20), &films);
+    check_phases(&before, before[0]);
+
+    for signal in ["TERM", "KILL"] {
+        broadcaster.signal(signal);
+        broadcaster.finish();
+        broadcaster = machine.on_air(&lineup);
+        check_phases(&phases(Tape::of(&lan, 1, 30), &films), before[0]);
+        await_reels(&mut broadcaster, 2);
+    }
+    let log = end(broadcaster);
+    assert_eq!((log.matches(MADE).count(), complaints(&log).len()), (0, 0), "{log}");
+
+    let elsewhere = lan.folder().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for reel in files(&shelf(&lan), ".reel") {
+        fs::copy(&reel, elsewhere.join(reel.file_name().unwrap())).unwrap();
+    }
+    let lineup = setup() + &format!("[reel]\ndir = {:?}\n", text(&elsewhere)) + &stations;
+    let broadcaster = machine.on_air(&lineup);
+    let own = Duration::from_millis(40).mul_f64(0.618_034);
+    check_phases(&phases(Tape::of(&lan, 1, 30), &films), own.as_nanos() as i128);
+    let log = end(broadcaster);
+    assert_eq!((log.matches(MADE).count(), complaints(&log).len()), (0, 0), "{log}");
+}
+
+/// What is left of a recording is neither aired nor in the way of the next.
+pub(crate) fn killed_while_recording() {
+    let lan = Lan::alone();
+    let film = short(1);
+    let lineup = one_station(&[&film.path]);
+    let mut random = fastrand::Rng::with_seed(2435);
+    let mut album = Album::default();
+    let mut torn = 0;
+    for _ in 0..6 {
+        // The reel is finished when some 15 pictures have been on air: the station is that far ahead.
+        let tape = Tape::of(&lan, 1, random.usize(1..22));
+        let old = files(&shelf(&lan), ".reel");
+        let broadcaster = lan.machine().broadcaster(&lineup);
+        let sent = tape.end();
+        broadcaster.signal("KILL");
+        let log = broadcaster.finish().stderr;
+        assert!(complaints(&log).is_empty(), "{log}");
+        if !sent.is_empty() {
+            film.check_numbers(numbers(&sent));
+        }
+        album.check(&sent);
+        torn += files(&shelf(&lan), ".part").len();
+        // One that was whole has been aired now.
+        old.iter().for_each(|reel| fs::remove_file(reel).unwrap());
+    }
+    assert!(torn > 0, "no recording was killed");
+
+    let tape = Tape::start(&lan, 1);
+    let mut broadcaster = lan.machine().on_air(&lineup);
+    await_reels(&mut broadcaster, 1);
+    Tape::of(&lan, 1, 30).end();
+    let sent = tape.stop();
+    check_grid(&sent, &film);
+    album.check(&sent);
+    the_reel(&shelf(&lan));
+    let log = end(broadcaster);
+    assert!(complaints(&log).is_empty(), "{log}");
+    assert_eq!(files(&shelf(&lan), ".part"), [""; 0].map(PathBuf::from), "parts are left over");
+}
+
+/// Damaged while nobody looks, in three ways, and while it is on air: one line in the log, never a wrong picture, and
+/// a new reel.
+pub(crate) fn a_damaged_reel_is_made_again() {
+    let lan = Lan::alone();
+    let film = short(1);
+    let lineup = one_station(&[&film.path]);
+    let mut album = Album::default();
+    let tape = Tape::start(&lan, 1);
+    let mut broadcaster = lan.machine().on_air(&lineup);
+    await_reels(&mut broadcaster, 1);
+    album.check(&tape.stop());
+
+    let reel = the_reel(&shelf(&lan));
+    let good = fs::read(&reel).unwrap();
+    let flip = |at: usize| {
+        let file = fs::File::options().write(true).open(&reel).unwrap();
+        file.write_all_at(&[good[at] ^ 0x10], at as u64).unwrap();
+    };
+    let damages: [&dyn Fn(); 3] = [
+        &|| flip(good.len() / 2),
+        &|| fs::File::options().write(true).open(&reel).unwrap().set_len(good.len() as u64 - 100).unwrap(),
+        &|| flip(60),
+    ];
+    for damage in damages {
+        end(broadcaster);
+        damage();
+        let tape = Tape::start(&lan, 1);
+        broadcaster = lan.machine().on_air(&lineup);
+        broadcaster.await_log(DAMAGED, 1);
+        broadcaster.await_log(MADE, 1);
+        await_reels(&mut broadcaster, 1);
+        album.check(&tape.stop());
+        let log = broadcaster.stderr();
+        assert_eq!((complaints(&log).len(), log.matches(DAMAGED).count()), (1, 1), "{log}");
+        assert!(fs::read(&reel).unwrap()[60..] == good[60..], "the reel is as it was");
+    }
+
+    let tape = Tape::start(&lan, 1);
+    flip(good.len() / 2);
+    broadcaster.await_log(DAMAGED, 2);
+    broadcaster.await_log(MADE, 2);
+    await_reels(&mut broadcaster, 1);
+    let sent = tape.stop();
+    album.check(&sent);
+    // In order, but for the film that began anew.
+    let all: Vec<u16> = numbers(&sent).map(|strip| strip.unwrap().1).collect();
+    let falls = all.windows(2).filter(|pair| pair[1] <= pair[0]);
+    assert!(falls.clone().all(|pair| pair[1] <= 1), "{all:?}");
+    assert!(falls.clone().filter(|pair| pair[0] < 22).count() <= 1, "{all:?}");
+    let log = end(broadcaster);
+    assert_eq!(complaints(&log).len(), 2, "{log}");
+}
+
+/// A film of the same rate and length takes another's place: while that is recorded, and while its reel is on air. What
+/// is on air changes once, between two passes.
+pub(crate) fn a_film_that_changes_under_its_reel() {
+    let lan = Lan::alone();
+    let films = [short(1), short(2)];
+    let (here, beside) = (lan.folder().join("film.mp4"), lan.folder().join("beside.mp4"));
+    fs::copy(&films[0].path, &here).unwrap();
+    let mut broadcaster = lan.machine().on_air(&one_station(&[&here]));
+    let mut album = Album::default();
+    for (from, to) in [(&films[0], &films[1]), (&films[1], &films[0])] {
+        let tape = Tape::start(&lan, 1);
+        fs::copy(&to.path, &beside).unwrap();
+        fs::rename(&beside, &here).unwrap();
+        broadcaster.await_log(MADE, usize::from(from.station));
+        await_reels(&mut broadcaster, 1);
+        Tape::of(&lan, 1, 30).end();
+        let sent = tape.stop();
+        album.check(&sent);
+        let strips: Vec<_> = numbers(&sent).map(|strip| strip.unwrap()).collect();
+        let change = strips.iter().position(|strip| strip.0 == to.station).expect("the new film");
+        let (old, new) = sent.split_at(change);
+        if !old.is_empty() {
+            from.check_numbers(numbers(old));
+            // The pass that was on, and the one that was prepared already.
+            assert!(old.len() <= 60, "{} pictures of the old film", old.len());
+        }
+        check_grid(new, to);
+        let (last, first) = (strips[change.saturating_sub(1)], strips[change]);
+        assert!(change == 0 || last.1 >= 23 && first.1 <= 1, "{first:?} after {last:?}");
+    }
+    let log = end(broadcaster);
+    let complaints = complaints(&log);
+    assert!(
+        complaints.len() <= 1
+            && complaints.iter().all(|line| line.contains("the film was changed meanwhile")),
+        "{log}"
+    );
+}
+
+/// A disk without room costs the reel and nothing else; when it has room, the reel is made.
+pub(crate) fn a_full_disk() {
+    let lan = Lan::alone();
+    let film = short(1);
+    lan.mount(&shelf(&lan), "200k");
+    let tape = Tape::start(&lan, 1);
+    let mut broadcaster = lan.machine().on_air(&one_station(&[&film.path]));
+    let refused = "No space left";
+    broadcaster.await_log(refused, 2);
+    Tape::of(&lan, 1, 5).end();
+    let passes = broadcaster.stderr().matches(refused).count();
+    lan.mount(&shelf(&lan), "8m");
+    broadcaster.await_log(MADE, 1);
+    await_reels(&mut broadcaster, 1);
+    let sent = tape.stop();
+    check_grid(&sent, &film);
+    let missing = film.check_numbers(numbers(&sent));
+    assert!(missing <= sent.len() as u64 / 20, "{missing} of {} are missing", sent.len());
+    assert!(passes <= sent.len() / 25, "{passes} warnings");
+    let log = end(broadcaster);
+    assert!(complaints(&log).iter().all(|line| line.contains("no reel of ")), "{log}");
+    assert!(complaints(&log).len() <= sent.len() / 25, "{log}");
+}
+
+pub(crate) fn no_reel_where_none_is_wanted() {
+    let lan = Lan::alone();
+    let film = short(1);
+    let lineup = setup() + &station(1, &[&film.path], &group(1), "reel = false");
+    let broadcaster = lan.machine().on_air(&lineup);
+    let sent = Tape::of(&lan, 1, 60).end();
+    check_grid(&sent, &film);
+    let log = end(broadcaster);
+    assert!(!shelf(&lan).exists() && complaints(&log).is_empty(), "{log}");
+}
+
+/// A file is where the folder should be.
+pub(crate) fn no_folder_for_reels() {
+    let lan = Lan::alone();
+    let film = short(1);
+    fs::write(shelf(&lan), "in the way").unwrap();
+    let broadcaster = lan.machine().on_air(&one_station(&[&film.path]));
+    let sent = Tape::of(&lan, 1, 60).end();
+    check_grid(&sent, &film);
+    let log = end(broadcaster);
+    let complaints = complaints(&log);
+    assert!(complaints.len() == 1 && complaints[0].contains("no reels are kept: cannot use "), "{log}");
+    assert_eq!(fs::read_to_string(shelf(&lan)).unwrap(), "in the way");
+}
+
+/// Bytes in the reels and parts of a folder. One that is renamed meanwhile counts once.
+fn usage(folder: &Path) -> u64 {
+    let found = [files(folder, ".part"), files(folder, ".reel")].concat();
+    let sizes = found.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| (file.ino(), file.len()));
+    sizes.collect::<BTreeMap<_, _>>().values().sum()
+}
+
+/// Two films whose reels are larger together than the limit. One after the other they make room for each other; at the
+/// same time the reel that is on air stays, and the other film is encoded.
+pub(crate) fn reels_over_the_limit() {
+    let lan = Lan::alone();
+    let films = [short(1), short(2)];
+    let setup = setup() + "[reel]\nbytes = 1_000_000\n";
+    let in_turn = setup.clone() + &station(1, &[&films[0].path, &films[1].path], &group(1), "");
+    let mut broadcaster = lan.machine().on_air(&in_turn);
+    let tape = Tape::start(&lan, 1);
+    broadcaster.await_log(MADE, 2);
+    watch_usage(&lan, &broadcaster, Tape::of(&lan, 1, 30));
+    let strips: Vec<_> = numbers(&tape.stop()).map(|strip| strip.unwrap()).collect();
+    for pair in strips.windows(2) {
+        let ((a, x), (b, y)) = (pair[0], pair[1]);
+        assert!(if a == b { y > x } else { x >= 23 && y <= 1 }, "picture {y} of {b} after {x} of {a}");
+    }
+    let log = end(broadcaster);
+    assert!(complaints(&log).iter().all(|line| line.contains("raise [reel] bytes")), "{log}");
+
+    // One of the two is left.
+    let kept = the_reel(&shelf(&lan));
+    let lineup =
+        setup + &station(1, &[&films[0].path], &group(1), "") + &station(2, &[&films[1].path], &group(2), "");
+    let broadcaster = lan.machine().on_air(&lineup);
+    let tapes = [1, 2].map(|id| Tape::start(&lan, id));
+    watch_usage(&lan, &broadcaster, Tape::of(&lan, 1, 60));
+    for (tape, film) in tapes.into_iter().zip(&films) {
+        check_grid(&tape.stop(), film);
+    }
+    assert_eq!(the_reel(&shelf(&lan)), kept);
+    let log = end(broadcaster);
+    let complaints = complaints(&log);
+    assert_eq!(log.matches(MADE).count(), 0, "{log}");
+    assert!(!complaints.is_empty(), "{log}");
+    assert!(
+        complaints.iter().all(|line| line.contains("leave no room for another in 1000000 bytes")),
+        "{log}"
+    );
+}
+
+/// Checks, until the tape ends, that reels and parts are below the limit, and that none is removed that is on air.
+fn watch_usage(lan: &Lan, broadcaster: &Process, mut tape: Tape) {
+    until("the end of the tape", || {
+        let used = usage(&shelf(lan));
+        assert!(used <= 1_000_000, "{used} bytes are used");
+        let open = broadcaster.open_files();
+        assert!(!open.iter().any(|path| path.ends_with(".reel (deleted)")), "{open:?}");
+        (!tape.capture.runs()).then_some(())
+    });
+    tape.end();
+}
