@@ -92,8 +92,8 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
         info!("directory on {}", lineup.directory);
         let shutdown = async move {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => info!("interrupted"),
+                _ = terminate.recv() => info!("terminated"),
             }
         };
         daemon::broadcast(lineup, listener, shutdown).await.context("cannot start the air thread")

@@ -1,7 +1,8 @@
 //! What a broadcaster knows of its films: their shape, and the reels there are of them. All stations share it, so a film
 //! that a thousand of them play is looked at once. All of it blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -27,12 +28,16 @@ type Seen = (u64, i128, i128, u64);
 /// Most phases remembered; a broadcaster with more stations than that starts them by the time of day alone.
 const MAX_PHASES: usize = 10_000;
 
+/// Most sentences told in a run; a broadcaster that has had so much to say is not read any more.
+const MAX_TOLD: usize = 1000;
+
 /// The films of a broadcaster.
 pub struct Catalogue {
     clock: AirClock,
     store: Option<Store>,
     shapes: Mutex<HashMap<PathBuf, (Seen, Shape)>>,
     phases: Mutex<Phases>,
+    told: Mutex<HashSet<String>>,
 }
 
 /// The phase of each station's programme: how it lies against the time of day. A file of one line each: a hash of station and
@@ -48,7 +53,13 @@ impl Catalogue {
     pub fn new(clock: AirClock, store: Option<(Store, &Path)>) -> Catalogue {
         let phases = store.as_ref().map(|(_, dir)| Phases::load(dir.join("phases"))).unwrap_or_default();
         let store = store.map(|(store, _)| store);
-        Catalogue { clock, store, shapes: Mutex::default(), phases: Mutex::new(phases) }
+        Catalogue {
+            clock,
+            store,
+            shapes: Mutex::default(),
+            phases: Mutex::new(phases),
+            told: Mutex::default(),
+        }
     }
 
     /// The phase of the programme of these reels on the station that sends to `group`, if it has one of its own.
@@ -115,9 +126,19 @@ impl Catalogue {
         match self.store.as_ref()?.record(key, film) {
             Ok(recorder) => recorder,
             Err(error) => {
-                warn!("no reel of {}: {error}", film.display());
+                self.no_reel(film, &error);
                 None
             }
+        }
+    }
+
+    /// Says why there is no reel of a film: once, not once for each pass.
+    pub fn no_reel(&self, film: &Path, error: &dyn Display) {
+        let sentence = format!("no reel of {}: {error}", film.display());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < MAX_TOLD && !told.contains(&sentence) {
+            warn!("{sentence}");
+            told.insert(sentence);
         }
     }
 

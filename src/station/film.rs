@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
-
 use super::Fault;
+use super::catalogue::Catalogue;
 use super::encoder::{Encoded, Encoder, station_size};
 use super::onair::AccessUnit;
 use super::playout::{Playout, Policy};
@@ -51,6 +50,7 @@ impl Recorded {
 
 pub(super) struct Desk {
     clock: AirClock,
+    catalogue: Arc<Catalogue>,
     width: u16,
     quality: u8,
     playout: Playout,
@@ -61,10 +61,16 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(spec: &StationSpec, clock: AirClock, start: AirTime, rate: FrameRate) -> Desk {
+    pub(super) fn new(
+        spec: &StationSpec,
+        clock: AirClock,
+        catalogue: Arc<Catalogue>,
+        start: AirTime,
+        rate: FrameRate,
+    ) -> Desk {
         let playout = Playout::new(start, rate);
         let (width, quality) = (spec.width, spec.quality);
-        Desk { clock, width, quality, playout, film: None, recorder: None, encoder: None }
+        Desk { clock, catalogue, width, quality, playout, film: None, recorder: None, encoder: None }
     }
 
     /// Opens the film that plays next, at `earliest`, in pictures of `size` if the station has one already.
@@ -121,7 +127,7 @@ impl Desk {
         if let Some(recorder) = &mut self.recorder
             && let Err(error) = recorder.add(self.playout.film_offset(), &jpeg)
         {
-            warn!("no reel of {}: {error}", film.path().display());
+            self.catalogue.no_reel(film.path(), &error);
             self.recorder = None;
         }
         Ok(Prepared::Unit { unit: AccessUnit { due, jpeg }, squeezed })

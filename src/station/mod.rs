@@ -46,7 +46,7 @@ use catalogue::Catalogue;
 use film::Desk;
 use onair::{AccessUnit, Air, Seat};
 use outlet::Outlet;
-use playout::Due;
+use playout::{Due, MAX_BEHIND};
 use round::Item;
 use source::SourceError;
 use status::Counters;
@@ -301,9 +301,12 @@ impl Station {
         }
     }
 
-    /// When the next picture can be on air: after those that are on their way, and not at once.
+    /// When the next picture can be on air: after those that are on their way, and not at once. A station that is a
+    /// little behind keeps its time line and leaves out what is late.
     fn earliest(&self) -> AirTime {
-        self.free_at.max(self.clock.now() + START_LEAD + self.phase)
+        let now = self.clock.now();
+        let behind = now.since(self.free_at);
+        if behind < MAX_BEHIND { self.free_at } else { now + START_LEAD + self.phase }
     }
 
     /// Works at the desk on a thread that may block.
@@ -312,7 +315,8 @@ impl Station {
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let mut desk = self.desk.take().unwrap_or_else(|| {
-            Box::new(Desk::new(&self.spec, self.clock.clone(), self.earliest(), SLATE_RATE))
+            let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
+            Box::new(Desk::new(&self.spec, clock, catalogue, self.earliest(), SLATE_RATE))
         });
         let work = blocking(move || {
             let result = work(&mut desk);

@@ -121,7 +121,8 @@ impl Station {
     ) -> Result<(), Fault> {
         let begin = begin.unwrap_or_else(|| self.earliest());
         // A film that is on already is joined where it is. So is one that is over: then nothing is left of it.
-        let mut next = first_from(&reel, self.free_at.max(self.clock.now() + START_LEAD).since(begin));
+        let joined = if self.on_air { self.free_at } else { self.free_at.max(self.clock.now() + START_LEAD) };
+        let mut next = first_from(&reel, joined.since(begin));
         let mut shown = false;
         while next < reel.len() {
             // After a stall the programme is where the time of day has it; what would be late is left out.
@@ -187,10 +188,10 @@ impl Station {
                 }
                 Prepared::End(None) => return Ok(()),
                 Prepared::End(Some(recorded)) => {
-                    let clock = self.clock.clone();
+                    let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
                     let finish = tokio::task::spawn_blocking(move || match recorded.finish(clock.now()) {
                         Ok(reel) => info!("a reel of {}: {} pictures", path.display(), reel.len()),
-                        Err(error) => warn!("no reel of {}: {error}", path.display()),
+                        Err(error) => catalogue.no_reel(&path, &error),
                     });
                     // Waiting for the disk may take longer than the pictures that are on their way last: then the
                     // next pass is encoded once more.
