@@ -3,11 +3,10 @@
 //! The picture is the first of `media/ocean.mp4`, as a station of 640 pixels' width sends it. Fitting counts the bytes of the
 //! pixels that come in, decoding those that come out, all others those of the coded picture.
 
-#![expect(missing_docs, reason = "criterion's macros")]
-
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use opencv::prelude::*;
 use stationcast::screen::{Decoder, Picture};
 use stationcast::station::encoder::{Encoder, station_size};
 use stationcast::station::source::Source;

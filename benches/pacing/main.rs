@@ -105,6 +105,7 @@ fn bench(options: &Options) -> anyhow::Result<()> {
     );
     let studio = run::Studio::prepare(&folder, options.smoke)?;
     let rounds = (seconds / TURN).ceil();
+    let (load, ticks) = (run::load(), run::Ticks::now());
     for round in 1..=rounds as usize {
         for row in rows.iter_mut().filter(|row| row.measurable()) {
             eprint!("\rround {round} of {rounds}: {:<60}", row.title());
@@ -115,7 +116,10 @@ fn bench(options: &Options) -> anyhow::Result<()> {
     if options.smoke {
         anyhow::ensure!(rows.iter().all(Row::heard), "a sender was not heard for all the time");
     }
+    let stolen = run::Ticks::now().zip(ticks).map(|(after, before)| after.stolen_since(before));
+    let machine = report::Machine::new(load, stolen);
     println!("{}", report::table(&rows));
+    println!("{machine}\n");
     println!("{}", report::ratios(&rows));
     if options.threads {
         println!("{}", report::threads(&rows));
@@ -124,7 +128,7 @@ fn bench(options: &Options) -> anyhow::Result<()> {
         let file = folder.join(name);
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
     };
-    write("results.json", report::json(&rows, seconds)?)?;
+    write("results.json", report::json(&rows, seconds, &machine)?)?;
     write("lateness.svg", plot::svg(&rows)?)?;
     println!("written: results.json and lateness.svg in {}", folder.display());
     Ok(())

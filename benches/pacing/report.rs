@@ -1,6 +1,6 @@
 //! The table, the ratios and the JSON.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::json;
 
@@ -154,10 +154,44 @@ pub(crate) fn threads(rows: &[Row]) -> String {
     text
 }
 
+/// What it was measured on, and whether that was quiet.
+#[derive(serde::Serialize)]
+pub(crate) struct Machine {
+    system: String,
+    processors: usize,
+    /// Processes that wanted a processor in the minute before.
+    load_before: Option<f64>,
+    /// Share of the processors' time that the host of this virtual machine took, 0 to 1.
+    stolen: Option<f64>,
+}
+
+impl Machine {
+    pub(crate) fn new(load_before: Option<f64>, stolen: Option<f64>) -> Machine {
+        let uname = rustix::system::uname();
+        let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+        let system = [uname.sysname(), uname.release(), uname.machine()].map(part).join(" ");
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Machine { system, processors, load_before, stolen }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} CPUs", self.system, self.processors)?;
+        if let Some(load) = self.load_before {
+            write!(f, "; load before: {load:.2}{}", if load > 0.5 { " (NOT QUIET)" } else { "" })?;
+        }
+        match self.stolen {
+            Some(stolen) if stolen > 0.0 => {
+                write!(f, "; {:.2} % of its time taken by its host", stolen * 100.0)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// All of it.
-pub(crate) fn json(rows: &[Row], seconds: f64) -> anyhow::Result<String> {
-    let system = rustix::system::uname();
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+pub(crate) fn json(rows: &[Row], seconds: f64, machine: &Machine) -> anyhow::Result<String> {
     let row = |row: &Row| {
         json!({
             "sender": row.sender.name(),
@@ -181,12 +215,7 @@ pub(crate) fn json(rows: &[Row], seconds: f64) -> anyhow::Result<String> {
         })
     };
     let all = json!({
-        "machine": format!(
-            "{} {} {}, {processors} CPUs",
-            system.sysname().to_string_lossy(),
-            system.release().to_string_lossy(),
-            system.machine().to_string_lossy(),
-        ),
+        "machine": machine,
         "seconds": seconds,
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
     });

@@ -326,6 +326,33 @@ fn resident(process: Pid) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
+/// Ticks of a hundredth of a second that the machine's processors spent, as /proc/stat counts them.
+#[derive(Clone, Copy)]
+pub(crate) struct Ticks {
+    /// Taken by the host of this virtual machine.
+    stolen: u64,
+    all: u64,
+}
+
+impl Ticks {
+    pub(crate) fn now() -> Option<Ticks> {
+        let text = fs::read_to_string("/proc/stat").ok()?;
+        let ticks: Vec<u64> =
+            text.lines().next()?.split_whitespace().skip(1).flat_map(str::parse).take(8).collect();
+        Some(Ticks { stolen: *ticks.get(7)?, all: ticks.iter().sum() })
+    }
+
+    /// The share of all processors' time that the host took since `before`.
+    pub(crate) fn stolen_since(self, before: Ticks) -> f64 {
+        self.stolen.saturating_sub(before.stolen) as f64 / self.all.saturating_sub(before.all).max(1) as f64
+    }
+}
+
+/// How many processes ran or waited for a processor over the last minute, on average.
+pub(crate) fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// Keeps a processor busy.
 pub(crate) fn spin(seconds: &str) -> anyhow::Result<()> {
     let until = Instant::now() + Duration::from_secs_f64(seconds.parse()?);
