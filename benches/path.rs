@@ -1,11 +1,12 @@
 //! What each step on the way of a picture costs, in bytes a second: `cargo bench --bench path`.
 //!
-//! The picture is the first of `media/ocean.mp4`, as a station of 640 pixels' width sends it. Fitting counts the bytes of the
+//! The picture is one from the middle of `media/ocean.mp4`, as a station of 640 pixels' width sends it. Fitting counts the bytes of the
 //! pixels that come in, decoding those that come out, all others those of the coded picture.
 
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use opencv::core::Mat;
 use opencv::prelude::*;
 use stationcast::screen::{Decoder, Picture};
 use stationcast::station::encoder::{Encoder, station_size};
@@ -22,6 +23,15 @@ fn film() -> Source {
     Source::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("media/ocean.mp4")).expect("the demo film opens")
 }
 
+/// The 300th picture of the film, and the station's encoder for it.
+fn picture() -> (Mat, f64, Encoder) {
+    let mut film = film();
+    let nth = (0..300).map(|_| film.next_picture().expect("it decodes").expect("it has a picture")).last();
+    let size = station_size(film.size(), film.pixel_aspect(), 640);
+    let encoder = Encoder::new(size, 80).expect("an encoder");
+    (nth.expect("there are 300").pixels, film.pixel_aspect(), encoder)
+}
+
 fn header(sequence: u16, timestamp: u32, marker: bool) -> rtp::Header {
     rtp::Header { marker, payload_type: rtp::PAYLOAD_TYPE_JPEG, sequence, timestamp, ssrc: 1 }
 }
@@ -36,12 +46,8 @@ fn packets(jpeg: &Jpeg, datagram: usize, sequence: u16, timestamp: u32) -> Vec<V
 }
 
 fn transmit(criterion: &mut Criterion) {
-    let mut film = film();
-    let size = station_size(film.size(), film.pixel_aspect(), 640);
-    let aspect = film.pixel_aspect();
-    let picture = film.next_picture().expect("it decodes").expect("it has a picture");
-    let mut encoder = Encoder::new(size, 80).expect("an encoder");
-    let pixels = picture.pixels;
+    let (pixels, aspect, mut encoder) = picture();
+    let size = encoder.size();
     let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
 
     let mut group = criterion.benchmark_group("fit");
@@ -67,11 +73,9 @@ fn transmit(criterion: &mut Criterion) {
 }
 
 fn receive(criterion: &mut Criterion) {
-    let mut film = film();
-    let size = station_size(film.size(), film.pixel_aspect(), 640);
-    let picture = film.next_picture().expect("it decodes").expect("it has a picture");
-    let mut encoder = Encoder::new(size, 80).expect("an encoder");
-    let jpeg = encoder.encode(&picture.pixels, film.pixel_aspect()).expect("it encodes").jpeg;
+    let (pixels, aspect, mut encoder) = picture();
+    let size = encoder.size();
+    let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
     let rate = FrameRate::new(25, 1).expect("a rate");
 
     let mut group = criterion.benchmark_group("depacketize");

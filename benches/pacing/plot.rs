@@ -6,7 +6,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::rows::{Row, Sender};
 
-const SIZE: (u32, u32) = (1280, 620);
+const SIZE: (u32, u32) = (1280, 680);
+
+/// The strip below the panels that says whose curve is whose.
+const LEGEND: u32 = 72;
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
 const INK: RGBColor = RGBColor(0x1f, 0x29, 0x33);
 const QUIET: RGBColor = RGBColor(0x6b, 0x77, 0x85);
@@ -36,11 +39,23 @@ fn draw(text: &mut String, rows: &[Row]) -> Drawn {
     head.draw_text("How late pictures leave", &font(27, INK), (28, 18))?;
     let what = "Share of the pictures that leave later than so many microseconds after the ideal line; kernel stamps";
     head.draw_text(what, &font(16, QUIET), (28, 54))?;
+    let (body, foot) = body.split_vertically(SIZE.1 - 84 - LEGEND);
     let (left, right) = body.split_horizontally(SIZE.0 / 2);
     panel(&left, "Idle machine", rows, false)?;
     panel(&right, "Beside four busy processes", rows, true)?;
+    for (n, row) in drawn(rows).filter(|row| !row.busy).enumerate() {
+        let (style, label) = look(row);
+        let (x, y) = (72 + (n as i32 / 2) * 236, 14 + (n as i32 % 2) * 26);
+        foot.draw(&PathElement::new(vec![(x, y), (x + 28, y)], style))?;
+        foot.draw_text(&label, &font(14, INK).pos(Pos::new(HPos::Left, VPos::Center)), (x + 38, y))?;
+    }
     root.present()?;
     Ok(())
+}
+
+/// The bare sender of many stations looks as ours does, and would only hide it.
+fn drawn(rows: &[Row]) -> impl Iterator<Item = &Row> {
+    rows.iter().filter(|row| !row.turns.is_empty() && (row.sender != Sender::Bare || row.stations == 1))
 }
 
 fn panel(
@@ -49,7 +64,6 @@ fn panel(
     rows: &[Row],
     busy: bool,
 ) -> Drawn {
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.busy == busy && !row.turns.is_empty()).collect();
     area.draw_text(title, &font(19, INK), (72, 6))?;
     let mut chart = ChartBuilder::on(area)
         .margin_top(36)
@@ -77,7 +91,7 @@ fn panel(
         .y_labels(4)
         .x_desc("later than")
         .draw()?;
-    for row in rows {
+    for row in drawn(rows).filter(|row| row.busy == busy) {
         let mut values = row.deviations();
         values.sort_unstable();
         let (all, mut line) = (values.len() as f64, Vec::new());
@@ -88,39 +102,23 @@ fn panel(
             line.push((x, ((all - step as f64) / all).max(0.001)));
             step += ((values.len() - step) / 100).max(1);
         }
-        let (color, label) = look(row);
-        let style = ShapeStyle { color, filled: false, stroke_width: if row.fifo { 3 } else { 2 } };
-        chart
-            .draw_series(LineSeries::new(line, style))?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], style));
+        chart.draw_series(LineSeries::new(line, look(row).0))?;
     }
-    let legend = font(13, INK).pos(Pos::new(HPos::Left, VPos::Center));
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .label_font(legend)
-        .background_style(WHITE.mix(0.85))
-        .border_style(GRID)
-        .draw()?;
     Ok(())
 }
 
-/// Ours in blues, darker the more stations; the bare sender in greys.
-fn look(row: &Row) -> (RGBAColor, String) {
+/// Ours in blues, darker the more stations; with real-time priority bold.
+fn look(row: &Row) -> (ShapeStyle, String) {
     let depth = f64::from(row.stations).log10() / 3.0;
-    let shade = |from: (u8, u8, u8), to: (u8, u8, u8)| {
-        let mix = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * depth) as u8;
-        RGBColor(mix(from.0, to.0), mix(from.1, to.1), mix(from.2, to.2))
-    };
+    let mix = |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * depth) as u8;
     let color = match row.sender {
-        Sender::Ours => shade((0x4d, 0xa3, 0xe8), (0x0b, 0x2d, 0x5e)),
-        Sender::Bare => shade((0xb8, 0xbf, 0xc6), (0x55, 0x5d, 0x66)),
+        Sender::Ours => RGBColor(mix(0x5a, 0x08), mix(0xb0, 0x22), mix(0xf0, 0x4a)),
+        Sender::Bare => RGBColor(0x9a, 0xa2, 0xaa),
         Sender::GStreamer => RGBColor(0xc4, 0x7d, 0x0c),
         Sender::Ffmpeg => RGBColor(0xb8, 0x32, 0x2c),
     };
+    let style = ShapeStyle { color: color.into(), filled: false, stroke_width: if row.fifo { 3 } else { 1 } };
     let many = if row.stations == 1 { String::new() } else { format!(" x {}", row.stations) };
-    let fifo = if row.fifo { ", FIFO" } else { "" };
-    let color = color.mix(if row.fifo || row.stations > 1 || row.sender as u8 > 1 { 1.0 } else { 0.6 });
-    (color, format!("{}{many}{fifo}", row.sender.name()))
+    let fifo = if row.fifo { ", SCHED_FIFO" } else { "" };
+    (style, format!("{}{many}{fifo}", row.sender.name()))
 }
