@@ -85,7 +85,8 @@ fn bench(options: &Options) -> anyhow::Result<()> {
     anyhow::ensure!(options.seconds >= 1.0, "--seconds {}: at least 1", options.seconds);
     anyhow::ensure!(options.stations.iter().all(|&n| n > 0), "--stations: each at least 1");
     let seconds = if options.smoke { 2.0 } else { options.seconds };
-    let folder = folder();
+    // A smoke run, perhaps by a test, shall not replace what was measured.
+    let folder = if options.smoke { folder().join("smoke") } else { folder() };
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
     let fifo = bare::takes_priority();
@@ -120,7 +121,11 @@ fn bench(options: &Options) -> anyhow::Result<()> {
     let machine = report::Machine::new(load, stolen);
     println!("{}", report::table(&rows));
     println!("{machine}\n");
-    println!("{}", report::ratios(&rows));
+    if options.smoke {
+        println!("A smoke run: too short for its figures to mean anything.");
+    } else {
+        println!("{}", report::ratios(&rows));
+    }
     if options.threads {
         println!("{}", report::threads(&rows));
     }
