@@ -35,6 +35,13 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS seconds
 	        -verbosity=0 -print_final_stats=1 -artifact_prefix=artifacts/$$name/ corpus/$$name || exit 1; \
 	done
 
+bench: ## What each step and each sender costs, and how late pictures leave (BENCH_SECONDS=N a row)
+	cargo bench --locked --bench path
+	cargo bench --locked --bench pacing -- --seconds $(BENCH_SECONDS)
+	@echo "bytes a second of each step: target/criterion; lateness and cost of senders: target/pacing"
+
+BENCH_SECONDS ?= 30
+
 demo: ## The clips in media/, rendered anew
 	cargo run --release --locked --example render_demo
 

@@ -1,0 +1,113 @@
+//! The listener: the library's probe on a sample of the groups, in a process of its own.
+//!
+//! The kernel stamps each datagram as it comes, so that reading it later costs no truth; it reads every few milliseconds and
+//! never waits on a socket, since waking it up would be work in the sender's way.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use stationcast::tuner::probe::{Probe, Timestamps};
+use stationcast::tuner::source::DatagramSource;
+use stationcast::units::RTP_CLOCK;
+
+use crate::network::{group, loopback};
+
+/// How often it reads. In the smallest receive buffer are some eight pictures, 300 ms.
+const READ: Duration = Duration::from_millis(5);
+
+/// A sender that is not heard after so long never will be: four busy processes have a decoder start slowly.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a sender does first is no steady state.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What it says when it begins to measure.
+pub(crate) const BEGIN: &str = "begin";
+
+/// What was heard of one turn, of all groups listened to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Heard {
+    /// Each picture's deviation from the ideal line, in nanoseconds: how much more than the fastest took, by the
+    /// sender's own timestamps.
+    pub(crate) pacing: Vec<i64>,
+    /// Arrival less due time, in nanoseconds, of senders whose timestamps tell it.
+    pub(crate) lateness: Vec<i64>,
+    /// Pictures that came.
+    pub(crate) units: u64,
+    /// Packets sent and not come.
+    pub(crate) lost: u64,
+    /// Pictures that were due by the timestamps of those around them, and were not sent.
+    pub(crate) gaps: u64,
+    /// Of `lost`: dropped here, since this process was too slow.
+    pub(crate) kernel_drops: u64,
+    /// Bytes of UDP payload.
+    pub(crate) bytes: u64,
+}
+
+pub(crate) fn listen(seconds: &str, stations: &str) -> anyhow::Result<()> {
+    let seconds = Duration::from_secs_f64(seconds.parse()?);
+    let interface = loopback()?;
+    let mut sources = Vec::new();
+    for station in stations.split(',') {
+        let group = group(station.parse()?);
+        sources
+            .push(DatagramSource::join(group, &interface).with_context(|| format!("cannot join {group}"))?);
+    }
+    let read = |sources: &mut [DatagramSource], mut probes: Option<&mut [Probe]>| {
+        let mut datagrams = 0;
+        for (n, source) in sources.iter_mut().enumerate() {
+            while let Some(datagram) = source.read()? {
+                datagrams += 1;
+                if let Some(probes) = &mut probes {
+                    probes[n].packet(datagram.arrival, datagram.bytes)?;
+                }
+            }
+        }
+        std::thread::sleep(READ);
+        anyhow::Ok(datagrams)
+    };
+    let from = Instant::now();
+    while read(&mut sources, None)? == 0 {
+        anyhow::ensure!(from.elapsed() < PATIENCE, "nothing was heard for {} s", PATIENCE.as_secs());
+    }
+    let from = Instant::now();
+    while from.elapsed() < SETTLE {
+        read(&mut sources, None)?;
+    }
+    let clock = NonZeroU32::new(RTP_CLOCK).context("a clock")?;
+    let mut probes: Vec<Probe> =
+        sources.iter().map(|_| Probe::new(clock, Timestamps::Unknown).keeping(1 << 17, 1 << 14)).collect();
+    let dropped = |sources: &[DatagramSource]| sources.iter().map(DatagramSource::kernel_drops).sum::<u64>();
+    let dropped_before = dropped(&sources);
+    println!("{BEGIN}");
+    std::io::stdout().flush()?;
+    let from = Instant::now();
+    while from.elapsed() < seconds {
+        read(&mut sources, Some(&mut probes))?;
+    }
+    let mut heard = Heard { kernel_drops: dropped(&sources) - dropped_before, ..Heard::default() };
+    for probe in &probes {
+        let report = probe.report().context("a station fell silent")?;
+        heard.units += report.units.received;
+        heard.lost += report.packets.lost;
+        heard.bytes += report.packets.bytes;
+        let mut due = VecDeque::new();
+        for sample in probe.samples() {
+            heard.pacing.push(sample.pacing);
+            heard.lateness.extend(sample.lateness);
+            due.push_back(sample.arrival.0 as i64 - sample.pacing);
+        }
+        if let (Some(first), Some(last), Some(interval)) =
+            (due.front(), due.back(), report.units.nominal_interval_ms)
+        {
+            let between = ((last - first) as f64 / 1e6 / interval).round() as u64 + 1;
+            heard.gaps += between.saturating_sub(due.len() as u64 + report.packets.lost);
+        }
+    }
+    println!("{}", serde_json::to_string(&heard)?);
+    Ok(())
+}

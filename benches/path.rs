@@ -1,0 +1,119 @@
+//! What each step on the way of a picture costs, in bytes a second: `cargo bench --bench path`.
+//!
+//! The picture is one from the middle of `media/ocean.mp4`, as a station of 640 pixels' width sends it. Fitting counts the bytes of the
+//! pixels that come in, decoding those that come out, all others those of the coded picture.
+
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use opencv::core::Mat;
+use opencv::prelude::*;
+use stationcast::screen::{Decoder, Picture};
+use stationcast::station::encoder::{Encoder, station_size};
+use stationcast::station::source::Source;
+use stationcast::tuner::Tuner;
+use stationcast::units::{AirTime, FrameRate};
+use stationcast::wire::jpeg::{Jpeg, MAX_DATAGRAM};
+use stationcast::wire::rtp;
+
+/// What Ethernet carries in one packet, and the largest datagram there is.
+const DATAGRAMS: [usize; 2] = [1472, MAX_DATAGRAM];
+
+fn film() -> Source {
+    Source::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("media/ocean.mp4")).expect("the demo film opens")
+}
+
+/// The 300th picture of the film, and the station's encoder for it.
+fn picture() -> (Mat, f64, Encoder) {
+    let mut film = film();
+    let nth = (0..300).map(|_| film.next_picture().expect("it decodes").expect("it has a picture")).last();
+    let size = station_size(film.size(), film.pixel_aspect(), 640);
+    let encoder = Encoder::new(size, 80).expect("an encoder");
+    (nth.expect("there are 300").pixels, film.pixel_aspect(), encoder)
+}
+
+fn header(sequence: u16, timestamp: u32, marker: bool) -> rtp::Header {
+    rtp::Header { marker, payload_type: rtp::PAYLOAD_TYPE_JPEG, sequence, timestamp, ssrc: 1 }
+}
+
+/// All packets of a picture, with RTP sequence numbers from `sequence`.
+fn packets(jpeg: &Jpeg, datagram: usize, sequence: u16, timestamp: u32) -> Vec<Vec<u8>> {
+    let packet = |(n, fragment): (usize, stationcast::wire::jpeg::Fragment)| {
+        let rtp = header(sequence.wrapping_add(n as u16), timestamp, fragment.last);
+        [&jpeg.packet_header(rtp, fragment)[..], &jpeg.scan[fragment.start..fragment.end]].concat()
+    };
+    jpeg.fragments(datagram).enumerate().map(packet).collect()
+}
+
+fn transmit(criterion: &mut Criterion) {
+    let (pixels, aspect, mut encoder) = picture();
+    let size = encoder.size();
+    let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
+
+    let mut group = criterion.benchmark_group("fit");
+    group.throughput(Throughput::Bytes((pixels.total() * 3) as u64));
+    let what = format!("{}x{} to {size}, quality 80", pixels.cols(), pixels.rows());
+    group.bench_function(what, |bench| bench.iter(|| encoder.encode(&pixels, aspect)));
+    group.finish();
+
+    let mut group = criterion.benchmark_group("packetize");
+    group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
+    for datagram in DATAGRAMS {
+        // Headers only: the kernel gathers the scan from where it lies.
+        group.bench_function(BenchmarkId::from_parameter(datagram), |bench| {
+            bench.iter(|| {
+                for (n, fragment) in jpeg.fragments(datagram).enumerate() {
+                    let rtp = header(n as u16, 1, fragment.last);
+                    std::hint::black_box(jpeg.packet_header(rtp, fragment));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn receive(criterion: &mut Criterion) {
+    let (pixels, aspect, mut encoder) = picture();
+    let size = encoder.size();
+    let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
+    let rate = FrameRate::new(25, 1).expect("a rate");
+
+    let mut group = criterion.benchmark_group("depacketize");
+    group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
+    for datagram in DATAGRAMS {
+        let (mut tuner, mut sequence, mut n) = (Tuner::new(), 0u16, 0);
+        let mut packets = packets(&jpeg, datagram, 0, 0);
+        group.bench_function(BenchmarkId::from_parameter(datagram), |bench| {
+            bench.iter(|| {
+                let now = AirTime(1_000_000_000_000) + rate.nth(n);
+                n += 1;
+                for packet in &mut packets {
+                    // The same packets with the next numbers: bytes 2 to 7 of the RTP header.
+                    packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+                    packet[4..8].copy_from_slice(&now.rtp_timestamp().to_be_bytes());
+                    sequence = sequence.wrapping_add(1);
+                    tuner.handle_datagram(now, packet).expect("our own packet");
+                }
+                tuner.poll_picture().expect("a whole picture")
+            });
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("header rebuild");
+    group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
+    group.bench_function("to JFIF", |bench| bench.iter(|| jpeg.to_jfif()));
+    group.finish();
+
+    let file = jpeg.to_jfif();
+    let (mut decoder, mut shown) = (Decoder::new().expect("a decoder"), Picture::empty());
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Bytes(4 * u64::from(size.width) * u64::from(size.height)));
+    group.bench_function(size.to_string(), |bench| {
+        bench.iter(|| decoder.decode_into(&file, &mut shown).expect("our own picture"));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, transmit, receive);
+criterion_main!(benches);
