@@ -14,6 +14,7 @@ build: ## Both programs, in target/release
 test: ## Every test there is, the fuzz targets included
 	@scripts/packages.sh test
 	cargo test --locked
+	cargo test --locked --bench pacing -- --smoke
 	@$(MAKE) --no-print-directory fuzz
 
 lint: ## What has to be clean before a commit

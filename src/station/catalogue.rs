@@ -15,15 +15,18 @@ use tracing::warn;
 
 use super::encoder::station_size;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
-use super::source::{Source, SourceError};
+use super::source::{Source, SourceError, readable};
 use crate::clock::AirClock;
-use crate::units::Size;
+use crate::units::{AirTime, Size};
 
 /// A film's size in pixels, and the width of a pixel by its height.
 type Shape = ((u32, u32), f64);
 
 /// A file as it was when it was looked at: length, modification and change in nanoseconds, inode.
 type Seen = (u64, i128, i128, u64);
+
+/// When a film was looked for, and what was found.
+type Found = (AirTime, Result<(), SourceError>);
 
 /// Most phases remembered; a broadcaster with more stations than that starts them by the time of day alone.
 const MAX_PHASES: usize = 10_000;
@@ -38,6 +41,8 @@ pub struct Catalogue {
     shapes: Mutex<HashMap<PathBuf, (Seen, Shape)>>,
     phases: Mutex<Phases>,
     told: Mutex<HashSet<String>>,
+    /// Films that are on air from their reels: when each was looked for, and what was found.
+    looked_for: Mutex<HashMap<PathBuf, Found>>,
 }
 
 /// The phase of each station's programme: how it lies against the time of day. A file of one line each: a hash of station and
@@ -59,6 +64,7 @@ impl Catalogue {
             shapes: Mutex::default(),
             phases: Mutex::new(phases),
             told: Mutex::default(),
+            looked_for: Mutex::default(),
         }
     }
 
@@ -108,6 +114,26 @@ impl Catalogue {
             }
         };
         Ok(station_size(size, pixel_aspect, width))
+    }
+
+    /// Whether a film can still be read. Looked up once a second, however many stations ask.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn still_there(&self, film: &Path) -> Result<(), SourceError> {
+        let now = self.clock.now();
+        // Not held while the disk is asked: a share that hangs must not hang the stations of another one.
+        let known = self.looked_for().get(film).cloned();
+        if let Some((_, result)) = known.filter(|(at, _)| now.since(*at) < Duration::from_millis(900)) {
+            return result;
+        }
+        let result = readable(film);
+        self.looked_for().insert(film.to_owned(), (now, result.clone()));
+        result
+    }
+
+    fn looked_for(&self) -> MutexGuard<'_, HashMap<PathBuf, Found>> {
+        self.looked_for.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The key of a film's reel. Reads the whole film if it is new or was changed.

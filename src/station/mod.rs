@@ -41,7 +41,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry, OnAir, State};
 use crate::lineup::StationSpec;
-use crate::units::{AirTime, FrameRate, Size};
+use crate::units::{AirTime, FrameRate, Size, StationId};
 use catalogue::Catalogue;
 use film::Desk;
 use onair::{AccessUnit, Air, Seat};
@@ -211,8 +211,7 @@ impl Station {
             round: VecDeque::new(),
             size: None,
             free_at: AirTime::default(),
-            // The golden ratio spreads any number of stations evenly over the usual interval.
-            phase: Duration::from_millis(40).mul_f64(f64::from(spec.id.0) * 0.618_034 % 1.0),
+            phase: phase(spec.id),
             desk: None,
             last: None,
             on_air: false,
@@ -352,6 +351,14 @@ impl Station {
             );
         }
     }
+}
+
+/// A station's own share of a moment, under 40 ms. The golden ratio spreads any number of stations evenly over that, the
+/// usual interval, on a grid of 256: waking up costs the air thread three times what a send does (13 us, 4 us), so the
+/// stations of a crowd share their moments. Measured with 999 stations: 21 % of a core instead of 45, and p50 10 us later.
+fn phase(id: StationId) -> Duration {
+    let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
+    Duration::from_millis(40).mul_f64(share)
 }
 
 /// Runs `work` on a thread that may block.

@@ -16,12 +16,12 @@ use super::film::Prepared;
 use super::onair::AccessUnit;
 use super::playout::Due;
 use super::programme::Programme;
-use super::reel::{Encoding, Reel, ReelKey};
-use super::source::{SourceError, readable};
+use super::reel::{Encoding, Reel, ReelError, ReelKey};
 use super::{Fault, RETRY, SLATE_RATE, START_LEAD, Station, blocking};
 use crate::directory::State;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, Size};
+use crate::wire::jpeg::Jpeg;
 
 /// How long a round waits for its films to be looked up. A film of some hundred megabytes is read and hashed in that time;
 /// of a larger one, seen for the first time, the reel is recorded in the next round.
@@ -30,6 +30,9 @@ const LOOKING_UP: Duration = Duration::from_millis(400);
 /// What the next film needs before it is due so that no place on the grid stays empty: [`START_LEAD`], a station's own share
 /// of an interval, and some milliseconds to look it up.
 const OPENING: Duration = Duration::from_millis(160);
+
+/// How often a film that airs from its reel is looked for: who removes it wants it off the air, reel or not.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Pictures read from a reel at a time: a third of a second at 25 a second.
 const BATCH: usize = 8;
@@ -43,13 +46,6 @@ pub(super) struct Item {
     reel: Option<Arc<Reel>>,
     /// When it begins, if that is settled by the time of day.
     begin: Option<AirTime>,
-}
-
-/// Pictures of a reel, or why there are none.
-enum Batch {
-    Pictures(Vec<AccessUnit>),
-    Damaged(String),
-    Vanished(SourceError),
 }
 
 impl Station {
@@ -124,16 +120,30 @@ impl Station {
         let joined = if self.on_air { self.free_at } else { self.free_at.max(self.clock.now() + START_LEAD) };
         let mut next = first_from(&reel, joined.since(begin));
         let mut shown = false;
+        let mut looked = AirTime::default();
         while next < reel.len() {
             // After a stall the programme is where the time of day has it; what would be late is left out.
             let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
             self.counters.skipped.fetch_add((on_time - next) as u64, Relaxed);
             next = on_time;
-            let (from, path) = (reel.clone(), path.clone());
-            let units = match blocking(move || read(&path, &from, begin, next)).await? {
-                Batch::Pictures(units) => units,
-                Batch::Vanished(error) => return Err(error.into()),
-                Batch::Damaged(error) => {
+            let now = self.clock.now();
+            if now.since(looked) >= LOOK_EVERY {
+                looked = now;
+                let (catalogue, path) = (self.catalogue.clone(), path.clone());
+                blocking(move || catalogue.still_there(&path)).await??;
+            }
+            // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
+            // stations, 5 % of a core instead of 15.
+            let units = match units(&reel, begin, next, Reel::cached) {
+                Ok(units) if units.is_empty() => {
+                    let reel = reel.clone();
+                    blocking(move || units_from_disk(&reel, begin, next)).await?
+                }
+                units => units,
+            };
+            let units = match units {
+                Ok(units) => units,
+                Err(error) => {
                     warn!("station {} \"{}\": {error}; it is made again", self.spec.id, self.spec.name);
                     self.catalogue.discard(&reel);
                     self.round.clear();
@@ -253,19 +263,22 @@ fn first_from(reel: &Reel, offset: Duration) -> usize {
     if reel.stamp(at) < offset { at + 1 } else { at }
 }
 
-/// The next pictures of a reel.
-fn read(film: &std::path::Path, reel: &Reel, begin: AirTime, next: usize) -> Batch {
-    // Who removes a film wants it off the air, reel or not.
-    if let Err(error) = readable(film) {
-        return Batch::Vanished(error);
-    }
+/// The next pictures of a reel, up to the first that `picture` does not have.
+fn units(
+    reel: &Reel,
+    begin: AirTime,
+    next: usize,
+    picture: impl Fn(&Reel, usize) -> Result<Option<Jpeg>, ReelError>,
+) -> Result<Vec<AccessUnit>, ReelError> {
     let stamp = |n: usize| if n < reel.len() { reel.stamp(n) } else { reel.length() };
     let unit = |n: usize| {
         let due = Due { at: begin + stamp(n), interval: stamp(n + 1).saturating_sub(stamp(n)) };
-        reel.picture(n).map(|jpeg| AccessUnit { due, jpeg })
+        picture(reel, n).map(|jpeg| jpeg.map(|jpeg| AccessUnit { due, jpeg })).transpose()
     };
-    match (next..reel.len().min(next + BATCH)).map(unit).collect() {
-        Ok(units) => Batch::Pictures(units),
-        Err(error) => Batch::Damaged(error.to_string()),
-    }
+    (next..reel.len().min(next + BATCH)).map_while(unit).collect()
+}
+
+/// The same, waiting for the disk.
+fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> Result<Vec<AccessUnit>, ReelError> {
+    units(reel, begin, next, |reel, n| reel.picture(n).map(Some))
 }
