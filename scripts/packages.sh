@@ -8,7 +8,7 @@ build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev"
 # What the window is loaded from at run time.
 window="libx11-6 libxcursor1 libxkbcommon0"
 # Test networks, real clients, and a display without a screen.
-test="iproute2 util-linux nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+test="iproute2 util-linux procps nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 tshark xvfb xdotool imagemagick"
 
 case "${1:-}" in
