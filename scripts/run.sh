@@ -6,7 +6,7 @@ set -eu
 target/release/broadcaster --config stations.toml &
 broadcaster=$!
 trap 'kill -TERM $broadcaster 2>/dev/null || true; wait $broadcaster 2>/dev/null || true' EXIT
-trap 'exit 130' INT TERM
+trap 'exit 0' INT TERM
 
 # The line-up is there a moment after the start; if the broadcaster ends instead, it has said why.
 tries=0
