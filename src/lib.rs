@@ -13,6 +13,8 @@
 //! - [`wire`]: ON AIR, the bytes that both sides agree on;
 //! - [`net`], [`interface`]: multicast sockets, and what they go out by;
 //! - [`directory`]: what is on and where, over TCP;
+//! - `rtsp`, `web`: the same pictures for one client at a time: any player, any browser;
+//! - `announce`: SAP and mDNS, so that nobody needs to be told where;
 //! - [`tuner`]: RECEIVE, air to picture;
 //! - [`viewer`], [`screen`]: the television set, and its glass;
 //! - [`units`], [`clock`], [`paint`], [`log`]: what several of them need.
@@ -31,7 +33,14 @@ pub mod wire;
 pub mod interface;
 pub mod net;
 
+#[cfg(feature = "broadcaster")]
+pub mod announce;
 pub mod directory;
+#[cfg(feature = "broadcaster")]
+pub mod rtsp;
+#[cfg(feature = "broadcaster")]
+pub mod web;
+
 pub mod tuner;
 
 #[cfg(feature = "viewer")]

@@ -1,5 +1,6 @@
 //! `broadcaster`: every station of a line-up on air until it is told to stop.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 use stationcast::clock::wall_clock;
 use stationcast::lineup::Lineup;
+use stationcast::station;
+use stationcast::station::daemon::{self, Listeners};
 use stationcast::station::reel::Store;
-use stationcast::station::{self, daemon};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -85,22 +87,37 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
-        let listener = TcpListener::bind(lineup.directory).await.with_context(|| {
-            let address = lineup.directory;
-            format!("cannot listen on {address}, the directory's address; [directory] listen chooses another")
-        })?;
-        info!("directory on {}", lineup.directory);
+        let listeners = Listeners {
+            directory: listen(lineup.directory, "directory").await?,
+            rtsp: match lineup.rtsp {
+                Some(address) => Some(listen(address, "rtsp").await?),
+                None => None,
+            },
+            http: match lineup.http {
+                Some(address) => Some(listen(address, "http").await?),
+                None => None,
+            },
+        };
         let shutdown = async move {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => info!("interrupted"),
                 _ = terminate.recv() => info!("terminated"),
             }
         };
-        daemon::broadcast(lineup, listener, shutdown).await.context("cannot start the air thread")
+        daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start the air thread")
     });
     // A decoder that hangs must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// Listens on `address`, which the section of that name in the line-up chose.
+async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; [{section}] listen in the line-up chooses another address")
+    })?;
+    info!("{section} on {address}");
+    Ok(listener)
 }
 
 /// Makes the reels; `Ok` says that all of them are there.

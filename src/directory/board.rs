@@ -109,13 +109,18 @@ impl Board {
         (*self.revision.borrow(), entries)
     }
 
+    /// A station as it is now; `None` for one that is not on the board.
+    pub fn entry(&self, id: StationId) -> Option<Entry> {
+        self.lock().get(&id).map(Station::entry)
+    }
+
     /// Says when the revision rises.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
 
     /// A seat in a station's audience, counted until it is dropped; `None` when there is no such station.
-    pub(super) fn sit(&self, id: StationId) -> Option<Seat> {
+    pub fn sit(&self, id: StationId) -> Option<Seat> {
         let audience = Arc::clone(&self.lock().get(&id)?.audience);
         audience.fetch_add(1, Ordering::Relaxed);
         Some(Seat { station: id, audience })
@@ -151,7 +156,7 @@ impl fmt::Debug for Board {
 
 /// A place in a station's audience; dropping it leaves the audience.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub struct Seat {
     pub(super) station: StationId,
     audience: Arc<AtomicU32>,
 }

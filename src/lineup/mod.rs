@@ -6,6 +6,7 @@
 
 mod fields;
 mod media;
+mod outputs;
 mod parse;
 mod reel;
 mod report;
@@ -34,8 +35,23 @@ pub struct Lineup {
     pub directory: SocketAddr,
     /// Where encoded pictures are kept, and how many bytes of them.
     pub reel: ReelSpec,
+    /// The TCP address on which stations are served by RTSP; its port is not 0. `None`: not at all.
+    pub rtsp: Option<SocketAddr>,
+    /// The TCP address of the web pages, the API and the metrics; its port is not 0. `None`: not at all.
+    pub http: Option<SocketAddr>,
+    /// How stations and directory are announced.
+    pub announce: Announce,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
+}
+
+/// How a network learns of the stations without asking.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Announce {
+    /// Each station to players, by SAP (RFC 2974).
+    pub sap: bool,
+    /// The directory to viewers, by multicast DNS (RFC 6762, RFC 6763).
+    pub mdns: bool,
 }
 
 /// Where reels are kept: the encoded pictures of films, so that a film is encoded once and then only sent.

@@ -7,16 +7,18 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fields::{Field, NAME_FIX, Section, group_fault, interface, kind, located, name_fault};
+use super::outputs::Outputs;
 use super::report::{Report, nearest, short};
 use super::{
-    ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, Spread, StationSpec, World, reel,
+    Announce, ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, Spread, StationSpec, World,
+    outputs, reel,
 };
 use crate::interface::Interface;
 use crate::units::StationId;
 
-const SECTIONS: [&str; 4] = ["directory", "defaults", "reel", "station"];
+const SECTIONS: [&str; 7] = ["directory", "defaults", "reel", "rtsp", "http", "announce", "station"];
 /// The sections as a file begins them.
-const HEADERS: &str = "[directory], [defaults], [reel] and [[station]]";
+const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce] and [[station]]";
 /// The keys of `[defaults]`, which each station may set for itself.
 const SETTINGS: [&str; 7] = ["interface", "ttl", "width", "quality", "datagram", "reel", "spread"];
 const STATION: [&str; 11] =
@@ -32,6 +34,9 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         return report.finish(Lineup {
             directory: DIRECTORY,
             reel: reel::default(world),
+            rtsp: None,
+            http: None,
+            announce: Announce::default(),
             stations: Vec::new(),
         });
     }
@@ -63,10 +68,11 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         None => reel::default(world),
         Some(section) => reel::read(&section, &mut report, folder, world),
     };
+    let Outputs { rtsp, http, announce } = outputs::read(root, &mut report);
     let mut reader = Reader { report, world, folder, defaults, known: Vec::new() };
     let stations = reader.stations(root);
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
-    reader.report.finish(Lineup { directory, reel, stations })
+    reader.report.finish(Lineup { directory, reel, rtsp, http, announce, stations })
 }
 
 /// Notes what stands at the top of the file and means nothing to this version.
@@ -101,7 +107,11 @@ fn header(section: &str) -> String {
     if section == "station" { "[[station]]".to_owned() } else { format!("[{section}]") }
 }
 
-fn section<'s, 'i>(root: &'s DeTable<'i>, name: &str, report: &mut Report<'_>) -> Option<Section<'s, 'i>> {
+pub(super) fn section<'s, 'i>(
+    root: &'s DeTable<'i>,
+    name: &str,
+    report: &mut Report<'_>,
+) -> Option<Section<'s, 'i>> {
     let (key, value) = root.get_key_value(name)?;
     let place = header(name);
     let DeValue::Table(table) = value.get_ref() else {

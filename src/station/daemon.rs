@@ -9,27 +9,40 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::catalogue::Catalogue;
+use super::headend::{Clients, HeadEnd, Monitor};
+use super::keep_on_air;
 use super::onair::Air;
 use super::reel::Store;
-use super::{Studio, keep_on_air};
 use crate::clock::AirClock;
 use crate::directory::{Board, Limits, serve};
 use crate::lineup::Lineup;
 use crate::units::AirTime;
+use crate::{announce, rtsp, web};
 
 /// Longest time for stations and connections to end once they are told to.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// Keeps every station of `lineup` on air, and the directory on `listener`, until `shutdown` is ready.
+/// What a broadcaster listens on.
+pub struct Listeners {
+    /// For the directory.
+    pub directory: TcpListener,
+    /// For RTSP, if that is served.
+    pub rtsp: Option<TcpListener>,
+    /// For the web, if that is served.
+    pub http: Option<TcpListener>,
+}
+
+/// Keeps every station of `lineup` on air, and served by `listeners`, until `shutdown` is ready.
 ///
 /// # Errors
 /// The system has no thread for the air.
 pub async fn broadcast(
     lineup: Lineup,
-    listener: TcpListener,
+    listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     // A socket and a reel for each station, a connection for each viewer.
@@ -37,32 +50,43 @@ pub async fn broadcast(
         warn!("cannot raise the limit of open files: {error}");
     }
     let clock = AirClock::start();
-    let air = Air::start(clock.clone())?;
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
-    let studio =
-        Arc::new(Studio { clock: clock.clone(), air, catalogue, board: Board::new(), stop: stopped.clone() });
-    let following = tokio::spawn(clock.keep_following());
-    let stations: Vec<_> = lineup
-        .stations
-        .into_iter()
-        .map(|station| tokio::spawn(keep_on_air(Arc::new(station), studio.clone())))
-        .collect();
-    let directory = tokio::spawn(serve(listener, studio.board.clone(), Limits::default(), async move {
-        let mut stopped = stopped;
-        let _ = stopped.wait_for(|&stop| stop).await;
-    }));
+    let announced = announce::Announced::new(&lineup, &listeners);
+    let monitors = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(Monitor::new(spec))));
+    let head_end = Arc::new(HeadEnd {
+        air: Air::start(clock.clone())?,
+        board: Board::new(),
+        clients: Clients::default(),
+        since: clock.now(),
+        catalogue,
+        stop: stopped,
+        monitors: monitors.collect(),
+        clock,
+    });
+    let following = tokio::spawn(head_end.clock.clone().keep_following());
+    let mut tasks = JoinSet::new();
+    for station in head_end.stations() {
+        tasks.spawn(keep_on_air(station.clone(), head_end.clone()));
+    }
+    tasks.spawn({
+        let head_end = head_end.clone();
+        let board = head_end.board.clone();
+        serve(listeners.directory, board, Limits::default(), async move { head_end.stopping().await })
+    });
+    if let Some(listener) = listeners.rtsp {
+        tasks.spawn(rtsp::serve(listener, head_end.clone()));
+    }
+    if let Some(listener) = listeners.http {
+        tasks.spawn(web::serve(listener, head_end.clone()));
+    }
+    tasks.spawn(announce::announce(announced, head_end.clone()));
 
     shutdown.await;
     info!("going off air");
     following.abort();
     stop.send_replace(true);
-    let end = async {
-        for task in stations {
-            let _ = task.await;
-        }
-        let _ = directory.await;
-    };
+    let end = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, end).await.is_err() {
         warn!("a station did not end in time and is left behind");
     }

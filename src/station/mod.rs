@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! film -> Source -> Picture -> Encoder -> Jpeg -> Playout -> Seat -> air thread -> Outlet -> multicast
-//!                                          |                  ^
-//!                                          +----> Reel -------+   every pass but the first
+//!                                          |                  ^  \
+//!                                          +----> Reel -------+   +-> Feed -> RTSP, web, directory
+//!                                               every pass but the first
 //! ```
 //!
 //! A station never ends and never goes silent: whatever fails is one warning, a [slate](slate::slate) on
@@ -25,14 +26,17 @@ pub mod reel;
 pub mod slate;
 pub mod source;
 
+pub mod feed;
+pub mod headend;
+pub mod status;
+
 mod film;
 mod round;
-mod status;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -44,12 +48,12 @@ use crate::lineup::StationSpec;
 use crate::units::{AirTime, FrameRate, Size, StationId};
 use catalogue::Catalogue;
 use film::Desk;
-use onair::{AccessUnit, Air, Seat};
+use headend::{HeadEnd, Monitor};
+use onair::{AccessUnit, Seat};
 use outlet::Outlet;
 use playout::{Due, MAX_BEHIND};
 use round::Item;
 use source::SourceError;
-use status::Counters;
 
 /// How far ahead of its time a picture is prepared: enough to sleep through another program's burst on the
 /// machine, little enough that a film's fault is on the slate within half a second. Ten pictures at 25 a second,
@@ -98,25 +102,12 @@ enum Fault {
     Stopping,
 }
 
-/// What all stations of a broadcaster share.
-struct Studio {
-    /// The broadcast clock.
-    clock: AirClock,
-    /// The thread that sends.
-    air: Air,
-    /// What is known of the films.
-    catalogue: Arc<Catalogue>,
-    /// What the directory tells.
-    board: Arc<Board>,
-    /// Turns true once, when the broadcaster stops.
-    stop: watch::Receiver<bool>,
-}
-
 /// Keeps one station on air until the studio stops, whatever happens to it.
-async fn keep_on_air(spec: Arc<StationSpec>, studio: Arc<Studio>) {
-    let mut stop = studio.stop.clone();
+async fn keep_on_air(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>) {
+    let mut stop = head_end.stop.clone();
+    let spec = &monitor.spec;
     loop {
-        let station = Station::new(spec.clone(), &studio);
+        let station = Station::new(monitor.clone(), &head_end);
         let ended = match station {
             Ok(station) => tokio::spawn(station.run()).await.map_err(|crash| crash.to_string()),
             Err(error) => Err(error.to_string()),
@@ -134,25 +125,6 @@ async fn keep_on_air(spec: Arc<StationSpec>, studio: Arc<Studio>) {
     }
 }
 
-/// The pictures around now, for whoever tunes in.
-#[derive(Debug, Default)]
-struct NowOnAir(Mutex<VecDeque<AccessUnit>>);
-
-impl NowOnAir {
-    fn push(&self, unit: AccessUnit, now: AirTime) {
-        let mut units = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while units.get(1).is_some_and(|second| second.due.at <= now) {
-            units.pop_front();
-        }
-        units.push_back(unit);
-    }
-
-    fn at(&self, now: AirTime) -> Option<AccessUnit> {
-        let units = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        units.iter().take_while(|unit| unit.due.at <= now).last().cloned()
-    }
-}
-
 /// One station, as its task owns it.
 struct Station {
     spec: Arc<StationSpec>,
@@ -160,8 +132,7 @@ struct Station {
     board: Arc<Board>,
     stop: watch::Receiver<bool>,
     seat: Seat,
-    now_on_air: Arc<NowOnAir>,
-    counters: Arc<Counters>,
+    monitor: Arc<Monitor>,
     catalogue: Arc<Catalogue>,
     /// The films of this round that are still to come.
     round: VecDeque<Item>,
@@ -179,10 +150,9 @@ struct Station {
 }
 
 impl Station {
-    fn new(spec: Arc<StationSpec>, studio: &Studio) -> io::Result<Station> {
-        let seat = studio.air.seat(Outlet::open(&spec)?);
-        let now_on_air = Arc::new(NowOnAir::default());
-        let counters = Arc::new(Counters::default());
+    fn new(monitor: Arc<Monitor>, head_end: &HeadEnd) -> io::Result<Station> {
+        let spec = monitor.spec.clone();
+        let seat = head_end.air.seat(Outlet::open(&spec)?, monitor.air.clone());
         let entry = Entry {
             id: spec.id,
             name: spec.name.clone(),
@@ -194,20 +164,19 @@ impl Station {
             state: State::Starting,
             audience: 0,
         };
-        let (clock, shown) = (studio.clock.clone(), now_on_air.clone());
+        let (clock, shown) = (head_end.clock.clone(), monitor.clone());
         let picture = move || {
-            let unit = shown.at(clock.now())?;
+            let unit = shown.feed.at(clock.now())?;
             Some(OnAir { due: unit.due.at, jpeg: unit.jpeg.to_jfif() })
         };
-        studio.board.enter(entry, picture).map_err(io::Error::other)?;
+        head_end.board.enter(entry, picture).map_err(io::Error::other)?;
         Ok(Station {
-            clock: studio.clock.clone(),
-            board: studio.board.clone(),
-            stop: studio.stop.clone(),
+            clock: head_end.clock.clone(),
+            board: head_end.board.clone(),
+            stop: head_end.stop.clone(),
             seat,
-            now_on_air,
-            counters,
-            catalogue: studio.catalogue.clone(),
+            monitor,
+            catalogue: head_end.catalogue.clone(),
             round: VecDeque::new(),
             size: None,
             free_at: AirTime::default(),
@@ -221,7 +190,7 @@ impl Station {
 
     /// On air until the studio stops: programme, and a slate while there is none.
     async fn run(mut self) {
-        let status = status::watch(self.spec.clone(), self.counters.clone(), self.seat.counters().clone());
+        let status = status::watch(self.monitor.clone());
         let status = tokio::spawn(status);
         let mut retry = RETRY.0;
         let mut reported = String::new();
@@ -250,7 +219,7 @@ impl Station {
             retry = (retry * 2).min(RETRY.1);
         }
         status.abort();
-        let (id, name, air) = (self.spec.id, &self.spec.name, self.seat.counters());
+        let (id, name, air) = (self.spec.id, &self.spec.name, &self.monitor.air);
         let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));
         debug!(
             "station {id} \"{name}\" off air: {aired} pictures aired, {skipped} skipped late, {}",
@@ -275,7 +244,7 @@ impl Station {
 
     async fn offer(&mut self, mut unit: AccessUnit) -> Result<(), Fault> {
         let due = unit.due.at;
-        self.now_on_air.push(unit.clone(), self.clock.now());
+        self.monitor.feed.push(unit.clone(), self.clock.now());
         while let Err(full) = self.seat.offer(unit) {
             unit = full;
             self.wait(unit.due.interval).await?;

@@ -54,7 +54,9 @@ pub struct AccessUnit {
 pub struct AirCounters {
     /// Access units sent whole.
     pub aired: AtomicU64,
-    /// Bytes of UDP payload.
+    /// Their packets.
+    pub packets: AtomicU64,
+    /// Their bytes of UDP payload.
     pub bytes: AtomicU64,
     /// Access units that were more than one interval late, and left out.
     pub skipped: AtomicU64,
@@ -69,7 +71,6 @@ pub struct AirCounters {
 /// A station's way to the air.
 pub struct Seat {
     ring: Producer<AccessUnit>,
-    counters: Arc<AirCounters>,
 }
 
 impl Seat {
@@ -79,11 +80,6 @@ impl Seat {
     /// The ring is full: the unit, to be offered again.
     pub fn offer(&mut self, unit: AccessUnit) -> Result<(), AccessUnit> {
         self.ring.push(unit).map_err(|rtrb::PushError::Full(unit)| unit)
-    }
-
-    /// What became of the units.
-    pub fn counters(&self) -> &Arc<AirCounters> {
-        &self.counters
     }
 }
 
@@ -113,14 +109,13 @@ impl Air {
         Ok(Air { seats, stop, thread: Some(thread) })
     }
 
-    /// A place on air for a station. It is free again when the seat is dropped.
-    pub fn seat(&self, outlet: Outlet) -> Seat {
+    /// A place on air, for a station or for one client, whose units `counters` tell of. It is free again when the seat is dropped.
+    pub fn seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
         let (ring, units) = RingBuffer::new(RING);
-        let counters = Arc::new(AirCounters::default());
-        let slot = Slot { outlet, units, counters: counters.clone(), airing: None };
+        let slot = Slot { outlet, units, counters, airing: None };
         // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
         let _ = self.seats.send(slot);
-        Seat { ring, counters }
+        Seat { ring }
     }
 }
 
@@ -255,6 +250,7 @@ impl Slot {
                     self.airing = Some(airing);
                     return Some(at);
                 }
+                self.counters.packets.fetch_add(airing.plan.packets as u64, Relaxed);
                 self.counters.bytes.fetch_add(airing.bytes as u64, Relaxed);
                 self.counters.aired.fetch_add(1, Relaxed);
             }

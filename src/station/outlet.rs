@@ -5,13 +5,14 @@
 //! picture's interval, each burst in one system call (UDP generic segmentation offload, where the kernel has it).
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{SockAddr, Socket};
 
 use super::onair::AccessUnit;
-use crate::lineup::StationSpec;
+use crate::lineup::{Spread, StationSpec};
 use crate::net;
 use crate::wire::jpeg::{Fragment, MAX_DATAGRAM, PACKET_OVERHEAD};
 use crate::wire::rtp;
@@ -34,7 +35,7 @@ pub struct Outlet {
     /// It does not block.
     socket: Socket,
     /// Named with each call, not connected to: connecting fails while there is no route.
-    group: SockAddr,
+    to: SockAddr,
     /// Most bytes of UDP payload in a packet.
     datagram: usize,
     /// The share of a picture's interval that its packets take, 0..=0.95; 0: all at once.
@@ -52,6 +53,8 @@ pub(super) struct Plan {
     pub(super) bursts: usize,
     /// of so many packets, the last one perhaps fewer,
     pub(super) size: usize,
+    /// these in all,
+    pub(super) packets: usize,
     /// so far apart.
     pub(super) step: Duration,
 }
@@ -66,19 +69,39 @@ impl Outlet {
         let datagram = spec.datagram_limit();
         let headers = if spec.group.is_ipv4() { 28 } else { 48 };
         let whole = datagram + headers <= spec.interface.mtu as usize;
+        Ok(Outlet::new(socket, spec.group, datagram, whole, spec.spread))
+    }
+
+    /// An outlet to one client, by `socket`, which does not block: packets of up to `datagram` bytes of UDP payload, which
+    /// the way there carries in one piece.
+    pub fn unicast(socket: Socket, client: SocketAddr, datagram: usize, spread: Spread) -> Outlet {
+        Outlet::new(socket, client, datagram, true, spread)
+    }
+
+    fn new(socket: Socket, to: SocketAddr, datagram: usize, whole: bool, spread: Spread) -> Outlet {
         // Old kernels do not know the option: then each packet is a call.
         let segments = whole
             && datagram < MAX_DATAGRAM / 2
             && setsockopt(&socket, sockopt::UdpGsoSegment, &(datagram as i32)).is_ok();
-        Ok(Outlet {
+        Outlet {
             socket,
-            group: SockAddr::from(spec.group),
+            to: SockAddr::from(to),
             datagram,
-            spread: spec.spread.as_f64(),
+            spread: spread.as_f64(),
             segments,
             ssrc: fastrand::u32(..),
             sequence: fastrand::u16(..),
-        })
+        }
+    }
+
+    /// The SSRC of its packets.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The sequence number of the next packet.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
     }
 
     /// How `unit` leaves.
@@ -111,7 +134,7 @@ impl Outlet {
         self.sequence = self.sequence.wrapping_add(packets);
         let slices = &slices[..2 * usize::from(packets)];
         if self.segments && packets > 1 {
-            match self.socket.send_to_vectored(slices, &self.group) {
+            match self.socket.send_to_vectored(slices, &self.to) {
                 // A device that cannot checksum segments: once, then packet by packet.
                 Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
                     self.segments = false;
@@ -120,7 +143,7 @@ impl Outlet {
                 sent => return sent,
             }
         }
-        slices.chunks(2).map(|packet| self.socket.send_to_vectored(packet, &self.group)).sum()
+        slices.chunks(2).map(|packet| self.socket.send_to_vectored(packet, &self.to)).sum()
     }
 
     /// Counts the packets of the bursts from `burst` on as sent, though they are not.
@@ -144,7 +167,7 @@ impl Outlet {
 /// interval than configured if it would else overrun a wide receiver's buffer.
 fn plan(packets: usize, spread: f64, interval: Duration, most: usize) -> Plan {
     if spread == 0.0 || packets <= BURST {
-        return Plan { bursts: packets.div_ceil(most), size: most, step: Duration::ZERO };
+        return Plan { bursts: packets.div_ceil(most), size: most, packets, step: Duration::ZERO };
     }
     let size = BURST.min(most);
     let bursts = packets.div_ceil(size);
@@ -155,7 +178,7 @@ fn plan(packets: usize, spread: f64, interval: Duration, most: usize) -> Plan {
         (sent - FILL) * bursts as f64 / (BETA * packets as f64 * (burst - 1).max(1) as f64)
     };
     let spread = spread.max(wide(bursts)).max(wide(bursts - 1)).min(0.95);
-    Plan { bursts, size, step: interval.mul_f64(spread / bursts as f64) }
+    Plan { bursts, size, packets, step: interval.mul_f64(spread / bursts as f64) }
 }
 
 #[cfg(test)]
@@ -195,9 +218,18 @@ mod tests {
 
     #[test]
     fn small_pictures_and_no_spread_leave_at_once() {
-        assert_eq!(plan(1, 0.5, INTERVAL, 1), Plan { bursts: 1, size: 1, step: Duration::ZERO });
-        assert_eq!(plan(4, 0.5, INTERVAL, 44), Plan { bursts: 1, size: 44, step: Duration::ZERO });
-        assert_eq!(plan(45, 0.0, INTERVAL, 44), Plan { bursts: 2, size: 44, step: Duration::ZERO });
-        assert_eq!(plan(16, 0.5, INTERVAL, 44), Plan { bursts: 4, size: 4, step: Duration::from_millis(5) });
+        assert_eq!(plan(1, 0.5, INTERVAL, 1), Plan { bursts: 1, size: 1, packets: 1, step: Duration::ZERO });
+        assert_eq!(
+            plan(4, 0.5, INTERVAL, 44),
+            Plan { bursts: 1, size: 44, packets: 4, step: Duration::ZERO }
+        );
+        assert_eq!(
+            plan(45, 0.0, INTERVAL, 44),
+            Plan { bursts: 2, size: 44, packets: 45, step: Duration::ZERO }
+        );
+        assert_eq!(
+            plan(16, 0.5, INTERVAL, 44),
+            Plan { bursts: 4, size: 4, packets: 16, step: Duration::from_millis(5) }
+        );
     }
 }

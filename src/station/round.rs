@@ -43,7 +43,7 @@ pub(super) struct Item {
     path: PathBuf,
     /// What its reel is called; `None` where there shall be none, or the film could not be read in time.
     key: Option<ReelKey>,
-    reel: Option<Arc<Reel>>,
+    pub(super) reel: Option<Arc<Reel>>,
     /// When it begins, if that is settled by the time of day.
     begin: Option<AirTime>,
 }
@@ -53,7 +53,10 @@ impl Station {
     pub(super) async fn run_once(&mut self) -> Result<Infallible, Fault> {
         loop {
             match self.round.pop_front() {
-                None => self.round = self.next_round().await?,
+                None => {
+                    self.round = self.next_round().await?;
+                    self.monitor.task.rounds.fetch_add(1, Relaxed);
+                }
                 Some(Item { path, reel: Some(reel), begin, .. }) => self.play_reel(path, reel, begin).await?,
                 Some(Item { path, key, .. }) => self.play_film(path, key).await?,
             }
@@ -124,7 +127,7 @@ impl Station {
         while next < reel.len() {
             // After a stall the programme is where the time of day has it; what would be late is left out.
             let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
-            self.counters.skipped.fetch_add((on_time - next) as u64, Relaxed);
+            self.monitor.task.skipped.fetch_add((on_time - next) as u64, Relaxed);
             next = on_time;
             let now = self.clock.now();
             if now.since(looked) >= LOOK_EVERY {
@@ -177,7 +180,7 @@ impl Station {
         loop {
             match self.at_desk(|desk| desk.prepare()).await?? {
                 Prepared::Unit { unit, squeezed } => {
-                    self.counters.squeezed.fetch_add(squeezed.into(), Relaxed);
+                    self.monitor.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                     let size = unit.jpeg.size;
                     self.hand_over(unit).await?;
                     if !shown {
@@ -188,13 +191,13 @@ impl Station {
                     }
                 }
                 Prepared::Skipped => {
-                    self.counters.skipped.fetch_add(1, Relaxed);
+                    self.monitor.task.skipped.fetch_add(1, Relaxed);
                 }
                 Prepared::Behind(behind) => {
                     let (id, name) = (self.spec.id, &self.spec.name);
                     let seconds = behind.as_secs_f64();
                     warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from here");
-                    self.counters.skipped.fetch_add(1, Relaxed);
+                    self.monitor.task.skipped.fetch_add(1, Relaxed);
                 }
                 Prepared::End(None) => return Ok(()),
                 Prepared::End(Some(recorded)) => {
@@ -241,7 +244,7 @@ impl Station {
 }
 
 /// What is known of the films of a round, and the station's size by the first of them that opens.
-fn look_up(
+pub(super) fn look_up(
     catalogue: &Catalogue,
     spec: &StationSpec,
     size: Option<Size>,

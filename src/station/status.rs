@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::onair::AirCounters;
-use crate::lineup::StationSpec;
+use super::headend::Monitor;
 
 /// How often a station reports, if it has something to report.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// What the station's task counts; the air thread has its own.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    /// Pictures that were late before they were encoded, and left out.
-    pub(super) skipped: AtomicU64,
+pub struct Counters {
+    /// Pictures that were late before they reached the air thread, and left out.
+    pub skipped: AtomicU64,
     /// Pictures encoded at a lower quality so that they fit.
-    pub(super) squeezed: AtomicU64,
+    pub squeezed: AtomicU64,
+    /// Rounds of the programme begun.
+    pub rounds: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,7 +32,8 @@ struct Snapshot {
 }
 
 /// Reports for as long as it is not dropped.
-pub(super) async fn watch(spec: Arc<StationSpec>, task: Arc<Counters>, air: Arc<AirCounters>) {
+pub(super) async fn watch(station: Arc<Monitor>) {
+    let Monitor { spec, task, air, .. } = &*station;
     let mut before = Snapshot::default();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.tick().await;

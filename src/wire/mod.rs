@@ -10,3 +10,4 @@
 pub mod jfif;
 pub mod jpeg;
 pub mod rtp;
+pub mod sdp;

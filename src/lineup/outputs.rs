@@ -1,0 +1,56 @@
+//! `[rtsp]`, `[http]` and `[announce]`: the ways to watch besides multicast, each off unless its section is there.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use toml::de::DeTable;
+
+use super::Announce;
+use super::fields::Field;
+use super::parse::section;
+use super::report::Report;
+
+/// Where RTSP listens unless `[rtsp] listen` says otherwise: 8554, the usual port that needs no privilege.
+const RTSP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8554);
+/// Where HTTP listens unless `[http] listen` says otherwise.
+const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8088);
+
+/// The outputs of a line-up that are on.
+#[derive(Default)]
+pub(super) struct Outputs {
+    pub(super) rtsp: Option<SocketAddr>,
+    pub(super) http: Option<SocketAddr>,
+    pub(super) announce: Announce,
+}
+
+pub(super) fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Outputs {
+    Outputs {
+        rtsp: listener(root, report, "rtsp", RTSP),
+        http: listener(root, report, "http", HTTP),
+        announce: announce(root, report),
+    }
+}
+
+/// Where the output of that section listens; `None` when there is no such section.
+fn listener(
+    root: &DeTable<'_>,
+    report: &mut Report<'_>,
+    name: &str,
+    default: SocketAddr,
+) -> Option<SocketAddr> {
+    let section = section(root, name, report)?;
+    section.unknown_keys(report, &["listen"], &format!("[{name}]"));
+    let listen = section.socket(report, "listen", &default.to_string());
+    listen.or(Field::Is(default)).value()
+}
+
+/// Both ways of announcing are on where the section is, but for what it turns off.
+fn announce(root: &DeTable<'_>, report: &mut Report<'_>) -> Announce {
+    let Some(section) = section(root, "announce", report) else { return Announce::default() };
+    section.unknown_keys(report, &["sap", "mdns"], "[announce]");
+    let sap = "choose true or false (whether stations are announced to players, by SAP)";
+    let mdns = "choose true or false (whether the directory is announced to viewers, by mDNS)";
+    Announce {
+        sap: section.flag(report, "sap", sap).value().unwrap_or(true),
+        mdns: section.flag(report, "mdns", mdns).value().unwrap_or(true),
+    }
+}

@@ -1,0 +1,173 @@
+//! The head-end: all stations of a broadcaster, as its other outputs see them: RTSP, the web, announcements, metrics.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::watch;
+
+use super::catalogue::Catalogue;
+use super::feed::Feed;
+use super::onair::{Air, AirCounters};
+use super::reel::Reel;
+use super::round;
+use super::status::Counters;
+use crate::clock::AirClock;
+use crate::directory::{Board, Entry};
+use crate::lineup::{self, StationSpec};
+use crate::units::{AirTime, StationId};
+
+/// What all stations of a broadcaster share, and what they show and count.
+pub struct HeadEnd {
+    /// The broadcast clock.
+    pub clock: AirClock,
+    /// The thread that sends.
+    pub air: Air,
+    /// What the directory tells, the audience included.
+    pub board: Arc<Board>,
+    /// Who is served alone, by unicast.
+    pub clients: Clients,
+    /// When it came on air.
+    pub since: AirTime,
+    /// What is known of the films.
+    pub(super) catalogue: Arc<Catalogue>,
+    /// Turns true once, when the broadcaster stops.
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) monitors: BTreeMap<StationId, Arc<Monitor>>,
+}
+
+/// What one station shows and counts. It outlives the station's task.
+#[derive(Debug)]
+pub struct Monitor {
+    /// As it was configured.
+    pub spec: Arc<StationSpec>,
+    /// Its pictures.
+    pub feed: Feed,
+    /// What the air thread has counted.
+    pub air: Arc<AirCounters>,
+    /// What the station's task has counted.
+    pub task: Arc<Counters>,
+}
+
+impl Monitor {
+    pub(super) fn new(spec: StationSpec) -> Monitor {
+        let spec = Arc::new(spec);
+        Monitor { spec, feed: Feed::default(), air: Arc::default(), task: Arc::default() }
+    }
+}
+
+/// Why a station's programme cannot be had from its beginning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    /// It keeps no reels.
+    #[error("this station keeps no reels (`reel = false`, or there is no folder for them)")]
+    Never,
+    /// Some film has not been on air to its end yet.
+    #[error("not all films of this station are recorded yet")]
+    NotYet,
+}
+
+impl HeadEnd {
+    /// All stations, ascending by number.
+    pub fn stations(&self) -> impl Iterator<Item = &Arc<Monitor>> {
+        self.monitors.values()
+    }
+
+    /// A station; `None` where the line-up has none of that number.
+    pub fn station(&self, id: StationId) -> Option<&Arc<Monitor>> {
+        self.monitors.get(&id)
+    }
+
+    /// What the directory says of a station now, its audience included.
+    pub fn entry(&self, id: StationId) -> Option<Entry> {
+        self.board.entry(id)
+    }
+
+    /// The reels of all films of a station, in the order of the programme, at least one. Blocks: films that are new
+    /// are read to know what they are.
+    ///
+    /// # Errors
+    /// There is not a reel of each.
+    pub fn reels(&self, station: &Monitor) -> Result<Vec<Arc<Reel>>, NotRecorded> {
+        if !station.spec.reel || !self.catalogue.keeps_reels() {
+            return Err(NotRecorded::Never);
+        }
+        let films = lineup::films(&station.spec.media).map_err(|_| NotRecorded::NotYet)?;
+        // The size that it has on air: its first film may not open any more.
+        let size = self.entry(station.spec.id).and_then(|entry| entry.size);
+        let (items, _) = round::look_up(&self.catalogue, &station.spec, size, films);
+        let reels: Option<Vec<_>> = items.into_iter().map(|item| item.reel).collect();
+        reels.filter(|reels| !reels.is_empty()).ok_or(NotRecorded::NotYet)
+    }
+
+    /// Is ready when the broadcaster stops.
+    pub async fn stopping(&self) {
+        let mut stop = self.stop.clone();
+        let _ = stop.wait_for(|&stop| stop).await;
+    }
+}
+
+/// Everybody who is served alone, for the metrics.
+#[derive(Debug, Default)]
+pub struct Clients(Mutex<Vec<Weak<Client>>>);
+
+/// Who is served alone, and how that goes.
+#[derive(Debug)]
+pub struct Client {
+    /// What they watch.
+    pub station: StationId,
+    /// Where they are.
+    pub peer: SocketAddr,
+    /// How they are served.
+    pub way: Way,
+    /// Whole pictures sent.
+    pub pictures: AtomicU64,
+    /// Pictures left out because the client was slow.
+    pub dropped: AtomicU64,
+    /// Packets lost on the way, by its receiver reports (RFC 3550 section 6.4.1), of the whole session.
+    pub lost: AtomicU64,
+    /// The share of packets lost lately, in 256ths, by its last receiver report.
+    pub fraction_lost: AtomicU32,
+    /// Interarrival jitter in units of 1/90000 s, by its last receiver report.
+    pub jitter: AtomicU32,
+}
+
+/// How a client is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// RTP over UDP, set up by RTSP.
+    RtspUdp,
+    /// RTP in the RTSP connection.
+    RtspTcp,
+    /// `multipart/x-mixed-replace`.
+    Mjpeg,
+    /// The wall's WebSocket.
+    Wall,
+}
+
+impl Clients {
+    /// Enters a client; it is gone when the last of what is returned is dropped.
+    pub fn enter(&self, station: StationId, peer: SocketAddr, way: Way) -> Arc<Client> {
+        let client = Arc::new(Client {
+            station,
+            peer,
+            way,
+            pictures: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            fraction_lost: AtomicU32::new(0),
+            jitter: AtomicU32::new(0),
+        });
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|client| client.strong_count() > 0);
+        clients.push(Arc::downgrade(&client));
+        client
+    }
+
+    /// All there are now, in the order in which they came.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.iter().filter_map(Weak::upgrade).collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! SDP (RFC 8866): what a player must know of a station before its first packet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use sdp_types::{Connection, Media, MediaType, Origin, Session, Time, TransportProto};
+
+use super::rtp;
+use crate::units::FrameRate;
+
+/// The RTP timestamp at the epoch of NTP, 1900-01-01: timestamps count from 1970-01-01, and that is 2,208,988,800 s
+/// later. So -2,208,988,800 x 90,000 modulo 2^32 (RFC 7273 section 5.2).
+const MEDIA_CLOCK_OFFSET: u32 = 749_164_544;
+
+/// A station, as SDP describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Description<'a> {
+    /// What a viewer reads.
+    pub name: &'a str,
+    /// The address that the station is sent from, or the description served from.
+    pub origin: IpAddr,
+    /// Tells one session from another at the same origin: the same for as long as it is the same session, greater for a
+    /// later one.
+    pub session: u64,
+    /// Pictures a second; of a station whose films differ, those of the film that is on.
+    pub rate: Option<FrameRate>,
+    /// How it travels.
+    pub transport: Transport<'a>,
+}
+
+/// How the packets travel.
+#[derive(Debug, Clone, Copy)]
+pub enum Transport<'a> {
+    /// To a multicast group, always.
+    Multicast {
+        /// The group and its port.
+        group: SocketAddr,
+        /// How many networks a packet may cross.
+        ttl: u8,
+    },
+    /// As RTSP will settle it.
+    Rtsp {
+        /// What SETUP is asked for: a URL, absolute or relative to the description's.
+        control: &'a str,
+        /// How long it is, of what has a beginning and an end.
+        length: Option<Duration>,
+    },
+}
+
+impl Description<'_> {
+    /// The text. Its lines end in CR LF.
+    pub fn to_sdp(&self) -> String {
+        let origin = Origin::with_ip_addr(self.session, self.session, self.origin);
+        let (port, connection) = match self.transport {
+            Transport::Multicast { group, ttl } => {
+                (group.port(), Connection::from_ip_addr_ttl(group.ip(), Some(ttl)))
+            }
+            Transport::Rtsp { .. } => (0, Connection::from_ip_addr(unspecified(self.origin))),
+        };
+        let mut session = Session::builder(origin, self.name)
+            .connection(connection)
+            .time(Time::new(0, 0))
+            .attribute_with_value("tool", concat!("stationcast ", env!("CARGO_PKG_VERSION")));
+        let payload_type = rtp::PAYLOAD_TYPE_JPEG;
+        let mut media = Media::builder(MediaType::Video, port, TransportProto::RtpAvp, payload_type)
+            .attribute_with_value("rtpmap", format!("{payload_type} JPEG/90000"))
+            .attribute_from_str("recvonly");
+        if let Some(rate) = self.rate {
+            media = media.attribute_with_value("framerate", decimal(rate));
+        }
+        match self.transport {
+            Transport::Multicast { group, .. } => {
+                session = session.attribute_with_value("type", "broadcast");
+                if is_source_specific(group.ip()) {
+                    session = session.attribute_with_value("source-filter", self.source_filter(group.ip()));
+                }
+            }
+            Transport::Rtsp { control, length } => {
+                let end = length.map(|length| format!("{:.3}", length.as_secs_f64())).unwrap_or_default();
+                session = session.attribute_with_value("control", "*").attribute_with_value(
+                    "range",
+                    format!("npt={}-{end}", if end.is_empty() { "now" } else { "0" }),
+                );
+                media = media.attribute_with_value("control", control);
+            }
+        }
+        let media = media
+            .attribute_with_value("ts-refclk", "ntp=/traceable/")
+            .attribute_with_value("mediaclk", format!("direct={MEDIA_CLOCK_OFFSET}"));
+        let mut text = Vec::new();
+        session.media(media.build()).build().write(&mut text).expect("a vector takes all that is written");
+        String::from_utf8(text).expect("it was made of text")
+    }
+
+    /// RFC 4570 section 3.
+    fn source_filter(&self, group: IpAddr) -> String {
+        let family = if group.is_ipv4() { "IP4" } else { "IP6" };
+        format!(" incl IN {family} {group} {}", self.origin)
+    }
+}
+
+/// A rate as a decimal number, as SDP wants it: `25`, `29.97003`.
+fn decimal(rate: FrameRate) -> String {
+    let digits = format!("{:.5}", rate.as_f64());
+    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Whether receivers must name the sender when they join: 232.0.0.0/8 (RFC 4607 section 1), ff3x::/32.
+fn is_source_specific(group: IpAddr) -> bool {
+    match group {
+        IpAddr::V4(group) => group.octets()[0] == 232,
+        IpAddr::V6(group) => group.segments()[0] & 0xfff0 == 0xff30 && group.segments()[1] == 0,
+    }
+}
+
+fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(transport: Transport<'_>) -> Description<'_> {
+        Description {
+            name: "Café 2",
+            origin: [192, 0, 2, 7].into(),
+            session: 3_999_999_999,
+            rate: FrameRate::new(30_000, 1001),
+            transport,
+        }
+    }
+
+    #[test]
+    fn a_group_is_described_whole() {
+        let group = "239.77.0.2:5004".parse().unwrap();
+        let text = description(Transport::Multicast { group, ttl: 4 }).to_sdp();
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = [
+            "v=0",
+            "o=- 3999999999 3999999999 IN IP4 192.0.2.7",
+            "s=Café 2",
+            "c=IN IP4 239.77.0.2/4",
+            "t=0 0",
+            &format!("a=tool:stationcast {version}"),
+            "a=type:broadcast",
+            "m=video 5004 RTP/AVP 26",
+            "a=rtpmap:26 JPEG/90000",
+            "a=recvonly",
+            "a=framerate:29.97003",
+            "a=ts-refclk:ntp=/traceable/",
+            "a=mediaclk:direct=749164544",
+            "",
+        ];
+        assert_eq!(text, expected.join("\r\n"));
+    }
+
+    #[test]
+    fn the_media_clock_is_the_time_since_1970() {
+        let at_ntp_epoch = (-2_208_988_800_i64 * 90_000).rem_euclid(1 << 32);
+        assert_eq!(i64::from(MEDIA_CLOCK_OFFSET), at_ntp_epoch);
+    }
+
+    #[test]
+    fn who_sends_is_told_where_a_receiver_must_know_it() {
+        let filter = |group: &str, origin: IpAddr| {
+            let group = SocketAddr::new(group.parse().unwrap(), 5004);
+            let transport = Transport::Multicast { group, ttl: 1 };
+            let text = Description { origin, ..description(transport) }.to_sdp();
+            text.lines().find(|line| line.starts_with("a=source-filter")).map(str::to_owned)
+        };
+        let v4 = [192, 0, 2, 7].into();
+        let v6: IpAddr = "2001:db8::7".parse().unwrap();
+        assert_eq!(
+            filter("232.1.2.3", v4).as_deref(),
+            Some("a=source-filter: incl IN IP4 232.1.2.3 192.0.2.7")
+        );
+        assert_eq!(
+            filter("ff3e::1:2", v6).as_deref(),
+            Some("a=source-filter: incl IN IP6 ff3e::1:2 2001:db8::7")
+        );
+        assert_eq!(filter("239.1.2.3", v4), None);
+        assert_eq!(filter("ff15::1", v6), None);
+    }
+
+    #[test]
+    fn rtsp_settles_the_addresses_later() {
+        let length = Some(Duration::from_millis(12_345));
+        let text = description(Transport::Rtsp { control: "video", length }).to_sdp();
+        for line in ["c=IN IP4 0.0.0.0", "m=video 0 RTP/AVP 26", "a=control:video", "a=range:npt=0-12.345"] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+        let text = description(Transport::Rtsp { control: "video", length: None }).to_sdp();
+        assert!(text.contains("a=range:npt=now-\r\n"));
+    }
+
+    #[test]
+    fn another_parser_reads_the_same() {
+        let name = "two\r\nlines \0 and a=x";
+        let group = "[ff15::77:2]:5004".parse().unwrap();
+        let transport = Transport::Multicast { group, ttl: 1 };
+        let text = Description { name, rate: None, ..description(transport) }.to_sdp();
+        let session = Session::parse(text.as_bytes()).unwrap();
+        assert_eq!(session.session_name, "twolines  and a=x");
+        assert_eq!(session.connection.unwrap().connection_address, "ff15::77:2");
+        assert_eq!(session.medias.len(), 1);
+    }
+}
