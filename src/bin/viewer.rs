@@ -17,7 +17,7 @@ use stationcast::units::StationId;
 use stationcast::viewer::headless::{self, Plan};
 use stationcast::viewer::live;
 use stationcast::viewer::probe::{self, Target};
-use stationcast::viewer::zapper::{Keep, Zapper};
+use stationcast::viewer::zapper::{Keep, Way, Zapper};
 use tracing_subscriber::EnvFilter;
 
 /// Shows a station and changes stations live.
@@ -37,6 +37,9 @@ struct Cli {
     /// Receive on this interface, by name or address; default: where the directory is
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
+    /// Receive over TCP, by RTSP: every picture, in order, on networks without multicast
+    #[arg(long, conflicts_with_all = ["interface", "list", "probe"])]
+    tcp: bool,
     /// Print the line-up and end
     #[arg(long, conflicts_with_all = ["station", "headless", "zap"])]
     list: bool,
@@ -124,11 +127,17 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
         let plan = probe::Plan { target, interface, seconds, plot, talk: !cli.json };
         return print(&probe::run(plan)?, cli.json);
     }
+    let way = if cli.tcp {
+        let services = runtime.block_on(directory::services(directory, Duration::from_secs(5)))?;
+        Way::Tcp(services.rtsp.context("this broadcaster serves no RTSP: its line-up has no section [rtsp]")?)
+    } else {
+        Way::Multicast { interface }
+    };
     if !cli.headless {
-        let zapper = Zapper::start(directory, interface, Keep::Newest, live::MEASURED);
+        let zapper = Zapper::start(directory, way, Keep::Newest, live::MEASURED);
         return live::watch(zapper, station, cli.save_to.clone());
     }
-    let mut zapper = Zapper::start(directory, interface, Keep::Last(headless::QUEUE), headless::MEASURED);
+    let mut zapper = Zapper::start(directory, way, Keep::Last(headless::QUEUE), headless::MEASURED);
     if let Some(hops) = cli.zap {
         let summary = headless::zap(&mut zapper, station, hops as usize)?;
         return print(&summary, cli.json);

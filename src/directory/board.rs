@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
-use super::message::{Entry, MAX_NAME, MAX_SENTENCE, OnAir, State, plain_text};
+use super::message::{Entry, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, plain_text};
 use crate::units::StationId;
 
 /// What is on, shared by stations and connections.
@@ -18,6 +18,7 @@ use crate::units::StationId;
 pub struct Board {
     stations: Mutex<BTreeMap<StationId, Station>>,
     revision: watch::Sender<u64>,
+    services: OnceLock<Services>,
 }
 
 struct Station {
@@ -45,7 +46,21 @@ pub struct InvalidEntry {
 impl Board {
     /// An empty board, revision 0.
     pub fn new() -> Arc<Board> {
-        Arc::new(Board { stations: Mutex::default(), revision: watch::Sender::new(0) })
+        Arc::new(Board {
+            stations: Mutex::default(),
+            revision: watch::Sender::new(0),
+            services: OnceLock::new(),
+        })
+    }
+
+    /// Says, once, where stations are served besides multicast.
+    pub fn serve_also(&self, services: Services) {
+        self.services.get_or_init(|| services);
+    }
+
+    /// Where stations are served besides multicast.
+    pub fn services(&self) -> Services {
+        self.services.get().copied().unwrap_or_default()
     }
 
     /// Puts a station on the board, or replaces it there, its audience staying. `picture` is asked

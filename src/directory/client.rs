@@ -2,6 +2,7 @@
 
 mod session;
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::link::Link;
-use super::message::{Entry, ErrorCode, MessageError, Reply, Request, VERSION, encode};
+use super::message::{Entry, ErrorCode, MessageError, Reply, Request, Services, VERSION, encode};
 
 pub use session::{Event, Session};
 
@@ -80,20 +81,56 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`]; whatever answers, this returns within `timeout` and holds at most one reply.
 pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<Entry>, ClientError> {
-    match tokio::time::timeout(timeout, ask(addr)).await {
+    let stations = |reply| match reply {
+        Reply::LineUp { stations, .. } => Some(stations),
+        _ => None,
+    };
+    within(timeout, addr, ask(addr, Request::List, stations)).await
+}
+
+/// Asks the directory at `addr` where its stations are served besides multicast, as seen from here. Takes at most `timeout`.
+/// Needs a tokio runtime.
+///
+/// # Errors
+/// As [`list`]; a directory of version 0.1.0 refuses the question.
+pub async fn services(addr: SocketAddr, timeout: Duration) -> Result<Services, ClientError> {
+    let services = |reply| match reply {
+        Reply::Services(services) => Some(services),
+        _ => None,
+    };
+    let Services { rtsp, http } = within(timeout, addr, ask(addr, Request::Services, services)).await?;
+    let from_here = |service: SocketAddr| {
+        let everywhere = service.ip().is_unspecified();
+        if everywhere { SocketAddr::new(addr.ip(), service.port()) } else { service }
+    };
+    Ok(Services { rtsp: rtsp.map(from_here), http: http.map(from_here) })
+}
+
+async fn within<T>(
+    timeout: Duration,
+    addr: SocketAddr,
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    match tokio::time::timeout(timeout, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(ClientError::TimedOut { addr, after: timeout }),
     }
 }
 
-async fn ask(addr: SocketAddr) -> Result<Vec<Entry>, ClientError> {
+/// Asks `question` in a connection of its own; `answer` picks what it needs from the reply that is one.
+async fn ask<T>(
+    addr: SocketAddr,
+    question: Request,
+    answer: impl Fn(Reply) -> Option<T>,
+) -> Result<T, ClientError> {
     let stream = connect(addr).await.map_err(|reason| ClientError::Connect { addr, reason })?;
     let mut link = Link::<TcpStream, Reply>::new(stream);
     let lost = |reason| ClientError::Io { addr, reason };
     let wrong = |reason| ClientError::Message { addr, reason };
+    let unexpected = ClientError::Unexpected { addr, what: "a reply to nothing that was asked" };
 
     let mut questions = encode(&hello()).map_err(wrong)?;
-    questions.extend(encode(&Request::List).map_err(wrong)?);
+    questions.extend(encode(&question).map_err(wrong)?);
     // A server that is full answers and closes, perhaps before it has our questions: what it said
     // is worth more than that we could not finish.
     let sent = link.send(&questions).await;
@@ -102,9 +139,9 @@ async fn ask(addr: SocketAddr) -> Result<Vec<Entry>, ClientError> {
         while let Some(reply) = link.take().map_err(wrong)? {
             match reply {
                 Reply::Hello { version: VERSION, .. } if !greeted => greeted = true,
-                Reply::LineUp { stations, .. } if greeted => return Ok(stations),
                 Reply::Error { code, sentence } => return Err(ClientError::Refused { addr, code, sentence }),
-                _ => return Err(ClientError::Unexpected { addr, what: "a reply to nothing that was asked" }),
+                reply if greeted => return answer(reply).ok_or(unexpected),
+                _ => return Err(unexpected),
             }
         }
         if !link.fill().await.map_err(lost)? {

@@ -63,6 +63,8 @@ pub enum Request {
     Watch,
     /// Answered by [`Reply::Pong`]; keeps a quiet connection open.
     Ping,
+    /// Answered by [`Reply::Services`].
+    Services,
 }
 
 /// What the server answers, or pushes.
@@ -102,6 +104,18 @@ pub enum Reply {
     },
     /// Answers Ping.
     Pong,
+    /// Where stations are served besides multicast.
+    Services(Services),
+}
+
+/// Where the broadcaster serves its stations besides multicast. An address of all zeros is every address of the
+/// broadcaster: the one at which its directory was reached will do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Services {
+    /// Where RTSP listens, if at all.
+    pub rtsp: Option<SocketAddr>,
+    /// Where the web listens, if at all.
+    pub http: Option<SocketAddr>,
 }
 
 /// Why a request was not served.
@@ -238,7 +252,9 @@ impl Message for Request {
     fn check(&self) -> Result<(), &'static str> {
         match self {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
-            Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
+            Request::List | Request::Tune { .. } | Request::Watch | Request::Ping | Request::Services => {
+                Ok(())
+            }
         }
     }
 }
@@ -258,7 +274,7 @@ impl Message for Reply {
                 }
                 stations.iter().try_for_each(Entry::check)
             }
-            Reply::Pong => Ok(()),
+            Reply::Pong | Reply::Services(_) => Ok(()),
         }
     }
 }

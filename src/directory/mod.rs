@@ -27,6 +27,6 @@ pub mod message;
 pub mod server;
 
 pub use board::Board;
-pub use client::{ClientError, Event, Session, list};
-pub use message::{Entry, ErrorCode, OnAir, PORT, State, VERSION};
+pub use client::{ClientError, Event, Session, list, services};
+pub use message::{Entry, ErrorCode, OnAir, PORT, Services, State, VERSION};
 pub use server::{Limits, serve};

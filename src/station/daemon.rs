@@ -18,7 +18,7 @@ use super::keep_on_air;
 use super::onair::Air;
 use super::reel::Store;
 use crate::clock::AirClock;
-use crate::directory::{Board, Limits, serve};
+use crate::directory::{Board, Limits, Services, serve};
 use crate::lineup::Lineup;
 use crate::units::AirTime;
 use crate::{announce, rtsp, web};
@@ -64,6 +64,8 @@ pub async fn broadcast(
         monitors: monitors.collect(),
         clock,
     });
+    let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
+    head_end.board.serve_also(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
     let following = tokio::spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
     for station in head_end.stations() {

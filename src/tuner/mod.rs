@@ -1,7 +1,7 @@
 //! RECEIVE, air to picture: datagrams and time in, pictures and deadlines out.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that
-//! drains a socket into it.
+//! drains a socket into it: that of the group, or where there is no multicast an RTSP connection.
 //!
 //! ```text
 //! Picture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
@@ -14,6 +14,8 @@ pub mod meter;
 pub mod probe;
 pub mod receiver;
 pub mod source;
+#[cfg(feature = "viewer")]
+mod stream;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -16,12 +16,30 @@ use tracing::debug;
 
 use super::meter::{Meter, Reading};
 use super::source::{Datagram, DatagramSource, wait};
+#[cfg(feature = "viewer")]
+use super::stream::StreamSource;
 use super::{Counters, Received, Tuner};
 use crate::clock::wall_clock;
 use crate::interface::Interface;
+#[cfg(feature = "viewer")]
+use crate::units::StationId;
 
 /// How long between tries to join a group that cannot be joined: no route, interface down.
 const REJOIN: Duration = Duration::from_millis(500);
+
+/// A station that plays in a connection sends something within this, a slate too; else the connection is dead.
+#[cfg(feature = "viewer")]
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Where a station's packets come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// From its group, which is joined on the interface.
+    Group(SocketAddr, Interface),
+    /// From an RTSP server, in the connection itself.
+    #[cfg(feature = "viewer")]
+    Rtsp(SocketAddr, StationId),
+}
 
 /// How a receiver fares.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +52,7 @@ pub struct Report {
     pub kernel_drops: u64,
     /// The receive buffer that the kernel granted, in bytes; it counts its own overhead in.
     pub buffer: usize,
-    /// Why the group cannot be joined, while it cannot.
+    /// Why nothing comes, while that is known: the group cannot be joined, or the server refuses.
     pub problem: Option<String>,
 }
 
@@ -51,21 +69,20 @@ struct Shared {
 }
 
 impl Receiver {
-    /// Joins `group` on `interface` and hands every picture to `sink`, on the receiver's thread. What
-    /// hinders joining is reported, and tried again for as long as it takes. `keep` pictures are measured.
+    /// Joins the group, or connects, and hands every picture to `sink`, on the receiver's thread. What hinders it
+    /// is reported, and tried again for as long as it takes. `keep` pictures are measured.
     ///
     /// # Errors
     /// The system has no thread or event to give.
     pub fn start(
-        group: SocketAddr,
-        interface: Interface,
+        origin: Origin,
         keep: usize,
         sink: impl FnMut(Received) + Send + 'static,
     ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Shared { report: Report::default(), meter: Meter::new(keep), stopped: false };
         let shared = Arc::new(Mutex::new(shared));
-        let mut worker = Worker { group, interface, shared: shared.clone(), stop: stop.try_clone()?, sink };
+        let mut worker = Worker { origin, shared: shared.clone(), stop: stop.try_clone()?, sink };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
     }
@@ -92,8 +109,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 struct Worker<S> {
-    group: SocketAddr,
-    interface: Interface,
+    origin: Origin,
     shared: Arc<Mutex<Shared>>,
     stop: OwnedFd,
     sink: S,
@@ -102,13 +118,8 @@ struct Worker<S> {
 impl<S: FnMut(Received)> Worker<S> {
     fn run(&mut self) {
         loop {
-            match self.join() {
-                Ok(mut source) => {
-                    if let Err(error) = self.receive(&mut source) {
-                        lock(&self.shared).report.problem = Some(error.to_string());
-                    }
-                }
-                Err(error) => lock(&self.shared).report.problem = Some(error.to_string()),
+            if let Err(error) = self.run_once() {
+                lock(&self.shared).report.problem = Some(error.to_string());
             }
             if lock(&self.shared).stopped
                 || wait(None, Some(self.stop.as_fd()), Some(REJOIN)).is_ok_and(|ready| ready.stop)
@@ -118,27 +129,30 @@ impl<S: FnMut(Received)> Worker<S> {
         }
     }
 
-    fn join(&self) -> io::Result<DatagramSource> {
-        let source = DatagramSource::join(self.group, &self.interface)?;
-        let mut shared = lock(&self.shared);
-        shared.report.buffer = source.buffer();
-        shared.report.problem = None;
-        Ok(source)
+    /// Receives until the socket is of no more use, or nobody wants more.
+    fn run_once(&mut self) -> io::Result<()> {
+        match self.origin.clone() {
+            Origin::Group(group, interface) => self.receive(group, &interface),
+            #[cfg(feature = "viewer")]
+            Origin::Rtsp(server, station) => self.play(server, station),
+        }
     }
 
-    fn receive(&mut self, source: &mut DatagramSource) -> io::Result<()> {
+    fn receive(&mut self, group: SocketAddr, interface: &Interface) -> io::Result<()> {
+        let mut source = DatagramSource::join(group, interface)?;
+        self.begin(source.buffer());
         let mut tuner = Tuner::new();
         loop {
             let patience = tuner.poll_timeout().map(|deadline| deadline.since(wall_clock()));
-            let ready = wait(Some(source), Some(self.stop.as_fd()), patience)?;
+            let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), patience)?;
             if ready.stop {
                 return Ok(());
             }
-            while ready.datagram
+            while ready.readable
                 && let Some(Datagram { bytes, arrival, from }) = source.read()?
             {
                 if let Err(fault) = tuner.handle_datagram(arrival, bytes) {
-                    let (group, length) = (self.group, bytes.len());
+                    let length = bytes.len();
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
                     debug!("{group}: a datagram of {length} bytes from {from} is of no use: {fault}");
                 }
@@ -148,6 +162,46 @@ impl<S: FnMut(Received)> Worker<S> {
             tuner.handle_timeout(wall_clock());
             self.hand_on(&mut tuner);
         }
+    }
+
+    #[cfg(feature = "viewer")]
+    fn play(&mut self, server: SocketAddr, station: StationId) -> io::Result<()> {
+        let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
+        let mut source = StreamSource::open(server, station).map_err(at_server)?;
+        self.begin(0);
+        let mut tuner = Tuner::new();
+        let mut heard = wall_clock();
+        loop {
+            let ready = wait(
+                Some(source.as_fd()),
+                Some(self.stop.as_fd()),
+                Some(source.keep_alive_in().min(SILENCE)),
+            )?;
+            if ready.stop {
+                return Ok(());
+            }
+            if ready.readable {
+                heard = wall_clock();
+            } else if wall_clock().since(heard) >= SILENCE {
+                return Err(at_server(io::Error::new(io::ErrorKind::TimedOut, "nothing comes any more")));
+            }
+            // A packet cannot be told from the next by when it came: all of a read came now.
+            let packet = |packet: &[u8]| {
+                if let Err(fault) = tuner.handle_datagram(heard, packet) {
+                    debug!("{server}: a packet of {} bytes is of no use: {fault}", packet.len());
+                }
+                self.hand_on(&mut tuner);
+            };
+            source.read(packet).map_err(at_server)?;
+            source.keep_alive().map_err(at_server)?;
+        }
+    }
+
+    /// Says that nothing is in the way any more.
+    fn begin(&self, buffer: usize) {
+        let mut shared = lock(&self.shared);
+        shared.report.buffer = buffer;
+        shared.report.problem = None;
     }
 
     fn hand_on(&mut self, tuner: &mut Tuner) {

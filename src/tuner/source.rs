@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -42,7 +42,7 @@ pub struct Ready {
     /// The stop event was signalled.
     pub stop: bool,
     /// There is something to read.
-    pub datagram: bool,
+    pub readable: bool,
 }
 
 impl DatagramSource {
@@ -107,12 +107,18 @@ impl DatagramSource {
     }
 }
 
-/// Waits for a datagram, for `stop`, or until `patience` is over.
+impl AsFd for DatagramSource {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Waits for something to read, for `stop`, or until `patience` is over.
 ///
 /// # Errors
 /// The system cannot wait for these.
 pub fn wait(
-    source: Option<&DatagramSource>,
+    socket: Option<BorrowedFd<'_>>,
     stop: Option<BorrowedFd<'_>>,
     patience: Option<Duration>,
 ) -> io::Result<Ready> {
@@ -120,12 +126,12 @@ pub fn wait(
         patience.map(|span| Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() });
     let mut fds = Vec::with_capacity(2);
     fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
-    fds.extend(source.map(|source| PollFd::new(&source.socket, PollFlags::IN)));
+    fds.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
     match poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
     let stop = stop.is_some() && ready.next().unwrap_or(false);
-    Ok(Ready { stop, datagram: ready.next().unwrap_or(false) })
+    Ok(Ready { stop, readable: ready.next().unwrap_or(false) })
 }

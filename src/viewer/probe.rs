@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -179,7 +180,7 @@ fn listen(source: &mut DatagramSource, probe: &mut Probe, duration: Duration) ->
         if left.is_zero() {
             return Ok((datagrams, fault));
         }
-        wait(Some(source), None, Some(left))?;
+        wait(Some(source.as_fd()), None, Some(left))?;
         // A sender that never lets the socket run empty must not keep us beyond the end.
         let mut patience = 1000;
         while patience > 0

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::reception;
 use crate::directory::{Entry, ErrorCode, Event, Session};
 use crate::tuner::Received;
-use crate::tuner::receiver::{Receiver, Report};
+use crate::tuner::receiver::{Origin, Receiver, Report};
 use crate::units::StationId;
 
 /// A station that has sent nothing for so long is lost: ten pictures of a slate.
@@ -29,6 +29,19 @@ pub enum Keep {
     Newest,
     /// As many as this, the oldest dropped: for recording and counting.
     Last(usize),
+}
+
+/// By which way stations come.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// By multicast, on the interface of that name or address. Without one it is found: the broadcaster's own if it runs
+    /// on this machine, else the one by which the directory is reached.
+    Multicast {
+        /// The interface's name or address.
+        interface: Option<String>,
+    },
+    /// From the RTSP server there, in the connection itself: every picture, in order.
+    Tcp(SocketAddr),
 }
 
 /// Where a picture came from.
@@ -109,7 +122,7 @@ pub struct Zapper {
     session: Session,
     inbox: mpsc::Receiver<Inbox>,
     outbox: mpsc::Sender<Inbox>,
-    interface: Option<String>,
+    way: Way,
     keep: Keep,
     measured: usize,
     local: Option<SocketAddr>,
@@ -126,13 +139,11 @@ pub struct Zapper {
 }
 
 impl Zapper {
-    /// Starts by asking the directory. `interface` is the name or address of the interface to receive on;
-    /// without one it is found: the broadcaster's own if it runs on this machine, else the one by which the
-    /// directory is reached. `measured` pictures are kept by the meter.
+    /// Starts by asking the directory. `measured` pictures are kept by the meter.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(directory: SocketAddr, interface: Option<String>, keep: Keep, measured: usize) -> Zapper {
+    pub fn start(directory: SocketAddr, way: Way, keep: Keep, measured: usize) -> Zapper {
         let (outbox, inbox) = mpsc::channel();
         let events = outbox.clone();
         // The receiving end is gone only when the zapper is.
@@ -141,7 +152,7 @@ impl Zapper {
             session,
             inbox,
             outbox,
-            interface,
+            way,
             keep,
             measured,
             local: None,
@@ -200,7 +211,10 @@ impl Zapper {
     /// The system refuses a thread.
     pub fn tune(&mut self, station: StationId) -> io::Result<()> {
         self.wanted = Some((station, Instant::now()));
-        self.session.tune(station);
+        // Of who plays by RTSP that session is in the audience, and its first picture comes at once.
+        if let Way::Multicast { .. } = self.way {
+            self.session.tune(station);
+        }
         self.follow()
     }
 
@@ -282,10 +296,18 @@ impl Zapper {
                 let _ = notice.send(Inbox::Pictures(serial));
             }
         };
-        let local = self.local.map(|local| local.ip());
-        let wanted = self.interface.as_deref();
-        let interface = reception::for_station(&entry, wanted, self.directory.ip(), local)?;
-        let receiver = Receiver::start(entry.group, interface, self.measured, sink)?;
+        let origin = match &self.way {
+            Way::Multicast { interface } => {
+                let local = self.local.map(|local| local.ip());
+                let wanted = interface.as_deref();
+                Origin::Group(
+                    entry.group,
+                    reception::for_station(&entry, wanted, self.directory.ip(), local)?,
+                )
+            }
+            Way::Tcp(server) => Origin::Rtsp(*server, entry.id),
+        };
+        let receiver = Receiver::start(origin, self.measured, sink)?;
         let now = Instant::now();
         Ok(Tuned { serial, entry, decided: Some(decided), receiver, queue, last_picture: now, heard: false })
     }

@@ -187,7 +187,7 @@ impl Client {
                     (self.events)(Event::Tuned { entry, now });
                 }
             }
-            Reply::Pong => {}
+            Reply::Pong | Reply::Services(_) => {}
         }
         Ok(())
     }

@@ -41,6 +41,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-tune", Request::Tune { station: StationId(300) }),
         ("request-watch", Request::Watch),
         ("request-ping", Request::Ping),
+        ("request-services", Request::Services),
     ]
 }
 
@@ -76,6 +77,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("reply-tuned-nothing-yet", Reply::Tuned { entry: starting, now: None }),
         ("reply-error", Reply::Error { code: ErrorCode::NoSuchStation, sentence }),
         ("reply-pong", Reply::Pong),
+        ("reply-services", Reply::Services(Services { rtsp: "0.0.0.0:8554".parse().ok(), http: None })),
     ]
 }
 
@@ -215,6 +217,7 @@ fn request() -> impl Strategy<Value = Request> {
         any::<u16>().prop_map(|id| Request::Tune { station: StationId(id) }),
         Just(Request::Watch),
         Just(Request::Ping),
+        Just(Request::Services),
     ]
 }
 
@@ -233,6 +236,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         (entry(1u16..=999), proptest::option::of(now)).prop_map(|(entry, now)| Reply::Tuned { entry, now }),
         (code, name()).prop_map(|(code, sentence)| Reply::Error { code, sentence }),
         Just(Reply::Pong),
+        (any::<Option<(IpAddr, u16)>>(), any::<Option<(IpAddr, u16)>>()).prop_map(|(rtsp, http)| {
+            Reply::Services(Services { rtsp: rtsp.map(SocketAddr::from), http: http.map(SocketAddr::from) })
+        }),
     ]
 }
 

@@ -129,6 +129,7 @@ impl<'a, S: Wire> Conversation<'a, S> {
                 self.push().await
             }
             Request::Ping => self.send(&Reply::Pong).await,
+            Request::Services => self.send(&Reply::Services(self.board.services())).await,
         }
     }
 
