@@ -40,6 +40,8 @@ pub(super) struct StreamSource {
     /// Where the server said RTP comes.
     channel: u8,
     said: Instant,
+    /// It plays, and reading does not block any more.
+    is_open: bool,
 }
 
 impl StreamSource {
@@ -59,6 +61,7 @@ impl StreamSource {
             cseq: 0,
             channel: RTP_CHANNEL,
             said: Instant::now(),
+            is_open: false,
         };
         let described = source.ask(Method::Describe, url, None)?;
         let media = control(&described, &source.url)?;
@@ -68,6 +71,7 @@ impl StreamSource {
         source.channel = channel(&set_up).ok_or_else(|| wrong("no channel for RTP"))?;
         source.ask(Method::Play, source.url.clone(), Some((headers::RANGE, "npt=now-".into())))?;
         source.stream.set_nonblocking(true)?;
+        source.is_open = true;
         Ok(source)
     }
 
@@ -112,7 +116,11 @@ impl StreamSource {
         let what = <&str>::from(&method).to_owned();
         self.say(method, url, header)?;
         let cseq = self.cseq.to_string();
+        let asked = Instant::now();
         loop {
+            if asked.elapsed() > PATIENCE {
+                return Err(silent());
+            }
             let mut answer = None;
             let used = self.next(|message, _| match message {
                 Message::Response(response) => answer = Some(response.map_body(<[u8]>::to_vec)),
@@ -172,10 +180,11 @@ impl StreamSource {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             // Of a socket that blocks, this says that the patience is over.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.stream.read_timeout()?.is_some() && self.session.is_none() {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the RTSP server does not answer"));
+                if self.is_open {
+                    Ok(false)
+                } else {
+                    Err(silent())
                 }
-                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -199,6 +208,10 @@ impl AsFd for StreamSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the RTSP server does not answer")
 }
 
 fn wrong(what: &str) -> io::Error {
@@ -330,7 +343,10 @@ mod tests {
             refused(vec![b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n".to_vec()]),
             "RTSP DESCRIBE was refused: 404 Not Found"
         );
-        assert_eq!(refused(vec![vec![b'x'; 4096]]), "the RTSP server answered with bytes that are no RTSP");
+        assert_eq!(
+            refused(vec![b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()]),
+            "the RTSP server answered with bytes that are no RTSP"
+        );
         assert_eq!(
             refused(vec![ok(1, "", "rubbish")]),
             "the RTSP server answered with a description that is no SDP"
