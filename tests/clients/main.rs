@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod matrix;
 mod receivers;
 mod senders;
 mod wireshark;
@@ -73,7 +74,25 @@ impl Place {
 fn main() -> ExitCode {
     let test = |name, tools, run| Test { name, tools, run };
     const GSTREAMER: &[&str] = &["gst-launch-1.0"];
-    run(vec![
+    const MPV: &[&str] = &["mpv"];
+    const PYTHON: &[&str] = &["python3"];
+    use matrix::Way::{Mjpeg, RtspMulticast, RtspTcp, RtspUdp, Sdp};
+    let mut tests = vec![
+        test("matrix_ffmpeg_sdp", &[], || matrix::ffmpeg(Sdp)),
+        test("matrix_ffmpeg_rtsp_multicast", &[], || matrix::ffmpeg(RtspMulticast)),
+        test("matrix_ffmpeg_rtsp_udp", &[], || matrix::ffmpeg(RtspUdp)),
+        test("matrix_ffmpeg_rtsp_tcp", &[], || matrix::ffmpeg(RtspTcp)),
+        test("matrix_ffmpeg_mjpeg", &[], || matrix::ffmpeg(Mjpeg)),
+        test("matrix_gstreamer_sdp", GSTREAMER, || matrix::gstreamer(Sdp)),
+        test("matrix_gstreamer_rtsp_multicast", GSTREAMER, || matrix::gstreamer(RtspMulticast)),
+        test("matrix_gstreamer_rtsp_udp", GSTREAMER, || matrix::gstreamer(RtspUdp)),
+        test("matrix_gstreamer_rtsp_tcp", GSTREAMER, || matrix::gstreamer(RtspTcp)),
+        test("matrix_gstreamer_mjpeg", GSTREAMER, || matrix::gstreamer(Mjpeg)),
+        test("matrix_retina_rtsp_udp", &[], || matrix::retina(RtspUdp)),
+        test("matrix_retina_rtsp_tcp", &[], || matrix::retina(RtspTcp)),
+        test("matrix_tshark_rtsp_udp", &["tshark"], || matrix::tshark(RtspUdp)),
+        test("matrix_tshark_rtsp_tcp", &["tshark"], || matrix::tshark(RtspTcp)),
+        test("matrix_viewer_tcp", &[], matrix::viewer),
         test("ffmpeg_plays_a_station_on_loopback", &[], || receivers::ffmpeg(&Place::loopback())),
         test("ffmpeg_plays_a_station_over_ethernet", &[], || receivers::ffmpeg(&Place::ethernet())),
         test("gstreamer_plays_a_station_on_loopback", GSTREAMER, || receivers::gstreamer(&Place::loopback())),
@@ -84,5 +103,20 @@ fn main() -> ExitCode {
         test("tshark_finds_no_fault_over_ethernet", &["tshark"], || wireshark::tshark(&Place::ethernet())),
         test("our_viewer_plays_gstreamer", GSTREAMER, senders::gstreamer),
         test("our_viewer_plays_ffmpeg", &[], senders::ffmpeg),
-    ])
+    ];
+    if matrix::is_whole() {
+        tests.extend([
+            test("matrix_mpv_sdp", MPV, || matrix::mpv(Sdp)),
+            test("matrix_mpv_rtsp_multicast", MPV, || matrix::mpv(RtspMulticast)),
+            test("matrix_mpv_rtsp_udp", MPV, || matrix::mpv(RtspUdp)),
+            test("matrix_mpv_rtsp_tcp", MPV, || matrix::mpv(RtspTcp)),
+            test("matrix_mpv_mjpeg", MPV, || matrix::mpv(Mjpeg)),
+            test("matrix_pyav_sdp", PYTHON, || matrix::pyav(Sdp)),
+            test("matrix_pyav_rtsp_multicast", PYTHON, || matrix::pyav(RtspMulticast)),
+            test("matrix_pyav_rtsp_udp", PYTHON, || matrix::pyav(RtspUdp)),
+            test("matrix_pyav_rtsp_tcp", PYTHON, || matrix::pyav(RtspTcp)),
+            test("matrix_pyav_mjpeg", PYTHON, || matrix::pyav(Mjpeg)),
+        ]);
+    }
+    run(tests)
 }

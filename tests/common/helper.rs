@@ -1,7 +1,7 @@
 //! Programs that must run inside a namespace: this test program itself, started again there with a hidden
 //! argument.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -27,6 +27,9 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
     match args[..] {
         [FLAG, "capture", group, interface, pictures, file] => capture(group, interface, pictures, file),
         [FLAG, "blast", group, interface, pictures] => blast(group, interface, pictures),
+        [FLAG, "retina", url, transport, pictures, folder] => {
+            play_by_retina(url, transport, pictures, Path::new(folder));
+        }
         [FLAG, "directory", listen, group, interface] => directory(listen, group, interface),
         [FLAG, ..] => return Some(ExitCode::FAILURE),
         _ => return None,
@@ -123,5 +126,42 @@ fn directory(listen: &str, group: &str, on: &str) {
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
         println!("serving");
         serve(listener, board, Limits::default(), std::future::pending()).await;
+    });
+}
+
+/// Plays `url` by the retina crate, an RTSP client that is not ours, and saves the JPEG files as they come.
+fn play_by_retina(url: &str, transport: &str, pictures: &str, folder: &Path) {
+    use futures_util::StreamExt;
+    use retina::client::{
+        Demuxed, PlayOptions, Session, SessionOptions, SetupOptions, TcpTransportOptions, Transport,
+        UdpTransportOptions,
+    };
+    use retina::codec::CodecItem;
+
+    let transport = match transport {
+        "tcp" => Transport::Tcp(TcpTransportOptions::default()),
+        _ => Transport::Udp(UdpTransportOptions::default()),
+    };
+    fs::create_dir_all(folder).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let url = url.parse::<rtsp_types::Url>().unwrap();
+        let mut session = Session::describe(url, SessionOptions::default()).await.unwrap();
+        let options = SetupOptions::default().transport(transport);
+        session.setup(0, options).await.unwrap();
+        let playing = session.play(PlayOptions::default()).await.unwrap();
+        let mut demuxed: std::pin::Pin<Box<Demuxed>> = Box::pin(playing.demuxed().unwrap());
+        for n in 1..=pictures.parse::<usize>().unwrap() {
+            loop {
+                match demuxed.next().await.expect("the stream goes on").unwrap() {
+                    CodecItem::VideoFrame(picture) => {
+                        assert_eq!(picture.loss(), 0, "before picture {n}");
+                        fs::write(folder.join(format!("frame-{n:06}.jpg")), picture.data()).unwrap();
+                        break;
+                    }
+                    _ => continue,
+                }
+            }
+        }
     });
 }

@@ -1,0 +1,258 @@
+//! Every client by every way it has. What each decodes is compared with the film, picture by picture.
+//!
+//! The quick ones run with the other tests; those that need much installed (mpv, PyAV) only where
+//! `STATIONCAST_MATRIX=1`, as in `make matrix`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::Place;
+use crate::common::film::{self, Film};
+use crate::common::harness::text;
+use crate::common::lan::{head, station};
+use crate::common::picture::{Picture, saved};
+use crate::common::process::Process;
+use crate::common::until;
+
+/// In dB, for a picture and the film's own: JPEG at quality 80 and two conversions of colour lie between them: 38.
+const FAITHFUL: f64 = 36.0;
+
+/// How many pictures each client decodes.
+const PICTURES: usize = 50;
+
+/// How many of them may be missing in between: a client that starts is busy with itself.
+const MISSED: u64 = 5;
+
+/// How a station comes to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From its group, by the SDP that `broadcaster sdp` prints.
+    Sdp,
+    /// From its group, set up by RTSP.
+    RtspMulticast,
+    /// By unicast.
+    RtspUdp,
+    /// In the RTSP connection.
+    RtspTcp,
+    /// As `multipart/x-mixed-replace`.
+    Mjpeg,
+}
+
+/// A station that is served by all ways, and a client's folder.
+struct Served {
+    place: Place,
+    _broadcaster: Process,
+    film: Film,
+    /// The description, as a file.
+    sdp: PathBuf,
+    rtsp: String,
+    mjpeg: String,
+    /// Where decoded planes, 4:2:0, are put.
+    planes: PathBuf,
+}
+
+impl Served {
+    fn new() -> Served {
+        let place = Place::ethernet();
+        // Of the station's own size, so that nothing is resized.
+        let film = film::numbered(1, (640, 368), (30_000, 1001), 60);
+        let servers = "[rtsp]\nlisten = \"0.0.0.0:8554\"\n[http]\nlisten = \"0.0.0.0:8088\"\n";
+        let lineup =
+            head(place.listen, place.interface) + servers + &station(1, &[&film.path], "239.77.0.1:5004", "");
+        let broadcaster = place.tower().on_air(&lineup);
+        let config = place.tower().lineup(&lineup);
+        let described =
+            place.tower().tool(env!("CARGO_BIN_EXE_broadcaster"), &["sdp", "1", "--config", text(&config)]);
+        let sdp = place.lan.folder().join("station.sdp");
+        fs::write(&sdp, described).unwrap();
+        let address = place.tower().address();
+        Served {
+            rtsp: format!("rtsp://{address}:8554/1"),
+            mjpeg: format!("http://{address}:8088/stations/1.mjpeg"),
+            planes: place.lan.folder().join("planes"),
+            sdp,
+            film,
+            _broadcaster: broadcaster,
+            place,
+        }
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Process {
+        self.place.receiver().run(program, args)
+    }
+
+    /// The pictures that a client has left as planes.
+    fn decoded(&self) -> Vec<Picture> {
+        let bytes = fs::read(&self.planes).unwrap();
+        bytes.chunks_exact(640 * 368 * 3 / 2).map(|planes| Picture::of_i420(planes, 640, 368)).collect()
+    }
+
+    /// Checks that `pictures` are the film's, in their order, hardly any missing.
+    fn check(&self, pictures: &[Picture]) {
+        let file = self.place.lan.folder().join("film");
+        let decode =
+            format!("-i {} -vf scale=out_range=full -pix_fmt yuvj420p -f rawvideo", text(&self.film.path));
+        film::ffmpeg(&decode, &file);
+        let bytes = fs::read(&file).unwrap();
+        let source: Vec<Picture> =
+            bytes.chunks(640 * 368 * 3 / 2).map(|planes| Picture::of_i420(planes, 640, 368)).collect();
+        assert!(pictures.len() >= PICTURES - 2, "{} pictures", pictures.len());
+        let missing = self.film.check_order(pictures);
+        assert!(missing <= MISSED, "{missing} pictures are missing");
+        for picture in pictures {
+            let (_, number) = picture.strip().expect("a strip");
+            let worst = picture.psnr(&source[usize::from(number)]).into_iter().fold(f64::INFINITY, f64::min);
+            assert!(worst > FAITHFUL, "picture {number} is {worst:.1} dB from the film's");
+        }
+    }
+}
+
+pub(crate) fn ffmpeg(way: Way) {
+    let served = Served::new();
+    let rtsp = |transport| vec!["-rtsp_transport", transport, "-i", &served.rtsp];
+    let input = match way {
+        Way::Sdp => vec!["-protocol_whitelist", "file,udp,rtp", "-i", text(&served.sdp)],
+        Way::RtspMulticast => rtsp("udp_multicast"),
+        Way::RtspUdp => rtsp("udp"),
+        Way::RtspTcp => rtsp("tcp"),
+        Way::Mjpeg => vec!["-f", "mpjpeg", "-i", &served.mjpeg],
+    };
+    let frames = PICTURES.to_string();
+    let output = ["-vsync", "passthrough", "-frames:v", &frames, "-pix_fmt", "yuvj420p", "-f", "rawvideo"];
+    let args = [&["-v", "warning", "-nostdin"], &input[..], &output, &[text(&served.planes)]].concat();
+    served.run("ffmpeg", &args).succeed();
+    served.check(&served.decoded());
+}
+
+pub(crate) fn gstreamer(way: Way) {
+    let served = Served::new();
+    let rtsp = |transport: &str| {
+        format!("rtspsrc location={} protocols={transport} latency=200 ! rtpjpegdepay", served.rtsp)
+    };
+    let source = match way {
+        Way::Sdp => format!("filesrc location={} ! sdpdemux ! rtpjpegdepay", text(&served.sdp)),
+        Way::RtspMulticast => rtsp("udp-mcast"),
+        Way::RtspUdp => rtsp("udp"),
+        Way::RtspTcp => rtsp("tcp"),
+        Way::Mjpeg => format!("souphttpsrc location={} ! multipartdemux", served.mjpeg),
+    };
+    let pipeline = format!(
+        "-q {source} ! jpegdec ! video/x-raw,format=I420 ! identity eos-after={PICTURES} ! filesink location={}",
+        text(&served.planes)
+    );
+    served.run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>()).succeed();
+    served.check(&served.decoded());
+}
+
+/// mpv's own encoder writes what it decodes.
+pub(crate) fn mpv(way: Way) {
+    let served = Served::new();
+    let rtsp = |transport: &str| (format!("--rtsp-transport={transport}"), served.rtsp.clone());
+    let (option, url) = match way {
+        Way::Sdp => {
+            ("--demuxer-lavf-o=protocol_whitelist=[file,udp,rtp]".into(), text(&served.sdp).to_owned())
+        }
+        Way::RtspMulticast => rtsp("udp_multicast"),
+        Way::RtspUdp => rtsp("udp"),
+        Way::RtspTcp => rtsp("tcp"),
+        Way::Mjpeg => ("--demuxer-lavf-format=mpjpeg".into(), served.mjpeg.clone()),
+    };
+    let output = format!("--o={}", text(&served.planes));
+    let frames = format!("--frames={PICTURES}");
+    let encode = ["--of=rawvideo", "--ovc=rawvideo", "--vf=format=yuvj420p", "--no-audio", "--no-config"];
+    let args = [&encode[..], &[&output, &frames, &option, &url]].concat();
+    served.run("mpv", &args).succeed();
+    served.check(&served.decoded());
+}
+
+/// PyAV, as people's scripts have it.
+pub(crate) fn pyav(way: Way) {
+    let served = Served::new();
+    let (url, options) = match way {
+        Way::Sdp => (text(&served.sdp), "protocol_whitelist=file,udp,rtp"),
+        Way::RtspMulticast => (served.rtsp.as_str(), "rtsp_transport=udp_multicast"),
+        Way::RtspUdp => (served.rtsp.as_str(), "rtsp_transport=udp"),
+        Way::RtspTcp => (served.rtsp.as_str(), "rtsp_transport=tcp"),
+        Way::Mjpeg => (served.mjpeg.as_str(), "format=mpjpeg"),
+    };
+    let script = "import sys, av\n\
+                  url, options, pictures, planes = sys.argv[1:]\n\
+                  options = dict([options.split('=', 1)])\n\
+                  source = av.open(url, format=options.pop('format', None), options=options, timeout=20)\n\
+                  with open(planes, 'wb') as out:\n\
+                  \x20   for n, frame in enumerate(source.decode(video=0)):\n\
+                  \x20       out.write(frame.to_ndarray(format='yuvj420p').tobytes())\n\
+                  \x20       if n + 1 == int(pictures): break\n";
+    let pictures = PICTURES.to_string();
+    let python = std::env::var("STATIONCAST_PYTHON").unwrap_or_else(|_| "python3".into());
+    served.run(&python, &["-c", script, url, options, &pictures, text(&served.planes)]).succeed();
+    served.check(&served.decoded());
+}
+
+/// The retina crate, an RTSP client that is not ours, in a helper.
+pub(crate) fn retina(way: Way) {
+    let served = Served::new();
+    let transport = if way == Way::RtspTcp { "tcp" } else { "udp" };
+    let folder = served.place.lan.folder().join("retina");
+    let args = [served.rtsp.as_str(), transport, &PICTURES.to_string(), text(&folder)];
+    served.place.receiver().helper("retina", &args).succeed();
+    served.check(&saved(&folder));
+}
+
+/// Our own viewer.
+pub(crate) fn viewer() {
+    let served = Served::new();
+    let folder = served.place.lan.folder().join("viewer");
+    let frames = PICTURES.to_string();
+    let args = ["--directory", "10.77.0.1:9688", "--station", "1", "--headless", "--tcp", "--json"];
+    let saving = ["--frames", &frames, "--save-frames", text(&folder)];
+    let summary = served.place.receiver().viewer(&[&args[..], &saving].concat()).json();
+    assert_eq!((&summary["frames"], &summary["frames_lost"]), (&50.into(), &0.into()), "{summary}");
+    let pictures = saved(&folder);
+    assert_eq!(served.film.check_order(&pictures), 0, "every picture, in order");
+    served.check(&pictures);
+}
+
+/// Wireshark follows a session from its description to its packets, by UDP and in the connection.
+pub(crate) fn tshark(way: Way) {
+    let served = Served::new();
+    let pcap = served.place.lan.folder().join("rtsp.pcap");
+    let capture = served.run("tshark", &["-q", "-i", "eth0", "-w", text(&pcap)]);
+    until("a capture", || fs::metadata(&pcap).ok().filter(|file| file.len() > 0));
+    let transport = if way == Way::RtspTcp { "tcp" } else { "udp" };
+    let input = ["-v", "warning", "-nostdin", "-rtsp_transport", transport, "-i", &served.rtsp];
+    let end = ["-t", "7", "-f", "null", "-"]; // the second report comes after five seconds
+    served.run("ffmpeg", &[&input[..], &end].concat()).succeed();
+    capture.signal("INT");
+    capture.succeed();
+
+    let read = |filter: &str, fields: &[&str]| -> Vec<Vec<String>> {
+        let mut args = vec!["-r", text(&pcap), "-d", "tcp.port==8554,rtsp", "-Y", filter, "-T", "fields"];
+        args.extend(fields.iter().flat_map(|field| ["-e", field]));
+        let table = served.place.receiver().tool("tshark", &args);
+        table.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+    };
+    let methods: Vec<String> =
+        read("rtsp.method", &["rtsp.method"]).into_iter().map(|mut row| row.remove(0)).collect();
+    for method in ["OPTIONS", "DESCRIBE", "SETUP", "PLAY", "TEARDOWN"] {
+        assert!(methods.iter().any(|known| known.contains(method)), "{method} in {methods:?}");
+    }
+    let statuses = read("rtsp.status", &["rtsp.status"]);
+    assert!(statuses.iter().all(|row| row[0] == "200"), "{statuses:?}");
+    let described = read("sdp", &["sdp.media.media", "sdp.media.format", "sdp.owner"]);
+    assert!(!described.is_empty() && described[0][0] == "video", "{described:?}");
+    assert!(read("rtp && jpeg", &["rtp.seq"]).len() > 100, "pictures");
+    let reports = read("rtcp.pt == 200", &["rtcp.timestamp.ntp.msw", "rtcp.sender.packetcount"]);
+    assert!(reports.len() >= 2, "a report at once, and another: {reports:?}");
+    // Ours only: what is on the tower's ports and is no remark on TCP itself (a capture joins in the middle).
+    let faults = read(
+        "_ws.malformed || (rtsp || rtp || rtcp || sdp) && _ws.expert.severity >= 6291456",
+        &["frame.number", "_ws.expert.message"],
+    );
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+/// Whether the clients that need much installed take part.
+pub(crate) fn is_whole() -> bool {
+    std::env::var_os("STATIONCAST_MATRIX").is_some_and(|value| value == "1")
+}
