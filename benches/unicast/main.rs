@@ -1,0 +1,67 @@
+//! What it costs to serve many viewers alone: `cargo bench --bench unicast [-- --viewers 500 --seconds 20]`.
+//!
+//! ```text
+//! bench -- unshare --> bench in a network of its own
+//!                        |-- the broadcaster, one station; or the bare writer: the same bytes, one thread
+//!                        |-- so many readers in one process, by RTSP over TCP
+//!                        \-- viewer --probe on the station's group: does the air suffer?
+//! ```
+//!
+//! Turns of the rows follow each other, round after round, and are pooled.
+
+#![expect(clippy::disallowed_methods, reason = "a bench is a shell: it reads clocks and sleeps")]
+
+#[path = "../pacing/film.rs"]
+mod film;
+#[allow(dead_code, reason = "the other bench sends multicast and needs the interface")]
+#[path = "../pacing/network.rs"]
+mod network;
+
+mod bare;
+mod readers;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// What it costs to serve many viewers alone, in a network of its own.
+#[derive(Parser)]
+#[command(name = "unicast")]
+struct Options {
+    /// How many viewers by RTSP over TCP
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2000))]
+    viewers: u32,
+    /// For how long each row is measured, in turns of up to 5 s
+    #[arg(long, default_value_t = 20.0, value_name = "N")]
+    seconds: f64,
+    /// What cargo passes
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// In the namespace already
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["write", film, viewers, seconds] => bare::write(film, viewers, seconds),
+        ["read", address, viewers, seconds] => readers::read(address, viewers, seconds),
+        _ => {
+            let options = Options::parse();
+            if options.inside {
+                run::bench(options.viewers, options.seconds)
+            } else {
+                network::enter(&arguments)
+            }
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("unicast: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

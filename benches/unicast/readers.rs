@@ -1,0 +1,161 @@
+//! The readers: so many RTSP sessions in one process, each of which reads and counts pictures.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Printed once every reader has its first picture.
+pub(crate) const BEGIN: &str = "begin";
+
+/// How long all of them may take for that.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the readers counted, from [`BEGIN`] on.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Read {
+    /// Pictures of all.
+    pub(crate) pictures: u64,
+    /// Of the one with the fewest.
+    pub(crate) fewest: u64,
+    /// Of the one with the most.
+    pub(crate) most: u64,
+    /// Pictures missing, by sequence numbers.
+    pub(crate) lost: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Reads for `seconds` from when all have begun, and prints what came.
+pub(crate) fn read(address: &str, viewers: &str, seconds: &str) -> anyhow::Result<()> {
+    let (viewers, seconds): (usize, f64) = (viewers.parse()?, seconds.parse()?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (begin, begun) = tokio::sync::watch::channel(None);
+        let (first, mut firsts) = tokio::sync::mpsc::channel(viewers);
+        let mut readers = Vec::new();
+        for _ in 0..viewers {
+            let reader = Reader::connect(address).await.context("a reader cannot begin")?;
+            readers.push(tokio::spawn(reader.count(first.clone(), begun.clone())));
+        }
+        let all = async {
+            for _ in 0..viewers {
+                firsts.recv().await.context("a reader ended")?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, all).await.context("not all readers have a picture")??;
+        let now = Instant::now();
+        println!("{BEGIN}");
+        begin.send_replace(Some((now, now + Duration::from_secs_f64(seconds))));
+        let mut sum = Read { fewest: u64::MAX, ..Read::default() };
+        for reader in readers {
+            let one = reader.await??;
+            sum.pictures += one.pictures;
+            sum.fewest = sum.fewest.min(one.pictures);
+            sum.most = sum.most.max(one.pictures);
+            sum.lost += one.lost;
+            sum.bytes += one.bytes;
+        }
+        println!("{}", serde_json::to_string(&sum)?);
+        Ok(())
+    })
+}
+
+struct Reader {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// What of the buffer is filled.
+    filled: usize,
+}
+
+type Span = Option<(Instant, Instant)>;
+
+impl Reader {
+    async fn connect(address: &str) -> anyhow::Result<Reader> {
+        let stream = TcpStream::connect(address).await?;
+        let mut reader = Reader { stream, buffer: vec![0; 1 << 17], filled: 0 };
+        let url = format!("rtsp://{address}/1");
+        let set_up = reader
+            .ask(&format!(
+                "SETUP {url}/video RTSP/1.0\r\nCSeq: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"
+            ))
+            .await?;
+        let session = set_up.lines().find_map(|line| line.strip_prefix("Session: ")).context("no session")?;
+        let session = session.split(';').next().unwrap_or(session).to_owned();
+        reader.ask(&format!("PLAY {url} RTSP/1.0\r\nCSeq: 2\r\nSession: {session}\r\n\r\n")).await?;
+        Ok(reader)
+    }
+
+    async fn ask(&mut self, request: &str) -> anyhow::Result<String> {
+        self.stream.write_all(request.as_bytes()).await?;
+        loop {
+            let head = self.buffer[..self.filled].windows(4).position(|four| four == b"\r\n\r\n");
+            if let Some(end) = head {
+                let answer = String::from_utf8_lossy(&self.buffer[..end + 4]).into_owned();
+                anyhow::ensure!(answer.starts_with("RTSP/1.0 200"), "{request:?} was answered {answer:?}");
+                self.drop_front(end + 4);
+                return Ok(answer);
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        match self.stream.read(&mut self.buffer[self.filled..]).await? {
+            0 => bail!("the server closed a connection"),
+            read => self.filled += read,
+        }
+        Ok(())
+    }
+
+    fn drop_front(&mut self, bytes: usize) {
+        self.buffer.copy_within(bytes..self.filled, 0);
+        self.filled -= bytes;
+    }
+
+    /// Counts pictures (channel 0) between the two moments that `begun` will tell.
+    async fn count(
+        mut self,
+        first: tokio::sync::mpsc::Sender<()>,
+        begun: tokio::sync::watch::Receiver<Span>,
+    ) -> anyhow::Result<Read> {
+        let mut read = Read::default();
+        let mut last = None;
+        let mut first = Some(first);
+        loop {
+            self.fill().await?;
+            let now = Instant::now();
+            let span = *begun.borrow();
+            if span.is_some_and(|(_, end)| now >= end) {
+                return Ok(read);
+            }
+            let counts = span.is_some();
+            let mut at = 0;
+            while let Some([b'$', channel, high, low]) = self.buffer[at..self.filled].first_chunk::<4>() {
+                let length = 4 + usize::from(u16::from_be_bytes([*high, *low]));
+                if at + length > self.filled {
+                    break;
+                }
+                if *channel == 0 {
+                    let packet = &self.buffer[at + 4..at + length];
+                    let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+                    let gap = last.map_or(0, |last: u16| sequence.wrapping_sub(last).wrapping_sub(1));
+                    last = Some(sequence);
+                    if let Some(first) = first.take() {
+                        first.send(()).await?;
+                    }
+                    if counts {
+                        read.pictures += 1;
+                        read.bytes += length as u64;
+                        read.lost += u64::from(gap);
+                    }
+                }
+                at += length;
+            }
+            self.drop_front(at);
+        }
+    }
+}
