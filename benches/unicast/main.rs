@@ -3,7 +3,7 @@
 //! ```text
 //! bench -- unshare --> bench in a network of its own
 //!                        |-- the broadcaster, one station; or the bare writer: the same bytes, one thread
-//!                        |-- so many readers in one process, by RTSP over TCP
+//!                        |-- so many readers in one process, by RTSP over TCP; or abusers of RTSP and HTTP
 //!                        \-- viewer --probe on the station's group: does the air suffer?
 //! ```
 //!
@@ -17,6 +17,7 @@ mod film;
 #[path = "../pacing/network.rs"]
 mod network;
 
+mod abuse;
 mod bare;
 mod readers;
 mod run;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["write", film, viewers, seconds] => bare::write(film, viewers, seconds),
+        ["abuse", seconds] => abuse::abuse(seconds),
         ["read", address, viewers, seconds] => readers::read(address, viewers, seconds),
         _ => {
             let options = Options::parse();

@@ -18,6 +18,9 @@ use crate::readers::{BEGIN, Read};
 /// Where RTSP, or the bare writer, listens: in a namespace of its own.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8554";
 
+/// Where the web listens.
+pub(crate) const HTTP: &str = "127.0.0.1:8088";
+
 const TURN: f64 = 5.0;
 
 /// Helpers end by themselves so long after the turn should be over.
@@ -31,7 +34,8 @@ struct Row {
     read: Read,
     /// Of each turn, in microseconds.
     air_p99: Vec<f64>,
-    turns: u64,
+    /// The most of all turns' ends.
+    resident: u64,
 }
 
 impl Row {
@@ -61,34 +65,39 @@ pub(crate) fn bench(viewers: u32, seconds: f64) -> anyhow::Result<()> {
     let prepared = Command::new(BROADCASTER).args(["prepare", "--config"]).arg(&lineup).output()?;
     anyhow::ensure!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
 
-    let (mut alone, mut served, mut bare) = (Row::default(), Row::default(), Row::default());
+    let [mut alone, mut served, mut bare, mut abused] = [(); 4].map(|()| Row::default());
     let rounds = (seconds / TURN).ceil();
     for round in 1..=rounds as u32 {
         eprint!("\rround {round} of {rounds}");
-        ours(&mut alone, &lineup, folder.path(), 0, seconds / rounds)?;
-        ours(&mut served, &lineup, folder.path(), viewers, seconds / rounds)?;
+        ours(&mut alone, &lineup, folder.path(), Load::None, seconds / rounds)?;
+        ours(&mut served, &lineup, folder.path(), Load::Viewers(viewers), seconds / rounds)?;
+        ours(&mut abused, &lineup, folder.path(), Load::Abuse, seconds / rounds)?;
         bare_turn(&mut bare, &pictures, viewers, seconds / rounds)?;
     }
     eprintln!();
     println!(
-        "| sender | viewers | % of a core | pictures a viewer and second (fewest, most) | lost | Gb/s | air p99 us |"
+        "| sender | serves | % of a core | MB | pictures a viewer and second (fewest, most) | lost | Gb/s | air p99 us |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|");
-    line("stationcast", 0, &alone);
-    line("stationcast", viewers, &served);
-    line("bare writer", viewers, &bare);
+    println!("|---|---|---:|---:|---:|---:|---:|---:|");
+    let served_to = format!("{viewers} viewers");
+    line("stationcast", "nobody", &alone);
+    line("stationcast", &served_to, &served);
+    line("stationcast", "700 abusers", &abused);
+    line("bare writer", &served_to, &bare);
     println!();
     println!("CPU: ours / bare: {:.2}, at most 1.3", (served.share() - alone.share()) / bare.share());
     println!("p99 on air: with viewers / without: {:.2}, at most 1.5", served.air() / alone.air());
+    println!("p99 on air: with abusers / without: {:.2}", abused.air() / alone.air());
     Ok(())
 }
 
-fn line(name: &str, viewers: u32, row: &Row) {
+fn line(name: &str, serves: &str, row: &Row) {
     let wall = row.wall.as_secs_f64();
     let of = |pictures: u64| pictures as f64 / wall;
     println!(
-        "| {name} | {viewers} | {:.1} | {:.2}, {:.2} | {} | {:.2} | {:.1} |",
+        "| {name} | {serves} | {:.1} | {:.0} | {:.2}, {:.2} | {} | {:.2} | {:.1} |",
         row.share(),
+        row.resident as f64 / 1e6,
         of(row.read.fewest),
         of(row.read.most),
         row.read.lost,
@@ -103,7 +112,8 @@ const VIEWER: &str = env!("CARGO_BIN_EXE_viewer");
 fn lineup(folder: &Path) -> anyhow::Result<PathBuf> {
     let (reels, media, group) = (folder.join("reels"), film::path(), group(1));
     let text = format!(
-        "[directory]\nlisten = \"127.0.0.1:9688\"\n[rtsp]\nlisten = \"{ADDRESS}\"\n[reel]\ndir = {reels:?}\n\
+        "[directory]\nlisten = \"127.0.0.1:9688\"\n[rtsp]\nlisten = \"{ADDRESS}\"\n\
+         [http]\nlisten = \"{HTTP}\"\n[reel]\ndir = {reels:?}\n\
          [defaults]\ninterface = \"127.0.0.1\"\nwidth = {WIDTH}\nquality = {QUALITY}\n\
          [[station]]\nid = 1\nname = \"One\"\nmedia = {media:?}\ngroup = \"{group}\"\n"
     );
@@ -123,6 +133,12 @@ impl Running {
 
     fn output(&mut self) -> anyhow::Result<BufReader<ChildStdout>> {
         Ok(BufReader::new(self.0.stdout.take().context("its output")?))
+    }
+
+    fn resident(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
     fn cpu(&self) -> anyhow::Result<Duration> {
@@ -145,7 +161,15 @@ fn leashed(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-fn ours(row: &mut Row, lineup: &Path, folder: &Path, viewers: u32, seconds: f64) -> anyhow::Result<()> {
+/// Who wants something from the sender.
+#[derive(Clone, Copy, PartialEq)]
+enum Load {
+    None,
+    Viewers(u32),
+    Abuse,
+}
+
+fn ours(row: &mut Row, lineup: &Path, folder: &Path, load: Load, seconds: f64) -> anyhow::Result<()> {
     let log = folder.join("broadcaster.log");
     let mut command = leashed(BROADCASTER);
     command.arg("--config").arg(lineup).env("NO_COLOR", "1").stderr(File::create(&log)?);
@@ -160,7 +184,7 @@ fn ours(row: &mut Row, lineup: &Path, folder: &Path, viewers: u32, seconds: f64)
         command.args(["--station", "1", "--probe", "--json", "--seconds", &seconds.to_string()]);
         Running::start(command.stdout(Stdio::piped()))
     };
-    measure(row, &sender, viewers, seconds, Some(&probe))
+    measure(row, &sender, load, seconds, Some(&probe))
 }
 
 fn bare_turn(row: &mut Row, pictures: &Path, viewers: u32, seconds: f64) -> anyhow::Result<()> {
@@ -170,18 +194,24 @@ fn bare_turn(row: &mut Row, pictures: &Path, viewers: u32, seconds: f64) -> anyh
     let mut line = String::new();
     let mut output = sender.output()?;
     output.read_line(&mut line)?;
-    measure(row, &sender, viewers, seconds, None)
+    measure(row, &sender, Load::Viewers(viewers), seconds, None)
 }
 
 fn measure(
     row: &mut Row,
     sender: &Running,
-    viewers: u32,
+    load: Load,
     seconds: f64,
     probe: Option<&dyn Fn() -> anyhow::Result<Running>>,
 ) -> anyhow::Result<()> {
     let mut readers = None;
-    if viewers > 0 {
+    let mut _abusers = None;
+    if load == Load::Abuse {
+        let mut command = leashed(std::env::current_exe()?);
+        _abusers = Some(Running::start(command.arg("abuse").arg((seconds + SPARE).to_string()))?);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    if let Load::Viewers(viewers) = load {
         let mut command = leashed(std::env::current_exe()?);
         command.args(["read", ADDRESS, &viewers.to_string(), &seconds.to_string()]);
         let mut running = Running::start(command.stdout(Stdio::piped()))?;
@@ -207,7 +237,7 @@ fn measure(
     }
     row.cpu += sender.cpu()?.saturating_sub(before);
     row.wall += from.elapsed();
-    row.turns += 1;
+    row.resident = row.resident.max(sender.resident()?);
     if let Some(probe) = &mut probe {
         let mut text = String::new();
         probe.output()?.read_to_string(&mut text)?;
