@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::onair::AccessUnit;
 use crate::units::AirTime;
@@ -36,8 +36,7 @@ impl Feed {
             units.pop_front();
         }
         units.push_back(unit.clone());
-        drop(units);
-        // Refused when nobody has subscribed.
+        // With the lock held, so that who subscribes meanwhile gets it once. Refused when nobody has subscribed.
         let _ = self.subscribers.send(unit);
     }
 
@@ -46,14 +45,40 @@ impl Feed {
         self.lock().iter().take_while(|unit| unit.due.at <= now).last().cloned()
     }
 
-    /// All units from now on, up to [`LEAD`](super::LEAD) *before* they are due: the subscriber keeps their time. One that is
-    /// slow is told how many it has lost, and goes on with the oldest that is left.
-    pub fn subscribe(&self) -> broadcast::Receiver<AccessUnit> {
-        self.subscribers.subscribe()
+    /// The unit that is on air at `now`, and all after it: as they are known, up to [`LEAD`](super::LEAD) *before* they are
+    /// due. The subscriber keeps their time.
+    pub fn subscribe(&self, now: AirTime) -> Subscription {
+        let units = self.lock();
+        let on_air = units.iter().rposition(|unit| unit.due.at <= now).unwrap_or(0);
+        Subscription {
+            known: units.iter().skip(on_air).cloned().collect(),
+            coming: self.subscribers.subscribe(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<AccessUnit>> {
         self.around_now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A station's units for one subscriber.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Those that were there when it began.
+    known: VecDeque<AccessUnit>,
+    coming: broadcast::Receiver<AccessUnit>,
+}
+
+impl Subscription {
+    /// The next unit. May be cancelled.
+    ///
+    /// # Errors
+    /// So many units are lost, because the subscriber was slow; it goes on with the oldest that is left. Or the station is gone.
+    pub async fn recv(&mut self) -> Result<AccessUnit, RecvError> {
+        match self.known.pop_front() {
+            Some(unit) => Ok(unit),
+            None => self.coming.recv().await,
+        }
     }
 }
 
@@ -91,19 +116,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_gets_every_unit_and_a_slow_one_is_told_what_it_lost() {
+    async fn a_subscriber_begins_with_what_is_on_air_and_gets_every_unit_once() {
         let feed = Feed::default();
-        feed.push(unit(0), AirTime(0));
-        let mut slow = feed.subscribe();
-        for n in 1..=QUEUE as u64 {
-            feed.push(unit(n), AirTime(n));
+        for n in [10, 20, 30, 40] {
+            feed.push(unit(n), AirTime(5));
         }
-        let mut quick = feed.subscribe();
+        let mut early = feed.subscribe(AirTime(5));
+        let mut now = feed.subscribe(AirTime(25));
+        feed.push(unit(50), AirTime(25));
+        for n in [10, 20, 30, 40, 50] {
+            assert_eq!(early.recv().await.unwrap().due.at, AirTime(n));
+        }
+        for n in [20, 30, 40, 50] {
+            assert_eq!(now.recv().await.unwrap().due.at, AirTime(n));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_what_it_lost() {
+        let feed = Feed::default();
+        let mut slow = feed.subscribe(AirTime(0));
+        for n in 1..=QUEUE as u64 {
+            feed.push(unit(n), AirTime(n - 1));
+        }
         for n in 65..=70 {
             feed.push(unit(n), AirTime(n));
-            assert_eq!(quick.recv().await.unwrap().due.at, AirTime(n));
         }
-        assert_eq!(slow.recv().await.unwrap_err(), broadcast::error::RecvError::Lagged(6));
+        assert_eq!(slow.recv().await.unwrap_err(), RecvError::Lagged(6));
         assert_eq!(slow.recv().await.unwrap().due.at, AirTime(7));
     }
 }
