@@ -46,6 +46,16 @@ impl Feed {
         self.lock().iter().take_while(|unit| unit.due.at <= now).last().cloned()
     }
 
+    /// What [`at`](Self::at) has, the units that are to come after it and are here already, and all that follow: whoever
+    /// joins sees a picture at once, and misses none after it.
+    pub fn join(&self, now: AirTime) -> (VecDeque<AccessUnit>, broadcast::Receiver<AccessUnit>) {
+        let units = self.lock();
+        // Subscribed with the lock held: a unit that is pushed meanwhile may come twice, but never not at all.
+        let receiver = self.subscribe();
+        let past = units.iter().take_while(|unit| unit.due.at <= now).count();
+        (units.iter().skip(past.saturating_sub(1)).cloned().collect(), receiver)
+    }
+
     /// All units from now on, up to [`LEAD`](super::LEAD) *before* they are due: the subscriber keeps their time. One that is
     /// slow is told how many it has lost, and goes on with the oldest that is left.
     pub fn subscribe(&self) -> broadcast::Receiver<AccessUnit> {
@@ -88,6 +98,19 @@ mod tests {
         }
         let at = |now| feed.at(AirTime(now)).map(|unit| unit.due.at.0);
         assert_eq!([at(15), at(29), at(30), at(99)], [None, Some(20), Some(30), Some(40)]);
+    }
+
+    #[tokio::test]
+    async fn who_joins_has_what_is_on_air_and_misses_nothing_after_it() {
+        let feed = Feed::default();
+        for n in [10, 20, 30, 40] {
+            feed.push(unit(n), AirTime(5));
+        }
+        let (here, mut to_come) = feed.join(AirTime(25));
+        feed.push(unit(50), AirTime(25));
+        assert_eq!(here.iter().map(|unit| unit.due.at.0).collect::<Vec<_>>(), [20, 30, 40]);
+        assert_eq!(to_come.recv().await.unwrap().due.at, AirTime(50));
+        assert!(feed.join(AirTime(5)).0.front().is_some_and(|unit| unit.due.at == AirTime(10)));
     }
 
     #[tokio::test]
