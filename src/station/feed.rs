@@ -70,6 +70,11 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// The unit that was on air when it began, or the first to come, if there was one yet.
+    pub fn first(&self) -> Option<&AccessUnit> {
+        self.known.front()
+    }
+
     /// The next unit. May be cancelled.
     ///
     /// # Errors

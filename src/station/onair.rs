@@ -194,8 +194,13 @@ impl AirThread {
     /// Takes in new stations, and first units of those that had none.
     fn look_in(&mut self) {
         while let Ok(slot) = self.new_slots.try_recv() {
-            self.idle.push(self.slots.len());
-            self.slots.push(Some(slot));
+            // The places of those who left are taken again: unicast clients come and go for as long as we run.
+            let place = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+            if place == self.slots.len() {
+                self.slots.push(None);
+            }
+            self.slots[place] = Some(slot);
+            self.idle.push(place);
         }
         let mut n = 0;
         while let Some(&index) = self.idle.get(n) {

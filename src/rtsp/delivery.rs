@@ -1,0 +1,260 @@
+//! The task of a session: takes pictures from a station or from its programme, hands them on when they are due, and says by
+//! RTCP what it has sent. It holds one picture at a time, whatever its client does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::conversation::Wish;
+use super::demand::{Programme, Showing};
+use super::live::{Live, Next};
+use super::session::{Audit, Command, Life, Started};
+use super::sink::Sink;
+use super::writer::Gone;
+use crate::clock::AirClock;
+use crate::directory::Board;
+use crate::directory::board::Seat;
+use crate::station::headend::Monitor;
+use crate::station::onair::AccessUnit;
+use crate::units::AirTime;
+
+/// How often a session is reported on. (RFC 3550 section 6.2 has 5 s as the least, for two who talk.)
+const REPORT: Duration = Duration::from_secs(5);
+
+/// A picture that is later than this is left out. A client may be so far behind, and what is in the kernel's queue besides,
+/// before it loses pictures; it is never further behind.
+const BEHIND: Duration = Duration::from_secs(1);
+
+/// Most bytes of an RTCP packet that are looked at.
+const CONTROL: usize = 1500;
+
+pub(super) struct Delivery {
+    pub(super) clock: AirClock,
+    pub(super) board: Arc<Board>,
+    pub(super) monitor: Arc<Monitor>,
+    /// What is shown, if it is not what is on air.
+    pub(super) programme: Option<Arc<Programme>>,
+    pub(super) sink: Sink,
+    pub(super) life: Arc<Life>,
+    /// `None` where nothing is delivered.
+    pub(super) audit: Option<Audit>,
+    pub(super) cname: String,
+    /// Pictures left out because the client was slow.
+    pub(super) missed: u64,
+}
+
+/// What is being shown, and the next of it.
+struct Show {
+    what: What,
+    next: Option<Next>,
+}
+
+enum What {
+    Live { live: Live, _audience: Option<Seat> },
+    Demand(Showing),
+}
+
+/// What happened first.
+enum Event {
+    Told(Option<Command>),
+    /// Of this moment, unless a sign of life has come.
+    Expired(Instant),
+    Heard(usize),
+    Report,
+    Next(Next),
+}
+
+impl Delivery {
+    /// Runs until the session is over.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut show: Option<Show> = None;
+        // Where a programme stopped.
+        let mut place = Duration::ZERO;
+        let mut report = Instant::now();
+        let mut buffer = [0; CONTROL];
+        loop {
+            let (ends, ahead) = (self.life.ends(), self.sink.ahead());
+            let event = tokio::select! {
+                biased;
+                told = commands.recv() => Event::Told(told),
+                () = sleep_until(ends) => Event::Expired(ends),
+                packet = self.sink.hear(&mut buffer) => Event::Heard(packet.len()),
+                () = sleep_until(report), if show.is_some() => Event::Report,
+                event = next(&mut show, &self.clock, ahead) => event,
+            };
+            let done = match event {
+                Event::Told(None) => break,
+                Event::Told(Some(Command::Pause(done))) => {
+                    place = show.take().and_then(|show| show.place()).unwrap_or(place);
+                    self.life.play(false);
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                    Ok(())
+                }
+                Event::Told(Some(Command::Play(wish, started))) => {
+                    place = show.as_ref().and_then(Show::place).unwrap_or(place);
+                    show = self.begin(wish, show.take(), place, started).await;
+                    self.life.play(true);
+                    report = Instant::now() + REPORT;
+                    self.report().await
+                }
+                // A sign of life came meanwhile.
+                Event::Expired(ends) if self.life.ends() > ends => Ok(()),
+                Event::Expired(_) => {
+                    let _ = self.bye().await;
+                    self.sink.close();
+                    return;
+                }
+                Event::Heard(length) => {
+                    if let Some(audit) = &self.audit {
+                        audit.hear(&buffer[..length]);
+                    }
+                    Ok(())
+                }
+                Event::Report => {
+                    report = Instant::now() + REPORT;
+                    self.report().await
+                }
+                Event::Next(Next::Unit(unit)) => self.deliver(unit, &mut show).await,
+                Event::Next(Next::Missed(missed)) => {
+                    self.miss(missed);
+                    Ok(())
+                }
+                Event::Next(Next::End(_)) => {
+                    (show, place) = (None, Duration::ZERO);
+                    self.life.play(false);
+                    self.bye().await
+                }
+            };
+            if done.is_err() {
+                return;
+            }
+        }
+        // The last word: whether it arrives or not, this is over.
+        let _ = self.bye().await;
+    }
+
+    /// Begins to show what is wished, once the client has been told. What is live already goes on.
+    async fn begin(
+        &mut self,
+        wish: Wish,
+        before: Option<Show>,
+        place: Duration,
+        started: oneshot::Sender<Started>,
+    ) -> Option<Show> {
+        let now = self.clock.now();
+        let mut answer =
+            Started { sequence: self.sink.sequence(), timestamp: None, span: None, scale: 1.0, go: None };
+        let show = match (&self.programme, before) {
+            (None, Some(live)) => {
+                answer.timestamp = Some(now.rtp_timestamp());
+                live
+            }
+            (None, None) => {
+                let live = Live::join(&self.monitor.feed, now);
+                answer.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
+                let _audience = self.board.sit(self.monitor.spec.id);
+                Show { what: What::Live { live, _audience }, next: None }
+            }
+            (Some(programme), _) => {
+                let from = wish.from.unwrap_or(place);
+                let to = wish.to.filter(|&to| to > from).unwrap_or(programme.length());
+                let showing = Showing::new(programme.clone(), (from, to), wish.scale.unwrap_or(1.0), now);
+                answer.timestamp = Some(showing.due().rtp_timestamp());
+                answer.span = Some((from, to));
+                answer.scale = showing.scale();
+                Show { what: What::Demand(showing), next: None }
+            }
+        };
+        let (go, gone) = oneshot::channel();
+        answer.go = Some(go);
+        let _ = started.send(answer);
+        // Dropped is as good as sent.
+        let _ = gone.await;
+        // What nobody gets from here has no audience here: nobody knows how long they watch.
+        self.audit.is_some().then_some(show)
+    }
+
+    async fn deliver(&mut self, unit: AccessUnit, show: &mut Option<Show>) -> Result<(), Gone> {
+        let Some(client) = self.audit.as_ref().map(|audit| audit.client.clone()) else { return Ok(()) };
+        let oldest = self.clock.now() - BEHIND;
+        let late = unit.due.at < oldest;
+        match show.as_mut().map(|show| &mut show.what) {
+            Some(What::Demand(showing)) if late => {
+                let skipped = showing.skip(oldest);
+                self.miss(skipped);
+                return Ok(());
+            }
+            Some(What::Demand(showing)) => showing.advance(),
+            _ if late => {
+                self.miss(1);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.sink.send(unit, &client).await
+    }
+
+    /// Counts pictures that were left out.
+    fn miss(&mut self, pictures: u64) {
+        self.missed += pictures;
+        self.sink.miss(pictures);
+        self.count();
+    }
+
+    fn count(&self) {
+        if let Some(Audit { client, .. }) = &self.audit {
+            client.dropped.store(self.missed + self.sink.lost(), Relaxed);
+        }
+    }
+
+    async fn report(&mut self) -> Result<(), Gone> {
+        self.count();
+        let Some(sent) = self.sink.sent() else { return Ok(()) };
+        self.sink.control(&sent.report(self.clock.now(), &self.cname)).await
+    }
+
+    async fn bye(&mut self) -> Result<(), Gone> {
+        let Some(sent) = self.sink.sent() else { return Ok(()) };
+        self.sink.control(&sent.bye(self.clock.now(), &self.cname)).await
+    }
+}
+
+impl Show {
+    /// Where a programme is.
+    fn place(&self) -> Option<Duration> {
+        match &self.what {
+            What::Live { .. } => None,
+            What::Demand(showing) => Some(showing.place()),
+        }
+    }
+
+    async fn fetch(&mut self) -> Next {
+        match &mut self.what {
+            What::Live { live, .. } => live.next().await,
+            What::Demand(showing) => showing.next().await.unwrap_or_else(|error| {
+                warn!("rtsp: a programme ends early: {error}");
+                Next::End(AirTime::default())
+            }),
+        }
+    }
+}
+
+/// Waits for what comes next, until so long before it is due. May be cancelled: what was waited for is kept.
+async fn next(show: &mut Option<Show>, clock: &AirClock, ahead: Duration) -> Event {
+    let Some(show) = show else { return std::future::pending().await };
+    if show.next.is_none() {
+        show.next = Some(show.fetch().await);
+    }
+    let due = match &show.next {
+        Some(Next::Unit(unit)) => unit.due.at - ahead,
+        Some(Next::End(at)) => *at,
+        Some(Next::Missed(_)) | None => AirTime::default(),
+    };
+    sleep_until(Instant::now() + clock.until(due)).await;
+    Event::Next(show.next.take().unwrap_or(Next::Missed(0)))
+}
