@@ -1,0 +1,1 @@
+//! `broadcaster status`: how a running broadcaster's stations are, by its API.
