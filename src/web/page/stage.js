@@ -140,7 +140,7 @@ export class Stage {
       { film: "on air", slate: "off air", starting: "not on air yet" }[state],
       `${audience} watching`,
       fps && `${round(fps, 2)} pictures/s`,
-      late.p99 !== null && `late by ${time(late.p99)} at most (p99)`,
+      late.p99 !== null && `lateness p99 ${time(late.p99)}`,
     ];
     set(at("number"), String(id));
     set(at("name"), name);

@@ -67,6 +67,7 @@ function update(list) {
     const watching = audience === 1 ? "1 watching" : `${audience} watching`;
     set(tile.name, name);
     set(tile.audience, audience > 0 ? watching : "");
+    tile.anchor.title = reason ?? "";
     set(tile.reason, state === "slate" ? reason : state === "starting" ? "Not on air yet" : "");
     tile.item.dataset.state = state;
     const how = { film: "on air", slate: `off air: ${reason}`, starting: "not on air yet" }[state];
@@ -83,8 +84,9 @@ function update(list) {
   }
   const off = list.filter(({ state }) => state !== "film").length;
   const watching = list.reduce((sum, { audience }) => sum + audience, 0);
+  fit();
   const count = list.length === 1 ? "1 station" : `${list.length} stations`;
-  set(at("summary"), `${count}${off > 0 ? ` · ${off} off air` : ""} · ${watching} watching`);
+  set(at("summary"), `${count}${off > 0 ? ` · ${off} off air` : ""}${watching > 0 ? ` · ${watching} watching` : ""}`);
   stage.update();
 }
 
@@ -112,11 +114,39 @@ function add({ id }) {
   item.append(anchor);
   // In the order of their numbers, which the list has.
   at("tiles").append(item);
-  const tile = { item, anchor, canvas, context: canvas.getContext("2d", { alpha: false }), seen: false, ...parts };
+  const tile = { item, anchor, caption, canvas, context: canvas.getContext("2d", { alpha: false }), seen: false, ...parts };
   tiles.set(id, tile);
   sight.observe(anchor);
   return tile;
 }
+
+// Chooses the columns with which all tiles are largest and yet all in sight. Where that would make them smaller than
+// SMALLEST pixels, the page scrolls.
+function fit() {
+  const SMALLEST = 240;
+  const list = at("tiles");
+  const count = tiles.size;
+  if (count === 0) return;
+  const gap = parseFloat(getComputedStyle(list).columnGap);
+  const caption = Math.max(...[...tiles.values()].map(({ caption }) => caption.offsetHeight));
+  const width = list.clientWidth;
+  const height = innerHeight - list.getBoundingClientRect().top - scrollY - gap;
+  let best = { columns: 0, tile: 0 };
+  for (let columns = 1; columns <= count; columns++) {
+    const rows = Math.ceil(count / columns);
+    const across = (width - gap * (columns - 1)) / columns;
+    const down = (height - gap * (rows - 1)) / rows - caption;
+    const tile = Math.floor(Math.min(across, (down * 16) / 9));
+    if (tile > best.tile) best = { columns, tile };
+  }
+  const fits = best.tile >= SMALLEST;
+  for (const [property, value] of [["--columns", best.columns], ["--tile", `${best.tile}px`], ["--most", `${best.tile}px`]]) {
+    if (fits) list.style.setProperty(property, value);
+    else list.style.removeProperty(property);
+  }
+}
+
+addEventListener("resize", fit);
 
 function connected(yes, wait) {
   const notice = at("notice");
