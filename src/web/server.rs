@@ -148,3 +148,6 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => peer,
     }
 }
+
+#[cfg(test)]
+mod tests;
