@@ -1,10 +1,14 @@
 //! Announcements: stations by SAP, the directory by mDNS.
 
+mod describe;
+
 use std::sync::Arc;
 
 use crate::lineup::Lineup;
 use crate::station::daemon::Listeners;
 use crate::station::headend::HeadEnd;
+
+pub use describe::{describe, first_rate};
 
 /// What is announced, and where.
 pub struct Announced {}

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
+use stationcast::announce;
 use stationcast::clock::wall_clock;
 use stationcast::lineup::Lineup;
 use stationcast::station;
 use stationcast::station::daemon::{self, Listeners};
 use stationcast::station::reel::Store;
+use stationcast::units::StationId;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -46,6 +48,14 @@ enum Command {
     Check(LineupFile),
     /// Make the reels of all its films beforehand, with all cores
     Prepare(LineupFile),
+    /// Print a station as SDP, for players: ffplay -protocol_whitelist file,udp,rtp -i FILE
+    Sdp {
+        /// The station
+        #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
+        station: u16,
+        #[command(flatten)]
+        line_up: LineupFile,
+    },
 }
 
 fn main() -> ExitCode {
@@ -53,7 +63,9 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     stationcast::log::to_stderr(filter);
     let file = match &cli.command {
-        Some(Command::Check(line_up) | Command::Prepare(line_up)) => &line_up.config,
+        Some(Command::Check(line_up) | Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => {
+            &line_up.config
+        }
         None => &cli.line_up.config,
     };
     let lineup = match Lineup::load(file) {
@@ -66,13 +78,23 @@ fn main() -> ExitCode {
     for note in lineup.notes() {
         warn!("{note}");
     }
-    let result = match cli.command {
+    let result = match &cli.command {
         None => broadcast(lineup),
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(_)) => {
             println!("{}", lineup.table());
             Ok(())
         }
+        Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
+            Ok(spec) => {
+                print!("{}", announce::describe(spec, announce::first_rate(spec)));
+                Ok(())
+            }
+            Err(sentence) => {
+                eprintln!("{}: {sentence}", file.display());
+                return ExitCode::from(2);
+            }
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
