@@ -31,11 +31,15 @@ pub fn describe(spec: &StationSpec, rate: Option<FrameRate>) -> String {
     description.to_sdp()
 }
 
-/// The address that a station is sent from; `None` while its interface has none of the group's family.
+/// The address that a station is sent from; `None` while its interface has none of the group's family. Of IPv6, the
+/// system prefers an address that is known beyond the link (RFC 6724, rule 2).
 pub(super) fn source(spec: &StationSpec) -> Option<IpAddr> {
     match spec.group.ip() {
         IpAddr::V4(_) => spec.interface.v4.first().copied().map(IpAddr::from),
-        IpAddr::V6(_) => spec.interface.v6.first().copied().map(IpAddr::from),
+        IpAddr::V6(_) => {
+            let own = &spec.interface.v6;
+            own.iter().find(|own| !own.is_unicast_link_local()).or(own.first()).copied().map(IpAddr::from)
+        }
     }
 }
 
@@ -103,6 +107,9 @@ pub(super) mod tests {
     #[test]
     fn the_origin_is_of_the_groups_family_and_may_be_unknown() {
         assert!(origin(&describe(&spec("[ff15::77:2]:5004"), None)).ends_with(" IN IP6 2001:db8::7"));
+        let mut both = spec("[ff15::77:2]:5004");
+        both.interface.v6.insert(0, "fe80::7".parse().unwrap());
+        assert_eq!(source(&both), Some("2001:db8::7".parse().unwrap()));
         let mut down = spec("239.77.0.2:5004");
         down.interface.v4.clear();
         assert_eq!(source(&down), None);

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use stationcast::announce;
 use stationcast::clock::wall_clock;
+use stationcast::generate::Generate;
 use stationcast::lineup::Lineup;
 use stationcast::station;
 use stationcast::station::daemon::{self, Listeners};
@@ -31,6 +32,9 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(flatten)]
     line_up: LineupFile,
+    /// Print the manual page, or completions for a shell, and end
+    #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
+    generate: Option<Generate>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -60,6 +64,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(generate) = cli.generate {
+        let done = generate.write(Cli::command(), &mut std::io::stdout());
+        return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     stationcast::log::to_stderr(filter);
     let file = match &cli.command {

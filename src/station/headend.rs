@@ -52,7 +52,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn new(spec: StationSpec) -> Monitor {
+    pub(crate) fn new(spec: StationSpec) -> Monitor {
         let spec = Arc::new(spec);
         Monitor { spec, feed: Feed::default(), air: Arc::default(), task: Arc::default() }
     }
