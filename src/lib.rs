@@ -17,7 +17,7 @@
 //! - `announce`: SAP and mDNS, so that nobody needs to be told where;
 //! - [`tuner`]: RECEIVE, air to picture;
 //! - [`viewer`], [`screen`]: the television set, and its glass;
-//! - [`units`], [`clock`], [`paint`], [`log`]: what several of them need.
+//! - [`units`], [`clock`], [`paint`], [`log`], [`generate`]: what several of them need.
 //!
 //! Two rules keep it apart. *Time is an argument*: pure code (`wire`, `tuner`, `playout`, `lineup`,
 //! `message`) is given `now`; only shells read clocks, which clippy enforces. And *the two sides meet only on
@@ -49,6 +49,8 @@ pub mod screen;
 pub mod viewer;
 
 pub mod clock;
+#[cfg(any(feature = "broadcaster", feature = "viewer"))]
+pub mod generate;
 pub mod log;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use stationcast::announce;
 use stationcast::clock::wall_clock;
+use stationcast::generate::Generate;
 use stationcast::lineup::Lineup;
 use stationcast::station;
 use stationcast::station::daemon::{self, Listeners};
 use stationcast::station::reel::Store;
+use stationcast::units::StationId;
 use stationcast::web::status;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +33,9 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(flatten)]
     line_up: LineupFile,
+    /// Print the manual page, or completions for a shell, and end
+    #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
+    generate: Option<Generate>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -47,6 +53,14 @@ enum Command {
     Check(LineupFile),
     /// Make the reels of all its films beforehand, with all cores
     Prepare(LineupFile),
+    /// Print a station as SDP, for players: ffplay -protocol_whitelist file,udp,rtp -i FILE
+    Sdp {
+        /// The station
+        #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
+        station: u16,
+        #[command(flatten)]
+        line_up: LineupFile,
+    },
     /// Show how the stations of a running broadcaster are
     Status(Status),
 }
@@ -68,10 +82,16 @@ struct Status {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(generate) = cli.generate {
+        let done = generate.write(Cli::command(), &mut std::io::stdout());
+        return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     stationcast::log::to_stderr(filter);
     let file = match &cli.command {
-        Some(Command::Check(line_up) | Command::Prepare(line_up)) => &line_up.config,
+        Some(Command::Check(line_up) | Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => {
+            &line_up.config
+        }
         Some(Command::Status(status)) => match &status.http {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
@@ -88,7 +108,7 @@ fn main() -> ExitCode {
     for note in lineup.notes() {
         warn!("{note}");
     }
-    let result = match cli.command {
+    let result = match &cli.command {
         None => broadcast(lineup),
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(_)) => {
@@ -96,11 +116,21 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Status(status)) => match lineup.http {
-            Some(listen) => show_status(&status, &status::ask_at(listen)),
+            Some(listen) => show_status(status, &status::ask_at(listen)),
             None => Err(anyhow!(
                 "the line-up has no [http] section, so a broadcaster does not say how it is; add one, or name the \
                  address of a running one with --http"
             )),
+        },
+        Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
+            Ok(spec) => {
+                print!("{}", announce::describe(spec, announce::first_rate(spec)));
+                Ok(())
+            }
+            Err(sentence) => {
+                eprintln!("{}: {sentence}", file.display());
+                return ExitCode::from(2);
+            }
         },
     };
     outcome(result)

@@ -10,12 +10,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
 use stationcast::directory::{self, Entry, State};
+use stationcast::generate::Generate;
 use stationcast::units::StationId;
+use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, Plan};
 use stationcast::viewer::live;
+use stationcast::viewer::player::{self, Template};
 use stationcast::viewer::probe::{self, Target};
 use stationcast::viewer::zapper::{Keep, Way, Zapper};
 use tracing_subscriber::EnvFilter;
@@ -31,9 +34,9 @@ struct Cli {
     /// The station to show; default: the first of the line-up
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
     station: Option<u16>,
-    /// The directory's address
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9688")]
-    directory: String,
+    /// The directory's address; default: 127.0.0.1:9688 where one is, else the one that the network tells of (mDNS)
+    #[arg(long, value_name = "HOST:PORT")]
+    directory: Option<String>,
     /// Receive on this interface, by name or address; default: where the directory is
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
@@ -43,6 +46,10 @@ struct Cli {
     /// Print the line-up and end
     #[arg(long, conflicts_with_all = ["station", "headless", "zap"])]
     list: bool,
+    /// Start this player on the station instead of a window, and end with it: "ffplay -protocol_whitelist
+    /// file,udp,rtp {sdp}". In braces: sdp (a file), group, port, rtsp, http (addresses), name, station
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["windowless", "list", "zap"], value_parser = Template::parse)]
+    player: Option<Template>,
     /// Without a window: receive and count
     #[arg(long)]
     headless: bool,
@@ -76,6 +83,9 @@ struct Cli {
     /// Where the s key saves pictures
     #[arg(long, value_name = "DIR", default_value = ".")]
     save_to: PathBuf,
+    /// Print the manual page, or completions for a shell, and end
+    #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
+    generate: Option<Generate>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -93,10 +103,14 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     stationcast::log::to_stderr(filter);
-    let directory = match cli.directory.to_socket_addrs().map(|mut found| found.next()) {
-        Ok(Some(address)) => address,
-        _ => {
-            eprintln!("viewer: --directory {}: not a host and a port, as in 127.0.0.1:9688", cli.directory);
+    if let Some(generate) = cli.generate {
+        let done = generate.write(Cli::command(), &mut std::io::stdout());
+        return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let directory = match directory(&cli) {
+        Ok(address) => address,
+        Err(sentence) => {
+            eprintln!("viewer: {sentence}");
             return ExitCode::from(2);
         }
     };
@@ -109,11 +123,49 @@ fn main() -> ExitCode {
     }
 }
 
+/// The directory to ask: the one that was named, the one on this machine, or the only one on the network.
+fn directory(cli: &Cli) -> Result<SocketAddr, String> {
+    if let Some(named) = &cli.directory {
+        let address = named.to_socket_addrs().ok().and_then(|mut found| found.next());
+        return address
+            .ok_or_else(|| format!("--directory {named}: not a host and a port, as in 127.0.0.1:9688"));
+    }
+    if cli.rtp.is_some() {
+        return Ok(discover::HERE);
+    }
+    match discover::search(cli.interface.as_deref()) {
+        Ok(Search::Here) => Ok(discover::HERE),
+        Ok(Search::Network(found)) => match found.as_slice() {
+            [] => {
+                eprintln!(
+                    "viewer: no directory on this machine, and none is announced on the network (mDNS)"
+                );
+                Ok(discover::HERE)
+            }
+            [one] => {
+                eprintln!("viewer: {one}");
+                Ok(one.address)
+            }
+            several => {
+                let list: Vec<String> = several.iter().map(|one| format!("\n  {one}")).collect();
+                Err(format!("several directories; choose one with --directory ADDRESS:{}", list.concat()))
+            }
+        },
+        Err(error) => {
+            eprintln!("viewer: no directory on this machine, and the network cannot be searched: {error}");
+            Ok(discover::HERE)
+        }
+    }
+}
+
 fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
         let entries = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
         return list(&entries, cli.json);
+    }
+    if let Some(template) = &cli.player {
+        return runtime.block_on(play(template, cli.station.map(StationId), directory));
     }
     let _within = runtime.enter();
     let station = cli.station.map(StationId);
@@ -158,6 +210,20 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
         }
     });
     print(&headless::receive(&mut zapper, &plan)?, cli.json)
+}
+
+/// Starts a player on a station, or on the first of the line-up.
+async fn play(template: &Template, station: Option<StationId>, directory: SocketAddr) -> anyhow::Result<()> {
+    let entries = directory::list(directory, Duration::from_secs(5)).await?;
+    let entry = match station {
+        Some(id) => entries.iter().find(|entry| entry.id == id),
+        None => entries.first(),
+    };
+    let entry = entry.with_context(|| match station {
+        Some(id) => format!("the line-up has no station {id}"),
+        None => "the line-up has no station".into(),
+    })?;
+    player::play(template, entry, directory).await
 }
 
 fn print<T: Serialize + Display>(summary: &T, json: bool) -> anyhow::Result<()> {

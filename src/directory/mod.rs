@@ -33,3 +33,6 @@ pub use board::Board;
 pub use client::{ClientError, Event, Session, list, services};
 pub use message::{Entry, ErrorCode, OnAir, PORT, Services, State, VERSION};
 pub use server::{Limits, serve};
+
+/// The directory's service type in multicast DNS (RFC 6763 section 7).
+pub const SERVICE: &str = "_stationcast._tcp.local.";

@@ -249,6 +249,19 @@ impl Lineup {
         Lineup::parse(text, file, &world)
     }
 
+    /// The station of that number.
+    ///
+    /// # Errors
+    ///
+    /// There is none; the sentence lists those there are.
+    pub fn station(&self, id: StationId) -> Result<&StationSpec, String> {
+        self.stations.iter().find(|station| station.id == id).ok_or_else(|| {
+            let all: Vec<String> =
+                self.stations.iter().map(|station| format!("{} \"{}\"", station.id, station.name)).collect();
+            format!("there is no station {id}; choose one of {}", all.join(", "))
+        })
+    }
+
     /// What is allowed but may surprise, one sentence each: for the log, and below the table.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();

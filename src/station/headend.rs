@@ -13,8 +13,9 @@ use super::onair::{Air, AirCounters};
 use super::reel::Reel;
 use super::round;
 use super::status::Counters;
+use crate::announce;
 use crate::clock::AirClock;
-use crate::directory::{Board, Entry};
+use crate::directory::{Board, Entry, State};
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, StationId};
 
@@ -53,9 +54,16 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn new(spec: StationSpec) -> Monitor {
+    pub(crate) fn new(spec: StationSpec) -> Monitor {
         let spec = Arc::new(spec);
         Monitor { spec, feed: Feed::default(), air: Arc::default(), task: Arc::default() }
+    }
+
+    /// The station on its group as SDP, while the directory says `entry` of it.
+    pub fn sdp(&self, entry: &Entry) -> String {
+        // A slate's rate is nobody's: players would see another session come and go.
+        let rate = if entry.state == State::Film { entry.rate } else { None };
+        announce::describe(&self.spec, rate)
     }
 }
 

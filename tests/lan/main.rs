@@ -8,6 +8,7 @@
 mod common;
 
 mod air;
+mod announce;
 mod faults;
 mod films;
 mod programs;
@@ -33,6 +34,18 @@ fn main() -> ExitCode {
         test("one_reel_for_two_stations", reels::one_reel_for_two_stations),
         test("no_folder_for_reels", reels::no_folder_for_reels),
         test("no_reel_where_none_is_wanted", reels::no_reel_where_none_is_wanted),
+        Test {
+            name: "stations_are_announced_by_sap",
+            tools: &["tshark"],
+            run: announce::stations_are_announced_by_sap,
+        },
+        Test {
+            name: "the_directory_is_found_by_mdns",
+            tools: &["tshark", "bash"],
+            run: announce::the_directory_is_found_by_mdns,
+        },
+        test("several_directories_are_listed", announce::several_directories_are_listed),
+        test("an_external_player", announce::an_external_player),
         test("odd_films", films::odd_films),
         test("films_that_are_none", films::films_that_are_none),
         test("every_viewer_sees_its_station", air::every_viewer_sees_its_station),

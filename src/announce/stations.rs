@@ -1,0 +1,170 @@
+//! Each station to players, by SAP: every five seconds while it is on air, and taken back at the end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
+
+use super::describe::source;
+use super::sap::{self, Message};
+use crate::directory::{Entry, State};
+use crate::lineup::StationSpec;
+use crate::net;
+use crate::station::headend::{HeadEnd, Monitor};
+
+/// How often a station is announced. RFC 2974 would have five minutes and more, for the Internet of 2000; players in a
+/// hall want the list when they are switched on, and VLC forgets a session after ten of its periods. It is what
+/// MuMuDVB does.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The least time between two announcements of whatever stations: no more than 100 packets, some 40 kB a second. So
+/// from 500 stations on it takes longer than [`EVERY`]; 999 are round in 10 s.
+const APART: Duration = Duration::from_millis(10);
+
+/// Announces all stations until the head-end stops, then takes back what was announced.
+pub(super) async fn announce(head_end: Arc<HeadEnd>) {
+    let mut slots: Vec<Slot> = head_end.stations().cloned().map(Slot::new).collect();
+    let mut troubles = Troubles::default();
+    // One after the other, spread over the interval.
+    let mut moments = tokio::time::interval(step(slots.len()));
+    moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stopping = std::pin::pin!(head_end.stopping());
+    for n in (0..slots.len()).cycle() {
+        tokio::select! {
+            _ = moments.tick() => {}
+            () = &mut stopping => break,
+        }
+        let slot = &mut slots[n];
+        let Some(entry) = head_end.entry(slot.monitor.spec.id) else { continue };
+        for (message, sdp) in slot.turn(&entry) {
+            troubles.note(&slot.monitor.spec, send(&slot.monitor.spec, message, &sdp));
+        }
+    }
+    for slot in &slots {
+        if let Some(sdp) = &slot.announced {
+            troubles.note(&slot.monitor.spec, send(&slot.monitor.spec, Message::Deletion, sdp));
+        }
+    }
+}
+
+/// How long after a station the next one is announced.
+fn step(stations: usize) -> Duration {
+    (EVERY / stations.max(1) as u32).max(APART)
+}
+
+/// A station, and what the network was told of it.
+struct Slot {
+    monitor: Arc<Monitor>,
+    announced: Option<String>,
+}
+
+impl Slot {
+    fn new(monitor: Arc<Monitor>) -> Slot {
+        Slot { monitor, announced: None }
+    }
+
+    /// What to send when its turn has come: the description, after the deletion of one that is no longer true.
+    fn turn(&mut self, entry: &Entry) -> Vec<(Message, String)> {
+        let sdp = match (&entry.state, &self.announced) {
+            (State::Film, _) | (State::Slate { .. }, None) => self.monitor.sdp(entry),
+            // It will be that again in a moment, and until then it still is watched the same way.
+            (_, Some(announced)) => announced.clone(),
+            (State::Starting, None) => return Vec::new(),
+        };
+        let mut messages = Vec::new();
+        let old = self.announced.replace(sdp.clone());
+        messages.extend(old.filter(|old| *old != sdp).map(|old| (Message::Deletion, old)));
+        messages.push((Message::Announcement, sdp));
+        messages
+    }
+}
+
+/// Sends a packet to the group of its station's scope, out of the station's own interface. The socket is a new one each
+/// time: five system calls, and nothing to mend when an interface went and came.
+fn send(spec: &StationSpec, message: Message, sdp: &str) -> io::Result<()> {
+    let source = source(spec).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let group = sap::group(spec.group.ip());
+    let socket = net::sender(group, &spec.interface, spec.ttl)?;
+    socket.send_to(&sap::packet(message, source, sdp), &group.into())?;
+    Ok(())
+}
+
+/// What is wrong with which interface: told when it begins, not every five seconds for every station.
+#[derive(Default)]
+struct Troubles(BTreeMap<(String, bool), String>);
+
+impl Troubles {
+    fn note(&mut self, spec: &StationSpec, sent: io::Result<()>) {
+        let (interface, family) = (&spec.interface.name, if spec.group.is_ipv4() { "IPv4" } else { "IPv6" });
+        let key = (interface.clone(), spec.group.is_ipv4());
+        match sent {
+            Ok(()) => {
+                if self.0.remove(&key).is_some() {
+                    info!("stations on {interface} ({family}) are announced by SAP again");
+                }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if self.0.get(&key) != Some(&reason) {
+                    warn!("stations on {interface} ({family}) cannot be announced by SAP for now: {reason}");
+                    self.0.insert(key, reason);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::describe::tests::spec;
+    use super::*;
+    use crate::units::FrameRate;
+
+    fn entry(state: State, rate: u32) -> Entry {
+        let spec = spec("239.77.0.2:5004");
+        Entry {
+            id: spec.id,
+            name: spec.name,
+            group: spec.group,
+            interface: spec.interface.name,
+            size: None,
+            rate: FrameRate::new(rate, 1),
+            quality: 80,
+            state,
+            audience: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_no_longer_true_is_deleted_before_the_new_is_announced() {
+        let monitor = Arc::new(Monitor::new(spec("239.77.0.2:5004")));
+        let mut slot = Slot::new(monitor.clone());
+        let slate = || State::Slate { reason: "gone".into() };
+        let (pal, film) = (monitor.sdp(&entry(State::Film, 25)), monitor.sdp(&entry(State::Film, 24)));
+        let announced = |sdp: &String| (Message::Announcement, sdp.clone());
+
+        assert_eq!(slot.turn(&entry(State::Starting, 25)), [], "nothing is known yet");
+        assert_eq!(slot.turn(&entry(State::Film, 25)), [announced(&pal)]);
+        assert_eq!(slot.turn(&entry(State::Film, 25)), [announced(&pal)]);
+        assert_eq!(slot.turn(&entry(State::Film, 24)), [(Message::Deletion, pal), announced(&film)]);
+        assert_eq!(slot.turn(&entry(slate(), 5)), [announced(&film)], "a slate is no other session");
+        assert_eq!(slot.turn(&entry(State::Starting, 5)), [announced(&film)]);
+
+        let mut silent = Slot::new(monitor.clone());
+        let bare = monitor.sdp(&entry(slate(), 5));
+        assert!(!bare.contains("framerate"), "{bare}");
+        assert_eq!(silent.turn(&entry(slate(), 5)), [announced(&bare)]);
+    }
+
+    #[test]
+    fn the_rate_of_packets_is_bounded() {
+        assert_eq!(step(0), EVERY);
+        assert_eq!(step(1), EVERY);
+        assert_eq!(step(100), Duration::from_millis(50));
+        assert_eq!(step(500), APART);
+        assert_eq!(step(999), APART);
+    }
+}

@@ -1,0 +1,119 @@
+//! Which directory to ask when nobody has said: the one on this machine, else the one on the network, which says by
+//! multicast DNS where it is.
+
+#![expect(clippy::disallowed_methods, reason = "a shell: it listens for a time")]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpStream};
+use std::time::{Duration, Instant};
+
+use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
+
+use crate::directory::{PORT, SERVICE};
+
+/// Where a directory is unless it is elsewhere.
+pub const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+
+/// How long a directory on this machine may take to accept.
+const KNOCK: Duration = Duration::from_secs(1);
+
+/// How long the network is listened to when nobody answers. A question is repeated after a second, so this hears the
+/// answer to the second one too.
+const LISTEN: Duration = Duration::from_secs(2);
+
+/// How long after an answer another one is waited for. Responders wait up to 120 ms with theirs, so as not to speak at
+/// once (RFC 6762 section 6).
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Most directories that are told apart; a stranger could make up any number.
+const MOST: usize = 64;
+
+/// A directory on the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it calls itself.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A stranger's text: no control characters for the terminal.
+        let name: String = self.name.chars().filter(|c| !c.is_control()).collect();
+        write!(f, "{name} at {}", self.address)
+    }
+}
+
+/// What there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// One on this machine, at [`HERE`].
+    Here,
+    /// Those that the network told of, in the order of their names; none: it told of none.
+    Network(Vec<Found>),
+}
+
+/// Looks for a directory: on this machine, and if there is none on the network, for two seconds at most, on all
+/// interfaces or on the one that `interface` names, by name or address.
+///
+/// # Errors
+/// The system has no thread for the search.
+pub fn search(interface: Option<&str>) -> mdns_sd::Result<Search> {
+    if TcpStream::connect_timeout(&HERE, KNOCK).is_ok() {
+        return Ok(Search::Here);
+    }
+    let daemon = ServiceDaemon::new()?;
+    // Commands are obeyed in their order: nothing is asked before the choice of interfaces.
+    daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
+    if let Some(interface) = interface {
+        daemon.disable_interface(IfKind::All)?;
+        daemon.enable_interface(match interface.parse::<IpAddr>() {
+            Ok(address) => IfKind::Addr(address),
+            Err(_) => IfKind::Name(interface.to_owned()),
+        })?;
+    }
+    let answers = daemon.browse(SERVICE)?;
+    let mut found = BTreeMap::new();
+    let mut until = Instant::now() + LISTEN;
+    while let Ok(event) = answers.recv_deadline(until) {
+        match event {
+            ServiceEvent::ServiceResolved(service) => {
+                if let Some(directory) = directory(&service)
+                    && found.len() < MOST
+                    && found.insert(service.fullname.clone(), directory).is_none()
+                {
+                    until = until.min(Instant::now() + SETTLE);
+                }
+            }
+            ServiceEvent::ServiceRemoved(_, name) => {
+                found.remove(&name);
+            }
+            _ => {}
+        }
+    }
+    // Its thread ends by itself; nothing is left to be taken back.
+    let _ = daemon.shutdown();
+    Ok(Search::Network(found.into_values().collect()))
+}
+
+/// The directory that a service is; `None` without an address. Of several addresses the one that works without knowing
+/// an interface: IPv4, then IPv6, then IPv6 on one link.
+fn directory(service: &ResolvedService) -> Option<Found> {
+    let addresses = service.addresses.iter().filter_map(|address| match address {
+        ScopedIp::V4(v4) => Some(SocketAddr::from((*v4.addr(), service.port))),
+        ScopedIp::V6(v6) => {
+            let zone = if v6.addr().is_unicast_link_local() { v6.scope_id().index } else { 0 };
+            Some(SocketAddrV6::new(*v6.addr(), service.port, 0, zone).into())
+        }
+        _ => None,
+    });
+    let rank = |address: &SocketAddr| match address {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(v6) => 1 + u8::from(v6.ip().is_unicast_link_local()),
+    };
+    let address = addresses.min_by_key(|address| (rank(address), *address))?;
+    let name = service.fullname.strip_suffix(SERVICE).unwrap_or(&service.fullname);
+    Some(Found { name: name.trim_end_matches('.').to_owned(), address })
+}

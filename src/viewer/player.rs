@@ -1,0 +1,289 @@
+//! Somebody else's player instead of our window: `viewer --station 2 --player "ffplay {sdp}"`.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::directory::{Entry, State};
+use crate::wire::sdp::{Description, Transport};
+
+/// How long a player has to end when it is told to, before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The TTL that a player is told of: the directory does not say which one the station has, and players use it only for
+/// what they send themselves (RTCP), which is of use on this network alone.
+const TTL: u8 = 1;
+
+/// The ports of a head-end's other outputs unless its line-up says otherwise.
+const RTSP_PORT: u16 = 8554;
+const HTTP_PORT: u16 = 8088;
+
+/// What may stand in a command, in braces.
+const NAMES: [&str; 7] = ["sdp", "group", "port", "rtsp", "http", "name", "station"];
+
+/// A player's command line with placeholders. There is one word at least.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(Vec<Vec<Piece>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// One of [`NAMES`].
+    Value(&'static str),
+}
+
+impl Template {
+    /// Reads a command: split into words as a shell would, with quotes and backslashes, but no shell ever sees it.
+    /// `{{` and `}}` are braces.
+    ///
+    /// # Errors
+    /// A quote that is not closed, no word at all, or a placeholder that does not exist, in a sentence.
+    pub fn parse(command: &str) -> Result<Template, String> {
+        let words = shlex::split(command).ok_or("a quote is not closed")?;
+        if words.is_empty() {
+            return Err("names no program".into());
+        }
+        words.iter().map(|word| pieces(word)).collect::<Result<_, _>>().map(Template)
+    }
+
+    fn uses(&self, name: &str) -> bool {
+        self.0.iter().flatten().any(|piece| matches!(piece, Piece::Value(used) if *used == name))
+    }
+
+    /// The words, with `value` for each placeholder. A value never makes two words of one.
+    fn fill(&self, value: impl Fn(&str) -> String) -> Vec<String> {
+        let text = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Value(name) => value(name),
+        };
+        self.0.iter().map(|word| word.iter().map(text).collect()).collect()
+    }
+}
+
+fn pieces(word: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some(at) = rest.find(['{', '}']) {
+        text.push_str(&rest[..at]);
+        let (brace, after) = rest[at..].split_at(1);
+        if let Some(twice) = after.strip_prefix(brace) {
+            text.push_str(brace);
+            rest = twice;
+        } else if brace == "}" {
+            return Err(format!("a }} stands alone in {word}; write }}}} for a brace"));
+        } else {
+            let (name, after) =
+                after.split_once('}').ok_or_else(|| format!("a {{ is not closed in {word}"))?;
+            let known = NAMES.into_iter().find(|known| *known == name).ok_or_else(|| {
+                let all = NAMES.map(|name| format!("{{{name}}}")).join(", ");
+                format!("there is no {{{name}}}; choose from {all}, or write {{{{ for a brace")
+            })?;
+            pieces.push(Piece::Text(std::mem::take(&mut text)));
+            pieces.push(Piece::Value(known));
+            rest = after;
+        }
+    }
+    text.push_str(rest);
+    pieces.push(Piece::Text(text));
+    Ok(pieces)
+}
+
+/// What a placeholder stands for.
+fn value(name: &str, entry: &Entry, directory: IpAddr, sdp: Option<&Path>) -> String {
+    let at = |port| SocketAddr::new(directory, port);
+    let Entry { id, group, .. } = entry;
+    match name {
+        "sdp" => sdp.map_or_else(String::new, |path| path.display().to_string()),
+        "group" => group.ip().to_string(),
+        "port" => group.port().to_string(),
+        "rtsp" => format!("rtsp://{}/{id}", at(RTSP_PORT)),
+        "http" => format!("http://{}/stations/{id}.mjpeg", at(HTTP_PORT)),
+        "name" => entry.name.clone(),
+        _ => id.to_string(),
+    }
+}
+
+/// The station as SDP, as far as the directory at `directory` tells of it.
+fn describe(entry: &Entry, directory: IpAddr) -> String {
+    let description = Description {
+        name: &entry.name,
+        origin: directory,
+        session: entry.id.0.into(),
+        rate: entry.rate.filter(|_| entry.state == State::Film),
+        transport: Transport::Multicast { group: entry.group, ttl: TTL },
+    };
+    description.to_sdp()
+}
+
+/// Runs a player on a station until it ends, or until SIGINT or SIGTERM, which end it.
+///
+/// # Errors
+/// It is not installed, cannot be started, or ends by itself with a status that is no success.
+pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> anyhow::Result<()> {
+    let directory = directory.ip().to_canonical();
+    let file = match template.uses("sdp") {
+        true => Some(Temporary::write(entry.id.0, &describe(entry, directory))?),
+        false => None,
+    };
+    let path = file.as_ref().map(|file| file.0.as_path());
+    let words = template.fill(|name| value(name, entry, directory, path));
+    let (program, args) = words.split_first().context("no player is named")?;
+
+    // Before the player is there, so that no end of it is missed.
+    let mut children = signal(SignalKind::child())?;
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut player = match Command::new(program).args(args).spawn() {
+        Ok(player) => player,
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("the player {program} is not installed"),
+        Err(error) => bail!("cannot start the player {program}: {error}"),
+    };
+    loop {
+        if let Some(status) = player.try_wait()? {
+            return judge(program, status);
+        }
+        tokio::select! {
+            _ = children.recv() => {}
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    let killed_at = Instant::now() + GRACE;
+    // It has not been waited for, so the number is still its own.
+    kill_process(pid(&player), Signal::TERM)?;
+    while player.try_wait()?.is_none() {
+        tokio::select! {
+            _ = children.recv() => {}
+            () = tokio::time::sleep_until(killed_at) => {
+                player.kill()?;
+                player.wait()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn pid(player: &Child) -> Pid {
+    Pid::from_child(player)
+}
+
+fn judge(program: &str, status: ExitStatus) -> anyhow::Result<()> {
+    if status.success() { Ok(()) } else { bail!("the player {program} ended with {status}") }
+}
+
+/// A file that is gone when this is dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    /// In the system's folder for temporary files, under a name that nobody has taken before us.
+    fn write(station: u16, sdp: &str) -> anyhow::Result<Temporary> {
+        let name = format!("stationcast-{station}-{:016x}.sdp", fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.map(|file| (file, Temporary(path.clone())))
+            .and_then(|(mut file, temporary)| file.write_all(sdp.as_bytes()).map(|()| temporary))
+            .with_context(|| format!("cannot write {} for the player", path.display()))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{FrameRate, StationId};
+
+    fn entry(group: &str) -> Entry {
+        Entry {
+            id: StationId(2),
+            name: "Nature; rm -rf /".into(),
+            group: group.parse().unwrap(),
+            interface: "eth0".into(),
+            size: None,
+            rate: FrameRate::new(25, 1),
+            quality: 80,
+            state: State::Film,
+            audience: 0,
+        }
+    }
+
+    fn filled(command: &str) -> Vec<String> {
+        let (entry, directory) = (entry("239.77.0.2:5004"), [192, 0, 2, 7].into());
+        let template = Template::parse(command).unwrap();
+        template.fill(|name| value(name, &entry, directory, Some(Path::new("/tmp/a b.sdp"))))
+    }
+
+    #[test]
+    fn a_command_is_split_as_a_shell_would_and_then_filled() {
+        assert_eq!(
+            filled("mpv --title='a {name}' {sdp} {group}:{port} -n{station} {{}} \\\"x"),
+            ["mpv", "--title=a Nature; rm -rf /", "/tmp/a b.sdp", "239.77.0.2:5004", "-n2", "{}", "\"x"]
+        );
+        assert_eq!(
+            filled("vlc {rtsp} {http}"),
+            ["vlc", "rtsp://192.0.2.7:8554/2", "http://192.0.2.7:8088/stations/2.mjpeg"]
+        );
+        let v6 = value("rtsp", &entry("[ff15::77:2]:5004"), "fd77::1".parse().unwrap(), None);
+        assert_eq!(v6, "rtsp://[fd77::1]:8554/2");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_is_told() {
+        for (command, sentence) in [
+            ("", "names no program"),
+            ("ffplay '{sdp}", "a quote is not closed"),
+            ("ffplay {sdp", "a { is not closed in {sdp"),
+            ("ffplay sdp}", "a } stands alone in sdp}; write }} for a brace"),
+            (
+                "ffplay {spd}",
+                "there is no {spd}; choose from {sdp}, {group}, {port}, {rtsp}, {http}, {name}, {station}, or \
+                 write {{ for a brace",
+            ),
+        ] {
+            assert_eq!(Template::parse(command).unwrap_err(), sentence, "{command}");
+        }
+    }
+
+    #[test]
+    fn the_description_is_of_the_group_and_gone_with_the_player() {
+        let text = describe(&entry("232.77.0.2:5004"), [192, 0, 2, 7].into());
+        for line in
+            ["c=IN IP4 232.77.0.2/1", "a=source-filter: incl IN IP4 232.77.0.2 192.0.2.7", "a=framerate:25"]
+        {
+            assert!(text.lines().any(|known| known == line), "{line} in {text}");
+        }
+        let file = Temporary::write(2, &text).unwrap();
+        let path = file.0.clone();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_player_that_fails_or_is_not_there_is_told() {
+        let play = async |command: &str| {
+            let template = Template::parse(command).unwrap();
+            play(&template, &entry("239.77.0.2:5004"), "127.0.0.1:9688".parse().unwrap()).await
+        };
+        play("sh -c 'grep -q 239.77.0.2 \"$0\"' {sdp}").await.unwrap();
+        assert_eq!(
+            play("sh -c 'exit 3'").await.unwrap_err().to_string(),
+            "the player sh ended with exit status: 3"
+        );
+        let missing = play("no-such-player-anywhere {sdp}").await.unwrap_err().to_string();
+        assert_eq!(missing, "the player no-such-player-anywhere is not installed");
+    }
+}

@@ -1,0 +1,63 @@
+//! The manual pages and completions that packages ship are made from the command lines, so they name all of them.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+const PROGRAMS: [(&str, &str); 2] =
+    [("broadcaster", env!("CARGO_BIN_EXE_broadcaster")), ("viewer", env!("CARGO_BIN_EXE_viewer"))];
+
+fn said(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The words of a help text that are `--options`.
+fn options(help: &str) -> impl Iterator<Item = String> {
+    help.split_whitespace().filter_map(|word| {
+        let name: String =
+            word.strip_prefix("--")?.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+        (!name.is_empty()).then_some(name)
+    })
+}
+
+/// The subcommands that a help text lists.
+fn subcommands(help: &str) -> Vec<&str> {
+    let list =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // A description may go on below.
+    let names = list.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect()
+}
+
+#[test]
+fn each_names_every_option() {
+    for (name, program) in PROGRAMS {
+        let help = said(program, &["-h"]);
+        let mut all: BTreeSet<String> = options(&help).collect();
+        let subcommands = subcommands(&help);
+        assert_eq!(subcommands.contains(&"sdp"), name == "broadcaster");
+        for subcommand in &subcommands {
+            all.extend(options(&said(program, &[subcommand, "-h"])));
+        }
+        assert!(all.contains("version") && all.len() >= 3, "{all:?}");
+        for (kind, marker) in
+            [("man", ".TH "), ("bash", "complete -F"), ("zsh", "#compdef "), ("fish", "complete -c ")]
+        {
+            let text = said(program, &["--generate", kind]);
+            assert!(text.contains(marker), "{kind} of {name}");
+            // fish writes `-l option`; roff escapes hyphens.
+            let plain = text.replace("\\-", "-").replace(" -l ", " --");
+            for option in &all {
+                let found = plain.match_indices(&format!("--{option}")).any(|(at, found)| {
+                    !plain[at + found.len()..].starts_with(|c: char| c.is_ascii_lowercase() || c == '-')
+                });
+                assert!(found, "--{option} is not in the {kind} of {name}");
+            }
+            for subcommand in &subcommands {
+                assert!(text.contains(subcommand), "{subcommand} is not in the {kind} of {name}");
+            }
+            assert!(!plain.contains("--generate"), "the hidden option stays hidden: {kind} of {name}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What the network is told unasked: stations by SAP, the directory by multicast DNS.
+
+use crate::common::film::pal;
+use crate::common::lan::{Host, Lan, head, station};
+use crate::common::process::Process;
+use crate::common::until;
+
+const GROUP: &str = "239.77.0.1:5004";
+
+/// tshark on a host's interface: of every packet that `filter` lets through, these fields, as it comes.
+fn listen(host: Host, interface: &str, filter: &str, fields: &[&str]) -> Process {
+    let mut args = vec!["-l", "-n", "-i", interface, "-f", filter, "-d", "udp.port==5004,rtp"];
+    args.extend(["-T", "fields", "-E", "occurrence=a", "-E", "aggregator=|"]);
+    args.extend(fields.iter().flat_map(|field| ["-e", field]));
+    let mut tshark = host.run("tshark", &args);
+    tshark.await_log("Capturing on", 1);
+    tshark
+}
+
+fn rows(tshark: &Process) -> Vec<Vec<String>> {
+    let said = tshark.stdout();
+    // The last line may be half written.
+    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+/// Stations of both families are announced where players listen, described as `broadcaster sdp` describes them, every
+/// five seconds by the station's own clock, and deleted at the end.
+pub(crate) fn stations_are_announced_by_sap() {
+    let lan = Lan::new(&["tower", "one"]);
+    let (tower, film) = (lan.host("tower"), pal(1));
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + "[announce]\nmdns = false\n"
+        + &station(1, &[&film.path], GROUP, "ttl = 3")
+        + &station(2, &[&film.path], "[ff15::77:2]:5004", "");
+    let fields = [
+        "ip.dst",
+        "ipv6.dst",
+        "ip.ttl",
+        "sap.flags.t",
+        "sap.message_identifier_hash",
+        "sap.originating_source",
+        "sap.originating_source.ipv6",
+        "sap.payload_type",
+        "sdp.session_name",
+        "sdp.owner",
+        "sdp.connection_info",
+        "sdp.media",
+        "rtp.timestamp",
+        "_ws.malformed",
+    ];
+    let filter = "udp port 9875 or (udp dst port 5004 and ip dst 239.77.0.1)";
+    let tshark = listen(lan.host("one"), "eth0", filter, &fields);
+    let broadcaster = tower.on_air(&lineup);
+    let of = |row: &[String], field: &str| {
+        row[fields.iter().position(|known| *known == field).expect("a field")].clone()
+    };
+    let announced = |rows: &[Vec<String>], station: &str| {
+        rows.iter().filter(|row| of(row, "sdp.session_name") == station).count()
+    };
+    until("three announcements of each station", || {
+        let rows = rows(&tshark);
+        ["Station 1", "Station 2"].iter().all(|name| announced(&rows, name) >= 3).then_some(())
+    });
+    let file = tower.lineup(&lineup);
+    let sdp = |id| {
+        let args = ["sdp", id, "--config", file.to_str().unwrap()];
+        tower.tool(env!("CARGO_BIN_EXE_broadcaster"), &args)
+    };
+    let (first, second) = (sdp("1"), sdp("2"));
+    broadcaster.signal("TERM");
+    assert_eq!(broadcaster.finish().code, Some(0));
+    let is_true = |text: String| ["1", "True"].contains(&text.as_str());
+    until("two deletions", || {
+        let rows = rows(&tshark);
+        (rows.iter().filter(|row| is_true(of(row, "sap.flags.t"))).count() == 2).then_some(())
+    });
+
+    let rows = rows(&tshark);
+    for (name, text, to, source, origin) in [
+        ("Station 1", first, ("239.255.255.255", "", "3"), ("10.77.0.1", ""), "IN IP4 10.77.0.1"),
+        ("Station 2", second, ("", "ff05::2:7ffe", ""), ("", "fd77::1"), "IN IP6 fd77::1"),
+    ] {
+        let mine: Vec<_> = rows.iter().filter(|row| of(row, "sdp.session_name") == name).collect();
+        let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)).expect("a line");
+        let hash = of(mine[0], "sap.message_identifier_hash");
+        for row in &mine {
+            let of = |field| of(row, field);
+            assert_eq!((of("ip.dst"), of("ipv6.dst"), of("ip.ttl")), (to.0.into(), to.1.into(), to.2.into()));
+            assert_eq!(of("sap.originating_source"), source.0, "{row:?}");
+            assert_eq!(of("sap.originating_source.ipv6"), source.1, "{row:?}");
+            assert_eq!(of("sap.payload_type"), "application/sdp");
+            assert!(of("sdp.owner").ends_with(origin), "{row:?}");
+            assert_eq!(
+                [of("sdp.owner"), of("sdp.media")],
+                [line("o="), line("m=")],
+                "as the command prints it"
+            );
+            assert_eq!(of("sdp.connection_info"), line("c="));
+            assert_eq!(of("_ws.malformed"), "");
+            assert_eq!(of("sap.message_identifier_hash"), hash, "the same text");
+        }
+        let deletions: Vec<bool> = mine.iter().map(|row| is_true(of(row, "sap.flags.t"))).collect();
+        let (last, before) = deletions.split_last().expect("announcements");
+        assert!(*last && before.iter().all(|deleted| !deleted), "deleted once, at the end: {deletions:?}");
+    }
+
+    // Pictures of station 1 between its announcements: 125 in five seconds, some of them late on a busy machine.
+    let mut counts = Vec::new();
+    let mut timestamps = Vec::new();
+    for row in &rows {
+        if of(row, "sdp.session_name") == "Station 1" {
+            counts.push(timestamps.len());
+            timestamps.clear();
+        } else if !of(row, "rtp.timestamp").is_empty() && timestamps.last() != Some(&of(row, "rtp.timestamp"))
+        {
+            timestamps.push(of(row, "rtp.timestamp"));
+        }
+    }
+    for count in &counts[1..counts.len() - 1] {
+        assert!((100..=150).contains(count), "{count} pictures between two announcements: {counts:?}");
+    }
+}
+
+fn with_mdns(listen: &str, id: u16, group: &str) -> String {
+    head(listen, "eth0") + "[announce]\nsap = false\n" + &station(id, &[&pal(1).path], group, "")
+}
+
+/// A viewer that is not told where the directory is finds it; the network hears of it on that interface and no other,
+/// by records that are right, which are taken back at the end. A viewer that is told asks nobody.
+pub(crate) fn the_directory_is_found_by_mdns() {
+    let lan = Lan::new(&["tower", "one", "two"]);
+    let tower = lan.host("tower");
+    tower.tool("ip", &["link", "add", "other", "type", "veth", "peer", "name", "nobody"]);
+    tower.tool("ip", &["addr", "add", "10.78.0.1/24", "dev", "other"]);
+    for end in ["other", "nobody"] {
+        tower.tool("ip", &["link", "set", end, "up"]);
+    }
+    let elsewhere =
+        listen(tower, "other", "udp port 5353 or arp", &["dns.qry.name", "dns.resp.name", "arp.opcode"]);
+    let fields = [
+        "ip.src",
+        "dns.flags.response",
+        "dns.resp.name",
+        "dns.resp.ttl",
+        "dns.a",
+        "dns.srv.port",
+        "dns.txt",
+        "_ws.malformed",
+    ];
+    let tshark = listen(lan.host("two"), "eth0", "ip and udp port 5353", &fields);
+    let mut broadcaster = tower.on_air(&with_mdns("10.77.0.1:9688", 1, GROUP));
+    broadcaster.await_log("announced by mDNS", 1);
+
+    let told = lan.host("two").viewer(&["--directory", "10.77.0.1:9688", "--list", "--json"]).json();
+    let found = lan.host("one").viewer(&["--list", "--json"]).succeed();
+    assert!(found.stderr.contains("at 10.77.0.1:9688"), "{}", found.stderr);
+    let list: serde_json::Value = serde_json::from_str(&found.stdout).expect("the line-up");
+    assert_eq!(list[0]["name"], told[0]["name"]);
+    let watched = lan.host("one").viewer(&["--station", "1", "--headless", "--frames", "5", "--json"]).json();
+    assert_eq!(watched["frames"], 5);
+
+    broadcaster.signal("TERM");
+    assert_eq!(broadcaster.finish().code, Some(0));
+    let of = |row: &[String], field: &str| {
+        row[fields.iter().position(|known| *known == field).expect("a field")].clone()
+    };
+    let service = "_stationcast._tcp.local";
+    until("a goodbye", || {
+        let goodbye = |row: &Vec<String>| {
+            let zero = of(row, "dns.resp.ttl").split('|').next() == Some("0");
+            zero && of(row, "dns.resp.name").split('|').any(|name| name == service)
+        };
+        rows(&tshark).iter().any(goodbye).then_some(())
+    });
+    let heard = rows(&tshark);
+    let from = |address: &str| heard.iter().filter(|row| of(row, "ip.src") == address).collect::<Vec<_>>();
+    assert!(!from("10.77.0.2").is_empty(), "who was told nothing asks");
+    assert!(from("10.77.0.3").is_empty(), "who was told asks nobody");
+    assert!(heard.iter().all(|row| of(row, "_ws.malformed").is_empty()));
+    let answers = from("10.77.0.1");
+    for (field, expected) in [("dns.srv.port", "9688"), ("dns.txt", "txtvers=1"), ("dns.txt", "stations=1")] {
+        let said = |row: &&&Vec<String>| of(row, field).split('|').any(|value| value == expected);
+        assert!(answers.iter().any(|row| said(&row)), "{expected} is in no {field}");
+    }
+    let addresses: Vec<String> =
+        answers.iter().map(|row| of(row, "dns.a")).filter(|a| !a.is_empty()).collect();
+    assert!(!addresses.is_empty() && addresses.iter().all(|a| a == "10.77.0.1"), "{addresses:?}");
+
+    // What the other interface shows in the end is this, and nothing before it.
+    tower.run("bash", &["-c", "echo >/dev/udp/10.78.0.9/9"]).finish();
+    until("a packet on the other interface", || {
+        rows(&elsewhere).iter().any(|row| !row[2].is_empty()).then_some(())
+    });
+    assert!(rows(&elsewhere).iter().all(|row| row[0].is_empty() && row[1].is_empty()), "mDNS went out by it");
+}
+
+pub(crate) fn several_directories_are_listed() {
+    let lan = Lan::new(&["tower", "mast", "one"]);
+    let mut first = lan.host("tower").on_air(&with_mdns("0.0.0.0:9688", 1, GROUP));
+    let mut second = lan.host("mast").on_air(&with_mdns("0.0.0.0:9688", 2, "239.77.0.2:5004"));
+    first.await_log("announced by mDNS", 1);
+    second.await_log("announced by mDNS", 1);
+    let ended = lan.host("one").viewer(&["--station", "2", "--headless", "--frames", "1"]).finish();
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    for part in ["choose one with --directory ADDRESS", "at 10.77.0.1:9688", "at 10.77.0.2:9688"] {
+        assert!(ended.stderr.contains(part), "{part:?} is not in {}", ended.stderr);
+    }
+}
+
+/// An external player gets the station, ends the viewer with it, and is ended with it, even one that does not listen.
+pub(crate) fn an_external_player() {
+    let lan = Lan::new(&["tower", "one"]);
+    let _broadcaster =
+        lan.host("tower").on_air(&(head("0.0.0.0:9688", "eth0") + &station(1, &[&pal(1).path], GROUP, "")));
+    let play = |command: &str| {
+        lan.host("one").viewer(&["--directory", "10.77.0.1:9688", "--station", "1", "--player", command])
+    };
+    play("ffmpeg -v error -protocol_whitelist file,udp,rtp -i {sdp} -frames:v 5 -f null -").succeed();
+    let ended = play("ffmpeg {nothing}").finish();
+    assert_eq!(
+        (ended.code, ended.stderr.contains("there is no {nothing}; choose from {sdp}")),
+        (Some(2), true)
+    );
+    let ended = play("no-such-player {sdp}").finish();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("the player no-such-player is not installed"), "{}", ended.stderr);
+
+    let mut polite = play(
+        "sh -c 'trap \"echo ended; exit\" TERM; echo {name} {group}:{port}; while :; do sleep 0.1; done'",
+    );
+    polite.await_output("Station 1 239.77.0.1:5004");
+    polite.signal("TERM");
+    assert!(polite.succeed().stdout.contains("ended"));
+    let mut deaf = play("sh -c 'trap \"\" TERM; echo deaf; exec sleep 1000'");
+    deaf.await_output("deaf");
+    deaf.signal("INT");
+    deaf.succeed();
+}
