@@ -26,6 +26,9 @@ use crate::{announce, rtsp, web};
 /// Longest time for stations and connections to end once they are told to.
 const GRACE: Duration = Duration::from_millis(1500);
 
+/// The most threads of a station that can wait for a disk at once.
+pub const MOST_BLOCKED: usize = 3;
+
 /// What a broadcaster listens on.
 pub struct Listeners {
     /// For the directory.

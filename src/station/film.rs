@@ -97,8 +97,17 @@ impl Desk {
         self.playout.rate()
     }
 
-    /// Prepares the film's next picture.
+    /// Prepares the film's next picture. After an error the film is closed.
     pub(super) fn prepare(&mut self) -> Result<Prepared, Fault> {
+        let prepared = self.prepare_next();
+        if prepared.is_err() {
+            // Here, since closing one may block too.
+            (self.film, self.recorder) = (None, None);
+        }
+        prepared
+    }
+
+    fn prepare_next(&mut self) -> Result<Prepared, Fault> {
         let (Some(film), Some(encoder)) = (&mut self.film, &mut self.encoder) else {
             return Ok(Prepared::End(None));
         };

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::catalogue::Catalogue;
-use super::film::Prepared;
+use super::film::{Desk, Prepared};
+use super::lane::Lane;
 use super::onair::AccessUnit;
 use super::playout::Due;
 use super::programme::Programme;
 use super::reel::{Encoding, Reel, ReelError, ReelKey};
-use super::{Fault, RETRY, SLATE_RATE, START_LEAD, Station, blocking};
+use super::{Fault, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
 use crate::directory::State;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, Size};
@@ -52,12 +52,17 @@ impl Station {
     /// Plays the programme, round after round, until something fails.
     pub(super) async fn run_once(&mut self) -> Result<Infallible, Fault> {
         loop {
+            if self.lanes.films.is_busy() {
+                return Err(Fault::Stuck);
+            }
             match self.round.pop_front() {
                 None => {
                     self.round = self.next_round().await?;
                     self.monitor.task.rounds.fetch_add(1, Relaxed);
                 }
-                Some(Item { path, reel: Some(reel), begin, .. }) => self.play_reel(path, reel, begin).await?,
+                Some(Item { path, reel: Some(reel), begin, .. }) if !self.lanes.reels.is_busy() => {
+                    self.play_reel(path, reel, begin).await?;
+                }
                 Some(Item { path, key, .. }) => self.play_film(path, key).await?,
             }
         }
@@ -69,7 +74,8 @@ impl Station {
     /// is on air goes on without a jump, and remembers how it lies against the time of day.
     async fn next_round(&mut self) -> Result<VecDeque<Item>, Fault> {
         let media = self.spec.media.clone();
-        let films = blocking(move || lineup::films(&media)).await?.map_err(Fault::Programme)?;
+        let films = self.lanes.films.call(STUCK, move || lineup::films(&media)).await?;
+        let films = films.map_err(Fault::Programme)?;
         if films.is_empty() {
             return Err(Fault::NoFilm);
         }
@@ -77,9 +83,11 @@ impl Station {
         let mut items: VecDeque<Item> = films.iter().cloned().map(item).collect();
         if self.spec.reel && self.catalogue.keeps_reels() {
             let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
-            let found = timeout(LOOKING_UP, blocking(move || look_up(&catalogue, &spec, size, films))).await;
-            if let Ok(found) = found {
-                (items, self.size) = found?;
+            let look_up = move || look_up(&catalogue, &spec, size, films);
+            match self.lanes.reels.call(LOOKING_UP, look_up).await {
+                Ok(found) => (items, self.size) = found,
+                Err(Fault::Stuck) => {}
+                Err(fault) => return Err(fault),
             }
         }
         let reels: Option<Vec<_>> = items.iter().map(|item| item.reel.clone()).collect();
@@ -101,7 +109,8 @@ impl Station {
             items[0].begin = Some(self.free_at);
             let own = programme.phase_of(self.free_at);
             if own != phase {
-                blocking(move || catalogue.remember(group, keys.iter(), own)).await?;
+                let remember = move || catalogue.remember(group, keys.iter(), own);
+                self.lanes.reels.call(STUCK, remember).await?;
             }
         } else {
             let (film, begin) = programme.at(self.free_at.max(self.clock.now() + START_LEAD));
@@ -133,14 +142,14 @@ impl Station {
             if now.since(looked) >= LOOK_EVERY {
                 looked = now;
                 let (catalogue, path) = (self.catalogue.clone(), path.clone());
-                blocking(move || catalogue.still_there(&path)).await??;
+                self.lanes.films.call(STUCK, move || catalogue.still_there(&path)).await??;
             }
             // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
             // stations, 5 % of a core instead of 15.
             let units = match units(&reel, begin, next, Reel::cached) {
                 Ok(units) if units.is_empty() => {
                     let reel = reel.clone();
-                    blocking(move || units_from_disk(&reel, begin, next)).await?
+                    self.lanes.reels.call(STUCK, move || units_from_disk(&reel, begin, next)).await?
                 }
                 units => units,
             };
@@ -171,14 +180,16 @@ impl Station {
     async fn play_film(&mut self, path: PathBuf, key: Option<ReelKey>) -> Result<(), Fault> {
         let (catalogue, earliest, size) = (self.catalogue.clone(), self.earliest(), self.size);
         let film = path.clone();
-        self.at_desk(move |desk| {
+        // What is recorded has to be finished, and while reels' disk does not answer it could not be.
+        let key = key.filter(|_| !self.lanes.reels.is_busy());
+        self.at_desk(films, move |desk| {
             let recorder = key.and_then(|key| catalogue.recorder(&key, &film));
             desk.open(&film, earliest, size, recorder)
         })
         .await??;
         let mut shown = false;
         loop {
-            match self.at_desk(|desk| desk.prepare()).await?? {
+            match self.at_desk(films, Desk::prepare).await?? {
                 Prepared::Unit { unit, squeezed } => {
                     self.monitor.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                     let size = unit.jpeg.size;
@@ -186,7 +197,7 @@ impl Station {
                     if !shown {
                         shown = true;
                         self.size = Some(size);
-                        let rate = self.at_desk(|desk| desk.rate()).await?;
+                        let rate = self.at_desk(films, |desk| desk.rate()).await?;
                         self.announce(State::Film, size, rate);
                     }
                 }
@@ -202,14 +213,17 @@ impl Station {
                 Prepared::End(None) => return Ok(()),
                 Prepared::End(Some(recorded)) => {
                     let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
-                    let finish = tokio::task::spawn_blocking(move || match recorded.finish(clock.now()) {
+                    let finish = move || match recorded.finish(clock.now()) {
                         Ok(reel) => info!("a reel of {}: {} pictures", path.display(), reel.len()),
                         Err(error) => catalogue.no_reel(&path, &error),
-                    });
+                    };
                     // Waiting for the disk may take longer than the pictures that are on their way last: then the
                     // next pass is encoded once more.
-                    let _ = timeout(self.clock.until(self.free_at).saturating_sub(OPENING), finish).await;
-                    return Ok(());
+                    let patience = self.clock.until(self.free_at).saturating_sub(OPENING);
+                    return match self.lanes.reels.call(patience, finish).await {
+                        Err(Fault::Stuck) => Ok(()),
+                        finished => finished,
+                    };
                 }
             }
         }
@@ -221,8 +235,8 @@ impl Station {
         let (earliest, size) = (self.earliest(), self.size);
         for n in 0..SLATE_RATE.nearest(span) {
             let (name, text) = (name.clone(), text.clone());
-            let drawn =
-                self.at_desk(move |desk| desk.slate(earliest, n, SLATE_RATE, size, &name, &text)).await;
+            let draw = move |desk: &mut Desk| desk.slate(earliest, n, SLATE_RATE, size, &name, &text);
+            let drawn = self.at_desk(|lanes| &mut lanes.slates, draw).await;
             // A slate must not fail for what made the film fail: a crashed desk is replaced by a new one.
             let unit = match drawn {
                 Ok(Ok(unit)) => unit,
@@ -241,6 +255,11 @@ impl Station {
         }
         Ok(())
     }
+}
+
+/// The lane of what is done with films at the desk.
+fn films(lanes: &mut Lanes) -> &mut Lane {
+    &mut lanes.films
 }
 
 /// What is known of the films of a round, and the station's size by the first of them that opens.
