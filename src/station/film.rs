@@ -79,10 +79,13 @@ impl Desk {
         path: &Path,
         earliest: AirTime,
         size: Option<Size>,
-        recorder: Option<Recorder>,
+        mut recorder: Option<Recorder>,
     ) -> Result<(), Fault> {
         (self.film, self.recorder) = (None, None);
         let film = Source::open(path)?;
+        if let Some(recorder) = &mut recorder {
+            recorder.expect(film.announced());
+        }
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         if self.encoder.as_ref().is_none_or(|encoder| encoder.size() != size) {
             self.encoder = Some(Encoder::new(size, self.quality)?);
