@@ -29,6 +29,9 @@ const SAMPLE: u16 = 10;
 /// All stations are on air after this, or never.
 const ON_AIR: Duration = Duration::from_secs(30);
 
+/// A sender that is told to ends in this time.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// Recording a reel takes as long as the film.
 const RECORDING: Duration = Duration::from_secs(60);
 
@@ -45,7 +48,7 @@ pub(crate) struct Turn {
     pub(crate) threads: BTreeMap<String, f64>,
     /// Bytes.
     pub(crate) resident: u64,
-    /// Pictures that the broadcaster's log says were not sent.
+    /// Pictures that were not sent, by the broadcaster's last line.
     pub(crate) skipped: u64,
     /// From its start until all stations were on air.
     pub(crate) start: Option<Duration>,
@@ -70,6 +73,22 @@ impl Running {
             None => Ok(()),
             Some(status) => bail!("the sender ended too early ({status}): {}", last_lines(log)),
         }
+    }
+}
+
+impl Running {
+    /// Tells it to end, and waits until it has.
+    fn end(&mut self) -> anyhow::Result<()> {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.0),
+            rustix::process::Signal::TERM,
+        )?;
+        let from = Instant::now();
+        while self.0.try_wait()?.is_none() {
+            anyhow::ensure!(from.elapsed() < ENDING, "it did not end in {} s", ENDING.as_secs());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 }
 
@@ -174,6 +193,9 @@ impl Studio {
         let (wall, after, threads_after) = (from.elapsed(), cpu(sender.pid())?, threads(sender.pid()));
         sender.must_run(&log)?;
         let resident = resident(sender.pid())?;
+        if row.sender == Sender::Ours {
+            sender.end()?;
+        }
         let mut by_name = BTreeMap::new();
         for (thread, (name, after)) in threads_after {
             let before = threads_before.get(&thread).map_or(0, |(_, before)| *before);
@@ -185,7 +207,10 @@ impl Studio {
             wall,
             threads: by_name,
             resident,
-            skipped: skipped(&fs::read_to_string(&log).unwrap_or_default()),
+            skipped: match row.sender {
+                Sender::Ours => skipped(&fs::read_to_string(&log)?)?,
+                _ => 0,
+            },
             start,
         })
     }
@@ -293,12 +318,18 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(3)..].join(" / ")
 }
 
-/// Pictures not sent, from lines like `of 250 pictures in 10 s: 3 skipped (late), 2 not sent`.
-fn skipped(log: &str) -> u64 {
-    let parts =
-        log.lines().filter(|line| line.contains(" pictures in ")).flat_map(|line| line.split([':', ',']));
-    let counted = parts.filter(|part| part.contains(" skipped (") || part.contains(" not sent"));
-    counted.filter_map(|part| part.split_whitespace().next()?.parse::<u64>().ok()).sum()
+/// Pictures not sent, by the broadcaster's last line: `off air: 250 pictures aired by 1 stations, 3 skipped late, 0 squeezed,
+/// 2 not sent; lateness ...`.
+fn skipped(log: &str) -> anyhow::Result<u64> {
+    let line = log.lines().find_map(|line| line.split_once("off air: ")).context("no totals in the log")?.1;
+    let count = |what: &str| {
+        let part = line
+            .split([',', ';'])
+            .find_map(|part| part.trim().strip_suffix(what))
+            .context(what.to_owned())?;
+        part.trim().parse::<u64>().with_context(|| format!("{what}: {part}"))
+    };
+    Ok(count("skipped late")? + count("not sent")?)
 }
 
 /// All processor time that a process ever took.

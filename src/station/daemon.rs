@@ -17,6 +17,7 @@ use super::headend::{Clients, HeadEnd, Monitor};
 use super::keep_on_air;
 use super::onair::Air;
 use super::reel::Store;
+use super::status::Totals;
 use crate::clock::AirClock;
 use crate::directory::{Board, Limits, serve};
 use crate::lineup::Lineup;
@@ -93,6 +94,7 @@ pub async fn broadcast(
     if tokio::time::timeout(GRACE, end).await.is_err() {
         warn!("a station did not end in time and is left behind");
     }
+    info!("off air: {}", Totals::of(head_end.stations().map(|station| &**station)));
     Ok(())
 }
 
