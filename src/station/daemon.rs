@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -52,6 +53,12 @@ pub async fn broadcast(
     // A socket and a reel for each station, a connection for each viewer.
     if let Err(error) = raise_open_files() {
         warn!("cannot raise the limit of open files: {error}");
+    }
+    match lock_memory() {
+        Ok(()) => info!("memory is locked: no page that is in use is swapped out"),
+        Err(_) => info!(
+            "memory is not locked: grant CAP_IPC_LOCK or an unlimited memlock limit if this machine swaps"
+        ),
     }
     let clock = AirClock::start();
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
@@ -105,6 +112,21 @@ fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
         .map(|store| (store, dir.as_path()))
         .inspect_err(|error| warn!("no reels are kept: cannot use the folder {}: {error}", dir.display()))
         .ok()
+}
+
+/// Locks all memory, as it comes to be used, if all of it may be: with less, some later allocation would fail.
+fn lock_memory() -> rustix::io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Memlock);
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if limit.current.is_none() {
+        return mlockall(all);
+    }
+    // With a limit of nothing it is CAP_IPC_LOCK alone that allows it; and in a user namespace, where root has that in
+    // name only, it does not.
+    rustix::process::setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit })?;
+    let locked = mlockall(all);
+    rustix::process::setrlimit(Resource::Memlock, limit)?;
+    locked
 }
 
 /// Takes as many open files as the system allows: the usual 1,024 are for programs that use select(2).
