@@ -17,7 +17,7 @@ use super::onair::AccessUnit;
 use super::playout::Due;
 use super::programme::Programme;
 use super::reel::{Encoding, Reel, ReelError, ReelKey};
-use super::{Fault, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
+use super::{Fault, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
 use crate::directory::State;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, Size};
@@ -133,6 +133,8 @@ impl Station {
         let mut next = first_from(&reel, joined.since(begin));
         let mut shown = false;
         let mut looked = AirTime::default();
+        // Behind the last picture that could be read; and whether one could not.
+        let (mut good, mut damaged) = (next, false);
         while next < reel.len() {
             // After a stall the programme is where the time of day has it; what would be late is left out.
             let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
@@ -146,29 +148,39 @@ impl Station {
             }
             // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
             // stations, 5 % of a core instead of 15.
-            let units = match units(&reel, begin, next, Reel::cached) {
-                Ok(units) if units.is_empty() => {
+            let (units, damage) = match units(&reel, begin, next, Reel::cached) {
+                (units, None) if units.is_empty() => {
                     let reel = reel.clone();
                     self.lanes.reels.call(STUCK, move || units_from_disk(&reel, begin, next)).await?
                 }
                 units => units,
             };
-            let units = match units {
-                Ok(units) => units,
-                Err(error) => {
-                    warn!("station {} \"{}\": {error}; it is made again", self.spec.id, self.spec.name);
-                    self.catalogue.discard(&reel);
-                    self.round.clear();
-                    return Ok(());
-                }
-            };
             next += units.len();
+            if !units.is_empty() {
+                good = next;
+            }
             for unit in units {
                 self.hand_over(unit).await?;
                 if !shown {
                     shown = true;
                     self.size = Some(reel.size());
                     self.announce(State::Film, reel.size(), reel.rate());
+                }
+            }
+            // What is damaged is never aired. The others are, at their time, so that the programme stays where it is; and the
+            // next round finds no reel and records it again. Where too much is missing, the film itself is better.
+            if let Some(error) = damage {
+                if !damaged {
+                    warn!("station {} \"{}\": {error}; it is made again", self.spec.id, self.spec.name);
+                    let (catalogue, reel) = (self.catalogue.clone(), reel.clone());
+                    self.lanes.reels.call(STUCK, move || catalogue.discard(&reel)).await?;
+                }
+                damaged = true;
+                self.monitor.task.skipped.fetch_add(1, Relaxed);
+                next += 1;
+                if too_much_missing(&reel, good, next) {
+                    self.round.clear();
+                    return Ok(());
                 }
             }
         }
@@ -285,22 +297,38 @@ fn first_from(reel: &Reel, offset: Duration) -> usize {
     if reel.stamp(at) < offset { at + 1 } else { at }
 }
 
-/// The next pictures of a reel, up to the first that `picture` does not have.
+/// Whether pictures from `good` up to `next` cannot be left out without a [pause](LONGEST_PAUSE).
+fn too_much_missing(reel: &Reel, good: usize, next: usize) -> bool {
+    stamp(reel, next).saturating_sub(stamp(reel, good)) > LONGEST_PAUSE
+}
+
+/// When picture `n` is due, from the first one; behind the last one, the reel's length.
+fn stamp(reel: &Reel, n: usize) -> Duration {
+    if n < reel.len() { reel.stamp(n) } else { reel.length() }
+}
+
+/// The next pictures of a reel, up to the first that `picture` does not have, or that cannot be read; and why that cannot.
 fn units(
     reel: &Reel,
     begin: AirTime,
     next: usize,
     picture: impl Fn(&Reel, usize) -> Result<Option<Jpeg>, ReelError>,
-) -> Result<Vec<AccessUnit>, ReelError> {
-    let stamp = |n: usize| if n < reel.len() { reel.stamp(n) } else { reel.length() };
-    let unit = |n: usize| {
-        let due = Due { at: begin + stamp(n), interval: stamp(n + 1).saturating_sub(stamp(n)) };
-        picture(reel, n).map(|jpeg| jpeg.map(|jpeg| AccessUnit { due, jpeg })).transpose()
-    };
-    (next..reel.len().min(next + BATCH)).map_while(unit).collect()
+) -> (Vec<AccessUnit>, Option<ReelError>) {
+    let mut units = Vec::with_capacity(BATCH);
+    for n in next..reel.len().min(next + BATCH) {
+        match picture(reel, n) {
+            Ok(Some(jpeg)) => {
+                let interval = stamp(reel, n + 1).saturating_sub(stamp(reel, n));
+                units.push(AccessUnit { due: Due { at: begin + stamp(reel, n), interval }, jpeg });
+            }
+            Ok(None) => break,
+            Err(error) => return (units, Some(error)),
+        }
+    }
+    (units, None)
 }
 
 /// The same, waiting for the disk.
-fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> Result<Vec<AccessUnit>, ReelError> {
+fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> (Vec<AccessUnit>, Option<ReelError>) {
     units(reel, begin, next, |reel, n| reel.picture(n).map(Some))
 }
