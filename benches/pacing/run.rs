@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
+use stationcast::units::FrameRate;
 use tempfile::TempDir;
 
 use crate::film::{self, HEIGHT, Pictures, QUALITY, WIDTH};
+use crate::link;
 use crate::listener::{BEGIN, Heard};
 use crate::network::group;
 use crate::rows::{Row, Sender};
@@ -102,6 +104,8 @@ impl Drop for Running {
 /// What all turns need.
 pub(crate) struct Studio {
     folder: TempDir,
+    /// What all stations play.
+    film: PathBuf,
 }
 
 impl Studio {
@@ -113,9 +117,25 @@ impl Studio {
             Path::new(BROADCASTER).exists(),
             "there is no {BROADCASTER}: build it with `cargo build --release`"
         );
-        let studio = Studio { folder: TempDir::new_in(folder)? };
-        Pictures::encode().context("the demo film")?.write(&studio.film())?;
-        let lineup = studio.lineup(1)?;
+        let studio = Studio { folder: TempDir::new_in(folder)?, film: film::path() };
+        Pictures::encode().context("the demo film")?.write(&studio.pictures())?;
+        studio.record(smoke)?;
+        Ok(studio)
+    }
+
+    /// The same, of the film with its pictures at another rate.
+    pub(crate) fn at_rate(folder: &Path, rate: FrameRate) -> anyhow::Result<Studio> {
+        let folder = TempDir::new_in(folder)?;
+        let studio = Studio { film: folder.path().join("film.mp4"), folder };
+        film::retime(rate, &studio.film)?;
+        Pictures { rate, ..Pictures::encode()? }.write(&studio.pictures())?;
+        studio.record(false)?;
+        Ok(studio)
+    }
+
+    /// Makes the film's reel.
+    fn record(&self, smoke: bool) -> anyhow::Result<()> {
+        let lineup = self.lineup(1, "127.0.0.1")?;
         let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         if quiet(Command::new(BROADCASTER).args(["prepare", "--help"]))?.success() {
             let output = Command::new(BROADCASTER).args(["prepare", "--config"]).arg(&lineup).output()?;
@@ -126,26 +146,42 @@ impl Studio {
             );
         } else if !smoke {
             eprintln!("making the film's reel: some 25 s");
-            let log = studio.folder.path().join("prepare.log");
-            let mut broadcaster = Running::start(studio.broadcaster(&lineup, false, &log)?)?;
+            let log = self.folder.path().join("prepare.log");
+            let mut broadcaster = Running::start(self.broadcaster(&lineup, None, false, &log)?)?;
             await_log(&mut broadcaster, &log, "a reel of ", 1, RECORDING)?;
         }
-        Ok(studio)
+        Ok(())
     }
 
-    fn film(&self) -> PathBuf {
+    /// Has so many stations send over the [link], and a listener at its other end say what it hears for `seconds`.
+    pub(crate) fn on_link(&self, stations: u16, seconds: f64, fifo: bool) -> anyhow::Result<()> {
+        let log = self.folder.path().join("link.log");
+        let lineup = self.lineup(stations, link::INTERFACE)?;
+        let mut sender = Running::start(self.broadcaster(&lineup, Some(link::TOWER), fifo, &log)?)?;
+        await_log(&mut sender, &log, " on air: ", stations.into(), ON_AIR)?;
+        let mut listener = leashed("ip", false);
+        listener.args(["netns", "exec", link::AWAY]).arg(std::env::current_exe()?);
+        listener.args(["hear", &seconds.to_string(), &stations.to_string()]);
+        let heard = Running::start(listener)?.0.wait()?;
+        sender.must_run(&log)?;
+        sender.end()?;
+        anyhow::ensure!(heard.success(), "the listener failed");
+        Ok(())
+    }
+
+    fn pictures(&self) -> PathBuf {
         self.folder.path().join("pictures")
     }
 
     /// Has `row` send for `seconds`, and measures it.
     pub(crate) fn turn(&self, row: &Row, seconds: f64) -> anyhow::Result<Turn> {
         let log = self.folder.path().join("sender.log");
-        let lineup = self.lineup(row.stations)?;
+        let lineup = self.lineup(row.stations, "127.0.0.1")?;
         let command = match row.sender {
-            Sender::Ours => self.broadcaster(&lineup, row.fifo, &log)?,
+            Sender::Ours => self.broadcaster(&lineup, None, row.fifo, &log)?,
             Sender::Bare => {
                 let mut command = leashed(std::env::current_exe()?, row.fifo);
-                command.arg("send").arg(self.film()).arg(row.stations.to_string());
+                command.arg("send").arg(self.pictures()).arg(row.stations.to_string());
                 command.args([if row.fifo { "fifo" } else { "plain" }, &format!("{}", seconds + SPARE)]);
                 command
             }
@@ -215,22 +251,32 @@ impl Studio {
         })
     }
 
-    fn broadcaster(&self, lineup: &Path, fifo: bool, log: &Path) -> anyhow::Result<Command> {
-        let mut command = leashed(BROADCASTER, fifo);
+    /// `host`: the network namespace it runs in, if not this one.
+    fn broadcaster(
+        &self,
+        lineup: &Path,
+        host: Option<&str>,
+        fifo: bool,
+        log: &Path,
+    ) -> anyhow::Result<Command> {
+        let mut command = leashed(if host.is_some() { "ip" } else { BROADCASTER }, fifo);
+        if let Some(host) = host {
+            command.args(["netns", "exec", host, BROADCASTER]);
+        }
         command.arg("--config").arg(lineup).env("RUST_LOG", "info").env("NO_COLOR", "1");
         command.stdout(Stdio::null()).stderr(File::create(log)?);
         Ok(command)
     }
 
     /// A line-up of so many stations, all of which play the same film.
-    fn lineup(&self, stations: u16) -> anyhow::Result<PathBuf> {
+    fn lineup(&self, stations: u16, interface: &str) -> anyhow::Result<PathBuf> {
         let reels = self.folder.path().join("reels");
         let mut text = format!(
-            "[directory]\nlisten = \"127.0.0.1:9688\"\n[reel]\ndir = {reels:?}\n[defaults]\ninterface = \"127.0.0.1\"\n\
+            "[directory]\nlisten = \"127.0.0.1:9688\"\n[reel]\ndir = {reels:?}\n[defaults]\ninterface = {interface:?}\n\
              width = {WIDTH}\nquality = {QUALITY}\n"
         );
         for station in 1..=stations {
-            let (group, media) = (group(station), film::path());
+            let (group, media) = (group(station), &self.film);
             writeln!(
                 text,
                 "[[station]]\nid = {station}\nname = \"Station {station}\"\nmedia = {media:?}\ngroup = \"{group}\""
