@@ -2,8 +2,8 @@
 //!
 //! Due times are wall-clock times (they are the RTP timestamps), but a wall clock can be set. This one
 //! is read from the system once; from then on it advances with CLOCK_MONOTONIC, which NTP may steer by
-//! some ppm but never sets. When the wall clock is set, this one follows at 500 ppm, so that no picture on
-//! air moves by more than a few microseconds against the one before.
+//! some ppm but never sets. When the wall clock is set, this one follows by running 500 ppm faster or slower, so that no
+//! interval between pictures on air changes by more than that.
 
 #![expect(clippy::disallowed_methods, reason = "this is the clock")]
 
@@ -16,46 +16,143 @@ use tracing::{info, warn};
 
 use crate::units::AirTime;
 
-/// How fast the clock follows a wall clock that was set: 500 ppm, the rate at which Linux's adjtime slews. A
-/// receiver's jitter buffer follows that as it follows a cheap crystal.
-const SLEW: u64 = 500; // nanoseconds a millisecond
+/// The clock follows one that was set by 1 ns in so many: no interval changes by more than 500 ppm, the rate at which Linux's
+/// adjtime slews. A receiver's jitter buffer follows that as it follows a cheap crystal.
+const SLEW: u64 = 2001;
 
 /// A wall clock within this of ours has not been set: the two are read one after the other, and the kernel may
 /// preempt us in between.
 const SAME: u64 = 1_000_000;
 
+/// Following ends when the two are as near as this, so that it does not begin again at once.
+const NEAR: u64 = SAME / 10;
+
 /// Tells air time, and when a moment of it will be on the monotonic clock. Clones tell the same time.
 #[derive(Debug, Clone)]
 pub struct AirClock {
-    /// Air time less monotonic time, in nanoseconds.
-    offset: Arc<AtomicU64>,
+    /// Air time less monotonic time at the start, in nanoseconds.
+    base: u64,
+    /// A [`Slew`] since, in one word: who reads it takes no lock.
+    slew: Arc<AtomicU64>,
+}
+
+/// By how much the clock has been slewed at a monotonic time: a straight line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slew {
+    /// What the line is at the monotonic clock's zero, in nanoseconds; 62 bits are 73 years both ways.
+    at_zero: i64,
+    pace: Pace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// With the monotonic clock.
+    Even,
+    /// Faster, since the wall clock is ahead.
+    Faster,
+    /// Slower, since it is behind.
+    Slower,
+}
+
+impl Slew {
+    fn unpack(word: u64) -> Slew {
+        let pace = match word & 3 {
+            1 => Pace::Faster,
+            2 => Pace::Slower,
+            _ => Pace::Even,
+        };
+        Slew { at_zero: word.cast_signed() >> 2, pace }
+    }
+
+    fn pack(self) -> u64 {
+        let pace = match self.pace {
+            Pace::Even => 0,
+            Pace::Faster => 1,
+            Pace::Slower => 2,
+        };
+        (self.at_zero << 2).cast_unsigned() | pace
+    }
+
+    /// In nanoseconds.
+    fn at(self, monotonic: u64) -> i64 {
+        let gained = (monotonic / SLEW).cast_signed();
+        match self.pace {
+            Pace::Even => self.at_zero,
+            Pace::Faster => self.at_zero + gained,
+            Pace::Slower => self.at_zero - gained,
+        }
+    }
+
+    /// The first monotonic time, give or take two nanoseconds, that with its slew makes `sum`.
+    fn solve(self, sum: u64) -> u64 {
+        let even = sum.wrapping_add_signed(-self.at_zero);
+        let scaled = |by: u64| (u128::from(even) * u128::from(SLEW) / u128::from(by)) as u64 + 1;
+        match self.pace {
+            Pace::Even => even,
+            Pace::Faster => scaled(SLEW + 1),
+            Pace::Slower => scaled(SLEW - 1),
+        }
+    }
+
+    /// The line from `monotonic` on, where air time is `ahead` nanoseconds behind the wall clock. It has no jump.
+    fn follow(self, monotonic: u64, ahead: i64) -> Slew {
+        let tolerated = if self.pace == Pace::Even { SAME } else { NEAR };
+        let pace = match ahead {
+            _ if ahead.unsigned_abs() <= tolerated => Pace::Even,
+            0.. => Pace::Faster,
+            _ => Pace::Slower,
+        };
+        let through_zero = Slew { at_zero: 0, pace };
+        Slew { at_zero: self.at(monotonic) - through_zero.at(monotonic), pace }
+    }
 }
 
 impl AirClock {
     /// Sets the clock by the system's wall clock, once.
     pub fn start() -> AirClock {
-        let wall = wall_clock();
-        AirClock { offset: Arc::new(AtomicU64::new(wall.0.wrapping_sub(monotonic_nanos()))) }
+        AirClock::set(wall_clock(), monotonic_nanos())
     }
 
-    /// Follows the wall clock by what 500 ppm allow for the `span` since the last call. Returns how
-    /// far the wall clock is ahead (negative: behind) in nanoseconds; zero while the two agree to a millisecond.
-    /// Only one task may call it.
-    pub fn follow(&self, span: Duration) -> i64 {
-        let ahead = wall_clock().signed_since(self.now());
-        let step = slew(ahead, span);
-        self.offset.fetch_add(step as u64, Relaxed); // two's complement: a negative step takes away
-        if step == 0 { 0 } else { ahead }
+    fn set(wall: AirTime, monotonic: u64) -> AirClock {
+        AirClock { base: wall.0.wrapping_sub(monotonic), slew: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// Looks at the wall clock, and follows it from now on if it has been set. Returns how far that is ahead (negative:
+    /// behind) in nanoseconds; zero while the two agree to a millisecond, or nearer once it has been followed.
+    fn follow(&self) -> i64 {
+        self.follow_to(wall_clock(), monotonic_nanos())
+    }
+
+    /// As [`follow`](Self::follow), by these readings of the clocks. Only one task may call it.
+    fn follow_to(&self, wall: AirTime, monotonic: u64) -> i64 {
+        let ahead = wall.signed_since(self.at(monotonic));
+        let slew = self.slew().follow(monotonic, ahead);
+        self.slew.store(slew.pack(), Relaxed);
+        if slew.pace == Pace::Even { 0 } else { ahead }
+    }
+
+    fn slew(&self) -> Slew {
+        Slew::unpack(self.slew.load(Relaxed))
+    }
+
+    /// What time it is on air at a time of the monotonic clock.
+    fn at(&self, monotonic: u64) -> AirTime {
+        AirTime(monotonic.wrapping_add(self.base).wrapping_add_signed(self.slew().at(monotonic)))
+    }
+
+    /// When a moment will be on the monotonic clock, if that goes on as it does.
+    fn monotonic(&self, moment: AirTime) -> u64 {
+        self.slew().solve(moment.0.wrapping_sub(self.base))
     }
 
     /// Follows the wall clock for as long as it is not dropped, and says in the log when that one has been set.
     pub async fn keep_following(self) {
         let mut told = false;
         loop {
-            // While there is something to make up for, by steps that no receiver notices.
+            // While there is something to make up for, in time to end within NEAR.
             let span = if told { Duration::from_millis(100) } else { Duration::from_secs(1) };
             tokio::time::sleep(span).await;
-            let ahead = self.follow(span) as f64 / 1e9;
+            let ahead = self.follow() as f64 / 1e9;
             if ahead != 0.0 && !told {
                 warn!(
                     "the wall clock was set by {ahead:+.3} s: air time follows it at 500 ppm, without a jump"
@@ -69,13 +166,13 @@ impl AirClock {
 
     /// What time it is on air.
     pub fn now(&self) -> AirTime {
-        AirTime(monotonic_nanos().wrapping_add(self.offset.load(Relaxed)))
+        self.at(monotonic_nanos())
     }
 
     /// Blocks the calling thread until `moment`: an absolute sleep, so that being interrupted or
     /// preempted on the way costs nothing. Returns at once when the moment is past.
     pub fn sleep_until(&self, moment: AirTime) {
-        let nanos = moment.0.wrapping_sub(self.offset.load(Relaxed));
+        let nanos = self.monotonic(moment);
         let until =
             Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
         // An interrupted sleep returns early; the caller looks at the clock again in any case.
@@ -99,48 +196,88 @@ fn monotonic_nanos() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// By how much to move a clock that is `ahead` nanoseconds behind the wall clock's.
-fn slew(ahead: i64, span: Duration) -> i64 {
-    if ahead.unsigned_abs() <= SAME {
-        return 0;
-    }
-    let most = span.as_millis() as u64 * SLEW;
-    let step = ahead.unsigned_abs().min(most) as i64;
-    step * ahead.signum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const WALL: AirTime = AirTime(1_790_000_000_000_000_123);
+    const MONOTONIC: u64 = 345_678_901_234_567;
+    const HOUR: i64 = 3_600_000_000_000;
+    const INTERVAL: u64 = 40_000_000;
+
+    /// Pictures at 25 a second for `seconds`, by a wall clock that is set by `step` after one second. `each` is given when
+    /// each leaves on the monotonic clock. Returns how far air time is behind the wall clock in the end.
+    fn air(step: i64, seconds: u64, mut each: impl FnMut(u64)) -> i64 {
+        let clock = AirClock::set(WALL, MONOTONIC);
+        let wall = |monotonic: u64| {
+            let since = monotonic - MONOTONIC;
+            AirTime((WALL.0 + since).wrapping_add_signed(if since > 1_000_000_000 { step } else { 0 }))
+        };
+        let mut look = MONOTONIC;
+        for n in 0..seconds * 25 {
+            let due = AirTime(WALL.0 + n * INTERVAL);
+            // The task that follows looks in every 100 ms or every second; the air thread sleeps again if it woke up early.
+            while clock.monotonic(due) > look {
+                let told = clock.follow_to(wall(look), look) != 0;
+                look += if told { 100_000_000 } else { 1_000_000_000 };
+            }
+            let at = clock.monotonic(due);
+            assert!((0..=2).contains(&clock.at(at).signed_since(due)), "picture {n} leaves when it is due");
+            each(at);
+        }
+        wall(look).signed_since(clock.at(look))
+    }
+
     #[test]
-    fn a_clock_that_was_set_is_followed_slowly_both_ways() {
-        let second = Duration::from_secs(1);
-        for (ahead, step) in [
-            (0, 0),
-            (1_000_000, 0),
-            (-1_000_000, 0),
-            (3_600_000_000_000, 500_000),
-            (-3_600_000_000_000, -500_000),
-            (i64::MIN, -500_000),
-        ] {
-            assert_eq!(slew(ahead, second), step, "{ahead} ns ahead");
+    fn when_the_wall_clock_is_set_no_interval_changes_by_more_than_500_ppm() {
+        for step in [HOUR, -HOUR, 2_000_000, -2_000_000, 0] {
+            let (mut last, mut changed) = (None, 0u64);
+            air(step, 120, |at| {
+                if let Some(last) = last.replace(at) {
+                    let by = (at - last).abs_diff(INTERVAL);
+                    // Two nanoseconds of rounding at each end.
+                    assert!(by <= INTERVAL / 2000 + 4, "{step}: an interval changes by {by} ns");
+                    changed += u64::from(by > 4);
+                }
+            });
+            let expected = match step.unsigned_abs() {
+                0 => 0..1,
+                2_000_000 => 80..120,
+                _ => 2900..3000,
+            };
+            assert!(expected.contains(&changed), "{step}: {changed} intervals changed");
         }
-        let mut ahead = 20_000_000;
-        let mut steps = 0;
-        while slew(ahead, second) != 0 {
-            ahead -= slew(ahead, second);
-            steps += 1;
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_reached_and_then_left_alone() {
+        for step in [50_000_000, -50_000_000, 1_100_000, -1_100_000] {
+            let ahead = air(step, 120, |_| {});
+            assert!(ahead.unsigned_abs() <= NEAR, "{ahead} ns ahead after {step}");
         }
-        assert_eq!((ahead, steps), (1_000_000, 38), "within a millisecond after 38 s");
+        assert_eq!(air(900_000, 120, |_| {}), 900_000, "that is no step");
+    }
+
+    #[test]
+    fn a_change_of_pace_is_no_jump_and_a_word_holds_it() {
+        let mut slew = Slew { at_zero: 0, pace: Pace::Even };
+        let mut monotonic = MONOTONIC;
+        for ahead in [HOUR, -HOUR, HOUR, 50_000, -2_000_000, 0, i64::MAX, i64::MIN] {
+            let before = slew.at(monotonic);
+            slew = slew.follow(monotonic, ahead);
+            assert_eq!(slew.at(monotonic), before);
+            assert_eq!(Slew::unpack(slew.pack()), slew);
+            monotonic += 3 * HOUR.unsigned_abs();
+        }
     }
 
     #[test]
     fn clones_tell_the_same_time() {
         let clock = AirClock::start();
         let twin = clock.clone();
-        clock.offset.fetch_add(5_000_000_000, Relaxed);
+        clock.slew.store(Slew { at_zero: 5_000_000_000, pace: Pace::Even }.pack(), Relaxed);
         assert!(twin.now().signed_since(clock.now()).abs() < 1_000_000_000);
-        assert!(clock.follow(Duration::from_secs(1)) < -4_000_000_000, "the wall clock is behind by 5 s");
+        assert!(clock.follow() < -4_000_000_000, "the wall clock is behind by 5 s");
+        assert_eq!(twin.slew().pace, Pace::Slower);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context;
 use stationcast::station::encoder::{Encoder, station_size};
@@ -21,6 +22,31 @@ pub(crate) const QUALITY: u8 = 80;
 
 pub(crate) fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("media/ocean.mp4")
+}
+
+/// The film with its pictures at another rate, by ffmpeg, to `file`.
+pub(crate) fn retime(rate: FrameRate, file: &Path) -> anyhow::Result<()> {
+    let film = Source::open(&path())?.rate();
+    let status = Command::new("ffmpeg")
+        .args([
+            "-nostdin",
+            "-v",
+            "error",
+            "-y",
+            "-itsscale",
+            &format!("{}", film.as_f64() / rate.as_f64()),
+            "-i",
+        ])
+        .arg(path())
+        // Ticks in which an interval is a whole number.
+        .args(["-an", "-c", "copy", "-video_track_timescale", &format!("{}", rate.num() * 512)])
+        .arg(file)
+        .status()
+        .context("cannot start ffmpeg, which changes the film's rate")?;
+    anyhow::ensure!(status.success(), "ffmpeg could not change the film's rate");
+    let found = Source::open(file)?.rate();
+    anyhow::ensure!(found == rate, "the film has {found} pictures a second, not {rate}");
+    Ok(())
 }
 
 /// The pictures, each as the payload of one RTP packet, and how many a second.

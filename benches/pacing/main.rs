@@ -1,5 +1,5 @@
 //! Lateness and cost of senders, side by side: `cargo bench --bench pacing [-- --seconds N --stations 1,10,100,1000
-//! --smoke]`.
+//! --smoke]`; how many pictures a second they manage: `-- --capacity`; what ten stations are to a link: `-- --link`.
 //!
 //! ```text
 //! bench -- unshare --> bench in a network of its own
@@ -15,7 +15,9 @@
 #![expect(clippy::disallowed_methods, reason = "a bench is a shell: it reads clocks and sleeps")]
 
 mod bare;
+mod capacity;
 mod film;
+mod link;
 mod listener;
 mod network;
 mod plot;
@@ -32,7 +34,7 @@ use clap::Parser;
 use rows::Row;
 
 /// The largest line-up: station numbers are 1 to 999.
-const MOST: u16 = 999;
+pub(crate) const MOST: u16 = 999;
 
 /// A turn is no longer than this, so that a film of 24 s lasts for it.
 const TURN: f64 = 5.0;
@@ -50,6 +52,12 @@ struct Options {
     /// A few seconds in all: one station, bare and ours, no load
     #[arg(long)]
     smoke: bool,
+    /// As many pictures a second as the machine holds: 999 stations at higher and higher rates, turns of up to 5 s
+    #[arg(long)]
+    capacity: bool,
+    /// One station and ten on a link of MTU 1500, by the models of ST 2110-21
+    #[arg(long, conflicts_with = "capacity")]
+    link: bool,
     /// Show the broadcaster's threads and what each costs
     #[arg(long)]
     threads: bool,
@@ -67,6 +75,7 @@ fn main() -> ExitCode {
         ["spin", seconds] => run::spin(seconds),
         ["send", film, stations, priority, seconds] => bare::send(film, stations, priority, seconds),
         ["listen", seconds, stations] => listener::listen(seconds, stations),
+        ["hear", seconds, stations] => link::hear(seconds, stations),
         _ => {
             let options = Options::parse();
             if options.inside { bench(&options) } else { network::enter(&arguments) }
@@ -90,6 +99,12 @@ fn bench(options: &Options) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
     let fifo = bare::takes_priority();
+    if options.capacity {
+        return capacity::measure(&folder, seconds.min(TURN), fifo, options.smoke);
+    }
+    if options.link {
+        return link::measure(&folder, seconds, fifo);
+    }
     let mut rows = if options.smoke {
         rows::smoke(fifo)
     } else {

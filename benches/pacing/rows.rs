@@ -148,7 +148,7 @@ impl Row {
         self.total(|turn| turn.heard.gaps)
     }
 
-    /// Pictures that were not sent, of all stations, as the log tells: every ten seconds, if there are any.
+    /// Pictures that were not sent, of all stations, from their start to their end.
     pub(crate) fn logged(&self) -> u64 {
         self.total(|turn| turn.skipped)
     }

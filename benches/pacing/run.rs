@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
+use stationcast::units::FrameRate;
 use tempfile::TempDir;
 
 use crate::film::{self, HEIGHT, Pictures, QUALITY, WIDTH};
+use crate::link;
 use crate::listener::{BEGIN, Heard};
 use crate::network::group;
 use crate::rows::{Row, Sender};
@@ -28,6 +30,9 @@ const SAMPLE: u16 = 10;
 
 /// All stations are on air after this, or never.
 const ON_AIR: Duration = Duration::from_secs(30);
+
+/// A sender that is told to ends in this time.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Recording a reel takes as long as the film.
 const RECORDING: Duration = Duration::from_secs(60);
@@ -45,7 +50,7 @@ pub(crate) struct Turn {
     pub(crate) threads: BTreeMap<String, f64>,
     /// Bytes.
     pub(crate) resident: u64,
-    /// Pictures that the broadcaster's log says were not sent.
+    /// Pictures that were not sent, by the broadcaster's last line.
     pub(crate) skipped: u64,
     /// From its start until all stations were on air.
     pub(crate) start: Option<Duration>,
@@ -73,6 +78,22 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Tells it to end, and waits until it has.
+    fn end(&mut self) -> anyhow::Result<()> {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.0),
+            rustix::process::Signal::TERM,
+        )?;
+        let from = Instant::now();
+        while self.0.try_wait()?.is_none() {
+            anyhow::ensure!(from.elapsed() < ENDING, "it did not end in {} s", ENDING.as_secs());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -83,6 +104,8 @@ impl Drop for Running {
 /// What all turns need.
 pub(crate) struct Studio {
     folder: TempDir,
+    /// What all stations play.
+    film: PathBuf,
 }
 
 impl Studio {
@@ -94,9 +117,25 @@ impl Studio {
             Path::new(BROADCASTER).exists(),
             "there is no {BROADCASTER}: build it with `cargo build --release`"
         );
-        let studio = Studio { folder: TempDir::new_in(folder)? };
-        Pictures::encode().context("the demo film")?.write(&studio.film())?;
-        let lineup = studio.lineup(1)?;
+        let studio = Studio { folder: TempDir::new_in(folder)?, film: film::path() };
+        Pictures::encode().context("the demo film")?.write(&studio.pictures())?;
+        studio.record(smoke)?;
+        Ok(studio)
+    }
+
+    /// The same, of the film with its pictures at another rate.
+    pub(crate) fn at_rate(folder: &Path, rate: FrameRate) -> anyhow::Result<Studio> {
+        let folder = TempDir::new_in(folder)?;
+        let studio = Studio { film: folder.path().join("film.mp4"), folder };
+        film::retime(rate, &studio.film)?;
+        Pictures { rate, ..Pictures::encode()? }.write(&studio.pictures())?;
+        studio.record(false)?;
+        Ok(studio)
+    }
+
+    /// Makes the film's reel.
+    fn record(&self, smoke: bool) -> anyhow::Result<()> {
+        let lineup = self.lineup(1, "127.0.0.1")?;
         let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         if quiet(Command::new(BROADCASTER).args(["prepare", "--help"]))?.success() {
             let output = Command::new(BROADCASTER).args(["prepare", "--config"]).arg(&lineup).output()?;
@@ -107,26 +146,42 @@ impl Studio {
             );
         } else if !smoke {
             eprintln!("making the film's reel: some 25 s");
-            let log = studio.folder.path().join("prepare.log");
-            let mut broadcaster = Running::start(studio.broadcaster(&lineup, false, &log)?)?;
+            let log = self.folder.path().join("prepare.log");
+            let mut broadcaster = Running::start(self.broadcaster(&lineup, None, false, &log)?)?;
             await_log(&mut broadcaster, &log, "a reel of ", 1, RECORDING)?;
         }
-        Ok(studio)
+        Ok(())
     }
 
-    fn film(&self) -> PathBuf {
+    /// Has so many stations send over the [link], and a listener at its other end say what it hears for `seconds`.
+    pub(crate) fn on_link(&self, stations: u16, seconds: f64, fifo: bool) -> anyhow::Result<()> {
+        let log = self.folder.path().join("link.log");
+        let lineup = self.lineup(stations, link::INTERFACE)?;
+        let mut sender = Running::start(self.broadcaster(&lineup, Some(link::TOWER), fifo, &log)?)?;
+        await_log(&mut sender, &log, " on air: ", stations.into(), ON_AIR)?;
+        let mut listener = leashed("ip", false);
+        listener.args(["netns", "exec", link::AWAY]).arg(std::env::current_exe()?);
+        listener.args(["hear", &seconds.to_string(), &stations.to_string()]);
+        let heard = Running::start(listener)?.0.wait()?;
+        sender.must_run(&log)?;
+        sender.end()?;
+        anyhow::ensure!(heard.success(), "the listener failed");
+        Ok(())
+    }
+
+    fn pictures(&self) -> PathBuf {
         self.folder.path().join("pictures")
     }
 
     /// Has `row` send for `seconds`, and measures it.
     pub(crate) fn turn(&self, row: &Row, seconds: f64) -> anyhow::Result<Turn> {
         let log = self.folder.path().join("sender.log");
-        let lineup = self.lineup(row.stations)?;
+        let lineup = self.lineup(row.stations, "127.0.0.1")?;
         let command = match row.sender {
-            Sender::Ours => self.broadcaster(&lineup, row.fifo, &log)?,
+            Sender::Ours => self.broadcaster(&lineup, None, row.fifo, &log)?,
             Sender::Bare => {
                 let mut command = leashed(std::env::current_exe()?, row.fifo);
-                command.arg("send").arg(self.film()).arg(row.stations.to_string());
+                command.arg("send").arg(self.pictures()).arg(row.stations.to_string());
                 command.args([if row.fifo { "fifo" } else { "plain" }, &format!("{}", seconds + SPARE)]);
                 command
             }
@@ -174,6 +229,9 @@ impl Studio {
         let (wall, after, threads_after) = (from.elapsed(), cpu(sender.pid())?, threads(sender.pid()));
         sender.must_run(&log)?;
         let resident = resident(sender.pid())?;
+        if row.sender == Sender::Ours {
+            sender.end()?;
+        }
         let mut by_name = BTreeMap::new();
         for (thread, (name, after)) in threads_after {
             let before = threads_before.get(&thread).map_or(0, |(_, before)| *before);
@@ -185,27 +243,40 @@ impl Studio {
             wall,
             threads: by_name,
             resident,
-            skipped: skipped(&fs::read_to_string(&log).unwrap_or_default()),
+            skipped: match row.sender {
+                Sender::Ours => skipped(&fs::read_to_string(&log)?)?,
+                _ => 0,
+            },
             start,
         })
     }
 
-    fn broadcaster(&self, lineup: &Path, fifo: bool, log: &Path) -> anyhow::Result<Command> {
-        let mut command = leashed(BROADCASTER, fifo);
+    /// `host`: the network namespace it runs in, if not this one.
+    fn broadcaster(
+        &self,
+        lineup: &Path,
+        host: Option<&str>,
+        fifo: bool,
+        log: &Path,
+    ) -> anyhow::Result<Command> {
+        let mut command = leashed(if host.is_some() { "ip" } else { BROADCASTER }, fifo);
+        if let Some(host) = host {
+            command.args(["netns", "exec", host, BROADCASTER]);
+        }
         command.arg("--config").arg(lineup).env("RUST_LOG", "info").env("NO_COLOR", "1");
         command.stdout(Stdio::null()).stderr(File::create(log)?);
         Ok(command)
     }
 
     /// A line-up of so many stations, all of which play the same film.
-    fn lineup(&self, stations: u16) -> anyhow::Result<PathBuf> {
+    fn lineup(&self, stations: u16, interface: &str) -> anyhow::Result<PathBuf> {
         let reels = self.folder.path().join("reels");
         let mut text = format!(
-            "[directory]\nlisten = \"127.0.0.1:9688\"\n[reel]\ndir = {reels:?}\n[defaults]\ninterface = \"127.0.0.1\"\n\
+            "[directory]\nlisten = \"127.0.0.1:9688\"\n[reel]\ndir = {reels:?}\n[defaults]\ninterface = {interface:?}\n\
              width = {WIDTH}\nquality = {QUALITY}\n"
         );
         for station in 1..=stations {
-            let (group, media) = (group(station), film::path());
+            let (group, media) = (group(station), &self.film);
             writeln!(
                 text,
                 "[[station]]\nid = {station}\nname = \"Station {station}\"\nmedia = {media:?}\ngroup = \"{group}\""
@@ -293,12 +364,18 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(3)..].join(" / ")
 }
 
-/// Pictures not sent, from lines like `of 250 pictures in 10 s: 3 skipped (late), 2 not sent`.
-fn skipped(log: &str) -> u64 {
-    let parts =
-        log.lines().filter(|line| line.contains(" pictures in ")).flat_map(|line| line.split([':', ',']));
-    let counted = parts.filter(|part| part.contains(" skipped (") || part.contains(" not sent"));
-    counted.filter_map(|part| part.split_whitespace().next()?.parse::<u64>().ok()).sum()
+/// Pictures not sent, by the broadcaster's last line: `off air: 250 pictures aired by 1 stations, 3 skipped late, 0 squeezed,
+/// 2 not sent; lateness ...`.
+fn skipped(log: &str) -> anyhow::Result<u64> {
+    let line = log.lines().find_map(|line| line.split_once("off air: ")).context("no totals in the log")?.1;
+    let count = |what: &str| {
+        let part = line
+            .split([',', ';'])
+            .find_map(|part| part.trim().strip_suffix(what))
+            .context(what.to_owned())?;
+        part.trim().parse::<u64>().with_context(|| format!("{what}: {part}"))
+    };
+    Ok(count("skipped late")? + count("not sent")?)
 }
 
 /// All processor time that a process ever took.

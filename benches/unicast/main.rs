@@ -11,6 +11,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench is a shell: it reads clocks and sleeps")]
 
+#[allow(dead_code, reason = "the other bench has films of other rates, too")]
 #[path = "../pacing/film.rs"]
 mod film;
 #[allow(dead_code, reason = "the other bench sends multicast and needs the interface")]

@@ -147,7 +147,13 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    // Threads that wait for a disk are made when they are needed. Should all films of a full line-up hang at once, each
+    // station's few wait there and nobody else waits for a thread.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(512 + daemon::MOST_BLOCKED * lineup.stations.len())
+        .enable_all()
+        .build()
+        .context("cannot start")?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let listeners = Listeners {

@@ -25,6 +25,9 @@ type Shape = ((u32, u32), f64);
 /// A file as it was when it was looked at: length, modification and change in nanoseconds, inode.
 type Seen = (u64, i128, i128, u64);
 
+/// A film's shape, and what the file was when that was found.
+type SharedShape = Arc<Mutex<Option<(Seen, Shape)>>>;
+
 /// When a film was looked for, and what was found.
 type Found = (AirTime, Result<(), SourceError>);
 
@@ -38,31 +41,28 @@ const MAX_TOLD: usize = 1000;
 pub struct Catalogue {
     clock: AirClock,
     store: Option<Store>,
-    shapes: Mutex<HashMap<PathBuf, (Seen, Shape)>>,
-    phases: Mutex<Phases>,
+    /// Each film's behind a lock of its own: who looks at one that hangs keeps nobody from another.
+    shapes: Mutex<HashMap<PathBuf, SharedShape>>,
+    phases: Mutex<HashMap<String, Duration>>,
+    /// Where they are kept. Locked while they are written, which may block; they are not.
+    phases_file: Mutex<Option<PathBuf>>,
     told: Mutex<HashSet<String>>,
     /// Films that are on air from their reels: when each was looked for, and what was found.
     looked_for: Mutex<HashMap<PathBuf, Found>>,
 }
 
-/// The phase of each station's programme: how it lies against the time of day. A file of one line each: a hash of station and
-/// reels, a space, nanoseconds.
-#[derive(Default)]
-struct Phases {
-    file: Option<PathBuf>,
-    known: HashMap<String, Duration>,
-}
-
 impl Catalogue {
     /// A catalogue of what is in the folder of `store`. Without a store there are no reels.
     pub fn new(clock: AirClock, store: Option<(Store, &Path)>) -> Catalogue {
-        let phases = store.as_ref().map(|(_, dir)| Phases::load(dir.join("phases"))).unwrap_or_default();
+        let phases_file = store.as_ref().map(|(_, dir)| dir.join("phases"));
+        let phases = phases_file.as_deref().map(load_phases).unwrap_or_default();
         let store = store.map(|(store, _)| store);
         Catalogue {
             clock,
             store,
             shapes: Mutex::default(),
             phases: Mutex::new(phases),
+            phases_file: Mutex::new(phases_file),
             told: Mutex::default(),
             looked_for: Mutex::default(),
         }
@@ -70,21 +70,27 @@ impl Catalogue {
 
     /// The phase of the programme of these reels on the station that sends to `group`, if it has one of its own.
     pub fn phase<'a>(&self, group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>) -> Option<Duration> {
-        self.phases().known.get(&programme_name(group, reels)).copied()
+        self.phases().get(&programme_name(group, reels)).copied()
     }
 
     /// Remembers a phase, over a restart too. What cannot be written is not remembered so long.
     pub fn remember<'a>(&self, group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>, phase: Duration) {
-        let mut phases = self.phases();
-        if phases.known.len() < MAX_PHASES {
-            phases.known.insert(programme_name(group, reels), phase);
-            if let Err(error) = phases.save() {
-                warn!("the programme will not be found again after a restart: {error}");
+        {
+            let mut phases = self.phases();
+            if phases.len() >= MAX_PHASES {
+                return;
             }
+            phases.insert(programme_name(group, reels), phase);
+        }
+        let file = self.phases_file.lock().unwrap_or_else(PoisonError::into_inner);
+        // As they are by now: who wrote while we waited may have written ours.
+        let phases = self.phases().clone();
+        if let Err(error) = file.as_ref().map_or(Ok(()), |file| save_phases(&phases, file)) {
+            warn!("the programme will not be found again after a restart: {error}");
         }
     }
 
-    fn phases(&self) -> MutexGuard<'_, Phases> {
+    fn phases(&self) -> MutexGuard<'_, HashMap<String, Duration>> {
         self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,19 +104,21 @@ impl Catalogue {
     /// # Errors
     /// It does not open.
     pub fn station_size(&self, film: &Path, width: u16) -> Result<Size, SourceError> {
-        // Held while a film is opened: a thousand stations that start with it open it once.
-        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        let shape = {
+            let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+            shapes.entry(film.to_owned()).or_default().clone()
+        };
+        // Held while the film is opened: a thousand stations that start with it open it once.
+        let mut shape = shape.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = seen(film);
-        let known = shapes.get(film).filter(|known| Some(known.0) == seen).map(|known| known.1);
+        let known = shape.filter(|known| Some(known.0) == seen).map(|known| known.1);
         let (size, pixel_aspect) = match known {
             Some(shape) => shape,
             None => {
                 let source = Source::open(film)?;
-                let shape = (source.size(), source.pixel_aspect());
-                if let Some(seen) = seen {
-                    shapes.insert(film.to_owned(), (seen, shape));
-                }
-                shape
+                let found = (source.size(), source.pixel_aspect());
+                *shape = seen.map(|seen| (seen, found));
+                found
             }
         };
         Ok(station_size(size, pixel_aspect, width))
@@ -176,27 +184,25 @@ impl Catalogue {
     }
 }
 
-impl Phases {
-    /// What is no such line is left out: it costs a jump in a programme.
-    fn load(file: PathBuf) -> Phases {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        let line = |line: &str| {
-            let (name, nanos) = line.split_once(' ')?;
-            Some((name.to_owned(), Duration::from_nanos(nanos.parse().ok()?)))
-        };
-        Phases { known: text.lines().filter_map(line).take(MAX_PHASES).collect(), file: Some(file) }
-    }
+/// The phase of each station's programme: how it lies against the time of day. A file of one line each: a hash of station
+/// and reels, a space, nanoseconds. What is no such line is left out: it costs a jump in a programme.
+fn load_phases(file: &Path) -> HashMap<String, Duration> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = |line: &str| {
+        let (name, nanos) = line.split_once(' ')?;
+        Some((name.to_owned(), Duration::from_nanos(nanos.parse().ok()?)))
+    };
+    text.lines().filter_map(line).take(MAX_PHASES).collect()
+}
 
-    fn save(&self) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let mut lines: Vec<_> =
-            self.known.iter().map(|(name, phase)| format!("{name} {}\n", phase.as_nanos())).collect();
-        lines.sort_unstable();
-        // Beside, then renamed: a broadcaster that is killed leaves the old one or the new one.
-        let beside = file.with_extension(format!("{}.part", std::process::id()));
-        fs::write(&beside, lines.concat())?;
-        fs::rename(&beside, file)
-    }
+fn save_phases(phases: &HashMap<String, Duration>, file: &Path) -> io::Result<()> {
+    let mut lines: Vec<_> =
+        phases.iter().map(|(name, phase)| format!("{name} {}\n", phase.as_nanos())).collect();
+    lines.sort_unstable();
+    // Beside, then renamed: a broadcaster that is killed leaves the old one or the new one.
+    let beside = file.with_extension(format!("{}.part", std::process::id()));
+    fs::write(&beside, lines.concat())?;
+    fs::rename(&beside, file)
 }
 
 fn programme_name<'a>(group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>) -> String {
@@ -222,17 +228,16 @@ mod tests {
     fn phases_survive_a_restart_and_rubbish_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phases");
-        let mut phases = Phases::load(file.clone());
-        phases.known.insert("abc".into(), Duration::from_nanos(12_345_678_901));
-        phases.known.insert("def".into(), Duration::ZERO);
-        phases.save().unwrap();
-        let known = phases.known.clone();
-        assert_eq!(Phases::load(file.clone()).known, known);
+        let mut phases = load_phases(&file);
+        phases.insert("abc".into(), Duration::from_nanos(12_345_678_901));
+        phases.insert("def".into(), Duration::ZERO);
+        save_phases(&phases, &file).unwrap();
+        assert_eq!(load_phases(&file), phases);
         let mut text = fs::read_to_string(&file).unwrap();
         text.push_str("torn\nghi 12x\n\u{fffd} \n");
         fs::write(&file, text).unwrap();
-        assert_eq!(Phases::load(file.clone()).known, known);
+        assert_eq!(load_phases(&file), phases);
         fs::write(&file, [0xff, 0xfe, 0, 10]).unwrap();
-        assert!(Phases::load(file).known.is_empty());
+        assert!(load_phases(&file).is_empty());
     }
 }

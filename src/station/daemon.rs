@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use super::headend::{Clients, HeadEnd, Monitor};
 use super::keep_on_air;
 use super::onair::Air;
 use super::reel::Store;
+use super::status::Totals;
 use crate::clock::AirClock;
 use crate::directory::{Board, Limits, Services, serve};
 use crate::lineup::Lineup;
@@ -25,6 +27,9 @@ use crate::{announce, rtsp, web};
 
 /// Longest time for stations and connections to end once they are told to.
 const GRACE: Duration = Duration::from_millis(1500);
+
+/// The most threads of a station that can wait for a disk at once.
+pub const MOST_BLOCKED: usize = 3;
 
 /// What a broadcaster listens on.
 pub struct Listeners {
@@ -48,6 +53,12 @@ pub async fn broadcast(
     // A socket and a reel for each station, a connection for each viewer.
     if let Err(error) = raise_open_files() {
         warn!("cannot raise the limit of open files: {error}");
+    }
+    match lock_memory() {
+        Ok(()) => info!("memory is locked: no page that is in use is swapped out"),
+        Err(_) => info!(
+            "memory is not locked: grant CAP_IPC_LOCK or an unlimited memlock limit if this machine swaps"
+        ),
     }
     let clock = AirClock::start();
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
@@ -93,6 +104,7 @@ pub async fn broadcast(
     if tokio::time::timeout(GRACE, end).await.is_err() {
         warn!("a station did not end in time and is left behind");
     }
+    info!("off air: {}", Totals::of(head_end.stations().map(|station| &**station)));
     Ok(())
 }
 
@@ -103,6 +115,21 @@ fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
         .map(|store| (store, dir.as_path()))
         .inspect_err(|error| warn!("no reels are kept: cannot use the folder {}: {error}", dir.display()))
         .ok()
+}
+
+/// Locks all memory, as it comes to be used, if all of it may be: with less, some later allocation would fail.
+fn lock_memory() -> rustix::io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Memlock);
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if limit.current.is_none() {
+        return mlockall(all);
+    }
+    // With a limit of nothing it is CAP_IPC_LOCK alone that allows it; and in a user namespace, where root has that in
+    // name only, it does not.
+    rustix::process::setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit })?;
+    let locked = mlockall(all);
+    rustix::process::setrlimit(Resource::Memlock, limit)?;
+    locked
 }
 
 /// Takes as many open files as the system allows: the usual 1,024 are for programs that use select(2).

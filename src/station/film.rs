@@ -79,10 +79,13 @@ impl Desk {
         path: &Path,
         earliest: AirTime,
         size: Option<Size>,
-        recorder: Option<Recorder>,
+        mut recorder: Option<Recorder>,
     ) -> Result<(), Fault> {
         (self.film, self.recorder) = (None, None);
         let film = Source::open(path)?;
+        if let Some(recorder) = &mut recorder {
+            recorder.expect(film.announced());
+        }
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         if self.encoder.as_ref().is_none_or(|encoder| encoder.size() != size) {
             self.encoder = Some(Encoder::new(size, self.quality)?);
@@ -97,8 +100,17 @@ impl Desk {
         self.playout.rate()
     }
 
-    /// Prepares the film's next picture.
+    /// Prepares the film's next picture. After an error the film is closed.
     pub(super) fn prepare(&mut self) -> Result<Prepared, Fault> {
+        let prepared = self.prepare_next();
+        if prepared.is_err() {
+            // Here, since closing one may block too.
+            (self.film, self.recorder) = (None, None);
+        }
+        prepared
+    }
+
+    fn prepare_next(&mut self) -> Result<Prepared, Fault> {
         let (Some(film), Some(encoder)) = (&mut self.film, &mut self.encoder) else {
             return Ok(Prepared::End(None));
         };

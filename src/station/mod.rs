@@ -31,6 +31,7 @@ pub mod headend;
 pub mod status;
 
 mod film;
+mod lane;
 mod round;
 
 use std::collections::VecDeque;
@@ -49,6 +50,7 @@ use crate::units::{AirTime, FrameRate, Size, StationId};
 use catalogue::Catalogue;
 use film::Desk;
 use headend::{HeadEnd, Monitor};
+use lane::Lane;
 use onair::{AccessUnit, Seat};
 use outlet::Outlet;
 use playout::{Due, MAX_BEHIND};
@@ -142,11 +144,23 @@ struct Station {
     free_at: AirTime,
     /// Its own share of a moment: stations do not all fire in the same one.
     phase: Duration,
-    /// Decoder, encoder and time line. `None` while a blocking thread has it, or after it crashed there.
+    /// Decoder, encoder and time line. `None` while a blocking thread has it, or after it crashed or hung there.
     desk: Option<Box<Desk>>,
+    lanes: Lanes,
     last: Option<AccessUnit>,
     /// A film is on air; the log has said so.
     on_air: bool,
+}
+
+/// What a station does on threads that may block: in all, it never has more of them than these.
+#[derive(Default)]
+struct Lanes {
+    /// Films: where they are looked for, opened and decoded.
+    films: Lane,
+    /// Reels: where they are found, read and finished. A reel is only a cache: the film plays on without.
+    reels: Lane,
+    /// Slates, which go on while a film hangs.
+    slates: Lane,
 }
 
 impl Station {
@@ -182,6 +196,7 @@ impl Station {
             free_at: AirTime::default(),
             phase: phase(spec.id),
             desk: None,
+            lanes: Lanes::default(),
             last: None,
             on_air: false,
             spec,
@@ -205,6 +220,7 @@ impl Station {
             }
             // Once for each fault, not once for each try.
             let reason = fault.to_string();
+            debug!("station {} \"{}\" failed: {reason}", self.spec.id, self.spec.name);
             if self.on_air || reason != reported {
                 warn!(
                     "station {} \"{}\" is off air and shows a slate: {reason}",
@@ -277,20 +293,21 @@ impl Station {
         if behind < MAX_BEHIND { self.free_at } else { now + START_LEAD + self.phase }
     }
 
-    /// Works at the desk on a thread that may block.
+    /// Works at the desk on a thread of `lane`.
     async fn at_desk<T: Send + 'static>(
         &mut self,
+        lane: impl FnOnce(&mut Lanes) -> &mut Lane,
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let mut desk = self.desk.take().unwrap_or_else(|| {
             let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
             Box::new(Desk::new(&self.spec, clock, catalogue, self.earliest(), SLATE_RATE))
         });
-        let work = blocking(move || {
+        let work = move || {
             let result = work(&mut desk);
             (desk, result)
-        });
-        let (desk, result) = tokio::time::timeout(STUCK, work).await.map_err(|_| Fault::Stuck)??;
+        };
+        let (desk, result) = lane(&mut self.lanes).call(STUCK, work).await?;
         self.desk = Some(desk);
         Ok(result)
     }
@@ -328,9 +345,4 @@ impl Station {
 fn phase(id: StationId) -> Duration {
     let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
     Duration::from_millis(40).mul_f64(share)
-}
-
-/// Runs `work` on a thread that may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Fault::Crashed)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{SockAddr, Socket};
 
-use super::onair::AccessUnit;
+use super::onair::{AccessUnit, Transmit};
 use crate::lineup::{Spread, StationSpec};
 use crate::net;
 use crate::wire::jpeg::{Fragment, MAX_DATAGRAM, PACKET_OVERHEAD};
@@ -104,17 +104,24 @@ impl Outlet {
         self.sequence
     }
 
-    /// How `unit` leaves.
-    pub(super) fn plan(&self, unit: &AccessUnit) -> Plan {
+    fn rtp_header(&self, timestamp: u32, sequence: u16, fragment: Fragment) -> rtp::Header {
+        rtp::Header {
+            marker: fragment.last,
+            payload_type: rtp::PAYLOAD_TYPE_JPEG,
+            sequence,
+            timestamp,
+            ssrc: self.ssrc,
+        }
+    }
+}
+
+impl Transmit for Outlet {
+    fn plan(&self, unit: &AccessUnit) -> Plan {
         let packets = unit.jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1);
         plan(packets, self.spread, unit.due.interval, MAX_SEGMENTS.min(MAX_DATAGRAM / self.datagram))
     }
 
-    /// Sends burst number `burst` of `unit`. Returns its bytes of UDP payload.
-    ///
-    /// # Errors
-    /// The system's. A packet that is not sent has its sequence number all the same: receivers shall see the gap.
-    pub(super) fn send(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) -> io::Result<usize> {
+    fn send(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) -> io::Result<usize> {
         let mut headers = [[0; PACKET_OVERHEAD]; MAX_SEGMENTS];
         let mut slices = [IoSlice::new(&[]); 2 * MAX_SEGMENTS];
         let mut packets = 0;
@@ -146,20 +153,9 @@ impl Outlet {
         slices.chunks(2).map(|packet| self.socket.send_to_vectored(packet, &self.to)).sum()
     }
 
-    /// Counts the packets of the bursts from `burst` on as sent, though they are not.
-    pub(super) fn give_up(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) {
+    fn give_up(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) {
         let left = unit.jpeg.fragments(self.datagram).skip(burst * plan.size).count();
         self.sequence = self.sequence.wrapping_add(left as u16);
-    }
-
-    fn rtp_header(&self, timestamp: u32, sequence: u16, fragment: Fragment) -> rtp::Header {
-        rtp::Header {
-            marker: fragment.last,
-            payload_type: rtp::PAYLOAD_TYPE_JPEG,
-            sequence,
-            timestamp,
-            ssrc: self.ssrc,
-        }
     }
 }
 

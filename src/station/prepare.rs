@@ -136,6 +136,7 @@ fn one(
     }
     let mut recorder = store.record(&key, &job.film)?.ok_or(Error::Refused)?;
     let mut source = Source::open(&job.film)?;
+    recorder.expect(source.announced());
     let mut encoder = Encoder::new(job.encoding.size, job.encoding.quality)?;
     // The same time line as on air, from the beginning of time.
     let mut playout = Playout::new(Default::default(), source.rate());

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::catalogue::Catalogue;
-use super::film::Prepared;
+use super::film::{Desk, Prepared};
+use super::lane::Lane;
 use super::onair::AccessUnit;
 use super::playout::Due;
 use super::programme::Programme;
 use super::reel::{Encoding, Reel, ReelError, ReelKey};
-use super::{Fault, RETRY, SLATE_RATE, START_LEAD, Station, blocking};
+use super::{Fault, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
 use crate::directory::State;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, Size};
@@ -52,12 +52,17 @@ impl Station {
     /// Plays the programme, round after round, until something fails.
     pub(super) async fn run_once(&mut self) -> Result<Infallible, Fault> {
         loop {
+            if self.lanes.films.is_busy() {
+                return Err(Fault::Stuck);
+            }
             match self.round.pop_front() {
                 None => {
                     self.round = self.next_round().await?;
                     self.monitor.task.rounds.fetch_add(1, Relaxed);
                 }
-                Some(Item { path, reel: Some(reel), begin, .. }) => self.play_reel(path, reel, begin).await?,
+                Some(Item { path, reel: Some(reel), begin, .. }) if !self.lanes.reels.is_busy() => {
+                    self.play_reel(path, reel, begin).await?;
+                }
                 Some(Item { path, key, .. }) => self.play_film(path, key).await?,
             }
         }
@@ -69,7 +74,8 @@ impl Station {
     /// is on air goes on without a jump, and remembers how it lies against the time of day.
     async fn next_round(&mut self) -> Result<VecDeque<Item>, Fault> {
         let media = self.spec.media.clone();
-        let films = blocking(move || lineup::films(&media)).await?.map_err(Fault::Programme)?;
+        let films = self.lanes.films.call(STUCK, move || lineup::films(&media)).await?;
+        let films = films.map_err(Fault::Programme)?;
         if films.is_empty() {
             return Err(Fault::NoFilm);
         }
@@ -77,9 +83,11 @@ impl Station {
         let mut items: VecDeque<Item> = films.iter().cloned().map(item).collect();
         if self.spec.reel && self.catalogue.keeps_reels() {
             let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
-            let found = timeout(LOOKING_UP, blocking(move || look_up(&catalogue, &spec, size, films))).await;
-            if let Ok(found) = found {
-                (items, self.size) = found?;
+            let look_up = move || look_up(&catalogue, &spec, size, films);
+            match self.lanes.reels.call(LOOKING_UP, look_up).await {
+                Ok(found) => (items, self.size) = found,
+                Err(Fault::Stuck) => {}
+                Err(fault) => return Err(fault),
             }
         }
         let reels: Option<Vec<_>> = items.iter().map(|item| item.reel.clone()).collect();
@@ -101,7 +109,8 @@ impl Station {
             items[0].begin = Some(self.free_at);
             let own = programme.phase_of(self.free_at);
             if own != phase {
-                blocking(move || catalogue.remember(group, keys.iter(), own)).await?;
+                let remember = move || catalogue.remember(group, keys.iter(), own);
+                self.lanes.reels.call(STUCK, remember).await?;
             }
         } else {
             let (film, begin) = programme.at(self.free_at.max(self.clock.now() + START_LEAD));
@@ -124,6 +133,8 @@ impl Station {
         let mut next = first_from(&reel, joined.since(begin));
         let mut shown = false;
         let mut looked = AirTime::default();
+        // Behind the last picture that could be read; and whether one could not.
+        let (mut good, mut damaged) = (next, false);
         while next < reel.len() {
             // After a stall the programme is where the time of day has it; what would be late is left out.
             let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
@@ -133,33 +144,43 @@ impl Station {
             if now.since(looked) >= LOOK_EVERY {
                 looked = now;
                 let (catalogue, path) = (self.catalogue.clone(), path.clone());
-                blocking(move || catalogue.still_there(&path)).await??;
+                self.lanes.films.call(STUCK, move || catalogue.still_there(&path)).await??;
             }
             // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
             // stations, 5 % of a core instead of 15.
-            let units = match units(&reel, begin, next, Reel::cached) {
-                Ok(units) if units.is_empty() => {
+            let (units, damage) = match units(&reel, begin, next, Reel::cached) {
+                (units, None) if units.is_empty() => {
                     let reel = reel.clone();
-                    blocking(move || units_from_disk(&reel, begin, next)).await?
+                    self.lanes.reels.call(STUCK, move || units_from_disk(&reel, begin, next)).await?
                 }
                 units => units,
             };
-            let units = match units {
-                Ok(units) => units,
-                Err(error) => {
-                    warn!("station {} \"{}\": {error}; it is made again", self.spec.id, self.spec.name);
-                    self.catalogue.discard(&reel);
-                    self.round.clear();
-                    return Ok(());
-                }
-            };
             next += units.len();
+            if !units.is_empty() {
+                good = next;
+            }
             for unit in units {
                 self.hand_over(unit).await?;
                 if !shown {
                     shown = true;
                     self.size = Some(reel.size());
                     self.announce(State::Film, reel.size(), reel.rate());
+                }
+            }
+            // What is damaged is never aired. The others are, at their time, so that the programme stays where it is; and the
+            // next round finds no reel and records it again. Where too much is missing, the film itself is better.
+            if let Some(error) = damage {
+                if !damaged {
+                    warn!("station {} \"{}\": {error}; it is made again", self.spec.id, self.spec.name);
+                    let (catalogue, reel) = (self.catalogue.clone(), reel.clone());
+                    self.lanes.reels.call(STUCK, move || catalogue.discard(&reel)).await?;
+                }
+                damaged = true;
+                self.monitor.task.skipped.fetch_add(1, Relaxed);
+                next += 1;
+                if too_much_missing(&reel, good, next) {
+                    self.round.clear();
+                    return Ok(());
                 }
             }
         }
@@ -171,14 +192,16 @@ impl Station {
     async fn play_film(&mut self, path: PathBuf, key: Option<ReelKey>) -> Result<(), Fault> {
         let (catalogue, earliest, size) = (self.catalogue.clone(), self.earliest(), self.size);
         let film = path.clone();
-        self.at_desk(move |desk| {
+        // What is recorded has to be finished, and while reels' disk does not answer it could not be.
+        let key = key.filter(|_| !self.lanes.reels.is_busy());
+        self.at_desk(films, move |desk| {
             let recorder = key.and_then(|key| catalogue.recorder(&key, &film));
             desk.open(&film, earliest, size, recorder)
         })
         .await??;
         let mut shown = false;
         loop {
-            match self.at_desk(|desk| desk.prepare()).await?? {
+            match self.at_desk(films, Desk::prepare).await?? {
                 Prepared::Unit { unit, squeezed } => {
                     self.monitor.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                     let size = unit.jpeg.size;
@@ -186,7 +209,7 @@ impl Station {
                     if !shown {
                         shown = true;
                         self.size = Some(size);
-                        let rate = self.at_desk(|desk| desk.rate()).await?;
+                        let rate = self.at_desk(films, |desk| desk.rate()).await?;
                         self.announce(State::Film, size, rate);
                     }
                 }
@@ -202,14 +225,17 @@ impl Station {
                 Prepared::End(None) => return Ok(()),
                 Prepared::End(Some(recorded)) => {
                     let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
-                    let finish = tokio::task::spawn_blocking(move || match recorded.finish(clock.now()) {
+                    let finish = move || match recorded.finish(clock.now()) {
                         Ok(reel) => info!("a reel of {}: {} pictures", path.display(), reel.len()),
                         Err(error) => catalogue.no_reel(&path, &error),
-                    });
+                    };
                     // Waiting for the disk may take longer than the pictures that are on their way last: then the
                     // next pass is encoded once more.
-                    let _ = timeout(self.clock.until(self.free_at).saturating_sub(OPENING), finish).await;
-                    return Ok(());
+                    let patience = self.clock.until(self.free_at).saturating_sub(OPENING);
+                    return match self.lanes.reels.call(patience, finish).await {
+                        Err(Fault::Stuck) => Ok(()),
+                        finished => finished,
+                    };
                 }
             }
         }
@@ -221,8 +247,8 @@ impl Station {
         let (earliest, size) = (self.earliest(), self.size);
         for n in 0..SLATE_RATE.nearest(span) {
             let (name, text) = (name.clone(), text.clone());
-            let drawn =
-                self.at_desk(move |desk| desk.slate(earliest, n, SLATE_RATE, size, &name, &text)).await;
+            let draw = move |desk: &mut Desk| desk.slate(earliest, n, SLATE_RATE, size, &name, &text);
+            let drawn = self.at_desk(|lanes| &mut lanes.slates, draw).await;
             // A slate must not fail for what made the film fail: a crashed desk is replaced by a new one.
             let unit = match drawn {
                 Ok(Ok(unit)) => unit,
@@ -241,6 +267,11 @@ impl Station {
         }
         Ok(())
     }
+}
+
+/// The lane of what is done with films at the desk.
+fn films(lanes: &mut Lanes) -> &mut Lane {
+    &mut lanes.films
 }
 
 /// What is known of the films of a round, and the station's size by the first of them that opens.
@@ -266,22 +297,38 @@ fn first_from(reel: &Reel, offset: Duration) -> usize {
     if reel.stamp(at) < offset { at + 1 } else { at }
 }
 
-/// The next pictures of a reel, up to the first that `picture` does not have.
+/// Whether pictures from `good` up to `next` cannot be left out without a [pause](LONGEST_PAUSE).
+fn too_much_missing(reel: &Reel, good: usize, next: usize) -> bool {
+    stamp(reel, next).saturating_sub(stamp(reel, good)) > LONGEST_PAUSE
+}
+
+/// When picture `n` is due, from the first one; behind the last one, the reel's length.
+fn stamp(reel: &Reel, n: usize) -> Duration {
+    if n < reel.len() { reel.stamp(n) } else { reel.length() }
+}
+
+/// The next pictures of a reel, up to the first that `picture` does not have, or that cannot be read; and why that cannot.
 fn units(
     reel: &Reel,
     begin: AirTime,
     next: usize,
     picture: impl Fn(&Reel, usize) -> Result<Option<Jpeg>, ReelError>,
-) -> Result<Vec<AccessUnit>, ReelError> {
-    let stamp = |n: usize| if n < reel.len() { reel.stamp(n) } else { reel.length() };
-    let unit = |n: usize| {
-        let due = Due { at: begin + stamp(n), interval: stamp(n + 1).saturating_sub(stamp(n)) };
-        picture(reel, n).map(|jpeg| jpeg.map(|jpeg| AccessUnit { due, jpeg })).transpose()
-    };
-    (next..reel.len().min(next + BATCH)).map_while(unit).collect()
+) -> (Vec<AccessUnit>, Option<ReelError>) {
+    let mut units = Vec::with_capacity(BATCH);
+    for n in next..reel.len().min(next + BATCH) {
+        match picture(reel, n) {
+            Ok(Some(jpeg)) => {
+                let interval = stamp(reel, n + 1).saturating_sub(stamp(reel, n));
+                units.push(AccessUnit { due: Due { at: begin + stamp(reel, n), interval }, jpeg });
+            }
+            Ok(None) => break,
+            Err(error) => return (units, Some(error)),
+        }
+    }
+    (units, None)
 }
 
 /// The same, waiting for the disk.
-fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> Result<Vec<AccessUnit>, ReelError> {
+fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> (Vec<AccessUnit>, Option<ReelError>) {
     units(reel, begin, next, |reel, n| reel.picture(n).map(Some))
 }

@@ -1,5 +1,7 @@
-//! What went wrong on a station, in one line every ten seconds, and no line when nothing did.
+//! What went wrong on a station, in one line every ten seconds, and no line when nothing did. And what became of all
+//! pictures, in one line at the end.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,6 +10,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::headend::Monitor;
+use super::lateness::Lateness;
 
 /// How often a station reports, if it has something to report.
 const EVERY: Duration = Duration::from_secs(10);
@@ -31,20 +34,64 @@ struct Snapshot {
     aired: u64,
 }
 
+impl Snapshot {
+    fn of(station: &Monitor) -> Snapshot {
+        let Monitor { task, air, .. } = station;
+        Snapshot {
+            skipped: task.skipped.load(Relaxed) + air.skipped.load(Relaxed),
+            squeezed: task.squeezed.load(Relaxed),
+            send_errors: air.send_errors.load(Relaxed),
+            aired: air.aired.load(Relaxed),
+        }
+    }
+}
+
+/// What all stations have aired, and what not.
+#[derive(Default)]
+pub(super) struct Totals {
+    stations: usize,
+    counts: Snapshot,
+    lateness: Lateness,
+}
+
+impl Totals {
+    pub(super) fn of<'a>(stations: impl Iterator<Item = &'a Monitor>) -> Totals {
+        let mut totals = Totals::default();
+        for station in stations {
+            let (all, one) = (&mut totals.counts, Snapshot::of(station));
+            all.skipped += one.skipped;
+            all.squeezed += one.squeezed;
+            all.send_errors += one.send_errors;
+            all.aired += one.aired;
+            totals.stations += 1;
+            totals.lateness.count_in(&station.air.lateness);
+        }
+        totals
+    }
+}
+
+/// The bench reads it.
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Snapshot { skipped, squeezed, send_errors, aired } = self.counts;
+        write!(
+            f,
+            "{aired} pictures aired by {} stations, {skipped} skipped late, {squeezed} squeezed, {send_errors} not sent; \
+             lateness {}",
+            self.stations, self.lateness
+        )
+    }
+}
+
 /// Reports for as long as it is not dropped.
 pub(super) async fn watch(station: Arc<Monitor>) {
-    let Monitor { spec, task, air, .. } = &*station;
+    let Monitor { spec, air, .. } = &*station;
     let mut before = Snapshot::default();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let now = Snapshot {
-            skipped: task.skipped.load(Relaxed) + air.skipped.load(Relaxed),
-            squeezed: task.squeezed.load(Relaxed),
-            send_errors: air.send_errors.load(Relaxed),
-            aired: air.aired.load(Relaxed),
-        };
+        let now = Snapshot::of(&station);
         let worst = air.lateness.take_worst();
         if let Some(line) = report(before, now, air.last_errno.load(Relaxed)) {
             let lateness = worst.as_secs_f64() * 1e3;
@@ -78,7 +125,35 @@ fn report(before: Snapshot, now: Snapshot, errno: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::lineup::Lineup;
+
+    #[test]
+    fn the_last_line_has_all_of_all_stations() {
+        let lineup = Lineup::load(Path::new("stations.toml")).unwrap();
+        let stations: Vec<_> = lineup.stations.into_iter().take(2).map(Monitor::new).collect();
+        for (station, n) in stations.iter().zip([1, 10]) {
+            let Monitor { task, air, .. } = station;
+            air.aired.store(100 * n, Relaxed);
+            air.skipped.store(n, Relaxed);
+            task.skipped.store(2 * n, Relaxed);
+            task.squeezed.store(4 * n, Relaxed);
+            air.send_errors.store(5 * n, Relaxed);
+            (0..n).for_each(|_| air.lateness.record(Duration::from_micros(10 * n)));
+        }
+        assert_eq!(
+            Totals::of(stations.iter()).to_string(),
+            "1100 pictures aired by 2 stations, 33 skipped late, 44 squeezed, 55 not sent; \
+             lateness p50 under 100 us, p99 under 100 us"
+        );
+        assert_eq!(
+            Totals::of([].into_iter()).to_string(),
+            "0 pictures aired by 0 stations, 0 skipped late, 0 squeezed, 0 not sent; \
+             lateness p50 unknown, p99 unknown"
+        );
+    }
 
     #[test]
     fn silence_while_all_is_well_and_counts_when_it_is_not() {

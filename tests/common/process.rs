@@ -97,6 +97,11 @@ impl Process {
         files.filter_map(target).map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.number())).map_or(0, Iterator::count)
+    }
+
     /// Sends it a signal, such as `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([&format!("-{signal}"), &self.number()]).status().unwrap();

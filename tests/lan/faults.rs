@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::common::film::pal;
+use crate::common::harness::text;
 use crate::common::lan::{Lan, head, station};
 use crate::common::picture::count_saved;
 use crate::common::process::Process;
@@ -136,6 +137,41 @@ pub(crate) fn a_film_that_is_removed_and_put_back() {
     assert_eq!(strips[to + 1], Some((1, 0)), "the film begins with its first picture");
 
     undisturbed.done().check_whole(&second);
+}
+
+/// A film that never answers, as one on a dead network share: its station keeps a slate on air and a bounded number of
+/// threads waiting, however often it tries again; another station loses nothing; and when the share is back, so is the film.
+pub(crate) fn a_film_that_hangs() {
+    let lan = Lan::new(&["tower", "two"]);
+    let (first, second) = (pal(1), pal(2));
+    // To open a pipe waits for somebody to write to it.
+    let (here, pipe, away) =
+        (lan.folder().join("film.mp4"), lan.folder().join("pipe"), lan.folder().join("away.mp4"));
+    fs::copy(&first.path, &here).unwrap();
+    let tower = lan.host("tower");
+    tower.tool("mkfifo", &[text(&pipe)]);
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + &station(1, &[&here], GROUP, "")
+        + &station(2, &[&second.path], "239.77.0.2:5004", "");
+    let config = tower.lineup(&lineup);
+    let program = env!("CARGO_BIN_EXE_broadcaster");
+    let mut broadcaster = tower.run("env", &["RUST_LOG=debug", program, "--config", text(&config)]);
+    broadcaster.await_log(" on air: ", 2);
+    fs::rename(&here, &away).unwrap();
+    fs::hard_link(&pipe, &here).unwrap();
+    let undisturbed = watch(&lan, "two", DIRECTORY, 2, 150);
+    let failed = "failed: the film cannot be read: no picture for 5 s";
+    broadcaster.await_log(failed, 1);
+    tower.await_station(DIRECTORY, 1, "on a slate", on_slate("the film cannot be read"));
+    let threads = broadcaster.threads();
+    broadcaster.await_log(failed, 3);
+    let later = broadcaster.threads();
+    assert!(later <= threads + 1, "{threads} threads, and {later} after two tries more");
+    undisturbed.done().check_whole(&second);
+
+    fs::rename(&away, &here).unwrap();
+    fs::File::options().write(true).open(&pipe).unwrap();
+    tower.await_station(DIRECTORY, 1, "on air", is_on_air);
 }
 
 /// The viewer finds both the directory and the station again by itself.

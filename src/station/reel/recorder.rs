@@ -26,14 +26,22 @@ pub enum RecordError {
     /// It cannot be written: the disk is full, say.
     #[error("cannot record a reel: {0}")]
     Io(#[from] io::Error),
-    /// The film's reel alone is over the store's limit.
-    #[error("the film's reel is larger than all reels may be together, {limit} bytes; raise [reel] bytes")]
+    /// The film's reel alone is over the store's limit, or will be by what its pictures have taken so far.
+    #[error(
+        "the film's reel alone takes some {needed} bytes, and all reels together may take {limit}; raise [reel] bytes \
+         above that, or set `reel = false` for the stations that play it"
+    )]
     TooLarge {
+        /// Bytes.
+        needed: u64,
         /// Bytes.
         limit: u64,
     },
     /// Reels that are on air fill the store.
-    #[error("reels on air leave no room for another in {limit} bytes; raise [reel] bytes")]
+    #[error(
+        "reels on air leave no room for another in {limit} bytes; raise [reel] bytes, or set `reel = false` for \
+         stations that can do without"
+    )]
     NoRoom {
         /// Bytes.
         limit: u64,
@@ -63,6 +71,14 @@ pub struct Recorder {
 impl Recorder {
     pub(super) fn begin(turn: Turn, film: &Path) -> io::Result<Recorder> {
         Ok(Recorder { part: Some(Part::begin(turn, film)?) })
+    }
+
+    /// The film's container announces so many pictures. By that a reel that is too large by itself is known before
+    /// others are removed to make room for it.
+    pub fn expect(&mut self, pictures: u64) {
+        if let Some(part) = &mut self.part {
+            part.announced = pictures;
+        }
     }
 
     /// Adds the film's next picture. `stamp` counts from anywhere; what is kept is its distance from the first
@@ -111,6 +127,8 @@ struct Part {
     /// Bytes so far, those in the buffer included.
     len: u64,
     index: Vec<u8>,
+    /// Pictures to expect; fewer than there are where that is not known.
+    announced: u64,
     /// The stamp of the first picture.
     first: Option<Duration>,
     /// The last picture's, counted from the first.
@@ -135,6 +153,7 @@ impl Part {
             buffer: vec![0; HEADER_LEN],
             len: HEADER_LEN as u64,
             index: Vec::new(),
+            announced: 0,
             first: None,
             last: Duration::ZERO,
         })
@@ -165,17 +184,33 @@ impl Part {
         self.len += u64::from(length);
         let limit = self.turn.shelf.limit();
         if self.len + self.index.len() as u64 > limit {
-            self.turn.shelf.never_again(self.turn.key);
-            return Err(RecordError::TooLarge { limit });
+            return Err(self.too_large());
         }
         if self.buffer.len() >= BUFFER { self.write() } else { Ok(()) }
     }
 
     fn write(&mut self) -> Result<(), RecordError> {
-        self.turn.shelf.make_room(self.buffer.len() as u64)?;
+        let shelf = &self.turn.shelf;
+        shelf.make_room(self.buffer.len() as u64, self.expected()).map_err(|error| match error {
+            RecordError::NoRoom { limit } if self.expected() > limit => self.too_large(),
+            error => error,
+        })?;
         self.file.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Bytes of the whole reel, if pictures go on as they are.
+    fn expected(&self) -> u64 {
+        let so_far = self.len + self.index.len() as u64;
+        let pictures = (self.index.len() / ENTRY_LEN).max(1) as u64;
+        let all = u128::from(so_far) * u128::from(self.announced.max(pictures)) / u128::from(pictures);
+        all.try_into().unwrap_or(u64::MAX)
+    }
+
+    fn too_large(&self) -> RecordError {
+        self.turn.shelf.never_again(self.turn.key);
+        RecordError::TooLarge { needed: self.expected(), limit: self.turn.shelf.limit() }
     }
 
     fn finish(mut self, rate: FrameRate, length: Duration, now: AirTime) -> Result<Arc<Reel>, RecordError> {
@@ -190,6 +225,7 @@ impl Part {
         if shelf.memo.content(&self.film, now)? != *key.film() {
             return Err(RecordError::FilmChanged);
         }
+        self.announced = 0;
         let index_at = self.len;
         self.buffer.extend_from_slice(&self.index);
         self.write()?;

@@ -99,7 +99,7 @@ impl Store {
         for part in shelf.files()?.iter().filter(|file| !file.is_reel()) {
             sweep(part, now);
         }
-        *lock(&shelf.used) = shelf.evict(0)?;
+        *lock(&shelf.used) = shelf.evict(0, 0)?;
         Ok(Store(Arc::new(shelf)))
     }
 
@@ -126,12 +126,16 @@ impl Store {
     }
 
     /// Begins a reel of `key`, to be made from `film`. `None` while another station of this process records it,
-    /// and when it was too large before: the film just airs.
+    /// when it was too large before, and when it is there by now: the film just airs.
     ///
     /// # Errors
     /// Nothing can be written.
     pub fn record(&self, key: &ReelKey, film: &Path) -> io::Result<Option<Recorder>> {
         let Some(turn) = Turn::take(&self.0, *key) else { return Ok(None) };
+        // Whoever had the turn before may have finished it since we looked.
+        if self.0.path(key).exists() {
+            return Ok(None);
+        }
         Recorder::begin(turn, film).map(Some)
     }
 
@@ -221,23 +225,23 @@ impl Shelf {
         lock(&self.state).too_large.insert(key);
     }
 
-    /// Makes room for `more` bytes, and takes them as used.
-    pub(super) fn make_room(&self, more: u64) -> Result<(), RecordError> {
+    /// Makes room for `more` bytes of a reel that will take `whole`, and takes them as used.
+    pub(super) fn make_room(&self, more: u64, whole: u64) -> Result<(), RecordError> {
         // Held all along: recorders come one by one. Who airs does not need it.
         let mut used = lock(&self.used);
         *used += more;
         if *used > self.limit {
-            *used = self.evict(more)?;
+            *used = self.evict(more, whole)?;
         }
         if *used > self.limit { Err(RecordError::NoRoom { limit: self.limit }) } else { Ok(()) }
     }
 
     /// Where there is no room for `more` bytes, removes reels that nobody here has open, the least recently aired
-    /// first. Returns the bytes of what is left, and `more`.
-    fn evict(&self, more: u64) -> io::Result<u64> {
+    /// first. Returns the bytes of what is left, and `more`. For a reel that is too large by itself, nothing is removed.
+    fn evict(&self, more: u64, whole: u64) -> io::Result<u64> {
         let mut files = self.files()?;
         let mut total = more + files.iter().map(|file| file.bytes).sum::<u64>();
-        if total <= self.limit {
+        if total <= self.limit || whole > self.limit {
             return Ok(total);
         }
         let open: HashSet<String> = {

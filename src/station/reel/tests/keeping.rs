@@ -75,7 +75,8 @@ fn a_film_larger_than_the_store_is_given_up_and_not_tried_again() {
     assert_eq!(n, 19);
     assert_eq!(
         error.to_string(),
-        "the film's reel is larger than all reels may be together, 20000 bytes; raise [reel] bytes"
+        "the film's reel alone takes some 20592 bytes, and all reels together may take 20000; raise [reel] bytes \
+         above that, or set `reel = false` for the stations that play it"
     );
     assert_eq!(scene.files("part"), [""; 0]);
     assert!(matches!(recorder.add(HOUR, &picture(0, 9)), Err(RecordError::GivenUp)));
@@ -92,6 +93,45 @@ fn a_film_larger_than_the_store_is_given_up_and_not_tried_again() {
     drop(small);
     record(&store, &film, 11, 1000, NOW);
     assert_eq!(store.usage().reels, 1);
+}
+
+#[test]
+fn a_film_larger_than_the_store_removes_no_other_for_it() {
+    let scene = Scene::new();
+    let store = scene.store(2_000_000);
+    for name in ["a", "b", "c"] {
+        record(&store, &scene.film(name, name.as_bytes()), 10, 50_000, NOW);
+    }
+    let film = scene.film("large", b"a large film");
+    let key = store.key(&film, ENCODING, NOW).unwrap();
+    let mut recorder = store.record(&key, &film).unwrap().unwrap();
+    recorder.expect(1000);
+    let error = (0..1000).find_map(|n| recorder.add(PAL.nth(n), &picture(0, 50_000)).err()).unwrap();
+    assert!(matches!(error, RecordError::TooLarge { needed: 50_000_000..51_000_000, limit: 2_000_000 }));
+    assert_eq!(store.usage().reels, 3, "none had to go for it");
+    assert!(store.record(&key, &film).unwrap().is_none(), "not tried again");
+
+    // One that fits takes the place of others, also if it is announced to be larger than it is.
+    let film = scene.film("fits", b"one that fits");
+    let key = store.key(&film, ENCODING, NOW).unwrap();
+    let mut recorder = store.record(&key, &film).unwrap().unwrap();
+    recorder.expect(36);
+    (0..30).for_each(|n| recorder.add(PAL.nth(n), &picture(0, 50_000)).unwrap());
+    recorder.finish(PAL, HOUR, NOW).unwrap();
+    assert_eq!(scene.files("part"), [""; 0]);
+    assert!(store.find(&key, NOW).is_some());
+    assert_eq!(store.usage().reels, 1);
+}
+
+#[test]
+fn what_another_station_has_recorded_meanwhile_is_not_recorded_again() {
+    let scene = Scene::new();
+    let store = scene.store(u64::MAX);
+    let film = scene.film("a", b"a film");
+    let key = store.key(&film, ENCODING, NOW).unwrap();
+    assert!(store.find(&key, NOW).is_none(), "we look first");
+    record(&store, &film, 3, 40, NOW);
+    assert!(store.record(&key, &film).unwrap().is_none());
 }
 
 #[test]
@@ -208,6 +248,7 @@ fn one_recorder_a_reel_in_a_process_and_two_processes_do_no_harm() {
         (0..9).for_each(|n| assert_eq!(reel.picture(n).unwrap(), picture(n, 40)));
     }
     assert_eq!(scene.files(".reel").len(), 1);
+    ours.discard(&ours.find(&key, NOW).unwrap());
     assert!(ours.record(&key, &film).unwrap().is_some(), "the turn is over");
 }
 

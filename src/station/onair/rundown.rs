@@ -1,0 +1,210 @@
+//! What goes out when: all seats of the air thread and their due times, stepped by a caller who has the clock.
+//!
+//! Earliest deadline first. A step sends at most one burst and says when the next step is to be; that is all the air
+//! thread does, so all it does can be tested without sockets, threads and clocks.
+//!
+//! After a stall, however long:
+//! - a picture is begun if it is at most one interval late, and skipped and counted otherwise: [`Playout::policy`];
+//! - no two pictures of a station leave at once: one that follows a late one keeps a distance from it ([`APART`]), and is late
+//!   by that at the most;
+//! - the packets of a spread picture keep their distance: where its next burst is late by more than half a step, what is
+//!   left of it is moved back by so much, so that at least half a step lies between two bursts. Catching up would be the very
+//!   burst at line rate that spreading is there to avoid. What is moved back ends at most that much later; by pictures that
+//!   take `spread` of their interval, a station makes up for 1 - `spread` of it with each.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rtrb::Consumer;
+
+use super::{AccessUnit, AirCounters};
+use crate::station::outlet::Plan;
+use crate::station::playout::{Playout, Policy};
+use crate::units::AirTime;
+
+/// How often to look in on a station that has nothing ready. A picture that is handed over at the last moment may
+/// be late by this much; each look costs some 5 us of CPU.
+pub(super) const NAP: Duration = Duration::from_millis(1);
+
+/// Longest time between steps: bounds how long stopping takes.
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+
+/// A picture that leaves at once keeps the next one of its station away for this part of its interval.
+const APART: u32 = 8;
+
+/// Where a seat's packets go: an [`Outlet`](crate::station::outlet::Outlet), or a test.
+pub(crate) trait Transmit {
+    /// How `unit` leaves.
+    fn plan(&self, unit: &AccessUnit) -> Plan;
+
+    /// Sends burst number `burst` of `unit`. Returns its bytes of UDP payload.
+    ///
+    /// # Errors
+    /// The system's. A packet that is not sent has its sequence number all the same: receivers shall see the gap.
+    fn send(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) -> io::Result<usize>;
+
+    /// Counts the packets of the bursts from `burst` on as sent, though they are not.
+    fn give_up(&mut self, unit: &AccessUnit, plan: Plan, burst: usize);
+}
+
+/// A seat, seen from the thread.
+pub(super) struct Slot<T> {
+    outlet: T,
+    units: Consumer<AccessUnit>,
+    counters: Arc<AirCounters>,
+    airing: Option<Airing>,
+    /// The next picture does not begin before.
+    free_at: AirTime,
+}
+
+/// An access unit that is leaving, burst by burst.
+struct Airing {
+    unit: AccessUnit,
+    plan: Plan,
+    next: usize,
+    bytes: usize,
+    /// When its first burst left, or would have to have left for the others to be on time.
+    begun: AirTime,
+}
+
+/// All seats.
+pub(super) struct Rundown<T> {
+    slots: Vec<Option<Slot<T>>>,
+    /// The next burst of each station that has one, earliest first.
+    heap: BinaryHeap<Reverse<(AirTime, usize)>>,
+    /// The stations that have none.
+    idle: Vec<usize>,
+}
+
+impl<T: Transmit> Rundown<T> {
+    pub(super) fn new() -> Rundown<T> {
+        Rundown { slots: Vec::new(), heap: BinaryHeap::new(), idle: Vec::new() }
+    }
+
+    /// A new seat. The places of those who left are taken again: unicast clients come and go for as long as we run.
+    pub(super) fn seat(&mut self, slot: Slot<T>) {
+        let place = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        if place == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[place] = Some(slot);
+        self.idle.push(place);
+    }
+
+    /// Sends the burst that is due first, if one is at `now`. Returns when to step next; not later than `now` if at once.
+    pub(super) fn step(&mut self, now: AirTime) -> AirTime {
+        self.look_in();
+        let longest = if self.idle.is_empty() { LONGEST_SLEEP } else { NAP };
+        match self.heap.peek() {
+            Some(&Reverse((due, place))) if due <= now => {
+                self.heap.pop();
+                self.air(place, now);
+                now
+            }
+            Some(&Reverse((due, _))) => due.min(now + longest),
+            None => now + longest.min(NAP * 5),
+        }
+    }
+
+    /// Takes in first units of stations that had none.
+    fn look_in(&mut self) {
+        let mut n = 0;
+        while let Some(&place) = self.idle.get(n) {
+            if self.line_up(place) {
+                self.idle.swap_remove(n);
+            } else {
+                n += 1;
+            }
+        }
+    }
+
+    /// Puts a station's first unit into the heap. False when it has none yet.
+    fn line_up(&mut self, place: usize) -> bool {
+        let Some(slot) = &mut self.slots[place] else { return true };
+        let abandoned = slot.units.is_abandoned();
+        match slot.units.peek() {
+            Ok(unit) => {
+                self.heap.push(Reverse((unit.due.at.max(slot.free_at), place)));
+                true
+            }
+            Err(_) if abandoned => {
+                self.slots[place] = None;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn air(&mut self, place: usize, now: AirTime) {
+        let more = self.slots[place].as_mut().and_then(|slot| slot.air(now));
+        if let Some(next_burst) = more {
+            self.heap.push(Reverse((next_burst, place)));
+        } else if !self.line_up(place) {
+            self.idle.push(place);
+        }
+    }
+}
+
+impl<T: Transmit> Slot<T> {
+    pub(super) fn new(outlet: T, units: Consumer<AccessUnit>, counters: Arc<AirCounters>) -> Slot<T> {
+        Slot { outlet, units, counters, airing: None, free_at: AirTime::default() }
+    }
+
+    /// Sends the burst that is due. Returns when the next one of the same access unit is.
+    fn air(&mut self, now: AirTime) -> Option<AirTime> {
+        let mut airing = match self.airing.take() {
+            Some(airing) => airing,
+            None => self.begin(now)?,
+        };
+        let plan = airing.plan;
+        match self.outlet.send(&airing.unit, plan, airing.next) {
+            Ok(bytes) => {
+                airing.bytes += bytes;
+                let late = now.since(airing.begun + plan.step * airing.next as u32);
+                if late > plan.step / 2 {
+                    airing.begun = airing.begun + late;
+                }
+                airing.next += 1;
+                let next = airing.begun + plan.step * airing.next as u32;
+                if airing.next < plan.bursts {
+                    self.airing = Some(airing);
+                    return Some(next);
+                }
+                self.free_at =
+                    if plan.step.is_zero() { now + airing.unit.due.interval / APART } else { next };
+                self.counters.packets.fetch_add(plan.packets as u64, Relaxed);
+                self.counters.bytes.fetch_add(airing.bytes as u64, Relaxed);
+                self.counters.aired.fetch_add(1, Relaxed);
+                self.counters.last.store(now.0, Relaxed);
+            }
+            Err(error) => {
+                // None ends a station: a cable is pulled, a route is missing, a queue is full. All come back. But a
+                // picture with a hole is of no use to anybody: the rest of it is not sent.
+                self.outlet.give_up(&airing.unit, plan, airing.next + 1);
+                self.counters.send_errors.fetch_add(1, Relaxed);
+                self.counters.last_errno.store(error.raw_os_error().unwrap_or(0) as u64, Relaxed);
+            }
+        }
+        None
+    }
+
+    /// Takes the unit that is due, unless it is too late for it.
+    fn begin(&mut self, now: AirTime) -> Option<Airing> {
+        let unit = self.units.pop().ok()?;
+        if Playout::policy(unit.due, now) != Policy::Air {
+            self.counters.skipped.fetch_add(1, Relaxed);
+            return None;
+        }
+        self.counters.lateness.record(now.since(unit.due.at));
+        let plan = self.outlet.plan(&unit);
+        let begun = unit.due.at;
+        Some(Airing { unit, plan, next: 0, bytes: 0, begun })
+    }
+}
+
+#[cfg(test)]
+mod tests;
