@@ -1,6 +1,6 @@
 # One verb a chore. `make run` and `make test` install what they need (Debian's packages).
 
-.PHONY: run build test lint doc fuzz bench demo clean
+.PHONY: run build test page matrix lint fuzz bench demo clean
 
 run: ## The demo line-up on air on this machine, and a viewer on station 2
 	@scripts/packages.sh build
@@ -15,7 +15,19 @@ test: ## Every test there is, the fuzz targets included
 	@scripts/packages.sh test
 	cargo test --locked
 	cargo test --locked --bench pacing -- --smoke
-	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory page fuzz
+
+page: ## The web page in Chromium, and SDP by a parser that is not ours
+	@scripts/packages.sh page
+	cargo build --locked --bin broadcaster
+	cd tests/page && npm ci --silent --no-audit --no-fund && \
+	    BROADCASTER=$(CURDIR)/target/debug/broadcaster node --test --test-reporter=tap
+
+matrix: ## Every client by every way it has, those that need much installed too (mpv, PyAV)
+	@scripts/packages.sh matrix
+	test -x target/pyav/bin/python || python3 -m venv target/pyav
+	target/pyav/bin/pip install --quiet av numpy
+	STATIONCAST_MATRIX=1 STATIONCAST_PYTHON=$(CURDIR)/target/pyav/bin/python cargo test --locked --test clients
 
 lint: ## What has to be clean before a commit
 	cargo fmt --check
@@ -39,6 +51,7 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS seconds
 bench: ## What each step and each sender costs, and how late pictures leave (BENCH_SECONDS=N a row)
 	cargo bench --locked --bench path
 	cargo bench --locked --bench pacing -- --seconds $(BENCH_SECONDS)
+	cargo bench --locked --bench unicast -- --seconds $(BENCH_SECONDS)
 	@echo "bytes a second of each step: target/criterion; lateness and cost of senders: target/pacing"
 
 BENCH_SECONDS ?= 30
@@ -47,5 +60,6 @@ demo: ## The clips in media/, rendered anew
 	cargo run --release --locked --example render_demo
 
 clean:
+	rm -rf tests/page/node_modules
 	cargo clean
 	cd fuzz && cargo clean

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, and says which. On another system it names them and stops.
-# Usage: scripts/packages.sh build|test
+# Usage: scripts/packages.sh build|test|page|matrix
 set -eu
 
 # OpenCV's headers and the compiler that reads them; what libjpeg-turbo is built with.
@@ -10,11 +10,18 @@ window="libx11-6 libxcursor1 libxkbcommon0"
 # Test networks, real clients, and a display without a screen.
 test="iproute2 util-linux procps nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 tshark xvfb xdotool imagemagick"
+# The web page's tests. Node.js need not be Debian's.
+page="chromium"
+command -v node >/dev/null && command -v npm >/dev/null || page="$page nodejs npm"
+# More clients.
+matrix="mpv python3-venv"
 
 case "${1:-}" in
 build) wanted="$build $window" ;;
-test) wanted="$build $window $test" ;;
-*) echo "usage: $0 build|test" >&2; exit 2 ;;
+test) wanted="$build $window $test $page" ;;
+page) wanted="$build $page" ;;
+matrix) wanted="$build $window $test $matrix" ;;
+*) echo "usage: $0 build|test|page|matrix" >&2; exit 2 ;;
 esac
 
 if ! command -v cargo >/dev/null; then
