@@ -3,6 +3,9 @@
 # Ctrl-C, or closing the window, ends both.
 set -eu
 
+# Named, so that no other machine is asked meanwhile.
+directory=127.0.0.1:9688
+
 target/release/broadcaster --config stations.toml &
 broadcaster=$!
 trap 'kill -TERM $broadcaster 2>/dev/null || true; wait $broadcaster 2>/dev/null || true' EXIT
@@ -10,7 +13,7 @@ trap 'exit 0' INT TERM
 
 # The line-up is there a moment after the start; if the broadcaster ends instead, it has said why.
 tries=0
-until target/release/viewer --list >/dev/null 2>&1; do
+until target/release/viewer --directory $directory --list >/dev/null 2>&1; do
     kill -0 $broadcaster 2>/dev/null || exit 1
     tries=$((tries + 1))
     [ $tries -lt 50 ] || { echo "the directory does not answer" >&2; exit 1; }
@@ -18,8 +21,8 @@ until target/release/viewer --list >/dev/null 2>&1; do
 done
 
 if [ -n "${DISPLAY:-}" ]; then
-    target/release/viewer --station 2
+    target/release/viewer --directory $directory --station 2
 else
     echo "No display: receiving station 2 without a window. Ctrl-C ends."
-    target/release/viewer --station 2 --headless
+    target/release/viewer --directory $directory --station 2 --headless
 fi

@@ -46,8 +46,8 @@ struct Cli {
     /// Print the line-up and end
     #[arg(long, conflicts_with_all = ["station", "headless", "zap"])]
     list: bool,
-    /// Start this player on the station instead of a window, and end with it: "ffplay -protocol_whitelist
-    /// file,udp,rtp {sdp}". In braces: sdp (a file), group, port, rtsp, http (addresses), name, station
+    /// Start this player on the station instead of a window, and end with it: "mpv {sdp}". In braces: sdp (a file),
+    /// group, port, local (this machine's address), rtsp, http (URLs), name, station; see docs/players.md
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["windowless", "list", "zap"], value_parser = Template::parse)]
     player: Option<Template>,
     /// Without a window: receive and count

@@ -292,12 +292,18 @@ impl Lineup {
                  viewers cannot ask it",
                 away.name, self.directory
             ));
+            if self.announce.mdns {
+                notes.push(
+                    "the directory is not announced by mDNS while it listens on loopback: nobody could reach it"
+                        .into(),
+                );
+            }
         }
         notes
     }
 
     /// The line-up as `broadcaster check` prints it: aligned columns, a line a station, and a last line
-    /// that counts them. Ends without a line break.
+    /// that counts them and says what listens where. Ends without a line break.
     pub fn table(&self) -> String {
         table::table(self)
     }

@@ -22,12 +22,12 @@ pub(super) struct Outputs {
     pub(super) announce: Announce,
 }
 
-pub(super) fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Outputs {
-    Outputs {
-        rtsp: listener(root, report, "rtsp", RTSP),
-        http: listener(root, report, "http", HTTP),
-        announce: announce(root, report),
-    }
+/// `directory` is where that listens.
+pub(super) fn read(root: &DeTable<'_>, report: &mut Report<'_>, directory: SocketAddr) -> Outputs {
+    let rtsp = listener(root, report, "rtsp", RTSP);
+    let http = listener(root, report, "http", HTTP);
+    distinct(root, report, &[("directory", Some(directory)), ("rtsp", rtsp), ("http", http)]);
+    Outputs { rtsp, http, announce: announce(root, report) }
 }
 
 /// Where the output of that section listens; `None` when there is no such section.
@@ -41,6 +41,31 @@ fn listener(
     section.unknown_keys(report, &["listen"], &format!("[{name}]"));
     let listen = section.socket(report, "listen", &default.to_string());
     listen.or(Field::Is(default)).value()
+}
+
+/// Notes every section that listens where an earlier one does.
+fn distinct(root: &DeTable<'_>, report: &mut Report<'_>, sections: &[(&str, Option<SocketAddr>)]) {
+    for (n, (name, listen)) in sections.iter().enumerate() {
+        let earlier = sections[..n].iter().find(|(_, other)| collide(*listen, *other));
+        let (Some((first, _)), Some(listen)) = (earlier, listen) else { continue };
+        let Some(section) = section(root, name, report) else { continue };
+        let fix = format!("[{first}] listens there; choose another port");
+        if section.get("listen").is_some() {
+            section.wrong::<()>(report, "listen", format_args!("is taken: {fix}"));
+        } else {
+            let sentence = format_args!("listen = \"{listen}\", the default, is taken: {fix}");
+            section.fault(report, section.at, sentence);
+        }
+    }
+}
+
+/// Whether the system would give one socket only. An unspecified address takes the port on every address; of IPv6, also
+/// those of IPv4.
+fn collide(one: Option<SocketAddr>, other: Option<SocketAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    let covers =
+        |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    one.port() == other.port() && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
 /// Both ways of announcing are on where the section is, but for what it turns off.

@@ -68,10 +68,10 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         None => reel::default(world),
         Some(section) => reel::read(&section, &mut report, folder, world),
     };
-    let Outputs { rtsp, http, announce } = outputs::read(root, &mut report);
+    let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
+    let Outputs { rtsp, http, announce } = outputs::read(root, &mut report, directory);
     let mut reader = Reader { report, world, folder, defaults, known: Vec::new() };
     let stations = reader.stations(root);
-    let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
     reader.report.finish(Lineup { directory, reel, rtsp, http, announce, stations })
 }
 

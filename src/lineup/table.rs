@@ -28,6 +28,9 @@ pub(super) fn table(lineup: &Lineup) -> String {
     let count = lineup.stations.len();
     let noun = if count == 1 { "station" } else { "stations" };
     text.push_str(&format!("{count} {noun}; directory on {}", lineup.directory));
+    for (name, listen) in [("rtsp", lineup.rtsp), ("http", lineup.http)] {
+        text.extend(listen.map(|listen| format!(", {name} on {listen}")));
+    }
     text
 }
 

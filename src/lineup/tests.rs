@@ -1,6 +1,7 @@
 //! What a line-up becomes. Its messages have a table of their own.
 
 mod messages;
+mod outputs;
 
 use proptest::prelude::*;
 
@@ -65,7 +66,7 @@ id  name    group            interface     ttl  width  quality  datagram  media
  1  Ocean   239.77.0.1:5004  lo 127.0.0.1    1    640       80     65507  media/ocean.mp4
  2  Nature  239.77.0.2:5004  lo 127.0.0.1    1    640       80     65507  media/nature.mp4
  3  Space   239.77.0.3:5004  lo 127.0.0.1    1    640       80     65507  media/space.mp4
-3 stations; directory on 127.0.0.1:9688"
+3 stations; directory on 127.0.0.1:9688, rtsp on 127.0.0.1:8554, http on 127.0.0.1:8088"
     );
     assert!(lineup.stations.iter().all(|station| station.interface.loopback));
     assert!(lineup.notes().is_empty(), "{:?}", lineup.notes());
@@ -73,11 +74,24 @@ id  name    group            interface     ttl  width  quality  datagram  media
 
 #[test]
 fn the_shipped_lineup_says_what_the_defaults_are() {
-    let keys = ["listen", "interface", "ttl", "width", "quality", "datagram", "reel", "spread", "bytes"]
-        .map(|key| format!("{key} ="));
+    let keys = [
+        "listen",
+        "interface",
+        "ttl",
+        "width",
+        "quality",
+        "datagram",
+        "reel",
+        "spread",
+        "bytes",
+        "sap",
+        "mdns",
+    ]
+    .map(|key| format!("{key} ="));
     let blank = |line| if keys.iter().any(|key| str::starts_with(line, key)) { "" } else { line };
     let bare = SHIPPED.lines().map(blank).collect::<Vec<_>>().join("\n");
-    assert_eq!(bare.matches(" = ").count() + keys.len(), SHIPPED.matches(" = ").count());
+    // `listen` is in three sections.
+    assert_eq!(bare.matches(" = ").count() + keys.len() + 2, SHIPPED.matches(" = ").count());
     let parse = |text| Lineup::parse(text, Path::new("stations.toml"), &world()).unwrap();
     assert_eq!(parse(&bare), parse(SHIPPED));
 }

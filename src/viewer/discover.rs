@@ -18,13 +18,10 @@ pub const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PO
 /// How long a directory on this machine may take to accept.
 const KNOCK: Duration = Duration::from_secs(1);
 
-/// How long the network is listened to when nobody answers. A question is repeated after a second, so this hears the
-/// answer to the second one too.
+/// How long the network is listened to when nobody answers on this machine. All of it, even when there is one already:
+/// which directory is used shall not depend on which is the quickest. Measured, answers were there after a second, and a
+/// lost question is asked again after one.
 const LISTEN: Duration = Duration::from_secs(2);
-
-/// How long after an answer another one is waited for. Responders wait up to 120 ms with theirs, so as not to speak at
-/// once (RFC 6762 section 6).
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// Most directories that are told apart; a stranger could make up any number.
 const MOST: usize = 64;
@@ -55,7 +52,7 @@ pub enum Search {
     Network(Vec<Found>),
 }
 
-/// Looks for a directory: on this machine, and if there is none on the network, for two seconds at most, on all
+/// Looks for a directory: on this machine, and if there is none, on the network, for two seconds, on all
 /// interfaces or on the one that `interface` names, by name or address.
 ///
 /// # Errors
@@ -76,15 +73,13 @@ pub fn search(interface: Option<&str>) -> mdns_sd::Result<Search> {
     }
     let answers = daemon.browse(SERVICE)?;
     let mut found = BTreeMap::new();
-    let mut until = Instant::now() + LISTEN;
+    let until = Instant::now() + LISTEN;
     while let Ok(event) = answers.recv_deadline(until) {
         match event {
             ServiceEvent::ServiceResolved(service) => {
-                if let Some(directory) = directory(&service)
-                    && found.len() < MOST
-                    && found.insert(service.fullname.clone(), directory).is_none()
-                {
-                    until = until.min(Instant::now() + SETTLE);
+                let room = found.len() < MOST;
+                if let Some(directory) = directory(&service).filter(|_| room) {
+                    found.insert(service.fullname.clone(), directory);
                 }
             }
             ServiceEvent::ServiceRemoved(_, name) => {

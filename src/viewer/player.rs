@@ -1,11 +1,11 @@
 //! Somebody else's player instead of our window: `viewer --station 2 --player "ffplay {sdp}"`.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -28,7 +28,7 @@ const RTSP_PORT: u16 = 8554;
 const HTTP_PORT: u16 = 8088;
 
 /// What may stand in a command, in braces.
-const NAMES: [&str; 7] = ["sdp", "group", "port", "rtsp", "http", "name", "station"];
+const NAMES: [&str; 8] = ["sdp", "group", "port", "local", "rtsp", "http", "name", "station"];
 
 /// A player's command line with placeholders. There is one word at least.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,14 +98,16 @@ fn pieces(word: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// What a placeholder stands for.
-fn value(name: &str, entry: &Entry, directory: IpAddr, sdp: Option<&Path>) -> String {
+/// What a placeholder stands for. `local` is this machine's address as the directory sees it: players that are not told
+/// by which interface to receive take the one of the default route.
+fn value(name: &str, entry: &Entry, directory: IpAddr, local: IpAddr, sdp: Option<&Path>) -> String {
     let at = |port| SocketAddr::new(directory, port);
     let Entry { id, group, .. } = entry;
     match name {
         "sdp" => sdp.map_or_else(String::new, |path| path.display().to_string()),
         "group" => group.ip().to_string(),
         "port" => group.port().to_string(),
+        "local" => local.to_string(),
         "rtsp" => format!("rtsp://{}/{id}", at(RTSP_PORT)),
         "http" => format!("http://{}/stations/{id}.mjpeg", at(HTTP_PORT)),
         "name" => entry.name.clone(),
@@ -130,13 +132,16 @@ fn describe(entry: &Entry, directory: IpAddr) -> String {
 /// # Errors
 /// It is not installed, cannot be started, or ends by itself with a status that is no success.
 pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> anyhow::Result<()> {
+    let local = local_address(directory)
+        .with_context(|| format!("there is no way to the directory at {directory}"))?
+        .to_canonical();
     let directory = directory.ip().to_canonical();
     let file = match template.uses("sdp") {
         true => Some(Temporary::write(entry.id.0, &describe(entry, directory))?),
         false => None,
     };
     let path = file.as_ref().map(|file| file.0.as_path());
-    let words = template.fill(|name| value(name, entry, directory, path));
+    let words = template.fill(|name| value(name, entry, directory, local, path));
     let (program, args) = words.split_first().context("no player is named")?;
 
     // Before the player is there, so that no end of it is missed.
@@ -159,7 +164,7 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
     }
     let killed_at = Instant::now() + GRACE;
     // It has not been waited for, so the number is still its own.
-    kill_process(pid(&player), Signal::TERM)?;
+    kill_process(Pid::from_child(&player), Signal::TERM)?;
     while player.try_wait()?.is_none() {
         tokio::select! {
             _ = children.recv() => {}
@@ -172,8 +177,13 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
     Ok(())
 }
 
-fn pid(player: &Child) -> Pid {
-    Pid::from_child(player)
+/// This machine's address on the way to `peer`. Nothing is sent: connecting a UDP socket asks the routing table.
+fn local_address(peer: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr =
+        if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn judge(program: &str, status: ExitStatus) -> anyhow::Result<()> {
@@ -223,7 +233,8 @@ mod tests {
     fn filled(command: &str) -> Vec<String> {
         let (entry, directory) = (entry("239.77.0.2:5004"), [192, 0, 2, 7].into());
         let template = Template::parse(command).unwrap();
-        template.fill(|name| value(name, &entry, directory, Some(Path::new("/tmp/a b.sdp"))))
+        let local = [192, 0, 2, 9].into();
+        template.fill(|name| value(name, &entry, directory, local, Some(Path::new("/tmp/a b.sdp"))))
     }
 
     #[test]
@@ -233,10 +244,11 @@ mod tests {
             ["mpv", "--title=a Nature; rm -rf /", "/tmp/a b.sdp", "239.77.0.2:5004", "-n2", "{}", "\"x"]
         );
         assert_eq!(
-            filled("vlc {rtsp} {http}"),
-            ["vlc", "rtsp://192.0.2.7:8554/2", "http://192.0.2.7:8088/stations/2.mjpeg"]
+            filled("vlc {local} {rtsp} {http}"),
+            ["vlc", "192.0.2.9", "rtsp://192.0.2.7:8554/2", "http://192.0.2.7:8088/stations/2.mjpeg"]
         );
-        let v6 = value("rtsp", &entry("[ff15::77:2]:5004"), "fd77::1".parse().unwrap(), None);
+        let (directory, local) = ("fd77::1".parse().unwrap(), "fd77::2".parse().unwrap());
+        let v6 = value("rtsp", &entry("[ff15::77:2]:5004"), directory, local, None);
         assert_eq!(v6, "rtsp://[fd77::1]:8554/2");
     }
 
@@ -249,7 +261,7 @@ mod tests {
             ("ffplay sdp}", "a } stands alone in sdp}; write }} for a brace"),
             (
                 "ffplay {spd}",
-                "there is no {spd}; choose from {sdp}, {group}, {port}, {rtsp}, {http}, {name}, {station}, or \
+                "there is no {spd}; choose from {sdp}, {group}, {port}, {local}, {rtsp}, {http}, {name}, {station}, or \
                  write {{ for a brace",
             ),
         ] {

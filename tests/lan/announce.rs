@@ -13,7 +13,7 @@ fn listen(host: Host, interface: &str, filter: &str, fields: &[&str]) -> Process
     args.extend(["-T", "fields", "-E", "occurrence=a", "-E", "aggregator=|"]);
     args.extend(fields.iter().flat_map(|field| ["-e", field]));
     let mut tshark = host.run("tshark", &args);
-    tshark.await_log("Capturing on", 1);
+    tshark.await_log("Capture started", 1);
     tshark
 }
 

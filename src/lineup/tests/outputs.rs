@@ -1,0 +1,99 @@
+//! `[rtsp]`, `[http]` and `[announce]`: what they become, and every message of theirs.
+
+use super::*;
+
+/// A right line-up, then `sections` from line 6 on.
+fn read(sections: &str) -> Result<Lineup, ConfigError> {
+    parse(&(messages::with("id", Some("1")) + "\n" + sections))
+}
+
+#[test]
+fn a_section_turns_an_output_on() {
+    let outputs = |sections: &str| {
+        let Lineup { rtsp, http, announce, .. } = read(sections).unwrap();
+        (rtsp, http, announce.sap, announce.mdns)
+    };
+    let at = |address: &str| Some(address.parse().unwrap());
+    assert_eq!(outputs(""), (None, None, false, false));
+    assert_eq!(
+        outputs("[rtsp]\n[http]\n[announce]"),
+        (at("127.0.0.1:8554"), at("127.0.0.1:8088"), true, true)
+    );
+    assert_eq!(
+        outputs("[http]\nlisten = \"[::]:80\"\n[announce]\nmdns = false"),
+        (None, at("[::]:80"), true, false)
+    );
+    assert_eq!(outputs("[announce]\nsap = false"), (None, None, false, true));
+}
+
+/// (what the file says from line 6 on, its messages: each after `conf/stations.toml`)
+#[rustfmt::skip] // one message a line, as it is printed
+const CASES: [(&str, &[&str]); 15] = [
+    ("[rtsp]\nport = 8554",
+        &[r#":7: [rtsp]: unknown key `port`; [rtsp] has only the key listen"#]),
+    ("[http]\nlisen = \"127.0.0.1:80\"",
+        &[r#":7: [http]: unknown key `lisen`; [http] has only the key listen; did you mean `listen`?"#]),
+    ("[announce]\nsdp = true",
+        &[r#":7: [announce]: unknown key `sdp`; [announce] has the keys sap and mdns; did you mean `sap`?"#]),
+    ("[rtsp]\nlisten = 8554",
+        &[r#":7: [rtsp]: listen = 8554 is a number; write an address and a port, as in "127.0.0.1:8554""#]),
+    ("[http]\nlisten = true",
+        &[r#":7: [http]: listen = true is a truth value; write an address and a port, as in "127.0.0.1:8088""#]),
+    ("[http]\nlisten = \"0.0.0.0\"",
+        &[r#":7: [http]: listen = "0.0.0.0" has no port; write it as in "0.0.0.0:8088""#]),
+    ("[rtsp]\nlisten = \"0.0.0.0:0\"",
+        &[r#":7: [rtsp]: listen = "0.0.0.0:0" has port 0; choose one from 1 to 65535"#]),
+    ("[rtsp]\nlisten = \"here:8554\"",
+        &[r#":7: [rtsp]: listen = "here:8554" is not an address with a port; write an address and a port, as in "127.0.0.1:8554""#]),
+    ("[announce]\nsap = \"yes\"\nmdns = 1", &[
+        r#":7: [announce]: sap = "yes" is text; choose true or false (whether stations are announced to players, by SAP)"#,
+        r#":8: [announce]: mdns = 1 is a number; choose true or false (whether the directory is announced to viewers, by mDNS)"#,
+    ]),
+    ("[[http]]\nlisten = \"127.0.0.1:80\"",
+        &[r#":6: http is a list; write its keys under one line [http]"#]),
+    // What one socket cannot serve.
+    ("[rtsp]\nlisten = \"127.0.0.1:9688\"",
+        &[r#":7: [rtsp]: listen = "127.0.0.1:9688" is taken: [directory] listens there; choose another port"#]),
+    ("[rtsp]\nlisten = \"127.0.0.1:8088\"\n[http]",
+        &[r#":8: [http]: listen = "127.0.0.1:8088", the default, is taken: [rtsp] listens there; choose another port"#]),
+    ("[http]\nlisten = \"0.0.0.0:9688\"",
+        &[r#":7: [http]: listen = "0.0.0.0:9688" is taken: [directory] listens there; choose another port"#]),
+    ("[http]\nlisten = \"[::]:9688\"",
+        &[r#":7: [http]: listen = "[::]:9688" is taken: [directory] listens there; choose another port"#]),
+    ("[rtsp]\nlisten = \"[::]:80\"\n[http]\nlisten = \"192.0.2.7:80\"",
+        &[r#":9: [http]: listen = "192.0.2.7:80" is taken: [rtsp] listens there; choose another port"#]),
+];
+
+#[test]
+fn every_message_names_the_place_the_rule_and_the_fix() {
+    for (text, expected) in CASES {
+        let error = read(text).expect_err(text);
+        let expected: Vec<String> =
+            expected.iter().map(|message| format!("conf/stations.toml{message}")).collect();
+        assert_eq!(error.sentences(), expected, "of\n{text}");
+    }
+}
+
+#[test]
+fn one_port_on_two_addresses_is_no_fault() {
+    for sections in [
+        "[http]\nlisten = \"192.0.2.7:9688\"",
+        "[http]\nlisten = \"[::1]:9688\"",
+        "[rtsp]\nlisten = \"0.0.0.0:80\"\n[http]\nlisten = \"[::1]:80\"",
+    ] {
+        read(sections).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_announced_is_noted_where_stations_can_be_watched() {
+    let away = "interface = \"eth0\"\n[announce]\n";
+    let told = |sections: &str| {
+        let notes = read(sections).unwrap().notes();
+        notes.iter().filter(|note| note.contains("mDNS")).count()
+    };
+    assert_eq!(told(away), 1);
+    assert_eq!(told(&format!("{away}mdns = false")), 0);
+    assert_eq!(told(&format!("{away}[directory]\nlisten = \"0.0.0.0:9688\"")), 0);
+    assert_eq!(told("[announce]"), 0, "all of it stays on this machine");
+}
