@@ -214,6 +214,6 @@ fn name_of(way: Way) -> &'static str {
 fn histogram(lateness: &Lateness) -> (f64, u64, Vec<(f64, u64)>) {
     let sum = lateness.sum().as_secs_f64();
     let counts = lateness.counts();
-    let bounds = BOUNDS.iter().map(|&micros| micros as f64 / 1e6).chain([f64::MAX]);
+    let bounds = BOUNDS.iter().map(|&micros| micros as f64 / 1e6).chain([f64::INFINITY]);
     (sum, counts.iter().sum(), bounds.zip(counts).collect())
 }
