@@ -158,7 +158,8 @@ impl Stations {
             }
         }
         let ratio = Unit::Other("ratio".into());
-        let measured: [(&str, &Unit, &str, fn(&Client) -> f64); 2] = [
+        type Measured<'a> = (&'a str, &'a Unit, &'a str, fn(&Client) -> f64);
+        let measured: [Measured<'_>; 2] = [
             (
                 "stationcast_client_packet_loss",
                 &ratio,

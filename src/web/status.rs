@@ -74,6 +74,9 @@ pub fn fetch_json(address: &str) -> Result<String, StatusError> {
         ureq::Error::StatusCode(_) | ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) => {
             StatusError::Unknown { address: address.into(), reason: error.to_string() }
         }
+        ureq::Error::Io(error) => {
+            StatusError::Unreachable { address: address.into(), reason: error.to_string() }
+        }
         error => StatusError::Unreachable { address: address.into(), reason: error.to_string() },
     })
 }

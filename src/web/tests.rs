@@ -250,7 +250,8 @@ fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
     if let Some(properties) = schema["properties"].as_object() {
         let mut said: Vec<_> = properties.keys().collect();
         let mut answered: Vec<_> = value.as_object().unwrap().keys().collect();
-        (said.sort(), answered.sort());
+        said.sort();
+        answered.sort();
         assert_eq!(said, answered, "{place}");
         for (name, schema) in properties {
             check(&value[name], schema, document, &format!("{place}.{name}"));
