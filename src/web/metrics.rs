@@ -158,7 +158,8 @@ impl Stations {
             }
         }
         let ratio = Unit::Other("ratio".into());
-        let measured: [(&str, &Unit, &str, fn(&Client) -> f64); 2] = [
+        type Measured<'a> = (&'a str, &'a Unit, &'a str, fn(&Client) -> f64);
+        let measured: [Measured<'_>; 2] = [
             (
                 "stationcast_client_packet_loss",
                 &ratio,
@@ -214,6 +215,6 @@ fn name_of(way: Way) -> &'static str {
 fn histogram(lateness: &Lateness) -> (f64, u64, Vec<(f64, u64)>) {
     let sum = lateness.sum().as_secs_f64();
     let counts = lateness.counts();
-    let bounds = BOUNDS.iter().map(|&micros| micros as f64 / 1e6).chain([f64::MAX]);
+    let bounds = BOUNDS.iter().map(|&micros| micros as f64 / 1e6).chain([f64::INFINITY]);
     (sum, counts.iter().sum(), bounds.zip(counts).collect())
 }

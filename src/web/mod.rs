@@ -7,7 +7,7 @@
 //!                     api: what stations are and have counted      /api/stations, /healthz, /metrics
 //! ```
 //!
-//! The pictures are the access units on air. A [`Relay`](relay) makes the JPEG file of each once, at its time, and only
+//! The pictures are the access units on air. A relay makes the JPEG file of each once, at its time, and only
 //! while somebody looks; every client shares those bytes. Nobody is ever sent an old picture because it is slow: it is sent
 //! fewer, and what it missed is counted. `docs/web.md` is the contract.
 //!

@@ -74,6 +74,9 @@ pub fn fetch_json(address: &str) -> Result<String, StatusError> {
         ureq::Error::StatusCode(_) | ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) => {
             StatusError::Unknown { address: address.into(), reason: error.to_string() }
         }
+        ureq::Error::Io(error) => {
+            StatusError::Unreachable { address: address.into(), reason: error.to_string() }
+        }
         error => StatusError::Unreachable { address: address.into(), reason: error.to_string() },
     })
 }
@@ -193,9 +196,9 @@ mod tests {
             station(40, Sending::Slate, Some("the film is missing\u{1b}[2J")),
         ];
         let expected = "\
-id  name    state         rate  audience  aired  skipped  squeezed  errors    p50  p99  group            reason
- 2  Nature  film    30000/1001         3   1234        1         2       4  20 us    -  239.77.0.2:5004
-40  Nature  slate   30000/1001         3   1234        1         2       4  20 us    -  239.77.0.2:5004  the film is missing [2J
+id  name    state        rate  audience  aired  skipped  squeezed  errors    p50  p99  group            reason
+ 2  Nature  film   30000/1001         3   1234        1         2       4  20 us    -  239.77.0.2:5004
+40  Nature  slate  30000/1001         3   1234        1         2       4  20 us    -  239.77.0.2:5004  the film is missing [2J
 2 stations, 1 off air, 6 watching; 2468 pictures aired, 2 skipped, 4 squeezed, 8 not sent";
         assert_eq!(table(&stations), expected);
     }

@@ -36,7 +36,8 @@ function want() {
   queueMicrotask(() => {
     waiting = false;
     const seen = [...tiles].filter(([, tile]) => tile.seen).map(([id]) => id);
-    const ids = document.hidden || stage.holding ? [] : stage.watched === null ? seen : [stage.watched];
+    if (document.hidden) return link.want([], null);
+    const ids = stage.holding ? [] : stage.watched === null ? seen : [stage.watched];
     link.want(ids, stage.watched);
   });
 }
