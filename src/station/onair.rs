@@ -282,3 +282,29 @@ impl Slot {
         Some(Airing { unit, plan, next: 0, bytes: 0 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::lineup::Spread;
+
+    #[test]
+    fn the_place_of_one_who_left_is_taken_again() {
+        let (seats, new_slots) = mpsc::channel();
+        let (clock, heap) = (AirClock::start(), BinaryHeap::new());
+        let mut thread = AirThread { clock, new_slots, slots: Vec::new(), heap, idle: Vec::new() };
+        for _ in 0..3 {
+            let (ring, units) = RingBuffer::new(RING);
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+            let outlet = Outlet::unicast(socket, ([127, 0, 0, 1], 9).into(), 1472, Spread::NONE);
+            seats.send(Slot { outlet, units, counters: Arc::default(), airing: None }).unwrap();
+            thread.look_in();
+            assert_eq!((thread.slots.len(), &thread.idle[..]), (1, &[0][..]));
+            drop(ring);
+            thread.look_in();
+            assert!(thread.slots[0].is_none() && thread.idle.is_empty());
+        }
+    }
+}
