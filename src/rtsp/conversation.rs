@@ -119,7 +119,10 @@ impl Refusal {
 
 /// The beginning of every response.
 pub(super) fn answer(status: StatusCode, cseq: Option<u32>) -> ResponseBuilder {
+    // Some clients look for "OK"; rtsp-types says "Ok".
+    let reason = if status == StatusCode::Ok { "OK".to_owned() } else { status.to_string() };
     let response = Response::builder(Version::V1_0, status)
+        .reason_phrase(reason)
         .header(headers::SERVER, concat!("stationcast/", env!("CARGO_PKG_VERSION")));
     match cseq {
         Some(cseq) => response.typed_header(&CSeq::from(cseq)),
@@ -347,3 +350,6 @@ pub(super) fn npt(span: Option<(Duration, Duration)>) -> Range {
         Some((from, to)) => NptRange::FromTo(time(from), time(to)),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,18 +97,14 @@ impl Delivery {
                 }
                 Event::Told(Some(Command::Play(wish, started))) => {
                     place = show.as_ref().and_then(Show::place).unwrap_or(place);
-                    show = self.begin(wish, show.take(), place, started).await;
                     self.life.play(true);
+                    show = self.begin(wish, show.take(), place, started).await;
                     report = Instant::now() + REPORT;
                     self.report().await
                 }
                 // A sign of life came meanwhile.
                 Event::Expired(ends) if self.life.ends() > ends => Ok(()),
-                Event::Expired(_) => {
-                    let _ = self.bye().await;
-                    self.sink.close();
-                    return;
-                }
+                Event::Expired(_) => break,
                 Event::Heard(length) => {
                     if let Some(audit) = &self.audit {
                         audit.hear(&buffer[..length]);
@@ -125,7 +121,7 @@ impl Delivery {
                     Ok(())
                 }
                 Event::Next(Next::End(_)) => {
-                    (show, place) = (None, Duration::ZERO);
+                    place = show.take().and_then(|show| show.place()).unwrap_or(place);
                     self.life.play(false);
                     self.bye().await
                 }
@@ -161,7 +157,9 @@ impl Delivery {
                 Show { what: What::Live { live, _audience }, next: None }
             }
             (Some(programme), _) => {
-                let from = wish.from.unwrap_or(place);
+                // Played to its end, it begins again.
+                let stopped = if place < programme.length() { place } else { Duration::ZERO };
+                let from = wish.from.unwrap_or(stopped);
                 let to = wish.to.filter(|&to| to > from).unwrap_or(programme.length());
                 let showing = Showing::new(programme.clone(), (from, to), wish.scale.unwrap_or(1.0), now);
                 answer.timestamp = Some(showing.due().rtp_timestamp());

@@ -137,7 +137,7 @@ impl Showing {
 
     /// Goes on to the next picture.
     pub(super) fn advance(&mut self) {
-        self.place = self.following(self.programme.at(self.place));
+        self.place = self.following(self.programme.at(self.place)).min(self.end);
     }
 
     /// Leaves out the pictures that were due before `moment`. Returns how many.
@@ -160,5 +160,82 @@ async fn read(reel: &Arc<Reel>, number: usize) -> Result<Jpeg, ReelError> {
     match tokio::task::spawn_blocking(move || reel.picture(number)).await {
         Ok(picture) => picture,
         Err(crash) => std::panic::resume_unwind(crash.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::super::tests::{RATE, record};
+    use super::*;
+
+    const NOW: AirTime = AirTime(1_790_000_000_000_000_000);
+
+    /// Two films, of 20 and 30 pictures: half a second.
+    fn programme() -> (Arc<Programme>, TempDir) {
+        let folder = TempDir::new().unwrap();
+        let reel = |name, count| record(&folder.path().join("reels"), &folder.path().join(name), 0, count);
+        (Arc::new(Programme::new(vec![reel("a.mp4", 20), reel("b.mp4", 30)]).unwrap()), folder)
+    }
+
+    /// When pictures are due, in milliseconds from the first; and for how long.
+    async fn dues(mut showing: Showing) -> Vec<(u64, u64)> {
+        let mut dues = Vec::new();
+        loop {
+            match showing.next().await.unwrap() {
+                Next::Unit(AccessUnit { due, .. }) => {
+                    let at = due.at.since(NOW + START);
+                    dues.push((at.as_millis() as u64, due.interval.as_millis() as u64));
+                }
+                Next::End(at) => {
+                    dues.push((at.since(NOW + START).as_millis() as u64, 0));
+                    return dues;
+                }
+                Next::Missed(_) => panic!("nothing is missed"),
+            }
+            showing.advance();
+        }
+    }
+
+    #[tokio::test]
+    async fn pictures_are_due_by_their_place_and_the_scale() {
+        let (programme, _folder) = programme();
+        let length = programme.length();
+        assert_eq!(length, Duration::from_millis(500));
+        let at = |from: u64, to: u64, scale: f64| {
+            let span = (Duration::from_millis(from), Duration::from_millis(to));
+            dues(Showing::new(programme.clone(), span, scale, NOW))
+        };
+        let whole: Vec<_> = (0..50).map(|n| (10 * n, 10)).chain([(500, 0)]).collect();
+        assert_eq!(at(0, 500, 1.0).await, whole);
+        let slow: Vec<_> = (0..50).map(|n| (20 * n, 20)).chain([(1000, 0)]).collect();
+        assert_eq!(at(0, 500, 0.5).await, slow);
+        let fast: Vec<_> = (0..25).map(|n| (10 * n, 10)).chain([(250, 0)]).collect();
+        assert_eq!(at(0, 500, 2.0).await, fast, "as many a second as ever, across the end of a film too");
+        // From within a picture, which is shown for what is left of it, to within another.
+        assert_eq!(at(195, 215, 1.0).await, [(0, 5), (5, 10), (15, 5), (20, 0)]);
+    }
+
+    #[test]
+    fn a_place_is_found_in_its_film() {
+        let (programme, _folder) = programme();
+        let at = |ms| {
+            let picture = programme.at(Duration::from_millis(ms));
+            (picture.film, picture.number, programme.after(picture).as_millis())
+        };
+        assert_eq!([at(0), at(9), at(199)], [(0, 0, 10), (0, 0, 10), (0, 19, 200)]);
+        assert_eq!([at(200), at(499), at(9999)], [(1, 0, 210), (1, 29, 500), (1, 29, 500)]);
+        assert!(Programme::new(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn who_is_late_goes_on_with_what_is_due() {
+        let (programme, _folder) = programme();
+        let mut showing = Showing::new(programme.clone(), (Duration::ZERO, programme.length()), 1.0, NOW);
+        assert_eq!(showing.skip(NOW + START + RATE.nth(7)), 7);
+        assert_eq!(showing.due(), NOW + START + RATE.nth(7));
+        assert_eq!(showing.skip(NOW + Duration::from_secs(3600)), 43, "and no further than the end");
+        assert_eq!(showing.place(), programme.length());
     }
 }

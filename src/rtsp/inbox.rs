@@ -65,7 +65,9 @@ mod tests {
 
     use super::*;
 
-    fn fed(bytes: &[u8]) -> (Inbox, Result<Option<Message<Vec<u8>>>, StatusCode>) {
+    type Taken = Result<Option<Message<Vec<u8>>>, StatusCode>;
+
+    fn fed(bytes: &[u8]) -> (Inbox, Taken) {
         let mut inbox = Inbox::default();
         inbox.push(&bytes[..bytes.len().min(MAX_REQUEST)]);
         let taken = inbox.take();

@@ -158,3 +158,6 @@ impl Shared {
         timeout(LOOK_UP, look_up).await.ok().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

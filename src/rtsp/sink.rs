@@ -255,13 +255,6 @@ impl Sink {
             }
         }
     }
-
-    /// Ends the connection that the packets go into.
-    pub(super) fn close(&self) {
-        if let Sink::Tcp(tcp) = self {
-            tcp.writer.close();
-        }
-    }
 }
 
 /// Two sockets on the address of `local`, the first on an even port and the second on the one above.

@@ -118,6 +118,36 @@ impl HeadEnd {
     }
 }
 
+#[cfg(test)]
+impl HeadEnd {
+    /// Stations that show what they are [shown](Self::show), and films that have reels in a store: for the tests of what
+    /// is served. It stops when `true` is sent.
+    pub(crate) fn on_the_bench(
+        stations: Vec<StationSpec>,
+        store: Option<(super::reel::Store, &std::path::Path)>,
+    ) -> (Arc<HeadEnd>, watch::Sender<bool>) {
+        let clock = AirClock::start();
+        let (stop, stopped) = watch::channel(false);
+        let monitors = stations.into_iter().map(|spec| (spec.id, Arc::new(Monitor::new(spec))));
+        let head_end = HeadEnd {
+            air: Air::start(clock.clone()).unwrap(),
+            board: Board::new(),
+            clients: Clients::default(),
+            since: clock.now(),
+            catalogue: Arc::new(Catalogue::new(clock.clone(), store)),
+            stop: stopped,
+            monitors: monitors.collect(),
+            clock,
+        };
+        (Arc::new(head_end), stop)
+    }
+
+    /// Puts a unit on air, for its subscribers only.
+    pub(crate) fn show(&self, id: StationId, unit: super::onair::AccessUnit) {
+        self.monitors[&id].feed.push(unit, self.clock.now());
+    }
+}
+
 /// Everybody who is served alone, for the metrics.
 #[derive(Debug, Default)]
 pub struct Clients(Mutex<Vec<Weak<Client>>>);

@@ -1,0 +1,251 @@
+//! The server and a client, on loopback TCP and UDP; the stations show what a test puts on air.
+
+mod bounds;
+mod demand;
+mod live;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rtcp_types::{Compound, Packet, ReceiverReport, ReportBlock, prelude::*};
+use rtsp_types::{Message, ParseError, Response, headers};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, UdpSocket};
+use tokio::sync::watch;
+
+use super::*;
+use crate::directory::{Entry, State};
+use crate::interface::interfaces;
+use crate::lineup::{Datagram, Spread, StationSpec};
+use crate::station::onair::AccessUnit;
+use crate::station::playout::Due;
+use crate::station::reel::{Encoding, Store};
+use crate::units::{AirTime, FrameRate, Size, StationId};
+use crate::wire::jpeg::{Chroma, Jpeg, PACKET_OVERHEAD, Tables};
+use crate::wire::rtp;
+
+const ID: StationId = StationId(2);
+const SIZE: Size = Size { width: 32, height: 16 };
+const ENCODING: Encoding = Encoding { size: SIZE, quality: 80 };
+/// Fast, so that a programme is over soon.
+pub(super) const RATE: FrameRate = FrameRate::new(100, 1).unwrap();
+/// Longer than anything takes here: what has not come by then will not come.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TCP: &str = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1";
+
+/// A picture whose scan tells its number.
+pub(super) fn picture(n: usize, bytes: usize) -> Jpeg {
+    let mut scan = vec![0; bytes];
+    scan[..8].copy_from_slice(&(n as u64).to_le_bytes());
+    Jpeg {
+        size: SIZE,
+        chroma: Chroma::Yuv420,
+        tables: Tables::Standard(80),
+        restart_interval: None,
+        scan: scan.into(),
+    }
+}
+
+/// A reel of `count` pictures in a store in `dir`, which is that of the film at `film`.
+pub(super) fn record(dir: &Path, film: &Path, first: usize, count: usize) -> Arc<Reel> {
+    std::fs::write(film, film.as_os_str().as_encoded_bytes()).unwrap();
+    let now = AirTime(4_000_000_000_000_000_000);
+    let store = Store::open(dir, u64::MAX, now).unwrap();
+    let key = store.key(film, ENCODING, now).unwrap();
+    let mut recorder = store.record(&key, film).unwrap().unwrap();
+    for n in 0..count {
+        recorder.add(RATE.nth(n as u64), &picture(first + n, 100)).unwrap();
+    }
+    recorder.finish(RATE, RATE.nth(count as u64), now).unwrap()
+}
+
+struct Bench {
+    head_end: Arc<HeadEnd>,
+    stop: watch::Sender<bool>,
+    server: tokio::task::JoinHandle<()>,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Bench {
+    /// A station with a programme of two films, of 20 and 30 pictures.
+    async fn new() -> Bench {
+        let folder = TempDir::new().unwrap();
+        let reels = folder.path().join("reels");
+        let media = vec![folder.path().join("a.mp4"), folder.path().join("b.mp4")];
+        record(&reels, &media[0], 0, 20);
+        record(&reels, &media[1], 20, 30);
+        let store = Store::open(&reels, u64::MAX, crate::clock::wall_clock()).unwrap();
+        let loopback = interfaces().unwrap().into_iter().find(|interface| interface.loopback).unwrap();
+        let spec = StationSpec {
+            id: ID,
+            name: "Nature".into(),
+            media,
+            group: "239.77.0.2:5004".parse().unwrap(),
+            interface: loopback,
+            ttl: 1,
+            width: SIZE.width,
+            quality: 80,
+            datagram: Datagram::Auto,
+            reel: true,
+            spread: Spread::NONE,
+            line: 1,
+        };
+        let entry = Entry {
+            id: ID,
+            name: spec.name.clone(),
+            group: spec.group,
+            interface: spec.interface.name.clone(),
+            size: Some(SIZE),
+            rate: Some(RATE),
+            quality: 80,
+            state: State::Film,
+            audience: 0,
+        };
+        let (head_end, stop) = HeadEnd::on_the_bench(vec![spec], Some((store, &reels)));
+        head_end.board.enter(entry, || None).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, head_end.clone()));
+        Bench { head_end, stop, server, address, folder }
+    }
+
+    /// Puts picture `n` on air, due `ahead` from now.
+    fn show(&self, n: usize, bytes: usize, ahead: Duration) -> AirTime {
+        let at = self.head_end.clock.now() + ahead;
+        let due = Due { at, interval: Duration::from_millis(40) };
+        self.head_end.show(ID, AccessUnit { due, jpeg: picture(n, bytes) });
+        at
+    }
+
+    async fn connect(&self) -> Guest {
+        Guest::from("127.0.0.1:0", self.address).await
+    }
+
+    /// Waits until `so`.
+    async fn until(&self, so: impl Fn(&HeadEnd) -> bool) {
+        let wait = async {
+            while !so(&self.head_end) {
+                sleep_until(Instant::now() + Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("it never came to that");
+    }
+}
+
+struct Guest {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    cseq: u32,
+    session: Option<String>,
+    /// Interleaved data that came before a response.
+    early: usize,
+}
+
+#[derive(Debug)]
+enum Heard {
+    /// Sequence number, timestamp, picture.
+    Picture(u16, u32, usize),
+    Control(Vec<u8>),
+    Response(Response<Vec<u8>>),
+}
+
+impl Guest {
+    async fn from(own: &str, server: SocketAddr) -> Guest {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8192).unwrap();
+        socket.bind(own.parse().unwrap()).unwrap();
+        let stream = socket.connect(server).await.unwrap();
+        Guest { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
+    }
+
+    /// The next message; `None` when the server has closed.
+    async fn hear(&mut self) -> Option<Heard> {
+        loop {
+            match Message::<Vec<u8>>::parse(&self.bytes) {
+                Ok((message, length)) => {
+                    self.bytes.drain(..length);
+                    return Some(match message {
+                        Message::Response(response) => Heard::Response(response),
+                        Message::Data(data) if data.channel_id() == 0 => {
+                            let (header, picture) = seen(data.as_slice());
+                            Heard::Picture(header.sequence, header.timestamp, picture)
+                        }
+                        Message::Data(data) => Heard::Control(data.into_body()),
+                        Message::Request(_) => panic!("the server asks for something"),
+                    });
+                }
+                Err(ParseError::Incomplete(_)) => {}
+                Err(error) => panic!("{error}: {}", self.bytes.escape_ascii()),
+            }
+            let read =
+                timeout(PATIENCE, self.stream.read_buf(&mut self.bytes)).await.expect("something comes");
+            if matches!(read, Ok(0) | Err(_)) {
+                return None;
+            }
+        }
+    }
+
+    async fn picture(&mut self) -> (u16, u32, usize) {
+        loop {
+            match self.hear().await.expect("the connection is open") {
+                Heard::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
+                Heard::Control(_) => {}
+                Heard::Response(response) => panic!("{response:?}"),
+            }
+        }
+    }
+
+    async fn ask(&mut self, line: &str, header: &str) -> Response<Vec<u8>> {
+        self.cseq += 1;
+        let session = self.session.iter().map(|id| format!("Session: {id}\r\n")).collect::<String>();
+        let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
+        let request = format!("{line} RTSP/1.0\r\nCSeq: {}\r\n{session}{header}\r\n", self.cseq);
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        self.early = 0;
+        loop {
+            match self.hear().await.expect("the connection is open") {
+                Heard::Response(response) => {
+                    if let Ok(Some(session)) = response.typed_header::<headers::Session>() {
+                        self.session = Some(session.0);
+                    }
+                    return response;
+                }
+                Heard::Picture(..) | Heard::Control(_) => self.early += 1,
+            }
+        }
+    }
+
+    async fn status(&mut self, line: &str, header: &str) -> u16 {
+        self.ask(line, header).await.status().into()
+    }
+
+    /// Plays. Returns sequence number and timestamp of the first picture, as the server tells.
+    async fn play(&mut self, line: &str, header: &str) -> (Option<u16>, Option<u32>) {
+        let response = self.ask(line, header).await;
+        assert_eq!(u16::from(response.status()), 200);
+        let Some(headers::RtpInfos::V1(infos)) = response.typed_header::<headers::RtpInfos>().unwrap() else {
+            panic!("{response:?}")
+        };
+        (infos[0].seq, infos[0].rtptime)
+    }
+}
+
+/// The header and the number of a picture in an RTP packet.
+fn seen(packet: &[u8]) -> (rtp::Header, usize) {
+    let (header, _) = rtp::Header::parse(packet).unwrap();
+    let number = packet[PACKET_OVERHEAD..].first_chunk::<8>().unwrap();
+    (header, u64::from_le_bytes(*number) as usize)
+}
+
+fn kinds(packet: &[u8]) -> Vec<&'static str> {
+    let kind = |packet| match packet {
+        Ok(Packet::Sr(_)) => "SR",
+        Ok(Packet::Sdes(_)) => "SDES",
+        Ok(Packet::Bye(_)) => "BYE",
+        other => panic!("{other:?}"),
+    };
+    Compound::parse(packet).unwrap().map(kind).collect()
+}

@@ -1,0 +1,96 @@
+//! What one client can take, and what ends.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_loses_whole_pictures_and_sees_how_many() {
+    let bench = Bench::new().await;
+    let mut guest = bench.connect().await;
+    guest.status("SETUP rtsp://h/2/video", TCP).await;
+    let (first, _) = guest.play("PLAY rtsp://h/2", "").await;
+    // Sixty megabytes are on air while it reads nothing: more than anybody holds for it.
+    for n in 0..1000 {
+        bench.show(n, 60_000, Duration::ZERO);
+    }
+    let (mut seen, mut last) = (0, None::<usize>);
+    loop {
+        let (sequence, _, picture) = guest.picture().await;
+        let behind = usize::from(sequence.wrapping_sub(first.unwrap()));
+        assert_eq!(behind, picture, "a number for each picture, sent or not");
+        assert!(last.is_none_or(|last| picture > last));
+        (seen, last) = (seen + 1, Some(picture));
+        if picture == 999 {
+            break;
+        }
+    }
+    let client = bench.head_end.clients.all().remove(0);
+    assert!(seen < 1000);
+    assert_eq!((client.pictures.load(Relaxed), client.dropped.load(Relaxed)), (seen, 1000 - seen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interleaved_session_ends_with_its_connection() {
+    let bench = Bench::new().await;
+    let mut guest = bench.connect().await;
+    guest.status("SETUP rtsp://h/2/video", TCP).await;
+    bench.show(1, 100, Duration::ZERO);
+    guest.play("PLAY rtsp://h/2", "").await;
+    let session = guest.session.clone();
+    drop(guest);
+    bench.until(|head_end| head_end.clients.all().is_empty() && head_end.board.audience(ID) == 0).await;
+    let mut guest = Guest { session, ..bench.connect().await };
+    assert_eq!(guest.status("PLAY rtsp://h/2", "").await, 454);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_has_so_many_sessions_and_channels() {
+    let bench = Bench::new().await;
+    let mut guest = bench.connect().await;
+    for n in 0..SESSIONS_PER_CONNECTION {
+        guest.session = None;
+        let response = guest.ask("SETUP rtsp://h/2/video", TCP).await;
+        let transport = response.header(&headers::TRANSPORT).unwrap().as_str();
+        assert!(transport.contains(&format!("interleaved={}-{}", 2 * n, 2 * n + 1)), "{transport}");
+    }
+    let last = guest.session.take();
+    assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 503);
+    guest.session = last;
+    assert_eq!(guest.status("TEARDOWN rtsp://h/2", "").await, 200);
+    guest.session = None;
+    assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 200);
+    assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 200, "twice is once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_says_bye_to_everybody() {
+    let bench = Bench::new().await;
+    let mut guest = bench.connect().await;
+    guest.status("SETUP rtsp://h/2/video", TCP).await;
+    guest.play("PLAY rtsp://h/2", "").await;
+    bench.stop.send_replace(true);
+    timeout(PATIENCE, bench.server).await.unwrap().unwrap();
+    let mut heard = Vec::new();
+    while let Some(message) = guest.hear().await {
+        match message {
+            Heard::Control(packet) => heard.extend(kinds(&packet)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard, ["SR", "SDES", "SR", "SDES", "BYE"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_answered_once_and_closed() {
+    let bench = Bench::new().await;
+    for (bytes, status) in [
+        (&b"\x16\x03\x01 nonsense\r\n\r\n"[..], 400),
+        (b"OPTIONS * RTSP/9.9\r\nCSeq: 1\r\n\r\n", 505),
+        (&[b'x'; inbox::MAX_REQUEST], 413),
+    ] {
+        let mut guest = bench.connect().await;
+        guest.stream.write_all(bytes).await.unwrap();
+        let Some(Heard::Response(response)) = guest.hear().await else { panic!("it is answered") };
+        assert_eq!(u16::from(response.status()), status);
+        assert!(guest.hear().await.is_none(), "and closed");
+    }
+}

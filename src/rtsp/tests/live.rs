@@ -1,0 +1,91 @@
+//! A station as it is on air, by TCP and UDP.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_in_the_connection_begins_with_what_is_on_air() {
+    let bench = Bench::new().await;
+    bench.show(1, 5000, Duration::ZERO);
+    let on_air = bench.show(2, 60_000, Duration::ZERO);
+    let mut guest = bench.connect().await;
+    assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 200);
+    assert_eq!(bench.head_end.board.audience(ID), 0);
+    let (sequence, timestamp) = guest.play("PLAY rtsp://h/2", "Range: npt=0-").await;
+    assert_eq!(guest.early, 0, "nothing overtakes the response");
+    assert_eq!(timestamp, Some(on_air.rtp_timestamp()));
+    let Some(Heard::Control(report)) = guest.hear().await else { panic!("a report comes at once") };
+    assert_eq!(kinds(&report), ["SR", "SDES"]);
+    let next = bench.show(3, 100, Duration::from_millis(30));
+    assert_eq!(guest.picture().await, (sequence.unwrap(), on_air.rtp_timestamp(), 2));
+    assert_eq!(guest.picture().await, (sequence.unwrap().wrapping_add(1), next.rtp_timestamp(), 3));
+    assert!(bench.head_end.clock.now() >= next, "not before it is due");
+    assert_eq!(bench.head_end.board.audience(ID), 1);
+
+    assert_eq!(guest.status("PAUSE rtsp://h/2", "").await, 200);
+    assert_eq!(bench.head_end.board.audience(ID), 0);
+    bench.show(4, 100, Duration::ZERO);
+    let back = bench.show(5, 100, Duration::ZERO);
+    let (resumed, _) = guest.play("PLAY rtsp://h/2", "").await;
+    assert_eq!(guest.early, 0, "nothing came while it was paused");
+    assert_eq!(resumed, Some(sequence.unwrap().wrapping_add(2)), "the numbers go on");
+    assert_eq!(guest.picture().await, (resumed.unwrap(), back.rtp_timestamp(), 5), "live is now");
+
+    guest.status("TEARDOWN rtsp://h/2", "").await;
+    assert_eq!(guest.status("PLAY rtsp://h/2", "").await, 454);
+    bench.until(|head_end| head_end.clients.all().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_by_udp_comes_from_the_ports_that_were_told() {
+    let bench = Bench::new().await;
+    // The two ports of a client need not be neighbours.
+    let (rtp, rtcp) =
+        (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let (a, b) = (rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port());
+    let mut guest = bench.connect().await;
+    let transport = format!("Transport: RTP/AVP;unicast;client_port={a}-{b}");
+    let response = guest.ask("SETUP rtsp://h/2/video", &transport).await;
+    let transports = response.typed_header::<headers::Transports>().unwrap().unwrap();
+    let headers::Transport::Rtp(transport) = &transports[0] else { panic!("{transports:?}") };
+    let (from, from_rtcp) = transport.params.server_port.unwrap();
+    assert!(from % 2 == 0 && from_rtcp == Some(from + 1), "{from} {from_rtcp:?}");
+    let ssrc = transport.params.ssrc[0];
+
+    let (sequence, _) = guest.play("PLAY rtsp://h/2", "").await;
+    let due = bench.show(7, 60_000, Duration::from_millis(20));
+    let mut buffer = vec![0; 70_000];
+    let (length, peer) = timeout(PATIENCE, rtp.recv_from(&mut buffer)).await.unwrap().unwrap();
+    let (header, picture) = seen(&buffer[..length]);
+    assert_eq!((peer.port(), picture, header.ssrc), (from, 7, ssrc));
+    assert_eq!((Some(header.sequence), header.timestamp), (sequence, due.rtp_timestamp()));
+    let (length, peer) = timeout(PATIENCE, rtcp.recv_from(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!((peer.port(), kinds(&buffer[..length])), (from + 1, vec!["SR", "SDES"]));
+
+    // What the client says is taken down; what others say to the port is not.
+    let server = SocketAddr::new(bench.address.ip(), from + 1);
+    let report = |lost| {
+        let block = ReportBlock::builder(ssrc).fraction_lost(3).cumulative_lost(lost).interarrival_jitter(9);
+        let builder = Compound::builder().add_packet(ReceiverReport::builder(1).add_report_block(block));
+        let mut packet = vec![0; builder.calculate_size().unwrap()];
+        builder.write_into(&mut packet).unwrap();
+        packet
+    };
+    let stranger = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    stranger.send_to(&report(666), server).await.unwrap();
+    rtcp.send_to(b"no report", server).await.unwrap();
+    rtcp.send_to(&report(5), server).await.unwrap();
+    bench.until(|head_end| head_end.clients.all()[0].lost.load(Relaxed) != 0).await;
+    let client = bench.head_end.clients.all().remove(0);
+    assert_eq!((client.lost.load(Relaxed), client.jitter.load(Relaxed)), (5, 9));
+    assert_eq!((client.fraction_lost.load(Relaxed), client.peer.port()), (3, a));
+
+    // The session outlives the connection, and any connection of its owner may end it.
+    let session = guest.session.clone();
+    drop(guest);
+    let mut foreign = Guest { session: session.clone(), ..Guest::from("127.0.0.2:0", bench.address).await };
+    assert_eq!(foreign.status("TEARDOWN rtsp://h/2", "").await, 454);
+    let mut guest = Guest { session, ..bench.connect().await };
+    assert_eq!(guest.status("TEARDOWN rtsp://h/2", "").await, 200);
+    let (length, _) = timeout(PATIENCE, rtcp.recv_from(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(kinds(&buffer[..length]), ["SR", "SDES", "BYE"]);
+}
