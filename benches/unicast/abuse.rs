@@ -17,27 +17,37 @@ const HOLD: Duration = Duration::from_secs(2);
 /// The rest between two attempts: with 700 connections some 14,000 attempts a second at most.
 const REST: Duration = Duration::from_millis(50);
 
-/// Where, and what is said there; nothing is ever read, but what `hold` waits for.
-const KINDS: [(&str, &str, fn() -> Vec<u8>); 7] = [
-    ("half-open RTSP", ADDRESS, || b"OPTIONS rtsp://127.0.0.1".to_vec()),
-    ("garbage to RTSP", ADDRESS, || std::iter::repeat_with(|| fastrand::u8(..)).take(4096).collect()),
-    ("endless RTSP request", ADDRESS, || {
+/// What is said.
+type Words = fn() -> Vec<u8>;
+
+/// Where, and what is said there.
+const KINDS: [(&str, Words); 7] = [
+    // Half open.
+    (ADDRESS, || b"OPTIONS rtsp://127.0.0.1".to_vec()),
+    // Garbage.
+    (ADDRESS, || std::iter::repeat_with(|| fastrand::u8(..)).take(4096).collect()),
+    // A request without end.
+    (ADDRESS, || {
         [b"DESCRIBE rtsp://127.0.0.1:8554/1 RTSP/1.0\r\nCSeq: 1\r\nX: ".to_vec(), vec![b'x'; 100_000]]
             .concat()
     }),
-    ("RTSP out of order", ADDRESS, || {
+    // Out of order, and to somebody else's address.
+    (ADDRESS, || {
         let play = "PLAY rtsp://127.0.0.1:8554/1 RTSP/1.0\r\nCSeq: 1\r\nSession: 12345678\r\n\r\n";
         let away = "SETUP rtsp://127.0.0.1:8554/1/video RTSP/1.0\r\nCSeq: 2\r\nTransport: RTP/AVP;unicast;destination=127.0.0.9;client_port=9000-9001\r\n\r\n";
         let unknown = "FLY rtsp://127.0.0.1:8554/1 RTSP/1.0\r\nCSeq: 3\r\n\r\n";
         [play, away, unknown].concat().repeat(20).into_bytes()
     }),
-    ("RTSP player that never reads", ADDRESS, || {
+    // A player that never reads.
+    (ADDRESS, || {
         let set_up = "SETUP rtsp://127.0.0.1:8554/1/video RTSP/1.0\r\nCSeq: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n";
         // Without the session's number, which it would have to read: the server's work is the same up to here.
         set_up.into()
     }),
-    ("slow HTTP request", HTTP, || b"GET / HTTP/1.1\r\nHost: 127".to_vec()),
-    ("WebSocket that never reads", HTTP, || {
+    // Slow.
+    (HTTP, || b"GET / HTTP/1.1\r\nHost: 127".to_vec()),
+    // A page that never reads.
+    (HTTP, || {
         let upgrade = "GET /wall HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://127.0.0.1:8088\r\n\r\n";
         upgrade.into()
@@ -50,7 +60,7 @@ pub(crate) fn abuse(seconds: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut all = tokio::task::JoinSet::new();
-        for (_, address, say) in KINDS {
+        for (address, say) in KINDS {
             for _ in 0..EACH {
                 all.spawn(async move {
                     while Instant::now() < ends {

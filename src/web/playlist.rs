@@ -42,7 +42,7 @@ pub(super) async fn m3u(
 ) -> Result<Response, Refusal> {
     let host = host(&headers)?;
     let http = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "via=http"));
-    let rtsp = web.head_end.rtsp.filter(|_| !http).map(|address| address.port());
+    let rtsp = web.head_end.board.services().rtsp.filter(|_| !http).map(|address| address.port());
     let mut text = String::from("#EXTM3U\n");
     for station in web.head_end.stations() {
         let (id, name) = (station.spec.id, &station.spec.name);
