@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tracing::warn;
@@ -17,6 +17,7 @@ use super::encoder::station_size;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::source::{Source, SourceError, readable};
 use crate::clock::AirClock;
+use crate::lineup::StationSpec;
 use crate::units::{AirTime, Size};
 
 /// A film's size in pixels, and the width of a pixel by its height.
@@ -30,6 +31,28 @@ type SharedShape = Arc<Mutex<Option<(Seen, Shape)>>>;
 
 /// When a film was looked for, and what was found.
 type Found = (AirTime, Result<(), SourceError>);
+
+/// A film and its reel.
+pub(super) type FoundReel = (PathBuf, Arc<Reel>);
+
+/// For so long what one station has found of a programme holds for the others. Stations that play the same begin their
+/// rounds within 40 ms.
+const KNOWN_ROUND: Duration = Duration::from_millis(200);
+
+/// A programme, when it was looked up, and what was found.
+struct KnownRound {
+    at: AirTime,
+    media: Vec<PathBuf>,
+    quality: u8,
+    size: Option<Size>,
+    films: Vec<(PathBuf, Weak<Reel>)>,
+}
+
+impl KnownRound {
+    fn is_of(&self, spec: &StationSpec, size: Option<Size>) -> bool {
+        (&self.media, self.quality, self.size) == (&spec.media, spec.quality, size)
+    }
+}
 
 /// Most phases remembered; a broadcaster with more stations than that starts them by the time of day alone.
 const MAX_PHASES: usize = 10_000;
@@ -47,6 +70,8 @@ pub struct Catalogue {
     /// Where they are kept. Locked while they are written, which may block; they are not.
     phases_file: Mutex<Option<PathBuf>>,
     told: Mutex<HashSet<String>>,
+    /// Rounds looked up within [`KNOWN_ROUND`].
+    rounds: Mutex<Vec<KnownRound>>,
     /// Films that are on air from their reels: when each was looked for, and what was found.
     looked_for: Mutex<HashMap<PathBuf, Found>>,
 }
@@ -64,6 +89,7 @@ impl Catalogue {
             phases: Mutex::new(phases),
             phases_file: Mutex::new(phases_file),
             told: Mutex::default(),
+            rounds: Mutex::default(),
             looked_for: Mutex::default(),
         }
     }
@@ -124,20 +150,45 @@ impl Catalogue {
         Ok(station_size(size, pixel_aspect, width))
     }
 
+    /// What [`still_there`](Self::still_there) found less than a second ago. Waits for no disk.
+    pub fn known_there(&self, film: &Path) -> Option<Result<(), SourceError>> {
+        let now = self.clock.now();
+        let known = self.looked_for().get(film).cloned();
+        known.filter(|(at, _)| now.since(*at) < Duration::from_millis(900)).map(|(_, result)| result)
+    }
+
     /// Whether a film can still be read. Looked up once a second, however many stations ask.
     ///
     /// # Errors
     /// It cannot.
     pub fn still_there(&self, film: &Path) -> Result<(), SourceError> {
-        let now = self.clock.now();
-        // Not held while the disk is asked: a share that hangs must not hang the stations of another one.
-        let known = self.looked_for().get(film).cloned();
-        if let Some((_, result)) = known.filter(|(at, _)| now.since(*at) < Duration::from_millis(900)) {
+        if let Some(result) = self.known_there(film) {
             return result;
         }
+        // No lock is held while the disk is asked: a share that hangs must not hang the stations of another one.
         let result = readable(film);
-        self.looked_for().insert(film.to_owned(), (now, result.clone()));
+        self.looked_for().insert(film.to_owned(), (self.clock.now(), result.clone()));
         result
+    }
+
+    /// What another station has just found of the same programme, if all of it is in reels that are still on air. Waits for
+    /// no disk: at the end of a film that a thousand stations play, only the first of them has to.
+    pub(super) fn known_round(&self, spec: &StationSpec, size: Option<Size>) -> Option<Vec<FoundReel>> {
+        let rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rounds.iter().find(|known| known.is_of(spec, size))?;
+        if self.clock.now().since(known.at) > KNOWN_ROUND {
+            return None;
+        }
+        known.films.iter().map(|(film, reel)| Some((film.clone(), reel.upgrade()?))).collect()
+    }
+
+    /// Notes that these are all the films of a programme, in their order, and their reels.
+    pub(super) fn note_round(&self, spec: &StationSpec, size: Option<Size>, films: &[FoundReel]) {
+        let now = self.clock.now();
+        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        rounds.retain(|known| !known.is_of(spec, size) && now.since(known.at) <= KNOWN_ROUND);
+        let films = films.iter().map(|(film, reel)| (film.clone(), Arc::downgrade(reel))).collect();
+        rounds.push(KnownRound { at: now, media: spec.media.clone(), quality: spec.quality, size, films });
     }
 
     fn looked_for(&self) -> MutexGuard<'_, HashMap<PathBuf, Found>> {
