@@ -36,7 +36,8 @@ type Found = (AirTime, Result<(), SourceError>);
 pub(super) type FoundReel = (PathBuf, Arc<Reel>);
 
 /// For so long what one station has found of a programme holds for the others. Stations that play the same begin their
-/// rounds within 40 ms.
+/// rounds within 40 ms, and what each did on a thread of its own took their turns from them: measured with 300 stations of one
+/// film, 371 threads without and 12 with this and [`Catalogue::known_there`].
 const KNOWN_ROUND: Duration = Duration::from_millis(200);
 
 /// A programme, when it was looked up, and what was found.
