@@ -58,6 +58,7 @@ pub async fn broadcast(
         air: Air::start(clock.clone())?,
         board: Board::new(),
         clients: Clients::default(),
+        rtsp: listeners.rtsp.as_ref().and_then(|listener| listener.local_addr().ok()),
         since: clock.now(),
         catalogue,
         stop: stopped,

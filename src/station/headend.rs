@@ -28,6 +28,8 @@ pub struct HeadEnd {
     pub board: Arc<Board>,
     /// Who is served alone, by unicast.
     pub clients: Clients,
+    /// Where RTSP is served, if it is.
+    pub rtsp: Option<SocketAddr>,
     /// When it came on air.
     pub since: AirTime,
     /// What is known of the films.

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 /// The upper bounds of the buckets, in microseconds; one more bucket takes what is above. Two or three to a decade,
 /// from a quiet machine's wake-up (10 us) to the interval of a picture.
-const BOUNDS: [u64; 14] = [5, 10, 20, 35, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000];
+pub const BOUNDS: [u64; 14] = [5, 10, 20, 35, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000];
 
 /// A histogram of lateness. Counting takes no lock.
 #[derive(Debug, Default)]
 pub struct Lateness {
     buckets: [AtomicU64; BOUNDS.len() + 1],
+    /// Of all pictures, in nanoseconds. Overflows after 584 years of lateness.
+    sum: AtomicU64,
     /// In nanoseconds, since it was last taken.
     worst: AtomicU64,
 }
@@ -22,13 +24,14 @@ impl Lateness {
         let micros = late.as_nanos().div_ceil(1000) as u64;
         let bucket = BOUNDS.partition_point(|&bound| bound < micros);
         self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum.fetch_add(late.as_nanos() as u64, Relaxed);
         self.worst.fetch_max(late.as_nanos() as u64, Relaxed);
     }
 
     /// The lateness that `share` of the pictures did not exceed, by the bound of its bucket; `None` of no picture, or
     /// if it is above the last bound.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let counts = self.counts();
         let wanted = (counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
         let mut below = 0;
         let reached = counts.iter().position(|count| {
@@ -36,6 +39,16 @@ impl Lateness {
             wanted > 0 && below >= wanted
         });
         reached.and_then(|bucket| BOUNDS.get(bucket)).map(|&micros| Duration::from_micros(micros))
+    }
+
+    /// How many pictures fell into each bucket: those of [`BOUNDS`], and the one above.
+    pub fn counts(&self) -> [u64; BOUNDS.len() + 1] {
+        self.buckets.each_ref().map(|bucket| bucket.load(Relaxed))
+    }
+
+    /// The lateness of all pictures together.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum.load(Relaxed))
     }
 
     /// The worst since this was last asked.

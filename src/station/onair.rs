@@ -54,6 +54,8 @@ pub struct AccessUnit {
 pub struct AirCounters {
     /// Access units sent whole.
     pub aired: AtomicU64,
+    /// When the last of them left, in nanoseconds of air time; 0 before the first.
+    pub last: AtomicU64,
     /// Their packets.
     pub packets: AtomicU64,
     /// Their bytes of UDP payload.
@@ -253,6 +255,7 @@ impl Slot {
                 self.counters.packets.fetch_add(airing.plan.packets as u64, Relaxed);
                 self.counters.bytes.fetch_add(airing.bytes as u64, Relaxed);
                 self.counters.aired.fetch_add(1, Relaxed);
+                self.counters.last.store(now.0, Relaxed);
             }
             Err(error) => {
                 // None ends a station: a cable is pulled, a route is missing, a queue is full. All come back. But a
