@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::{Parser, Subcommand};
 use stationcast::clock::wall_clock;
 use stationcast::lineup::Lineup;
 use stationcast::station;
 use stationcast::station::daemon::{self, Listeners};
 use stationcast::station::reel::Store;
+use stationcast::web::status;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -46,6 +47,23 @@ enum Command {
     Check(LineupFile),
     /// Make the reels of all its films beforehand, with all cores
     Prepare(LineupFile),
+    /// Show how the stations of a running broadcaster are
+    Status(Status),
+}
+
+#[derive(clap::Args)]
+struct Status {
+    #[command(flatten)]
+    line_up: LineupFile,
+    /// Where the broadcaster serves HTTP; default: the line-up's [http] listen
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// Keep the table up to date until q is pressed
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+    /// Print what the API answers
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +72,10 @@ fn main() -> ExitCode {
     stationcast::log::to_stderr(filter);
     let file = match &cli.command {
         Some(Command::Check(line_up) | Command::Prepare(line_up)) => &line_up.config,
+        Some(Command::Status(status)) => match &status.http {
+            Some(address) => return outcome(show_status(status, address)),
+            None => &status.line_up.config,
+        },
         None => &cli.line_up.config,
     };
     let lineup = match Lineup::load(file) {
@@ -73,7 +95,18 @@ fn main() -> ExitCode {
             println!("{}", lineup.table());
             Ok(())
         }
+        Some(Command::Status(status)) => match lineup.http {
+            Some(listen) => show_status(&status, &status::ask_at(listen)),
+            None => Err(anyhow!(
+                "the line-up has no [http] section, so a broadcaster does not say how it is; add one, or name the \
+                 address of a running one with --http"
+            )),
+        },
     };
+    outcome(result)
+}
+
+fn outcome(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -118,6 +151,29 @@ async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListene
     })?;
     info!("{section} on {address}");
     Ok(listener)
+}
+
+/// Prints how the stations of the broadcaster at `address` are, or shows it until it is told to stop.
+fn show_status(form: &Status, address: &str) -> anyhow::Result<()> {
+    if form.json {
+        println!("{}", status::fetch_json(address)?);
+    } else if !form.watch {
+        println!("{}", status::table(&status::fetch(address)?));
+    } else {
+        let stop = Arc::new(AtomicBool::new(false));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.spawn({
+            let stop = stop.clone();
+            async move {
+                if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+                    terminate.recv().await;
+                    stop.store(true, Relaxed);
+                }
+            }
+        });
+        status::watch(address, &stop).context("cannot use the terminal; leave --watch out")?;
+    }
+    Ok(())
 }
 
 /// Makes the reels; `Ok` says that all of them are there.

@@ -26,6 +26,9 @@ mod link;
 pub mod message;
 pub mod server;
 
+#[cfg(feature = "broadcaster")]
+pub(crate) use server::doors;
+
 pub use board::Board;
 pub use client::{ClientError, Event, Session, list};
 pub use message::{Entry, ErrorCode, OnAir, PORT, State, VERSION};

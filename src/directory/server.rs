@@ -4,7 +4,7 @@
 //! connections in all and from one address, bytes of a request, and the time for each step.
 
 mod conversation;
-mod doors;
+pub(crate) mod doors;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

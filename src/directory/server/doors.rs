@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// The connections there are, and how many there may be.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(crate) struct Doors {
     most: usize,
     most_per_address: usize,
     inside: Mutex<Inside>,
@@ -22,13 +22,13 @@ struct Inside {
 }
 
 impl Doors {
-    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Doors> {
+    pub(crate) fn new(most: usize, most_per_address: usize) -> Arc<Doors> {
         Arc::new(Doors { most, most_per_address, inside: Mutex::default() })
     }
 
     /// A place for a connection from `address`, held until it is dropped; or why there is none. An
     /// IPv4 address is the same whether it came by an IPv4 or an IPv6 socket.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, String> {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, String> {
         let address = address.to_canonical();
         let mut inside = self.lock();
         if inside.all >= self.most {
@@ -61,7 +61,7 @@ impl Doors {
 
 /// A connection's place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     doors: Arc<Doors>,
     address: IpAddr,
 }
@@ -74,7 +74,7 @@ impl Drop for Place {
 
 /// Counts what happens again and again, and says so at most once a second.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
+pub(crate) struct Repeats {
     said: Option<Instant>,
     since: u64,
 }
@@ -82,7 +82,7 @@ pub(super) struct Repeats {
 impl Repeats {
     /// Notes one more at `now`; `Some` when it is time to say it, with how many there were since
     /// it was last said.
-    pub(super) fn note(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn note(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
         if self.said.is_some_and(|said| now.duration_since(said) < Duration::from_secs(1)) {
             return None;

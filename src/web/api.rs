@@ -1,0 +1,172 @@
+//! What stations are and have counted, as JSON. `/api/openapi.json` describes it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::{Refusal, Web};
+use crate::directory;
+use crate::station::headend::{HeadEnd, Monitor};
+use crate::station::lateness::Lateness;
+use crate::units::{AirTime, FrameRate, StationId};
+
+/// A station that has sent nothing for so long is not on air. The slowest, a slate, sends 5 pictures a second.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A station, as `/api/stations` and the wall tell of it. Counters count from the broadcaster's start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Station {
+    /// Its number.
+    pub id: StationId,
+    /// Its name.
+    pub name: String,
+    /// Its multicast group and port.
+    pub group: SocketAddr,
+    /// The interface it is sent on.
+    pub interface: String,
+    /// Pixels in a row, once known.
+    pub width: Option<u16>,
+    /// Rows, once known.
+    pub height: Option<u16>,
+    /// Pictures a second, once known, as the fraction it is.
+    pub rate: Option<FrameRate>,
+    /// The same as a decimal number.
+    pub fps: Option<f64>,
+    /// The JPEG quality aimed at.
+    pub quality: u8,
+    /// What it is sending.
+    pub state: Sending,
+    /// Why it shows a slate, while it does.
+    pub reason: Option<String>,
+    /// Viewers tuned to it, by the directory, the full picture of a wall or an MJPEG stream.
+    pub audience: u32,
+    /// Pictures sent whole.
+    pub aired: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Their bytes of UDP payload.
+    pub bytes: u64,
+    /// Pictures left out because they were late.
+    pub skipped: u64,
+    /// Pictures encoded at a lower quality so that they fit.
+    pub squeezed: u64,
+    /// Pictures that the system would not send, or not whole.
+    pub send_errors: u64,
+    /// Rounds of the programme begun.
+    pub rounds: u64,
+    /// How late pictures began to leave, in microseconds.
+    pub lateness_us: Quantiles,
+}
+
+/// What a station is sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sending {
+    /// Its programme.
+    Film,
+    /// A still that says what is wrong.
+    Slate,
+    /// Nothing yet.
+    Starting,
+}
+
+/// Quantiles, by the bound of their bucket; `None` of nothing, and above the last bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Half of all.
+    pub p50: Option<u64>,
+    /// All but one in a hundred.
+    pub p99: Option<u64>,
+}
+
+impl Quantiles {
+    fn of(lateness: &Lateness) -> Quantiles {
+        let micros = |share| lateness.quantile(share).map(|bound| bound.as_micros() as u64);
+        Quantiles { p50: micros(0.5), p99: micros(0.99) }
+    }
+}
+
+impl Station {
+    fn of(head_end: &HeadEnd, Monitor { spec, air, task, .. }: &Monitor) -> Station {
+        let entry = head_end.entry(spec.id);
+        let size = entry.as_ref().and_then(|entry| entry.size);
+        let rate = entry.as_ref().and_then(|entry| entry.rate);
+        let audience = entry.as_ref().map_or(0, |entry| entry.audience);
+        let (state, reason) = match entry.map(|entry| entry.state) {
+            Some(directory::State::Film) => (Sending::Film, None),
+            Some(directory::State::Slate { reason }) => (Sending::Slate, Some(reason)),
+            Some(directory::State::Starting) | None => (Sending::Starting, None),
+        };
+        Station {
+            id: spec.id,
+            name: spec.name.clone(),
+            group: spec.group,
+            interface: spec.interface.name.clone(),
+            width: size.map(|size| size.width),
+            height: size.map(|size| size.height),
+            rate,
+            fps: rate.map(FrameRate::as_f64),
+            quality: spec.quality,
+            state,
+            reason,
+            audience,
+            aired: air.aired.load(Relaxed),
+            packets: air.packets.load(Relaxed),
+            bytes: air.bytes.load(Relaxed),
+            skipped: air.skipped.load(Relaxed) + task.skipped.load(Relaxed),
+            squeezed: task.squeezed.load(Relaxed),
+            send_errors: air.send_errors.load(Relaxed),
+            rounds: task.rounds.load(Relaxed),
+            lateness_us: Quantiles::of(&air.lateness),
+        }
+    }
+}
+
+/// All stations now, ascending by number.
+pub(super) fn stations(head_end: &HeadEnd) -> Vec<Station> {
+    head_end.stations().map(|station| Station::of(head_end, station)).collect()
+}
+
+/// `GET /api/stations`.
+pub(super) async fn all(State(web): State<Arc<Web>>) -> Response {
+    fresh(Json(stations(&web.head_end)))
+}
+
+/// `GET /api/stations/{id}`.
+pub(super) async fn one(State(web): State<Arc<Web>>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let id = id.parse().map(StationId);
+    let id = id.map_err(|_| Refusal(StatusCode::NOT_FOUND, "a station's number is 1 to 999".into()))?;
+    let station = web.station(id)?;
+    Ok(fresh(Json(Station::of(&web.head_end, station))))
+}
+
+/// `GET /healthz`.
+pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
+    let now = web.head_end.clock.now();
+    let silent = |station: &&Arc<Monitor>| now.since(AirTime(station.air.last.load(Relaxed))) > SILENCE;
+    let silent: Vec<String> = web
+        .head_end
+        .stations()
+        .filter(silent)
+        .map(|station| format!("{} \"{}\"", station.spec.id, station.spec.name))
+        .collect();
+    if silent.is_empty() {
+        return fresh("ok\n");
+    }
+    let seconds = SILENCE.as_secs();
+    let sentence = format!("no picture on air within the last {seconds} s: {}\n", silent.join(", "));
+    fresh((StatusCode::SERVICE_UNAVAILABLE, sentence))
+}
+
+/// What is true for this moment only.
+fn fresh(response: impl IntoResponse) -> Response {
+    ([(CACHE_CONTROL, "no-store")], response).into_response()
+}

@@ -1,0 +1,41 @@
+//! The page's own files, part of the program: nothing to install beside it, and no request to any other host.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::routing::get;
+
+use super::Web;
+
+/// Everything comes from here, and nothing is in the line. Pictures arrive by the WebSocket, which 'self' covers; no other
+/// page may frame this one.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Path, type and text.
+const FILES: [(&str, &str, &str); 8] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/wall.css", "text/css; charset=utf-8", include_str!("page/wall.css")),
+    ("/wall.js", "text/javascript; charset=utf-8", include_str!("page/wall.js")),
+    ("/stage.js", "text/javascript; charset=utf-8", include_str!("page/stage.js")),
+    ("/remote.js", "text/javascript; charset=utf-8", include_str!("page/remote.js")),
+    ("/link.js", "text/javascript; charset=utf-8", include_str!("page/link.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    ("/api/openapi.json", "application/json", include_str!("openapi.json")),
+];
+
+pub(super) fn routes() -> Router<Arc<Web>> {
+    FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
+        let headers = [
+            (CONTENT_TYPE, kind),
+            // Asked again each time: the program may have been replaced by a newer one.
+            (CACHE_CONTROL, "no-cache"),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (REFERRER_POLICY, "no-referrer"),
+        ];
+        router.route(path, get(move || async move { (headers, text) }))
+    })
+}

@@ -1,0 +1,220 @@
+//! `/metrics`: what has been counted, for Prometheus, read at the moment of the scrape. OpenMetrics 1.0 text.
+//!
+//! The series are bounded: a fixed number for each of at most 999 stations, and four for each of the first
+//! [`MOST_CLIENTS`] clients.
+
+mod process;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::api::{Sending, Station};
+use super::{Refusal, Web, api};
+use crate::station::headend::{Client, HeadEnd, Way};
+use crate::station::lateness::{BOUNDS, Lateness};
+use crate::units::RTP_CLOCK;
+
+/// Clients told of one by one; those who came first. All are in `stationcast_clients`.
+const MOST_CLIENTS: usize = 1000;
+
+/// `GET /metrics`.
+pub(super) async fn scrape(State(web): State<Arc<Web>>) -> Result<Response, Refusal> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Stations(web.head_end.clone())));
+    registry.register_collector(Box::new(process::Process { since: web.head_end.since }));
+    let mut answer = String::new();
+    text::encode(&mut answer, &registry)
+        .map_err(|_| Refusal(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written".into()))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, kind)], answer).into_response())
+}
+
+/// The stations, and who is served alone.
+struct Stations(Arc<HeadEnd>);
+
+impl fmt::Debug for Stations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stations")
+    }
+}
+
+impl Collector for Stations {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.stations(&mut encoder)?;
+        self.lateness(&mut encoder)?;
+        self.clients(&mut encoder)
+    }
+}
+
+/// A counter of stations: its name without `_total`, its unit, what it is, and where it is.
+type StationCounter = (&'static str, Option<Unit>, &'static str, fn(&Station) -> u64);
+
+const COUNTERS: [StationCounter; 6] = [
+    ("pictures_aired", None, "Pictures sent whole", |station| station.aired),
+    ("packets_sent", None, "RTP packets of the pictures sent whole", |station| station.packets),
+    ("sent", Some(Unit::Bytes), "UDP payload of the pictures sent whole", |station| station.bytes),
+    ("pictures_squeezed", None, "Pictures encoded at a lower quality to fit", |station| station.squeezed),
+    ("send_errors", None, "Pictures that the system would not send, or not whole", |station| {
+        station.send_errors
+    }),
+    ("rounds", None, "Rounds of the programme begun", |station| station.rounds),
+];
+
+impl Stations {
+    fn stations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let stations = api::stations(&self.0);
+        for (name, unit, help, value) in COUNTERS {
+            let name = format!("stationcast_{name}");
+            let mut family = encoder.encode_descriptor(&name, help, unit.as_ref(), MetricType::Counter)?;
+            for station in &stations {
+                let metric = ConstCounter::new(value(station));
+                metric.encode(family.encode_family(&labels(station))?)?;
+            }
+        }
+
+        let help = "Pictures left out because they were late, before the air thread had them or there";
+        let mut family =
+            encoder.encode_descriptor("stationcast_pictures_skipped", help, None, MetricType::Counter)?;
+        for station in self.0.stations() {
+            let [id, name] = names(&station.spec.id.to_string(), &station.spec.name);
+            for (place, counter) in [("task", &station.task.skipped), ("air", &station.air.skipped)] {
+                let labels = [id.clone(), name.clone(), ("where", place.to_owned())];
+                ConstCounter::new(counter.load(Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+
+        let help = "Viewers tuned to a station";
+        let mut family = encoder.encode_descriptor("stationcast_audience", help, None, MetricType::Gauge)?;
+        for station in &stations {
+            ConstGauge::new(i64::from(station.audience)).encode(family.encode_family(&labels(station))?)?;
+        }
+
+        let help = "What a station is sending: 1 for the state it is in";
+        let mut family = encoder.encode_descriptor("stationcast_state", help, None, MetricType::Gauge)?;
+        for station in &stations {
+            let [id, name] = labels(station);
+            for (text, state) in
+                [("film", Sending::Film), ("slate", Sending::Slate), ("starting", Sending::Starting)]
+            {
+                let labels = [id.clone(), name.clone(), ("state", text.to_owned())];
+                ConstGauge::new(i64::from(station.state == state)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lateness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "How late pictures began to leave";
+        let unit = Unit::Seconds;
+        let mut family =
+            encoder.encode_descriptor("stationcast_lateness", help, Some(&unit), MetricType::Histogram)?;
+        for station in self.0.stations() {
+            let labels = names(&station.spec.id.to_string(), &station.spec.name);
+            let (sum, count, buckets) = histogram(&station.air.lateness);
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut clients = self.0.clients.all();
+        let help = "Clients that are served alone";
+        let mut family = encoder.encode_descriptor("stationcast_clients", help, None, MetricType::Gauge)?;
+        for way in [Way::RtspUdp, Way::RtspTcp, Way::Mjpeg, Way::Wall] {
+            let count = clients.iter().filter(|client| client.way == way).count();
+            ConstGauge::new(count as i64).encode(family.encode_family(&[("way", name_of(way))])?)?;
+        }
+
+        clients.truncate(MOST_CLIENTS);
+        type Counted = (&'static str, &'static str, fn(&Client) -> &AtomicU64);
+        let counted: [Counted; 3] = [
+            ("stationcast_client_pictures", "Whole pictures sent to a client", |client| &client.pictures),
+            (
+                "stationcast_client_pictures_dropped",
+                "Pictures left out because a client was slow",
+                |client| &client.dropped,
+            ),
+            ("stationcast_client_packets_lost", "Packets lost on the way, by receiver reports", |client| {
+                &client.lost
+            }),
+        ];
+        for (name, help, value) in counted {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for client in &clients {
+                let metric = ConstCounter::new(value(client).load(Relaxed));
+                metric.encode(family.encode_family(&client_labels(client))?)?;
+            }
+        }
+        let ratio = Unit::Other("ratio".into());
+        type Measured<'a> = (&'a str, &'a Unit, &'a str, fn(&Client) -> f64);
+        let measured: [Measured<'_>; 2] = [
+            (
+                "stationcast_client_packet_loss",
+                &ratio,
+                "The share of packets lost lately, by the last receiver report",
+                |client| f64::from(client.fraction_lost.load(Relaxed)) / 256.0,
+            ),
+            (
+                "stationcast_client_jitter",
+                &Unit::Seconds,
+                "Interarrival jitter, by the last receiver report",
+                |client| f64::from(client.jitter.load(Relaxed)) / f64::from(RTP_CLOCK),
+            ),
+        ];
+        for (name, unit, help, value) in measured {
+            let mut family = encoder.encode_descriptor(name, help, Some(unit), MetricType::Gauge)?;
+            // Only RTSP clients report.
+            for client in clients.iter().filter(|client| matches!(client.way, Way::RtspUdp | Way::RtspTcp)) {
+                ConstGauge::new(value(client)).encode(family.encode_family(&client_labels(client))?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Label = (&'static str, String);
+
+fn labels(station: &Station) -> [Label; 2] {
+    names(&station.id.to_string(), &station.name)
+}
+
+fn names(id: &str, name: &str) -> [Label; 2] {
+    [("station", id.to_owned()), ("name", name.to_owned())]
+}
+
+fn client_labels(client: &Client) -> [Label; 3] {
+    [
+        ("station", client.station.to_string()),
+        ("client", client.peer.to_string()),
+        ("way", name_of(client.way).to_owned()),
+    ]
+}
+
+fn name_of(way: Way) -> &'static str {
+    match way {
+        Way::RtspUdp => "rtsp_udp",
+        Way::RtspTcp => "rtsp_tcp",
+        Way::Mjpeg => "mjpeg",
+        Way::Wall => "wall",
+    }
+}
+
+/// Sum in seconds, count, and the buckets by their upper bound in seconds, not yet cumulative: the encoder adds them up.
+fn histogram(lateness: &Lateness) -> (f64, u64, Vec<(f64, u64)>) {
+    let sum = lateness.sum().as_secs_f64();
+    let counts = lateness.counts();
+    let bounds = BOUNDS.iter().map(|&micros| micros as f64 / 1e6).chain([f64::INFINITY]);
+    (sum, counts.iter().sum(), bounds.zip(counts).collect())
+}

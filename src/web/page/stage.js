@@ -1,0 +1,319 @@
+// The stage: one station that fills the page, and the keys of the viewer.
+
+import { DIGIT_WAIT, NumberEntry } from "./remote.js";
+
+const at = (id) => document.getElementById(id);
+
+// How long the banner stays when nothing is touched, in milliseconds.
+const BANNER = 4000;
+
+// A finger that moves so many pixels sideways changes the station.
+const SWIPE = 60;
+
+export class Stage {
+  watched = null; // the station, null while the wall is shown
+  holding = false;
+  #wall; // what it needs of the wall
+  #last = null;
+  #entry = new NumberEntry();
+  #entryTimer = 0;
+  #bannerTimer = 0;
+  #context = at("screen").getContext("2d", { alpha: false });
+  #drawn = []; // when the last pictures were drawn
+
+  constructor(wall) {
+    this.#wall = wall;
+    addEventListener("hashchange", () => this.#follow());
+    document.addEventListener("keydown", (event) => this.#key(event));
+    at("controls").addEventListener("click", ({ target }) => this.#does(target.closest("button")?.dataset.does));
+    at("screen").addEventListener("dblclick", () => this.#does("fullscreen"));
+    const stage = at("stage");
+    for (const kind of ["pointermove", "pointerdown", "focusin"]) stage.addEventListener(kind, () => this.#wake());
+    let from = null;
+    stage.addEventListener("pointerdown", (event) => (from = event.pointerType === "touch" ? event.clientX : null));
+    stage.addEventListener("pointerup", (event) => {
+      const moved = from === null ? 0 : event.clientX - from;
+      from = null;
+      if (Math.abs(moved) > SWIPE) this.#does(moved < 0 ? "next" : "previous");
+    });
+  }
+
+  // The stations have changed, or have come for the first time.
+  update() {
+    if (this.watched === null) this.#follow();
+    else this.#tell();
+  }
+
+  draw(id, number, bitmap) {
+    if (id !== this.watched || this.holding) return;
+    const screen = at("screen");
+    this.#paint(bitmap);
+    screen.dataset.picture = number;
+    screen.dataset.station = id;
+    const now = performance.now();
+    this.#drawn.push(now);
+    while (this.#drawn[0] < now - 2000) this.#drawn.shift();
+  }
+
+  #paint(image) {
+    const screen = at("screen");
+    if (screen.width !== image.width || screen.height !== image.height) {
+      screen.width = image.width;
+      screen.height = image.height;
+    }
+    this.#context.drawImage(image, 0, 0);
+  }
+
+  // Shows what the address says: #2 is station 2, none is the wall.
+  #follow() {
+    const stations = this.#wall.stations();
+    const number = /^#(\d{1,3})$/.exec(location.hash)?.[1];
+    const station = stations.find(({ id }) => id === Number(number));
+    if (station) this.#open(station);
+    else if (number && stations.length > 0) this.#leave(`No station ${Number(number)}`);
+    else if (!number) this.#close();
+  }
+
+  #open({ id, name }) {
+    if (id === this.watched) return;
+    if (this.watched === null) {
+      const picture = this.#wall.picture(id);
+      if (picture?.dataset.picture) this.#paint(picture);
+    } else {
+      this.#last = this.watched;
+    }
+    this.watched = id;
+    this.#drawn = [];
+    this.#hold(false);
+    document.body.classList.add("watching");
+    at("stage").hidden = false;
+    at("wall").inert = true;
+    at("masthead").inert = true;
+    document.title = `${name} – stationcast`;
+    this.#tell();
+    this.#wall.speak(`Station ${id}, ${name}`);
+    if (!at("stage").contains(document.activeElement)) at("screen").focus({ preventScroll: true });
+    this.#wake();
+    this.#wall.changed();
+  }
+
+  #close() {
+    if (this.watched === null) return;
+    const was = this.watched;
+    this.#last = was;
+    this.watched = null;
+    this.#hold(false);
+    this.#clear();
+    document.body.classList.remove("watching", "asleep");
+    at("stage").hidden = true;
+    at("wall").inert = false;
+    at("masthead").inert = false;
+    document.title = "stationcast";
+    if (document.fullscreenElement) document.exitFullscreen();
+    this.#wall.speak("All stations");
+    this.#wall.closed(was);
+    this.#wall.changed();
+  }
+
+  #go(id) {
+    if (this.#wall.stations().some((station) => station.id === id)) {
+      // A zapping viewer does not want every station again on the way back.
+      if (this.watched === null) location.hash = `#${id}`;
+      else history.replaceState(null, "", `#${id}`);
+      this.#follow();
+    } else {
+      this.#show(`No station ${id}`, true);
+    }
+  }
+
+  #leave(sentence) {
+    history.replaceState(null, "", "/");
+    this.#close();
+    if (sentence) this.#show(sentence, true);
+  }
+
+  #tell() {
+    const station = this.#wall.stations().find(({ id }) => id === this.watched);
+    if (!station) return this.#leave(`Station ${this.watched} is gone`);
+    const { id, name, state, reason, audience, fps, lateness_us: late } = station;
+    const facts = [
+      { film: "on air", slate: "off air", starting: "not on air yet" }[state],
+      `${audience} watching`,
+      fps && `${round(fps, 2)} pictures/s`,
+      late.p99 !== null && `lateness p99 ${time(late.p99)}`,
+    ];
+    set(at("number"), String(id));
+    set(at("name"), name);
+    set(at("facts"), facts.filter(Boolean).join(" · "));
+    set(at("reason"), reason ?? "");
+    at("reason").hidden = !reason;
+    at("screen").ariaLabel = `Live picture of station ${id}, ${name}`;
+    if (!at("info").hidden) this.#inform(station);
+  }
+
+  #inform(station) {
+    const { width, height, rate, quality, aired, bytes, skipped, squeezed, send_errors, rounds } = station;
+    const span = (this.#drawn.at(-1) - this.#drawn[0]) / 1000;
+    const rows = {
+      Group: station.group,
+      Interface: station.interface,
+      Picture: width ? `${width} × ${height}, JPEG quality ${quality}` : "not known yet",
+      Rate: rate ? `${rate.den === 1 ? rate.num : `${rate.num}/${rate.den}`} pictures/s` : "not known yet",
+      "Drawn here": span > 0 ? `${round((this.#drawn.length - 1) / span, 1)} pictures/s` : "–",
+      Lateness: `p50 ${time(station.lateness_us.p50)}, p99 ${time(station.lateness_us.p99)}`,
+      Aired: `${aired.toLocaleString("en")} pictures, ${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`,
+      Round: String(rounds),
+      Skipped: String(skipped),
+      Squeezed: String(squeezed),
+      "Not sent": String(send_errors),
+    };
+    const info = at("info");
+    if (info.children.length === 0) {
+      for (const term of Object.keys(rows)) {
+        const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+        dt.textContent = term;
+        info.append(dt, dd);
+      }
+    }
+    Object.values(rows).forEach((value, n) => set(info.children[2 * n + 1], value));
+  }
+
+  #does(what) {
+    const stations = this.#wall.stations();
+    const here = stations.findIndex(({ id }) => id === this.watched);
+    const step = (by) => this.#go(stations[(here + by + stations.length) % stations.length].id);
+    switch (what) {
+      case "next": return step(1);
+      case "previous": return step(-1);
+      case "last": return this.#last === null || this.#go(this.#last);
+      case "hold": return this.#hold(!this.holding);
+      case "wall": return this.#leave();
+      case "save": return this.#save();
+      case "info": {
+        const info = at("info");
+        info.hidden = !info.hidden;
+        press("info", !info.hidden);
+        return this.#tell();
+      }
+      case "fullscreen":
+        return document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.();
+    }
+  }
+
+  #hold(yes) {
+    if (yes === this.holding) return;
+    this.holding = yes;
+    press("hold", yes);
+    document.body.classList.toggle("holding", yes);
+    this.#wall.speak(yes ? "Picture held" : "Live");
+    this.#wall.changed();
+  }
+
+  // As the viewer names it: stationcast-02-Nature-2026-11-20T03-31-00.123Z.png
+  #save() {
+    const name = at("name").textContent.replace(/[^\p{L}\p{N}]+/gu, "-");
+    const number = String(this.watched).padStart(2, "0");
+    const moment = new Date().toISOString().replaceAll(":", "-");
+    at("screen").toBlob((file) => {
+      const anchor = document.createElement("a");
+      anchor.href = URL.createObjectURL(file);
+      anchor.download = `stationcast-${number}-${name}-${moment}.png`;
+      anchor.click();
+      setTimeout(() => URL.revokeObjectURL(anchor.href), 10_000);
+    });
+  }
+
+  #key(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey || at("help").open) return;
+    const { key } = event;
+    const command = this.#command(key, event.target);
+    if (!command) return;
+    event.preventDefault();
+    if (!/^\d$/.test(key) && key !== "Backspace") this.#clear();
+    this.#wake();
+    command();
+  }
+
+  // What a key does now; nothing where the browser's own meaning is the better one.
+  #command(key, target) {
+    const typing = this.#entry.typing;
+    if (/^\d$/.test(key)) return () => this.#digit(key);
+    if (typing && key === "Enter") {
+      const number = this.#entry.enter();
+      return () => this.#go(number);
+    }
+    if (typing && key === "Backspace") return () => (this.#entry.erase(), this.#typed());
+    if (typing && key === "Escape") return () => {};
+    if (key === "?") return () => at("help").showModal();
+    if (key === "f") return () => this.#does("fullscreen");
+    if (this.watched === null) return key === "Backspace" && this.#last !== null ? () => this.#does("last") : null;
+    if (key === " " && target.closest?.("button")) return null;
+    const does = {
+      ArrowUp: "next", ArrowRight: "next", PageUp: "next",
+      ArrowDown: "previous", ArrowLeft: "previous", PageDown: "previous",
+      Backspace: "last", " ": "hold", i: "info", s: "save", l: "wall", q: "wall", Escape: "wall",
+    }[key];
+    return does && (() => this.#does(does));
+  }
+
+  #digit(digit) {
+    const ids = this.#wall.stations().map(({ id }) => id);
+    const number = this.#entry.digit(digit, ids);
+    if (number === null) this.#typed();
+    else {
+      this.#clear();
+      this.#go(number);
+    }
+  }
+
+  #typed() {
+    clearTimeout(this.#entryTimer);
+    if (!this.#entry.typing) return this.#clear();
+    this.#show(`${this.#entry.digits}_`, false);
+    this.#entryTimer = setTimeout(() => {
+      const number = this.#entry.enter();
+      this.#clear();
+      this.#go(number);
+    }, DIGIT_WAIT);
+  }
+
+  #clear() {
+    clearTimeout(this.#entryTimer);
+    this.#entry.clear();
+    at("entry").hidden = true;
+  }
+
+  #show(text, passing) {
+    at("entry").hidden = false;
+    set(at("entry"), text);
+    clearTimeout(this.#entryTimer);
+    if (passing) this.#entryTimer = setTimeout(() => (at("entry").hidden = true), 2500);
+  }
+
+  // The banner comes, and goes again when nothing is touched.
+  #wake() {
+    document.body.classList.remove("asleep");
+    clearTimeout(this.#bannerTimer);
+    this.#bannerTimer = setTimeout(() => {
+      const inUse = at("controls").contains(document.activeElement) && document.activeElement.matches(":focus-visible");
+      if (this.watched !== null && !inUse) document.body.classList.add("asleep");
+    }, BANNER);
+  }
+}
+
+function press(control, yes) {
+  document.querySelector(`[data-does=${control}]`).ariaPressed = String(yes);
+}
+
+function round(number, digits) {
+  return String(Number(number.toFixed(digits)));
+}
+
+function time(micros) {
+  if (micros === null) return "–";
+  return micros < 1000 ? `${micros} µs` : `${micros / 1000} ms`;
+}
+
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

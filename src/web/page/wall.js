@@ -1,0 +1,187 @@
+// The wall: a tile for each station; one of them at a time fills the page.
+
+import { Link } from "./link.js";
+import { Stage } from "./stage.js";
+
+const at = (id) => document.getElementById(id);
+
+const tiles = new Map(); // by station: { item, anchor, canvas, context, seen, ... }
+let stations = [];
+let waiting = false;
+
+const stage = new Stage({
+  stations: () => stations,
+  picture: (id) => tiles.get(id)?.canvas,
+  changed: want,
+  closed: (id) => tiles.get(id)?.anchor.focus(),
+  speak,
+});
+
+const sight = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) tiles.get(Number(target.dataset.station)).seen = isIntersecting;
+    want();
+  },
+  { rootMargin: "80px" },
+);
+
+const link = new Link({ stations: update, picture: draw, connected });
+
+document.addEventListener("visibilitychange", want);
+
+// Tells the broadcaster what is in sight, once for all changes of a moment.
+function want() {
+  if (waiting) return;
+  waiting = true;
+  queueMicrotask(() => {
+    waiting = false;
+    const seen = [...tiles].filter(([, tile]) => tile.seen).map(([id]) => id);
+    if (document.hidden) return link.want([], null);
+    const ids = stage.holding ? [] : stage.watched === null ? seen : [stage.watched];
+    link.want(ids, stage.watched);
+  });
+}
+
+function draw(id, number, bitmap) {
+  const tile = tiles.get(id);
+  if (!tile) return;
+  if (stage.watched === null) paint(tile, number, bitmap);
+  else stage.draw(id, number, bitmap);
+}
+
+function paint({ canvas, context, item }, number, bitmap) {
+  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+  }
+  context.drawImage(bitmap, 0, 0);
+  canvas.dataset.picture = number;
+  item.classList.remove("dark");
+}
+
+function update(list) {
+  const before = new Map(stations.map((station) => [station.id, station]));
+  stations = list;
+  for (const station of list) {
+    const tile = tiles.get(station.id) ?? add(station);
+    const { id, name, state, reason, audience } = station;
+    const watching = audience === 1 ? "1 watching" : `${audience} watching`;
+    set(tile.name, name);
+    set(tile.audience, audience > 0 ? watching : "");
+    tile.anchor.title = reason ?? "";
+    set(tile.reason, state === "slate" ? reason : state === "starting" ? "Not on air yet" : "");
+    tile.item.dataset.state = state;
+    const how = { film: "on air", slate: `off air: ${reason}`, starting: "not on air yet" }[state];
+    const label = `${id}, ${name}, ${how}, ${watching}`;
+    if (tile.anchor.ariaLabel !== label) tile.anchor.ariaLabel = label;
+    const old = before.get(id);
+    if (old && old.state !== state) speak(`Station ${id}, ${name}: ${how}`);
+  }
+  for (const [id, { item, anchor }] of tiles) {
+    if (list.some((station) => station.id === id)) continue;
+    sight.unobserve(anchor);
+    item.remove();
+    tiles.delete(id);
+  }
+  const off = list.filter(({ state }) => state !== "film").length;
+  const watching = list.reduce((sum, { audience }) => sum + audience, 0);
+  fit();
+  const count = list.length === 1 ? "1 station" : `${list.length} stations`;
+  set(at("summary"), `${count}${off > 0 ? ` · ${off} off air` : ""}${watching > 0 ? ` · ${watching} watching` : ""}`);
+  stage.update();
+}
+
+function add({ id }) {
+  const item = document.createElement("li");
+  item.className = "dark";
+  const anchor = document.createElement("a");
+  anchor.href = `#${id}`;
+  anchor.dataset.station = id;
+  const canvas = document.createElement("canvas");
+  canvas.width = 640;
+  canvas.height = 368;
+  const caption = document.createElement("span");
+  caption.className = "caption";
+  const parts = Object.fromEntries(
+    ["number", "name", "audience", "reason"].map((part) => {
+      const span = document.createElement("span");
+      span.className = part;
+      caption.append(span);
+      return [part, span];
+    }),
+  );
+  parts.number.textContent = id;
+  anchor.append(canvas, caption);
+  item.append(anchor);
+  // In the order of their numbers, which the list has.
+  at("tiles").append(item);
+  const tile = { item, anchor, caption, canvas, context: canvas.getContext("2d", { alpha: false }), seen: false, ...parts };
+  tiles.set(id, tile);
+  sight.observe(anchor);
+  return tile;
+}
+
+// Chooses the columns with which all tiles are largest and yet all in sight. Where that would make them smaller than
+// SMALLEST pixels, the page scrolls.
+function fit() {
+  const SMALLEST = 240;
+  const list = at("tiles");
+  const count = tiles.size;
+  if (count === 0) return;
+  const gap = parseFloat(getComputedStyle(list).columnGap);
+  const caption = Math.max(...[...tiles.values()].map(({ caption }) => caption.offsetHeight));
+  const width = list.clientWidth;
+  const height = innerHeight - list.getBoundingClientRect().top - scrollY - gap;
+  let best = { columns: 0, tile: 0 };
+  for (let columns = 1; columns <= count; columns++) {
+    const rows = Math.ceil(count / columns);
+    const across = (width - gap * (columns - 1)) / columns;
+    const down = (height - gap * (rows - 1)) / rows - caption;
+    const tile = Math.floor(Math.min(across, (down * 16) / 9));
+    if (tile > best.tile) best = { columns, tile };
+  }
+  const fits = best.tile >= SMALLEST;
+  for (const [property, value] of [["--columns", best.columns], ["--tile", `${best.tile}px`], ["--most", `${best.tile}px`]]) {
+    if (fits) list.style.setProperty(property, value);
+    else list.style.removeProperty(property);
+  }
+}
+
+addEventListener("resize", fit);
+
+function connected(yes, wait) {
+  const notice = at("notice");
+  const before = document.body.classList.contains("lost");
+  document.body.classList.toggle("lost", !yes);
+  notice.hidden = yes;
+  if (!yes) set(notice, `The connection to the broadcaster is lost. Trying again in ${Math.ceil(wait / 1000)} s.`);
+  else if (before) speak("Connected again");
+}
+
+function speak(sentence) {
+  at("live").textContent = sentence;
+}
+
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// On the wall, arrows move among the tiles as they are seen.
+document.addEventListener("keydown", (event) => {
+  if (stage.watched !== null || event.altKey || event.ctrlKey || event.metaKey || at("help").open) return;
+  const anchors = [...tiles.values()].map(({ anchor }) => anchor);
+  const here = anchors.indexOf(document.activeElement);
+  const tops = anchors.map((anchor) => anchor.getBoundingClientRect().top);
+  const columns = Math.max(1, tops.filter((top) => Math.abs(top - tops[0]) < 2).length);
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+  if (step === undefined || anchors.length === 0) return;
+  const target = here < 0 ? 0 : here + step;
+  if (target >= 0 && target < anchors.length) anchors[target].focus();
+  event.preventDefault();
+});
+
+const help = at("help");
+at("help-button").addEventListener("click", () => help.showModal());
+help.addEventListener("click", (event) => {
+  if (event.target === help) help.close();
+});
