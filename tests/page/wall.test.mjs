@@ -1,0 +1,291 @@
+// The wall in Chromium, from a broadcaster with nine stations of its own.
+//
+//     BROADCASTER=target/release/broadcaster node --test tests/page/
+//
+// CHROMIUM names the browser (default /usr/bin/chromium); SCREENSHOTS a folder for pictures of the page.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { after, before, beforeEach, afterEach, test } from "node:test";
+
+import { chromium } from "playwright-core";
+
+const root = resolve(import.meta.dirname, "../..");
+const broadcaster = resolve(process.env.BROADCASTER ?? join(root, "target/release/broadcaster"));
+const names = ["Ocean", "Nature", "Space", "Harbour", "Forest", "Orbit", "Reef", "Meadow", "Nebula"];
+const films = ["ocean", "nature", "space"];
+// No service of the browser's makers is asked for anything.
+const quiet = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
+
+let folder, browser, daemon, ports, context, page, requests, faults;
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+async function start() {
+  const stations = names.map((name, n) => `
+[[station]]
+id = ${n + 1}
+name = "${name}"
+media = ${JSON.stringify(join(root, "media", `${films[n % 3]}.mp4`))}
+group = "239.79.9.${n + 1}:5004"
+`);
+  const config = join(folder, "stations.toml");
+  await writeFile(config, `
+[directory]
+listen = "127.0.0.1:${ports[0]}"
+[http]
+listen = "127.0.0.1:${ports[1]}"
+[reel]
+dir = ${JSON.stringify(join(folder, "reels"))}
+${stations.join("")}`);
+  daemon = spawn(broadcaster, ["--config", config], { stdio: "ignore" });
+  await once(daemon, "spawn");
+  for (;;) {
+    assert.equal(daemon.exitCode, null, "the broadcaster ended");
+    const healthy = await fetch(`${url()}healthz`).then((answer) => answer.ok, () => false);
+    if (healthy) return;
+    await new Promise((soon) => setTimeout(soon, 50));
+  }
+}
+
+async function stop() {
+  if (daemon === undefined || daemon.exitCode !== null) return;
+  daemon.kill("SIGTERM");
+  await once(daemon, "exit");
+}
+
+const url = () => `http://127.0.0.1:${ports[1]}/`;
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "stationcast-page-"));
+  ports = [await freePort(), await freePort()];
+  await start();
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: quiet });
+});
+
+after(async () => {
+  await browser?.close();
+  await stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+beforeEach(() => open({ viewport: { width: 1280, height: 800 }, colorScheme: "dark" }));
+
+afterEach(async () => {
+  await context.close();
+  assert.deepEqual(faults, [], "the page has no faults");
+  const others = requests.filter((request) => new URL(request).host !== `127.0.0.1:${ports[1]}`);
+  assert.deepEqual(others, [], "no request to another host");
+});
+
+async function open(options, path = "") {
+  await context?.close();
+  [requests, faults] = [[], []];
+  context = await browser.newContext(options);
+  page = await context.newPage();
+  page.on("request", (request) => requests.push(request.url()));
+  page.on("websocket", (socket) => requests.push(socket.url()));
+  page.on("pageerror", (error) => faults.push(error.message));
+  await page.goto(url() + path);
+}
+
+const numbers = () =>
+  page.$$eval("#tiles canvas", (tiles) => tiles.map((tile) => Number(tile.dataset.picture ?? 0)));
+
+// Awaits pictures in all tiles from `first` to `last`, and newer ones than `before`.
+const moving = (before, count = before.length) =>
+  page.waitForFunction(
+    ([before, count]) => {
+      const tiles = [...document.querySelectorAll("#tiles canvas")];
+      return tiles.slice(0, count).every((tile, n) => Number(tile.dataset.picture ?? 0) > before[n]);
+    },
+    [before, count],
+  );
+
+const watching = (number) =>
+  page.waitForFunction((number) => document.getElementById("screen").dataset.station === String(number), number);
+
+async function photograph(name) {
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
+}
+
+test("nine stations are live in one page", async (t) => {
+  await moving(Array(9).fill(0));
+  const rates = await page.evaluate(
+    (wanted) =>
+      new Promise((enough) => {
+        const begun = performance.now();
+        const tiles = [...document.querySelectorAll("#tiles canvas")];
+        const drawn = tiles.map(() => 0);
+        tiles.forEach((tile, n) =>
+          new MutationObserver(() => {
+            drawn[n]++;
+            const seconds = (performance.now() - begun) / 1000;
+            if (Math.min(...drawn) === wanted) enough(drawn.map((count) => (count / seconds).toFixed(1)));
+          }).observe(tile, { attributeFilter: ["data-picture"] }),
+        );
+      }),
+    60,
+  );
+  t.diagnostic(`pictures drawn a second in each tile: ${rates.join(" ")}`);
+  const colours = await page.$$eval("#tiles canvas", (tiles) =>
+    tiles.map((tile) => {
+      const pixels = tile.getContext("2d").getImageData(0, 0, tile.width, tile.height).data;
+      return new Set(new Uint32Array(pixels.buffer)).size;
+    }),
+  );
+  assert.ok(colours.every((count) => count > 1000), `pictures, not plain colours: ${colours}`);
+  assert.equal(requests.filter((request) => request.startsWith("ws:")).length, 1, "one connection carries all");
+  await photograph("wall-dark");
+});
+
+test("what each tile is can be read and heard", async () => {
+  await moving(Array(9).fill(0));
+  const label = await page.getAttribute('#tiles a[href="#2"]', "aria-label");
+  assert.equal(label, "2, Nature, on air, 0 watching");
+  assert.match(await page.textContent("#summary"), /^9 stations/);
+  await page.getByRole("link", { name: "2, Nature" }).waitFor();
+});
+
+test("a click opens a station, with number, name, audience, rate and lateness", async () => {
+  await moving(Array(9).fill(0));
+  await page.click('#tiles a[href="#2"]');
+  await watching(2);
+  assert.equal(await page.textContent("#number"), "2");
+  assert.equal(await page.textContent("#name"), "Nature");
+  await page.waitForFunction(() =>
+    /^on air · 1 watching · 29\.97 pictures\/s · lateness p99 [\d.]+ [mµ]s$/.test(document.getElementById("facts").textContent),
+  );
+  assert.equal(new URL(page.url()).hash, "#2");
+  assert.equal(await page.title(), "Nature – stationcast");
+  await photograph("station-dark");
+  await page.goBack();
+  await page.waitForSelector("#stage", { state: "hidden" });
+  await moving(await numbers());
+});
+
+test("keys do what they do in the viewer", async () => {
+  await moving(Array(9).fill(0));
+  const press = async (key, station) => {
+    await page.keyboard.press(key);
+    await watching(station);
+    assert.equal(await page.textContent("#number"), String(station));
+  };
+  await press("3", 3);
+  await press("ArrowUp", 4);
+  await press("ArrowRight", 5);
+  await press("PageUp", 6);
+  await press("ArrowDown", 5);
+  await press("ArrowLeft", 4);
+  await press("Backspace", 5);
+  await press("9", 9);
+  await press("ArrowUp", 1);
+
+  await page.keyboard.press("i");
+  await page.waitForFunction(() => document.getElementById("info").textContent.includes("239.79.9.1:5004"));
+  await page.keyboard.press("i");
+  assert.ok(await page.isHidden("#info"));
+
+  const shown = () => page.$eval("#screen", (screen) => screen.dataset.picture);
+  await page.keyboard.press(" ");
+  assert.equal(await page.getAttribute("[data-does=hold]", "aria-pressed"), "true");
+  const held = await shown();
+  await page.waitForFunction(() => document.getElementById("facts").textContent.includes("watching"));
+  assert.equal(await shown(), held);
+  await page.keyboard.press(" ");
+  await page.waitForFunction((held) => document.getElementById("screen").dataset.picture !== held, held);
+
+  const download = page.waitForEvent("download");
+  await page.keyboard.press("s");
+  assert.match((await download).suggestedFilename(), /^stationcast-01-Ocean-[\dT.-]+Z\.png$/);
+
+  await page.keyboard.press("?");
+  await page.waitForSelector("#help[open]");
+  await page.keyboard.press("Escape");
+  assert.ok(await page.isVisible("#stage"), "Escape has closed the help only");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("#stage", { state: "hidden" });
+  const focused = () => page.evaluate(() => document.activeElement.getAttribute("href"));
+  assert.equal(await focused(), "#1");
+  await page.keyboard.press("ArrowRight");
+  assert.equal(await focused(), "#2");
+  await page.keyboard.press("ArrowDown");
+  assert.equal(await focused(), "#5");
+  await page.keyboard.press("Enter");
+  await watching(5);
+  await page.keyboard.press("q");
+  await page.waitForSelector("#stage", { state: "hidden" });
+});
+
+test("an address leads to its station", async () => {
+  await open({ viewport: { width: 1280, height: 800 } }, "#8");
+  await watching(8);
+  assert.equal(await page.textContent("#name"), "Meadow");
+  await page.evaluate(() => (location.hash = "#77"));
+  await page.waitForFunction(() => document.getElementById("entry").textContent === "No station 77");
+  assert.ok(await page.isHidden("#stage"));
+});
+
+test("only tiles in sight are sent, on a phone too", async () => {
+  await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: "light" });
+  await moving([0, 0, 0], 3);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+  assert.ok(!wide, "nothing is wider than the screen");
+  assert.equal((await numbers()).at(-1), 0, "the last tile is out of sight");
+  await photograph("phone-light");
+  await page.evaluate(() => document.querySelector('#tiles a[href="#9"]').scrollIntoView());
+  await page.waitForFunction(() => document.querySelector('#tiles a[href="#9"] canvas').dataset.picture > 0);
+  await page.tap('#tiles a[href="#9"]');
+  await watching(9);
+  await page.tap("[data-does=next]");
+  await watching(1);
+  await photograph("phone-station");
+  await page.tap("[data-does=wall]");
+  await page.waitForSelector("#stage", { state: "hidden" });
+});
+
+test("dark and light follow the system, and motion is left out where it is unwanted", async () => {
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const dark = await ground();
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
+  const light = await ground();
+  assert.deepEqual([dark, light], ["rgb(13, 19, 28)", "rgb(243, 244, 246)"]);
+  const duration = await page.evaluate(() => getComputedStyle(document.getElementById("banner")).transitionDuration);
+  assert.equal(duration, "0s");
+  await moving(Array(9).fill(0));
+  await photograph("wall-light");
+});
+
+test("a lost broadcaster is said, its pictures stay dimmed, and it is found again", async () => {
+  await moving(Array(9).fill(0));
+  await stop();
+  await page.waitForSelector("#notice:not([hidden])");
+  assert.match(await page.textContent("#notice"), /^The connection to the broadcaster is lost\. Trying again in \d+ s\.$/);
+  const dim = await page.$eval("#tiles canvas", (tile) => getComputedStyle(tile).filter);
+  assert.equal(dim, "grayscale(1)");
+  const last = await numbers();
+  assert.ok(last.every((number) => number > 0), "the last pictures are still there");
+  await photograph("lost");
+  await start();
+  await page.waitForSelector("#notice", { state: "hidden" });
+  // Numbers begin anew with the broadcaster.
+  await page.waitForFunction(
+    (last) => [...document.querySelectorAll("#tiles canvas")].every((tile, n) => Number(tile.dataset.picture) !== last[n]),
+    last,
+  );
+});
