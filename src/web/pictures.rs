@@ -53,7 +53,7 @@ pub(super) async fn station(
             let body = Body::from_stream(reader.pictures());
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
         }
-        "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], playlist::sdp(&web, station)).into_response()),
+        "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], sdp(&web, station)).into_response()),
         _ => Err(unknown()),
     }
 }
@@ -99,3 +99,10 @@ impl Reader {
         }
     }
 }
+
+/// The SDP text of a station's group: the same that announcements carry.
+fn sdp(web: &Web, station: &Monitor) -> String {
+    // Its station is on the board for as long as the head-end lives.
+    web.head_end.entry(station.spec.id).map(|entry| station.sdp(&entry)).unwrap_or_default()
+}
+

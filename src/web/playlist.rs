@@ -1,7 +1,6 @@
-//! What opens stations in a player: an M3U playlist of all, an SDP file of each.
+//! What opens stations in a player: an M3U playlist of all.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,28 +10,6 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::{Refusal, Web};
-use crate::station::headend::Monitor;
-use crate::wire::sdp::{Description, Transport};
-
-/// Seconds from the epoch of NTP, 1900, to that of Unix, 1970. RFC 8866 section 5.2 wants session numbers counted from there.
-const NTP_EPOCH: u64 = 2_208_988_800;
-
-/// The SDP text of a station's group.
-pub(super) fn sdp(web: &Web, station: &Monitor) -> String {
-    let spec = &station.spec;
-    let own: Option<IpAddr> = match spec.group.ip() {
-        IpAddr::V4(_) => spec.interface.v4.first().map(|&address| address.into()),
-        IpAddr::V6(_) => spec.interface.v6.first().map(|&address| address.into()),
-    };
-    let description = Description {
-        name: &spec.name,
-        origin: own.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-        session: web.head_end.since.0 / 1_000_000_000 + NTP_EPOCH,
-        rate: web.head_end.entry(spec.id).and_then(|entry| entry.rate),
-        transport: Transport::Multicast { group: spec.group, ttl: spec.ttl },
-    };
-    description.to_sdp()
-}
 
 /// `GET /stations.m3u`: by RTSP where that is served, by HTTP otherwise or if asked with `?via=http`.
 pub(super) async fn m3u(

@@ -135,3 +135,43 @@ fn steps(last: &AccessUnit, unit: &AccessUnit) -> u32 {
     let steps = (unit.due.at.since(last.due.at).as_nanos() + interval / 2) / interval;
     steps.clamp(1, u128::from(u32::MAX)) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::station::playout::Due;
+    use crate::units::{FrameRate, Size};
+    use crate::wire::jpeg::{Chroma, Jpeg, Tables};
+
+    fn unit(at: Duration) -> AccessUnit {
+        let jpeg = Jpeg {
+            size: Size { width: 16, height: 16 },
+            chroma: Chroma::Yuv420,
+            tables: Tables::Standard(80),
+            restart_interval: None,
+            scan: Bytes::from_static(b"scan"),
+        };
+        let interval = FrameRate::new(30_000, 1001).unwrap().interval();
+        AccessUnit { due: Due { at: AirTime(0) + at, interval }, jpeg }
+    }
+
+    #[test]
+    fn pictures_that_passed_are_counted_by_their_times() {
+        let rate = FrameRate::new(30_000, 1001).unwrap();
+        let first = unit(rate.nth(10));
+        for n in [1, 2, 3, 900] {
+            assert_eq!(steps(&first, &unit(rate.nth(10 + n))), n as u32);
+        }
+        // A station that was restarted: another time line, and one picture more.
+        assert_eq!(steps(&first, &unit(rate.nth(10) + Duration::from_nanos(1))), 1);
+    }
+
+    #[test]
+    fn a_shot_is_a_header_and_a_file() {
+        let shot = Shot::new(StationId(0x0102), 0x0304_0506, &unit(Duration::from_nanos(0x0708_090a)));
+        let header = [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 7, 8, 9, 10];
+        assert_eq!(shot.message()[..HEADER], header);
+        assert_eq!(shot.message()[HEADER..], shot.file());
+        assert_eq!(shot.file(), unit(Duration::ZERO).jpeg.to_jfif());
+    }
+}
