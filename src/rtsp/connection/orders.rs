@@ -67,7 +67,7 @@ impl Connection {
                 Ok(in_session(id).build(Vec::new()))
             }
             Order::Teardown(id) => {
-                // Nothing comes behind the response.
+                // No picture comes behind the response.
                 self.pause(id).await?;
                 self.shared.sessions.remove(id);
                 self.sessions.retain(|&own| own != id);
