@@ -1,33 +1,28 @@
 //! One RTSP connection: reads requests, does what they ask for, answers.
 
+mod orders;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rtsp_types::headers::rtp_info::v1::RtpInfo;
-use rtsp_types::headers::{self, Public, RtpInfos, Scale};
-use rtsp_types::{Message, Request, Response, StatusCode, Url};
+use rtsp_types::{Message, Request, Response};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::conversation::{self, Kind, METHODS, Order, Refusal, Resource, Wish, answer};
-use super::delivery::Delivery;
-use super::demand::Programme;
+use super::conversation::{self, Order, Refusal};
 use super::inbox::Inbox;
-use super::session::{Audit, Command, Life, Session, SessionId, TIMEOUT};
-use super::sink::{Sink, Tcp, Udp};
-use super::transport::{Offer, Way};
-use super::writer::Writer;
-use super::{IDLE, REQUEST, RETRY_AFTER, SESSIONS_PER_CONNECTION, Shared};
-use crate::lineup::StationSpec;
-use crate::station::headend::{self, Monitor, NotRecorded};
-use crate::wire::sdp::{Description, Transport};
+use super::session::SessionId;
+use super::transport::Way;
+use super::writer::{Gone, Writer};
+use super::{IDLE, REQUEST, Shared};
 
-/// From the epoch of NTP to that of Unix, in seconds: sessions are numbered by NTP time (RFC 8866 section 5.2).
-const NTP_EPOCH: u64 = 2_208_988_800;
+/// How long last words may take, and how many reads of what comes meanwhile.
+const PARTING: Duration = Duration::from_secs(1);
+const PARTING_READS: usize = 64;
 
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -78,14 +73,13 @@ impl Connection {
                 }
                 Ok(Some(Message::Data(data))) => {
                     self.hear(data.channel_id(), data.as_slice());
-                    (since, heard) = (Instant::now(), true);
                     continue;
                 }
                 // We ask for nothing.
                 Ok(Some(Message::Response(_))) => continue,
                 Ok(None) => {}
                 Err(status) => {
-                    let _ = self.send(Refusal::from(status).response(None)).await;
+                    self.part(Refusal::from(status).response(None)).await;
                     return "it sent what is no request";
                 }
             }
@@ -95,7 +89,8 @@ impl Connection {
                 () = self.writer.closed() => return "closed",
                 read = self.read.read(&mut buffer[..room]) => match read {
                     Ok(length @ 1..) => {
-                        if !self.inbox.is_midway() {
+                        // Empty lines before the first request do not prolong its time.
+                        if heard && !self.inbox.is_midway() {
                             since = Instant::now();
                         }
                         self.inbox.push(&buffer[..length]);
@@ -118,10 +113,27 @@ impl Connection {
         !self.sessions.is_empty()
     }
 
-    async fn send(&self, response: Response<Vec<u8>>) -> Result<(), super::writer::Gone> {
+    async fn send(&self, response: Response<Vec<u8>>) -> Result<(), Gone> {
         let mut bytes = Vec::new();
         response.write(&mut bytes).expect("a vector takes all that is written");
         self.writer.write(&bytes, &[]).await
+    }
+
+    /// Sends the last words, and throws away what still comes for a little while: to close on unread bytes is a reset, which
+    /// may overtake the words.
+    async fn part(&mut self, words: Response<Vec<u8>>) {
+        if self.send(words).await.is_err() || self.writer.finish().await.is_err() {
+            return;
+        }
+        let mut sink = [0; 1024];
+        let drain = async {
+            for _ in 0..PARTING_READS {
+                if !matches!(self.read.read(&mut sink).await, Ok(1..)) {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(PARTING, drain).await;
     }
 
     /// Interleaved data: receiver reports, on the second channel of a session.
@@ -136,7 +148,7 @@ impl Connection {
     }
 
     /// Answers a request.
-    async fn attend(&mut self, request: &Request<Vec<u8>>) -> Result<(), super::writer::Gone> {
+    async fn attend(&mut self, request: &Request<Vec<u8>>) -> Result<(), Gone> {
         let cseq = conversation::cseq(request);
         let named = conversation::session(request).and_then(|id| self.shared.sessions.get(id));
         let view = named.as_ref().map(|session| session.view());
@@ -157,209 +169,6 @@ impl Connection {
         }
         self.send(response.unwrap_or_else(|refusal| refusal.response(cseq))).await
     }
-
-    async fn carry_out(
-        &mut self,
-        order: Order,
-        request: &Request<Vec<u8>>,
-        cseq: Option<u32>,
-        go: &mut Option<oneshot::Sender<()>>,
-    ) -> Result<Response<Vec<u8>>, Refusal> {
-        let ok = answer(StatusCode::Ok, cseq);
-        let in_session = |id: SessionId| {
-            answer(StatusCode::Ok, cseq)
-                .typed_header(&headers::Session::with_timeout(id.to_string(), TIMEOUT.as_secs()))
-        };
-        let uri = || request.request_uri().ok_or(Refusal::from(StatusCode::BadRequest));
-        match order {
-            Order::Options => Ok(ok.typed_header(&Public::from(&METHODS[..])).build(Vec::new())),
-            Order::KeepAlive => Ok(match conversation::session(request) {
-                Some(id) => in_session(id).build(Vec::new()),
-                None => ok.build(Vec::new()),
-            }),
-            Order::Describe(resource) => {
-                let sdp = self.describe(uri()?, resource).await?;
-                let base = conversation::base(uri()?, resource);
-                Ok(ok
-                    .header(headers::CONTENT_BASE, base.as_str())
-                    .header(headers::CONTENT_TYPE, "application/sdp")
-                    .build(sdp.into_bytes()))
-            }
-            Order::Setup { resource, offer } => {
-                let (id, way) = self.set_up(resource, offer).await?;
-                Ok(in_session(id).typed_header(&way.header()).build(Vec::new()))
-            }
-            Order::SetupAgain(id) => {
-                let way = self.session(id)?.way;
-                Ok(in_session(id).typed_header(&way.header()).build(Vec::new()))
-            }
-            Order::Play(id, wish) => self.play(id, wish, uri()?, in_session(id), go).await,
-            Order::Pause(id) => {
-                self.pause(id).await?;
-                Ok(in_session(id).build(Vec::new()))
-            }
-            Order::Teardown(id) => {
-                // Nothing comes behind the response.
-                self.pause(id).await?;
-                self.shared.sessions.remove(id);
-                self.sessions.retain(|&own| own != id);
-                Ok(ok.build(Vec::new()))
-            }
-        }
-    }
-
-    fn session(&self, id: SessionId) -> Result<Arc<Session>, Refusal> {
-        self.shared.sessions.get(id).ok_or_else(|| StatusCode::SessionNotFound.into())
-    }
-
-    async fn play(
-        &self,
-        id: SessionId,
-        wish: Wish,
-        uri: &Url,
-        response: rtsp_types::ResponseBuilder,
-        go: &mut Option<oneshot::Sender<()>>,
-    ) -> Result<Response<Vec<u8>>, Refusal> {
-        let session = self.session(id)?;
-        let (started, answer) = oneshot::channel();
-        let over = || Refusal::from(StatusCode::SessionNotFound);
-        session.commands.send(Command::Play(wish, started)).await.map_err(|_| over())?;
-        let mut started = answer.await.map_err(|_| over())?;
-        *go = started.go.take();
-        let info = RtpInfo {
-            uri: conversation::control(uri, session.resource),
-            seq: started.sequence,
-            rtptime: started.timestamp,
-        };
-        let range = conversation::npt(started.span);
-        let mut response = response.typed_header(&range).typed_header(&RtpInfos::V1(vec![info]));
-        if wish.scale.is_some() {
-            response = response.typed_header(&Scale::from(started.scale));
-        }
-        Ok(response.build(Vec::new()))
-    }
-
-    async fn pause(&self, id: SessionId) -> Result<(), Refusal> {
-        let session = self.session(id)?;
-        let (done, answer) = oneshot::channel();
-        let over = || Refusal::from(StatusCode::SessionNotFound);
-        session.commands.send(Command::Pause(done)).await.map_err(|_| over())?;
-        answer.await.map_err(|_| over())
-    }
-
-    fn monitor(&self, resource: Resource) -> Result<Arc<Monitor>, Refusal> {
-        self.shared.head_end.station(resource.station).cloned().ok_or_else(|| StatusCode::NotFound.into())
-    }
-
-    async fn describe(&self, uri: &Url, resource: Resource) -> Result<String, Refusal> {
-        let monitor = self.monitor(resource)?;
-        let programme = self.programme(&monitor, resource.kind).await?;
-        let control = conversation::control(uri, resource);
-        let head_end = &self.shared.head_end;
-        let description = Description {
-            name: &monitor.spec.name,
-            origin: self.local.ip(),
-            session: head_end.since.0 / 1_000_000_000 + NTP_EPOCH,
-            rate: head_end.entry(resource.station).and_then(|entry| entry.rate),
-            transport: Transport::Rtsp {
-                control: control.as_str(),
-                length: programme.map(|programme| programme.length()),
-            },
-        };
-        Ok(description.to_sdp())
-    }
-
-    /// The programme of what is watched on demand.
-    async fn programme(&self, monitor: &Arc<Monitor>, kind: Kind) -> Result<Option<Arc<Programme>>, Refusal> {
-        let Kind::Demand = kind else { return Ok(None) };
-        let later = || {
-            let seconds = RETRY_AFTER.as_secs().to_string();
-            Refusal::with(StatusCode::ServiceUnavailable, headers::RETRY_AFTER, seconds)
-        };
-        match self.shared.reels(monitor).await {
-            Some(Ok(reels)) => {
-                Programme::new(reels).map(|programme| Some(Arc::new(programme))).ok_or_else(later)
-            }
-            Some(Err(NotRecorded::Never)) => Err(StatusCode::NotFound.into()),
-            Some(Err(NotRecorded::NotYet)) | None => Err(later()),
-        }
-    }
-
-    async fn set_up(&mut self, resource: Resource, offer: Offer) -> Result<(SessionId, Way), Refusal> {
-        let full = || Refusal::from(StatusCode::ServiceUnavailable);
-        let monitor = self.monitor(resource)?;
-        self.has_sessions();
-        if self.sessions.len() >= SESSIONS_PER_CONNECTION {
-            return Err(full());
-        }
-        let programme = self.programme(&monitor, resource.kind).await?;
-        let place = self.shared.sessions.place(self.peer.ip()).ok_or_else(full)?;
-        let head_end = &self.shared.head_end;
-        let (sink, way) = match offer {
-            Offer::Multicast => (Sink::Nowhere, multicast(&monitor.spec, self.local.ip())),
-            Offer::Udp { rtp, rtcp } => {
-                let spread = monitor.spec.spread;
-                let opened = Udp::open(&head_end.air, self.local, self.peer, (rtp, rtcp), spread);
-                let (udp, way) = opened.map_err(|error| {
-                    debug!(peer = %self.peer, %error, "rtsp: no sockets for a session");
-                    full()
-                })?;
-                (Sink::Udp(udp), way)
-            }
-            Offer::Interleaved(pair) => {
-                let channels = self.channels(pair).ok_or(StatusCode::UnsupportedTransport)?;
-                let (tcp, way) = Tcp::new(self.writer.clone(), channels);
-                (Sink::Tcp(tcp), way)
-            }
-        };
-        let life = Arc::new(Life::new());
-        let served = match way {
-            Way::Multicast { .. } => None,
-            Way::Udp { client, ssrc, .. } => {
-                let client = SocketAddr::new(self.peer.ip(), client.0);
-                Some((client, headend::Way::RtspUdp, ssrc))
-            }
-            Way::Interleaved { ssrc, .. } => Some((self.peer, headend::Way::RtspTcp, ssrc)),
-        };
-        let audit = served.map(|(peer, way, ssrc)| {
-            let client = head_end.clients.enter(resource.station, peer, way);
-            Audit { ssrc, client, life: life.clone() }
-        });
-        let (commands, orders) = mpsc::channel(1);
-        let length = programme.as_ref().map(|programme| programme.length());
-        let delivery = Delivery {
-            clock: head_end.clock.clone(),
-            board: head_end.board.clone(),
-            monitor,
-            programme,
-            sink,
-            life: life.clone(),
-            audit: audit.clone(),
-            cname: format!("stationcast@{}", self.local.ip()),
-            missed: 0,
-        };
-        let owner = self.peer.ip();
-        let session = Session { owner, resource, way, length, life, audit, commands, _place: place };
-        let id = self.shared.sessions.enter(session, delivery.run(orders));
-        self.sessions.push(id);
-        Ok((id, way))
-    }
-
-    /// Two channels that no session of this connection has: those that are wanted, or any.
-    fn channels(&self, wanted: Option<(u8, u8)>) -> Option<(u8, u8)> {
-        let taken: Vec<u8> = self
-            .sessions
-            .iter()
-            .filter_map(|&id| match self.shared.sessions.get(id)?.way {
-                Way::Interleaved { channels, .. } => Some([channels.0, channels.1]),
-                Way::Multicast { .. } | Way::Udp { .. } => None,
-            })
-            .flatten()
-            .collect();
-        let free = |&(rtp, rtcp): &(u8, u8)| !taken.contains(&rtp) && !taken.contains(&rtcp);
-        let any = (0..SESSIONS_PER_CONNECTION as u8).map(|n| (2 * n, 2 * n + 1));
-        wanted.into_iter().chain(any).find(free)
-    }
 }
 
 impl Drop for Connection {
@@ -371,15 +180,6 @@ impl Drop for Connection {
             }
         }
     }
-}
-
-fn multicast(spec: &StationSpec, source: IpAddr) -> Way {
-    let interface = &spec.interface;
-    let own = match spec.group {
-        SocketAddr::V4(_) => interface.v4.first().copied().map(IpAddr::V4),
-        SocketAddr::V6(_) => interface.v6.first().copied().map(IpAddr::V6),
-    };
-    Way::Multicast { group: spec.group, ttl: spec.ttl, source: own.unwrap_or(source) }
 }
 
 /// An IPv4 address that came through an IPv6 socket is an IPv4 address.

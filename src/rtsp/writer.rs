@@ -56,6 +56,14 @@ impl Writer {
         Ok(())
     }
 
+    /// Ends our half of the connection: the client reads what was written, and then that there is no more.
+    ///
+    /// # Errors
+    /// There is none any more.
+    pub(super) async fn finish(&self) -> Result<(), Gone> {
+        self.half.lock().await.shutdown().await.map_err(|_| Gone)
+    }
+
     /// Ends the connection.
     pub(super) fn close(&self) {
         self.gone.send_replace(true);

@@ -1,6 +1,14 @@
 //! What one client can take, and what ends.
 
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
+
 use super::*;
+use crate::rtsp::conversation::{Kind, Resource};
+use crate::rtsp::delivery::Delivery;
+use crate::rtsp::session::{Life, Session, TIMEOUT};
+use crate::rtsp::sink::Sink;
+use crate::rtsp::transport::Way;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_loses_whole_pictures_and_sees_how_many() {
@@ -35,8 +43,11 @@ async fn an_interleaved_session_ends_with_its_connection() {
     guest.status("SETUP rtsp://h/2/video", TCP).await;
     bench.show(1, 100, Duration::ZERO);
     guest.play("PLAY rtsp://h/2", "").await;
+    // Another is set up only: no write to it will find out.
+    let mut ready = bench.connect().await;
+    ready.status("SETUP rtsp://h/2/video", TCP).await;
     let session = guest.session.clone();
-    drop(guest);
+    drop((guest, ready));
     bench.until(|head_end| head_end.clients.all().is_empty() && head_end.board.audience(ID) == 0).await;
     let mut guest = Guest { session, ..bench.connect().await };
     assert_eq!(guest.status("PLAY rtsp://h/2", "").await, 454);
@@ -93,4 +104,42 @@ async fn nonsense_is_answered_once_and_closed() {
         assert_eq!(u16::from(response.status()), status);
         assert!(guest.hear().await.is_none(), "and closed");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
+    let bench = Bench::new().await;
+    let (head_end, sessions) = (&bench.head_end, Sessions::new());
+    let (life, owner) = (Arc::new(Life::new()), bench.address.ip());
+    let (commands, orders) = mpsc::channel(1);
+    let delivery = Delivery {
+        clock: head_end.clock.clone(),
+        board: head_end.board.clone(),
+        monitor: head_end.station(ID).unwrap().clone(),
+        programme: None,
+        sink: Sink::Nowhere,
+        life: life.clone(),
+        audit: None,
+        cname: String::new(),
+        missed: 0,
+    };
+    let session = Session {
+        owner,
+        resource: Resource { station: ID, kind: Kind::Live },
+        way: Way::Multicast { group: bench.address, ttl: 1, source: owner },
+        length: None,
+        life: life.clone(),
+        audit: None,
+        commands,
+        _place: sessions.place(owner).unwrap(),
+    };
+    let start = Instant::now();
+    let id = sessions.enter(session, delivery.run(orders));
+    sleep_until(start + TIMEOUT - Duration::from_secs(1)).await;
+    life.touch();
+    sleep_until(start + 2 * TIMEOUT - Duration::from_secs(2)).await;
+    assert!(sessions.get(id).is_some(), "it was heard of");
+    sleep_until(start + 2 * TIMEOUT).await;
+    yield_now().await;
+    assert!(sessions.get(id).is_none());
 }
