@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::relay::Shot;
 use super::server::Guest;
-use super::{Refusal, Web, playlist};
+use super::{Refusal, Web};
 use crate::directory::board::Seat;
 use crate::station::headend::{Client, Way};
 use crate::units::StationId;
@@ -53,7 +53,10 @@ pub(super) async fn station(
             let body = Body::from_stream(reader.pictures());
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
         }
-        "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], sdp(&web, station)).into_response()),
+        "sdp" => {
+            let entry = web.head_end.entry(id).ok_or_else(unknown)?;
+            Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp(&entry)).into_response())
+        }
         _ => Err(unknown()),
     }
 }
@@ -99,10 +102,3 @@ impl Reader {
         }
     }
 }
-
-/// The SDP text of a station's group: the same that announcements carry.
-fn sdp(web: &Web, station: &Monitor) -> String {
-    // Its station is on the board for as long as the head-end lives.
-    web.head_end.entry(station.spec.id).map(|entry| station.sdp(&entry)).unwrap_or_default()
-}
-
