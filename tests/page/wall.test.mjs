@@ -276,8 +276,10 @@ test("a lost broadcaster is said, its pictures stay dimmed, and it is found agai
   await stop();
   await page.waitForSelector("#notice:not([hidden])");
   assert.match(await page.textContent("#notice"), /^The connection to the broadcaster is lost\. Trying again in \d+ s\.$/);
-  const dim = await page.$eval("#tiles canvas", (tile) => getComputedStyle(tile).filter);
-  assert.equal(dim, "grayscale(1)");
+  // They fade.
+  await page.waitForFunction(
+    () => getComputedStyle(document.querySelector("#tiles canvas")).filter === "grayscale(1)",
+  );
   const last = await numbers();
   assert.ok(last.every((number) => number > 0), "the last pictures are still there");
   await photograph("lost");
