@@ -1,19 +1,20 @@
 //! Somebody else's player instead of our window: `viewer --station 2 --player "ffplay {sdp}"`.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::directory::{Entry, State};
+use super::reception::local_towards;
+use crate::directory::{self, Entry, Services, State};
 use crate::wire::sdp::{Description, Transport};
 
 /// How long a player has to end when it is told to, before it is killed.
@@ -23,9 +24,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// what they send themselves (RTCP), which is of use on this network alone.
 const TTL: u8 = 1;
 
-/// The ports of a head-end's other outputs unless its line-up says otherwise.
-const RTSP_PORT: u16 = 8554;
-const HTTP_PORT: u16 = 8088;
+/// How long the directory may take to say where RTSP and the web are.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What may stand in a command, in braces.
 const NAMES: [&str; 8] = ["sdp", "group", "port", "local", "rtsp", "http", "name", "station"];
@@ -100,16 +100,16 @@ fn pieces(word: &str) -> Result<Vec<Piece>, String> {
 
 /// What a placeholder stands for. `local` is this machine's address as the directory sees it: players that are not told
 /// by which interface to receive take the one of the default route.
-fn value(name: &str, entry: &Entry, directory: IpAddr, local: IpAddr, sdp: Option<&Path>) -> String {
-    let at = |port| SocketAddr::new(directory, port);
+fn value(name: &str, entry: &Entry, services: Services, local: IpAddr, sdp: Option<&Path>) -> String {
+    let at = |service: Option<SocketAddr>| service.map_or_else(String::new, |at| at.to_string());
     let Entry { id, group, .. } = entry;
     match name {
         "sdp" => sdp.map_or_else(String::new, |path| path.display().to_string()),
         "group" => group.ip().to_string(),
         "port" => group.port().to_string(),
         "local" => local.to_string(),
-        "rtsp" => format!("rtsp://{}/{id}", at(RTSP_PORT)),
-        "http" => format!("http://{}/stations/{id}.mjpeg", at(HTTP_PORT)),
+        "rtsp" => format!("rtsp://{}/{id}", at(services.rtsp)),
+        "http" => format!("http://{}/stations/{id}.mjpeg", at(services.http)),
         "name" => entry.name.clone(),
         _ => id.to_string(),
     }
@@ -132,16 +132,26 @@ fn describe(entry: &Entry, directory: IpAddr) -> String {
 /// # Errors
 /// It is not installed, cannot be started, or ends by itself with a status that is no success.
 pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> anyhow::Result<()> {
-    let local = local_address(directory)
+    let local = local_towards(directory)
         .with_context(|| format!("there is no way to the directory at {directory}"))?
         .to_canonical();
+    let services = match template.uses("rtsp") || template.uses("http") {
+        true => directory::services(directory, ANSWER).await?,
+        false => Services::default(),
+    };
+    for (name, service) in [("rtsp", services.rtsp), ("http", services.http)] {
+        ensure!(
+            service.is_some() || !template.uses(name),
+            "this broadcaster does not serve {{{name}}}: its line-up has no section [{name}]"
+        );
+    }
     let directory = directory.ip().to_canonical();
     let file = match template.uses("sdp") {
         true => Some(Temporary::write(entry.id.0, &describe(entry, directory))?),
         false => None,
     };
     let path = file.as_ref().map(|file| file.0.as_path());
-    let words = template.fill(|name| value(name, entry, directory, local, path));
+    let words = template.fill(|name| value(name, entry, services, local, path));
     let (program, args) = words.split_first().context("no player is named")?;
 
     // Before the player is there, so that no end of it is missed.
@@ -175,15 +185,6 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
         }
     }
     Ok(())
-}
-
-/// This machine's address on the way to `peer`. Nothing is sent: connecting a UDP socket asks the routing table.
-fn local_address(peer: SocketAddr) -> io::Result<IpAddr> {
-    let any: IpAddr =
-        if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(peer)?;
-    Ok(socket.local_addr()?.ip())
 }
 
 fn judge(program: &str, status: ExitStatus) -> anyhow::Result<()> {
@@ -231,10 +232,11 @@ mod tests {
     }
 
     fn filled(command: &str) -> Vec<String> {
-        let (entry, directory) = (entry("239.77.0.2:5004"), [192, 0, 2, 7].into());
+        let entry = entry("239.77.0.2:5004");
+        let services = Services { rtsp: "192.0.2.7:8554".parse().ok(), http: "192.0.2.7:8088".parse().ok() };
         let template = Template::parse(command).unwrap();
         let local = [192, 0, 2, 9].into();
-        template.fill(|name| value(name, &entry, directory, local, Some(Path::new("/tmp/a b.sdp"))))
+        template.fill(|name| value(name, &entry, services, local, Some(Path::new("/tmp/a b.sdp"))))
     }
 
     #[test]
@@ -247,8 +249,9 @@ mod tests {
             filled("vlc {local} {rtsp} {http}"),
             ["vlc", "192.0.2.9", "rtsp://192.0.2.7:8554/2", "http://192.0.2.7:8088/stations/2.mjpeg"]
         );
-        let (directory, local) = ("fd77::1".parse().unwrap(), "fd77::2".parse().unwrap());
-        let v6 = value("rtsp", &entry("[ff15::77:2]:5004"), directory, local, None);
+        let (services, local) =
+            (Services { rtsp: "[fd77::1]:8554".parse().ok(), http: None }, "fd77::2".parse().unwrap());
+        let v6 = value("rtsp", &entry("[ff15::77:2]:5004"), services, local, None);
         assert_eq!(v6, "rtsp://[fd77::1]:8554/2");
     }
 
