@@ -32,7 +32,11 @@ impl Writer {
     /// # Errors
     /// The connection is over: now, or already.
     pub(super) async fn write(&self, head: &[u8], body: &[u8]) -> Result<(), Gone> {
-        let mut half = self.half.lock().await;
+        // As a rule nobody else writes.
+        let mut half = match self.half.try_lock() {
+            Ok(half) => half,
+            Err(_) => self.half.lock().await,
+        };
         if *self.gone.borrow() {
             return Err(Gone);
         }
