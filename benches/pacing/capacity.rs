@@ -11,11 +11,11 @@ use crate::rows::{Row, Sender};
 use crate::run::Studio;
 
 /// Pictures a second of the first try, and the step from one to the next.
-const FIRST: f64 = 25.0;
+const FIRST: f64 = 35.0;
 const STEP: f64 = 1.05;
 
-/// At 1.05 a step this is 125 000 pictures a second: more than one thread can send.
-const RATES: i32 = 33;
+/// At 1.05 a step this is 160,000 pictures a second: more than one thread can send.
+const RATES: i32 = 32;
 
 /// A rate that fails is tried again, since something else may have disturbed it.
 const TRIES: usize = 2;
