@@ -76,9 +76,11 @@ impl fmt::Display for Totals {
         let Snapshot { skipped, squeezed, send_errors, aired } = self.counts;
         write!(
             f,
-            "{aired} pictures aired by {} stations, {skipped} skipped late, {squeezed} squeezed, {send_errors} not sent; \
+            "{aired} pictures aired by {} station{}, {skipped} skipped late, {squeezed} squeezed, {send_errors} not sent; \
              lateness {}",
-            self.stations, self.lateness
+            self.stations,
+            if self.stations == 1 { "" } else { "s" },
+            self.lateness
         )
     }
 }

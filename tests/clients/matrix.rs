@@ -258,6 +258,72 @@ pub(crate) fn tshark(way: Way) {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
+/// ffplay's pause key holds a programme's place at the server, and the same key goes on from there.
+pub(crate) fn ffplay_pauses() {
+    let place = Place::loopback();
+    let machine = place.lan.machine();
+    let film = film::numbered(1, (320, 240), (25, 1), 500);
+    let lineup = head(place.listen, place.interface)
+        + "[rtsp]\nlisten = \"127.0.0.1:8554\"\n"
+        + &station(1, &[&film.path], "239.77.0.1:5004", "");
+    let config = machine.lineup(&lineup);
+    machine.tool(env!("CARGO_BIN_EXE_broadcaster"), &["prepare", "--config", text(&config)]);
+    let _broadcaster = machine.on_air(&lineup);
+    let mut display =
+        machine.run("Xvfb", &["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp"]);
+    display.await_output("\n");
+    let display_is = format!("DISPLAY=:{}", display.stdout().trim());
+    let pcap = place.lan.folder().join("pause.pcap");
+    let _capture = machine.run("tshark", &["-q", "-i", "lo", "-f", "tcp port 8554", "-w", text(&pcap)]);
+    until("a capture", || fs::metadata(&pcap).ok().filter(|file| file.len() > 0));
+    let url = "rtsp://127.0.0.1:8554/1/demand";
+    let ffplay = ["SDL_AUDIODRIVER=dummy", "ffplay", "-v", "warning", "-rtsp_transport", "tcp", "-i", url];
+    let _player = machine.run("env", &[&[display_is.as_str()], &ffplay[..]].concat());
+    // What is said in the connection is plain text, and stands in the capture as it was sent.
+    let said = |what: &str| {
+        let bytes = fs::read(&pcap).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).matches(what).count()
+    };
+    let window = until("ffplay's window", || {
+        let found = machine.run("env", &[&display_is, "xdotool", "search", "--name", "rtsp:"]).finish();
+        found.stdout.lines().next().map(str::to_owned)
+    });
+    let press = |times, what: &str| {
+        until(what, || {
+            if said(what) >= times {
+                return Some(());
+            }
+            // It takes keys once it shows something: pressed until it does.
+            machine.run("env", &[&display_is, "xdotool", "key", "--window", &window, "p"]).finish();
+            until_written(&pcap);
+            None
+        });
+    };
+    press(1, "PAUSE rtsp://");
+    press(2, "PLAY rtsp://");
+    let bytes = fs::read(&pcap).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let places: Vec<f64> = text
+        .match_indices("Range: npt=")
+        .filter_map(|(at, key)| text[at + key.len()..].split('-').next()?.parse().ok())
+        .collect();
+    let (first, again) = (places.first().copied(), places.last().copied());
+    assert_eq!(first, Some(0.0), "{places:?}");
+    assert!(again.is_some_and(|again| again > 0.0 && again < 20.0), "it goes on where it was: {places:?}");
+}
+
+/// Waits until a capture has grown: it is written in blocks.
+fn until_written(capture: &std::path::Path) {
+    let length = || fs::metadata(capture).map_or(0, |file| file.len());
+    let before = length();
+    let mut looks = 0;
+    until("more of the capture", || {
+        looks += 1;
+        // A paused player says nothing: then there is nothing to wait for.
+        (length() > before || looks > 50).then_some(())
+    });
+}
+
 /// Whether the clients that need much installed take part.
 pub(crate) fn is_whole() -> bool {
     std::env::var_os("STATIONCAST_MATRIX").is_some_and(|value| value == "1")
