@@ -69,7 +69,7 @@ enum Command {
 struct Status {
     #[command(flatten)]
     line_up: LineupFile,
-    /// Where the broadcaster serves HTTP; default: the line-up's [http] listen
+    /// Where the broadcaster serves HTTP; default: the `http.listen` of the line-up
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
     /// Keep the table up to date until q is pressed

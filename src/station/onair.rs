@@ -1,4 +1,4 @@
-//! ON AIR: the thread that sends. It owns a heap of due times (the [rundown]), sleeps to the earliest by an absolute
+//! ON AIR: the thread that sends. It owns a heap of due times (the `rundown`), sleeps to the earliest by an absolute
 //! `clock_nanosleep`, sends that access unit, and does nothing else: it takes no lock, allocates nothing per
 //! picture, and never waits for a station.
 //!
