@@ -14,4 +14,4 @@ for program in broadcaster viewer; do
 done
 # The line-up as shipped, but for where the films are.
 sed 's|^media = "media/|media = "/usr/share/stationcast/media/|' stations.toml >"$made/stations.toml"
-cargo deb --no-build --locked "$@"
+cargo deb --no-build --locked --strip "$@"
