@@ -11,11 +11,12 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { after, before, beforeEach, afterEach, test } from "node:test";
 
 import { chromium } from "playwright-core";
 
-const root = resolve(import.meta.dirname, "../..");
+const root = resolve(fileURLToPath(new URL(".", import.meta.url)), "../..");
 const broadcaster = resolve(process.env.BROADCASTER ?? join(root, "target/release/broadcaster"));
 const names = ["Ocean", "Nature", "Space", "Harbour", "Forest", "Orbit", "Reef", "Meadow", "Nebula"];
 const films = ["ocean", "nature", "space"];
