@@ -91,22 +91,10 @@ impl Subscription {
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
-
     use super::*;
-    use crate::station::playout::Due;
-    use crate::units::Size;
-    use crate::wire::jpeg::{Chroma, Jpeg, Tables};
 
     fn unit(n: u64) -> AccessUnit {
-        let jpeg = Jpeg {
-            size: Size { width: 16, height: 16 },
-            chroma: Chroma::Yuv420,
-            tables: Tables::Standard(80),
-            restart_interval: None,
-            scan: Bytes::copy_from_slice(&n.to_le_bytes()),
-        };
-        AccessUnit { due: Due { at: AirTime(n), interval: Duration::from_nanos(1) }, jpeg }
+        AccessUnit::blank(AirTime(n), Duration::from_nanos(1), n.to_le_bytes().to_vec())
     }
 
     #[test]

@@ -43,6 +43,27 @@ pub struct AccessUnit {
     pub jpeg: Jpeg,
 }
 
+#[cfg(test)]
+impl AccessUnit {
+    /// A unit that is due at `at`, of no picture: for the tests of whoever only hands it on.
+    pub(crate) fn blank(
+        at: crate::units::AirTime,
+        interval: std::time::Duration,
+        scan: impl Into<bytes::Bytes>,
+    ) -> AccessUnit {
+        use crate::units::Size;
+        use crate::wire::jpeg::{Chroma, Tables};
+        let jpeg = Jpeg {
+            size: Size { width: 16, height: 16 },
+            chroma: Chroma::Yuv420,
+            tables: Tables::Standard(80),
+            restart_interval: None,
+            scan: scan.into(),
+        };
+        AccessUnit { due: Due { at, interval }, jpeg }
+    }
+}
+
 /// What the air thread has done for a station.
 #[derive(Debug, Default)]
 pub struct AirCounters {

@@ -139,20 +139,11 @@ fn steps(last: &AccessUnit, unit: &AccessUnit) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::station::playout::Due;
-    use crate::units::{FrameRate, Size};
-    use crate::wire::jpeg::{Chroma, Jpeg, Tables};
+    use crate::units::FrameRate;
 
     fn unit(at: Duration) -> AccessUnit {
-        let jpeg = Jpeg {
-            size: Size { width: 16, height: 16 },
-            chroma: Chroma::Yuv420,
-            tables: Tables::Standard(80),
-            restart_interval: None,
-            scan: Bytes::from_static(b"scan"),
-        };
         let interval = FrameRate::new(30_000, 1001).unwrap().interval();
-        AccessUnit { due: Due { at: AirTime(0) + at, interval }, jpeg }
+        AccessUnit::blank(AirTime(0) + at, interval, &b"scan"[..])
     }
 
     #[test]

@@ -3,13 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use rtrb::{Producer, RingBuffer};
 
 use super::*;
-use crate::station::playout::Due;
-use crate::units::Size;
-use crate::wire::jpeg::{Chroma, Jpeg, Tables};
 
 const START: AirTime = AirTime(1_790_000_000_000_000_123);
 const INTERVAL: Duration = Duration::from_millis(40);
@@ -105,14 +101,7 @@ impl Scene {
 }
 
 fn unit(at: AirTime, interval: Duration) -> AccessUnit {
-    let jpeg = Jpeg {
-        size: Size { width: 16, height: 16 },
-        chroma: Chroma::Yuv420,
-        tables: Tables::Standard(80),
-        restart_interval: None,
-        scan: Bytes::from_static(b"a picture"),
-    };
-    AccessUnit { due: Due { at, interval }, jpeg }
+    AccessUnit::blank(at, interval, &b"a picture"[..])
 }
 
 fn due(n: u32) -> AirTime {
