@@ -1,11 +1,98 @@
-//! Who may come in: connections counted, in all and by address; and what repeats, counted for the log.
+//! The front of every server here (directory, RTSP, web): connections are accepted for as long as it runs, counted in all and
+//! by address, and what repeats is counted for the log.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+/// The rest after a failed accept. When the process is out of file descriptors (EMFILE) accept
+/// fails at once, again and again: without a rest that is a busy loop. Not after the errors that
+/// are the connection's own (accept(2)): whoever can cause them could slow the others down.
+pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Where connections come from: a TCP listener, or a test.
+pub(crate) trait Accept {
+    type Stream;
+    /// The next connection. May be cancelled.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        // What is sent here is sent whole: never wait to fill a segment. One that has gone already may make
+        // this fail; its task will find out.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, peer))
+    }
+}
+
+/// Accepts until `shutdown` is done, and returns the tasks that still run then. Nothing ends it before: a failing accept is
+/// logged (once a second, with a count) and tried again. `visit` is given each connection and its place behind the doors, or
+/// why there is none; what it returns is run as a task.
+pub(crate) async fn attend<L: Accept, F: Future<Output = ()> + Send + 'static>(
+    mut listener: L,
+    name: &'static str,
+    doors: Arc<Doors>,
+    shutdown: impl Future<Output = ()>,
+    mut visit: impl FnMut(L::Stream, SocketAddr, Result<Place, String>) -> Option<F>,
+) -> JoinSet<()> {
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    let (mut failed, mut full) = (Repeats::default(), Repeats::default());
+    let mut rest_until = Instant::now();
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => return connections,
+            Some(_) = connections.join_next() => continue,
+            accepted = async {
+                sleep_until(rest_until).await;
+                listener.accept().await
+            } => accepted,
+        };
+        let now = Instant::now();
+        match accepted {
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
+                    rest_until = now + ACCEPT_REST;
+                }
+                if let Some(count) = failed.note(now) {
+                    warn!(%error, count, "{name}: cannot accept connections; trying on");
+                }
+            }
+            Ok((stream, peer)) => {
+                let peer = canonical(peer);
+                let place = doors.enter(peer.ip());
+                if let Err(sentence) = &place
+                    && let Some(count) = full.note(now)
+                {
+                    info!(%peer, count, "{name}: refused: {sentence}");
+                }
+                if let Some(task) = visit(stream, peer, place) {
+                    connections.spawn(task);
+                }
+            }
+        }
+    }
+}
+
+/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
 
 /// The connections there are, and how many there may be.
 #[derive(Debug)]

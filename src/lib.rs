@@ -49,6 +49,7 @@ pub mod screen;
 pub mod viewer;
 
 pub mod clock;
+mod doors;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod generate;
 pub mod log;

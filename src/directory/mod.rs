@@ -27,8 +27,6 @@ pub mod message;
 pub mod server;
 
 #[cfg(feature = "broadcaster")]
-pub(crate) use server::doors;
-
 pub use board::Board;
 pub use client::{ClientError, Event, Session, list, services};
 pub use message::{Entry, ErrorCode, OnAir, PORT, Services, State, VERSION};

@@ -4,25 +4,21 @@
 //! connections in all and from one address, bytes of a request, and the time for each step.
 
 mod conversation;
-pub(crate) mod doors;
 
-use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
 
 use super::board::Board;
 use super::link::{Link, Wire};
 use super::message::{ErrorCode, Reply, Request, encode};
+use crate::doors::{self, Accept, Doors, Place, Repeats};
 use conversation::{Conversation, End};
-use doors::{Doors, Repeats};
 
 /// How long the last words to a client may take until the connection is closed regardless.
 const PARTING: Duration = Duration::from_secs(1);
@@ -30,11 +26,6 @@ const PARTING: Duration = Duration::from_secs(1);
 /// Clients that are told "busy" at one time; beyond it a connection is closed without a word. A
 /// refusal holds a file descriptor for at most [`PARTING`] twice.
 const REFUSALS: usize = 64;
-
-/// The rest after a failed accept. When the process is out of file descriptors (EMFILE) accept
-/// fails at once, again and again: without a rest that is a busy loop. Not after the errors that
-/// are the connection's own (accept(2)): whoever can cause them could slow the others down.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// What one client, and all of them, may take. The default is what `docs/protocol.md` promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,25 +71,6 @@ pub async fn serve(
     run(listener, board, limits, shutdown).await;
 }
 
-/// Where connections come from: a TCP listener, or a test.
-trait Accept {
-    type Stream: Wire;
-    /// The next connection. May be cancelled.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
-}
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = TcpListener::accept(self).await?;
-        // A reply is one write: never wait to fill a segment. One that has gone already may make
-        // this fail; its task will find out.
-        let _ = stream.set_nodelay(true);
-        Ok((stream, peer))
-    }
-}
-
 /// What the connections share.
 struct Shared {
     board: Arc<Board>,
@@ -108,8 +80,8 @@ struct Shared {
     misbehaved: Mutex<Repeats>,
 }
 
-async fn run(
-    mut listener: impl Accept,
+async fn run<S: Wire>(
+    listener: impl Accept<Stream = S>,
     board: Arc<Board>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -117,53 +89,22 @@ async fn run(
     let doors = Doors::new(limits.connections, limits.per_address);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let shared = Arc::new(Shared { board, limits, refusals, misbehaved: Mutex::default() });
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    let (mut failed, mut full) = (Repeats::default(), Repeats::default());
-    let mut rest_until = Instant::now();
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = async {
-                sleep_until(rest_until).await;
-                listener.accept().await
-            } => accepted,
+    let visit = |stream, peer, place: Result<Place, String>| {
+        let shared = Arc::clone(&shared);
+        let permit = match &place {
+            Ok(_) => None,
+            // Without a permit the stream is dropped here: closed, no word.
+            Err(_) => Some(Arc::clone(&shared.refusals).try_acquire_owned().ok()?),
         };
-        let now = Instant::now();
-        match accepted {
-            Err(error) => {
-                if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
-                    rest_until = now + ACCEPT_REST;
-                }
-                if let Some(count) = failed.note(now) {
-                    warn!(%error, count, "directory: cannot accept connections; trying on");
-                }
+        Some(async move {
+            match place {
+                Ok(_place) => attend(stream, peer, &shared).await,
+                Err(sentence) => refuse(Link::new(stream), ErrorCode::Busy, sentence).await,
             }
-            Ok((stream, peer)) => match doors.enter(peer.ip()) {
-                Ok(place) => {
-                    let shared = Arc::clone(&shared);
-                    connections.spawn(async move {
-                        attend(stream, peer, &shared).await;
-                        drop(place);
-                    });
-                }
-                Err(sentence) => {
-                    if let Some(count) = full.note(now) {
-                        info!(%peer, count, "directory: refused: {sentence}");
-                    }
-                    // Without a permit the stream is dropped here: closed, no word.
-                    if let Ok(permit) = Arc::clone(&shared.refusals).try_acquire_owned() {
-                        connections.spawn(async move {
-                            refuse(Link::new(stream), ErrorCode::Busy, sentence).await;
-                            drop(permit);
-                        });
-                    }
-                }
-            },
-        }
-    }
-    connections.shutdown().await;
+            drop(permit);
+        })
+    };
+    doors::attend(listener, "directory", doors, shutdown, visit).await.shutdown().await;
 }
 
 /// One connection, from the door to the close.

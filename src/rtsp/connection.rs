@@ -2,7 +2,7 @@
 
 mod orders;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,6 @@ impl Connection {
     ) -> Connection {
         let (read, write) = stream.into_split();
         let writer = Arc::new(Writer::new(write));
-        let (peer, local) = (canonical(peer), canonical(local));
         Connection { shared, peer, local, read, writer, inbox: Inbox::default(), sessions: Vec::new() }
     }
 
@@ -179,13 +178,5 @@ impl Drop for Connection {
                 self.shared.sessions.remove(id);
             }
         }
-    }
-}
-
-/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
-        IpAddr::V6(_) => address,
     }
 }

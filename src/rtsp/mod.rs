@@ -25,20 +25,17 @@ mod sink;
 mod transport;
 mod writer;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{info, warn};
+use tokio::time::timeout;
 
-use crate::directory::server::doors::{Doors, Repeats};
+use crate::doors::{self, Doors, Place, canonical};
 use crate::station::headend::{HeadEnd, Monitor, NotRecorded};
 use crate::station::reel::Reel;
 use connection::Connection;
@@ -69,9 +66,6 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 /// When to ask again for a programme that is not recorded yet.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// The rest after a failed accept, as in the directory.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
-
 /// What the connections share.
 struct Shared {
     head_end: Arc<HeadEnd>,
@@ -87,59 +81,31 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
         sessions: Sessions::new(),
         look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
     });
-    let mut connections = JoinSet::new();
-    let mut stopping = pin!(head_end.stopping());
-    let (mut failed, mut full) = (Repeats::default(), Repeats::default());
-    let mut rest_until = Instant::now();
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stopping => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = async {
-                sleep_until(rest_until).await;
-                listener.accept().await
-            } => accepted,
-        };
-        let now = Instant::now();
-        match accepted {
-            Err(error) => {
-                if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
-                    rest_until = now + ACCEPT_REST;
-                }
-                if let Some(count) = failed.note(now) {
-                    warn!(%error, count, "rtsp: cannot accept connections; trying on");
-                }
-            }
-            Ok((stream, peer)) => match doors.enter(peer.ip()) {
-                Ok(place) => {
-                    // One that has gone already: nothing to serve.
-                    let Ok(local) = prepare(&stream) else { continue };
-                    let connection = Connection::new(stream, peer, local, shared.clone());
-                    connections.spawn(async move {
-                        connection.serve().await;
-                        drop(place);
-                    });
-                }
-                Err(sentence) => {
-                    if let Some(count) = full.note(now) {
-                        info!(%peer, count, "rtsp: refused: {sentence}");
-                    }
-                    // If it does not go out at once it does not go out.
-                    let _ = stream.try_write(b"RTSP/1.0 503 Service Unavailable\r\n\r\n");
-                }
-            },
+    let visit = |stream: TcpStream, peer, place: Result<Place, String>| match place {
+        Ok(place) => {
+            // One that has gone already: nothing to serve.
+            let local = prepare(&stream).ok()?;
+            let connection = Connection::new(stream, peer, local, shared.clone());
+            Some(async move {
+                connection.serve().await;
+                drop(place);
+            })
         }
-    }
+        Err(_) => {
+            // If it does not go out at once it does not go out.
+            let _ = stream.try_write(b"RTSP/1.0 503 Service Unavailable\r\n\r\n");
+            None
+        }
+    };
+    let mut connections = doors::attend(listener, "rtsp", doors, head_end.stopping(), visit).await;
     shared.sessions.end().await;
     connections.shutdown().await;
 }
 
 /// Sets a connection up. Returns the address that it came in by.
 fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
-    // A picture is one write: never wait to fill a segment.
-    stream.set_nodelay(true)?;
     SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)?;
-    stream.local_addr()
+    stream.local_addr().map(canonical)
 }
 
 impl Shared {

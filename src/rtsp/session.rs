@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::conversation::{Resource, View, Wish};
 use super::rtcp;
 use super::transport::Way;
-use crate::directory::server::doors::{Doors, Place};
+use crate::doors::{Doors, Place};
 use crate::station::headend::Client;
 
 /// How long a session lives after the last sign of its client: a request that names it, or a receiver report.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::*;
 use crate::directory::{Entry, State};

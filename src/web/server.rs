@@ -4,9 +4,8 @@
 //! request's head and the time for it, the bytes that wait to be sent, and the time in which none of them goes.
 //! Nothing reads a request's body, so hyper closes the connection that sends one.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use crate::directory::doors::{Doors, Place, Repeats};
+use crate::doors::{self, Doors, Place};
 
 /// Bytes of a request's head. Browsers send 1 kB, and as much again for the cookies of other programs on this host.
 const HEAD: usize = 16 * 1024;
@@ -32,9 +29,6 @@ const HEADERS: usize = 64;
 /// Bytes that may wait in the kernel and are not yet on their way: what is queued there is old when it arrives. Two
 /// pictures of a usual station, so that the kernel always has something to send.
 const UNSENT: u32 = 64 * 1024;
-
-/// The rest after a failed accept: without it a process out of file descriptors runs in circles.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// What one client, and all of them, may take.
 #[derive(Debug, Clone)]
@@ -75,43 +69,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let doors = Doors::new(limits.connections, limits.per_address);
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    let (mut failed, mut full) = (Repeats::default(), Repeats::default());
-    let mut rest_until = Instant::now();
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = async {
-                sleep_until(rest_until).await;
-                listener.accept().await
-            } => accepted,
-        };
-        let now = Instant::now();
-        match accepted {
-            Err(error) => {
-                if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
-                    rest_until = now + ACCEPT_REST;
-                }
-                if let Some(count) = failed.note(now) {
-                    warn!(%error, count, "http: cannot accept connections; trying on");
-                }
-            }
-            Ok((stream, peer)) => match doors.enter(peer.ip()) {
-                Ok(place) => {
-                    let guest = Guest { peer: canonical(peer), _place: Arc::new(place) };
-                    connections.spawn(attend(stream, guest, router.clone(), limits.clone()));
-                }
-                Err(_) => {
-                    if let Some(count) = full.note(now) {
-                        info!(%peer, count, "http: refused: too many connections, in all or from there");
-                    }
-                }
-            },
-        }
-    }
-    connections.shutdown().await;
+    let visit = |stream, peer, place: Result<Place, String>| {
+        // Whoever has no place is closed at once.
+        let guest = Guest { peer, _place: Arc::new(place.ok()?) };
+        Some(attend(stream, guest, router.clone(), limits.clone()))
+    };
+    doors::attend(listener, "http", doors, shutdown, visit).await.shutdown().await;
 }
 
 /// One connection. It ends at its end, or goes on as a WebSocket's.
@@ -135,18 +98,9 @@ async fn attend(stream: TcpStream, guest: Guest, router: Router, limits: Limits)
 }
 
 fn prepare(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(limits.stuck))?;
     socket.set_tcp_notsent_lowat(UNSENT)
-}
-
-/// An IPv4 address is the same whether it came by an IPv4 or an IPv6 socket.
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    match peer.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, peer.port()),
-        IpAddr::V6(_) => peer,
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "in virtual time")]
 
+use std::io::{self, ErrorKind};
+
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -9,6 +11,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::directory::message::{Entry, OnAir, State, VERSION};
+use crate::doors::ACCEPT_REST;
 use crate::units::{AirTime, StationId};
 
 type Arrival = io::Result<(DuplexStream, SocketAddr)>;
