@@ -98,7 +98,7 @@ impl Udp {
         let (ssrc, sequence) = (outlet.ssrc(), outlet.sequence());
         let counters = Arc::<AirCounters>::default();
         let udp = Udp {
-            seat: air.seat(outlet, counters.clone()),
+            seat: air.guest_seat(outlet, counters.clone()),
             counters,
             room: datagram - PACKET_OVERHEAD,
             ssrc,

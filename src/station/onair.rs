@@ -13,6 +13,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use rtrb::{Producer, RingBuffer};
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
@@ -23,7 +24,7 @@ use super::outlet::Outlet;
 use super::playout::Due;
 use crate::clock::AirClock;
 use crate::wire::jpeg::Jpeg;
-use rundown::{Rundown, Slot};
+use rundown::{GUEST_NAP, NAP, Rundown, Slot};
 
 pub(super) use rundown::Transmit;
 
@@ -48,7 +49,7 @@ impl AccessUnit {
     /// A unit that is due at `at`, of no picture: for the tests of whoever only hands it on.
     pub(crate) fn blank(
         at: crate::units::AirTime,
-        interval: std::time::Duration,
+        interval: Duration,
         scan: impl Into<bytes::Bytes>,
     ) -> AccessUnit {
         use crate::units::Size;
@@ -133,11 +134,20 @@ impl Air {
         Ok(Air { seats, stop, thread: Some(thread) })
     }
 
-    /// A place on air, for a station or for one client, whose units `counters` tell of. It is free again when the seat is dropped.
+    /// A station's place on air; `counters` tell what becomes of its units. It is free again when the seat is dropped.
     pub fn seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
+        self.seat_with(outlet, counters, NAP)
+    }
+
+    /// A place for one client. It may stay without units for as long as it likes.
+    pub fn guest_seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
+        self.seat_with(outlet, counters, GUEST_NAP)
+    }
+
+    fn seat_with(&self, outlet: Outlet, counters: Arc<AirCounters>, nap: Duration) -> Seat {
         let (ring, units) = RingBuffer::new(RING);
         // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
-        let _ = self.seats.send(Slot::new(outlet, units, counters));
+        let _ = self.seats.send(Slot::new(outlet, units, counters, nap));
         Seat { ring }
     }
 }

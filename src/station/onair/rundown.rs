@@ -30,6 +30,11 @@ use crate::units::AirTime;
 /// be late by this much; each look costs some 5 us of CPU.
 pub(super) const NAP: Duration = Duration::from_millis(1);
 
+/// How often to look in on a client that has nothing ready: it may be paused for as long as it likes, and a look a
+/// millisecond would be a percent of a core for that. What it plays comes 100 ms ahead; only its first picture may be
+/// late by this much.
+pub(super) const GUEST_NAP: Duration = Duration::from_millis(10);
+
 /// Longest time between steps: bounds how long stopping takes.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
@@ -59,6 +64,8 @@ pub(super) struct Slot<T> {
     airing: Option<Airing>,
     /// The next picture does not begin before.
     free_at: AirTime,
+    /// How often to look in on it while it has nothing ready.
+    nap: Duration,
 }
 
 /// An access unit that is leaving, burst by burst.
@@ -98,7 +105,8 @@ impl<T: Transmit> Rundown<T> {
     /// Sends the burst that is due first, if one is at `now`. Returns when to step next; not later than `now` if at once.
     pub(super) fn step(&mut self, now: AirTime) -> AirTime {
         self.look_in();
-        let longest = if self.idle.is_empty() { LONGEST_SLEEP } else { NAP };
+        let naps = self.idle.iter().filter_map(|&place| Some(self.slots[place].as_ref()?.nap));
+        let longest = naps.min().unwrap_or(LONGEST_SLEEP);
         match self.heap.peek() {
             Some(&Reverse((due, place))) if due <= now => {
                 self.heap.pop();
@@ -150,8 +158,13 @@ impl<T: Transmit> Rundown<T> {
 }
 
 impl<T: Transmit> Slot<T> {
-    pub(super) fn new(outlet: T, units: Consumer<AccessUnit>, counters: Arc<AirCounters>) -> Slot<T> {
-        Slot { outlet, units, counters, airing: None, free_at: AirTime::default() }
+    pub(super) fn new(
+        outlet: T,
+        units: Consumer<AccessUnit>,
+        counters: Arc<AirCounters>,
+        nap: Duration,
+    ) -> Slot<T> {
+        Slot { outlet, units, counters, airing: None, free_at: AirTime::default(), nap }
     }
 
     /// Sends the burst that is due. Returns when the next one of the same access unit is.

@@ -73,11 +73,20 @@ impl Scene {
     }
 
     fn seat(&mut self, bursts: usize, spread: f64) -> (Producer<AccessUnit>, Arc<AirCounters>) {
+        self.seat_with(bursts, spread, NAP)
+    }
+
+    fn seat_with(
+        &mut self,
+        bursts: usize,
+        spread: f64,
+        nap: Duration,
+    ) -> (Producer<AccessUnit>, Arc<AirCounters>) {
         let (ring, units) = RingBuffer::new(1000);
         let counters = Arc::<AirCounters>::default();
         let camera = Camera { studio: self.studio.clone(), station: self.stations, bursts, spread };
         self.stations += 1;
-        self.rundown.seat(Slot::new(camera, units, counters.clone()));
+        self.rundown.seat(Slot::new(camera, units, counters.clone(), nap));
         (ring, counters)
     }
 
@@ -224,6 +233,17 @@ fn a_station_that_has_nothing_is_looked_in_on_and_the_others_go_on() {
     assert!(late.at.since(late.due) <= NAP, "{late:?}");
     assert!(sent.iter().all(|sent| sent.station == 1 || sent.at == sent.due));
     assert_eq!(counters.aired.load(Relaxed), 1);
+}
+
+#[test]
+fn a_client_that_is_paused_does_not_keep_the_thread_awake() {
+    let mut scene = Scene::new();
+    let (_paused, _) = scene.seat_with(1, 0.0, GUEST_NAP);
+    let (mut station, _) = scene.seat(1, 0.0);
+    station.push(unit(due(10), INTERVAL)).unwrap();
+    assert_eq!(scene.rundown.step(START), START + GUEST_NAP);
+    let (_starved, _) = scene.seat(1, 0.0);
+    assert_eq!(scene.rundown.step(START), START + NAP, "a station is looked in on more often");
 }
 
 #[test]
