@@ -7,9 +7,9 @@ set -eu
 build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev"
 # What the window is loaded from at run time.
 window="libx11-6 libxcursor1 libxkbcommon0"
-# Test networks, real clients, and a display without a screen.
+# Test networks, real clients (GStreamer's sdpdemux is in plugins-bad), and a display without a screen.
 test="iproute2 util-linux procps nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-tshark xvfb xdotool imagemagick"
+gstreamer1.0-plugins-bad tshark xvfb xdotool imagemagick"
 # The web page's tests. Node.js need not be Debian's.
 page="chromium"
 command -v node >/dev/null && command -v npm >/dev/null || page="$page nodejs npm"

@@ -12,7 +12,8 @@ use tracing::warn;
 
 use super::conversation::Wish;
 use super::demand::{Programme, Showing};
-use super::live::{Live, Next};
+use super::fanout::{Fanouts, Tap};
+use super::live::{Carrier, Live, Next};
 use super::session::{Audit, Command, Life, Started};
 use super::sink::Sink;
 use super::writer::Gone;
@@ -28,7 +29,7 @@ const REPORT: Duration = Duration::from_secs(5);
 
 /// A picture that is later than this is left out. A client may be so far behind, and what is in the kernel's queue besides,
 /// before it loses pictures; it is never further behind.
-const BEHIND: Duration = Duration::from_secs(1);
+pub(super) const BEHIND: Duration = Duration::from_secs(1);
 
 /// Most bytes of an RTCP packet that are looked at.
 const CONTROL: usize = 1500;
@@ -40,12 +41,11 @@ pub(super) struct Delivery {
     /// What is shown, if it is not what is on air.
     pub(super) programme: Option<Arc<Programme>>,
     pub(super) sink: Sink,
+    pub(super) fanouts: Arc<Fanouts>,
     pub(super) life: Arc<Life>,
     /// `None` where nothing is delivered.
     pub(super) audit: Option<Audit>,
     pub(super) cname: String,
-    /// Pictures left out because the client was slow.
-    pub(super) missed: u64,
 }
 
 /// What is being shown, and the next of it.
@@ -95,6 +95,7 @@ impl Delivery {
             let done = match event {
                 Event::Told(None) => break,
                 Event::Told(Some(Command::Pause(done))) => {
+                    take_back(&mut show).await;
                     place = show.take().and_then(|show| show.place()).unwrap_or(place);
                     self.life.play(false);
                     // Whoever asked may have gone.
@@ -102,6 +103,7 @@ impl Delivery {
                     Ok(())
                 }
                 Event::Told(Some(Command::Play(wish, started))) => {
+                    take_back(&mut show).await;
                     place = show.as_ref().and_then(Show::place).unwrap_or(place);
                     self.life.play(true);
                     show = self.begin(wish, show.take(), place, started).await;
@@ -126,6 +128,7 @@ impl Delivery {
                     self.miss(missed);
                     Ok(())
                 }
+                Event::Next(Next::Behind) => self.sink.flush().await,
                 Event::Next(Next::End(_)) => {
                     place = show.take().and_then(|show| show.place()).unwrap_or(place);
                     self.life.play(false);
@@ -136,6 +139,7 @@ impl Delivery {
                 return;
             }
         }
+        take_back(&mut show).await;
         // The last word: whether it arrives or not, this is over.
         let _ = self.bye().await;
     }
@@ -157,7 +161,7 @@ impl Delivery {
                 live
             }
             (None, None) => {
-                let live = Live::join(&self.monitor.feed, now);
+                let live = Live::join(&self.monitor.feed, now, self.carrier());
                 answer.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
                 let _audience = self.board.sit(self.monitor.spec.id);
                 Show { what: What::Live { live, _audience }, next: None }
@@ -183,6 +187,13 @@ impl Delivery {
         self.audit.is_some().then_some(show)
     }
 
+    /// Who writes into a connection as long as that keeps up.
+    fn carrier(&self) -> Option<Carrier> {
+        let (Sink::Tcp(tcp), Some(audit)) = (&self.sink, &self.audit) else { return None };
+        let tap = Tap { tcp: tcp.clone(), client: audit.client.clone() };
+        Some(Carrier::new(self.fanouts.place(&self.monitor, &self.clock), tap))
+    }
+
     async fn deliver(&mut self, unit: AccessUnit, show: &mut Option<Show>) -> Result<(), Gone> {
         let Some(client) = self.audit.as_ref().map(|audit| audit.client.clone()) else { return Ok(()) };
         let oldest = self.clock.now() - BEHIND;
@@ -205,14 +216,13 @@ impl Delivery {
 
     /// Counts pictures that were left out.
     fn miss(&mut self, pictures: u64) {
-        self.missed += pictures;
         self.sink.miss(pictures);
         self.count();
     }
 
     fn count(&self) {
         if let Some(Audit { client, .. }) = &self.audit {
-            client.dropped.store(self.missed + self.sink.lost(), Relaxed);
+            client.dropped.store(self.sink.lost(), Relaxed);
         }
     }
 
@@ -248,16 +258,32 @@ impl Show {
     }
 }
 
+/// Nobody but the session's task writes any more.
+async fn take_back(show: &mut Option<Show>) {
+    if let Some(Show { what: What::Live { live, .. }, .. }) = show {
+        live.take_back().await;
+    }
+}
+
 /// Waits for what comes next, until so long before it is due. May be cancelled: what was waited for is kept.
 async fn next(show: &mut Option<Show>, clock: &AirClock, ahead: Duration) -> Event {
     let Some(show) = show else { return std::future::pending().await };
-    if show.next.is_none() {
-        show.next = Some(show.fetch().await);
-    }
-    let due = match &show.next {
-        Some(Next::Unit(unit)) => unit.due.at - ahead,
-        Some(Next::End(at)) => *at,
-        Some(Next::Missed(_)) | None => AirTime::default(),
+    let due = loop {
+        if show.next.is_none() {
+            show.next = Some(show.fetch().await);
+        }
+        match (&show.next, &mut show.what) {
+            (Some(Next::Unit(unit)), What::Live { live, .. }) if unit.due.at > clock.now() => {
+                let due = unit.due.at - ahead;
+                if !live.hand_on().await {
+                    break due;
+                }
+                show.next = None;
+            }
+            (Some(Next::Unit(unit)), _) => break unit.due.at - ahead,
+            (Some(Next::End(at)), _) => break *at,
+            _ => break AirTime::default(),
+        }
     };
     sleep_until(Instant::now() + clock.until(due)).await;
     Event::Next(show.next.take().unwrap_or(Next::Missed(0)))

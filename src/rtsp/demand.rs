@@ -192,7 +192,7 @@ mod tests {
                     dues.push((at.since(NOW + START).as_millis() as u64, 0));
                     return dues;
                 }
-                Next::Missed(_) => panic!("nothing is missed"),
+                Next::Missed(_) | Next::Behind => panic!("nothing is missed"),
             }
             showing.advance();
         }

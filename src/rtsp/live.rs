@@ -1,7 +1,11 @@
 //! A station as it is on air, for one client.
 
-use tokio::sync::broadcast::error::RecvError;
+use std::sync::Arc;
 
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
+
+use super::fanout::{Fanout, Tap};
 use crate::station::feed::{Feed, Subscription};
 use crate::station::onair::AccessUnit;
 use crate::units::AirTime;
@@ -12,29 +16,83 @@ pub(super) enum Next {
     Unit(AccessUnit),
     /// So many units were missed.
     Missed(u64),
+    /// A connection did not keep up: what was begun is to be written.
+    Behind,
     /// Nothing any more, from this moment on.
     End(AirTime),
 }
 
 /// A station, from the unit that was on air when it was joined.
-pub(super) struct Live(Subscription);
+pub(super) struct Live {
+    units: Subscription,
+    carrier: Option<Carrier>,
+}
+
+/// Who writes a client's pictures for it while it keeps up.
+pub(super) struct Carrier {
+    fanout: Arc<Fanout>,
+    tap: Tap,
+    /// While it does: what will be left to us.
+    carried: Option<oneshot::Receiver<Subscription>>,
+}
+
+impl Carrier {
+    pub(super) fn new(fanout: Arc<Fanout>, tap: Tap) -> Carrier {
+        Carrier { fanout, tap, carried: None }
+    }
+}
 
 impl Live {
-    pub(super) fn join(feed: &Feed, now: AirTime) -> Live {
-        Live(feed.subscribe(now))
+    pub(super) fn join(feed: &Feed, now: AirTime, carrier: Option<Carrier>) -> Live {
+        Live { units: feed.subscribe(now), carrier }
     }
 
     /// The first unit, if there is one yet.
     pub(super) fn first(&self) -> Option<&AccessUnit> {
-        self.0.first()
+        self.units.first()
     }
 
-    /// May be cancelled: nothing is lost.
+    /// What comes next for the client's own task. May be cancelled: nothing is lost.
     pub(super) async fn next(&mut self) -> Next {
-        match self.0.recv().await {
+        if let Some(Carrier { carried: Some(left), .. }) = &mut self.carrier {
+            // None: the connection is over.
+            return match left.await {
+                Ok(units) => {
+                    self.go_on(units);
+                    Next::Behind
+                }
+                Err(_) => Next::End(AirTime::default()),
+            };
+        }
+        match self.units.recv().await {
             Ok(unit) => Next::Unit(unit),
             Err(RecvError::Lagged(missed)) => Next::Missed(missed),
             Err(RecvError::Closed) => Next::End(AirTime::default()),
+        }
+    }
+
+    /// Has another task write the unit that came last, and those after it, for as long as the client keeps up. False if
+    /// nobody does. May be cancelled: then nobody does.
+    pub(super) async fn hand_on(&mut self) -> bool {
+        let Some(carrier) = &mut self.carrier else { return false };
+        carrier.carried = carrier.fanout.take(&carrier.tap, self.units.next() - 1).await;
+        carrier.carried.is_some()
+    }
+
+    /// Takes the client back from that task: it is not writing any more.
+    pub(super) async fn take_back(&mut self) {
+        let Some(carrier) = &mut self.carrier else { return };
+        let Some(left) = &mut carrier.carried else { return };
+        carrier.fanout.give_back(&carrier.tap).await;
+        if let Ok(units) = left.try_recv() {
+            self.go_on(units);
+        }
+    }
+
+    fn go_on(&mut self, units: Subscription) {
+        self.units = units;
+        if let Some(carrier) = &mut self.carrier {
+            carrier.carried = None;
         }
     }
 }

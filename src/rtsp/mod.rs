@@ -8,7 +8,8 @@
 //! - `inbox`, `conversation`, `transport`, `rtcp`: what the bytes mean. Pure; a stranger's bytes are judged there.
 //! - `connection`: reads, does, answers. `writer`: its other half, shared by responses and pictures.
 //! - `session`: the sessions there are. They may outlive the connection that made them.
-//! - `delivery`: the task of a session; from `live` or `demand`, to a `sink`.
+//! - `delivery`: the task of a session; from `live` or `demand`, to a `sink`. `fanout`: one task for all whose connections
+//!   keep up with a station.
 //!
 //! What a stranger can take is bounded in every direction, as in the directory: connections, sessions, bytes of a request,
 //! and the time for each step. `docs/rtsp.md` promises it.
@@ -17,6 +18,7 @@ mod connection;
 mod conversation;
 mod delivery;
 mod demand;
+mod fanout;
 mod inbox;
 mod live;
 mod rtcp;
@@ -39,6 +41,7 @@ use crate::doors::{self, Doors, Place, canonical};
 use crate::station::headend::{HeadEnd, Monitor, NotRecorded};
 use crate::station::reel::Reel;
 use connection::Connection;
+use fanout::Fanouts;
 use session::Sessions;
 
 /// Connections at one time, and from one address: the next is told 503 and closed.
@@ -70,6 +73,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 struct Shared {
     head_end: Arc<HeadEnd>,
     sessions: Arc<Sessions>,
+    fanouts: Arc<Fanouts>,
     look_ups: Arc<Semaphore>,
 }
 
@@ -79,6 +83,7 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
     let shared = Arc::new(Shared {
         head_end: head_end.clone(),
         sessions: Sessions::new(),
+        fanouts: Arc::default(),
         look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
     });
     let visit = |stream: TcpStream, peer, place: Result<Place, String>| match place {

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 use super::rtcp::Sent;
 use super::transport::Way;
-use super::writer::{Gone, Writer};
+use super::writer::{Gone, Took, Writer};
 use crate::lineup::Spread;
 use crate::station::headend::Client;
 use crate::station::onair::{AccessUnit, Air, AirCounters, Seat};
@@ -45,7 +45,7 @@ pub(super) enum Sink {
     /// They go to the group in any case.
     Nowhere,
     Udp(Udp),
-    Tcp(Tcp),
+    Tcp(Arc<Tcp>),
 }
 
 pub(super) struct Udp {
@@ -58,17 +58,30 @@ pub(super) struct Udp {
     sequence: u16,
     /// When the last unit is due that it has.
     last: AirTime,
-    /// Pictures that its ring had no room for.
-    refused: u64,
+    /// Pictures left out before it got them, and those that its ring had no room for.
+    missed: u64,
     rtcp: UdpSocket,
     client: SocketAddr,
 }
 
+/// Pictures into a connection. The task of the session writes them, or the [`Fanout`](super::fanout) for it: never both.
 pub(super) struct Tcp {
     writer: Arc<Writer>,
     channels: (u8, u8),
-    sent: Sent,
+    ssrc: u32,
+    count: Mutex<Count>,
+}
+
+/// What has been written.
+#[derive(Clone, Copy)]
+struct Count {
+    packets: u64,
+    /// Of payload.
+    octets: u64,
+    /// The number of the next packet.
     sequence: u16,
+    /// Pictures left out.
+    missed: u64,
 }
 
 impl Udp {
@@ -104,7 +117,7 @@ impl Udp {
             ssrc,
             sequence,
             last: AirTime::default(),
-            refused: 0,
+            missed: 0,
             rtcp: UdpSocket::from_std(rtcp.into())?,
             client: at(peer, client.1),
         };
@@ -120,7 +133,7 @@ impl Udp {
         let packets = unit.jpeg.scan.len().div_ceil(self.room).max(1);
         match self.seat.offer(unit) {
             Ok(()) => self.sequence = self.sequence.wrapping_add(packets as u16),
-            Err(_) => self.refused += 1,
+            Err(_) => self.missed += 1,
         }
     }
 }
@@ -128,30 +141,76 @@ impl Udp {
 impl Tcp {
     pub(super) fn new(writer: Arc<Writer>, channels: (u8, u8)) -> (Tcp, Way) {
         let ssrc = fastrand::u32(..);
-        let sent = Sent { ssrc, packets: 0, octets: 0 };
-        (Tcp { writer, channels, sent, sequence: fastrand::u16(..) }, Way::Interleaved { channels, ssrc })
+        let count = Count { packets: 0, octets: 0, sequence: fastrand::u16(..), missed: 0 };
+        (Tcp { writer, channels, ssrc, count: Mutex::new(count) }, Way::Interleaved { channels, ssrc })
     }
 
-    /// A picture in one packet: 65,535 bytes hold any (RFC 2326 section 10.12).
-    async fn send(&mut self, unit: &AccessUnit) -> Result<(), Gone> {
-        let Some(fragment) = unit.jpeg.fragments(MAX_DATAGRAM).next().filter(|fragment| fragment.last) else {
-            return Ok(());
-        };
+    /// Writes a picture, in one packet: 65,535 bytes hold any (RFC 2326 section 10.12).
+    ///
+    /// # Errors
+    /// There is nobody any more.
+    async fn send(&self, unit: &AccessUnit) -> Result<(), Gone> {
+        let Some((head, octets)) = self.head(unit) else { return Ok(()) };
+        self.writer.write(&head, &unit.jpeg.scan).await?;
+        self.count().sent(octets);
+        Ok(())
+    }
+
+    /// Writes of a picture what the connection takes now: the rest goes out before the next.
+    ///
+    /// # Errors
+    /// There is nobody any more.
+    pub(super) fn begin(&self, unit: &AccessUnit) -> Result<Took, Gone> {
+        let Some((head, octets)) = self.head(unit) else { return Ok(Took::All) };
+        let took = self.writer.begin(&head, &unit.jpeg.scan)?;
+        if took != Took::Nothing {
+            self.count().sent(octets);
+        }
+        Ok(took)
+    }
+
+    /// Writes what was begun.
+    ///
+    /// # Errors
+    /// There is nobody any more.
+    async fn flush(&self) -> Result<(), Gone> {
+        self.writer.write(&[], &[]).await
+    }
+
+    /// Leaves a gap where pictures were left out, so that the client sees it.
+    pub(super) fn miss(&self, pictures: u64) {
+        let mut count = self.count();
+        count.sequence = count.sequence.wrapping_add(pictures as u16);
+        count.missed += pictures;
+    }
+
+    /// What stands before the scan of a picture, and the payload's bytes.
+    fn head(&self, unit: &AccessUnit) -> Option<([u8; 4 + PACKET_OVERHEAD], usize)> {
+        let fragment = unit.jpeg.fragments(MAX_DATAGRAM).next().filter(|fragment| fragment.last)?;
         let header = rtp::Header {
             marker: true,
             payload_type: rtp::PAYLOAD_TYPE_JPEG,
-            sequence: self.sequence,
+            sequence: self.count().sequence,
             timestamp: unit.due.at.rtp_timestamp(),
-            ssrc: self.sent.ssrc,
+            ssrc: self.ssrc,
         };
         let mut head = [0; 4 + PACKET_OVERHEAD];
         head[..4].copy_from_slice(&frame(self.channels.0, PACKET_OVERHEAD + fragment.end));
         head[4..].copy_from_slice(&unit.jpeg.packet_header(header, fragment));
+        Some((head, PACKET_OVERHEAD - rtp::HEADER_LEN + fragment.end))
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Count {
+    /// One more picture, in one packet.
+    fn sent(&mut self, octets: usize) {
+        self.packets += 1;
+        self.octets += octets as u64;
         self.sequence = self.sequence.wrapping_add(1);
-        self.writer.write(&head, &unit.jpeg.scan).await?;
-        self.sent.packets += 1;
-        self.sent.octets += (PACKET_OVERHEAD - rtp::HEADER_LEN + fragment.end) as u64;
-        Ok(())
     }
 }
 
@@ -186,22 +245,35 @@ impl Sink {
         Ok(())
     }
 
-    /// Leaves a gap where pictures were left out, so that the client sees it.
+    /// Counts pictures that were left out, and lets the client see the gap if nobody else does.
     pub(super) fn miss(&mut self, pictures: u64) {
         match self {
-            Sink::Tcp(tcp) => tcp.sequence = tcp.sequence.wrapping_add(pictures as u16),
-            Sink::Udp(_) | Sink::Nowhere => {}
+            Sink::Nowhere => {}
+            Sink::Udp(udp) => udp.missed += pictures,
+            Sink::Tcp(tcp) => tcp.miss(pictures),
         }
     }
 
-    /// Pictures lost on our side of the wire by the sink itself.
+    /// Writes what was begun.
+    ///
+    /// # Errors
+    /// There is nobody any more.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        match self {
+            Sink::Tcp(tcp) => tcp.flush().await,
+            Sink::Udp(_) | Sink::Nowhere => Ok(()),
+        }
+    }
+
+    /// Pictures lost on our side of the wire.
     pub(super) fn lost(&self) -> u64 {
         match self {
             Sink::Udp(udp) => {
                 let air = &udp.counters;
-                udp.refused + air.skipped.load(Relaxed) + air.send_errors.load(Relaxed)
+                udp.missed + air.skipped.load(Relaxed) + air.send_errors.load(Relaxed)
             }
-            Sink::Tcp(_) | Sink::Nowhere => 0,
+            Sink::Tcp(tcp) => tcp.count().missed,
+            Sink::Nowhere => 0,
         }
     }
 
@@ -211,7 +283,7 @@ impl Sink {
             Sink::Nowhere => None,
             // Pictures that left too late took no numbers.
             Sink::Udp(udp) => (udp.counters.skipped.load(Relaxed) == 0).then_some(udp.sequence),
-            Sink::Tcp(tcp) => Some(tcp.sequence),
+            Sink::Tcp(tcp) => Some(tcp.count().sequence),
         }
     }
 
@@ -224,7 +296,10 @@ impl Sink {
                 let octets = bytes.saturating_sub(packets * rtp::HEADER_LEN as u64);
                 Some(Sent { ssrc: udp.ssrc, packets, octets })
             }
-            Sink::Tcp(tcp) => Some(tcp.sent),
+            Sink::Tcp(tcp) => {
+                let Count { packets, octets, .. } = *tcp.count();
+                Some(Sent { ssrc: tcp.ssrc, packets, octets })
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! The sending half of a connection. Responses and pictures share it, each as a whole: who writes has it until what it
-//! writes is out, so a response waits for at most the picture that is being written.
+//! writes is out, so a response waits for at most the picture that is being written. Whoever cannot wait may begin: what
+//! the connection did not take goes out before anything else.
 
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Mutex, watch};
@@ -16,18 +18,38 @@ pub(super) const STUCK: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gone;
 
+/// How much of a message a connection took at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Took {
+    All,
+    /// The rest goes out with the next [`Writer::write`].
+    Part,
+    /// It is full, or somebody else is writing.
+    Nothing,
+}
+
 #[derive(Debug)]
 pub(super) struct Writer {
-    half: Mutex<OwnedWriteHalf>,
+    half: Mutex<Half>,
     gone: watch::Sender<bool>,
 }
 
+#[derive(Debug)]
+struct Half {
+    stream: OwnedWriteHalf,
+    /// Of a message that was begun: of its head, and of its body.
+    rest: (Vec<u8>, Bytes),
+}
+
 impl Writer {
-    pub(super) fn new(half: OwnedWriteHalf) -> Writer {
-        Writer { half: Mutex::new(half), gone: watch::Sender::new(false) }
+    pub(super) fn new(stream: OwnedWriteHalf) -> Writer {
+        Writer {
+            half: Mutex::new(Half { stream, rest: Default::default() }),
+            gone: watch::Sender::new(false),
+        }
     }
 
-    /// Writes `head` and `body`, one behind the other, nothing between them.
+    /// Writes what was begun, then `head` and `body`, one behind the other, nothing between them.
     ///
     /// # Errors
     /// The connection is over: now, or already.
@@ -42,16 +64,17 @@ impl Writer {
         }
         // Whoever is cancelled here leaves a part behind: nobody may write after it.
         let mut unfinished = Unfinished { gone: &self.gone, armed: true };
-        let mut slices = [IoSlice::new(head), IoSlice::new(body)];
+        let rest = std::mem::take(&mut half.rest);
+        let mut slices = [&rest.0, &rest.1[..], head, body].map(IoSlice::new);
         let mut slices = &mut slices[..];
         while slices.iter().any(|slice| !slice.is_empty()) {
-            match timeout(STUCK, half.write_vectored(slices)).await {
+            match timeout(STUCK, half.stream.write_vectored(slices)).await {
                 Ok(Ok(n @ 1..)) => IoSlice::advance_slices(&mut slices, n),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) => return Err(Gone),
                 Err(_) => {
                     // What it has not fetched shall not stay in the kernel. If that fails, the close is an ordinary one.
-                    let _ = half.as_ref().set_zero_linger();
+                    let _ = half.stream.as_ref().set_zero_linger();
                     return Err(Gone);
                 }
             }
@@ -60,12 +83,45 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes of `head` and `body` what the connection takes now; if that is only a part, the rest is remembered.
+    ///
+    /// # Errors
+    /// The connection is over: now, or already.
+    pub(super) fn begin(&self, head: &[u8], body: &Bytes) -> Result<Took, Gone> {
+        self.take(head, body).inspect_err(|_| self.close())
+    }
+
+    fn take(&self, head: &[u8], body: &Bytes) -> Result<Took, Gone> {
+        if *self.gone.borrow() {
+            return Err(Gone);
+        }
+        let Ok(mut half) = self.half.try_lock() else { return Ok(Took::Nothing) };
+        if !(half.rest.0.is_empty() && half.rest.1.is_empty()) {
+            return Ok(Took::Nothing);
+        }
+        match half.stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+            Ok(n) if n == head.len() + body.len() => Ok(Took::All),
+            Ok(0) => Err(Gone),
+            Ok(n) => {
+                half.rest = match n.checked_sub(head.len()) {
+                    Some(n) => (Vec::new(), body.slice(n..)),
+                    None => (head[n..].to_vec(), body.clone()),
+                };
+                Ok(Took::Part)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(Took::Nothing)
+            }
+            Err(_) => Err(Gone),
+        }
+    }
+
     /// Ends our half of the connection: the client reads what was written, and then that there is no more.
     ///
     /// # Errors
     /// There is none any more.
     pub(super) async fn finish(&self) -> Result<(), Gone> {
-        self.half.lock().await.shutdown().await.map_err(|_| Gone)
+        self.half.lock().await.stream.shutdown().await.map_err(|_| Gone)
     }
 
     /// Ends the connection.
@@ -90,5 +146,49 @@ impl Drop for Unfinished<'_> {
         if self.armed {
             self.gone.send_replace(true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_begun_goes_out_before_anything_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let writer = Writer::new(listener.accept().await.unwrap().0.into_split().1);
+        let messages = 0..=u8::MAX;
+        let message = |n| ([n; 7], Bytes::from(vec![n; 1_000_003]));
+        let (mut begun, mut all) = (0, 0);
+        for (head, body) in messages.clone().map(message) {
+            match writer.begin(&head, &body).unwrap() {
+                Took::All => all += 1,
+                Took::Part => begun += 1,
+                Took::Nothing => break,
+            }
+        }
+        assert_eq!(begun, 1, "nothing is begun while another is not out, after {all}");
+        let total = all + begun;
+        let read = async {
+            for n in messages.take(total + 1) {
+                let mut bytes = vec![0; 7 + if usize::from(n) < total { 1_000_003 } else { 0 }];
+                client.read_exact(&mut bytes).await.unwrap();
+                assert!(bytes.iter().all(|&byte| byte == n), "message {n}");
+            }
+        };
+        let end = [total as u8; 7];
+        let (written, ()) = tokio::join!(writer.write(&end, &[]), read);
+        written.unwrap();
+        let (head, body) = ([1; 7], Bytes::from_static(b"again"));
+        assert_eq!(writer.begin(&head, &body), Ok(Took::All));
+        drop(client);
+        while writer.begin(&head, &body).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(writer.write(&head, &body).await, Err(Gone), "over is over");
     }
 }

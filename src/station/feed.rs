@@ -14,13 +14,15 @@ use crate::units::AirTime;
 /// subscriber costs a place in this queue and no memory of its own.
 const QUEUE: usize = 64;
 
-/// What a station shows.
+/// What a station shows. Its units are numbered, from 0.
 #[derive(Debug)]
 pub struct Feed {
     /// The unit that is on air, and those whose time is still to come.
-    around_now: Mutex<VecDeque<AccessUnit>>,
-    subscribers: broadcast::Sender<AccessUnit>,
+    around_now: Mutex<VecDeque<Numbered>>,
+    subscribers: broadcast::Sender<Numbered>,
 }
+
+type Numbered = (u64, AccessUnit);
 
 impl Default for Feed {
     fn default() -> Feed {
@@ -32,31 +34,40 @@ impl Feed {
     /// Adds the next unit, whose time is still to come.
     pub(super) fn push(&self, unit: AccessUnit, now: AirTime) {
         let mut units = self.lock();
-        while units.get(1).is_some_and(|second| second.due.at <= now) {
+        let number = units.back().map_or(0, |(last, _)| last + 1);
+        while units.get(1).is_some_and(|(_, second)| second.due.at <= now) {
             units.pop_front();
         }
-        units.push_back(unit.clone());
+        units.push_back((number, unit.clone()));
         // With the lock held, so that who subscribes meanwhile gets it once. Refused when nobody has subscribed.
-        let _ = self.subscribers.send(unit);
+        let _ = self.subscribers.send((number, unit));
     }
 
     /// The unit that is on air at `now`; `None` before the first.
     pub fn at(&self, now: AirTime) -> Option<AccessUnit> {
-        self.lock().iter().take_while(|unit| unit.due.at <= now).last().cloned()
+        let units = self.lock();
+        units.iter().map(|(_, unit)| unit).take_while(|unit| unit.due.at <= now).last().cloned()
     }
 
     /// The unit that is on air at `now`, and all after it: as they are known, up to [`LEAD`](super::LEAD) *before* they are
     /// due. The subscriber keeps their time.
     pub fn subscribe(&self, now: AirTime) -> Subscription {
         let units = self.lock();
-        let on_air = units.iter().rposition(|unit| unit.due.at <= now).unwrap_or(0);
-        Subscription {
-            known: units.iter().skip(on_air).cloned().collect(),
-            coming: self.subscribers.subscribe(),
-        }
+        let on_air = units.iter().rposition(|(_, unit)| unit.due.at <= now).unwrap_or(0);
+        self.from(&units, units.get(on_air).map_or(0, |&(number, _)| number))
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<AccessUnit>> {
+    /// Unit `next` and all after it. Those of them whose time is over already are lost to the subscriber.
+    pub fn resume(&self, next: u64) -> Subscription {
+        self.from(&self.lock(), next)
+    }
+
+    fn from(&self, units: &VecDeque<Numbered>, next: u64) -> Subscription {
+        let known = units.iter().filter(|(number, _)| *number >= next).cloned().collect();
+        Subscription { next, known, coming: self.subscribers.subscribe() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Numbered>> {
         self.around_now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,15 +75,22 @@ impl Feed {
 /// A station's units for one subscriber.
 #[derive(Debug)]
 pub struct Subscription {
+    /// The number of the next one.
+    next: u64,
     /// Those that were there when it began.
-    known: VecDeque<AccessUnit>,
-    coming: broadcast::Receiver<AccessUnit>,
+    known: VecDeque<Numbered>,
+    coming: broadcast::Receiver<Numbered>,
 }
 
 impl Subscription {
     /// The unit that was on air when it began, or the first to come, if there was one yet.
     pub fn first(&self) -> Option<&AccessUnit> {
-        self.known.front()
+        self.known.front().map(|(_, unit)| unit)
+    }
+
+    /// The number of the unit that comes next: one more than that of the one that came last.
+    pub fn next(&self) -> u64 {
+        self.next
     }
 
     /// The next unit. May be cancelled.
@@ -80,9 +98,22 @@ impl Subscription {
     /// # Errors
     /// So many units are lost, because the subscriber was slow; it goes on with the oldest that is left. Or the station is gone.
     pub async fn recv(&mut self) -> Result<AccessUnit, RecvError> {
-        match self.known.pop_front() {
-            Some(unit) => Ok(unit),
-            None => self.coming.recv().await,
+        loop {
+            if let Some((number, unit)) = self.known.pop_front() {
+                let missed = number - std::mem::replace(&mut self.next, number);
+                if missed > 0 {
+                    self.known.push_front((number, unit));
+                    return Err(RecvError::Lagged(missed));
+                }
+                self.next += 1;
+                return Ok(unit);
+            }
+            match self.coming.recv().await {
+                Ok(unit) => self.known.push_back(unit),
+                // The number of the next one tells how many.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Err(RecvError::Closed),
+            }
         }
     }
 }
@@ -123,6 +154,30 @@ mod tests {
         for n in [20, 30, 40, 50] {
             assert_eq!(now.recv().await.unwrap().due.at, AirTime(n));
         }
+    }
+
+    #[tokio::test]
+    async fn who_resumes_gets_each_unit_once_or_is_told_what_it_lost() {
+        let feed = Feed::default();
+        for n in [10, 20, 30, 40] {
+            feed.push(unit(n), AirTime(25));
+        }
+        let mut first = feed.subscribe(AirTime(25));
+        assert_eq!((first.next(), first.recv().await.unwrap().due.at), (1, AirTime(20)));
+        let mut second = feed.resume(first.next());
+        feed.push(unit(50), AirTime(45));
+        for n in [30, 40, 50] {
+            assert_eq!(second.recv().await.unwrap().due.at, AirTime(n));
+        }
+        assert_eq!(second.next(), 5);
+        // 40 is on air: those before it are nobody's any more.
+        let mut third = feed.resume(0);
+        assert_eq!(third.recv().await.unwrap_err(), RecvError::Lagged(3));
+        assert_eq!(third.recv().await.unwrap().due.at, AirTime(40));
+        // And of what is to come, nothing before its number.
+        let mut fourth = feed.resume(5);
+        feed.push(unit(60), AirTime(45));
+        assert_eq!(fourth.recv().await.unwrap().due.at, AirTime(60));
     }
 
     #[tokio::test]

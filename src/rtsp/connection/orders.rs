@@ -177,7 +177,7 @@ impl Connection {
             Offer::Interleaved(pair) => {
                 let channels = self.channels(pair).ok_or(StatusCode::UnsupportedTransport)?;
                 let (tcp, way) = Tcp::new(self.writer.clone(), channels);
-                (Sink::Tcp(tcp), way)
+                (Sink::Tcp(Arc::new(tcp)), way)
             }
         };
         let life = Arc::new(Life::new());
@@ -201,10 +201,10 @@ impl Connection {
             monitor,
             programme,
             sink,
+            fanouts: self.shared.fanouts.clone(),
             life: life.clone(),
             audit: audit.clone(),
             cname: format!("stationcast@{}", self.local.ip()),
-            missed: 0,
         };
         let owner = self.peer.ip();
         let session = Session { owner, resource, way, length, life, audit, commands, _place: place };

@@ -118,10 +118,10 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
         monitor: head_end.station(ID).unwrap().clone(),
         programme: None,
         sink: Sink::Nowhere,
+        fanouts: Arc::default(),
         life: life.clone(),
         audit: None,
         cname: String::new(),
-        missed: 0,
     };
     let session = Session {
         owner,

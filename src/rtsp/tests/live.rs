@@ -36,6 +36,71 @@ async fn live_in_the_connection_begins_with_what_is_on_air() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_audience_gets_each_picture_once_and_who_does_not_read_harms_nobody() {
+    let bench = Bench::new().await;
+    let mut guests = Vec::new();
+    for _ in 0..4 {
+        let mut guest = bench.connect().await;
+        guest.status("SETUP rtsp://h/2/video", TCP).await;
+        let first = guest.play("PLAY rtsp://h/2", "").await.0.unwrap();
+        guests.push((guest, first));
+    }
+    let (mut asleep, from) = guests.pop().unwrap();
+    // Eighteen megabytes: more than anybody holds for it.
+    for n in 0..300 {
+        let due = bench.show(n, 60_000, Duration::from_millis(5)).rtp_timestamp();
+        for (guest, first) in &mut guests {
+            assert_eq!(guest.picture().await, (first.wrapping_add(n as u16), due, n));
+        }
+    }
+    let (mut seen, mut last) = (0, None);
+    while last != Some(299) {
+        let (sequence, _, picture) = asleep.picture().await;
+        assert_eq!(
+            usize::from(sequence.wrapping_sub(from)),
+            picture,
+            "a number for each picture, sent or not"
+        );
+        assert!(last.is_none_or(|last| picture > last));
+        (seen, last) = (seen + 1, Some(picture));
+    }
+    assert!(seen < 300);
+    let counts = |head_end: &HeadEnd| {
+        let client = head_end.clients.all().pop().unwrap();
+        (client.pictures.load(Relaxed), client.dropped.load(Relaxed))
+    };
+    bench.until(|head_end| counts(head_end) == (seen, 300 - seen)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_ends_what_is_written_for_a_client_and_play_goes_on_with_its_numbers() {
+    let bench = Bench::new().await;
+    let (mut guest, mut other) = (bench.connect().await, bench.connect().await);
+    for guest in [&mut guest, &mut other] {
+        guest.status("SETUP rtsp://h/2/video", TCP).await;
+        guest.play("PLAY rtsp://h/2", "").await;
+    }
+    let mut next = None;
+    for n in (0..60).step_by(3) {
+        bench.show(n, 60_000, Duration::from_millis(3));
+        let (sequence, _, picture) = guest.picture().await;
+        assert_eq!((picture, sequence), (n, next.unwrap_or(sequence)));
+        bench.show(n + 1, 60_000, Duration::from_millis(1));
+        guest.status("PAUSE rtsp://h/2", "").await;
+        // It may have come before the response, or not at all.
+        let now = sequence.wrapping_add(1 + guest.early as u16);
+        bench.show(n + 2, 60_000, Duration::from_millis(1));
+        for n in n..n + 3 {
+            assert_eq!(other.picture().await.2, n);
+        }
+        let (resumed, _) = guest.play("PLAY rtsp://h/2", "").await;
+        assert_eq!((guest.early, resumed), (0, Some(now)), "nothing came while it was paused");
+        assert_eq!(guest.picture().await.2, n + 2, "live is now");
+        next = Some(now.wrapping_add(1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn live_by_udp_comes_from_the_ports_that_were_told() {
     let bench = Bench::new().await;
     // The two ports of a client need not be neighbours.
