@@ -53,14 +53,14 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
     sudo=sudo
 fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 # shellcheck disable=SC2086  # a list of packages
 {
     $sudo apt-get update -qq
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
-} >target-packages.log 2>&1 || {
-    cat target-packages.log >&2
-    rm -f target-packages.log
+} >"$log" 2>&1 || {
+    cat "$log" >&2
     echo "The packages could not be installed." >&2
     exit 1
 }
-rm -f target-packages.log

@@ -6,16 +6,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::Place;
 use crate::common::film::{self, Film};
 use crate::common::harness::text;
 use crate::common::lan::{head, station};
 use crate::common::picture::{Picture, saved};
 use crate::common::process::Process;
 use crate::common::until;
-
-/// In dB, for a picture and the film's own: JPEG at quality 80 and two conversions of colour lie between them: 38.
-const FAITHFUL: f64 = 36.0;
+use crate::{FAITHFUL, Place};
 
 /// How many pictures each client decodes.
 const PICTURES: usize = 50;
@@ -86,19 +83,12 @@ impl Served {
 
     /// The pictures that a client has left as planes.
     fn decoded(&self) -> Vec<Picture> {
-        let bytes = fs::read(&self.planes).unwrap();
-        bytes.chunks_exact(640 * 368 * 3 / 2).map(|planes| Picture::of_i420(planes, 640, 368)).collect()
+        Picture::all_of_i420(&self.planes, 640, 368)
     }
 
     /// Checks that `pictures` are the film's, in their order, hardly any missing.
     fn check(&self, way: Way, pictures: &[Picture]) {
-        let file = self.place.lan.folder().join("film");
-        let decode =
-            format!("-i {} -vf scale=out_range=full -pix_fmt yuvj420p -f rawvideo", text(&self.film.path));
-        film::ffmpeg(&decode, &file);
-        let bytes = fs::read(&file).unwrap();
-        let source: Vec<Picture> =
-            bytes.chunks(640 * 368 * 3 / 2).map(|planes| Picture::of_i420(planes, 640, 368)).collect();
+        let source = self.film.decoded(self.place.lan.folder(), (640, 368));
         assert!(pictures.len() >= PICTURES - 2, "{} pictures", pictures.len());
         let missing = self.film.check_order(pictures);
         let most = if way == Way::Mjpeg { LEFT_OUT } else { MISSED };
@@ -212,9 +202,7 @@ pub(crate) fn viewer() {
     let saving = ["--frames", &frames, "--save-frames", text(&folder)];
     let summary = served.place.receiver().viewer(&[&args[..], &saving].concat()).json();
     assert_eq!((&summary["frames"], &summary["frames_lost"]), (&50.into(), &0.into()), "{summary}");
-    let pictures = saved(&folder);
-    assert_eq!(served.film.check_order(&pictures), 0, "every picture, in order");
-    served.check(Way::RtspTcp, &pictures);
+    served.check(Way::RtspTcp, &saved(&folder));
 }
 
 /// Wireshark follows a session from its description to its packets, by UDP and in the connection.

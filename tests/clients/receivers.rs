@@ -4,19 +4,16 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use crate::Place;
 use crate::common::film::{self, Film};
 use crate::common::harness::text;
 use crate::common::lan::{head, station};
 use crate::common::picture::Picture;
 use crate::common::process::Process;
 use crate::common::watch::watch;
+use crate::{FAITHFUL, Place};
 
 /// In dB, for the same picture of two decoders, which round differently: FFmpeg comes out at 64, GStreamer at 51.
 const ALIKE: f64 = 40.0;
-
-/// In dB, for a picture and the film's own: JPEG at quality 80 and two conversions of colour lie between them: 38.
-const FAITHFUL: f64 = 36.0;
 
 /// How many pictures the other one decodes.
 const PICTURES: &str = "50";
@@ -29,11 +26,6 @@ fn on_air(place: &Place, film: &Film) -> Process {
 /// A film of the station's own size, so that nothing is resized.
 fn numbered() -> Film {
     film::numbered(1, (640, 368), (30_000, 1001), 60)
-}
-
-fn pictures(planes: &Path) -> Vec<Picture> {
-    let bytes = fs::read(planes).unwrap();
-    bytes.chunks(640 * 368 * 3 / 2).map(|planes| Picture::of_i420(planes, 640, 368)).collect()
 }
 
 pub(crate) fn ffmpeg(place: &Place) {
@@ -73,13 +65,8 @@ fn compare(place: &Place, film: &Film, other: Process, planes: &Path) {
     let ours: HashMap<u16, &Picture> =
         seen.pictures.iter().map(|picture| (picture.strip().expect("a strip").1, picture)).collect();
 
-    // The film as it was made, in the range of JPEG.
-    let file = place.lan.folder().join("film");
-    let decode = format!("-i {} -vf scale=out_range=full -pix_fmt yuvj420p -f rawvideo", text(&film.path));
-    film::ffmpeg(&decode, &file);
-    let source = pictures(&file);
-
-    let theirs = pictures(planes);
+    let source = film.decoded(place.lan.folder(), (640, 368));
+    let theirs = Picture::all_of_i420(planes, 640, 368);
     let missing = film.check_order(&theirs);
     assert!(missing <= 5, "{missing} pictures did not get through");
     let (mut matched, mut alike, mut faithful) = (0, f64::INFINITY, f64::INFINITY);

@@ -13,10 +13,13 @@ use super::helper;
 /// What every test needs.
 const TOOLS: [&str; 7] = ["unshare", "nsenter", "ip", "mount", "sh", "kill", "ffmpeg"];
 
+/// Before the name of an element of GStreamer, which is in one of many packages.
+const ELEMENT: &str = "gst:";
+
 /// One test.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    /// Programs it needs beyond those that all need.
+    /// Programs it needs beyond those that all need, and as `gst:NAME` the elements of GStreamer.
     pub(crate) tools: &'static [&'static str],
     pub(crate) run: fn(),
 }
@@ -60,11 +63,18 @@ fn obstacle(tools: &[&str]) -> Option<String> {
     static NAMESPACES: OnceLock<Option<String>> = OnceLock::new();
     let missing = TOOLS.iter().chain(tools).find(|tool| !is_installed(tool));
     missing
-        .map(|tool| format!("{tool} is not installed"))
+        .map(|tool| match tool.strip_prefix(ELEMENT) {
+            Some(element) => format!("GStreamer has no {element}"),
+            None => format!("{tool} is not installed"),
+        })
         .or_else(|| NAMESPACES.get_or_init(no_namespaces).clone())
 }
 
 fn is_installed(tool: &str) -> bool {
+    if let Some(element) = tool.strip_prefix(ELEMENT) {
+        let asked = Command::new("gst-inspect-1.0").args(["--exists", element]).status();
+        return asked.is_ok_and(|status| status.success());
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

@@ -1,7 +1,7 @@
 //! Pictures as they came, decoded.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::strip;
 
@@ -35,6 +35,13 @@ impl Picture {
     /// A 4:2:0 picture, plane after plane.
     pub(crate) fn of_i420(planes: &[u8], width: usize, height: usize) -> Picture {
         Picture::of_planes(planes, (width, height), (2, 2))
+    }
+
+    /// The pictures of a file of such planes. What is behind the last whole one is left out: who wrote it was ended.
+    pub(crate) fn all_of_i420(file: &Path, width: usize, height: usize) -> Vec<Picture> {
+        let bytes = fs::read(file).unwrap();
+        let pictures = bytes.chunks_exact(width * height * 3 / 2);
+        pictures.map(|planes| Picture::of_i420(planes, width, height)).collect()
     }
 
     fn of_planes(bytes: &[u8], (width, height): (usize, usize), (across, down): (usize, usize)) -> Picture {
@@ -85,8 +92,23 @@ impl Picture {
 
 /// The JPEG files that `viewer --save-frames` has left in a folder, in their order.
 pub(crate) fn saved(folder: &Path) -> Vec<Picture> {
+    decode(&files(folder))
+}
+
+/// As [`saved`], but for the last one, which may be half written.
+pub(crate) fn saved_whole(folder: &Path) -> Vec<Picture> {
+    let mut files = files(folder);
+    files.pop();
+    decode(&files)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
+    files
+}
+
+fn decode(files: &[PathBuf]) -> Vec<Picture> {
     files.iter().map(|file| Picture::of_jpeg(&fs::read(file).unwrap())).collect()
 }
 

@@ -156,5 +156,6 @@ pub(crate) fn films_that_are_none() {
     for units in capture(&lan, 4, "8") {
         let steps = steps(&units);
         assert!(steps.iter().all(|step| *step >= 17_999), "{steps:?}");
+        assert!(steps.iter().sum::<u32>() < 2 * 18_000 * steps.len() as u32, "{steps:?}");
     }
 }

@@ -11,6 +11,8 @@ mod air;
 mod announce;
 mod faults;
 mod films;
+mod prepare;
+mod probes;
 mod programs;
 mod reels;
 
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
         },
         test("several_directories_are_listed", announce::several_directories_are_listed),
         test("an_external_player", announce::an_external_player),
+        test("an_interrupted_preparation_goes_on", prepare::an_interrupted_preparation_goes_on),
+        test("a_station_is_measured", probes::a_station_is_measured),
+        test("a_stream_that_is_not_ours_is_measured", probes::a_stream_that_is_not_ours_is_measured),
+        test("silence_is_said", probes::silence_is_said),
         test("odd_films", films::odd_films),
         test("films_that_are_none", films::films_that_are_none),
         test("every_viewer_sees_its_station", air::every_viewer_sees_its_station),

@@ -70,7 +70,7 @@ pub(crate) fn signals_end_the_broadcaster() {
         let ended = broadcaster.finish();
         assert_eq!(ended.code, Some(0), "after SIG{signal}: {}", ended.stderr);
         assert!(ended.stderr.contains(word), "{}", ended.stderr);
-        assert!(ended.stderr.contains("pictures aired by 2 stations, 0 skipped late, "), "{}", ended.stderr);
+        assert!(ended.stderr.contains(" pictures aired by 2 stations, "), "{}", ended.stderr);
         assert!(
             !ended.stderr.contains("left behind") && !ended.stderr.contains("panicked"),
             "{}",
