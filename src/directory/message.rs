@@ -109,7 +109,8 @@ pub enum Reply {
 }
 
 /// Where the broadcaster serves its stations besides multicast. An address of all zeros is every address of the
-/// broadcaster: the one at which its directory was reached will do.
+/// broadcaster, 0.0.0.0 of IPv4 only: the one at which its directory was reached will do. One of loopback is of use
+/// on its own machine only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Services {
     /// Where RTSP listens, if at all.

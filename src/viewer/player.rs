@@ -142,7 +142,7 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
     for (name, service) in [("rtsp", services.rtsp), ("http", services.http)] {
         ensure!(
             service.is_some() || !template.uses(name),
-            "this broadcaster does not serve {{{name}}}: its line-up has no section [{name}]"
+            "this broadcaster serves no {{{name}}} that can be reached from here: see [{name}] in its line-up"
         );
     }
     let directory = directory.ip().to_canonical();
