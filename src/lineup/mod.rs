@@ -299,6 +299,15 @@ impl Lineup {
                 );
             }
         }
+        for (section, listen) in [("rtsp", self.rtsp), ("http", self.http)] {
+            if let Some(listen) = listen.filter(|listen| !local && listen.ip().is_loopback()) {
+                notes.push(format!(
+                    "[{section}] listens on {listen}, where other machines cannot reach it, though the directory \
+                     on {} can be",
+                    self.directory
+                ));
+            }
+        }
         notes
     }
 

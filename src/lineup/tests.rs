@@ -293,6 +293,24 @@ fn what_may_surprise_is_noted() {
 }
 
 #[test]
+fn what_listens_on_loopback_while_the_directory_does_not_is_noted() {
+    let notes = |text: &str| parse(&(messages::with("id", Some("1")) + "\n" + text)).unwrap().notes();
+    let away = "[directory]\nlisten = \"0.0.0.0:9688\"\n";
+    assert_eq!(
+        notes(&format!("{away}[rtsp]\n[http]\nlisten = \"[::1]:8088\"")),
+        [
+            "[rtsp] listens on 127.0.0.1:8554, where other machines cannot reach it, though the directory on \
+             0.0.0.0:9688 can be",
+            "[http] listens on [::1]:8088, where other machines cannot reach it, though the directory on \
+             0.0.0.0:9688 can be",
+        ]
+    );
+    for quiet in [format!("{away}[rtsp]\nlisten = \"0.0.0.0:8554\""), "[rtsp]\n[http]".into(), away.into()] {
+        assert_eq!(notes(&quiet), [""; 0]);
+    }
+}
+
+#[test]
 fn the_table_aligns_names_of_any_script() {
     let text = r#"
 station = [
