@@ -132,7 +132,7 @@ fn what_breaks_a_rule_is_refused() {
     refused(&wrong(|entry| entry.group.set_port(0)), "with a port");
     refused(&wrong(|entry| entry.size = Some(Size { width: 0, height: 1 })), "not 0");
     refused(&wrong(|entry| entry.name = "bell \x07".into()), "control");
-    refused(&wrong(|entry| entry.name = "n".repeat(129)), "128");
+    refused(&wrong(|entry| entry.name = "n".repeat(253)), "252");
     refused(&wrong(|entry| entry.state = State::Slate { reason: "\u{9b}2J".into() }), "control");
     refused(&line_up((1..=1000).map(|_| nature()).collect()), "more than 999 stations");
 
