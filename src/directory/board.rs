@@ -70,7 +70,8 @@ impl Board {
     ///
     /// # Errors
     /// [`InvalidEntry`] for one that clients would refuse: a number outside 1..=999, a group that
-    /// is no multicast address or has port 0, a size with a side of 0. The board stays as it was.
+    /// is no multicast address or has port 0, a size with a side of 0, a quality outside 1..=99. The board stays as it
+    /// was.
     pub fn enter(
         &self,
         entry: Entry,

@@ -296,9 +296,13 @@ impl Entry {
         if self.size.is_some_and(|size| size.width == 0 || size.height == 0) {
             return Err("a picture's sides are not 0");
         }
+        if !(1..=99).contains(&self.quality) {
+            return Err("a quality is 1 to 99");
+        }
         if let State::Slate { reason } = &self.state {
             check_text(reason, MAX_SENTENCE)?;
         }
+        check_text(&self.interface, MAX_INTERFACE)?;
         check_text(&self.name, MAX_NAME)
     }
 }

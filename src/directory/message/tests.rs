@@ -133,6 +133,10 @@ fn what_breaks_a_rule_is_refused() {
     refused(&wrong(|entry| entry.size = Some(Size { width: 0, height: 1 })), "not 0");
     refused(&wrong(|entry| entry.name = "bell \x07".into()), "control");
     refused(&wrong(|entry| entry.name = "n".repeat(253)), "252");
+    refused(&wrong(|entry| entry.interface = "\x1b]0;eth0".into()), "control");
+    refused(&wrong(|entry| entry.interface = "i".repeat(129)), "128");
+    refused(&wrong(|entry| entry.quality = 0), "1 to 99");
+    refused(&wrong(|entry| entry.quality = 100), "1 to 99");
     refused(&wrong(|entry| entry.state = State::Slate { reason: "\u{9b}2J".into() }), "control");
     refused(&line_up((1..=1000).map(|_| nature()).collect()), "more than 999 stations");
 
@@ -195,7 +199,7 @@ fn entry(id: impl Strategy<Value = u16>) -> impl Strategy<Value = Entry> {
         Just(State::Film),
         name().prop_map(|reason| State::Slate { reason })
     ];
-    (id, (name(), name()), (group, 1..=u16::MAX), size, rate, any::<u8>(), state, any::<u32>()).prop_map(
+    (id, (name(), name()), (group, 1..=u16::MAX), size, rate, 1u8..=99, state, any::<u32>()).prop_map(
         |(id, (name, interface), group, size, rate, quality, state, audience)| Entry {
             id: StationId(id),
             name,
