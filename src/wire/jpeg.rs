@@ -15,6 +15,8 @@
 //! We send type 1 with Q 1..=99 and nothing else. We receive what other senders may add: type 0,
 //! restart markers (types 64 and 65), tables in band (Q 128..=255).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::rtp;
@@ -236,8 +238,8 @@ pub struct Depacketizer {
     assembling: Option<Assembling>,
     /// The timestamp whose remaining packets are of no use any more.
     abandoned: Option<u32>,
-    /// Tables that stay valid for their Q (128..=254) until others come: RFC 2435 section 4.2.
-    kept: Option<(u8, Tables)>,
+    /// Tables that stay valid for their Q (128..=254, so at most 127) until others come: RFC 2435 section 4.2.
+    kept: BTreeMap<u8, Tables>,
     broken: u64,
 }
 
@@ -342,15 +344,13 @@ impl Depacketizer {
         if let Some(standard) = Tables::standard(says.q) {
             return Ok(standard);
         }
-        let tables = match (says.tables.and_then(|bytes| bytes.split_first_chunk::<64>()), &self.kept) {
-            (Some((luma, chroma)), _) => {
-                let chroma = chroma.try_into().map_err(|_| Error::Truncated)?;
-                Tables::in_band(*luma, chroma)
-            }
-            (None, Some((q, kept))) if *q == says.q && *q != 255 => kept.clone(),
-            (None, _) => return Err(Error::Tables(0)),
+        let Some((luma, chroma)) = says.tables.and_then(|bytes| bytes.split_first_chunk::<64>()) else {
+            return self.kept.get(&says.q).cloned().ok_or(Error::Tables(0));
         };
-        self.kept = Some((says.q, tables.clone()));
+        let tables = Tables::in_band(*luma, chroma.try_into().map_err(|_| Error::Truncated)?);
+        if says.q != 255 {
+            self.kept.insert(says.q, tables.clone());
+        }
         Ok(tables)
     }
 }
@@ -491,12 +491,22 @@ mod tests {
                 "{cut} bytes"
             );
         }
-        // The same Q without tables means the same tables; another Q, or 255, has none.
-        let again = [0, 0, 0, 0, 65, 200, 2, 2, 0, 4, 0xff, 0xff, 0, 0, 0, 0, 1];
-        assert_eq!(depacketizer.push(&header(2, true), &again).unwrap().unwrap().tables, jpeg.tables);
-        let mut other = again;
-        other[5] = 201;
-        assert_eq!(depacketizer.push(&header(3, true), &other), Err(Error::Tables(0)));
+        // The same Q without tables means the same tables, whatever other Q came in between; a Q of which none came
+        // has none, nor has 255, ever.
+        let bare = |q| [0, 0, 0, 0, 65, q, 2, 2, 0, 4, 0xff, 0xff, 0, 0, 0, 0, 1];
+        let mut tables =
+            |payload: &[u8]| depacketizer.push(&header(2, true), payload).map(|jpeg| jpeg.unwrap().tables);
+        assert_eq!(tables(&bare(200)), Ok(jpeg.tables.clone()));
+        assert_eq!(tables(&bare(201)), Err(Error::Tables(0)));
+        for (q, value) in [(201, 7), (255, 8)] {
+            let mut other = first.clone();
+            other[5] = q;
+            other[16..144].fill(value);
+            assert_eq!(tables(&other), Ok(Tables::in_band([value; 64], [value; 64])));
+        }
+        assert_eq!(tables(&bare(200)), Ok(jpeg.tables));
+        assert_eq!(tables(&bare(201)), Ok(Tables::in_band([7; 64], [7; 64])));
+        assert_eq!(tables(&bare(255)), Err(Error::Tables(0)));
     }
 
     #[test]
