@@ -119,7 +119,7 @@ impl Jpeg {
         }
         segment(&mut file, SOS, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]]);
         file.extend_from_slice(&self.scan);
-        // RFC 2435 section 3.1.1: a sender may leave EOI out, and some do not.
+        // RFC 2435 section 3.1.9: a sender may leave EOI out, and some do not.
         if !self.scan.ends_with(&[0xff, EOI]) {
             file.extend([0xff, EOI]);
         }
