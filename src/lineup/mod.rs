@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::interface::{Interface, interfaces};
 use crate::units::StationId;
+use crate::wire::sdp::is_source_specific;
 
 pub use media::{EXTENSIONS, MediaKind, films};
 
@@ -276,6 +277,13 @@ impl Lineup {
                 notes.push(format!(
                     "stations \"{}\" and \"{name}\" share group address {group}: whoever watches one is sent both",
                     first.name
+                ));
+            }
+            if is_source_specific(group) {
+                notes.push(format!(
+                    "station \"{name}\" has a source-specific group (RFC 4607): our viewer joins it without naming \
+                     the sender, which routers ignore; choose one in {}, or watch with a player, by SDP",
+                    if group.is_ipv4() { "239.0.0.0/8" } else { "ff15::/16" }
                 ));
             }
         }

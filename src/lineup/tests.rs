@@ -288,6 +288,22 @@ fn what_may_surprise_is_noted() {
 }
 
 #[test]
+fn a_source_specific_group_is_noted() {
+    let notes = |group: &str| {
+        let group = format!("\"{group}\"");
+        parse(&messages::with("group", Some(&group))).unwrap().notes()
+    };
+    for (group, range) in [("232.77.0.2:5004", "239.0.0.0/8"), ("[ff3e::8000:1]:5004", "ff15::/16")] {
+        let expected = format!(
+            "station \"Ocean\" has a source-specific group (RFC 4607): our viewer joins it without naming the sender, \
+             which routers ignore; choose one in {range}, or watch with a player, by SDP"
+        );
+        assert_eq!(notes(group), [expected]);
+    }
+    assert_eq!(notes("239.77.0.2:5004"), [""; 0]);
+}
+
+#[test]
 fn what_listens_on_loopback_while_the_directory_does_not_is_noted() {
     let notes = |text: &str| parse(&(messages::with("id", Some("1")) + "\n" + text)).unwrap().notes();
     let away = "[directory]\nlisten = \"0.0.0.0:9688\"\n";

@@ -106,7 +106,7 @@ fn decimal(rate: FrameRate) -> String {
 }
 
 /// Whether receivers must name the sender when they join: 232.0.0.0/8 (RFC 4607 section 1), ff3x::/32.
-fn is_source_specific(group: IpAddr) -> bool {
+pub fn is_source_specific(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(group) => group.octets()[0] == 232,
         IpAddr::V6(group) => group.segments()[0] & 0xfff0 == 0xff30 && group.segments()[1] == 0,
