@@ -176,7 +176,9 @@ impl<'s, 'i> Section<'s, 'i> {
                 let whole = example.rsplit_once(':').map_or("", |(_, port)| port);
                 let socket = SocketAddr::new(ip, whole.parse().unwrap_or_default());
                 self.wrong(report, key, format_args!("has no port; write it as in \"{socket}\""))
-            } else if bare(address).is_some_and(|ip| ip.is_ipv4() || address.starts_with('[')) {
+            } else if bare(address).is_some_and(|ip| ip.is_ipv4() || address.starts_with('['))
+                && !port.parse::<u16>().is_ok_and(|port| port > 0)
+            {
                 let port = short(port);
                 self.wrong(report, key, format_args!("has port {port}; choose one from 1 to 65535"))
             } else {
