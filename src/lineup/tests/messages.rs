@@ -42,6 +42,10 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
             &[r#":2: this is no number; put text in quotes, as in "239.77.0.1:5004""#]),
         ("[[station]]\nname = \"Ocean\nid = 1".into(),
             &[r#":2: this text has no closing quote; end it where it began, on this line"#]),
+        ("[[station]]\nname = \"Oce\x1ban\"\nmedia = 'a\x07.mp4'".into(), &[
+            r#":2: this text has a control character; leave that out"#,
+            r#":3: this text has a control character; leave that out"#,
+        ]),
         ("[[station]]\nid = 1\nid = 2".into(),
             &[r#":3: `id` is there twice; keep one of them"#]),
         ("[[station\nid 1\n".into(), &[
