@@ -122,6 +122,7 @@ fn describe(entry: &Entry, directory: IpAddr) -> String {
         origin: directory,
         session: entry.id.0.into(),
         rate: entry.rate.filter(|_| entry.state == State::Film),
+        by_ntp: false, // the directory does not say
         transport: Transport::Multicast { group: entry.group, ttl: TTL },
     };
     description.to_sdp()
@@ -280,6 +281,10 @@ mod tests {
         {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");
         }
+        assert!(
+            !text.contains("refclk") && !text.contains("mediaclk"),
+            "of that clock nothing is known: {text}"
+        );
         let file = Temporary::write(2, &text).unwrap();
         let path = file.0.clone();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
