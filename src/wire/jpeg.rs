@@ -159,18 +159,25 @@ pub enum Error {
     /// The payload ends inside its headers.
     #[error("the packet ends inside the RTP/JPEG headers")]
     Truncated,
-    /// Types 2..=63 and 66..=255, and any type-specific value but 0 (progressive scan).
+    /// Types 2..=63 and 66..=255.
     #[error("RTP/JPEG type {0} is not supported")]
     Type(u8),
+    /// Any type-specific value but 0 (progressive scan): of types 0 and 1, the fields of interlaced video (RFC 2435
+    /// section 4.1).
+    #[error("RTP/JPEG type-specific {0} (interlaced fields) is not supported")]
+    Interlaced(u8),
     /// Q = 0 and 100..=127 are reserved (RFC 2435 section 4.2).
     #[error("RTP/JPEG Q = {0} is reserved")]
     Q(u8),
     /// A side of zero.
     #[error("RTP/JPEG with a side of zero pixels")]
     Size,
-    /// Tables that are missing, of 16 bits, or not 128 bytes.
+    /// Tables that are missing, or not 128 bytes.
     #[error("RTP/JPEG quantization tables of {0} bytes")]
     Tables(u16),
+    /// Tables of 16 bits.
+    #[error("RTP/JPEG quantization tables of 16 bits are not supported")]
+    Precision,
     /// A restart interval of zero.
     #[error("RTP/JPEG restart interval of zero")]
     Restart,
@@ -196,8 +203,11 @@ struct Headers<'a> {
 fn parse(payload: &[u8]) -> Result<(Headers<'_>, &[u8]), Error> {
     let (main, mut rest) = payload.split_first_chunk::<HEADER_LEN>().ok_or(Error::Truncated)?;
     let [specific, o2, o1, o0, kind, q, width, height] = *main;
-    if specific != 0 || !matches!(kind, 0 | 1 | 64 | 65) {
+    if !matches!(kind, 0 | 1 | 64 | 65) {
         return Err(Error::Type(kind));
+    }
+    if specific != 0 {
+        return Err(Error::Interlaced(specific));
     }
     if matches!(q, 0 | 100..=127) {
         return Err(Error::Q(q));
@@ -220,7 +230,10 @@ fn parse(payload: &[u8]) -> Result<(Headers<'_>, &[u8]), Error> {
     if q >= 128 && offset == 0 {
         let (head, behind) = rest.split_first_chunk::<4>().ok_or(Error::Truncated)?;
         let length = u16::from_be_bytes([head[2], head[3]]);
-        if !matches!(length, 0 | 128) || head[1] != 0 {
+        if head[1] != 0 {
+            return Err(Error::Precision);
+        }
+        if !matches!(length, 0 | 128) {
             return Err(Error::Tables(length));
         }
         let (found, behind) = behind.split_at_checked(usize::from(length)).ok_or(Error::Truncated)?;
@@ -460,7 +473,7 @@ mod tests {
             assert_eq!(depacketizer.broken(), 1);
         }
         for (at, value, error) in [
-            (0, 1, Error::Type(1)),
+            (0, 1, Error::Interlaced(1)),
             (4, 2, Error::Type(2)),
             (5, 0, Error::Q(0)),
             (5, 100, Error::Q(100)),
@@ -490,6 +503,11 @@ mod tests {
                 Err(Error::Truncated),
                 "{cut} bytes"
             );
+        }
+        for (at, value, error) in [(13, 1, Error::Precision), (15, 64, Error::Tables(64))] {
+            let mut wrong = first.clone();
+            wrong[at] = value;
+            assert_eq!(Depacketizer::default().push(&header(1, true), &wrong), Err(error), "byte {at}");
         }
         // The same Q without tables means the same tables, whatever other Q came in between; a Q of which none came
         // has none, nor has 255, ever.
