@@ -281,7 +281,7 @@ proptest! {
     }
 
     #[test]
-    fn what_can_be_decoded_is_encoded_to_the_same(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..5) {
+    fn what_can_be_decoded_is_encoded_to_the_same(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..6) {
         if let Some(first) = bytes.first_mut() {
             *first = variant;
         }

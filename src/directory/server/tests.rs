@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
-use crate::directory::message::{Entry, OnAir, State, VERSION};
+use crate::directory::message::{Entry, OnAir, Services, State, VERSION};
 use crate::doors::ACCEPT_REST;
 use crate::units::{AirTime, StationId};
 
@@ -317,8 +317,11 @@ async fn many_requests_in_one_write_are_answered_in_order() {
         Request::Hello { version: VERSION, agent: "all at once".into() },
         Request::Tune { station: StationId(9) },
         Request::Tune { station: NATURE },
+        Request::Services,
         Request::Ping,
     ];
+    let services = Services { rtsp: "0.0.0.0:8554".parse().ok(), http: None };
+    house.board.serve_also(services);
     requests.iter().for_each(|request| bytes.extend(encode(request).unwrap()));
     guest.0.send(&bytes).await.unwrap();
     assert!(matches!(guest.hear().await, Some(Reply::Hello { .. })));
@@ -329,6 +332,7 @@ async fn many_requests_in_one_write_are_answered_in_order() {
         }
         other => panic!("not tuned: {other:?}"),
     }
+    assert_eq!(guest.hear().await, Some(Reply::Services(services)));
     assert_eq!(guest.hear().await, Some(Reply::Pong));
 }
 
