@@ -1,6 +1,6 @@
 # One verb a chore. `make run` and `make test` install what they need (Debian's packages).
 
-.PHONY: run build test page matrix lint fuzz bench demo clean
+.PHONY: run build test page matrix lint deny fuzz bench demo clean
 
 run: ## The demo line-up on air on this machine, and a viewer on station 2
 	@scripts/packages.sh build
@@ -33,6 +33,10 @@ lint: ## What has to be clean before a commit
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+deny: ## What dependencies are let in: licences, advisories, sources (deny.toml)
+	@cargo deny --version >/dev/null 2>&1 || { echo "this needs cargo-deny: cargo install --locked cargo-deny"; exit 1; }
+	cargo deny --locked check
 
 # Coverage feedback for libFuzzer by flags that stable Rust has; no sanitizer, since there is no unsafe code.
 FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
