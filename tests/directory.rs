@@ -226,8 +226,8 @@ async fn a_watcher_is_told_of_a_change() {
 
     server.board.update(SPACE, |entry| entry.state = State::Film).unwrap();
     assert_eq!(event(&mut events, line_up).await[1].state, State::Film);
-    server.board.leave(NATURE);
-    assert_eq!(event(&mut events, line_up).await.len(), 1);
+    server.board.enter(entry(StationId(9), "Nine"), || None).unwrap();
+    assert_eq!(event(&mut events, line_up).await.len(), 3);
 }
 
 #[tokio::test]

@@ -85,14 +85,6 @@ impl Board {
         Ok(())
     }
 
-    /// Takes a station off the board. Who is tuned to it is not told, but by the line-up.
-    pub fn leave(&self, id: StationId) {
-        let mut stations = self.lock();
-        if stations.remove(&id).is_some() {
-            self.bump();
-        }
-    }
-
     /// Changes a station's entry; its id and audience cannot be changed. `change` runs with the
     /// board locked: it must not use the board. Returns whether anything is different now; if not,
     /// or if there is no such station, nobody is woken.
@@ -236,12 +228,8 @@ mod tests {
         assert_eq!(board.update(StationId(5), |entry| entry.state = State::Film), Ok(false));
         assert_eq!(board.update(StationId(6), |entry| entry.state = State::Film), Ok(false));
         assert_eq!(board.update(StationId(5), |entry| entry.audience = 9), Ok(false));
-        board.leave(StationId(6));
         assert!(!changes.has_changed().unwrap());
         assert_eq!(board.line_up().0, 4);
-
-        board.leave(StationId(5));
-        assert_eq!((board.line_up().0, ids(&board)), (5, vec![2, 7]));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::directory::PORT;
 use crate::interface::{Interface, interfaces};
 use crate::units::StationId;
 use crate::wire::sdp::is_source_specific;
@@ -27,7 +28,7 @@ use crate::wire::sdp::is_source_specific;
 pub use media::{EXTENSIONS, MediaKind, films};
 
 /// Where the directory listens unless `[directory] listen` says otherwise: this machine only.
-pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9688);
+pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
 /// Every station to put on air, and where viewers ask for the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
