@@ -49,7 +49,7 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS seconds
 	cd fuzz && for target in fuzz_targets/*.rs; do \
 	    name=$$(basename $$target .rs); mkdir -p corpus/$$name artifacts/$$name; \
 	    target/*/release/$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -malloc_limit_mb=64 \
-	        -verbosity=0 -print_final_stats=1 -artifact_prefix=artifacts/$$name/ corpus/$$name || exit 1; \
+	        -verbosity=0 -print_final_stats=1 -artifact_prefix=artifacts/$$name/ corpus/$$name seeds/$$name || exit 1; \
 	done
 
 bench: ## What each step and each sender costs, and how late pictures leave (BENCH_SECONDS=N a row)

@@ -110,6 +110,16 @@ fn every_variant_has_the_documented_number() {
     assert_eq!([BadRequest, UnsupportedVersion, NoSuchStation, Busy, TimedOut].map(code), [0, 1, 2, 3, 4]);
 }
 
+/// Each example is one as it travels, and its body alone.
+#[test]
+fn the_seeds_of_the_fuzz_target_are_the_examples() {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/directory");
+    for (name, bytes) in examples() {
+        assert_eq!(std::fs::read(seeds.join(name)).expect(name), bytes, "{name}");
+        assert_eq!(std::fs::read(seeds.join(format!("{name}.body"))).expect(name), bytes[PREFIX..], "{name}");
+    }
+}
+
 #[test]
 fn what_breaks_a_rule_is_refused() {
     let refused = |body: &[u8], why: &str| {
