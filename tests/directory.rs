@@ -25,17 +25,7 @@ const NATURE: StationId = StationId(2);
 const SPACE: StationId = StationId(5);
 
 fn entry(id: StationId, name: &str) -> Entry {
-    Entry {
-        id,
-        name: name.into(),
-        group: ([239, 77, 0, id.0 as u8], 5004).into(),
-        interface: "lo".into(),
-        size: None,
-        rate: None,
-        quality: 80,
-        state: State::Starting,
-        audience: 0,
-    }
+    Entry::starting(id, name, ([239, 77, 0, id.0 as u8], 5004).into(), "lo", 80)
 }
 
 fn board() -> Arc<Board> {

@@ -194,17 +194,13 @@ mod tests {
     use crate::units::{FrameRate, Size};
 
     fn entry(id: u16) -> Entry {
-        Entry {
-            id: StationId(id),
-            name: format!("Station {id}"),
-            group: ([239, 77, 0, 1], 5000 + id).into(),
-            interface: "lo".into(),
-            size: None,
-            rate: None,
-            quality: 80,
-            state: State::Starting,
-            audience: 0,
-        }
+        Entry::starting(
+            StationId(id),
+            &format!("Station {id}"),
+            ([239, 77, 0, 1], 5000 + id).into(),
+            "lo",
+            80,
+        )
     }
 
     fn ids(board: &Board) -> Vec<u16> {

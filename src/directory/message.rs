@@ -285,6 +285,21 @@ impl Message for Reply {
 }
 
 impl Entry {
+    /// A station that has not begun: nothing is known of its pictures, and nobody watches.
+    pub fn starting(id: StationId, name: &str, group: SocketAddr, interface: &str, quality: u8) -> Entry {
+        Entry {
+            id,
+            name: name.to_owned(),
+            group,
+            interface: interface.to_owned(),
+            size: None,
+            rate: None,
+            quality,
+            state: State::Starting,
+            audience: 0,
+        }
+    }
+
     /// The rules every entry on the wire keeps; `Err` is the one broken.
     pub fn check(&self) -> Result<(), &'static str> {
         if !(1..=MAX_STATIONS).contains(&usize::from(self.id.0)) {

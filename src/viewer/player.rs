@@ -219,17 +219,9 @@ mod tests {
     use crate::units::{FrameRate, StationId};
 
     fn entry(group: &str) -> Entry {
-        Entry {
-            id: StationId(2),
-            name: "Nature; rm -rf /".into(),
-            group: group.parse().unwrap(),
-            interface: "eth0".into(),
-            size: None,
-            rate: FrameRate::new(25, 1),
-            quality: 80,
-            state: State::Film,
-            audience: 0,
-        }
+        let group = group.parse().unwrap();
+        let entry = Entry::starting(StationId(2), "Nature; rm -rf /", group, "eth0", 80);
+        Entry { rate: FrameRate::new(25, 1), state: State::Film, ..entry }
     }
 
     fn filled(command: &str) -> Vec<String> {

@@ -383,7 +383,7 @@ const STANDARD_TABLES: [[u8; 64]; 2] = [[
 ]];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 

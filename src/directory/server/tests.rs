@@ -50,17 +50,7 @@ fn open(limits: Limits) -> House {
 }
 
 fn nature() -> Entry {
-    Entry {
-        id: NATURE,
-        name: "Nature".into(),
-        group: "239.77.0.2:5004".parse().unwrap(),
-        interface: "lo".into(),
-        size: None,
-        rate: None,
-        quality: 80,
-        state: State::Starting,
-        audience: 0,
-    }
+    Entry::starting(NATURE, "Nature", "239.77.0.2:5004".parse().unwrap(), "lo", 80)
 }
 
 impl House {
