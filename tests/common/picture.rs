@@ -1,7 +1,7 @@
 //! Pictures as they came, decoded.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::strip;
 
@@ -85,8 +85,23 @@ impl Picture {
 
 /// The JPEG files that `viewer --save-frames` has left in a folder, in their order.
 pub(crate) fn saved(folder: &Path) -> Vec<Picture> {
+    pictures_of(&saved_files(folder))
+}
+
+/// As [`saved`], of a viewer that was ended at any moment: the last file, which may be half written, is left out.
+pub(crate) fn saved_whole(folder: &Path) -> Vec<Picture> {
+    let mut files = saved_files(folder);
+    files.pop();
+    pictures_of(&files)
+}
+
+fn saved_files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
+    files
+}
+
+fn pictures_of(files: &[PathBuf]) -> Vec<Picture> {
     files.iter().map(|file| Picture::of_jpeg(&fs::read(file).unwrap())).collect()
 }
 

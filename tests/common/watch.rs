@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::film::Film;
 use super::harness::text;
 use super::lan::{Host, Lan};
-use super::picture::{Picture, count_saved, saved};
+use super::picture::{Picture, count_saved, saved, saved_whole};
 use super::process::Process;
 use super::until;
 
@@ -70,11 +70,7 @@ impl Watch {
     /// Ends it; the pictures it has saved, but for the last one, which may be half written.
     pub(crate) fn stop(self) -> Vec<Picture> {
         drop(self.viewer);
-        let mut files: Vec<PathBuf> =
-            std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        files.pop();
-        files.iter().map(|file| Picture::of_jpeg(&std::fs::read(file).unwrap())).collect()
+        saved_whole(&self.folder)
     }
 }
 
