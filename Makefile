@@ -1,6 +1,6 @@
 # One verb a chore. `make run` and `make test` install what they need (Debian's packages).
 
-.PHONY: run build test page matrix lint fuzz bench demo clean
+.PHONY: run build test page matrix lint deny fuzz bench demo clean
 
 run: ## The demo line-up on air on this machine, and a viewer on station 2
 	@scripts/packages.sh build
@@ -34,6 +34,10 @@ lint: ## What has to be clean before a commit
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
+deny: ## What dependencies are let in: licences, advisories, sources (deny.toml)
+	@cargo deny --version >/dev/null 2>&1 || { echo "this needs cargo-deny: cargo install --locked cargo-deny"; exit 1; }
+	cargo deny --locked check
+
 # Coverage feedback for libFuzzer by flags that stable Rust has; no sanitizer, since there is no unsafe code.
 FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -45,7 +49,7 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS seconds
 	cd fuzz && for target in fuzz_targets/*.rs; do \
 	    name=$$(basename $$target .rs); mkdir -p corpus/$$name artifacts/$$name; \
 	    target/*/release/$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -malloc_limit_mb=64 \
-	        -verbosity=0 -print_final_stats=1 -artifact_prefix=artifacts/$$name/ corpus/$$name || exit 1; \
+	        -verbosity=0 -print_final_stats=1 -artifact_prefix=artifacts/$$name/ corpus/$$name seeds/$$name || exit 1; \
 	done
 
 bench: ## What each step and each sender costs, and how late pictures leave (BENCH_SECONDS=N a row)

@@ -1,7 +1,7 @@
 //! The broadcast clock: the wall clock at start, carried on by the monotonic one.
 //!
 //! Due times are wall-clock times (they are the RTP timestamps), but a wall clock can be set. This one
-//! is read from the system once; from then on it advances with CLOCK_MONOTONIC, which NTP may steer by
+//! begins where the system's is; from then on it advances with CLOCK_MONOTONIC, which NTP may steer by
 //! some ppm but never sets. When the wall clock is set, this one follows by running 500 ppm faster or slower, so that no
 //! interval between pictures on air changes by more than that.
 

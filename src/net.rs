@@ -53,7 +53,11 @@ pub fn receiver(group: SocketAddr, interface: &Interface) -> io::Result<UdpSocke
     if socket.recv_buffer_size()? < RECEIVE_BUFFER {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
-    socket.bind(&group.into())?;
+    let mut at = group;
+    if let SocketAddr::V6(at) = &mut at {
+        at.set_scope_id(interface.index); // a link-local group cannot be bound without
+    }
+    socket.bind(&at.into())?;
     match group.ip() {
         IpAddr::V4(group) => {
             socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.index))?;

@@ -25,17 +25,7 @@ const NATURE: StationId = StationId(2);
 const SPACE: StationId = StationId(5);
 
 fn entry(id: StationId, name: &str) -> Entry {
-    Entry {
-        id,
-        name: name.into(),
-        group: ([239, 77, 0, id.0 as u8], 5004).into(),
-        interface: "lo".into(),
-        size: None,
-        rate: None,
-        quality: 80,
-        state: State::Starting,
-        audience: 0,
-    }
+    Entry::starting(id, name, ([239, 77, 0, id.0 as u8], 5004).into(), "lo", 80)
 }
 
 fn board() -> Arc<Board> {
@@ -226,8 +216,8 @@ async fn a_watcher_is_told_of_a_change() {
 
     server.board.update(SPACE, |entry| entry.state = State::Film).unwrap();
     assert_eq!(event(&mut events, line_up).await[1].state, State::Film);
-    server.board.leave(NATURE);
-    assert_eq!(event(&mut events, line_up).await.len(), 1);
+    server.board.enter(entry(StationId(9), "Nine"), || None).unwrap();
+    assert_eq!(event(&mut events, line_up).await.len(), 3);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub fn describe(spec: &StationSpec, rate: Option<FrameRate>) -> String {
         }),
         session: 0,
         rate,
+        by_ntp: true,
         transport: Transport::Multicast { group: spec.group, ttl: spec.ttl },
     };
     let digest = blake3::hash(description.to_sdp().as_bytes());

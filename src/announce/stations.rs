@@ -125,17 +125,8 @@ mod tests {
 
     fn entry(state: State, rate: u32) -> Entry {
         let spec = spec("239.77.0.2:5004");
-        Entry {
-            id: spec.id,
-            name: spec.name,
-            group: spec.group,
-            interface: spec.interface.name,
-            size: None,
-            rate: FrameRate::new(rate, 1),
-            quality: 80,
-            state,
-            audience: 0,
-        }
+        let entry = Entry::starting(spec.id, &spec.name, spec.group, &spec.interface.name, 80);
+        Entry { rate: FrameRate::new(rate, 1), state, ..entry }
     }
 
     #[test]

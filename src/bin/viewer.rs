@@ -181,7 +181,8 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     }
     let way = if cli.tcp {
         let services = runtime.block_on(directory::services(directory, Duration::from_secs(5)))?;
-        Way::Tcp(services.rtsp.context("this broadcaster serves no RTSP: its line-up has no section [rtsp]")?)
+        let none = "this broadcaster serves no RTSP that can be reached from here: see [rtsp] in its line-up";
+        Way::Tcp(services.rtsp.context(none)?)
     } else {
         Way::Multicast { interface }
     };

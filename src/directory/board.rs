@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
-use super::message::{Entry, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, plain_text};
+use super::message::{Entry, MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, plain_text};
 use crate::units::StationId;
 
 /// What is on, shared by stations and connections.
@@ -66,11 +66,12 @@ impl Board {
     /// Puts a station on the board, or replaces it there, its audience staying. `picture` is asked
     /// for what is on air at each Tune, on a connection's task and without a lock held: it should
     /// copy and return. Its text is made to fit: control characters become spaces, names are
-    /// cut at 128 bytes and a slate's reason at 512. `entry.audience` is not used.
+    /// cut at 252 bytes, an interface's at 128 and a slate's reason at 512. `entry.audience` is not used.
     ///
     /// # Errors
     /// [`InvalidEntry`] for one that clients would refuse: a number outside 1..=999, a group that
-    /// is no multicast address or has port 0, a size with a side of 0. The board stays as it was.
+    /// is no multicast address or has port 0, a size with a side of 0, a quality outside 1..=99. The board stays as it
+    /// was.
     pub fn enter(
         &self,
         entry: Entry,
@@ -82,14 +83,6 @@ impl Board {
         stations.insert(entry.id, Station { entry, picture: Arc::new(picture), audience });
         self.bump();
         Ok(())
-    }
-
-    /// Takes a station off the board. Who is tuned to it is not told, but by the line-up.
-    pub fn leave(&self, id: StationId) {
-        let mut stations = self.lock();
-        if stations.remove(&id).is_some() {
-            self.bump();
-        }
     }
 
     /// Changes a station's entry; its id and audience cannot be changed. `change` runs with the
@@ -186,7 +179,7 @@ impl Drop for Seat {
 fn presentable(mut entry: Entry) -> Result<Entry, InvalidEntry> {
     entry.audience = 0;
     entry.name = plain_text(&entry.name, MAX_NAME);
-    entry.interface = plain_text(&entry.interface, MAX_NAME);
+    entry.interface = plain_text(&entry.interface, MAX_INTERFACE);
     if let State::Slate { reason } = &mut entry.state {
         *reason = plain_text(reason, MAX_SENTENCE);
     }
@@ -201,17 +194,13 @@ mod tests {
     use crate::units::{FrameRate, Size};
 
     fn entry(id: u16) -> Entry {
-        Entry {
-            id: StationId(id),
-            name: format!("Station {id}"),
-            group: ([239, 77, 0, 1], 5000 + id).into(),
-            interface: "lo".into(),
-            size: None,
-            rate: None,
-            quality: 80,
-            state: State::Starting,
-            audience: 0,
-        }
+        Entry::starting(
+            StationId(id),
+            &format!("Station {id}"),
+            ([239, 77, 0, 1], 5000 + id).into(),
+            "lo",
+            80,
+        )
     }
 
     fn ids(board: &Board) -> Vec<u16> {
@@ -235,12 +224,8 @@ mod tests {
         assert_eq!(board.update(StationId(5), |entry| entry.state = State::Film), Ok(false));
         assert_eq!(board.update(StationId(6), |entry| entry.state = State::Film), Ok(false));
         assert_eq!(board.update(StationId(5), |entry| entry.audience = 9), Ok(false));
-        board.leave(StationId(6));
         assert!(!changes.has_changed().unwrap());
         assert_eq!(board.line_up().0, 4);
-
-        board.leave(StationId(5));
-        assert_eq!((board.line_up().0, ids(&board)), (5, vec![2, 7]));
     }
 
     #[test]
@@ -267,13 +252,21 @@ mod tests {
         // An id cannot be changed, and text is made to fit.
         let changed = board.update(StationId(1), |entry| {
             entry.id = StationId(2);
-            entry.name = "ä".repeat(100) + "\n";
+            entry.name = "ä".repeat(200) + "\n";
             entry.state = State::Slate { reason: "no film\n\x1b[2J".into() };
         });
         assert_eq!(changed, Ok(true));
         let now = &board.line_up().1[0];
-        assert_eq!((now.id, now.name.clone()), (StationId(1), "ä".repeat(64)));
+        assert_eq!((now.id, now.name.clone()), (StationId(1), "ä".repeat(126)));
         assert_eq!(now.state, State::Slate { reason: "no film  [2J".into() });
+    }
+
+    #[test]
+    fn every_name_that_a_line_up_allows_is_shown_whole() {
+        let board = Board::new();
+        let name = "\u{20bb7}".repeat(63); // of four bytes each
+        board.enter(Entry { name: name.clone(), ..entry(1) }, || None).unwrap();
+        assert_eq!(board.line_up().1[0].name, name);
     }
 
     #[test]

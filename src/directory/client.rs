@@ -88,22 +88,31 @@ pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<Entry>, Cli
     within(timeout, addr, ask(addr, Request::List, stations)).await
 }
 
-/// Asks the directory at `addr` where its stations are served besides multicast, as seen from here. Takes at most `timeout`.
-/// Needs a tokio runtime.
+/// Asks the directory at `addr` where its stations are served besides multicast, as seen from here: what only its own
+/// machine can reach is none. Takes at most `timeout`. Needs a tokio runtime.
 ///
 /// # Errors
-/// As [`list`]; a directory of version 0.1.0 refuses the question.
+/// As [`list`].
 pub async fn services(addr: SocketAddr, timeout: Duration) -> Result<Services, ClientError> {
     let services = |reply| match reply {
         Reply::Services(services) => Some(services),
         _ => None,
     };
     let Services { rtsp, http } = within(timeout, addr, ask(addr, Request::Services, services)).await?;
-    let from_here = |service: SocketAddr| {
-        let everywhere = service.ip().is_unspecified();
-        if everywhere { SocketAddr::new(addr.ip(), service.port()) } else { service }
-    };
-    Ok(Services { rtsp: rtsp.map(from_here), http: http.map(from_here) })
+    let from_here = |service: Option<SocketAddr>| from_here(service?, addr);
+    Ok(Services { rtsp: from_here(rtsp), http: from_here(http) })
+}
+
+/// Where a service is for who reached the directory at `directory`; `None` where that cannot be.
+fn from_here(service: SocketAddr, directory: SocketAddr) -> Option<SocketAddr> {
+    let by = directory.ip().to_canonical();
+    if service.ip().is_unspecified() {
+        let mut here = directory; // with its zone, if it has one
+        here.set_port(service.port());
+        // All addresses of IPv4 are none of IPv6. The other way round Linux serves both.
+        return (by.is_ipv4() || service.is_ipv6()).then_some(here);
+    }
+    (by.is_loopback() || !service.ip().is_loopback()).then_some(service)
 }
 
 async fn within<T>(
@@ -159,4 +168,31 @@ async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
 
 fn hello() -> Request {
     Request::Hello { version: VERSION, agent: concat!("stationcast ", env!("CARGO_PKG_VERSION")).to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_where_it_can_be_reached_from_here() {
+        for (service, directory, expected) in [
+            ("0.0.0.0:8554", "192.0.2.7:9688", Some("192.0.2.7:8554")),
+            ("[::]:8554", "192.0.2.7:9688", Some("192.0.2.7:8554")),
+            ("[::]:8554", "[2001:db8::7]:9688", Some("[2001:db8::7]:8554")),
+            ("[::]:8554", "[fe80::1%2]:9688", Some("[fe80::1%2]:8554")),
+            ("0.0.0.0:8554", "[2001:db8::7]:9688", None),
+            ("0.0.0.0:8554", "[::ffff:192.0.2.7]:9688", Some("[::ffff:192.0.2.7]:8554")),
+            ("192.0.2.8:8554", "192.0.2.7:9688", Some("192.0.2.8:8554")),
+            ("127.0.0.1:8554", "127.0.0.1:9688", Some("127.0.0.1:8554")),
+            ("127.0.0.1:8554", "[::1]:9688", Some("127.0.0.1:8554")),
+            // Somebody else's loopback is not ours.
+            ("127.0.0.1:8554", "192.0.2.7:9688", None),
+            ("[::1]:8554", "192.0.2.7:9688", None),
+        ] {
+            let address = |text: &str| text.parse::<SocketAddr>().expect(text);
+            let found = from_here(address(service), address(directory));
+            assert_eq!(found, expected.map(address), "{service}, directory at {directory}");
+        }
+    }
 }

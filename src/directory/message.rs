@@ -29,14 +29,18 @@ pub const PORT: u16 = 9688;
 /// The protocol spoken here; a [`Request::Hello`] with any other is refused.
 pub const VERSION: u16 = 1;
 
-/// The longest name of a station, client or server, in bytes of UTF-8.
-pub const MAX_NAME: usize = 128;
+/// The longest name of a station, client or server, in bytes of UTF-8: the 63 characters that a line-up allows, of
+/// four bytes each.
+pub const MAX_NAME: usize = 252;
+
+/// The longest name of an interface, in bytes of UTF-8. Linux has 15; others have room.
+pub const MAX_INTERFACE: usize = 128;
 
 /// The longest sentence (of an error, or why a slate is shown), in bytes of UTF-8.
 pub const MAX_SENTENCE: usize = 512;
 
-/// The most stations in a line-up: numbers 1..=999, each once. With the two limits above, a full
-/// line-up always fits a reply.
+/// The most stations in a line-up: numbers 1..=999, each once. With the limits above, a full line-up
+/// always fits a reply.
 pub const MAX_STATIONS: usize = 999;
 
 const PREFIX: usize = 4;
@@ -109,7 +113,8 @@ pub enum Reply {
 }
 
 /// Where the broadcaster serves its stations besides multicast. An address of all zeros is every address of the
-/// broadcaster: the one at which its directory was reached will do.
+/// broadcaster, 0.0.0.0 of IPv4 only: the one at which its directory was reached will do. One of loopback is of use
+/// on its own machine only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Services {
     /// Where RTSP listens, if at all.
@@ -143,8 +148,8 @@ pub struct Entry {
     pub name: String,
     /// The multicast group and port it sends to. Of an IPv6 address the scope does not travel.
     pub group: SocketAddr,
-    /// The name of the interface it is sent on, at most [`MAX_NAME`] bytes: the broadcaster's, so of use on the
-    /// same machine only.
+    /// The name of the interface it is sent on, at most [`MAX_INTERFACE`] bytes: the broadcaster's, so of use on
+    /// the same machine only.
     #[serde(deserialize_with = "text")]
     pub interface: String,
     /// Its pictures' size, once known.
@@ -280,6 +285,21 @@ impl Message for Reply {
 }
 
 impl Entry {
+    /// A station that has not begun: nothing is known of its pictures, and nobody watches.
+    pub fn starting(id: StationId, name: &str, group: SocketAddr, interface: &str, quality: u8) -> Entry {
+        Entry {
+            id,
+            name: name.to_owned(),
+            group,
+            interface: interface.to_owned(),
+            size: None,
+            rate: None,
+            quality,
+            state: State::Starting,
+            audience: 0,
+        }
+    }
+
     /// The rules every entry on the wire keeps; `Err` is the one broken.
     pub fn check(&self) -> Result<(), &'static str> {
         if !(1..=MAX_STATIONS).contains(&usize::from(self.id.0)) {
@@ -291,9 +311,13 @@ impl Entry {
         if self.size.is_some_and(|size| size.width == 0 || size.height == 0) {
             return Err("a picture's sides are not 0");
         }
+        if !(1..=99).contains(&self.quality) {
+            return Err("a quality is 1 to 99");
+        }
         if let State::Slate { reason } = &self.state {
             check_text(reason, MAX_SENTENCE)?;
         }
+        check_text(&self.interface, MAX_INTERFACE)?;
         check_text(&self.name, MAX_NAME)
     }
 }
@@ -301,7 +325,7 @@ impl Entry {
 /// Text ends up in terminals, logs and on screens: bounded, and free of what a terminal would obey.
 fn check_text(text: &str, limit: usize) -> Result<(), &'static str> {
     if text.len() > limit {
-        return Err("a name has at most 128 bytes, a sentence 512");
+        return Err("a name has at most 252 bytes, an interface's 128, a sentence 512");
     }
     if text.chars().any(char::is_control) {
         return Err("text has no control characters");

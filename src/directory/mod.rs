@@ -26,7 +26,6 @@ mod link;
 pub mod message;
 pub mod server;
 
-#[cfg(feature = "broadcaster")]
 pub use board::Board;
 pub use client::{ClientError, Event, Session, list, services};
 pub use message::{Entry, ErrorCode, OnAir, PORT, Services, State, VERSION};

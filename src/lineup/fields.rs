@@ -1,7 +1,7 @@
 //! One table of the file and its keys: from a TOML value to a value which keeps the key's rule, or a fault.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -176,7 +176,9 @@ impl<'s, 'i> Section<'s, 'i> {
                 let whole = example.rsplit_once(':').map_or("", |(_, port)| port);
                 let socket = SocketAddr::new(ip, whole.parse().unwrap_or_default());
                 self.wrong(report, key, format_args!("has no port; write it as in \"{socket}\""))
-            } else if bare(address).is_some_and(|ip| ip.is_ipv4() || address.starts_with('[')) {
+            } else if bare(address).is_some_and(|ip| ip.is_ipv4() || address.starts_with('['))
+                && !port.parse::<u16>().is_ok_and(|port| port > 0)
+            {
                 let port = short(port);
                 self.wrong(report, key, format_args!("has port {port}; choose one from 1 to 65535"))
             } else {
@@ -292,9 +294,20 @@ pub(super) fn group_fault(group: SocketAddr) -> Option<&'static str> {
             "is in ff02::/16, which is reserved for neighbour discovery and routing protocols (RFC 4291); \
              choose one in ff15::/16",
         ),
+        SocketAddr::V6(group) if scope(group.ip()) == 1 => {
+            Some("has the scope of one interface (RFC 4291), which it never leaves; choose one in ff15::/16")
+        }
+        SocketAddr::V6(group) if matches!(scope(group.ip()), 0 | 15) => {
+            Some("has a reserved scope (RFC 4291); choose one in ff15::/16")
+        }
         SocketAddr::V6(group) if group.scope_id() != 0 => {
             Some("names a zone after the %; leave that out: `interface` says where it is sent")
         }
         _ => None,
     }
+}
+
+/// How far packets to this multicast address may go: RFC 4291 section 2.7.
+fn scope(group: &Ipv6Addr) -> u16 {
+    group.segments()[0] & 0xf
 }

@@ -20,13 +20,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::directory::PORT;
 use crate::interface::{Interface, interfaces};
 use crate::units::StationId;
+use crate::wire::sdp::is_source_specific;
 
 pub use media::{EXTENSIONS, MediaKind, films};
 
 /// Where the directory listens unless `[directory] listen` says otherwise: this machine only.
-pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9688);
+pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
 /// Every station to put on air, and where viewers ask for the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,6 +280,13 @@ impl Lineup {
                     first.name
                 ));
             }
+            if is_source_specific(group) {
+                notes.push(format!(
+                    "station \"{name}\" has a source-specific group (RFC 4607): our viewer joins it without naming \
+                     the sender, which routers ignore; choose one in {}, or watch with a player, by SDP",
+                    if group.is_ipv4() { "239.0.0.0/8" } else { "ff15::/16" }
+                ));
+            }
         }
         if self.reel.dir.is_none() && self.stations.iter().any(|station| station.reel) {
             notes.push(
@@ -297,6 +306,15 @@ impl Lineup {
                     "the directory is not announced by mDNS while it listens on loopback: nobody could reach it"
                         .into(),
                 );
+            }
+        }
+        for (section, listen) in [("rtsp", self.rtsp), ("http", self.http)] {
+            if let Some(listen) = listen.filter(|listen| !local && listen.ip().is_loopback()) {
+                notes.push(format!(
+                    "[{section}] listens on {listen}, where other machines cannot reach it, though the directory \
+                     on {} can be",
+                    self.directory
+                ));
             }
         }
         notes

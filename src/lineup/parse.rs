@@ -47,7 +47,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         None => Field::Absent,
         Some(section) => {
             section.unknown_keys(&mut report, &["listen"], "[directory]");
-            section.socket(&mut report, "listen", "127.0.0.1:9688")
+            section.socket(&mut report, "listen", &DIRECTORY.to_string())
         }
     };
     let mut defaults = Settings {

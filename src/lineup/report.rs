@@ -69,10 +69,15 @@ impl<'a> Report<'a> {
                 "string values must be quoted" => {
                     format!("{typed} is no value; put text in quotes, as in \"{typed}\"")
                 }
+                "invalid basic string" | "invalid literal string"
+                    if message.contains("visible characters") =>
+                {
+                    "this text has a control character; leave that out".to_owned()
+                }
                 "invalid basic string" | "invalid literal string" => {
                     "this text has no closing quote; end it where it began, on this line".to_owned()
                 }
-                "invalid float" | "invalid integer" => {
+                "invalid float" => {
                     "this is no number; put text in quotes, as in \"239.77.0.1:5004\"".to_owned()
                 }
                 "invalid mantissa" | "invalid fraction" => {

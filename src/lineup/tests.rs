@@ -59,15 +59,10 @@ fn one(text: &str) -> StationSpec {
 #[test]
 fn the_shipped_lineup_is_right_and_stays_on_this_machine() {
     let lineup = Lineup::parse(SHIPPED, Path::new("stations.toml"), &world()).unwrap();
-    assert_eq!(
-        lineup.table(),
-        "\
-id  name    group            interface     ttl  width  quality  datagram  media
- 1  Ocean   239.77.0.1:5004  lo 127.0.0.1    1    640       80     65507  media/ocean.mp4
- 2  Nature  239.77.0.2:5004  lo 127.0.0.1    1    640       80     65507  media/nature.mp4
- 3  Space   239.77.0.3:5004  lo 127.0.0.1    1    640       80     65507  media/space.mp4
-3 stations; directory on 127.0.0.1:9688, rtsp on 127.0.0.1:8554, http on 127.0.0.1:8088"
-    );
+    // README shows it.
+    let shown = include_str!("../../README.md").split("broadcaster check --config stations.toml\n").nth(1);
+    let shown = shown.and_then(|text| text.split("\n```").next()).unwrap();
+    assert_eq!(lineup.table(), shown);
     assert!(lineup.stations.iter().all(|station| station.interface.loopback));
     assert!(lineup.notes().is_empty(), "{:?}", lineup.notes());
 }
@@ -290,6 +285,40 @@ fn what_may_surprise_is_noted() {
              viewers cannot ask it",
         ]
     );
+}
+
+#[test]
+fn a_source_specific_group_is_noted() {
+    let notes = |group: &str| {
+        let group = format!("\"{group}\"");
+        parse(&messages::with("group", Some(&group))).unwrap().notes()
+    };
+    for (group, range) in [("232.77.0.2:5004", "239.0.0.0/8"), ("[ff3e::8000:1]:5004", "ff15::/16")] {
+        let expected = format!(
+            "station \"Ocean\" has a source-specific group (RFC 4607): our viewer joins it without naming the sender, \
+             which routers ignore; choose one in {range}, or watch with a player, by SDP"
+        );
+        assert_eq!(notes(group), [expected]);
+    }
+    assert_eq!(notes("239.77.0.2:5004"), [""; 0]);
+}
+
+#[test]
+fn what_listens_on_loopback_while_the_directory_does_not_is_noted() {
+    let notes = |text: &str| parse(&(messages::with("id", Some("1")) + "\n" + text)).unwrap().notes();
+    let away = "[directory]\nlisten = \"0.0.0.0:9688\"\n";
+    assert_eq!(
+        notes(&format!("{away}[rtsp]\n[http]\nlisten = \"[::1]:8088\"")),
+        [
+            "[rtsp] listens on 127.0.0.1:8554, where other machines cannot reach it, though the directory on \
+             0.0.0.0:9688 can be",
+            "[http] listens on [::1]:8088, where other machines cannot reach it, though the directory on \
+             0.0.0.0:9688 can be",
+        ]
+    );
+    for quiet in [format!("{away}[rtsp]\nlisten = \"0.0.0.0:8554\""), "[rtsp]\n[http]".into(), away.into()] {
+        assert_eq!(notes(&quiet), [""; 0]);
+    }
 }
 
 #[test]

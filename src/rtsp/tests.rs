@@ -95,15 +95,10 @@ impl Bench {
             line: 1,
         };
         let entry = Entry {
-            id: ID,
-            name: spec.name.clone(),
-            group: spec.group,
-            interface: spec.interface.name.clone(),
             size: Some(SIZE),
             rate: Some(RATE),
-            quality: 80,
             state: State::Film,
-            audience: 0,
+            ..Entry::starting(ID, &spec.name, spec.group, &spec.interface.name, 80)
         };
         let (head_end, stop) = HeadEnd::on_the_bench(vec![spec], Some((store, &reels)));
         head_end.board.enter(entry, || None).unwrap();

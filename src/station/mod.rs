@@ -167,17 +167,7 @@ impl Station {
     fn new(monitor: Arc<Monitor>, head_end: &HeadEnd) -> io::Result<Station> {
         let spec = monitor.spec.clone();
         let seat = head_end.air.seat(Outlet::open(&spec)?, monitor.air.clone());
-        let entry = Entry {
-            id: spec.id,
-            name: spec.name.clone(),
-            group: spec.group,
-            interface: spec.interface.name.clone(),
-            size: None,
-            rate: None,
-            quality: spec.quality,
-            state: State::Starting,
-            audience: 0,
-        };
+        let entry = Entry::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
         let (clock, shown) = (head_end.clock.clone(), monitor.clone());
         let picture = move || {
             let unit = shown.feed.at(clock.now())?;

@@ -51,7 +51,11 @@ impl StreamSource {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let url = Url::parse(&format!("rtsp://{server}/{station}")).map_err(io::Error::other)?;
+        let mut host = server;
+        if let SocketAddr::V6(host) = &mut host {
+            host.set_scope_id(0); // a URL has no place for a zone
+        }
+        let url = Url::parse(&format!("rtsp://{host}/{station}")).map_err(io::Error::other)?;
         let mut source = StreamSource {
             stream,
             buffer: vec![0; BUFFER],

@@ -4,22 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::units::{FrameRate, Size};
-use crate::wire::jpeg::{Chroma, Tables};
+use crate::units::FrameRate;
+use crate::wire::jpeg::tests::jpeg;
 
 pub(crate) fn picture(ticks: u64, arrival: AirTime) -> Received {
     let jpeg = jpeg(vec![0]);
     Received { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival, last_arrival: arrival }
-}
-
-fn jpeg(scan: Vec<u8>) -> Jpeg {
-    Jpeg {
-        size: Size { width: 640, height: 368 },
-        chroma: Chroma::Yuv420,
-        tables: Tables::Standard(80),
-        restart_interval: None,
-        scan: scan.into(),
-    }
 }
 
 const START: AirTime = AirTime(1_790_000_000_000_000_000);

@@ -122,6 +122,7 @@ fn describe(entry: &Entry, directory: IpAddr) -> String {
         origin: directory,
         session: entry.id.0.into(),
         rate: entry.rate.filter(|_| entry.state == State::Film),
+        by_ntp: false, // the directory does not say
         transport: Transport::Multicast { group: entry.group, ttl: TTL },
     };
     description.to_sdp()
@@ -142,7 +143,7 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
     for (name, service) in [("rtsp", services.rtsp), ("http", services.http)] {
         ensure!(
             service.is_some() || !template.uses(name),
-            "this broadcaster does not serve {{{name}}}: its line-up has no section [{name}]"
+            "this broadcaster serves no {{{name}}} that can be reached from here: see [{name}] in its line-up"
         );
     }
     let directory = directory.ip().to_canonical();
@@ -218,17 +219,9 @@ mod tests {
     use crate::units::{FrameRate, StationId};
 
     fn entry(group: &str) -> Entry {
-        Entry {
-            id: StationId(2),
-            name: "Nature; rm -rf /".into(),
-            group: group.parse().unwrap(),
-            interface: "eth0".into(),
-            size: None,
-            rate: FrameRate::new(25, 1),
-            quality: 80,
-            state: State::Film,
-            audience: 0,
-        }
+        let group = group.parse().unwrap();
+        let entry = Entry::starting(StationId(2), "Nature; rm -rf /", group, "eth0", 80);
+        Entry { rate: FrameRate::new(25, 1), state: State::Film, ..entry }
     }
 
     fn filled(command: &str) -> Vec<String> {
@@ -280,6 +273,10 @@ mod tests {
         {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");
         }
+        assert!(
+            !text.contains("refclk") && !text.contains("mediaclk"),
+            "of that clock nothing is known: {text}"
+        );
         let file = Temporary::write(2, &text).unwrap();
         let path = file.0.clone();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);

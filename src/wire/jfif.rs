@@ -119,7 +119,7 @@ impl Jpeg {
         }
         segment(&mut file, SOS, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]]);
         file.extend_from_slice(&self.scan);
-        // RFC 2435 section 3.1.1: a sender may leave EOI out, and some do not.
+        // RFC 2435 section 3.1.9: a sender may leave EOI out, and some do not.
         if !self.scan.ends_with(&[0xff, EOI]) {
             file.extend([0xff, EOI]);
         }
@@ -229,3 +229,144 @@ const CHROMA_AC: [u8; 162] = [
     0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda,
     0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 16x16 pixels: 4:2:0 with the standard tables for quality 80, and a scan of three bytes.
+    fn picture() -> Jpeg {
+        Jpeg {
+            size: Size { width: 16, height: 16 },
+            chroma: Chroma::Yuv420,
+            tables: Tables::Standard(80),
+            restart_interval: None,
+            scan: Bytes::from_static(&[0xaa, 0xbb, 0xcc]),
+        }
+    }
+
+    fn read(file: &[u8]) -> Result<Jpeg, Error> {
+        Jpeg::from_jfif(Bytes::copy_from_slice(file), 80)
+    }
+
+    /// Where the segment of that marker begins.
+    fn at(file: &[u8], marker: u8) -> usize {
+        file.windows(2).position(|bytes| bytes == [0xff, marker]).expect("the marker")
+    }
+
+    #[test]
+    fn every_kind_of_picture_both_ways() {
+        let mut own = Tables::Standard(80).pair();
+        own[1][63] += 1;
+        let in_band = Tables::in_band(own[0], own[1]);
+        for jpeg in [
+            picture(),
+            Jpeg { chroma: Chroma::Yuv422, ..picture() },
+            Jpeg { restart_interval: Some(0x0102), ..picture() },
+            Jpeg { tables: in_band, ..picture() },
+            Jpeg { size: Size { width: MAX_SIDE, height: 8 }, ..picture() },
+            Jpeg { scan: Bytes::new(), ..picture() },
+        ] {
+            assert_eq!(read(&jpeg.to_jfif()), Ok(jpeg));
+        }
+        // The tables that are standard for 80 are not for 79: then they travel.
+        let file = Bytes::from(picture().to_jfif());
+        let [luma, chroma] = Tables::Standard(80).pair();
+        assert_eq!(Jpeg::from_jfif(file, 79).unwrap().tables, Tables::in_band(luma, chroma));
+    }
+
+    #[test]
+    fn what_stands_between_its_segments_is_skipped() {
+        let mut file = picture().to_jfif();
+        let dqt = at(&file, DQT);
+        file.splice(dqt..dqt, [0xff, 0xfe, 0, 4, b'h', b'i', 0xff, 0xff]); // a comment, and fill bytes
+        assert_eq!(read(&file), Ok(picture()));
+        // A DRI of 0 says that there are no restart markers.
+        let sos = at(&file, SOS);
+        file.splice(sos..sos, [0xff, DRI, 0, 4, 0, 0]);
+        assert_eq!(read(&file), Ok(picture()));
+    }
+
+    #[test]
+    fn a_scan_has_one_eoi_whether_it_came_with_one_or_not() {
+        let with = Jpeg { scan: Bytes::from_static(&[0xaa, 0xbb, 0xcc, 0xff, EOI]), ..picture() };
+        assert_eq!(with.to_jfif(), picture().to_jfif());
+    }
+
+    #[test]
+    fn what_rfc_2435_cannot_carry_is_refused() {
+        use Error::{Broken, Unsuitable};
+        let good = picture().to_jfif();
+        let sampling = "it is neither 4:2:0 nor 4:2:2";
+        let components = "it is not three components with halved chroma";
+        let tables = "it is not 8 bit with one table for luma and one for chroma";
+        let sides = "its sides are not multiples of 8 up to 2040";
+        let scan = "its scan does not hold all three components";
+        let huffman = "its Huffman tables are not the standard ones";
+        // The segment, the byte behind its marker, and what stands there instead.
+        let cases: &[(u8, usize, &[u8], Error)] = &[
+            (SOI, 0, &[0xd9], Broken("it does not start with SOI")),
+            (SOF0, 0, &[0xc2], Unsuitable("it is not baseline")), // progressive
+            (SOF0, 3, &[12], Unsuitable(tables)),
+            (SOF0, 4, &[0, 0], Unsuitable(sides)),
+            (SOF0, 4, &[0, 20], Unsuitable(sides)),
+            (SOF0, 6, &[0x07, 0xf9], Unsuitable(sides)), // 2,041
+            (SOF0, 6, &[0x08, 0x00], Unsuitable(sides)),
+            (SOF0, 8, &[4], Unsuitable(components)),
+            (SOF0, 10, &[0x11], Unsuitable(sampling)), // 4:4:4
+            (SOF0, 11, &[1], Unsuitable(tables)),
+            (SOF0, 13, &[0x22], Unsuitable(components)),
+            (SOF0, 14, &[0], Unsuitable(tables)),
+            (DQT, 3, &[0x10], Unsuitable("16-bit or more than two quantization tables")),
+            (DQT, 3, &[2], Unsuitable("16-bit or more than two quantization tables")),
+            (DQT, 3, &[1], Broken("a quantization table is missing")),
+            (DHT, 3, &[0x02], Unsuitable("Huffman table id")),
+            (DHT, 4, &[1, 0], Unsuitable(huffman)),
+            (DHT, 20, &[1], Unsuitable(huffman)),
+            (DHT, 0, &[0xfe], Broken("a Huffman table is missing")), // a comment
+            (SOF0, 0, &[0xfe], Broken("no frame header before the scan")),
+            (SOS, 3, &[1], Unsuitable(scan)),
+            (SOS, 10, &[1], Unsuitable(scan)), // spectral selection
+            (SOS, 1, &[0, 1], Broken("segment length")),
+            (DQT, 1, &[0xff, 0xff], Broken("segment length")),
+        ];
+        for (marker, offset, bytes, error) in cases {
+            let mut wrong = good.clone();
+            let place = at(&good, *marker) + 1 + offset;
+            wrong[place..place + bytes.len()].copy_from_slice(bytes);
+            assert_eq!(
+                read(&wrong).as_ref(),
+                Err(error),
+                "byte {offset} of segment {marker:#x} is {bytes:x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_is_refused_wherever_that_is() {
+        let good = Jpeg { restart_interval: Some(4), ..picture() }.to_jfif();
+        for end in 0..good.len() {
+            assert!(matches!(read(&good[..end]), Err(Error::Broken(_))), "{end} of {} bytes", good.len());
+        }
+    }
+
+    #[test]
+    fn the_seeds_of_the_fuzz_target_are_such_files() {
+        let tables = Tables::in_band([5; 64], [6; 64]);
+        for (name, seed, jpeg) in [
+            ("jfif", &include_bytes!("../../fuzz/seeds/rtp_jpeg/jfif")[..], picture()),
+            (
+                "jfif-restart",
+                include_bytes!("../../fuzz/seeds/rtp_jpeg/jfif-restart"),
+                Jpeg { restart_interval: Some(4), ..picture() },
+            ),
+            (
+                "jfif-tables",
+                include_bytes!("../../fuzz/seeds/rtp_jpeg/jfif-tables"),
+                Jpeg { tables, chroma: Chroma::Yuv422, ..picture() },
+            ),
+        ] {
+            assert_eq!(read(seed), Ok(jpeg), "{name}");
+        }
+    }
+}

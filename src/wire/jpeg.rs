@@ -15,6 +15,8 @@
 //! We send type 1 with Q 1..=99 and nothing else. We receive what other senders may add: type 0,
 //! restart markers (types 64 and 65), tables in band (Q 128..=255).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::rtp;
@@ -157,18 +159,25 @@ pub enum Error {
     /// The payload ends inside its headers.
     #[error("the packet ends inside the RTP/JPEG headers")]
     Truncated,
-    /// Types 2..=63 and 66..=255, and any type-specific value but 0 (progressive scan).
+    /// Types 2..=63 and 66..=255.
     #[error("RTP/JPEG type {0} is not supported")]
     Type(u8),
+    /// Any type-specific value but 0 (progressive scan): of types 0 and 1, the fields of interlaced video (RFC 2435
+    /// section 4.1).
+    #[error("RTP/JPEG type-specific {0} (interlaced fields) is not supported")]
+    Interlaced(u8),
     /// Q = 0 and 100..=127 are reserved (RFC 2435 section 4.2).
     #[error("RTP/JPEG Q = {0} is reserved")]
     Q(u8),
     /// A side of zero.
     #[error("RTP/JPEG with a side of zero pixels")]
     Size,
-    /// Tables that are missing, of 16 bits, or not 128 bytes.
+    /// Tables that are missing, or not 128 bytes.
     #[error("RTP/JPEG quantization tables of {0} bytes")]
     Tables(u16),
+    /// Tables of 16 bits.
+    #[error("RTP/JPEG quantization tables of 16 bits are not supported")]
+    Precision,
     /// A restart interval of zero.
     #[error("RTP/JPEG restart interval of zero")]
     Restart,
@@ -194,8 +203,11 @@ struct Headers<'a> {
 fn parse(payload: &[u8]) -> Result<(Headers<'_>, &[u8]), Error> {
     let (main, mut rest) = payload.split_first_chunk::<HEADER_LEN>().ok_or(Error::Truncated)?;
     let [specific, o2, o1, o0, kind, q, width, height] = *main;
-    if specific != 0 || !matches!(kind, 0 | 1 | 64 | 65) {
+    if !matches!(kind, 0 | 1 | 64 | 65) {
         return Err(Error::Type(kind));
+    }
+    if specific != 0 {
+        return Err(Error::Interlaced(specific));
     }
     if matches!(q, 0 | 100..=127) {
         return Err(Error::Q(q));
@@ -218,7 +230,10 @@ fn parse(payload: &[u8]) -> Result<(Headers<'_>, &[u8]), Error> {
     if q >= 128 && offset == 0 {
         let (head, behind) = rest.split_first_chunk::<4>().ok_or(Error::Truncated)?;
         let length = u16::from_be_bytes([head[2], head[3]]);
-        if !matches!(length, 0 | 128) || head[1] != 0 {
+        if head[1] != 0 {
+            return Err(Error::Precision);
+        }
+        if !matches!(length, 0 | 128) {
             return Err(Error::Tables(length));
         }
         let (found, behind) = behind.split_at_checked(usize::from(length)).ok_or(Error::Truncated)?;
@@ -236,8 +251,8 @@ pub struct Depacketizer {
     assembling: Option<Assembling>,
     /// The timestamp whose remaining packets are of no use any more.
     abandoned: Option<u32>,
-    /// Tables that stay valid for their Q (128..=254) until others come: RFC 2435 section 4.2.
-    kept: Option<(u8, Tables)>,
+    /// Tables that stay valid for their Q (128..=254, so at most 127) until others come: RFC 2435 section 4.2.
+    kept: BTreeMap<u8, Tables>,
     broken: u64,
 }
 
@@ -342,15 +357,13 @@ impl Depacketizer {
         if let Some(standard) = Tables::standard(says.q) {
             return Ok(standard);
         }
-        let tables = match (says.tables.and_then(|bytes| bytes.split_first_chunk::<64>()), &self.kept) {
-            (Some((luma, chroma)), _) => {
-                let chroma = chroma.try_into().map_err(|_| Error::Truncated)?;
-                Tables::in_band(*luma, chroma)
-            }
-            (None, Some((q, kept))) if *q == says.q && *q != 255 => kept.clone(),
-            (None, _) => return Err(Error::Tables(0)),
+        let Some((luma, chroma)) = says.tables.and_then(|bytes| bytes.split_first_chunk::<64>()) else {
+            return self.kept.get(&says.q).cloned().ok_or(Error::Tables(0));
         };
-        self.kept = Some((says.q, tables.clone()));
+        let tables = Tables::in_band(*luma, chroma.try_into().map_err(|_| Error::Truncated)?);
+        if says.q != 255 {
+            self.kept.insert(says.q, tables.clone());
+        }
         Ok(tables)
     }
 }
@@ -370,7 +383,7 @@ const STANDARD_TABLES: [[u8; 64]; 2] = [[
 ]];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -460,7 +473,7 @@ mod tests {
             assert_eq!(depacketizer.broken(), 1);
         }
         for (at, value, error) in [
-            (0, 1, Error::Type(1)),
+            (0, 1, Error::Interlaced(1)),
             (4, 2, Error::Type(2)),
             (5, 0, Error::Q(0)),
             (5, 100, Error::Q(100)),
@@ -491,12 +504,27 @@ mod tests {
                 "{cut} bytes"
             );
         }
-        // The same Q without tables means the same tables; another Q, or 255, has none.
-        let again = [0, 0, 0, 0, 65, 200, 2, 2, 0, 4, 0xff, 0xff, 0, 0, 0, 0, 1];
-        assert_eq!(depacketizer.push(&header(2, true), &again).unwrap().unwrap().tables, jpeg.tables);
-        let mut other = again;
-        other[5] = 201;
-        assert_eq!(depacketizer.push(&header(3, true), &other), Err(Error::Tables(0)));
+        for (at, value, error) in [(13, 1, Error::Precision), (15, 64, Error::Tables(64))] {
+            let mut wrong = first.clone();
+            wrong[at] = value;
+            assert_eq!(Depacketizer::default().push(&header(1, true), &wrong), Err(error), "byte {at}");
+        }
+        // The same Q without tables means the same tables, whatever other Q came in between; a Q of which none came
+        // has none, nor has 255, ever.
+        let bare = |q| [0, 0, 0, 0, 65, q, 2, 2, 0, 4, 0xff, 0xff, 0, 0, 0, 0, 1];
+        let mut tables =
+            |payload: &[u8]| depacketizer.push(&header(2, true), payload).map(|jpeg| jpeg.unwrap().tables);
+        assert_eq!(tables(&bare(200)), Ok(jpeg.tables.clone()));
+        assert_eq!(tables(&bare(201)), Err(Error::Tables(0)));
+        for (q, value) in [(201, 7), (255, 8)] {
+            let mut other = first.clone();
+            other[5] = q;
+            other[16..144].fill(value);
+            assert_eq!(tables(&other), Ok(Tables::in_band([value; 64], [value; 64])));
+        }
+        assert_eq!(tables(&bare(200)), Ok(jpeg.tables));
+        assert_eq!(tables(&bare(201)), Ok(Tables::in_band([7; 64], [7; 64])));
+        assert_eq!(tables(&bare(255)), Err(Error::Tables(0)));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! - [`rtp`]: the 12-byte header, and undoing the wrap of its counters;
 //! - [`jpeg`]: one coded picture, cut into packets and put together again;
-//! - [`jfif`]: from a JPEG file to what travels, and back.
+//! - [`jfif`]: from a JPEG file to what travels, and back;
+//! - [`sdp`]: what a player must know before the first packet.
 
 pub mod jfif;
 pub mod jpeg;

@@ -24,6 +24,9 @@ pub struct Description<'a> {
     pub session: u64,
     /// Pictures a second; of a station whose films differ, those of the film that is on.
     pub rate: Option<FrameRate>,
+    /// Whether to say that its timestamps are the time of day by NTP. Only who sends it can, and that holds only where
+    /// NTP sets the clock.
+    pub by_ntp: bool,
     /// How it travels.
     pub transport: Transport<'a>,
 }
@@ -84,9 +87,11 @@ impl Description<'_> {
                 media = media.attribute_with_value("control", control);
             }
         }
-        let media = media
-            .attribute_with_value("ts-refclk", "ntp=/traceable/")
-            .attribute_with_value("mediaclk", format!("direct={MEDIA_CLOCK_OFFSET}"));
+        if self.by_ntp {
+            media = media
+                .attribute_with_value("ts-refclk", "ntp=/traceable/")
+                .attribute_with_value("mediaclk", format!("direct={MEDIA_CLOCK_OFFSET}"));
+        }
         let mut text = Vec::new();
         session.media(media.build()).build().write(&mut text).expect("a vector takes all that is written");
         String::from_utf8(text).expect("it was made of text")
@@ -106,7 +111,7 @@ fn decimal(rate: FrameRate) -> String {
 }
 
 /// Whether receivers must name the sender when they join: 232.0.0.0/8 (RFC 4607 section 1), ff3x::/32.
-fn is_source_specific(group: IpAddr) -> bool {
+pub fn is_source_specific(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(group) => group.octets()[0] == 232,
         IpAddr::V6(group) => group.segments()[0] & 0xfff0 == 0xff30 && group.segments()[1] == 0,
@@ -130,6 +135,7 @@ mod tests {
             origin: [192, 0, 2, 7].into(),
             session: 3_999_999_999,
             rate: FrameRate::new(30_000, 1001),
+            by_ntp: true,
             transport,
         }
     }

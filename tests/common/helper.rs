@@ -112,15 +112,8 @@ fn directory(listen: &str, group: &str, on: &str) {
     runtime.block_on(async {
         let board = Board::new();
         let entry = Entry {
-            id: StationId(7),
-            name: "Seven".into(),
-            group: group.parse().unwrap(),
-            interface: on.into(),
-            size: None,
-            rate: None,
-            quality: 80,
             state: State::Film,
-            audience: 0,
+            ..Entry::starting(StationId(7), "Seven", group.parse().unwrap(), on, 80)
         };
         board.enter(entry, || None).unwrap();
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();

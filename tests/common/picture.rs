@@ -92,23 +92,23 @@ impl Picture {
 
 /// The JPEG files that `viewer --save-frames` has left in a folder, in their order.
 pub(crate) fn saved(folder: &Path) -> Vec<Picture> {
-    decode(&files(folder))
+    pictures_of(&saved_files(folder))
 }
 
-/// As [`saved`], but for the last one, which may be half written.
+/// As [`saved`], of a viewer that was ended at any moment: the last file, which may be half written, is left out.
 pub(crate) fn saved_whole(folder: &Path) -> Vec<Picture> {
-    let mut files = files(folder);
+    let mut files = saved_files(folder);
     files.pop();
-    decode(&files)
+    pictures_of(&files)
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+fn saved_files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
 
-fn decode(files: &[PathBuf]) -> Vec<Picture> {
+fn pictures_of(files: &[PathBuf]) -> Vec<Picture> {
     files.iter().map(|file| Picture::of_jpeg(&fs::read(file).unwrap())).collect()
 }
 

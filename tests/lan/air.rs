@@ -96,16 +96,21 @@ pub(crate) fn datagrams_follow_the_mtu() {
     assert_eq!(lan.host("tower").ip_counter("FragCreates"), 0);
 }
 
+/// A group of a site's scope, and one of the link's: that one names no network without an interface.
 pub(crate) fn ipv6() {
     let lan = Lan::new(&["tower", "one"]);
-    let film = pal(1);
+    let (film, near) = (pal(1), pal(2));
     let group = "[ff15::77:1]:5004";
-    let lineup = head("[::]:9688", "eth0") + &station(1, &[&film.path], group, "");
+    let lineup = head("[::]:9688", "eth0")
+        + &station(1, &[&film.path], group, "")
+        + &station(2, &[&near.path], "[ff12::77:2]:5004", "");
     let _broadcaster = lan.host("tower").on_air(&lineup);
     let file = lan.folder().join("capture");
     let capture = lan.host("one").helper("capture", &[group, "eth0", "55", text(&file)]);
+    let nearby = ["one", "tower"].map(|host| watch(&lan, host, "[fd77::1]:9688", 2, 30));
     let seen = watch(&lan, "one", "[fd77::1]:9688", 1, 55).done();
     seen.check_whole(&film);
+    nearby.into_iter().for_each(|watch| watch.done().check_whole(&near));
     assert_eq!(seen.summary["group"], group);
     capture.succeed();
     let units = units(&file);

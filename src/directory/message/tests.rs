@@ -110,6 +110,16 @@ fn every_variant_has_the_documented_number() {
     assert_eq!([BadRequest, UnsupportedVersion, NoSuchStation, Busy, TimedOut].map(code), [0, 1, 2, 3, 4]);
 }
 
+/// Each example is one as it travels, and its body alone.
+#[test]
+fn the_seeds_of_the_fuzz_target_are_the_examples() {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/directory");
+    for (name, bytes) in examples() {
+        assert_eq!(std::fs::read(seeds.join(name)).expect(name), bytes, "{name}");
+        assert_eq!(std::fs::read(seeds.join(format!("{name}.body"))).expect(name), bytes[PREFIX..], "{name}");
+    }
+}
+
 #[test]
 fn what_breaks_a_rule_is_refused() {
     let refused = |body: &[u8], why: &str| {
@@ -132,7 +142,11 @@ fn what_breaks_a_rule_is_refused() {
     refused(&wrong(|entry| entry.group.set_port(0)), "with a port");
     refused(&wrong(|entry| entry.size = Some(Size { width: 0, height: 1 })), "not 0");
     refused(&wrong(|entry| entry.name = "bell \x07".into()), "control");
-    refused(&wrong(|entry| entry.name = "n".repeat(129)), "128");
+    refused(&wrong(|entry| entry.name = "n".repeat(253)), "252");
+    refused(&wrong(|entry| entry.interface = "\x1b]0;eth0".into()), "control");
+    refused(&wrong(|entry| entry.interface = "i".repeat(129)), "128");
+    refused(&wrong(|entry| entry.quality = 0), "1 to 99");
+    refused(&wrong(|entry| entry.quality = 100), "1 to 99");
     refused(&wrong(|entry| entry.state = State::Slate { reason: "\u{9b}2J".into() }), "control");
     refused(&line_up((1..=1000).map(|_| nature()).collect()), "more than 999 stations");
 
@@ -195,7 +209,7 @@ fn entry(id: impl Strategy<Value = u16>) -> impl Strategy<Value = Entry> {
         Just(State::Film),
         name().prop_map(|reason| State::Slate { reason })
     ];
-    (id, (name(), name()), (group, 1..=u16::MAX), size, rate, any::<u8>(), state, any::<u32>()).prop_map(
+    (id, (name(), name()), (group, 1..=u16::MAX), size, rate, 1u8..=99, state, any::<u32>()).prop_map(
         |(id, (name, interface), group, size, rate, quality, state, audience)| Entry {
             id: StationId(id),
             name,
@@ -277,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn what_can_be_decoded_is_encoded_to_the_same(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..5) {
+    fn what_can_be_decoded_is_encoded_to_the_same(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..6) {
         if let Some(first) = bytes.first_mut() {
             *first = variant;
         }

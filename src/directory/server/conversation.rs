@@ -134,26 +134,21 @@ impl<'a, S: Wire> Conversation<'a, S> {
     }
 
     async fn tune(&mut self, station: StationId) -> Result<(), End> {
-        if self.seat.as_ref().is_none_or(|seat| seat.station != station) {
-            let Some(seat) = self.board.sit(station) else {
-                let sentence = format!("there is no station {station} in the line-up");
-                return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
-            };
+        if self.seat.as_ref().is_none_or(|seat| seat.station != station)
+            && let Some(seat) = self.board.sit(station)
+        {
             self.seat = Some(seat); // which leaves the old one
         }
         let Some((entry, now)) = self.board.look(station) else {
-            // It was taken off the board since.
-            let sentence = format!("station {station} has left the line-up");
+            let sentence = format!("there is no station {station} in the line-up");
             return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
         };
-        let reply = Reply::Tuned { entry, now };
-        match (encode(&reply), reply) {
-            (Ok(bytes), _) => self.write(&bytes).await,
-            (Err(error), Reply::Tuned { entry, .. }) => {
+        match encode(&Reply::Tuned { entry: entry.clone(), now }) {
+            Ok(bytes) => self.write(&bytes).await,
+            Err(error) => {
                 warn!(station = %station, %error, "directory: the picture on air cannot be handed over");
                 self.send(&Reply::Tuned { entry, now: None }).await
             }
-            (Err(_), _) => Ok(()),
         }
     }
 

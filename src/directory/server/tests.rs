@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
-use crate::directory::message::{Entry, OnAir, State, VERSION};
+use crate::directory::message::{Entry, OnAir, Services, State, VERSION};
 use crate::doors::ACCEPT_REST;
 use crate::units::{AirTime, StationId};
 
@@ -50,17 +50,7 @@ fn open(limits: Limits) -> House {
 }
 
 fn nature() -> Entry {
-    Entry {
-        id: NATURE,
-        name: "Nature".into(),
-        group: "239.77.0.2:5004".parse().unwrap(),
-        interface: "lo".into(),
-        size: None,
-        rate: None,
-        quality: 80,
-        state: State::Starting,
-        audience: 0,
-    }
+    Entry::starting(NATURE, "Nature", "239.77.0.2:5004".parse().unwrap(), "lo", 80)
 }
 
 impl House {
@@ -317,8 +307,11 @@ async fn many_requests_in_one_write_are_answered_in_order() {
         Request::Hello { version: VERSION, agent: "all at once".into() },
         Request::Tune { station: StationId(9) },
         Request::Tune { station: NATURE },
+        Request::Services,
         Request::Ping,
     ];
+    let services = Services { rtsp: "0.0.0.0:8554".parse().ok(), http: None };
+    house.board.serve_also(services);
     requests.iter().for_each(|request| bytes.extend(encode(request).unwrap()));
     guest.0.send(&bytes).await.unwrap();
     assert!(matches!(guest.hear().await, Some(Reply::Hello { .. })));
@@ -329,6 +322,7 @@ async fn many_requests_in_one_write_are_answered_in_order() {
         }
         other => panic!("not tuned: {other:?}"),
     }
+    assert_eq!(guest.hear().await, Some(Reply::Services(services)));
     assert_eq!(guest.hear().await, Some(Reply::Pong));
 }
 

@@ -129,6 +129,7 @@ impl Connection {
             origin: self.local.ip(),
             session: head_end.since.0 / 1_000_000_000 + NTP_EPOCH,
             rate: head_end.entry(resource.station).and_then(|entry| entry.rate),
+            by_ntp: true,
             transport: Transport::Rtsp {
                 control: control.as_str(),
                 length: programme.map(|programme| programme.length()),

@@ -30,17 +30,8 @@ fn session(wanted: Option<u16>) -> Directory {
 }
 
 fn entry(id: u16) -> Entry {
-    Entry {
-        id: StationId(id),
-        name: "x".into(),
-        group: "239.77.0.2:5004".parse().unwrap(),
-        interface: "lo".into(),
-        size: None,
-        rate: None,
-        quality: 80,
-        state: State::Film,
-        audience: 0,
-    }
+    let group = "239.77.0.2:5004".parse().unwrap();
+    Entry { state: State::Film, ..Entry::starting(StationId(id), "x", group, "lo", 80) }
 }
 
 impl Directory {
