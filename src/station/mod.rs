@@ -180,7 +180,7 @@ impl Station {
         };
         let (clock, shown) = (head_end.clock.clone(), monitor.clone());
         let picture = move || {
-            let unit = shown.feed.at(clock.now())?;
+            let (_, unit) = shown.feed.at(clock.now())?;
             Some(OnAir { due: unit.due.at, jpeg: unit.jpeg.to_jfif() })
         };
         head_end.board.enter(entry, picture).map_err(io::Error::other)?;

@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// A picture on air.
 #[derive(Debug, Clone)]
 pub(super) struct Shot {
-    /// Counts the station's pictures modulo 2^32, from 1 when it was first looked at.
+    /// Counts the station's pictures modulo 2^32, from 1.
     pub(super) number: u32,
     pub(super) due: AirTime,
     message: Bytes,
@@ -70,99 +70,104 @@ pub(super) struct Relay {
     clock: AirClock,
     /// The newest; `None` while nobody looks.
     newest: watch::Sender<Option<Shot>>,
-    work: Mutex<Work>,
-}
-
-#[derive(Default)]
-struct Work {
-    running: bool,
-    /// Of the last shot, so that numbers go on when somebody looks again.
-    number: u32,
+    running: Mutex<bool>,
 }
 
 impl Relay {
     pub(super) fn new(station: Arc<Monitor>, clock: AirClock) -> Relay {
-        Relay { station, clock, newest: watch::Sender::new(None), work: Mutex::default() }
+        Relay { station, clock, newest: watch::Sender::new(None), running: Mutex::default() }
     }
 
     /// The newest picture, always; it counts as changed at once if there is one. Those in between are never queued.
     pub(super) fn look(self: &Arc<Self>) -> watch::Receiver<Option<Shot>> {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut newest = self.newest.subscribe();
-        if !work.running {
-            work.running = true;
-            tokio::spawn(self.clone().run(work.number));
+        if !*running {
+            *running = true;
+            tokio::spawn(self.clone().run());
         }
         newest.mark_changed();
         newest
     }
 
-    async fn run(self: Arc<Self>, mut number: u32) {
-        let mut last: Option<AccessUnit> = None;
+    async fn run(self: Arc<Self>) {
+        let mut last = None;
         loop {
-            let now = self.clock.now();
-            let unit = self.station.feed.at(now);
-            if let Some(unit) = unit.filter(|unit| last.as_ref().is_none_or(|last| last.due.at < unit.due.at))
+            let unit = self.station.feed.at(self.clock.now());
+            if let Some((number, unit)) =
+                unit.filter(|&(number, _)| last.is_none_or(|(last, _)| last < number))
             {
-                number = number.wrapping_add(last.as_ref().map_or(1, |last| steps(last, &unit)));
-                self.newest.send_replace(Some(Shot::new(self.station.spec.id, number, &unit)));
-                last = Some(unit);
+                last = Some((number, unit.due.at + unit.due.interval));
+                let shot = Shot::new(self.station.spec.id, (number + 1) as u32, &unit);
+                self.newest.send_replace(Some(shot));
             }
-            let next = last.as_ref().map_or(LOOK, |last| self.clock.until(last.due.at + last.due.interval));
+            let next = last.map_or(LOOK, |(_, over)| self.clock.until(over));
             let gone = timeout(next.clamp(TICK, LOOK), self.newest.closed()).await.is_ok();
-            if gone && self.rest(number) {
+            if gone && self.rest() {
                 return;
             }
         }
     }
 
     /// Ends the work, unless somebody has come to look meanwhile.
-    fn rest(&self, number: u32) -> bool {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+    fn rest(&self) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if self.newest.receiver_count() > 0 {
             return false;
         }
-        *work = Work { running: false, number };
+        *running = false;
         // Who looks next shall not see what was on then.
         self.newest.send_replace(None);
         true
     }
 }
 
-/// How many pictures there were from `last` to `unit`, by their times: a busy machine may have let some pass.
-fn steps(last: &AccessUnit, unit: &AccessUnit) -> u32 {
-    let interval = last.due.interval.as_nanos().max(1);
-    let steps = (unit.due.at.since(last.due.at).as_nanos() + interval / 2) / interval;
-    steps.clamp(1, u128::from(u32::MAX)) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::FrameRate;
+    use crate::lineup::Lineup;
+    use crate::station::headend::HeadEnd;
 
-    fn unit(at: Duration) -> AccessUnit {
-        let interval = FrameRate::new(30_000, 1001).unwrap().interval();
-        AccessUnit::blank(AirTime(0) + at, interval, &b"scan"[..])
+    fn unit(at: AirTime) -> AccessUnit {
+        AccessUnit::blank(at, Duration::from_millis(20), &b"scan"[..])
     }
 
-    #[test]
-    fn pictures_that_passed_are_counted_by_their_times() {
-        let rate = FrameRate::new(30_000, 1001).unwrap();
-        let first = unit(rate.nth(10));
-        for n in [1, 2, 3, 900] {
-            assert_eq!(steps(&first, &unit(rate.nth(10 + n))), n as u32);
+    /// The station of the demo line-up with that number, whose pictures the test gives.
+    fn bench() -> (Arc<HeadEnd>, StationId, Arc<Relay>) {
+        let lineup = Lineup::load(std::path::Path::new("stations.toml")).unwrap();
+        let id = lineup.stations[0].id;
+        let (head_end, _) = HeadEnd::on_the_bench(lineup.stations, None);
+        let relay = Relay::new(head_end.station(id).unwrap().clone(), head_end.clock.clone());
+        (head_end, id, Arc::new(relay))
+    }
+
+    #[tokio::test]
+    async fn a_pause_of_the_station_leaves_no_number_out() {
+        let (head_end, id, relay) = bench();
+        let mut newest = relay.look();
+        newest.mark_unchanged();
+        let start = head_end.clock.now() - Duration::from_secs(240);
+        let mut seen = async || {
+            newest.changed().await.unwrap();
+            newest.borrow_and_update().as_ref().map(|shot| shot.number)
+        };
+        // By their interval 20 ms apart, by their times a minute: a film that hung, or one that plays by its stamps.
+        for n in 0..3 {
+            head_end.show(id, unit(start + Duration::from_secs(60) * n));
+            assert_eq!(seen().await, Some(n + 1));
         }
-        // A station that was restarted: another time line, and one picture more.
-        assert_eq!(steps(&first, &unit(rate.nth(10) + Duration::from_nanos(1))), 1);
+        // Of two at once only one is ever seen.
+        head_end.show(id, unit(start + Duration::from_secs(180)));
+        head_end.show(id, unit(start + Duration::from_secs(181)));
+        assert_eq!(seen().await, Some(5));
     }
 
     #[test]
     fn a_shot_is_a_header_and_a_file() {
-        let shot = Shot::new(StationId(0x0102), 0x0304_0506, &unit(Duration::from_nanos(0x0708_090a)));
+        let shot = Shot::new(StationId(0x0102), 0x0304_0506, &unit(AirTime(0x0708_090a)));
         let header = [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 7, 8, 9, 10];
         assert_eq!(shot.message()[..HEADER], header);
         assert_eq!(shot.message()[HEADER..], shot.file());
-        assert_eq!(shot.file(), unit(Duration::ZERO).jpeg.to_jfif());
+        assert_eq!(shot.file(), unit(AirTime(0)).jpeg.to_jfif());
     }
 }
