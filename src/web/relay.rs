@@ -1,6 +1,7 @@
-//! A station's pictures at their time, as files, for all browsers at once. It works only while somebody looks.
+//! A station's pictures at their time, as files, for all browsers at once. It works only while somebody looks, and makes
+//! the files of those pictures only that somebody is sent.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,6 +12,7 @@ use crate::clock::AirClock;
 use crate::station::headend::Monitor;
 use crate::station::onair::AccessUnit;
 use crate::units::{AirTime, StationId};
+use crate::wire::jpeg::Jpeg;
 
 /// The version of the wall's picture messages.
 const VERSION: u8 = 1;
@@ -24,16 +26,32 @@ const LOOK: Duration = Duration::from_millis(40);
 /// Shortest: tokio's timer counts in these.
 const TICK: Duration = Duration::from_millis(1);
 
-/// A picture on air.
+/// A picture on air. Its file is made when somebody is first sent it, once for all: who waits for it need not get it.
 #[derive(Debug, Clone)]
 pub(super) struct Shot {
     /// Counts the station's pictures modulo 2^32, from 1.
     pub(super) number: u32,
     pub(super) due: AirTime,
-    message: Bytes,
+    station: StationId,
+    jpeg: Jpeg,
+    message: Arc<OnceLock<Bytes>>,
 }
 
 impl Shot {
+    fn new(station: StationId, number: u32, unit: AccessUnit) -> Shot {
+        Shot { number, due: unit.due.at, station, jpeg: unit.jpeg, message: Arc::default() }
+    }
+
+    /// The wall's message that carries it.
+    pub(super) fn message(&self) -> Bytes {
+        self.message.get_or_init(|| self.write()).clone()
+    }
+
+    /// The JPEG file.
+    pub(super) fn file(&self) -> Bytes {
+        self.message().slice(HEADER..)
+    }
+
     /// ```text
     ///  0       1       2               4               8                       16
     /// +-------+-------+---------------+---------------+-----------------------+-----------
@@ -41,26 +59,16 @@ impl Shot {
     /// +-------+-------+---------------+---------------+-----------------------+-----------
     /// ```
     /// All in network byte order; due in nanoseconds since the Unix epoch.
-    fn new(station: StationId, number: u32, unit: &AccessUnit) -> Shot {
-        let file = unit.jpeg.to_jfif();
+    fn write(&self) -> Bytes {
+        let file = self.jpeg.to_jfif();
         let mut message = BytesMut::with_capacity(HEADER + file.len());
         message.put_u8(VERSION);
         message.put_u8(0);
-        message.put_u16(station.0);
-        message.put_u32(number);
-        message.put_u64(unit.due.at.0);
+        message.put_u16(self.station.0);
+        message.put_u32(self.number);
+        message.put_u64(self.due.0);
         message.extend_from_slice(&file);
-        Shot { number, due: unit.due.at, message: message.freeze() }
-    }
-
-    /// The wall's message that carries it.
-    pub(super) fn message(&self) -> Bytes {
-        self.message.clone()
-    }
-
-    /// The JPEG file.
-    pub(super) fn file(&self) -> Bytes {
-        self.message.slice(HEADER..)
+        message.freeze()
     }
 }
 
@@ -98,7 +106,7 @@ impl Relay {
                 unit.filter(|&(number, _)| last.is_none_or(|(last, _)| last < number))
             {
                 last = Some((number, unit.due.at + unit.due.interval));
-                let shot = Shot::new(self.station.spec.id, (number + 1) as u32, &unit);
+                let shot = Shot::new(self.station.spec.id, (number + 1) as u32, unit);
                 self.newest.send_replace(Some(shot));
             }
             let next = last.map_or(LOOK, |(_, over)| self.clock.until(over));
@@ -162,9 +170,22 @@ mod tests {
         assert_eq!(seen().await, Some(5));
     }
 
+    #[tokio::test]
+    async fn a_file_is_made_when_it_is_sent_and_once_for_all() {
+        let (head_end, id, relay) = bench();
+        let mut looking = relay.look();
+        looking.mark_unchanged();
+        head_end.show(id, unit(head_end.clock.now() - Duration::from_secs(1)));
+        looking.changed().await.unwrap();
+        let shot = looking.borrow_and_update().clone().unwrap();
+        assert!(shot.message.get().is_none(), "nobody is sent it");
+        let other = relay.look().borrow().clone().unwrap();
+        assert_eq!(shot.message().as_ptr(), other.message().as_ptr());
+    }
+
     #[test]
     fn a_shot_is_a_header_and_a_file() {
-        let shot = Shot::new(StationId(0x0102), 0x0304_0506, &unit(AirTime(0x0708_090a)));
+        let shot = Shot::new(StationId(0x0102), 0x0304_0506, unit(AirTime(0x0708_090a)));
         let header = [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 7, 8, 9, 10];
         assert_eq!(shot.message()[..HEADER], header);
         assert_eq!(shot.message()[HEADER..], shot.file());
