@@ -20,11 +20,15 @@ const VERSION: u8 = 1;
 /// Bytes before the file in a picture message.
 const HEADER: usize = 16;
 
-/// Longest time until it looks for the next picture: a station that has none ready may have one at any moment.
+/// Longest time until it looks for the next picture: one that comes sooner than its station's last had said.
 const LOOK: Duration = Duration::from_millis(40);
 
 /// Shortest: tokio's timer counts in these.
 const TICK: Duration = Duration::from_millis(1);
+
+/// While the next is overdue. A station hands its pictures over long before their time, so it has none, and may for seconds:
+/// it hangs, or has more to do than this.
+const OVERDUE: Duration = Duration::from_millis(5);
 
 /// A picture on air. Its file is made when somebody is first sent it, once for all: who waits for it need not get it.
 #[derive(Debug, Clone)]
@@ -109,8 +113,8 @@ impl Relay {
                 let shot = Shot::new(self.station.spec.id, (number + 1) as u32, unit);
                 self.newest.send_replace(Some(shot));
             }
-            let next = last.map_or(LOOK, |(_, over)| self.clock.until(over));
-            let gone = timeout(next.clamp(TICK, LOOK), self.newest.closed()).await.is_ok();
+            let next = pause(last.map(|(_, over)| self.clock.until(over)));
+            let gone = timeout(next, self.newest.closed()).await.is_ok();
             if gone && self.rest() {
                 return;
             }
@@ -127,6 +131,14 @@ impl Relay {
         // Who looks next shall not see what was on then.
         self.newest.send_replace(None);
         true
+    }
+}
+
+/// How long to wait before looking for the next picture, which is to come in `due`.
+fn pause(due: Option<Duration>) -> Duration {
+    match due {
+        Some(Duration::ZERO) => OVERDUE,
+        due => due.unwrap_or(LOOK).clamp(TICK, LOOK),
     }
 }
 
@@ -181,6 +193,15 @@ mod tests {
         assert!(shot.message.get().is_none(), "nobody is sent it");
         let other = relay.look().borrow().clone().unwrap();
         assert_eq!(shot.message().as_ptr(), other.message().as_ptr());
+    }
+
+    #[test]
+    fn a_picture_is_looked_for_when_it_is_due_and_seldom_after_that() {
+        let millis = Duration::from_millis;
+        for (due, wait) in [(None, 40), (Some(200), 40), (Some(33), 33), (Some(1), 1), (Some(0), 5)] {
+            assert_eq!(pause(due.map(millis)), millis(wait), "{due:?}");
+        }
+        assert_eq!(pause(Some(Duration::from_micros(3))), TICK);
     }
 
     #[test]
