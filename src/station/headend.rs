@@ -148,7 +148,18 @@ impl HeadEnd {
 
 /// Everybody who is served alone, for the metrics.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<Vec<Weak<Client>>>);
+pub struct Clients(Mutex<Entered>);
+
+#[derive(Debug, Default)]
+struct Entered {
+    list: Vec<Weak<Client>>,
+    /// At this length those who have gone are taken out. It is twice what was left the last time, so that entering costs
+    /// the same however many there are.
+    sweep_at: usize,
+}
+
+/// The list of clients is not swept while it is shorter.
+const SWEEP: usize = 64;
 
 /// Who is served alone, and how that goes.
 #[derive(Debug)]
@@ -187,6 +198,7 @@ pub enum Way {
 impl Clients {
     /// Enters a client; it is gone when the last of what is returned is dropped.
     pub fn enter(&self, station: StationId, peer: SocketAddr, way: Way) -> Arc<Client> {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let client = Arc::new(Client {
             station,
             peer,
@@ -197,15 +209,44 @@ impl Clients {
             fraction_lost: AtomicU32::new(0),
             jitter: AtomicU32::new(0),
         });
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.retain(|client| client.strong_count() > 0);
-        clients.push(Arc::downgrade(&client));
+        if clients.list.len() >= clients.sweep_at {
+            clients.list.retain(|client| client.strong_count() > 0);
+            clients.sweep_at = (2 * clients.list.len()).max(SWEEP);
+        }
+        clients.list.push(Arc::downgrade(&client));
         client
     }
 
     /// All there are now, in the order in which they came.
     pub fn all(&self) -> Vec<Arc<Client>> {
         let clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.iter().filter_map(Weak::upgrade).collect()
+        clients.list.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_clients_is_bounded_and_seldom_walked() {
+        let clients = Clients::default();
+        let enter = || clients.enter(StationId(1), ([127, 0, 0, 1], 1).into(), Way::Wall);
+        let length = || clients.0.lock().unwrap().list.len();
+        let (mut staying, mut walks) = (Vec::new(), 0);
+        for _ in 0..10_000 {
+            let before = length();
+            staying.push(enter());
+            walks += usize::from(length() <= before);
+            drop(enter());
+        }
+        assert!(walks < 20, "{walks}");
+        assert_eq!(clients.all().len(), 10_000);
+        assert!(length() <= 2 * 10_000 + SWEEP);
+        drop(staying);
+        for _ in 0..2 * length() {
+            drop(enter());
+        }
+        assert!(length() <= SWEEP);
     }
 }
