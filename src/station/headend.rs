@@ -152,6 +152,8 @@ pub struct Clients(Mutex<Entered>);
 
 #[derive(Debug, Default)]
 struct Entered {
+    /// How many there have ever been.
+    count: u64,
     list: Vec<Weak<Client>>,
     /// At this length those who have gone are taken out. It is twice what was left the last time, so that entering costs
     /// the same however many there are.
@@ -164,6 +166,8 @@ const SWEEP: usize = 64;
 /// Who is served alone, and how that goes.
 #[derive(Debug)]
 pub struct Client {
+    /// Counts those who came, from 1: one connection may be several clients.
+    pub number: u64,
     /// What they watch.
     pub station: StationId,
     /// Where they are.
@@ -199,7 +203,9 @@ impl Clients {
     /// Enters a client; it is gone when the last of what is returned is dropped.
     pub fn enter(&self, station: StationId, peer: SocketAddr, way: Way) -> Arc<Client> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.count += 1;
         let client = Arc::new(Client {
+            number: clients.count,
             station,
             peer,
             way,

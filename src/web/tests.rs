@@ -37,6 +37,7 @@ reel = false
 /// A broadcaster that serves until it is dropped.
 struct OnAir {
     http: SocketAddr,
+    rtsp: Option<SocketAddr>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -53,10 +54,11 @@ impl OnAir {
         let http = listen().await.unwrap();
         let address = http.local_addr().unwrap();
         let rtsp = if rtsp { Some(listen().await.unwrap()) } else { None };
+        let rtsp_at = rtsp.as_ref().map(|rtsp| rtsp.local_addr().unwrap());
         let listeners = Listeners { directory: listen().await.unwrap(), rtsp, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(broadcast(lineup, listeners, async move { drop(stopped.await) }));
-        let on_air = OnAir { http: address, _stop: stop };
+        let on_air = OnAir { http: address, rtsp: rtsp_at, _stop: stop };
         on_air.until("/healthz", |answer| answer.status == 200).await;
         on_air
     }
