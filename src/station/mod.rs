@@ -205,8 +205,7 @@ impl Station {
 
     /// On air until the studio stops: programme, and a slate while there is none.
     async fn run(mut self) {
-        let status = status::watch(self.monitor.clone());
-        let status = tokio::spawn(status);
+        let _reporter = status::watch(self.monitor.clone());
         let mut retry = RETRY.0;
         let mut reported = String::new();
         loop {
@@ -234,7 +233,6 @@ impl Station {
             reported = reason;
             retry = (retry * 2).min(RETRY.1);
         }
-        status.abort();
         let (id, name, air) = (self.spec.id, &self.spec.name, &self.monitor.air);
         let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));
         debug!(
