@@ -278,6 +278,29 @@ test("a lost broadcaster is said, its pictures stay dimmed, and it is found agai
   await page.waitForSelector("#notice:not([hidden])");
   assert.match(await page.textContent("#notice"), /^The connection to the broadcaster is lost\. Trying again in \d+ s\.$/);
   // They fade.
+
+  // The banner goes. A finger brings it back, and presses nothing that was not to be seen.
+  const { x, y, width, height } = await (await page.$("[data-does=next]")).boundingBox();
+  await page.waitForSelector("body.asleep");
+  await page.touchscreen.tap(x + width / 2, y + height / 2);
+  await page.waitForSelector("body:not(.asleep)");
+  const watched = () => page.evaluate(() => location.hash);
+  assert.equal(await watched(), "#1");
+
+  // One finger swipes; two that tap beside each other do not.
+  const browsers = await context.newCDPSession(page);
+  const touch = (type, ...xs) =>
+    browsers.send("Input.dispatchTouchEvent", { type, touchPoints: xs.map((x, id) => ({ x, y: 300, id })) });
+  await touch("touchStart", 100);
+  await touch("touchStart", 100, 300);
+  await touch("touchEnd");
+  assert.equal(await watched(), "#1");
+  await touch("touchStart", 300);
+  await touch("touchMove", 200);
+  await touch("touchMove", 100);
+  await touch("touchEnd");
+  await watching(2);
+
   await page.waitForFunction(
     () => getComputedStyle(document.querySelector("#tiles canvas")).filter === "grayscale(1)",
   );
