@@ -37,8 +37,9 @@ async function freePort() {
   return port;
 }
 
-async function start() {
-  const stations = names.map((name, n) => `
+// With the stations of those numbers on air, or all.
+async function start(wanted = names.map((_, n) => n + 1)) {
+  const stations = wanted.map((id) => [names[id - 1], id - 1]).map(([name, n]) => `
 [[station]]
 id = ${n + 1}
 name = "${name}"
@@ -314,4 +315,24 @@ test("a lost broadcaster is said, its pictures stay dimmed, and it is found agai
     (last) => [...document.querySelectorAll("#tiles canvas")].every((tile, n) => Number(tile.dataset.picture) !== last[n]),
     last,
   );
+});
+
+live("a broadcaster that comes back with other stations has them in their order", async () => {
+  const order = () => page.$$eval("#tiles a", (tiles) => tiles.map((tile) => Number(tile.dataset.station)));
+  const shown = (ids) =>
+    page.waitForFunction((count) => document.querySelectorAll("#tiles a").length === count, ids.length);
+  await moving(Array(9).fill(0));
+  for (const ids of [[1, 3, 9], [1, 2, 3, 8, 9]]) {
+    await stop();
+    await start(ids);
+    await shown(ids);
+    assert.deepEqual(await order(), ids);
+  }
+  await page.focus('#tiles a[href="#1"]');
+  for (const next of ["2", "3", "8"]) {
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await page.evaluate(() => document.activeElement.dataset.station), next);
+  }
+  await stop();
+  await start();
 });
