@@ -2,10 +2,11 @@
 //
 //     BROADCASTER=target/release/broadcaster node --test tests/page/
 //
-// CHROMIUM names the browser (default /usr/bin/chromium); SCREENSHOTS a folder for pictures of the page.
+// CHROMIUM names the browser (default /usr/bin/chromium); PYTHON one that has prometheus_client (default: Debian's);
+// SCREENSHOTS a folder for pictures of the page.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -315,6 +316,36 @@ live("dark and light follow the system, and motion is left out where it is unwan
   assert.equal(duration, "0s");
   await moving(Array(9).fill(0));
   await photograph("wall-light");
+});
+
+// The parser that Prometheus's makers have for the format; stricter than their server.
+const parser = `
+import json, sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as families
+print(json.dumps({family.name: [family.type, len(family.samples)] for family in families(sys.stdin.read())}))
+`;
+
+live("the metrics are OpenMetrics to a parser that is not ours", async () => {
+  await moving(Array(9).fill(0));
+  const text = await (await fetch(`${url()}metrics`)).text();
+  const python = process.env.PYTHON ?? "/usr/bin/python3";
+  const families = JSON.parse(execFileSync(python, ["-c", parser], { input: text, encoding: "utf8" }));
+  assert.deepEqual(families.stationcast_pictures_aired, ["counter", 9]);
+  assert.deepEqual(families.stationcast_client_pictures, ["counter", 9], "each tile is a client");
+  assert.equal(families.stationcast_lateness_seconds[0], "histogram");
+  assert.deepEqual(families.process_cpu_seconds, ["counter", 1]);
+});
+
+live("a terminal is told what the API tells", async () => {
+  const status = (...args) =>
+    execFileSync(broadcaster, ["status", "--http", `127.0.0.1:${ports[1]}`, ...args], { encoding: "utf8" });
+  const constant = ({ id, name, group, rate, quality }) => ({ id, name, group, rate, quality });
+  const asked = await (await fetch(`${url()}api/stations`)).json();
+  assert.deepEqual(JSON.parse(status("--json")).map(constant), asked.map(constant));
+  const lines = status().trimEnd().split("\n");
+  assert.match(lines[0], /^id  name {5}state {2}/);
+  assert.match(lines[2], / 2  Nature {3}film   30000\/1001 /);
+  assert.match(lines.at(-1), /^9 stations, 0 off air, /);
 });
 
 live("a lost broadcaster is said, its pictures stay dimmed, and it is found again", async () => {
