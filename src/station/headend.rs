@@ -15,9 +15,9 @@ use super::round;
 use super::status::Counters;
 use crate::announce;
 use crate::clock::AirClock;
-use crate::directory::{Board, Entry, State};
+use crate::directory::{Board, Entry};
 use crate::lineup::{self, StationSpec};
-use crate::units::{AirTime, StationId};
+use crate::units::{AirTime, FrameRate, StationId};
 
 /// What all stations of a broadcaster share, and what they show and count.
 pub struct HeadEnd {
@@ -49,18 +49,26 @@ pub struct Monitor {
     pub air: Arc<AirCounters>,
     /// What the station's task has counted.
     pub task: Arc<Counters>,
+    /// Of the film that is on, or was on last.
+    film_rate: Mutex<Option<FrameRate>>,
 }
 
 impl Monitor {
     pub(crate) fn new(spec: StationSpec) -> Monitor {
         let spec = Arc::new(spec);
-        Monitor { spec, feed: Feed::default(), air: Arc::default(), task: Arc::default() }
+        let (air, task) = (Arc::default(), Arc::default());
+        Monitor { spec, feed: Feed::default(), air, task, film_rate: Mutex::default() }
     }
 
-    /// The station on its group as SDP, while the directory says `entry` of it.
-    pub fn sdp(&self, entry: &Entry) -> String {
-        // A slate's rate is nobody's: players would see another session come and go.
-        let rate = if entry.state == State::Film { entry.rate } else { None };
+    /// A film of that rate is on.
+    pub(crate) fn shows_film(&self, rate: FrameRate) {
+        *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
+    }
+
+    /// The station on its group as SDP. While it shows a slate, that of its last film: players would see another session
+    /// come and go.
+    pub fn sdp(&self) -> String {
+        let rate = *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner);
         announce::describe(&self.spec, rate)
     }
 }

@@ -314,6 +314,9 @@ impl Station {
     fn announce(&mut self, state: State, size: Size, rate: FrameRate) {
         let spec = &self.spec;
         let on_film = state == State::Film;
+        if on_film {
+            self.monitor.shows_film(rate);
+        }
         // Refused would be an entry without sense: the line-up was checked, and sizes come from the encoder.
         let _ = self.board.update(spec.id, |entry| {
             entry.size = Some(size);

@@ -53,10 +53,7 @@ pub(super) async fn station(
             let body = Body::from_stream(reader.pictures());
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
         }
-        "sdp" => {
-            let entry = web.head_end.entry(id).ok_or_else(unknown)?;
-            Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp(&entry)).into_response())
-        }
+        "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
         _ => Err(unknown()),
     }
 }
