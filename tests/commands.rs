@@ -1,5 +1,7 @@
 //! The broadcaster's commands that need no network: how they end.
 
+#![expect(clippy::disallowed_methods, reason = "a test waits for programs, and not for ever")]
+
 use std::fs;
 use std::io::Read;
 use std::path::Path;
