@@ -10,8 +10,8 @@ window="libx11-6 libxcursor1 libxkbcommon0"
 # Test networks, real clients (GStreamer's sdpdemux is in plugins-bad), and a display without a screen.
 test="iproute2 util-linux procps nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 gstreamer1.0-plugins-bad tshark xvfb xdotool imagemagick"
-# The web page's tests. Node.js need not be Debian's.
-page="chromium"
+# The web page's tests, and a parser of metrics. Node.js need not be Debian's.
+page="chromium python3-prometheus-client"
 command -v node >/dev/null && command -v npm >/dev/null || page="$page nodejs npm"
 # More clients.
 matrix="mpv python3-venv"

@@ -55,4 +55,5 @@ pub mod generate;
 pub mod log;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
+mod text_table;
 pub mod units;

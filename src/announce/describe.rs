@@ -8,11 +8,11 @@ use crate::station::source::Source;
 use crate::units::FrameRate;
 use crate::wire::sdp::{Description, Transport};
 
-/// The SDP of a station on its group. `rate` is the film's; `None` where no film is on.
+/// The SDP of a station on its group. `rate` is that of the film that is on, or was on last; `None` before the first.
 ///
 /// A session is never modified here: whatever differs in the text, the rate of another film included, is another
-/// session with another id. So the text needs no clock and no memory: a head-end announces, serves and prints the
-/// same, before a restart and after it.
+/// session with another id. So the text needs no clock and no number that is kept: a head-end announces and serves the
+/// same, before a restart and after it. `broadcaster sdp` has no head-end, and describes the first film.
 pub fn describe(spec: &StationSpec, rate: Option<FrameRate>) -> String {
     let mut description = Description {
         name: &spec.name,

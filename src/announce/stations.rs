@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::describe::source;
 use super::sap::{self, Message};
-use crate::directory::{Entry, State};
+use crate::directory::State;
 use crate::lineup::StationSpec;
 use crate::net;
 use crate::station::headend::{HeadEnd, Monitor};
@@ -39,7 +39,7 @@ pub(super) async fn announce(head_end: Arc<HeadEnd>) {
         }
         let slot = &mut slots[n];
         let Some(entry) = head_end.entry(slot.monitor.spec.id) else { continue };
-        for (message, sdp) in slot.turn(&entry) {
+        for (message, sdp) in slot.turn(&entry.state) {
             troubles.note(&slot.monitor.spec, send(&slot.monitor.spec, message, &sdp));
         }
     }
@@ -67,13 +67,11 @@ impl Slot {
     }
 
     /// What to send when its turn has come: the description, after the deletion of one that is no longer true.
-    fn turn(&mut self, entry: &Entry) -> Vec<(Message, String)> {
-        let sdp = match (&entry.state, &self.announced) {
-            (State::Film, _) | (State::Slate { .. }, None) => self.monitor.sdp(entry),
-            // It will be that again in a moment, and until then it still is watched the same way.
-            (_, Some(announced)) => announced.clone(),
-            (State::Starting, None) => return Vec::new(),
-        };
+    fn turn(&mut self, state: &State) -> Vec<(Message, String)> {
+        if *state == State::Starting && self.announced.is_none() {
+            return Vec::new();
+        }
+        let sdp = self.monitor.sdp();
         let mut messages = Vec::new();
         let old = self.announced.replace(sdp.clone());
         messages.extend(old.filter(|old| *old != sdp).map(|old| (Message::Deletion, old)));
@@ -123,31 +121,32 @@ mod tests {
     use super::*;
     use crate::units::FrameRate;
 
-    fn entry(state: State, rate: u32) -> Entry {
-        let spec = spec("239.77.0.2:5004");
-        let entry = Entry::starting(spec.id, &spec.name, spec.group, &spec.interface.name, 80);
-        Entry { rate: FrameRate::new(rate, 1), state, ..entry }
-    }
-
     #[test]
     fn what_is_no_longer_true_is_deleted_before_the_new_is_announced() {
         let monitor = Arc::new(Monitor::new(spec("239.77.0.2:5004")));
-        let mut slot = Slot::new(monitor.clone());
-        let slate = || State::Slate { reason: "gone".into() };
-        let (pal, film) = (monitor.sdp(&entry(State::Film, 25)), monitor.sdp(&entry(State::Film, 24)));
+        let rate = |rate| FrameRate::new(rate, 1).unwrap();
+        let slate = State::Slate { reason: "gone".into() };
         let announced = |sdp: &String| (Message::Announcement, sdp.clone());
 
-        assert_eq!(slot.turn(&entry(State::Starting, 25)), [], "nothing is known yet");
-        assert_eq!(slot.turn(&entry(State::Film, 25)), [announced(&pal)]);
-        assert_eq!(slot.turn(&entry(State::Film, 25)), [announced(&pal)]);
-        assert_eq!(slot.turn(&entry(State::Film, 24)), [(Message::Deletion, pal), announced(&film)]);
-        assert_eq!(slot.turn(&entry(slate(), 5)), [announced(&film)], "a slate is no other session");
-        assert_eq!(slot.turn(&entry(State::Starting, 5)), [announced(&film)]);
-
-        let mut silent = Slot::new(monitor.clone());
-        let bare = monitor.sdp(&entry(slate(), 5));
+        let bare = monitor.sdp();
         assert!(!bare.contains("framerate"), "{bare}");
-        assert_eq!(silent.turn(&entry(slate(), 5)), [announced(&bare)]);
+        assert_eq!(
+            Slot::new(monitor.clone()).turn(&slate),
+            [announced(&bare)],
+            "a slate is something to see"
+        );
+
+        let mut slot = Slot::new(monitor.clone());
+        assert_eq!(slot.turn(&State::Starting), [], "nothing is known yet");
+        monitor.shows_film(rate(25));
+        let pal = monitor.sdp();
+        assert_eq!(slot.turn(&State::Film), [announced(&pal)]);
+        assert_eq!(slot.turn(&State::Film), [announced(&pal)]);
+        monitor.shows_film(rate(24));
+        let film = monitor.sdp();
+        assert_eq!(slot.turn(&State::Film), [(Message::Deletion, pal), announced(&film)]);
+        assert_eq!(slot.turn(&slate), [announced(&film)], "a slate is no other session");
+        assert_eq!(slot.turn(&State::Starting), [announced(&film)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `broadcaster`: every station of a line-up on air until it is told to stop.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use stationcast::station::reel::Store;
 use stationcast::units::StationId;
 use stationcast::web::status;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -83,7 +85,7 @@ struct Status {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(generate) = cli.generate {
-        let done = generate.write(Cli::command(), &mut std::io::stdout());
+        let done = generate.write(Cli::command(), &mut io::stdout());
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -111,10 +113,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         None => broadcast(lineup),
         Some(Command::Prepare(_)) => prepare(&lineup),
-        Some(Command::Check(_)) => {
-            println!("{}", lineup.table());
-            Ok(())
-        }
+        Some(Command::Check(_)) => print(&format!("{}\n", lineup.table())),
         Some(Command::Status(status)) => match lineup.http {
             Some(listen) => show_status(status, &status::ask_at(listen)),
             None => Err(anyhow!(
@@ -123,10 +122,7 @@ fn main() -> ExitCode {
             )),
         },
         Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
-            Ok(spec) => {
-                print!("{}", announce::describe(spec, announce::first_rate(spec)));
-                Ok(())
-            }
+            Ok(spec) => print(&announce::describe(spec, announce::first_rate(spec))),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());
                 return ExitCode::from(2);
@@ -155,7 +151,7 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
         .build()
         .context("cannot start")?;
     let result = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
+        let told_to_stop = told_to_stop()?;
         let listeners = Listeners {
             directory: listen(lineup.directory, "directory").await?,
             rtsp: match lineup.rtsp {
@@ -167,17 +163,46 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
                 None => None,
             },
         };
-        let shutdown = async move {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => info!("interrupted"),
-                _ = terminate.recv() => info!("terminated"),
-            }
-        };
+        let shutdown = async { info!("{}", told_to_stop.await) };
         daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start the air thread")
     });
     // A decoder that hangs must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// Catches SIGINT and SIGTERM from now on. What it returns is ready with the first of them, and says which.
+fn told_to_stop() -> io::Result<impl Future<Output = &'static str>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => "interrupted",
+            _ = terminate.recv() => "terminated",
+        }
+    })
+}
+
+/// Turns true when this program is told to stop, as long as the runtime is kept.
+fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let told_to_stop = runtime.block_on(async { told_to_stop() })?;
+    let turned = stop.clone();
+    runtime.spawn(async move {
+        told_to_stop.await;
+        turned.store(true, Relaxed);
+    });
+    Ok((runtime, stop))
+}
+
+/// Prints what was asked for. Whoever reads it may stop reading: it is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
+        _ => Ok(()),
+    }
 }
 
 /// Listens on `address`, which the section of that name in the line-up chose.
@@ -192,24 +217,13 @@ async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListene
 /// Prints how the stations of the broadcaster at `address` are, or shows it until it is told to stop.
 fn show_status(form: &Status, address: &str) -> anyhow::Result<()> {
     if form.json {
-        println!("{}", status::fetch_json(address)?);
-    } else if !form.watch {
-        println!("{}", status::table(&status::fetch(address)?));
-    } else {
-        let stop = Arc::new(AtomicBool::new(false));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        runtime.spawn({
-            let stop = stop.clone();
-            async move {
-                if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-                    terminate.recv().await;
-                    stop.store(true, Relaxed);
-                }
-            }
-        });
-        status::watch(address, &stop).context("cannot use the terminal; leave --watch out")?;
+        return print(&format!("{}\n", status::fetch_json(address)?));
     }
-    Ok(())
+    if !form.watch {
+        return print(&format!("{}\n", status::table(&status::fetch(address)?)));
+    }
+    let (_runtime, stop) = stop_flag()?;
+    status::watch(address, &stop).context("cannot use the terminal; leave --watch out")
 }
 
 /// Makes the reels; `Ok` says that all of them are there.
@@ -217,22 +231,17 @@ fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
     let dir = lineup.reel.dir.as_ref().context("no folder for reels: name one under [reel] as `dir`")?;
     let store = Store::open(dir, lineup.reel.bytes, wall_clock())
         .with_context(|| format!("cannot use the folder {}", dir.display()))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.spawn({
-        let stop = stop.clone();
-        async move { stop.store(tokio::signal::ctrl_c().await.is_ok(), Relaxed) }
-    });
+    let (_runtime, stop) = stop_flag()?;
     let outcome = station::prepare::prepare(lineup, &store, &stop);
     let usage = store.usage();
     let megabytes = usage.bytes as f64 / 1e6;
-    println!(
-        "{} reels made, {} were there; {} in {}, {megabytes:.1} MB",
+    print(&format!(
+        "{} reels made, {} were there; {} in {}, {megabytes:.1} MB\n",
         outcome.made,
         outcome.found,
         usage.reels,
         dir.display()
-    );
+    ))?;
     for failure in &outcome.failed {
         eprintln!("{failure}");
     }

@@ -43,10 +43,9 @@ impl Feed {
         let _ = self.subscribers.send((number, unit));
     }
 
-    /// The unit that is on air at `now`; `None` before the first.
-    pub fn at(&self, now: AirTime) -> Option<AccessUnit> {
-        let units = self.lock();
-        units.iter().map(|(_, unit)| unit).take_while(|unit| unit.due.at <= now).last().cloned()
+    /// The unit that is on air at `now`, and its number; `None` before the first.
+    pub fn at(&self, now: AirTime) -> Option<(u64, AccessUnit)> {
+        self.lock().iter().take_while(|(_, unit)| unit.due.at <= now).last().cloned()
     }
 
     /// The unit that is on air at `now`, and all after it: as they are known, up to [`LEAD`](super::LEAD) *before* they are
@@ -135,8 +134,8 @@ mod tests {
         for n in [10, 20, 30, 40] {
             feed.push(unit(n), AirTime(25));
         }
-        let at = |now| feed.at(AirTime(now)).map(|unit| unit.due.at.0);
-        assert_eq!([at(15), at(29), at(30), at(99)], [None, Some(20), Some(30), Some(40)]);
+        let at = |now| feed.at(AirTime(now)).map(|(number, unit)| (number, unit.due.at.0));
+        assert_eq!([at(15), at(29), at(30), at(99)], [None, Some((1, 20)), Some((2, 30)), Some((3, 40))]);
     }
 
     #[tokio::test]

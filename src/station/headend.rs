@@ -15,9 +15,9 @@ use super::round;
 use super::status::Counters;
 use crate::announce;
 use crate::clock::AirClock;
-use crate::directory::{Board, Entry, State};
+use crate::directory::{Board, Entry};
 use crate::lineup::{self, StationSpec};
-use crate::units::{AirTime, StationId};
+use crate::units::{AirTime, FrameRate, StationId};
 
 /// What all stations of a broadcaster share, and what they show and count.
 pub struct HeadEnd {
@@ -49,18 +49,26 @@ pub struct Monitor {
     pub air: Arc<AirCounters>,
     /// What the station's task has counted.
     pub task: Arc<Counters>,
+    /// Of the film that is on, or was on last.
+    film_rate: Mutex<Option<FrameRate>>,
 }
 
 impl Monitor {
     pub(crate) fn new(spec: StationSpec) -> Monitor {
         let spec = Arc::new(spec);
-        Monitor { spec, feed: Feed::default(), air: Arc::default(), task: Arc::default() }
+        let (air, task) = (Arc::default(), Arc::default());
+        Monitor { spec, feed: Feed::default(), air, task, film_rate: Mutex::default() }
     }
 
-    /// The station on its group as SDP, while the directory says `entry` of it.
-    pub fn sdp(&self, entry: &Entry) -> String {
-        // A slate's rate is nobody's: players would see another session come and go.
-        let rate = if entry.state == State::Film { entry.rate } else { None };
+    /// A film of that rate is on.
+    pub(crate) fn shows_film(&self, rate: FrameRate) {
+        *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
+    }
+
+    /// The station on its group as SDP. While it shows a slate, that of its last film: players would see another session
+    /// come and go.
+    pub fn sdp(&self) -> String {
+        let rate = *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner);
         announce::describe(&self.spec, rate)
     }
 }
@@ -148,11 +156,26 @@ impl HeadEnd {
 
 /// Everybody who is served alone, for the metrics.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<Vec<Weak<Client>>>);
+pub struct Clients(Mutex<Entered>);
+
+#[derive(Debug, Default)]
+struct Entered {
+    /// How many there have ever been.
+    count: u64,
+    list: Vec<Weak<Client>>,
+    /// At this length those who have gone are taken out. It is twice what was left the last time, so that entering costs
+    /// the same however many there are.
+    sweep_at: usize,
+}
+
+/// The list of clients is not swept while it is shorter.
+const SWEEP: usize = 64;
 
 /// Who is served alone, and how that goes.
 #[derive(Debug)]
 pub struct Client {
+    /// Counts those who came, from 1: one connection may be several clients.
+    pub number: u64,
     /// What they watch.
     pub station: StationId,
     /// Where they are.
@@ -187,7 +210,10 @@ pub enum Way {
 impl Clients {
     /// Enters a client; it is gone when the last of what is returned is dropped.
     pub fn enter(&self, station: StationId, peer: SocketAddr, way: Way) -> Arc<Client> {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.count += 1;
         let client = Arc::new(Client {
+            number: clients.count,
             station,
             peer,
             way,
@@ -197,15 +223,44 @@ impl Clients {
             fraction_lost: AtomicU32::new(0),
             jitter: AtomicU32::new(0),
         });
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.retain(|client| client.strong_count() > 0);
-        clients.push(Arc::downgrade(&client));
+        if clients.list.len() >= clients.sweep_at {
+            clients.list.retain(|client| client.strong_count() > 0);
+            clients.sweep_at = (2 * clients.list.len()).max(SWEEP);
+        }
+        clients.list.push(Arc::downgrade(&client));
         client
     }
 
     /// All there are now, in the order in which they came.
     pub fn all(&self) -> Vec<Arc<Client>> {
         let clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.iter().filter_map(Weak::upgrade).collect()
+        clients.list.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_clients_is_bounded_and_seldom_walked() {
+        let clients = Clients::default();
+        let enter = || clients.enter(StationId(1), ([127, 0, 0, 1], 1).into(), Way::Wall);
+        let length = || clients.0.lock().unwrap().list.len();
+        let (mut staying, mut walks) = (Vec::new(), 0);
+        for _ in 0..10_000 {
+            let before = length();
+            staying.push(enter());
+            walks += usize::from(length() <= before);
+            drop(enter());
+        }
+        assert!(walks < 20, "{walks}");
+        assert_eq!(clients.all().len(), 10_000);
+        assert!(length() <= 2 * 10_000 + SWEEP);
+        drop(staying);
+        for _ in 0..2 * length() {
+            drop(enter());
+        }
+        assert!(length() <= SWEEP);
     }
 }

@@ -170,7 +170,7 @@ impl Station {
         let entry = Entry::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
         let (clock, shown) = (head_end.clock.clone(), monitor.clone());
         let picture = move || {
-            let unit = shown.feed.at(clock.now())?;
+            let (_, unit) = shown.feed.at(clock.now())?;
             Some(OnAir { due: unit.due.at, jpeg: unit.jpeg.to_jfif() })
         };
         head_end.board.enter(entry, picture).map_err(io::Error::other)?;
@@ -195,8 +195,7 @@ impl Station {
 
     /// On air until the studio stops: programme, and a slate while there is none.
     async fn run(mut self) {
-        let status = status::watch(self.monitor.clone());
-        let status = tokio::spawn(status);
+        let _reporter = status::watch(self.monitor.clone());
         let mut retry = RETRY.0;
         let mut reported = String::new();
         loop {
@@ -224,7 +223,6 @@ impl Station {
             reported = reason;
             retry = (retry * 2).min(RETRY.1);
         }
-        status.abort();
         let (id, name, air) = (self.spec.id, &self.spec.name, &self.monitor.air);
         let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));
         debug!(
@@ -306,6 +304,9 @@ impl Station {
     fn announce(&mut self, state: State, size: Size, rate: FrameRate) {
         let spec = &self.spec;
         let on_film = state == State::Film;
+        if on_film {
+            self.monitor.shows_film(rate);
+        }
         // Refused would be an entry without sense: the line-up was checked, and sizes come from the encoder.
         let _ = self.board.update(spec.id, |entry| {
             entry.size = Some(size);

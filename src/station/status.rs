@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tracing::info;
 
 use super::headend::Monitor;
@@ -85,10 +86,17 @@ impl fmt::Display for Totals {
     }
 }
 
-/// Reports for as long as it is not dropped.
-pub(super) async fn watch(station: Arc<Monitor>) {
+/// Reports for as long as what it returns is kept: a station's task that crashes takes it along, too.
+pub(super) fn watch(station: Arc<Monitor>) -> JoinSet<()> {
+    let mut reporter = JoinSet::new();
+    reporter.spawn(tell(station));
+    reporter
+}
+
+async fn tell(station: Arc<Monitor>) {
     let Monitor { spec, air, .. } = &*station;
-    let mut before = Snapshot::default();
+    // What was counted before belongs to a task that has crashed, and was told.
+    let mut before = Snapshot::of(&station);
     let mut ticks = tokio::time::interval(EVERY);
     ticks.tick().await;
     loop {
@@ -155,6 +163,25 @@ mod tests {
             "0 pictures aired by 0 stations, 0 skipped late, 0 squeezed, 0 not sent; \
              lateness p50 unknown, p99 unknown"
         );
+    }
+
+    #[tokio::test]
+    async fn a_stations_reporter_ends_with_its_task() {
+        let mut lineup = Lineup::load(Path::new("stations.toml")).unwrap();
+        let station = Arc::new(Monitor::new(lineup.stations.remove(0)));
+        let own = station.clone();
+        let task = tokio::spawn(async move {
+            let _reporter = watch(own);
+            tokio::task::yield_now().await;
+            panic!("as a station may");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let ended = async {
+            while Arc::strong_count(&station) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it ends");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `/metrics`: what has been counted, for Prometheus, read at the moment of the scrape. OpenMetrics 1.0 text.
 //!
-//! The series are bounded: a fixed number for each of at most 999 stations, and four for each of the first
-//! [`MOST_CLIENTS`] clients.
+//! The series are bounded: a fixed number for each of at most 999 stations, and two for each of the first
+//! [`MOST_CLIENTS`] clients, five if it is one of RTSP.
 
 mod process;
 
@@ -138,21 +138,29 @@ impl Stations {
         }
 
         clients.truncate(MOST_CLIENTS);
-        type Counted = (&'static str, &'static str, fn(&Client) -> &AtomicU64);
+        // Only RTSP has receiver reports.
+        let reporting = |client: &Client| matches!(client.way, Way::RtspUdp | Way::RtspTcp);
+        type Counted = (&'static str, &'static str, bool, fn(&Client) -> &AtomicU64);
         let counted: [Counted; 3] = [
-            ("stationcast_client_pictures", "Whole pictures sent to a client", |client| &client.pictures),
+            ("stationcast_client_pictures", "Whole pictures sent to a client", false, |client| {
+                &client.pictures
+            }),
             (
                 "stationcast_client_pictures_dropped",
                 "Pictures left out because a client was slow",
+                false,
                 |client| &client.dropped,
             ),
-            ("stationcast_client_packets_lost", "Packets lost on the way, by receiver reports", |client| {
-                &client.lost
-            }),
+            (
+                "stationcast_client_packets_lost",
+                "Packets lost on the way, by receiver reports",
+                true,
+                |client| &client.lost,
+            ),
         ];
-        for (name, help, value) in counted {
+        for (name, help, by_report, value) in counted {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for client in &clients {
+            for client in clients.iter().filter(|client| !by_report || reporting(client)) {
                 let metric = ConstCounter::new(value(client).load(Relaxed));
                 metric.encode(family.encode_family(&client_labels(client))?)?;
             }
@@ -175,8 +183,7 @@ impl Stations {
         ];
         for (name, unit, help, value) in measured {
             let mut family = encoder.encode_descriptor(name, help, Some(unit), MetricType::Gauge)?;
-            // Only RTSP clients report.
-            for client in clients.iter().filter(|client| matches!(client.way, Way::RtspUdp | Way::RtspTcp)) {
+            for client in clients.iter().filter(|client| reporting(client)) {
                 ConstGauge::new(value(client)).encode(family.encode_family(&client_labels(client))?)?;
             }
         }
@@ -194,11 +201,13 @@ fn names(id: &str, name: &str) -> [Label; 2] {
     [("station", id.to_owned()), ("name", name.to_owned())]
 }
 
-fn client_labels(client: &Client) -> [Label; 3] {
+/// Two of them may be the same station's, by the same connection: only the number is a client's own.
+fn client_labels(client: &Client) -> [Label; 4] {
     [
         ("station", client.station.to_string()),
         ("client", client.peer.to_string()),
         ("way", name_of(client.way).to_owned()),
+        ("id", client.number.to_string()),
     ]
 }
 

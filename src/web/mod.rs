@@ -7,9 +7,9 @@
 //!                     api: what stations are and have counted      /api/stations, /healthz, /metrics
 //! ```
 //!
-//! The pictures are the access units on air. A relay makes the JPEG file of each once, at its time, and only
-//! while somebody looks; every client shares those bytes. Nobody is ever sent an old picture because it is slow: it is sent
-//! fewer, and what it missed is counted. `docs/web.md` is the contract.
+//! The pictures are the access units on air. A relay shows each at its time, while somebody looks, and makes its JPEG
+//! file once, when the first client is sent it; all share those bytes. Nobody is ever sent an old picture because it is
+//! slow: it is sent fewer, and what it missed is counted. `docs/web.md` is the contract.
 //!
 //! - [`server`]: connections, and everything that keeps one of them from harming the others;
 //! - [`status`]: `broadcaster status`, a client of the API.

@@ -35,7 +35,7 @@ pub(super) async fn station(
     let station = web.station(id)?;
     match kind {
         "jpg" => {
-            let unit = station.feed.at(web.head_end.clock.now()).ok_or_else(|| {
+            let (_, unit) = station.feed.at(web.head_end.clock.now()).ok_or_else(|| {
                 Refusal(StatusCode::SERVICE_UNAVAILABLE, format!("station {id} has not been on air yet"))
             })?;
             Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")], unit.jpeg.to_jfif())
@@ -53,10 +53,7 @@ pub(super) async fn station(
             let body = Body::from_stream(reader.pictures());
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
         }
-        "sdp" => {
-            let entry = web.head_end.entry(id).ok_or_else(unknown)?;
-            Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp(&entry)).into_response())
-        }
+        "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
         _ => Err(unknown()),
     }
 }

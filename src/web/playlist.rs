@@ -1,6 +1,7 @@
 //! What opens stations in a player: an M3U playlist of all.
 
 use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Refusal, Web};
 
-/// `GET /stations.m3u`: by RTSP where that is served, by HTTP otherwise or if asked with `?via=http`.
+/// `GET /stations.m3u`: by RTSP where that is served to who asks, by HTTP otherwise or if asked with `?via=http`.
 pub(super) async fn m3u(
     State(web): State<Arc<Web>>,
     uri: Uri,
@@ -19,19 +20,32 @@ pub(super) async fn m3u(
 ) -> Result<Response, Refusal> {
     let host = host(&headers)?;
     let http = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "via=http"));
-    let rtsp = web.head_end.board.services().rtsp.filter(|_| !http).map(|address| address.port());
+    let rtsp = web.head_end.board.services().rtsp.filter(|_| !http);
+    let rtsp = rtsp.and_then(|listen| rtsp_at(listen, &host));
     let mut text = String::from("#EXTM3U\n");
     for station in web.head_end.stations() {
         let (id, name) = (station.spec.id, &station.spec.name);
         // Names hold no control characters; a quotation mark would end the attribute.
         let quoted = name.replace('"', "'");
-        let url = match rtsp {
-            Some(port) => format!("rtsp://{}:{port}/{id}", host.host()),
+        let url = match &rtsp {
+            Some(at) => format!("rtsp://{at}/{id}"),
             None => format!("http://{host}/stations/{id}.mjpeg"),
         };
         let _ = writeln!(text, "#EXTINF:-1 tvg-chno=\"{id}\" tvg-name=\"{quoted}\",{id} {name}\n{url}");
     }
     Ok(([(CONTENT_TYPE, "audio/x-mpegurl; charset=utf-8")], text).into_response())
+}
+
+/// Where RTSP that listens on `listen` is found by who knows this host as `host`; `None` where it is not.
+fn rtsp_at(listen: SocketAddr, host: &Authority) -> Option<String> {
+    if listen.ip().is_unspecified() {
+        return Some(format!("{}:{}", host.host(), listen.port()));
+    }
+    // Loopback is another machine wherever else this is read. Whoever comes by a proxy has a loopback address here, so the
+    // name counts and not the peer.
+    let name = host.host().trim_matches(['[', ']']);
+    let here = name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    (here || !listen.ip().is_loopback()).then(|| listen.to_string())
 }
 
 /// By what name the client knows this host: it is written into what it gets, so it must be one.
@@ -43,4 +57,28 @@ fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
             "the Host header names no host, so there is no address to list".into(),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rtsp_is_named_where_it_is_found() {
+        for (listen, host, at) in [
+            ("0.0.0.0:8554", "tower:8088", Some("tower:8554")),
+            ("[::]:8554", "[2001:db8::7]:8088", Some("[2001:db8::7]:8554")),
+            ("0.0.0.0:8554", "localhost:8088", Some("localhost:8554")),
+            ("127.0.0.1:8554", "tower:8088", None),
+            ("127.0.0.1:8554", "192.0.2.7:8088", None),
+            ("[::1]:8554", "[2001:db8::7]:8088", None),
+            ("127.0.0.1:8554", "localhost:8088", Some("127.0.0.1:8554")),
+            ("127.0.0.1:8554", "127.0.0.1:8088", Some("127.0.0.1:8554")),
+            ("[::1]:8554", "[::1]:8088", Some("[::1]:8554")),
+            ("192.0.2.7:8554", "tower:8088", Some("192.0.2.7:8554")),
+        ] {
+            let found = rtsp_at(listen.parse().unwrap(), &host.parse().unwrap());
+            assert_eq!(found.as_deref(), at, "{listen} by {host}");
+        }
+    }
 }

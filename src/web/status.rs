@@ -2,11 +2,11 @@
 
 mod live;
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::api::{Sending, Station};
+use crate::text_table::aligned;
 
 pub use live::watch;
 
@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The longest answer: 999 stations of 1 kB, several times over.
 const LONGEST: u64 = 8 * 1024 * 1024;
+
+/// The longest text of a station that is shown: a reason's own limit. Whatever answers may be no broadcaster of ours.
+const CELL: usize = 512;
 
 /// What the columns are called.
 const COLUMNS: [&str; 13] = [
@@ -66,19 +69,7 @@ pub fn ask_at(listen: SocketAddr) -> String {
 /// # Errors
 /// Nobody answers there, or no broadcaster.
 pub fn fetch_json(address: &str) -> Result<String, StatusError> {
-    // Nothing between this program and the broadcaster: a proxy would look for it on another machine.
-    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None).build();
-    let answer = ureq::Agent::from(config).get(format!("http://{address}/api/stations")).call();
-    let text = answer.and_then(|mut answer| answer.body_mut().with_config().limit(LONGEST).read_to_string());
-    text.map_err(|error| match error {
-        ureq::Error::StatusCode(_) | ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) => {
-            StatusError::Unknown { address: address.into(), reason: error.to_string() }
-        }
-        ureq::Error::Io(error) => {
-            StatusError::Unreachable { address: address.into(), reason: error.to_string() }
-        }
-        error => StatusError::Unreachable { address: address.into(), reason: error.to_string() },
-    })
+    Ok(ask(address)?.0)
 }
 
 /// The same, understood.
@@ -86,27 +77,32 @@ pub fn fetch_json(address: &str) -> Result<String, StatusError> {
 /// # Errors
 /// As [`fetch_json`].
 pub fn fetch(address: &str) -> Result<Vec<Station>, StatusError> {
-    let text = fetch_json(address)?;
-    serde_json::from_str(&text)
-        .map_err(|error| StatusError::Unknown { address: address.into(), reason: error.to_string() })
+    Ok(ask(address)?.1)
+}
+
+/// What is answered, as it came and understood.
+fn ask(address: &str) -> Result<(String, Vec<Station>), StatusError> {
+    let unknown = |reason: String| StatusError::Unknown { address: address.into(), reason };
+    // Nothing between this program and the broadcaster: a proxy would look for it on another machine.
+    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None).build();
+    let answer = ureq::Agent::from(config).get(format!("http://{address}/api/stations")).call();
+    let text = answer.and_then(|mut answer| answer.body_mut().with_config().limit(LONGEST).read_to_string());
+    let text = text.map_err(|error| match error {
+        ureq::Error::StatusCode(_) | ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) => {
+            unknown(error.to_string())
+        }
+        ureq::Error::Io(error) => {
+            StatusError::Unreachable { address: address.into(), reason: error.to_string() }
+        }
+        error => StatusError::Unreachable { address: address.into(), reason: error.to_string() },
+    })?;
+    let stations = serde_json::from_str(&text).map_err(|error| unknown(error.to_string()))?;
+    Ok((text, stations))
 }
 
 /// Aligned columns, a line a station, and a last line that sums up. Ends without a line break.
 pub fn table(stations: &[Station]) -> String {
-    let rows: Vec<[String; 13]> = stations.iter().map(row).collect();
-    let widths = widths(&rows);
-    let heads = COLUMNS.map(str::to_owned);
-    let mut text = String::new();
-    for cells in [&heads].into_iter().chain(&rows) {
-        let mut line = String::new();
-        for ((cell, width), number) in cells.iter().zip(widths).zip(NUMBERS) {
-            // Writing to a string cannot fail.
-            let _ = if number { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text + &summary(stations)
+    aligned(&rows(stations), NUMBERS) + &summary(stations)
 }
 
 /// The totals.
@@ -123,6 +119,11 @@ fn summary(stations: &[Station]) -> String {
         sum(|station| station.squeezed),
         sum(|station| station.send_errors),
     )
+}
+
+/// The columns' names, and a row a station.
+fn rows(stations: &[Station]) -> Vec<[String; 13]> {
+    [COLUMNS.map(str::to_owned)].into_iter().chain(stations.iter().map(row)).collect()
 }
 
 fn row(station: &Station) -> [String; 13] {
@@ -147,19 +148,15 @@ fn row(station: &Station) -> [String; 13] {
         station.group.to_string(),
         station.reason.clone().unwrap_or_default(),
     ]
-    // What a stranger's broadcaster sends shall not move the cursor.
-    .map(|cell| cell.replace(char::is_control, " "))
-}
-
-fn widths(rows: &[[String; 13]]) -> [usize; 13] {
-    std::array::from_fn(|n| {
-        let cells = rows.iter().map(|row| row[n].chars().count());
-        cells.chain([COLUMNS[n].len()]).max().unwrap_or(0)
-    })
+    // What a stranger's broadcaster sends shall not move the cursor, nor be all there is.
+    .map(|cell| cell.chars().take(CELL).map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
     use crate::units::{FrameRate, StationId};
     use crate::web::api::Quantiles;
@@ -204,6 +201,36 @@ id  name    state        rate  audience  aired  skipped  squeezed  errors    p50
     }
 
     #[test]
+    fn wide_names_are_aligned_and_endless_ones_are_cut() {
+        let mut stations = [station(2, Sending::Film, None), station(3, Sending::Film, None)];
+        stations[0].name = "日本放送".into();
+        let text = table(&stations);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("id  name      state "), "{text}");
+        assert!(lines[1].starts_with(" 2  日本放送  film "), "{text}");
+        assert!(lines[2].starts_with(" 3  Nature    film "), "{text}");
+        stations[1].name = "x".repeat(70_000);
+        assert!(table(&stations).lines().all(|line| line.len() < 1000));
+    }
+
+    #[test]
+    fn what_answers_and_is_no_broadcaster_is_not_printed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>");
+            }
+        });
+        let expected = format!("what answers at http://{address}/ is no broadcaster: ");
+        for error in [fetch_json(&address).unwrap_err(), fetch(&address).unwrap_err()] {
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
     fn an_address_that_means_all_is_asked_on_this_machine() {
         for (listen, at) in
             [("0.0.0.0:8088", "127.0.0.1:8088"), ("[::]:80", "[::1]:80"), ("192.0.2.7:1", "192.0.2.7:1")]
@@ -215,7 +242,7 @@ id  name    state        rate  audience  aired  skipped  squeezed  errors    p50
     #[test]
     fn nobody_there_is_one_sentence_with_the_fix() {
         // A port that was just given back: nobody listens.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = fetch(&port.to_string()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("no broadcaster answers at http://{port}/: ")), "{error}");
         assert!(error.ends_with("name its [http] listen with --http"), "{error}");

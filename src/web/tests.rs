@@ -37,6 +37,7 @@ reel = false
 /// A broadcaster that serves until it is dropped.
 struct OnAir {
     http: SocketAddr,
+    rtsp: Option<SocketAddr>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -53,10 +54,11 @@ impl OnAir {
         let http = listen().await.unwrap();
         let address = http.local_addr().unwrap();
         let rtsp = if rtsp { Some(listen().await.unwrap()) } else { None };
+        let rtsp_at = rtsp.as_ref().map(|rtsp| rtsp.local_addr().unwrap());
         let listeners = Listeners { directory: listen().await.unwrap(), rtsp, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(broadcast(lineup, listeners, async move { drop(stopped.await) }));
-        let on_air = OnAir { http: address, _stop: stop };
+        let on_air = OnAir { http: address, rtsp: rtsp_at, _stop: stop };
         on_air.until("/healthz", |answer| answer.status == 200).await;
         on_air
     }
@@ -76,8 +78,12 @@ impl OnAir {
     }
 
     async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: television.example:80\r\nConnection: close\r\n\r\n"))
-            .await
+        self.get_from("television.example:80", path).await
+    }
+
+    /// Asks as one who knows this host by that name.
+    async fn get_from(&self, host: &str, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
     }
 
     async fn ask(&self, request: &str) -> Answer {
@@ -150,11 +156,18 @@ async fn every_way_to_watch_is_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_playlist_names_rtsp_where_it_is_served() {
     let on_air = OnAir::start(true).await;
-    let list = on_air.get("/stations.m3u").await;
-    let entry = list.text().lines().nth(2).unwrap().to_owned();
-    assert!(entry.starts_with("rtsp://television.example:") && entry.ends_with("/1"), "{entry}");
-    let list = on_air.get("/stations.m3u?via=http").await;
-    assert_eq!(list.text().lines().nth(2).unwrap(), "http://television.example:80/stations/1.mjpeg");
+    let first = async |host, path| {
+        let list = on_air.get_from(host, path).await;
+        list.text().lines().nth(2).unwrap().to_owned()
+    };
+    let entry = first("localhost:80", "/stations.m3u").await;
+    assert!(entry.starts_with("rtsp://127.0.0.1:") && entry.ends_with("/1"), "{entry}");
+    assert_eq!(first("localhost:80", "/stations.m3u?via=http").await, "http://localhost:80/stations/1.mjpeg");
+    // It listens on loopback: from elsewhere that is another machine.
+    assert_eq!(
+        first("television.example:80", "/stations.m3u").await,
+        "http://television.example:80/stations/1.mjpeg"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::debug;
 
+use super::relay::Shot;
 use super::server::Guest;
 use super::{Refusal, Web, api};
 use crate::directory::board::Seat;
@@ -201,7 +202,7 @@ enum End {
 
 /// Sends a tile's pictures, each after the one before was drawn, for as long as it is not dropped.
 async fn keep_showing(
-    mut newest: watch::Receiver<Option<super::relay::Shot>>,
+    mut newest: watch::Receiver<Option<Shot>>,
     mut drawn: watch::Receiver<u32>,
     out: mpsc::Sender<Bytes>,
     client: Arc<Client>,
@@ -210,12 +211,9 @@ async fn keep_showing(
     while newest.changed().await.is_ok() {
         // First the way, then the picture: what waits for its turn would grow old.
         let Ok(way) = out.reserve().await else { return };
-        let Some((number, message)) =
-            newest.borrow_and_update().as_ref().map(|shot| (shot.number, shot.message()))
-        else {
-            continue;
-        };
-        way.send(message);
+        let Some(shot) = newest.borrow_and_update().clone() else { continue };
+        let number = shot.number;
+        way.send(shot.message());
         client.pictures.fetch_add(1, Relaxed);
         let passed = before.map_or(0, |before| number.wrapping_sub(before).saturating_sub(1));
         client.dropped.fetch_add(u64::from(passed), Relaxed);

@@ -2,12 +2,14 @@
 //
 //     BROADCASTER=target/release/broadcaster node --test tests/page/
 //
-// CHROMIUM names the browser (default /usr/bin/chromium); SCREENSHOTS a folder for pictures of the page.
+// CHROMIUM names the browser (default /usr/bin/chromium); PYTHON one that has prometheus_client (default: Debian's);
+// SCREENSHOTS a folder for pictures of the page.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { closeSync, openSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -26,7 +28,19 @@ const quiet = [
   "--disable-component-update", "--disable-sync",
 ];
 
-let folder, browser, daemon, ports, context, page, requests, faults;
+// For what never comes: node would wait for it without an end.
+const limit = { timeout: 60_000 };
+
+// A test of the page. What the broadcaster said is shown when one did not come to its end.
+let unfinished = 0;
+const live = (name, steps) =>
+  test(name, limit, async (t) => {
+    unfinished++;
+    await steps(t);
+    unfinished--;
+  });
+
+let log, folder, browser, daemon, ports, context, page, requests, faults;
 
 async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
@@ -37,8 +51,9 @@ async function freePort() {
   return port;
 }
 
-async function start() {
-  const stations = names.map((name, n) => `
+// With the stations of those numbers on air, or all.
+async function start(wanted = names.map((_, n) => n + 1)) {
+  const stations = wanted.map((id) => [names[id - 1], id - 1]).map(([name, n]) => `
 [[station]]
 id = ${n + 1}
 name = "${name}"
@@ -54,12 +69,17 @@ listen = "127.0.0.1:${ports[1]}"
 [reel]
 dir = ${JSON.stringify(join(folder, "reels"))}
 ${stations.join("")}`);
-  daemon = spawn(broadcaster, ["--config", config], { stdio: "ignore" });
+  log = join(folder, "log");
+  const errors = openSync(log, "a");
+  daemon = spawn(broadcaster, ["--config", config], { stdio: ["ignore", "ignore", errors] });
+  closeSync(errors);
   await once(daemon, "spawn");
+  const late = performance.now() + limit.timeout / 2;
   for (;;) {
-    assert.equal(daemon.exitCode, null, "the broadcaster ended");
     const healthy = await fetch(`${url()}healthz`).then((answer) => answer.ok, () => false);
     if (healthy) return;
+    const lost = daemon.exitCode !== null || performance.now() > late;
+    assert.ok(!lost, `the broadcaster ended, or a station is silent:\n${await readFile(log, "utf8")}`);
     await new Promise((soon) => setTimeout(soon, 50));
   }
 }
@@ -77,11 +97,12 @@ before(async () => {
   ports = [await freePort(), await freePort()];
   await start();
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: quiet });
-});
+}, limit);
 
 after(async () => {
   await browser?.close();
   await stop();
+  if (unfinished > 0) process.stderr.write(await readFile(log, "utf8"));
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -108,7 +129,7 @@ async function open(options, path = "") {
 const numbers = () =>
   page.$$eval("#tiles canvas", (tiles) => tiles.map((tile) => Number(tile.dataset.picture ?? 0)));
 
-// Awaits pictures in all tiles from `first` to `last`, and newer ones than `before`.
+// Awaits a newer picture than `before` in each of the first `count` tiles.
 const moving = (before, count = before.length) =>
   page.waitForFunction(
     ([before, count]) => {
@@ -125,7 +146,7 @@ async function photograph(name) {
   if (process.env.SCREENSHOTS) await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
 }
 
-test("nine stations are live in one page", async (t) => {
+live("nine stations are live in one page", async (t) => {
   await moving(Array(9).fill(0));
   const rates = await page.evaluate(
     (wanted) =>
@@ -155,7 +176,7 @@ test("nine stations are live in one page", async (t) => {
   await photograph("wall-dark");
 });
 
-test("what each tile is can be read and heard", async () => {
+live("what each tile is can be read and heard", async () => {
   await moving(Array(9).fill(0));
   const label = await page.getAttribute('#tiles a[href="#2"]', "aria-label");
   assert.equal(label, "2, Nature, on air, 0 watching");
@@ -163,7 +184,7 @@ test("what each tile is can be read and heard", async () => {
   await page.getByRole("link", { name: "2, Nature" }).waitFor();
 });
 
-test("a click opens a station, with number, name, audience, rate and lateness", async () => {
+live("a click opens a station, with number, name, audience, rate and lateness", async () => {
   await moving(Array(9).fill(0));
   await page.click('#tiles a[href="#2"]');
   await watching(2);
@@ -180,7 +201,7 @@ test("a click opens a station, with number, name, audience, rate and lateness", 
   await moving(await numbers());
 });
 
-test("keys do what they do in the viewer", async () => {
+live("keys do what they do in the viewer", async () => {
   await moving(Array(9).fill(0));
   const press = async (key, station) => {
     await page.keyboard.press(key);
@@ -206,8 +227,10 @@ test("keys do what they do in the viewer", async () => {
   await page.keyboard.press(" ");
   assert.equal(await page.getAttribute("[data-does=hold]", "aria-pressed"), "true");
   const held = await shown();
-  await page.waitForFunction(() => document.getElementById("facts").textContent.includes("watching"));
-  assert.equal(await shown(), held);
+  const aired = async () => (await (await fetch(`${url()}api/stations/1`)).json()).aired;
+  const begun = await aired();
+  while ((await aired()) < begun + 20);
+  assert.equal(await shown(), held, "the station goes on, the picture does not");
   await page.keyboard.press(" ");
   await page.waitForFunction((held) => document.getElementById("screen").dataset.picture !== held, held);
 
@@ -233,7 +256,7 @@ test("keys do what they do in the viewer", async () => {
   await page.waitForSelector("#stage", { state: "hidden" });
 });
 
-test("an address leads to its station", async () => {
+live("an address leads to its station", async () => {
   await open({ viewport: { width: 1280, height: 800 } }, "#8");
   await watching(8);
   assert.equal(await page.textContent("#name"), "Meadow");
@@ -242,7 +265,7 @@ test("an address leads to its station", async () => {
   assert.ok(await page.isHidden("#stage"));
 });
 
-test("only tiles in sight are sent, on a phone too", async () => {
+live("only tiles in sight are sent, on a phone too", async () => {
   await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: "light" });
   await moving([0, 0, 0], 3);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
@@ -256,11 +279,34 @@ test("only tiles in sight are sent, on a phone too", async () => {
   await page.tap("[data-does=next]");
   await watching(1);
   await photograph("phone-station");
+
+  // The banner goes. A finger brings it back, and presses nothing that was not to be seen.
+  const { x, y, width, height } = await (await page.$("[data-does=next]")).boundingBox();
+  await page.waitForSelector("body.asleep");
+  await page.touchscreen.tap(x + width / 2, y + height / 2);
+  await page.waitForSelector("body:not(.asleep)");
+  const watched = () => page.evaluate(() => location.hash);
+  assert.equal(await watched(), "#1");
+
+  // One finger swipes; two that tap beside each other do not.
+  const browsers = await context.newCDPSession(page);
+  const touch = (type, ...xs) =>
+    browsers.send("Input.dispatchTouchEvent", { type, touchPoints: xs.map((x, id) => ({ x, y: 300, id })) });
+  await touch("touchStart", 100);
+  await touch("touchStart", 100, 300);
+  await touch("touchEnd");
+  assert.equal(await watched(), "#1");
+  await touch("touchStart", 300);
+  await touch("touchMove", 200);
+  await touch("touchMove", 100);
+  await touch("touchEnd");
+  await watching(2);
+
   await page.tap("[data-does=wall]");
   await page.waitForSelector("#stage", { state: "hidden" });
 });
 
-test("dark and light follow the system, and motion is left out where it is unwanted", async () => {
+live("dark and light follow the system, and motion is left out where it is unwanted", async () => {
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await ground();
   await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
@@ -272,7 +318,37 @@ test("dark and light follow the system, and motion is left out where it is unwan
   await photograph("wall-light");
 });
 
-test("a lost broadcaster is said, its pictures stay dimmed, and it is found again", async () => {
+// The parser that Prometheus's makers have for the format; stricter than their server.
+const parser = `
+import json, sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as families
+print(json.dumps({family.name: [family.type, len(family.samples)] for family in families(sys.stdin.read())}))
+`;
+
+live("the metrics are OpenMetrics to a parser that is not ours", async () => {
+  await moving(Array(9).fill(0));
+  const text = await (await fetch(`${url()}metrics`)).text();
+  const python = process.env.PYTHON ?? "/usr/bin/python3";
+  const families = JSON.parse(execFileSync(python, ["-c", parser], { input: text, encoding: "utf8" }));
+  assert.deepEqual(families.stationcast_pictures_aired, ["counter", 9]);
+  assert.deepEqual(families.stationcast_client_pictures, ["counter", 9], "each tile is a client");
+  assert.equal(families.stationcast_lateness_seconds[0], "histogram");
+  assert.deepEqual(families.process_cpu_seconds, ["counter", 1]);
+});
+
+live("a terminal is told what the API tells", async () => {
+  const status = (...args) =>
+    execFileSync(broadcaster, ["status", "--http", `127.0.0.1:${ports[1]}`, ...args], { encoding: "utf8" });
+  const constant = ({ id, name, group, rate, quality }) => ({ id, name, group, rate, quality });
+  const asked = await (await fetch(`${url()}api/stations`)).json();
+  assert.deepEqual(JSON.parse(status("--json")).map(constant), asked.map(constant));
+  const lines = status().trimEnd().split("\n");
+  assert.match(lines[0], /^id  name {5}state {2}/);
+  assert.match(lines[2], / 2  Nature {3}film   30000\/1001 /);
+  assert.match(lines.at(-1), /^9 stations, 0 off air, /);
+});
+
+live("a lost broadcaster is said, its pictures stay dimmed, and it is found again", async () => {
   await moving(Array(9).fill(0));
   await stop();
   await page.waitForSelector("#notice:not([hidden])");
@@ -291,4 +367,24 @@ test("a lost broadcaster is said, its pictures stay dimmed, and it is found agai
     (last) => [...document.querySelectorAll("#tiles canvas")].every((tile, n) => Number(tile.dataset.picture) !== last[n]),
     last,
   );
+});
+
+live("a broadcaster that comes back with other stations has them in their order", async () => {
+  const order = () => page.$$eval("#tiles a", (tiles) => tiles.map((tile) => Number(tile.dataset.station)));
+  const shown = (ids) =>
+    page.waitForFunction((count) => document.querySelectorAll("#tiles a").length === count, ids.length);
+  await moving(Array(9).fill(0));
+  for (const ids of [[1, 3, 9], [1, 2, 3, 8, 9]]) {
+    await stop();
+    await start(ids);
+    await shown(ids);
+    assert.deepEqual(await order(), ids);
+  }
+  await page.focus('#tiles a[href="#1"]');
+  for (const next of ["2", "3", "8"]) {
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await page.evaluate(() => document.activeElement.dataset.station), next);
+  }
+  await stop();
+  await start();
 });

@@ -25,12 +25,20 @@ export class Stage {
     this.#wall = wall;
     addEventListener("hashchange", () => this.#follow());
     document.addEventListener("keydown", (event) => this.#key(event));
-    at("controls").addEventListener("click", ({ target }) => this.#does(target.closest("button")?.dataset.does));
+    // A finger that brings the banner back shall not press what it could not see.
+    let woke = false;
+    at("stage").addEventListener("pointerdown", () => (woke = document.body.classList.contains("asleep")));
+    at("controls").addEventListener("click", ({ target, detail }) => {
+      const byKey = detail === 0;
+      if (byKey || !woke) this.#does(target.closest("button")?.dataset.does);
+    });
     at("screen").addEventListener("dblclick", () => this.#does("fullscreen"));
     const stage = at("stage");
     for (const kind of ["pointermove", "pointerdown", "focusin"]) stage.addEventListener(kind, () => this.#wake());
-    let from = null;
-    stage.addEventListener("pointerdown", (event) => (from = event.pointerType === "touch" ? event.clientX : null));
+    let from = null; // of the first finger; more than one is no swipe
+    stage.addEventListener("pointerdown", (event) => {
+      from = event.isPrimary && event.pointerType === "touch" ? event.clientX : null;
+    });
     stage.addEventListener("pointerup", (event) => {
       const moved = from === null ? 0 : event.clientX - from;
       from = null;

@@ -62,8 +62,17 @@ function paint({ canvas, context, item }, number, bitmap) {
 function update(list) {
   const before = new Map(stations.map((station) => [station.id, station]));
   stations = list;
-  for (const station of list) {
+  for (const [id, { item, anchor }] of tiles) {
+    if (list.some((station) => station.id === id)) continue;
+    sight.unobserve(anchor);
+    item.remove();
+    tiles.delete(id);
+  }
+  list.forEach((station, n) => {
     const tile = tiles.get(station.id) ?? add(station);
+    // In the order of their numbers, which the list has: a broadcaster that comes back may have other stations.
+    const there = at("tiles").children[n];
+    if (there !== tile.item) at("tiles").insertBefore(tile.item, there ?? null);
     const { id, name, state, reason, audience } = station;
     const watching = audience === 1 ? "1 watching" : `${audience} watching`;
     set(tile.name, name);
@@ -76,13 +85,7 @@ function update(list) {
     if (tile.anchor.ariaLabel !== label) tile.anchor.ariaLabel = label;
     const old = before.get(id);
     if (old && old.state !== state) speak(`Station ${id}, ${name}: ${how}`);
-  }
-  for (const [id, { item, anchor }] of tiles) {
-    if (list.some((station) => station.id === id)) continue;
-    sight.unobserve(anchor);
-    item.remove();
-    tiles.delete(id);
-  }
+  });
   const off = list.filter(({ state }) => state !== "film").length;
   const watching = list.reduce((sum, { audience }) => sum + audience, 0);
   fit();
@@ -113,8 +116,6 @@ function add({ id }) {
   parts.number.textContent = id;
   anchor.append(canvas, caption);
   item.append(anchor);
-  // In the order of their numbers, which the list has.
-  at("tiles").append(item);
   const tile = { item, anchor, caption, canvas, context: canvas.getContext("2d", { alpha: false }), seen: false, ...parts };
   tiles.set(id, tile);
   sight.observe(anchor);
@@ -169,7 +170,7 @@ function set(element, text) {
 // On the wall, arrows move among the tiles as they are seen.
 document.addEventListener("keydown", (event) => {
   if (stage.watched !== null || event.altKey || event.ctrlKey || event.metaKey || at("help").open) return;
-  const anchors = [...tiles.values()].map(({ anchor }) => anchor);
+  const anchors = stations.map(({ id }) => tiles.get(id).anchor);
   const here = anchors.indexOf(document.activeElement);
   const tops = anchors.map((anchor) => anchor.getBoundingClientRect().top);
   const columns = Math.max(1, tops.filter((top) => Math.abs(top - tops[0]) < 2).length);

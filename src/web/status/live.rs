@@ -15,7 +15,8 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::{COLUMNS, NUMBERS, StatusError, fetch, row, summary, widths};
+use super::{NUMBERS, StatusError, fetch, rows, summary};
+use crate::text_table::widths;
 use crate::web::api::{Sending, Station};
 
 /// How often the broadcaster is asked.
@@ -125,17 +126,20 @@ impl View {
         let title = Line::styled(format!("stationcast  {}", self.address), Modifier::BOLD);
         frame.render_widget(Paragraph::new(Text::from(vec![title, state])), head);
 
-        let rows: Vec<_> = self.stations.iter().map(row).collect();
+        let rows = rows(&self.stations);
         let widths = widths(&rows).map(|width| Constraint::Length(width as u16));
-        let lines = rows.into_iter().zip(&self.stations).map(|(cells, station)| {
+        let cells =
+            |row: [String; 13]| row.into_iter().zip(NUMBERS).map(|(cell, number)| aligned(cell, number));
+        let mut rows = rows.into_iter();
+        let heads = rows.next().into_iter().flat_map(cells);
+        let lines = rows.zip(&self.stations).map(|(row, station)| {
             let style = match station.state {
                 _ if self.lost.is_some() => quiet,
                 Sending::Film => Style::new(),
                 Sending::Slate | Sending::Starting => attention,
             };
-            Row::new(cells.into_iter().zip(NUMBERS).map(|(cell, number)| aligned(cell, number))).style(style)
+            Row::new(cells(row)).style(style)
         });
-        let heads = COLUMNS.into_iter().zip(NUMBERS).map(|(head, number)| aligned(head.to_owned(), number));
         let table = Table::new(lines, widths)
             .header(Row::new(heads).style(quiet))
             .column_spacing(2)
@@ -159,11 +163,23 @@ mod tests {
     use super::*;
 
     fn screen(view: &mut View) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(110, 6)).unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(130, 6)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
-        let line = |y| (0..110).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+        let line = |y| (0..130).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
         (0..6).map(line).collect()
+    }
+
+    #[test]
+    fn a_wide_name_is_whole() {
+        let mut view = View::default();
+        let mut wide = station(2, Sending::Film, None);
+        wide.name = "日本放送".into();
+        view.take(Ok(vec![wide]));
+        let lines = screen(&mut view);
+        // The cell beside a wide character is empty.
+        let line: String = lines[3].split_whitespace().collect();
+        assert!(line.starts_with("2日本放送film"), "{lines:?}");
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::OnAir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::walls::Page;
+use super::{OnAir, SOON};
 
 struct Sample {
     name: String,
@@ -42,9 +46,28 @@ fn parse(line: &str) -> Sample {
     Sample { name: name.to_owned(), labels, value }
 }
 
+/// A connection that has two sessions on station 40.
+async fn two_sessions(on_air: &OnAir) -> TcpStream {
+    let mut stream = TcpStream::connect(on_air.rtsp.unwrap()).await.unwrap();
+    let ask = "SETUP rtsp://h/40/video RTSP/1.0\r\nCSeq: 1\r\nTransport: RTP/AVP/TCP;unicast\r\n\r\n";
+    stream.write_all(ask.repeat(2).as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let both = async {
+        while String::from_utf8_lossy(&all).matches("RTSP/1.0 200 ").count() < 2 {
+            assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0);
+        }
+    };
+    tokio::time::timeout(SOON, both).await.expect("two sessions");
+    stream
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_metrics_are_openmetrics() {
-    let on_air = OnAir::start(false).await;
+    let on_air = OnAir::start(true).await;
+    let mut page = Page::open(&on_air).await;
+    page.say(r#"{"want": {"stations": [1, 40]}}"#).await;
+    page.picture().await;
+    let _sessions = two_sessions(&on_air).await;
     let answer = on_air.get("/metrics").await;
     assert!(answer.has("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let text = answer.text().strip_suffix("# EOF\n").expect("ends as it must");
@@ -93,6 +116,10 @@ async fn the_metrics_are_openmetrics() {
     assert!(aired >= 1.0);
     assert_eq!(value("stationcast_state", &[("station", "40"), ("state", "slate")]), 1.0);
     assert_eq!(value("stationcast_state", &[("station", "40"), ("state", "film")]), 0.0);
+
+    let clients = |name: &str| samples.iter().filter(|sample| sample.name == name).count();
+    assert_eq!(clients("stationcast_client_pictures_total"), 4);
+    assert_eq!(clients("stationcast_client_packets_lost_total"), 2, "of RTSP only");
 
     // Buckets add up, and the last is all.
     let bounds = samples

@@ -9,23 +9,23 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::{OnAir, SOON};
 
-struct Page(WebSocketStream<TcpStream>);
+pub(super) struct Page(WebSocketStream<TcpStream>);
 
 #[derive(Debug, PartialEq)]
-struct Picture {
+pub(super) struct Picture {
     station: u16,
     number: u32,
     due: u64,
 }
 
 impl Page {
-    async fn open(on_air: &OnAir) -> Page {
+    pub(super) async fn open(on_air: &OnAir) -> Page {
         let stream = TcpStream::connect(on_air.http).await.unwrap();
         let (socket, _) = client_async(format!("ws://{}/wall", on_air.http), stream).await.unwrap();
         Page(socket)
     }
 
-    async fn say(&mut self, text: &str) {
+    pub(super) async fn say(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
@@ -35,7 +35,7 @@ impl Page {
     }
 
     /// The next picture; the bulletins before it are passed over.
-    async fn picture(&mut self) -> Picture {
+    pub(super) async fn picture(&mut self) -> Picture {
         loop {
             if let Message::Binary(bytes) = self.next().await {
                 assert_eq!(&bytes[..2], [1, 0]);
