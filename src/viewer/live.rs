@@ -138,7 +138,7 @@ impl Set {
                 }
                 Output::LineUp => {
                     let first = self.zapper.line_up().first().map(|entry| entry.id);
-                    if let (None, Some(first)) = (self.zapper.station(), first) {
+                    if let (None, Some(first)) = (self.zapper.wanted(), first) {
                         self.zapper.tune(first)?;
                     }
                     if self.banner.is_none() {

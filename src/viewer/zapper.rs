@@ -75,7 +75,7 @@ pub enum Output {
     },
     /// The line-up is there, or has changed: [`Zapper::line_up`].
     LineUp,
-    /// The line-up has no such station.
+    /// The line-up has no such station. If it is the one that was wanted from the start, it still is.
     NoSuchStation(StationId),
     /// The directory cannot be reached; pictures go on.
     DirectoryLost {
@@ -117,6 +117,14 @@ struct Tuned {
     heard: bool,
 }
 
+/// What the viewer is to show, known or not.
+struct Wish {
+    station: StationId,
+    decided: Instant,
+    /// The directory had no such station when it was asked: we are in no audience.
+    refused: bool,
+}
+
 /// Receives one station at a time and changes between them.
 pub struct Zapper {
     session: Session,
@@ -129,8 +137,7 @@ pub struct Zapper {
     directory: SocketAddr,
     connected: bool,
     line_up: Vec<Entry>,
-    /// The station that is wanted, known or not.
-    wanted: Option<(StationId, Instant)>,
+    wanted: Option<Wish>,
     shown: Option<Tuned>,
     coming: Option<Tuned>,
     pending: VecDeque<Output>,
@@ -178,6 +185,11 @@ impl Zapper {
         self.coming.as_ref().or(self.shown.as_ref()).map(|tuned| &tuned.entry)
     }
 
+    /// The station that is to be shown; the line-up may lack it for now.
+    pub fn wanted(&self) -> Option<StationId> {
+        self.wanted.as_ref().map(|wish| wish.station)
+    }
+
     /// From the last change of station to its first picture on the screen.
     pub fn last_zap(&self) -> Option<Duration> {
         self.last_zap
@@ -205,16 +217,19 @@ impl Zapper {
         }
     }
 
-    /// Changes to `station`, now. Of a station that is not known yet, as soon as it is.
+    /// Changes to `station`, now; before there is a line-up, as soon as that has it. What a line-up lacks is a wrong
+    /// number and no wish: everything stays as it is.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub fn tune(&mut self, station: StationId) -> io::Result<()> {
-        self.wanted = Some((station, Instant::now()));
-        // Of who plays by RTSP that session is in the audience, and its first picture comes at once.
-        if let Way::Multicast { .. } = self.way {
-            self.session.tune(station);
+        let listed = !self.line_up.is_empty() || self.station().is_some();
+        if listed && !self.line_up.iter().any(|entry| entry.id == station) {
+            self.pending.push_back(Output::NoSuchStation(station));
+            return Ok(());
         }
+        self.wanted = Some(Wish { station, decided: Instant::now(), refused: false });
+        self.ask(station);
         self.follow()
     }
 
@@ -250,16 +265,28 @@ impl Zapper {
         self.last_zap
     }
 
+    /// Asks the directory for the picture now on air and for a place in the audience. Of who plays by RTSP that session
+    /// is in the audience, and its first picture comes at once.
+    fn ask(&self, station: StationId) {
+        if let Way::Multicast { .. } = self.way {
+            self.session.tune(station);
+        }
+    }
+
     /// Brings reception in line with what is wanted and what the line-up says of it.
     fn follow(&mut self) -> io::Result<()> {
-        let Some((id, decided)) = self.wanted else { return Ok(()) };
+        let Some(wish) = &mut self.wanted else { return Ok(()) };
+        let (id, decided) = (wish.station, wish.decided);
         let Some(entry) = self.line_up.iter().find(|entry| entry.id == id).cloned() else {
-            if !self.line_up.is_empty() {
-                self.wanted = None;
+            // A broadcaster that starts enters its stations one by one: it stays wanted, and what comes is kept.
+            if !self.line_up.is_empty() && self.station().is_none() {
                 self.pending.push_back(Output::NoSuchStation(id));
             }
             return Ok(());
         };
+        if std::mem::take(&mut wish.refused) {
+            self.ask(id);
+        }
         let current = self.coming.as_mut().or(self.shown.as_mut());
         if let Some(tuned) = current.filter(|tuned| tuned.entry.id == id && tuned.entry.group == entry.group)
         {
@@ -346,7 +373,11 @@ impl Zapper {
                     self.pending.push_back(Output::Picture { station: entry.id, picture });
                 }
             }
-            Event::Refused { code: ErrorCode::NoSuchStation, .. } => {}
+            Event::Refused { code: ErrorCode::NoSuchStation, .. } => {
+                if let Some(wish) = &mut self.wanted {
+                    wish.refused = true;
+                }
+            }
             Event::Refused { sentence, .. } => {
                 self.pending.push_back(Output::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
             }
@@ -358,3 +389,6 @@ impl Zapper {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             tools,
             run: a_lost_station_is_told_and_comes_back,
         },
+        Test { name: "after_a_wrong_number_it_follows", tools, run: after_a_wrong_number_it_follows },
         Test { name: "without_a_display", tools: &[], run: without_a_display },
     ])
 }
@@ -112,11 +113,14 @@ impl Photograph {
 }
 
 fn three_stations(lan: &Lan) -> Process {
+    three_stations_on(lan, "239.77.0")
+}
+
+/// Stations 1 to 3 on the groups of their numbers in this net.
+fn three_stations_on(lan: &Lan, net: &str) -> Process {
     let films = [pal(1), ntsc(2), pal(3)];
-    let stations = films
-        .iter()
-        .zip(1..)
-        .map(|(film, id)| station(id, &[&film.path], &format!("239.77.0.{id}:5004"), ""));
+    let stations =
+        films.iter().zip(1..).map(|(film, id)| station(id, &[&film.path], &format!("{net}.{id}:5004"), ""));
     lan.machine().on_air(&(head(DIRECTORY, "127.0.0.1") + &stations.collect::<String>()))
 }
 
@@ -211,6 +215,23 @@ fn a_lost_station_is_told_and_comes_back() {
     desk.await_station(2);
     desk.press("Escape");
     assert_eq!(desk.viewer.finish().code, Some(0));
+}
+
+/// The number of a station that does not exist is typed; then the broadcaster comes back with its stations elsewhere.
+fn after_a_wrong_number_it_follows() {
+    let lan = Lan::alone();
+    let broadcaster = three_stations(&lan);
+    let desk = Desk::new(&lan, &["--station", "2"]);
+    desk.await_station(2);
+    desk.press("7");
+    desk.await_motion();
+    broadcaster.signal("TERM");
+    broadcaster.finish();
+
+    let _broadcaster = three_stations_on(&lan, "239.77.1");
+    desk.await_motion();
+    desk.await_station(2);
+    lan.machine().await_station(DIRECTORY, 2, "watched again", |entry| entry["audience"] == 1);
 }
 
 fn without_a_display() {

@@ -1,0 +1,114 @@
+//! The zapper with a directory that says what the test wants. The groups are joined on loopback; nothing is sent to them.
+
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::directory::board::Board;
+use crate::directory::{Limits, State, serve};
+
+/// No test waits longer for any one thing: a guard against hanging, never a measurement.
+const GUARD: Duration = Duration::from_secs(30);
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn entry(id: u16, group: &str) -> Entry {
+    Entry {
+        id: StationId(id),
+        name: format!("Station {id}"),
+        group: group.parse().unwrap(),
+        interface: "lo".into(),
+        size: None,
+        rate: None,
+        quality: 80,
+        state: State::Film,
+        audience: 0,
+    }
+}
+
+const LOCAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 5));
+
+/// A zapper whose directory nobody runs: the tests tell it what one would.
+fn zapper() -> Zapper {
+    let way = Way::Multicast { interface: None };
+    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), way, Keep::Newest, 10);
+    zapper.hear(Event::Connected { local: LOCAL }).unwrap();
+    zapper
+}
+
+fn two_stations() -> Vec<Entry> {
+    vec![entry(1, "239.255.77.1:5004"), entry(2, "239.255.77.2:5004")]
+}
+
+impl Zapper {
+    fn told(&mut self, line_up: Vec<Entry>) {
+        self.hear(Event::LineUp(line_up)).unwrap();
+    }
+
+    fn unknown(&mut self) -> Vec<StationId> {
+        let unknown = |output| match output {
+            Output::NoSuchStation(id) => Some(id),
+            _ => None,
+        };
+        self.pending.drain(..).filter_map(unknown).collect()
+    }
+}
+
+#[test]
+fn a_wrong_number_changes_nothing() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let mut zapper = zapper();
+    zapper.told(two_stations());
+    zapper.tune(StationId(2)).unwrap();
+    zapper.tune(StationId(7)).unwrap();
+    assert_eq!(zapper.unknown(), [StationId(7)]);
+    assert_eq!(zapper.wanted(), Some(StationId(2)));
+    // The station moves: it is followed.
+    let moved = entry(2, "239.255.77.3:5004");
+    zapper.told(vec![entry(1, "239.255.77.1:5004"), moved.clone()]);
+    assert_eq!(zapper.station(), Some(&moved));
+}
+
+#[test]
+fn a_station_that_is_missing_for_now_stays_wanted() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let mut zapper = zapper();
+    zapper.tune(StationId(2)).unwrap();
+    zapper.told(vec![entry(1, "239.255.77.1:5004")]);
+    assert_eq!(zapper.unknown(), [StationId(2)]);
+    zapper.told(two_stations());
+    assert_eq!(zapper.station().map(|entry| entry.id), Some(StationId(2)));
+    // It goes and comes back on another group: what is received is kept, and then followed.
+    zapper.told(vec![entry(1, "239.255.77.1:5004")]);
+    assert_eq!(zapper.station().map(|entry| entry.id), Some(StationId(2)));
+    assert_eq!(zapper.unknown(), []);
+    let moved = entry(2, "239.255.77.3:5004");
+    zapper.told(vec![moved.clone()]);
+    assert_eq!(zapper.station(), Some(&moved));
+}
+
+#[test]
+fn who_waited_for_a_station_joins_its_audience() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let (board, listener) = (Board::new(), runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap());
+    let directory = listener.local_addr().unwrap();
+    board.enter(entry(1, "239.255.77.1:5004"), || None).unwrap();
+    runtime.spawn(serve(listener, board.clone(), Limits::default(), std::future::pending()));
+    let mut zapper = Zapper::start(directory, Way::Multicast { interface: None }, Keep::Newest, 10);
+    zapper.tune(StationId(2)).unwrap();
+    let deadline = Instant::now() + GUARD;
+    while !zapper.wanted.as_ref().is_some_and(|wish| wish.refused) {
+        assert!(Instant::now() < deadline, "the directory refuses what it does not have");
+        zapper.next(Duration::from_millis(10)).unwrap();
+    }
+    board.enter(entry(2, "239.255.77.2:5004"), || None).unwrap();
+    while board.audience(StationId(2)) == 0 {
+        assert!(Instant::now() < deadline, "it is on, and nobody was asked for it again");
+        zapper.next(Duration::from_millis(10)).unwrap();
+    }
+}
