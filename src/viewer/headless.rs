@@ -155,8 +155,8 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
             }
         }
     }
-    let entry = zapper.station().context("no station was received")?.clone();
-    let report = zapper.report().unwrap_or_default();
+    let (entry, report) = zapper.on_screen().context("no station was received")?;
+    let entry = entry.clone();
     let (Some(first_picture), Some(size)) = (first_picture, size) else {
         let why = report.problem.map_or_else(String::new, |problem| format!(": {problem}"));
         bail!("no picture of station {} \"{}\" on {} came{why}", entry.id, entry.name, entry.group);
@@ -254,7 +254,7 @@ fn save(folder: &Path, number: u64, jpeg: &[u8]) -> anyhow::Result<()> {
 }
 
 fn line(zapper: &Zapper) -> String {
-    let (Some(entry), Some(report)) = (zapper.station(), zapper.report()) else {
+    let Some((entry, report)) = zapper.on_screen() else {
         return "waiting for the directory".into();
     };
     let (counters, reading) = (report.counters, report.reading);

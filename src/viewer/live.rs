@@ -234,7 +234,7 @@ impl Set {
     }
 
     fn save(&mut self) {
-        let (Some(picture), Some(entry)) = (&self.picture, self.zapper.station()) else {
+        let (Some(picture), Some((entry, _))) = (&self.picture, self.zapper.on_screen()) else {
             return self.say("no picture to save".into());
         };
         let message = match save_png(&self.save_to, entry.id, &entry.name, wall_clock(), picture) {
@@ -280,9 +280,8 @@ impl Set {
 
     /// What is wrong with the picture, if anything.
     fn note(&self) -> Option<String> {
-        let problem = || self.zapper.report().and_then(|report| report.problem);
         match self.zapper.signal() {
-            Signal::Lost(silent) => Some(match problem() {
+            Signal::Lost(silent) => Some(match self.zapper.problem() {
                 Some(problem) => format!("no signal: {problem}"),
                 None => format!("no signal for {} s", silent.as_secs()),
             }),
@@ -295,8 +294,7 @@ impl Set {
     }
 
     fn information(&self) -> Vec<(&'static str, String)> {
-        let Some(entry) = self.zapper.station() else { return Vec::new() };
-        let report = self.zapper.report().unwrap_or_default();
+        let Some((entry, report)) = self.zapper.on_screen() else { return Vec::new() };
         let (counters, reading) = (report.counters, report.reading);
         let size = self.picture.as_ref().map_or_else(|| "-".into(), |picture| picture.size.to_string());
         let rate = entry.rate.map_or_else(String::new, |rate| format!(" of {:.3}", rate.as_f64()));

@@ -88,7 +88,7 @@ pub enum Output {
     DirectoryBack,
 }
 
-/// How the station on the screen fares.
+/// How the station that was chosen fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// No picture yet.
@@ -180,7 +180,7 @@ impl Zapper {
         &self.line_up
     }
 
-    /// The station whose pictures are shown or, before the first, awaited.
+    /// The station that was chosen: its pictures are shown, or awaited while those of the one before still are.
     pub fn station(&self) -> Option<&Entry> {
         self.coming.as_ref().or(self.shown.as_ref()).map(|tuned| &tuned.entry)
     }
@@ -200,12 +200,19 @@ impl Zapper {
         self.connected
     }
 
-    /// How the reception of the station on the screen fares.
-    pub fn report(&self) -> Option<Report> {
-        self.shown.as_ref().or(self.coming.as_ref()).map(|tuned| tuned.receiver.report())
+    /// The station whose pictures are on the screen and how its reception fares; before the first picture, the one that
+    /// is awaited.
+    pub fn on_screen(&self) -> Option<(&Entry, Report)> {
+        let tuned = self.shown.as_ref().or(self.coming.as_ref())?;
+        Some((&tuned.entry, tuned.receiver.report()))
     }
 
-    /// Whether pictures come.
+    /// Why nothing comes of the [station](Self::station) that was chosen, while that is known.
+    pub fn problem(&self) -> Option<String> {
+        self.coming.as_ref().or(self.shown.as_ref())?.receiver.report().problem
+    }
+
+    /// Whether pictures come of the [station](Self::station) that was chosen.
     pub fn signal(&self) -> Signal {
         match self.coming.as_ref().or(self.shown.as_ref()) {
             None => Signal::Waiting,

@@ -112,3 +112,18 @@ fn who_waited_for_a_station_joins_its_audience() {
         zapper.next(Duration::from_millis(10)).unwrap();
     }
 }
+
+#[test]
+fn while_a_station_is_awaited_the_screen_is_still_of_the_one_before() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let mut zapper = zapper();
+    zapper.told(two_stations());
+    zapper.tune(StationId(1)).unwrap();
+    zapper.shown(StationId(1));
+    zapper.tune(StationId(2)).unwrap();
+    assert_eq!(zapper.station().map(|entry| entry.id), Some(StationId(2)));
+    assert_eq!(zapper.on_screen().map(|(entry, _)| entry.id), Some(StationId(1)));
+    zapper.shown(StationId(2));
+    assert_eq!(zapper.on_screen().map(|(entry, _)| entry.id), Some(StationId(2)));
+}
