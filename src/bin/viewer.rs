@@ -14,6 +14,7 @@ use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
 use stationcast::directory::{self, Entry, State};
 use stationcast::generate::Generate;
+use stationcast::interface::named;
 use stationcast::units::StationId;
 use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, Plan};
@@ -166,6 +167,10 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     }
     if let Some(template) = &cli.player {
         return runtime.block_on(play(template, cli.station.map(StationId), directory));
+    }
+    if let Some(interface) = &cli.interface {
+        // One that vanishes later is waited for; a slip of the pen is not.
+        named(interface)?;
     }
     let _within = runtime.enter();
     let station = cli.station.map(StationId);

@@ -20,11 +20,11 @@ use super::source::{Datagram, DatagramSource, wait};
 use super::stream::StreamSource;
 use super::{Counters, Received, Tuner};
 use crate::clock::wall_clock;
-use crate::interface::Interface;
+use crate::interface::{Interface, named};
 #[cfg(feature = "viewer")]
 use crate::units::StationId;
 
-/// How long between tries to join a group that cannot be joined: no route, interface down.
+/// How long between tries to join a group that cannot be joined: no route, interface down or not there.
 const REJOIN: Duration = Duration::from_millis(500);
 
 /// A station that plays in a connection sends something within this, a slate too; else the connection is dead.
@@ -32,10 +32,11 @@ const REJOIN: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Where a station's packets come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// From its group, which is joined on the interface.
-    Group(SocketAddr, Interface),
+    /// From its group, which is joined on the interface of that name or address. It is looked for at each try: an
+    /// address may have moved, a card may be put in.
+    Group(SocketAddr, String),
     /// From an RTSP server, in the connection itself.
     #[cfg(feature = "viewer")]
     Rtsp(SocketAddr, StationId),
@@ -132,7 +133,7 @@ impl<S: FnMut(Received)> Worker<S> {
     /// Receives until the socket is of no more use, or nobody wants more.
     fn run_once(&mut self) -> io::Result<()> {
         match self.origin.clone() {
-            Origin::Group(group, interface) => self.receive(group, &interface),
+            Origin::Group(group, interface) => self.receive(group, &named(&interface)?),
             #[cfg(feature = "viewer")]
             Origin::Rtsp(server, station) => self.play(server, station),
         }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::{plot, reception};
 use crate::clock::wall_clock;
 use crate::directory::{self, Entry};
-use crate::interface::Interface;
+use crate::interface::{Interface, named};
 use crate::tuner::probe::report::{Distribution, ProbeReport};
 use crate::tuner::probe::traffic::{Traffic, Verdict};
 use crate::tuner::probe::{Probe, Timestamps, UnitSample};
@@ -123,8 +123,9 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
     let (entry, group, interface, mut probe) = match plan.target {
         Target::Station { directory, station } => {
             let entry = look_up(directory, station)?;
-            let local = reception::local_towards(directory);
-            let interface = reception::for_station(&entry, wanted, directory.ip(), local)?;
+            let local = reception::local_towards(directory)
+                .with_context(|| format!("there is no way to the directory at {directory}"))?;
+            let interface = named(&reception::for_station(&entry, wanted, directory.ip(), local))?;
             let clock = NonZeroU32::new(RTP_CLOCK).context("the clock of RTP/JPEG is not 0")?;
             let group = entry.group;
             (Some(entry), group, interface, Probe::new(clock, Timestamps::WallClock))

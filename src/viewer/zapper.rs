@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,8 +34,7 @@ pub enum Keep {
 /// By which way stations come.
 #[derive(Debug, Clone)]
 pub enum Way {
-    /// By multicast, on the interface of that name or address. Without one it is found: the broadcaster's own if it runs
-    /// on this machine, else the one by which the directory is reached.
+    /// By multicast, on the interface of that name or address. Without one it is [found](reception::for_station).
     Multicast {
         /// The interface's name or address.
         interface: Option<String>,
@@ -109,6 +108,8 @@ enum Inbox {
 struct Tuned {
     serial: u64,
     entry: Entry,
+    /// From where it is received. Another one needs another receiver.
+    origin: Origin,
     /// When its change was decided, while no picture of it has been shown.
     decided: Option<Instant>,
     receiver: Receiver,
@@ -133,8 +134,9 @@ pub struct Zapper {
     way: Way,
     keep: Keep,
     measured: usize,
-    local: Option<SocketAddr>,
     directory: SocketAddr,
+    /// Our end of the connection to the directory; before there is one, the directory's own, as if that were here.
+    local: IpAddr,
     connected: bool,
     line_up: Vec<Entry>,
     wanted: Option<Wish>,
@@ -162,8 +164,8 @@ impl Zapper {
             way,
             keep,
             measured,
-            local: None,
             directory,
+            local: directory.ip(),
             connected: false,
             line_up: Vec::new(),
             wanted: None,
@@ -294,22 +296,34 @@ impl Zapper {
         if std::mem::take(&mut wish.refused) {
             self.ask(id);
         }
-        let current = self.coming.as_mut().or(self.shown.as_mut());
-        if let Some(tuned) = current.filter(|tuned| tuned.entry.id == id && tuned.entry.group == entry.group)
-        {
+        let origin = self.origin(&entry);
+        let is_it = |tuned: &&mut Tuned| tuned.entry.id == id && tuned.origin == origin;
+        if let Some(tuned) = self.coming.as_mut().or(self.shown.as_mut()).filter(is_it) {
             tuned.entry = entry;
             return Ok(());
         }
         // Back to what is still on the screen: nothing to wait for.
-        if self.shown.as_ref().is_some_and(|shown| shown.entry.id == id && shown.entry.group == entry.group) {
+        if let Some(tuned) = self.shown.as_mut().filter(is_it) {
+            tuned.entry = entry;
             self.coming = None;
             return Ok(());
         }
-        self.coming = Some(self.receive(entry, decided)?);
+        self.coming = Some(self.receive(entry, origin, decided)?);
         Ok(())
     }
 
-    fn receive(&mut self, entry: Entry, decided: Instant) -> io::Result<Tuned> {
+    fn origin(&self, entry: &Entry) -> Origin {
+        match &self.way {
+            Way::Multicast { interface } => {
+                let wanted = interface.as_deref();
+                let interface = reception::for_station(entry, wanted, self.directory.ip(), self.local);
+                Origin::Group(entry.group, interface)
+            }
+            Way::Tcp(server) => Origin::Rtsp(*server, entry.id),
+        }
+    }
+
+    fn receive(&mut self, entry: Entry, origin: Origin, decided: Instant) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, notice) = (self.serial, self.outbox.clone());
         let queue = Arc::new(Mutex::new(VecDeque::new()));
@@ -330,20 +344,18 @@ impl Zapper {
                 let _ = notice.send(Inbox::Pictures(serial));
             }
         };
-        let origin = match &self.way {
-            Way::Multicast { interface } => {
-                let local = self.local.map(|local| local.ip());
-                let wanted = interface.as_deref();
-                Origin::Group(
-                    entry.group,
-                    reception::for_station(&entry, wanted, self.directory.ip(), local)?,
-                )
-            }
-            Way::Tcp(server) => Origin::Rtsp(*server, entry.id),
-        };
-        let receiver = Receiver::start(origin, self.measured, sink)?;
+        let receiver = Receiver::start(origin.clone(), self.measured, sink)?;
         let now = Instant::now();
-        Ok(Tuned { serial, entry, decided: Some(decided), receiver, queue, last_picture: now, heard: false })
+        Ok(Tuned {
+            serial,
+            entry,
+            origin,
+            decided: Some(decided),
+            receiver,
+            queue,
+            last_picture: now,
+            heard: false,
+        })
     }
 
     fn fetch(&mut self, serial: u64) {
@@ -362,7 +374,7 @@ impl Zapper {
     fn hear(&mut self, event: Event) -> io::Result<()> {
         match event {
             Event::Connected { local } => {
-                self.local = Some(local);
+                self.local = local.ip();
                 self.connected = true;
                 self.pending.push_back(Output::DirectoryBack);
             }

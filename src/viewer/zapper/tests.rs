@@ -127,3 +127,32 @@ fn while_a_station_is_awaited_the_screen_is_still_of_the_one_before() {
     zapper.shown(StationId(2));
     assert_eq!(zapper.on_screen().map(|(entry, _)| entry.id), Some(StationId(2)));
 }
+
+#[test]
+fn an_interface_that_is_not_there_is_told_and_waited_for() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let mut zapper = zapper();
+    zapper.told(two_stations());
+    let elsewhere = Entry { interface: "nosuch0".into(), ..entry(2, "239.255.77.2:5004") };
+    zapper.told(vec![elsewhere]);
+    zapper.tune(StationId(2)).unwrap();
+    let deadline = Instant::now() + GUARD;
+    let problem = loop {
+        assert!(Instant::now() < deadline, "it says why nothing comes");
+        zapper.next(Duration::from_millis(10)).unwrap();
+        if let Some(problem) = zapper.problem() {
+            break problem;
+        }
+    };
+    assert_eq!(problem, "there is no interface nosuch0 on this machine");
+    // Sent on another interface, or the directory reached by another: the group is joined there.
+    zapper.told(two_stations());
+    let on = |zapper: &Zapper| zapper.coming.as_ref().map(|coming| coming.origin.clone());
+    let group = "239.255.77.2:5004".parse().unwrap();
+    assert_eq!(on(&zapper), Some(Origin::Group(group, "lo".into())));
+    zapper.directory = "203.0.113.7:9688".parse().unwrap();
+    zapper.hear(Event::Connected { local: "198.51.100.9:5".parse().unwrap() }).unwrap();
+    zapper.told(two_stations());
+    assert_eq!(on(&zapper), Some(Origin::Group(group, "198.51.100.9".into())));
+}
