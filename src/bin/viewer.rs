@@ -49,7 +49,7 @@ struct Cli {
     list: bool,
     /// Start this player on the station instead of a window, and end with it: "mpv {sdp}". In braces: sdp (a file),
     /// group, port, local (this machine's address), rtsp, http (URLs), name, station; see docs/players.md
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["windowless", "list", "zap"], value_parser = Template::parse)]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["windowless", "list", "zap", "tcp"], value_parser = Template::parse)]
     player: Option<Template>,
     /// Without a window: receive and count
     #[arg(long)]
@@ -165,12 +165,12 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
         let entries = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
         return list(&entries, cli.json);
     }
-    if let Some(template) = &cli.player {
-        return runtime.block_on(play(template, cli.station.map(StationId), directory));
-    }
     if let Some(interface) = &cli.interface {
         // One that vanishes later is waited for; a slip of the pen is not.
         named(interface)?;
+    }
+    if let Some(template) = &cli.player {
+        return runtime.block_on(play(template, cli, directory));
     }
     let _within = runtime.enter();
     let station = cli.station.map(StationId);
@@ -218,7 +218,8 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Starts a player on a station, or on the first of the line-up.
-async fn play(template: &Template, station: Option<StationId>, directory: SocketAddr) -> anyhow::Result<()> {
+async fn play(template: &Template, cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
+    let station = cli.station.map(StationId);
     let entries = directory::list(directory, Duration::from_secs(5)).await?;
     let entry = match station {
         Some(id) => entries.iter().find(|entry| entry.id == id),
@@ -228,7 +229,7 @@ async fn play(template: &Template, station: Option<StationId>, directory: Socket
         Some(id) => format!("the line-up has no station {id}"),
         None => "the line-up has no station".into(),
     })?;
-    player::play(template, entry, directory).await
+    player::play(template, entry, directory, cli.interface.as_deref()).await
 }
 
 fn print<T: Serialize + Display>(summary: &T, json: bool) -> anyhow::Result<()> {
