@@ -192,8 +192,10 @@ pub fn zap(zapper: &mut Zapper, first: Option<StationId>, hops: usize) -> anyhow
         loop {
             match zapper.next(ends.saturating_duration_since(Instant::now()))? {
                 Some(Output::Picture { station, picture }) => {
-                    decoder.decode(&picture.into_jfif())?;
-                    if let Some(took) = zapper.shown(station) {
+                    // A damaged one shows nothing: the next one ends the change.
+                    if decoder.decode(&picture.into_jfif()).is_ok()
+                        && let Some(took) = zapper.shown(station)
+                    {
                         return Ok(took);
                     }
                 }
