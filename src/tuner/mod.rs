@@ -291,4 +291,4 @@ impl Sender {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

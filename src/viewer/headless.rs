@@ -68,6 +68,8 @@ pub struct Summary {
     pub fps: f64,
     /// Pictures sent and not received whole.
     pub frames_lost: u64,
+    /// Pictures received whole that nobody had time for: saving them took too long. They are not among `frames`.
+    pub frames_dropped: u64,
     /// Packets sent and not received.
     pub packets_lost: u64,
     /// Bytes received, of UDP payload.
@@ -101,8 +103,9 @@ impl fmt::Display for Summary {
             f,
             "station {station} \"{name}\" on {group}: {frames} pictures of {width}x{height} in {seconds:.1} s"
         )?;
-        let Summary { fps, frames_lost, pacing_us: Percentiles { p50, p99, .. }, .. } = self;
-        write!(f, ", {fps:.3} a second, {frames_lost} lost, pacing p50 {p50:.0} us, p99 {p99:.0} us")
+        let Summary { fps, frames_lost, frames_dropped, pacing_us: Percentiles { p50, p99, .. }, .. } = self;
+        write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
+        write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")
     }
 }
 
@@ -169,6 +172,7 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
         frames: pictures,
         fps: report.reading.rate,
         frames_lost: report.counters.pictures_lost,
+        frames_dropped: zapper.dropped(),
         packets_lost: report.counters.packets_lost,
         bytes: report.counters.bytes,
         width: size.width,
@@ -262,10 +266,14 @@ fn line(zapper: &Zapper) -> String {
     let (counters, reading) = (report.counters, report.reading);
     let name = format!("station {} \"{}\" on {}", entry.id, entry.name, entry.group);
     match report.problem {
-        Some(problem) => format!("{name}: cannot join: {problem}"),
+        Some(problem) => format!("{name}: nothing comes: {problem}"),
         None => format!(
-            "{name}: {} pictures, {:.3} a second, {} lost, pacing p99 {:.0} us",
-            counters.pictures, reading.rate, counters.pictures_lost, reading.pacing.p99
+            "{name}: {} pictures, {:.3} a second, {} lost, {} dropped, pacing p99 {:.0} us",
+            counters.pictures,
+            reading.rate,
+            counters.pictures_lost,
+            zapper.dropped(),
+            reading.pacing.p99
         ),
     }
 }

@@ -6,13 +6,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it times changes of station")]
 
+mod queue;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::queue::Queue;
 use super::reception;
 use crate::directory::{Entry, ErrorCode, Event, Session};
 use crate::tuner::Received;
@@ -27,7 +30,7 @@ const LOST_AFTER: Duration = Duration::from_secs(2);
 pub enum Keep {
     /// Only the newest one: for eyes.
     Newest,
-    /// As many as this, the oldest dropped: for recording and counting.
+    /// As many as this, the oldest dropped and [counted](Zapper::dropped): for recording and counting.
     Last(usize),
 }
 
@@ -113,7 +116,7 @@ struct Tuned {
     /// When its change was decided, while no picture of it has been shown.
     decided: Option<Instant>,
     receiver: Receiver,
-    queue: Arc<Mutex<VecDeque<Received>>>,
+    queue: Arc<Queue>,
     last_picture: Instant,
     heard: bool,
 }
@@ -207,6 +210,12 @@ impl Zapper {
     pub fn on_screen(&self) -> Option<(&Entry, Report)> {
         let tuned = self.shown.as_ref().or(self.coming.as_ref())?;
         Some((&tuned.entry, tuned.receiver.report()))
+    }
+
+    /// Pictures of the station on the screen that came whole and gave way to newer ones before they were fetched. With
+    /// [`Keep::Newest`] that is the rule; with [`Keep::Last`] whoever fetches is too slow.
+    pub fn dropped(&self) -> u64 {
+        self.shown.as_ref().or(self.coming.as_ref()).map_or(0, |tuned| tuned.queue.dropped())
     }
 
     /// Why nothing comes of the [station](Self::station) that was chosen, while that is known.
@@ -326,21 +335,13 @@ impl Zapper {
     fn receive(&mut self, entry: Entry, origin: Origin, decided: Instant) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, notice) = (self.serial, self.outbox.clone());
-        let queue = Arc::new(Mutex::new(VecDeque::new()));
-        let (put, bound) = (
-            queue.clone(),
-            match self.keep {
-                Keep::Newest => 1,
-                Keep::Last(pictures) => pictures.max(1),
-            },
-        );
-        let sink = move |picture: Received| {
-            let mut queue = put.lock().unwrap_or_else(PoisonError::into_inner);
-            if queue.len() == bound {
-                queue.pop_front();
-            }
-            queue.push_back(picture);
-            if queue.len() == 1 {
+        let queue = Arc::new(Queue::new(match self.keep {
+            Keep::Newest => 1,
+            Keep::Last(pictures) => pictures,
+        }));
+        let put = queue.clone();
+        let sink = move |picture| {
+            if put.put(picture) {
                 let _ = notice.send(Inbox::Pictures(serial));
             }
         };
@@ -365,10 +366,9 @@ impl Zapper {
         tuned.last_picture = Instant::now();
         let station = tuned.entry.id;
         // While a new station is awaited the old one stays on the screen, live.
-        let mut queue = tuned.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        self.pending.extend(
-            queue.drain(..).map(|received| Output::Picture { station, picture: Picture::Air(received) }),
-        );
+        let pictures = tuned.queue.fetch().into_iter();
+        self.pending
+            .extend(pictures.map(|received| Output::Picture { station, picture: Picture::Air(received) }));
     }
 
     fn hear(&mut self, event: Event) -> io::Result<()> {
