@@ -168,6 +168,12 @@ impl Tuner {
         self.sender.as_ref().and_then(|sender| sender.jitter.deadline())
     }
 
+    /// What brings the datagrams was made anew, as after a connection that broke: whoever sends now is another sender,
+    /// and nothing is owed by the one before. The counts go on.
+    pub fn start_over(&mut self) {
+        self.counters.restarts += u64::from(self.sender.take().is_some());
+    }
+
     /// The next picture, oldest first.
     pub fn poll_picture(&mut self) -> Option<Received> {
         self.ready.pop_front()

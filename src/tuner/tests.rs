@@ -262,6 +262,32 @@ fn another_sender_takes_over_only_when_the_first_is_gone() {
 }
 
 #[test]
+fn what_was_counted_survives_a_new_connection() {
+    let mut tuner = Tuner::new();
+    tuner.start_over();
+    assert_eq!(tuner.counters().restarts, 0, "nobody has been heard before");
+    let mut first = Transmitter::new(65_507, 500);
+    for n in [0, 1, 2, 4] {
+        // The fourth picture is sent and lost.
+        first.sequence += u16::from(n == 4);
+        for packet in first.send(n) {
+            tuner.handle_datagram(first.due(n), &packet).unwrap();
+            tuner.handle_timeout(first.due(n) + Duration::from_millis(30));
+        }
+    }
+    tuner.start_over();
+    // At once, by another SSRC and other numbers.
+    let mut second = Transmitter { ssrc: 0xbeef, sequence: 7, ..Transmitter::new(65_507, 500) };
+    for n in 5..8 {
+        for packet in second.send(n) {
+            tuner.handle_datagram(second.due(n), &packet).unwrap();
+        }
+    }
+    let c = tuner.counters();
+    assert_eq!((c.pictures, c.pictures_lost, c.packets_lost, c.restarts, c.other_sender), (7, 1, 1, 1, 0));
+}
+
+#[test]
 fn strangers_on_the_group_are_counted_and_never_drawn() {
     let mut transmitter = Transmitter::new(65_507, 500);
     let mut tuner = Tuner::new();
