@@ -1,7 +1,7 @@
 //! `viewer`: a television set for stationcast, with a window or without.
 
 use std::fmt::Display;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let directory = match directory(&cli) {
-        Ok(address) => address,
+        Ok(found) => found,
         Err(sentence) => {
             eprintln!("viewer: {sentence}");
             return ExitCode::from(2);
@@ -124,28 +124,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// The directory to ask: the one that was named, the one on this machine, or the only one on the network.
-fn directory(cli: &Cli) -> Result<SocketAddr, String> {
+/// The directory to ask: the one that was named, the one on this machine, or the only one on the network. `None`: there
+/// is none yet.
+fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     if let Some(named) = &cli.directory {
-        let address = named.to_socket_addrs().ok().and_then(|mut found| found.next());
-        return address
-            .ok_or_else(|| format!("--directory {named}: not a host and a port, as in 127.0.0.1:9688"));
+        let usage = "a host and a port are needed, as in 127.0.0.1:9688";
+        let address = discover::resolve(named);
+        return address.map(Some).map_err(|error| format!("--directory {named}: {error}; {usage}"));
     }
     if cli.rtp.is_some() {
-        return Ok(discover::HERE);
+        return Ok(None);
     }
     match discover::search(cli.interface.as_deref()) {
-        Ok(Search::Here) => Ok(discover::HERE),
+        Ok(Search::Here) => Ok(Some(discover::HERE)),
         Ok(Search::Network(found)) => match found.as_slice() {
             [] => {
                 eprintln!(
                     "viewer: no directory on this machine, and none is announced on the network (mDNS)"
                 );
-                Ok(discover::HERE)
+                Ok(None)
             }
             [one] => {
                 eprintln!("viewer: {one}");
-                Ok(one.address)
+                Ok(Some(one.address))
             }
             several => {
                 let list: Vec<String> = several.iter().map(|one| format!("\n  {one}")).collect();
@@ -154,12 +155,13 @@ fn directory(cli: &Cli) -> Result<SocketAddr, String> {
         },
         Err(error) => {
             eprintln!("viewer: no directory on this machine, and the network cannot be searched: {error}");
-            Ok(discover::HERE)
+            Ok(None)
         }
     }
 }
 
-fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
+fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
+    let directory = found.unwrap_or(discover::HERE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
         let entries = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
@@ -192,6 +194,10 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     };
     if !cli.headless {
         let zapper = Zapper::start(directory, way, Keep::Newest, live::MEASURED);
+        if found.is_none() {
+            let interface = cli.interface.clone();
+            zapper.look_for(move || discover::wait(interface.as_deref()))?;
+        }
         return live::watch(zapper, station, cli.save_to.clone());
     }
     let mut zapper = Zapper::start(directory, way, Keep::Last(headless::QUEUE), headless::MEASURED);

@@ -13,6 +13,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use self::queue::Queue;
@@ -103,6 +104,8 @@ pub enum Signal {
 
 enum Inbox {
     Directory(Event),
+    /// There is a directory at this address.
+    Found(SocketAddr),
     /// The receiver with this serial number has put pictures into its queue.
     Pictures(u64),
 }
@@ -157,11 +160,8 @@ impl Zapper {
     /// Outside a tokio runtime.
     pub fn start(directory: SocketAddr, way: Way, keep: Keep, measured: usize) -> Zapper {
         let (outbox, inbox) = mpsc::channel();
-        let events = outbox.clone();
-        // The receiving end is gone only when the zapper is.
-        let session = Session::start(directory, move |event| drop(events.send(Inbox::Directory(event))));
         Zapper {
-            session,
+            session: session(directory, &outbox),
             inbox,
             outbox,
             way,
@@ -178,6 +178,18 @@ impl Zapper {
             serial: 0,
             last_zap: None,
         }
+    }
+
+    /// Asks the directory that `look` finds instead of the one it was started with, unless that has answered by then.
+    /// `look` takes its time on a thread of its own; [`next`](Self::next) must then be called within the tokio runtime.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn look_for(&self, look: impl FnOnce() -> SocketAddr + Send + 'static) -> io::Result<()> {
+        let found = self.outbox.clone();
+        let search = move || drop(found.send(Inbox::Found(look())));
+        thread::Builder::new().name("search".into()).spawn(search)?;
+        Ok(())
     }
 
     /// All stations, ascending by number, as the directory last told.
@@ -264,6 +276,7 @@ impl Zapper {
             match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Inbox::Pictures(serial)) => self.fetch(serial),
                 Ok(Inbox::Directory(event)) => self.hear(event)?,
+                Ok(Inbox::Found(directory)) => self.move_to(directory),
                 // Disconnected cannot be: `outbox` is ours.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
             }
@@ -371,6 +384,17 @@ impl Zapper {
             .extend(pictures.map(|received| Output::Picture { station, picture: Picture::Air(received) }));
     }
 
+    fn move_to(&mut self, directory: SocketAddr) {
+        if self.connected || directory == self.directory {
+            return;
+        }
+        (self.directory, self.local) = (directory, directory.ip());
+        self.session = session(directory, &self.outbox);
+        if let Some(wish) = &self.wanted {
+            self.ask(wish.station);
+        }
+    }
+
     fn hear(&mut self, event: Event) -> io::Result<()> {
         match event {
             Event::Connected { local } => {
@@ -407,6 +431,12 @@ impl Zapper {
         }
         Ok(())
     }
+}
+
+fn session(directory: SocketAddr, outbox: &mpsc::Sender<Inbox>) -> Session {
+    let events = outbox.clone();
+    // The receiving end is gone only when the zapper is.
+    Session::start(directory, move |event| drop(events.send(Inbox::Directory(event))))
 }
 
 #[cfg(test)]

@@ -42,6 +42,15 @@ fn two_stations() -> Vec<Entry> {
     vec![entry(1, "239.255.77.1:5004"), entry(2, "239.255.77.2:5004")]
 }
 
+/// A directory that runs, with station 1.
+fn directory(runtime: &Runtime) -> (Arc<Board>, SocketAddr) {
+    let (board, listener) = (Board::new(), runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap());
+    let address = listener.local_addr().unwrap();
+    board.enter(entry(1, "239.255.77.1:5004"), || None).unwrap();
+    runtime.spawn(serve(listener, board.clone(), Limits::default(), std::future::pending()));
+    (board, address)
+}
+
 impl Zapper {
     fn told(&mut self, line_up: Vec<Entry>) {
         self.hear(Event::LineUp(line_up)).unwrap();
@@ -95,10 +104,7 @@ fn a_station_that_is_missing_for_now_stays_wanted() {
 fn who_waited_for_a_station_joins_its_audience() {
     let runtime = runtime();
     let _within = runtime.enter();
-    let (board, listener) = (Board::new(), runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap());
-    let directory = listener.local_addr().unwrap();
-    board.enter(entry(1, "239.255.77.1:5004"), || None).unwrap();
-    runtime.spawn(serve(listener, board.clone(), Limits::default(), std::future::pending()));
+    let (board, directory) = directory(&runtime);
     let mut zapper = Zapper::start(directory, Way::Multicast { interface: None }, Keep::Newest, 10);
     zapper.tune(StationId(2)).unwrap();
     let deadline = Instant::now() + GUARD;
@@ -155,4 +161,20 @@ fn an_interface_that_is_not_there_is_told_and_waited_for() {
     zapper.hear(Event::Connected { local: "198.51.100.9:5".parse().unwrap() }).unwrap();
     zapper.told(two_stations());
     assert_eq!(on(&zapper), Some(Origin::Group(group, "198.51.100.9".into())));
+}
+
+#[test]
+fn a_directory_that_is_found_later_is_asked() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let (board, directory) = directory(&runtime);
+    let way = Way::Multicast { interface: None };
+    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), way, Keep::Newest, 10);
+    zapper.tune(StationId(1)).unwrap();
+    zapper.look_for(move || directory).unwrap();
+    let deadline = Instant::now() + GUARD;
+    while zapper.station().is_none() || board.audience(StationId(1)) == 0 {
+        assert!(Instant::now() < deadline, "it is where it was started");
+        zapper.next(Duration::from_millis(10)).unwrap();
+    }
 }
