@@ -1,12 +1,13 @@
 //! `viewer`: a television set for stationcast, with a window or without.
 
 use std::fmt::Display;
+use std::io::{ErrorKind, Write, stdout};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +23,8 @@ use stationcast::viewer::live;
 use stationcast::viewer::player::{self, Template};
 use stationcast::viewer::probe::{self, Target};
 use stationcast::viewer::zapper::{Keep, Way, Zapper};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Shows a station and changes stations live.
@@ -91,7 +94,10 @@ struct Cli {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or("not above zero".into())
+    if seconds.is_nan() || seconds <= 0.0 {
+        return Err("not above zero".into());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| "longer than can be counted".into())
 }
 
 fn group(text: &str) -> Result<SocketAddr, String> {
@@ -183,7 +189,8 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
             None => Target::Station { directory, station },
         };
         let (seconds, plot) = (cli.seconds, cli.plot.clone());
-        let plan = probe::Plan { target, interface, seconds, plot, talk: !cli.json };
+        let plan =
+            probe::Plan { target, interface, seconds, plot, talk: !cli.json, stop: told_to_end(&runtime)? };
         return print(&probe::run(plan)?, cli.json);
     }
     let way = if cli.tcp {
@@ -211,16 +218,26 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
         pictures: cli.frames,
         save: cli.save_frames.clone(),
         talk: !cli.json,
-        stop: Arc::default(),
+        stop: told_to_end(&runtime)?,
     };
-    let stop = plan.stop.clone();
-    runtime.spawn(async move {
-        // Without a handler the run would end without its summary.
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stop.store(true, Relaxed);
-        }
-    });
     print(&headless::receive(&mut zapper, &plan)?, cli.json)
+}
+
+/// Turns true when the user has seen enough, by Ctrl-C or SIGTERM: without it a run would end without its summary.
+fn told_to_end(runtime: &Runtime) -> anyhow::Result<Arc<AtomicBool>> {
+    let _within = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = told.clone();
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tell.store(true, Relaxed);
+    });
+    Ok(told)
 }
 
 /// Starts a player on a station, or on the first of the line-up.
@@ -239,18 +256,20 @@ async fn play(template: &Template, cli: &Cli, directory: SocketAddr) -> anyhow::
 }
 
 fn print<T: Serialize + Display>(summary: &T, json: bool) -> anyhow::Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(summary).context("cannot write JSON")?);
-    } else {
-        println!("{summary}");
+    if json { say(&serde_json::to_string(summary).context("cannot write JSON")?) } else { say(summary) }
+}
+
+/// Writes to stdout. Who has read enough closes it, as `head` does, and that is no failure.
+fn say(text: &dyn Display) -> anyhow::Result<()> {
+    match writeln!(stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn list(entries: &[Entry], json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(entries).context("cannot write JSON")?);
-        return Ok(());
+        return say(&serde_json::to_string(entries).context("cannot write JSON")?);
     }
     for e in entries {
         let size = e.size.map_or_else(|| "-".into(), |size| size.to_string());
@@ -260,10 +279,10 @@ fn list(entries: &[Entry], json: bool) -> anyhow::Result<()> {
             State::Film => "on air".into(),
             State::Slate { reason } => format!("off air: {reason}"),
         };
-        println!(
+        say(&format_args!(
             "{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}",
             e.id, e.name, e.group, e.audience
-        );
+        ))?;
     }
     Ok(())
 }

@@ -127,7 +127,8 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
     let mut size = None;
     let mut pictures = 0;
     let mut next_line = began + Duration::from_secs(1);
-    let ends = plan.duration.map(|duration| began + duration);
+    // What ends beyond the clock's range does not end.
+    let ends = plan.duration.and_then(|duration| began.checked_add(duration));
     if let Some(folder) = &plan.save {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
