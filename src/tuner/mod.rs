@@ -43,8 +43,6 @@ pub struct Received {
     pub timestamp: u32,
     /// When its first packet came, by the stamp that came with the datagram.
     pub first_arrival: AirTime,
-    /// When its last packet came.
-    pub last_arrival: AirTime,
 }
 
 /// All that is counted on the way.
@@ -267,7 +265,7 @@ impl Tuner {
             self.counters.overrun += 1;
         }
         let timestamp = header.timestamp;
-        self.ready.push_back(Received { jpeg, ticks, timestamp, first_arrival, last_arrival: arrival });
+        self.ready.push_back(Received { jpeg, ticks, timestamp, first_arrival });
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::wire::jpeg::{Chroma, Tables};
 
 pub(crate) fn picture(ticks: u64, arrival: AirTime) -> Received {
     let jpeg = jpeg(vec![0]);
-    Received { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival, last_arrival: arrival }
+    Received { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival }
 }
 
 fn jpeg(scan: Vec<u8>) -> Jpeg {

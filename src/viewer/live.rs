@@ -151,7 +151,6 @@ impl Set {
                     warn!("directory lost: {reason}");
                     self.say(format!("directory lost, trying again in {:.1} s", retry_in.as_secs_f64()));
                 }
-                Output::DirectoryBack => {}
             }
             self.dirty = true;
         }

@@ -87,8 +87,6 @@ pub enum Output {
         /// When it is tried again.
         retry_in: Duration,
     },
-    /// The directory is there (again).
-    DirectoryBack,
 }
 
 /// How the station that was chosen fares.
@@ -400,7 +398,6 @@ impl Zapper {
             Event::Connected { local } => {
                 self.local = local.ip();
                 self.connected = true;
-                self.pending.push_back(Output::DirectoryBack);
             }
             Event::LineUp(line_up) => {
                 self.line_up = line_up;
