@@ -1,8 +1,8 @@
 //! The probe against synthetic streams in virtual time, where each figure is known beforehand.
 
-use super::traffic::Verdict;
 use std::time::Duration;
 
+use super::traffic::Verdict;
 use super::*;
 use crate::wire::rtp::{HEADER_LEN, Header};
 use proptest::prelude::*;
