@@ -91,6 +91,18 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(found)
 }
 
+/// The interface of this machine that goes by this name, or has this address.
+///
+/// # Errors
+///
+/// There is none at this moment, or the system cannot list them.
+pub fn named(wanted: &str) -> io::Result<Interface> {
+    let address = wanted.parse().ok();
+    let is_it = |i: &Interface| i.name == wanted || address.is_some_and(|address| i.has(address));
+    let found = interfaces()?.into_iter().find(is_it);
+    found.ok_or_else(|| io::Error::other(format!("there is no interface {wanted} on this machine")))
+}
+
 /// Linux's loopback. Taken where /sys is not mounted, as in some containers.
 const MTU_LOOPBACK: u32 = 65_536;
 /// What every link that carries IPv6 must carry (RFC 8200 section 5): small, but it gets through.

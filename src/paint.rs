@@ -7,13 +7,9 @@
 mod cover;
 mod text;
 
-use std::convert::Infallible;
 use std::ops::Range;
 
-use embedded_graphics::Pixel;
-use embedded_graphics::draw_target::DrawTarget;
-use embedded_graphics::geometry::{OriginDimensions, Point, Size as Extent};
-use embedded_graphics::pixelcolor::{IntoStorage, Rgb888};
+use embedded_graphics::geometry::{Point, Size as Extent};
 pub use embedded_graphics::primitives::Rectangle;
 
 use crate::units::Size;
@@ -27,7 +23,7 @@ pub fn area(x: i32, y: i32, width: i32, height: i32) -> Rectangle {
     Rectangle::new(Point::new(x, y), Extent::new(width.max(0) as u32, height.max(0) as u32))
 }
 
-/// A picture to paint on. Also a `DrawTarget` of embedded-graphics, so its primitives can be drawn.
+/// A picture to paint on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Canvas {
     /// Pixels in a row.
@@ -129,34 +125,8 @@ pub fn mix(under: Colour, over: Colour, alpha: u8) -> Colour {
     part(0x00ff_00ff, 0) | part(0x0000_ff00, 8)
 }
 
-impl OriginDimensions for Canvas {
-    fn size(&self) -> Extent {
-        Extent::new(self.width as u32, self.height as u32)
-    }
-}
-
-impl DrawTarget for Canvas {
-    type Color = Rgb888;
-    type Error = Infallible;
-
-    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Infallible> {
-        for Pixel(at, colour) in pixels {
-            self.blend_pixel(at.x, at.y, colour.into_storage(), 255);
-        }
-        Ok(())
-    }
-
-    fn fill_solid(&mut self, area: &Rectangle, colour: Rgb888) -> Result<(), Infallible> {
-        self.fill(*area, colour.into_storage());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use embedded_graphics::Drawable;
-    use embedded_graphics::primitives::{Circle, Primitive, PrimitiveStyle};
-
     use super::*;
 
     #[test]
@@ -193,14 +163,5 @@ mod tests {
             assert_eq!(at(x, y), 0x80_8080, "{x},{y}");
         }
         assert_eq!(at(2, 3), at(37, 26));
-    }
-
-    #[test]
-    fn the_primitives_of_embedded_graphics_can_be_drawn() {
-        let mut canvas = Canvas::new(11, 11);
-        let style = PrimitiveStyle::with_fill(Rgb888::new(1, 2, 3));
-        Circle::new(Point::new(0, 0), 11).into_styled(style).draw(&mut canvas).unwrap();
-        assert_eq!(canvas.pixels[5 * 11 + 5], 0x01_0203);
-        assert_eq!(canvas.pixels[0], 0);
     }
 }

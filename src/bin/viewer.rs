@@ -1,12 +1,13 @@
 //! `viewer`: a television set for stationcast, with a window or without.
 
 use std::fmt::Display;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io::{ErrorKind, Write, stdout};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,6 +15,7 @@ use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
 use stationcast::directory::{self, Entry, State};
 use stationcast::generate::Generate;
+use stationcast::interface::named;
 use stationcast::units::StationId;
 use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, Plan};
@@ -21,6 +23,8 @@ use stationcast::viewer::live;
 use stationcast::viewer::player::{self, Template};
 use stationcast::viewer::probe::{self, Target};
 use stationcast::viewer::zapper::{Keep, Way, Zapper};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Shows a station and changes stations live.
@@ -48,7 +52,7 @@ struct Cli {
     list: bool,
     /// Start this player on the station instead of a window, and end with it: "mpv {sdp}". In braces: sdp (a file),
     /// group, port, local (this machine's address), rtsp, http (URLs), name, station; see docs/players.md
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["windowless", "list", "zap"], value_parser = Template::parse)]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["windowless", "list", "zap", "tcp"], value_parser = Template::parse)]
     player: Option<Template>,
     /// Without a window: receive and count
     #[arg(long)]
@@ -90,7 +94,10 @@ struct Cli {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or("not above zero".into())
+    if seconds.is_nan() || seconds <= 0.0 {
+        return Err("not above zero".into());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| "longer than can be counted".into())
 }
 
 fn group(text: &str) -> Result<SocketAddr, String> {
@@ -108,7 +115,7 @@ fn main() -> ExitCode {
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let directory = match directory(&cli) {
-        Ok(address) => address,
+        Ok(found) => found,
         Err(sentence) => {
             eprintln!("viewer: {sentence}");
             return ExitCode::from(2);
@@ -123,28 +130,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// The directory to ask: the one that was named, the one on this machine, or the only one on the network.
-fn directory(cli: &Cli) -> Result<SocketAddr, String> {
+/// The directory to ask: the one that was named, the one on this machine, or the only one on the network. `None`: there
+/// is none yet.
+fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     if let Some(named) = &cli.directory {
-        let address = named.to_socket_addrs().ok().and_then(|mut found| found.next());
-        return address
-            .ok_or_else(|| format!("--directory {named}: not a host and a port, as in 127.0.0.1:9688"));
+        let usage = "a host and a port are needed, as in 127.0.0.1:9688";
+        let address = discover::resolve(named);
+        return address.map(Some).map_err(|error| format!("--directory {named}: {error}; {usage}"));
     }
     if cli.rtp.is_some() {
-        return Ok(discover::HERE);
+        return Ok(None);
     }
     match discover::search(cli.interface.as_deref()) {
-        Ok(Search::Here) => Ok(discover::HERE),
+        Ok(Search::Here) => Ok(Some(discover::HERE)),
         Ok(Search::Network(found)) => match found.as_slice() {
             [] => {
                 eprintln!(
                     "viewer: no directory on this machine, and none is announced on the network (mDNS)"
                 );
-                Ok(discover::HERE)
+                Ok(None)
             }
             [one] => {
                 eprintln!("viewer: {one}");
-                Ok(one.address)
+                Ok(Some(one.address))
             }
             several => {
                 let list: Vec<String> = several.iter().map(|one| format!("\n  {one}")).collect();
@@ -153,19 +161,24 @@ fn directory(cli: &Cli) -> Result<SocketAddr, String> {
         },
         Err(error) => {
             eprintln!("viewer: no directory on this machine, and the network cannot be searched: {error}");
-            Ok(discover::HERE)
+            Ok(None)
         }
     }
 }
 
-fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
+fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
+    let directory = found.unwrap_or(discover::HERE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
         let entries = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
         return list(&entries, cli.json);
     }
+    if let Some(interface) = &cli.interface {
+        // One that vanishes later is waited for; a slip of the pen is not.
+        named(interface)?;
+    }
     if let Some(template) = &cli.player {
-        return runtime.block_on(play(template, cli.station.map(StationId), directory));
+        return runtime.block_on(play(template, cli, directory));
     }
     let _within = runtime.enter();
     let station = cli.station.map(StationId);
@@ -176,7 +189,8 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
             None => Target::Station { directory, station },
         };
         let (seconds, plot) = (cli.seconds, cli.plot.clone());
-        let plan = probe::Plan { target, interface, seconds, plot, talk: !cli.json };
+        let plan =
+            probe::Plan { target, interface, seconds, plot, talk: !cli.json, stop: told_to_end(&runtime)? };
         return print(&probe::run(plan)?, cli.json);
     }
     let way = if cli.tcp {
@@ -188,6 +202,10 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
     };
     if !cli.headless {
         let zapper = Zapper::start(directory, way, Keep::Newest, live::MEASURED);
+        if found.is_none() {
+            let interface = cli.interface.clone();
+            zapper.look_for(move || discover::wait(interface.as_deref()))?;
+        }
         return live::watch(zapper, station, cli.save_to.clone());
     }
     let mut zapper = Zapper::start(directory, way, Keep::Last(headless::QUEUE), headless::MEASURED);
@@ -201,20 +219,31 @@ fn run(cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
         pictures: cli.frames,
         save: cli.save_frames.clone(),
         talk: !cli.json,
-        stop: Arc::default(),
+        stop: told_to_end(&runtime)?,
     };
-    let stop = plan.stop.clone();
-    runtime.spawn(async move {
-        // Without a handler the run would end without its summary.
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stop.store(true, Relaxed);
-        }
-    });
     print(&headless::receive(&mut zapper, &plan)?, cli.json)
 }
 
+/// Turns true when the user has seen enough, by Ctrl-C or SIGTERM: without it a run would end without its summary.
+fn told_to_end(runtime: &Runtime) -> anyhow::Result<Arc<AtomicBool>> {
+    let _within = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = told.clone();
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tell.store(true, Relaxed);
+    });
+    Ok(told)
+}
+
 /// Starts a player on a station, or on the first of the line-up.
-async fn play(template: &Template, station: Option<StationId>, directory: SocketAddr) -> anyhow::Result<()> {
+async fn play(template: &Template, cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
+    let station = cli.station.map(StationId);
     let entries = directory::list(directory, Duration::from_secs(5)).await?;
     let entry = match station {
         Some(id) => entries.iter().find(|entry| entry.id == id),
@@ -224,22 +253,24 @@ async fn play(template: &Template, station: Option<StationId>, directory: Socket
         Some(id) => format!("the line-up has no station {id}"),
         None => "the line-up has no station".into(),
     })?;
-    player::play(template, entry, directory).await
+    player::play(template, entry, directory, cli.interface.as_deref()).await
 }
 
 fn print<T: Serialize + Display>(summary: &T, json: bool) -> anyhow::Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(summary).context("cannot write JSON")?);
-    } else {
-        println!("{summary}");
+    if json { say(&serde_json::to_string(summary).context("cannot write JSON")?) } else { say(summary) }
+}
+
+/// Writes to stdout. Who has read enough closes it, as `head` does, and that is no failure.
+fn say(text: &dyn Display) -> anyhow::Result<()> {
+    match writeln!(stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn list(entries: &[Entry], json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(entries).context("cannot write JSON")?);
-        return Ok(());
+        return say(&serde_json::to_string(entries).context("cannot write JSON")?);
     }
     for e in entries {
         let size = e.size.map_or_else(|| "-".into(), |size| size.to_string());
@@ -249,10 +280,10 @@ fn list(entries: &[Entry], json: bool) -> anyhow::Result<()> {
             State::Film => "on air".into(),
             State::Slate { reason } => format!("off air: {reason}"),
         };
-        println!(
+        say(&format_args!(
             "{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}",
             e.id, e.name, e.group, e.audience
-        );
+        ))?;
     }
     Ok(())
 }

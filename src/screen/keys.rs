@@ -146,11 +146,6 @@ impl Remote {
         self.number.poll(now).map(Command::Station)
     }
 
-    /// When [`poll`](Self::poll) will next have an answer.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        self.number.due
-    }
-
     /// The number being typed, as it is shown: "1_".
     pub fn shown(&self) -> Option<String> {
         self.number.shown()
@@ -291,7 +286,7 @@ mod tests {
         assert_eq!(press(8, Key::Escape), Some(Command::Quit));
         assert_eq!(press(9, Key::Digit(1)), None);
         assert_eq!(press(10, Key::Up), Some(Command::Next));
-        assert_eq!((remote.poll(ms(9999)), remote.poll_timeout()), (None, None));
+        assert_eq!(remote.poll(ms(9999)), None);
     }
 
     #[test]

@@ -44,14 +44,11 @@ pub fn save_png(
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{stem}.png and 998 more exist")))
 }
 
-/// A moment as RFC 3339 writes it, in UTC, to the millisecond: `2026-11-20T03:31:00.123Z`.
-pub fn utc_text(at: AirTime) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
-}
-
-/// The same without colons, which some file systems refuse.
+/// A moment as RFC 3339 writes it, in UTC, to the millisecond, but without colons, which some file systems refuse:
+/// `2026-11-20T03-31-00.123Z`.
 fn file_time(at: AirTime) -> String {
-    utc_text(at).replace(':', "-")
+    let text = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string();
+    text.replace(':', "-")
 }
 
 /// A name as part of a file name: letters and digits of any alphabet stay, anything else becomes one

@@ -51,41 +51,74 @@ pub struct Reading {
 }
 
 /// Measures the last pictures, as many as it was made for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Meter {
     capacity: usize,
-    origin: Option<(u64, AirTime)>,
     samples: VecDeque<Sample>,
+    /// The time lines that the samples are of, oldest first. A sender that starts over begins another: its timestamps
+    /// have nothing to do with those before.
+    lines: VecDeque<Line>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    restarts: u64,
+    /// Its first picture's time and arrival.
+    origin: (u64, AirTime),
+    /// How many of the samples are of it.
+    samples: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     arrival: AirTime,
-    /// Arrival less the sender's time, from that of the first picture, in nanoseconds.
+    /// Arrival less the sender's time, from that of its line's first picture, in nanoseconds.
     transit: i64,
 }
 
 impl Meter {
     /// A meter that keeps `capacity` pictures, 16 bytes each; older ones are forgotten.
     pub fn new(capacity: usize) -> Meter {
-        Meter { capacity: capacity.max(2), origin: None, samples: VecDeque::new() }
+        Meter { capacity: capacity.max(2), samples: VecDeque::new(), lines: VecDeque::new() }
     }
 
-    /// Measures a picture.
-    pub fn record(&mut self, picture: &Received) {
-        let (ticks, arrival) = *self.origin.get_or_insert((picture.ticks, picture.first_arrival));
+    /// Measures a picture that came after so many [restarts](super::Counters::restarts) of its sender.
+    pub fn record(&mut self, picture: &Received, restarts: u64) {
+        let (ticks, arrival) = match self.lines.back_mut().filter(|line| line.restarts == restarts) {
+            Some(line) => {
+                line.samples += 1;
+                line.origin
+            }
+            None => {
+                let origin = (picture.ticks, picture.first_arrival);
+                self.lines.push_back(Line { restarts, origin, samples: 1 });
+                origin
+            }
+        };
         let sent = (picture.ticks as i128 - ticks as i128) * 1_000_000_000 / i128::from(RTP_CLOCK);
         let came = i128::from(picture.first_arrival.signed_since(arrival));
         if self.samples.len() == self.capacity {
             self.samples.pop_front();
+            if let Some(oldest) = self.lines.front_mut() {
+                oldest.samples -= 1;
+                if oldest.samples == 0 {
+                    self.lines.pop_front();
+                }
+            }
         }
         self.samples.push_back(Sample { arrival: picture.first_arrival, transit: (came - sent) as i64 });
     }
 
     /// What the pictures so far amount to.
     pub fn read(&self) -> Reading {
-        let best = self.samples.iter().map(|sample| sample.transit).min().unwrap_or(0);
-        let mut pacing: Vec<i64> = self.samples.iter().map(|sample| sample.transit - best).collect();
+        let mut pacing = Vec::with_capacity(self.samples.len());
+        let mut begins = 0;
+        for line in &self.lines {
+            let of_line = self.samples.range(begins..begins + line.samples).map(|sample| sample.transit);
+            let best = of_line.clone().min().unwrap_or(0);
+            pacing.extend(of_line.map(|transit| transit - best));
+            begins += line.samples;
+        }
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
         let mut intervals: Vec<i64> = pairs.map(|(a, b)| b.arrival.signed_since(a.arrival)).collect();
         let span: i64 = intervals.iter().sum();
@@ -108,7 +141,7 @@ mod tests {
         let mut meter = Meter::new(100);
         for n in 0..10u64 {
             let late = if n == 4 { 3_000_000 } else { 10_000 * (n % 2) };
-            meter.record(&picture(90_000 + n * 3600, AirTime(5_000_000_000 + n * 40_000_000 + late)));
+            meter.record(&picture(90_000 + n * 3600, AirTime(5_000_000_000 + n * 40_000_000 + late)), 0);
         }
         let reading = meter.read();
         assert_eq!(reading.pictures, 10);
@@ -122,10 +155,30 @@ mod tests {
         let mut meter = Meter::new(4);
         for n in 0..1000u64 {
             let late = if n == 0 { 0 } else { 7_000_000 };
-            meter.record(&picture(n * 3600, AirTime(1_000_000_000 + n * 40_000_000 + late)));
+            meter.record(&picture(n * 3600, AirTime(1_000_000_000 + n * 40_000_000 + late)), 0);
         }
         assert_eq!(meter.read().pictures, 4);
         assert_eq!(meter.read().pacing.max, 0.0);
+    }
+
+    #[test]
+    fn a_sender_that_starts_over_is_measured_by_its_own_time() {
+        let mut meter = Meter::new(60);
+        for n in 0..100u64 {
+            // After the first one's timestamps have wrapped, the second's are placed anew, a whole range below.
+            let (restarts, ticks) =
+                if n < 70 { (0, (2 << 32) + n * 3600) } else { (1, (1 << 32) + n * 3600) };
+            let late = if n == 80 { 3_000_000 } else { 10_000 * (n % 2) };
+            meter.record(&picture(ticks, AirTime(5_000_000_000 + n * 40_000_000 + late)), restarts);
+        }
+        let reading = meter.read();
+        assert_eq!(reading.pictures, 60);
+        assert_eq!(reading.pacing, Percentiles { p50: 10.0, p99: 3000.0, max: 3000.0 });
+        // The first one is forgotten, and its time line with it.
+        for n in 100..170u64 {
+            meter.record(&picture((1 << 32) + n * 3600, AirTime(5_000_000_000 + n * 40_000_000)), 1);
+        }
+        assert_eq!((meter.lines.len(), meter.read().pacing.max), (1, 0.0));
     }
 
     #[test]

@@ -43,8 +43,6 @@ pub struct Received {
     pub timestamp: u32,
     /// When its first packet came, by the stamp that came with the datagram.
     pub first_arrival: AirTime,
-    /// When its last packet came.
-    pub last_arrival: AirTime,
 }
 
 /// All that is counted on the way.
@@ -168,6 +166,12 @@ impl Tuner {
         self.sender.as_ref().and_then(|sender| sender.jitter.deadline())
     }
 
+    /// What brings the datagrams was made anew, as after a connection that broke: whoever sends now is another sender,
+    /// and nothing is owed by the one before. The counts go on.
+    pub fn start_over(&mut self) {
+        self.counters.restarts += u64::from(self.sender.take().is_some());
+    }
+
     /// The next picture, oldest first.
     pub fn poll_picture(&mut self) -> Option<Received> {
         self.ready.pop_front()
@@ -261,7 +265,7 @@ impl Tuner {
             self.counters.overrun += 1;
         }
         let timestamp = header.timestamp;
-        self.ready.push_back(Received { jpeg, ticks, timestamp, first_arrival, last_arrival: arrival });
+        self.ready.push_back(Received { jpeg, ticks, timestamp, first_arrival });
         Ok(())
     }
 }
@@ -291,4 +295,4 @@ impl Sender {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,11 +20,11 @@ use super::source::{Datagram, DatagramSource, wait};
 use super::stream::StreamSource;
 use super::{Counters, Received, Tuner};
 use crate::clock::wall_clock;
-use crate::interface::Interface;
+use crate::interface::{Interface, named};
 #[cfg(feature = "viewer")]
 use crate::units::StationId;
 
-/// How long between tries to join a group that cannot be joined: no route, interface down.
+/// How long between tries to join a group that cannot be joined: no route, interface down or not there.
 const REJOIN: Duration = Duration::from_millis(500);
 
 /// A station that plays in a connection sends something within this, a slate too; else the connection is dead.
@@ -32,10 +32,11 @@ const REJOIN: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Where a station's packets come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// From its group, which is joined on the interface.
-    Group(SocketAddr, Interface),
+    /// From its group, which is joined on the interface of that name or address. It is looked for at each try: an
+    /// address may have moved, a card may be put in.
+    Group(SocketAddr, String),
     /// From an RTSP server, in the connection itself.
     #[cfg(feature = "viewer")]
     Rtsp(SocketAddr, StationId),
@@ -82,15 +83,21 @@ impl Receiver {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Shared { report: Report::default(), meter: Meter::new(keep), stopped: false };
         let shared = Arc::new(Mutex::new(shared));
-        let mut worker = Worker { origin, shared: shared.clone(), stop: stop.try_clone()?, sink };
+        let (worker_shared, worker_stop) = (shared.clone(), stop.try_clone()?);
+        let mut worker =
+            Worker { origin, tuner: Tuner::new(), shared: worker_shared, stop: worker_stop, sink };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
     }
 
     /// How it fares so far.
     pub fn report(&self) -> Report {
-        let shared = lock(&self.shared);
-        Report { reading: shared.meter.read(), ..shared.report.clone() }
+        // Read from a copy: to sort all that was measured in eleven hours takes longer than the socket can wait.
+        let (meter, report) = {
+            let shared = lock(&self.shared);
+            (shared.meter.clone(), shared.report.clone())
+        };
+        Report { reading: meter.read(), ..report }
     }
 }
 
@@ -110,6 +117,8 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 struct Worker<S> {
     origin: Origin,
+    /// One for all connections: what was counted and lost before the last one stays counted.
+    tuner: Tuner,
     shared: Arc<Mutex<Shared>>,
     stop: OwnedFd,
     sink: S,
@@ -132,7 +141,7 @@ impl<S: FnMut(Received)> Worker<S> {
     /// Receives until the socket is of no more use, or nobody wants more.
     fn run_once(&mut self) -> io::Result<()> {
         match self.origin.clone() {
-            Origin::Group(group, interface) => self.receive(group, &interface),
+            Origin::Group(group, interface) => self.receive(group, &named(&interface)?),
             #[cfg(feature = "viewer")]
             Origin::Rtsp(server, station) => self.play(server, station),
         }
@@ -141,9 +150,9 @@ impl<S: FnMut(Received)> Worker<S> {
     fn receive(&mut self, group: SocketAddr, interface: &Interface) -> io::Result<()> {
         let mut source = DatagramSource::join(group, interface)?;
         self.begin(source.buffer());
-        let mut tuner = Tuner::new();
+        let drops_before = lock(&self.shared).report.kernel_drops;
         loop {
-            let patience = tuner.poll_timeout().map(|deadline| deadline.since(wall_clock()));
+            let patience = self.tuner.poll_timeout().map(|deadline| deadline.since(wall_clock()));
             let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), patience)?;
             if ready.stop {
                 return Ok(());
@@ -151,16 +160,16 @@ impl<S: FnMut(Received)> Worker<S> {
             while ready.readable
                 && let Some(Datagram { bytes, arrival, from }) = source.read()?
             {
-                if let Err(fault) = tuner.handle_datagram(arrival, bytes) {
+                if let Err(fault) = self.tuner.handle_datagram(arrival, bytes) {
                     let length = bytes.len();
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
                     debug!("{group}: a datagram of {length} bytes from {from} is of no use: {fault}");
                 }
-                lock(&self.shared).report.kernel_drops = source.kernel_drops();
-                self.hand_on(&mut tuner);
+                lock(&self.shared).report.kernel_drops = drops_before + source.kernel_drops();
+                self.hand_on();
             }
-            tuner.handle_timeout(wall_clock());
-            self.hand_on(&mut tuner);
+            self.tuner.handle_timeout(wall_clock());
+            self.hand_on();
         }
     }
 
@@ -169,9 +178,18 @@ impl<S: FnMut(Received)> Worker<S> {
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
         let mut source = StreamSource::open(server, station).map_err(at_server)?;
         self.begin(0);
-        let mut tuner = Tuner::new();
         let mut heard = wall_clock();
         loop {
+            // Before the wait: packets may have come with the answer to PLAY. They cannot be told from each other by when
+            // they came: all of a read came at once.
+            let packet = |packet: &[u8]| {
+                if let Err(fault) = self.tuner.handle_datagram(heard, packet) {
+                    debug!("{server}: a packet of {} bytes is of no use: {fault}", packet.len());
+                }
+                self.hand_on();
+            };
+            source.read(packet).map_err(at_server)?;
+            source.keep_alive().map_err(at_server)?;
             let ready = wait(
                 Some(source.as_fd()),
                 Some(self.stop.as_fd()),
@@ -185,34 +203,52 @@ impl<S: FnMut(Received)> Worker<S> {
             } else if wall_clock().since(heard) >= SILENCE {
                 return Err(at_server(io::Error::new(io::ErrorKind::TimedOut, "nothing comes any more")));
             }
-            // A packet cannot be told from the next by when it came: all of a read came now.
-            let packet = |packet: &[u8]| {
-                if let Err(fault) = tuner.handle_datagram(heard, packet) {
-                    debug!("{server}: a packet of {} bytes is of no use: {fault}", packet.len());
-                }
-                self.hand_on(&mut tuner);
-            };
-            source.read(packet).map_err(at_server)?;
-            source.keep_alive().map_err(at_server)?;
         }
     }
 
     /// Says that nothing is in the way any more.
-    fn begin(&self, buffer: usize) {
+    fn begin(&mut self, buffer: usize) {
+        self.tuner.start_over();
         let mut shared = lock(&self.shared);
         shared.report.buffer = buffer;
         shared.report.problem = None;
     }
 
-    fn hand_on(&mut self, tuner: &mut Tuner) {
+    fn hand_on(&mut self) {
         let mut shared = lock(&self.shared);
-        shared.report.counters = tuner.counters();
-        while let Some(picture) = tuner.poll_picture() {
+        let counters = self.tuner.counters();
+        shared.report.counters = counters;
+        while let Some(picture) = self.tuner.poll_picture() {
             if shared.stopped {
                 return;
             }
-            shared.meter.record(&picture);
+            shared.meter.record(&picture, counters.restarts);
             (self.sink)(picture);
         }
+    }
+}
+
+#[cfg(all(test, feature = "viewer"))]
+mod tests {
+    use super::*;
+    use crate::tuner::stream::tests::{framed, opening, serve};
+
+    /// How often to look, and how often at most: a guard against hanging, never a measurement.
+    const LOOK: Duration = Duration::from_millis(10);
+    const LOOKS: usize = 3000;
+
+    #[test]
+    fn a_connection_that_breaks_takes_no_count_with_it() {
+        // Each packet comes in one piece with the answer to PLAY. The first connection is closed then, the second says
+        // nothing more.
+        let mut answers = opening("RTP/AVP/TCP;unicast;interleaved=0-1");
+        answers[2].extend(framed(0, b"no RTP"));
+        let address = serve(vec![answers.clone(), answers]).0;
+        let receiver = Receiver::start(Origin::Rtsp(address, StationId(2)), 10, |_| {}).unwrap();
+        let came = (0..LOOKS).any(|_| {
+            let _ = wait(None, None, Some(LOOK));
+            receiver.report().counters.datagrams == 2
+        });
+        assert!(came, "{:?}", receiver.report());
     }
 }

@@ -85,13 +85,12 @@ impl StreamSource {
     /// The server has closed, or what comes is no RTSP. What came before has been given.
     pub(super) fn read(&mut self, mut packet: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
-            let came = self.fill()?;
             while let Some(()) = self.next(|message, channel| match message {
                 Message::Data(data) if data.channel_id() == channel => packet(data.as_slice()),
                 // Answers to what keeps the session alive, RTCP, and what servers may ask of clients.
                 _ => {}
             })? {}
-            if !came {
+            if !self.fill()? {
                 return Ok(());
             }
         }
@@ -252,7 +251,7 @@ fn channel(set_up: &Response<Vec<u8>>) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::thread::{self, JoinHandle};
@@ -265,21 +264,38 @@ mod tests {
     /// A server for one connection: reads a request, sends the next answer, and so on, then closes. Returns what it was
     /// asked, each request's first line.
     fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
+        serve(vec![answers, Vec::new()])
+    }
+
+    /// The same for one connection after the other; but the last is kept open until the client closes it, or refused if
+    /// there are no answers for it.
+    pub(in crate::tuner) fn serve(connections: Vec<Vec<Vec<u8>>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
             let mut asked = Vec::new();
-            for answer in answers {
-                let request: Vec<String> =
-                    lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                asked.extend(request.first().cloned());
-                stream.write_all(&answer).unwrap();
+            let last = connections.len() - 1;
+            for (n, answers) in connections.into_iter().enumerate().filter(|(_, answers)| !answers.is_empty())
+            {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                for answer in answers {
+                    let request: Vec<String> =
+                        lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                    asked.extend(request.first().cloned());
+                    stream.write_all(&answer).unwrap();
+                }
+                if n == last {
+                    lines.map_while(Result::ok).for_each(drop);
+                }
             }
             asked
         });
         (address, asked)
+    }
+
+    pub(in crate::tuner) fn framed(channel: u8, packet: &[u8]) -> Vec<u8> {
+        [&[b'$', channel][..], &(packet.len() as u16).to_be_bytes(), packet].concat()
     }
 
     fn ok(cseq: u32, headers: &str, body: &str) -> Vec<u8> {
@@ -287,7 +303,7 @@ mod tests {
         format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into()
     }
 
-    fn opening(set_up: &str) -> Vec<Vec<u8>> {
+    pub(in crate::tuner) fn opening(set_up: &str) -> Vec<Vec<u8>> {
         let base = "Content-Base: rtsp://127.0.0.1/elsewhere/2/\r\nContent-Type: application/sdp\r\n";
         let set_up = format!("Session: 12ab;timeout=60\r\nTransport: {set_up}\r\n");
         vec![ok(1, base, DESCRIPTION), ok(2, &set_up, ""), ok(3, "Session: 12ab\r\n", "")]
@@ -308,9 +324,6 @@ mod tests {
     fn packets_come_out_as_they_went_in() {
         let mut answers = opening("RTP/AVP/TCP;unicast;interleaved=4-5");
         let longest = vec![7; 65_535];
-        let framed = |channel: u8, packet: &[u8]| {
-            [&[b'$', channel][..], &(packet.len() as u16).to_be_bytes(), packet].concat()
-        };
         // Packets behind the answer to PLAY; RTCP and an answer between them.
         let tail = [
             framed(4, b"one"),

@@ -9,7 +9,7 @@ use crate::wire::jpeg::tests::jpeg;
 
 pub(crate) fn picture(ticks: u64, arrival: AirTime) -> Received {
     let jpeg = jpeg(vec![0]);
-    Received { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival, last_arrival: arrival }
+    Received { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival }
 }
 
 const START: AirTime = AirTime(1_790_000_000_000_000_000);
@@ -249,6 +249,32 @@ fn another_sender_takes_over_only_when_the_first_is_gone() {
     assert_eq!((c.restarts, c.pictures_lost, c.packets_lost), (1, 0, 0));
     let gone_for = (10..40).filter(|&n| second.due(n).since(first.due(9)) < SENDER_GONE).count() as u64;
     assert_eq!(c.pictures, 10 + 30 - gone_for);
+}
+
+#[test]
+fn what_was_counted_survives_a_new_connection() {
+    let mut tuner = Tuner::new();
+    tuner.start_over();
+    assert_eq!(tuner.counters().restarts, 0, "nobody has been heard before");
+    let mut first = Transmitter::new(65_507, 500);
+    for n in [0, 1, 2, 4] {
+        // The fourth picture is sent and lost.
+        first.sequence += u16::from(n == 4);
+        for packet in first.send(n) {
+            tuner.handle_datagram(first.due(n), &packet).unwrap();
+            tuner.handle_timeout(first.due(n) + Duration::from_millis(30));
+        }
+    }
+    tuner.start_over();
+    // At once, by another SSRC and other numbers.
+    let mut second = Transmitter { ssrc: 0xbeef, sequence: 7, ..Transmitter::new(65_507, 500) };
+    for n in 5..8 {
+        for packet in second.send(n) {
+            tuner.handle_datagram(second.due(n), &packet).unwrap();
+        }
+    }
+    let c = tuner.counters();
+    assert_eq!((c.pictures, c.pictures_lost, c.packets_lost, c.restarts, c.other_sender), (7, 1, 1, 1, 0));
 }
 
 #[test]

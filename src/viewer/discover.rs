@@ -5,17 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpStream, ToSocketAddrs};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
+use tracing::warn;
 
 use crate::directory::{PORT, SERVICE};
 
 /// Where a directory is unless it is elsewhere.
 pub const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
-/// How long a directory on this machine may take to accept.
+/// How long a directory may take to accept before another one is tried.
 const KNOCK: Duration = Duration::from_secs(1);
 
 /// How long the network is listened to when nobody answers on this machine. All of it, even when there is one already:
@@ -50,6 +53,47 @@ pub enum Search {
     Here,
     /// Those that the network told of, in the order of their names; none: it told of none.
     Network(Vec<Found>),
+}
+
+/// The address that `HOST:PORT` names. Of several the first that accepts, else the first: a name may have an IPv6 address
+/// where the directory listens on IPv4 alone.
+///
+/// # Errors
+/// It is no host and port, or the name cannot be resolved now.
+pub fn resolve(named: &str) -> io::Result<SocketAddr> {
+    let addresses: Vec<SocketAddr> = named.to_socket_addrs()?.collect();
+    first_to_accept(&addresses).ok_or_else(|| io::Error::other("the name has no address"))
+}
+
+fn first_to_accept(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let (&first, others) = addresses.split_first()?;
+    let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, KNOCK).is_ok();
+    if others.is_empty() { Some(first) } else { Some(*addresses.iter().find(accepts).unwrap_or(&first)) }
+}
+
+/// As [`search`], again and again until there is one, and no more than one: a viewer may be switched on before the
+/// broadcaster.
+pub fn wait(interface: Option<&str>) -> SocketAddr {
+    let mut said = 0;
+    loop {
+        match search(interface) {
+            Ok(Search::Here) => return HERE,
+            Ok(Search::Network(found)) => match found.as_slice() {
+                [one] => return one.address,
+                several => {
+                    if several.len() > said {
+                        let list: Vec<String> = several.iter().map(Found::to_string).collect();
+                        warn!("several directories; choose one with --directory: {}", list.join(", "));
+                    }
+                    said = several.len();
+                }
+            },
+            Err(error) => {
+                warn!("the network cannot be searched: {error}");
+                thread::sleep(LISTEN);
+            }
+        }
+    }
 }
 
 /// Looks for a directory: on this machine, and if there is none, on the network, for two seconds, on all
@@ -111,4 +155,24 @@ fn directory(service: &ResolvedService) -> Option<Found> {
     let address = addresses.min_by_key(|address| (rank(address), *address))?;
     let name = service.fullname.strip_suffix(SERVICE).unwrap_or(&service.fullname);
     Some(Found { name: name.trim_end_matches('.').to_owned(), address })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn of_the_addresses_of_a_name_the_one_that_answers_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let shut = ["[::1]:1", "127.0.0.1:1"].map(|address| address.parse::<SocketAddr>().unwrap());
+        assert_eq!(first_to_accept(&[shut[0], open, shut[1]]), Some(open));
+        assert_eq!(first_to_accept(&shut), Some(shut[0]), "it may answer later");
+        assert_eq!(first_to_accept(&[shut[1]]), Some(shut[1]));
+        assert_eq!(first_to_accept(&[]), None);
+        assert!(resolve("nothing").is_err());
+        assert_eq!(resolve("192.0.2.7:9688").unwrap().to_string(), "192.0.2.7:9688");
+    }
 }

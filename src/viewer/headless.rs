@@ -68,6 +68,8 @@ pub struct Summary {
     pub fps: f64,
     /// Pictures sent and not received whole.
     pub frames_lost: u64,
+    /// Pictures received whole that nobody had time for: saving them took too long. They are not among `frames`.
+    pub frames_dropped: u64,
     /// Packets sent and not received.
     pub packets_lost: u64,
     /// Bytes received, of UDP payload.
@@ -101,8 +103,9 @@ impl fmt::Display for Summary {
             f,
             "station {station} \"{name}\" on {group}: {frames} pictures of {width}x{height} in {seconds:.1} s"
         )?;
-        let Summary { fps, frames_lost, pacing_us: Percentiles { p50, p99, .. }, .. } = self;
-        write!(f, ", {fps:.3} a second, {frames_lost} lost, pacing p50 {p50:.0} us, p99 {p99:.0} us")
+        let Summary { fps, frames_lost, frames_dropped, pacing_us: Percentiles { p50, p99, .. }, .. } = self;
+        write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
+        write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")
     }
 }
 
@@ -124,7 +127,8 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
     let mut size = None;
     let mut pictures = 0;
     let mut next_line = began + Duration::from_secs(1);
-    let ends = plan.duration.map(|duration| began + duration);
+    // What ends beyond the clock's range does not end.
+    let ends = plan.duration.and_then(|duration| began.checked_add(duration));
     if let Some(folder) = &plan.save {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
@@ -155,8 +159,8 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
             }
         }
     }
-    let entry = zapper.station().context("no station was received")?.clone();
-    let report = zapper.report().unwrap_or_default();
+    let (entry, report) = zapper.on_screen().context("no station was received")?;
+    let entry = entry.clone();
     let (Some(first_picture), Some(size)) = (first_picture, size) else {
         let why = report.problem.map_or_else(String::new, |problem| format!(": {problem}"));
         bail!("no picture of station {} \"{}\" on {} came{why}", entry.id, entry.name, entry.group);
@@ -169,6 +173,7 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
         frames: pictures,
         fps: report.reading.rate,
         frames_lost: report.counters.pictures_lost,
+        frames_dropped: zapper.dropped(),
         packets_lost: report.counters.packets_lost,
         bytes: report.counters.bytes,
         width: size.width,
@@ -192,8 +197,10 @@ pub fn zap(zapper: &mut Zapper, first: Option<StationId>, hops: usize) -> anyhow
         loop {
             match zapper.next(ends.saturating_duration_since(Instant::now()))? {
                 Some(Output::Picture { station, picture }) => {
-                    decoder.decode(&picture.into_jfif())?;
-                    if let Some(took) = zapper.shown(station) {
+                    // A damaged one shows nothing: the next one ends the change.
+                    if decoder.decode(&picture.into_jfif()).is_ok()
+                        && let Some(took) = zapper.shown(station)
+                    {
                         return Ok(took);
                     }
                 }
@@ -254,16 +261,20 @@ fn save(folder: &Path, number: u64, jpeg: &[u8]) -> anyhow::Result<()> {
 }
 
 fn line(zapper: &Zapper) -> String {
-    let (Some(entry), Some(report)) = (zapper.station(), zapper.report()) else {
+    let Some((entry, report)) = zapper.on_screen() else {
         return "waiting for the directory".into();
     };
     let (counters, reading) = (report.counters, report.reading);
     let name = format!("station {} \"{}\" on {}", entry.id, entry.name, entry.group);
     match report.problem {
-        Some(problem) => format!("{name}: cannot join: {problem}"),
+        Some(problem) => format!("{name}: nothing comes: {problem}"),
         None => format!(
-            "{name}: {} pictures, {:.3} a second, {} lost, pacing p99 {:.0} us",
-            counters.pictures, reading.rate, counters.pictures_lost, reading.pacing.p99
+            "{name}: {} pictures, {:.3} a second, {} lost, {} dropped, pacing p99 {:.0} us",
+            counters.pictures,
+            reading.rate,
+            counters.pictures_lost,
+            zapper.dropped(),
+            reading.pacing.p99
         ),
     }
 }

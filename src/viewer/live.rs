@@ -10,8 +10,9 @@ use tracing::warn;
 use super::zapper::{Output, Signal, Zapper};
 use crate::clock::wall_clock;
 use crate::directory::{Entry, State};
+use crate::doors::Repeats;
 use crate::screen::snapshot::save_png;
-use crate::screen::{Banner, Command, Decoder, List, Mode, Picture, Remote, Row, Screen, View};
+use crate::screen::{Banner, Command, DecodeError, Decoder, List, Mode, Picture, Remote, Row, Screen, View};
 use crate::units::{Size, StationId};
 
 /// How often keys are looked at while no picture comes.
@@ -41,6 +42,9 @@ struct Set {
     zapper: Zapper,
     decoder: Decoder,
     picture: Option<Picture>,
+    /// Into which the next one is decoded: a damaged one shall not cost the one that is shown.
+    spare: Picture,
+    damaged: Repeats,
     remote: Remote,
     began: Instant,
     /// Station whose picture is in `picture` and has not been painted yet.
@@ -64,25 +68,8 @@ pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -
     if let Some(station) = station {
         zapper.tune(station)?;
     }
-    let now = Instant::now();
-    let mut set = Set {
-        zapper,
-        decoder: Decoder::new()?,
-        picture: None,
-        remote: Remote::new(),
-        began: now,
-        unpainted: None,
-        previous: None,
-        banner: None,
-        message: None,
-        tuned_at: now,
-        info: false,
-        list: None,
-        paused: false,
-        save_to,
-        dirty: true,
-    };
-    while set.picture.is_none() && now.elapsed() < OPENING {
+    let mut set = Set::new(zapper, save_to)?;
+    while set.picture.is_none() && set.began.elapsed() < OPENING {
         set.receive(POLL)?;
     }
     let size = set.picture.as_ref().map_or(UNKNOWN, |picture| picture.size);
@@ -113,32 +100,46 @@ pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -
 }
 
 impl Set {
+    fn new(zapper: Zapper, save_to: PathBuf) -> Result<Set, DecodeError> {
+        let now = Instant::now();
+        Ok(Set {
+            zapper,
+            decoder: Decoder::new()?,
+            picture: None,
+            spare: Picture::empty(),
+            damaged: Repeats::default(),
+            remote: Remote::new(),
+            began: now,
+            unpainted: None,
+            previous: None,
+            banner: None,
+            message: None,
+            tuned_at: now,
+            info: false,
+            list: None,
+            paused: false,
+            save_to,
+            dirty: true,
+        })
+    }
+
     /// Takes in whatever has come, waiting a little for it.
     fn receive(&mut self, mut patience: Duration) -> anyhow::Result<()> {
         while let Some(output) = self.zapper.next(patience)? {
             patience = Duration::ZERO;
             match output {
                 Output::Picture { station, picture } => {
-                    let new = self.zapper.station().is_some_and(|entry| entry.id == station);
                     // A held picture stays, but a change of station ends the holding.
                     if self.paused {
                         continue;
                     }
-                    let mut decoded = self.picture.take().unwrap_or_else(Picture::empty);
-                    match self.decoder.decode_into(&picture.into_jfif(), &mut decoded) {
-                        Ok(()) => {
-                            self.picture = Some(decoded);
-                            self.unpainted = new.then_some(station);
-                            self.dirty = true;
-                        }
-                        Err(error) => warn!("station {station}: a picture cannot be decoded: {error}"),
-                    }
+                    self.take(station, &picture.into_jfif());
                     // Paint each picture, do not collect them.
                     return Ok(());
                 }
                 Output::LineUp => {
                     let first = self.zapper.line_up().first().map(|entry| entry.id);
-                    if let (None, Some(first)) = (self.zapper.station(), first) {
+                    if let (None, Some(first)) = (self.zapper.wanted(), first) {
                         self.zapper.tune(first)?;
                     }
                     if self.banner.is_none() {
@@ -150,11 +151,27 @@ impl Set {
                     warn!("directory lost: {reason}");
                     self.say(format!("directory lost, trying again in {:.1} s", retry_in.as_secs_f64()));
                 }
-                Output::DirectoryBack => {}
             }
             self.dirty = true;
         }
         Ok(())
+    }
+
+    /// Decodes a picture; a damaged one leaves the one before it where it is.
+    fn take(&mut self, station: StationId, jpeg: &[u8]) {
+        match self.decoder.decode_into(jpeg, &mut self.spare) {
+            Ok(()) => {
+                std::mem::swap(self.picture.get_or_insert_with(Picture::empty), &mut self.spare);
+                let chosen = self.zapper.station().is_some_and(|entry| entry.id == station);
+                self.unpainted = chosen.then_some(station);
+                self.dirty = true;
+            }
+            Err(error) => {
+                if let Some(count) = self.damaged.note(Instant::now().into()) {
+                    warn!("station {station}: {count} damaged pictures are not shown, the last one: {error}");
+                }
+            }
+        }
     }
 
     fn obey(&mut self, command: Command, screen: &mut Screen) -> anyhow::Result<()> {
@@ -234,7 +251,7 @@ impl Set {
     }
 
     fn save(&mut self) {
-        let (Some(picture), Some(entry)) = (&self.picture, self.zapper.station()) else {
+        let (Some(picture), Some((entry, _))) = (&self.picture, self.zapper.on_screen()) else {
             return self.say("no picture to save".into());
         };
         let message = match save_png(&self.save_to, entry.id, &entry.name, wall_clock(), picture) {
@@ -269,20 +286,19 @@ impl Set {
         };
         screen.show(&view)?;
         self.dirty = false;
-        if let Some(station) = self.unpainted.take() {
-            self.zapper.shown(station);
-            if let Some(entry) = self.zapper.station() {
-                screen.window().set_title(&format!("{} {} - stationcast", entry.id, entry.name));
-            }
+        if let Some(station) = self.unpainted.take()
+            && self.zapper.shown(station).is_some()
+            && let Some(entry) = self.zapper.station()
+        {
+            screen.window().set_title(&format!("{} {} - stationcast", entry.id, entry.name));
         }
         Ok(())
     }
 
     /// What is wrong with the picture, if anything.
     fn note(&self) -> Option<String> {
-        let problem = || self.zapper.report().and_then(|report| report.problem);
         match self.zapper.signal() {
-            Signal::Lost(silent) => Some(match problem() {
+            Signal::Lost(silent) => Some(match self.zapper.problem() {
                 Some(problem) => format!("no signal: {problem}"),
                 None => format!("no signal for {} s", silent.as_secs()),
             }),
@@ -295,8 +311,7 @@ impl Set {
     }
 
     fn information(&self) -> Vec<(&'static str, String)> {
-        let Some(entry) = self.zapper.station() else { return Vec::new() };
-        let report = self.zapper.report().unwrap_or_default();
+        let Some((entry, report)) = self.zapper.on_screen() else { return Vec::new() };
         let (counters, reading) = (report.counters, report.reading);
         let size = self.picture.as_ref().map_or_else(|| "-".into(), |picture| picture.size.to_string());
         let rate = entry.rate.map_or_else(String::new, |rate| format!(" of {:.3}", rate.as_f64()));
@@ -324,4 +339,39 @@ fn row(entry: &Entry) -> Row<'_> {
         State::Slate { .. } => "off air",
     };
     Row { id: entry.id, name: &entry.name, state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::viewer::zapper::{Keep, Way};
+
+    #[test]
+    fn a_damaged_picture_leaves_the_one_before_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _within = runtime.enter();
+        let way = Way::Multicast { interface: None };
+        let zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), way, Keep::Newest, 10);
+        let mut set = Set::new(zapper, PathBuf::new()).unwrap();
+        let grey = vec![90; 32 * 16 * 3];
+        let image = turbojpeg::Image {
+            pixels: &grey[..],
+            width: 32,
+            pitch: 96,
+            height: 16,
+            format: turbojpeg::PixelFormat::RGB,
+        };
+        let jpeg = turbojpeg::compress(image, 80, turbojpeg::Subsamp::Sub2x2).unwrap();
+        set.take(StationId(1), &jpeg);
+        let before = set.picture.clone().expect("a picture");
+        assert_eq!(before.size, Size { width: 32, height: 16 });
+        // Twice: the spare one is used again.
+        for _ in 0..2 {
+            set.take(StationId(1), &jpeg[..jpeg.len() - 12]);
+            set.take(StationId(1), b"nothing of the kind");
+            assert_eq!(set.picture.as_ref(), Some(&before));
+        }
+        set.take(StationId(1), &jpeg);
+        assert_eq!(set.picture, Some(before));
+    }
 }

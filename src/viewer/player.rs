@@ -13,8 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::reception::local_towards;
+use super::reception;
 use crate::directory::{self, Entry, Services, State};
+use crate::interface::{Interface, named};
 use crate::wire::sdp::{Description, Transport};
 
 /// How long a player has to end when it is told to, before it is killed.
@@ -98,8 +99,8 @@ fn pieces(word: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// What a placeholder stands for. `local` is this machine's address as the directory sees it: players that are not told
-/// by which interface to receive take the one of the default route.
+/// What a placeholder stands for. `local` is this machine's address on the interface by which the station comes: players
+/// that are not told one take that of the default route.
 fn value(name: &str, entry: &Entry, services: Services, local: IpAddr, sdp: Option<&Path>) -> String {
     let at = |service: Option<SocketAddr>| service.map_or_else(String::new, |at| at.to_string());
     let Entry { id, group, .. } = entry;
@@ -115,11 +116,23 @@ fn value(name: &str, entry: &Entry, services: Services, local: IpAddr, sdp: Opti
     }
 }
 
-/// The station as SDP, as far as the directory at `directory` tells of it.
-fn describe(entry: &Entry, directory: IpAddr) -> String {
+/// This machine's address on the interface by which a group comes: the one by which the directory is reached (`towards`)
+/// if that is there, else the first of the group's family.
+fn address(group: IpAddr, interface: &Interface, towards: IpAddr) -> Option<IpAddr> {
+    if group.is_ipv4() == towards.is_ipv4() && interface.has(towards) {
+        return Some(towards);
+    }
+    match group {
+        IpAddr::V4(_) => interface.v4.first().copied().map(IpAddr::V4),
+        IpAddr::V6(_) => interface.v6.first().copied().map(IpAddr::V6),
+    }
+}
+
+/// The station as SDP, as far as its directory tells of it; `origin` is the broadcaster's address.
+fn describe(entry: &Entry, origin: IpAddr) -> String {
     let description = Description {
         name: &entry.name,
-        origin: directory,
+        origin,
         session: entry.id.0.into(),
         rate: entry.rate.filter(|_| entry.state == State::Film),
         by_ntp: false, // the directory does not say
@@ -128,14 +141,30 @@ fn describe(entry: &Entry, directory: IpAddr) -> String {
     description.to_sdp()
 }
 
-/// Runs a player on a station until it ends, or until SIGINT or SIGTERM, which end it.
+/// Runs a player on a station until it ends, or until SIGINT, SIGTERM or SIGHUP, which end it. `wanted` is the interface
+/// that the user names, by name or address.
 ///
 /// # Errors
-/// It is not installed, cannot be started, or ends by itself with a status that is no success.
-pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> anyhow::Result<()> {
-    let local = local_towards(directory)
+/// There is no such interface, the player is not installed, cannot be started, or ends by itself with a status that is
+/// no success.
+pub async fn play(
+    template: &Template,
+    entry: &Entry,
+    directory: SocketAddr,
+    wanted: Option<&str>,
+) -> anyhow::Result<()> {
+    let towards = reception::local_towards(directory)
         .with_context(|| format!("there is no way to the directory at {directory}"))?
         .to_canonical();
+    let interface = named(&reception::for_station(entry, wanted, directory.ip(), towards));
+    let on_it = interface.as_ref().ok().and_then(|i| address(entry.group.ip(), i, towards));
+    let local = match (interface, template.uses("local")) {
+        (Ok(interface), true) => {
+            on_it.with_context(|| format!("{interface} has no address of the family of {}", entry.group))?
+        }
+        (Err(error), true) => return Err(error.into()),
+        (_, false) => towards,
+    };
     let services = match template.uses("rtsp") || template.uses("http") {
         true => directory::services(directory, ANSWER).await?,
         false => Services::default(),
@@ -146,9 +175,11 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
             "this broadcaster serves no {{{name}}} that can be reached from here: see [{name}] in its line-up"
         );
     }
-    let directory = directory.ip().to_canonical();
+    // A broadcaster here sends from the address on that interface; whose it is elsewhere, the directory does not say.
+    let origin =
+        on_it.filter(|_| reception::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
     let file = match template.uses("sdp") {
-        true => Some(Temporary::write(entry.id.0, &describe(entry, directory))?),
+        true => Some(Temporary::write(entry.id.0, &describe(entry, origin))?),
         false => None,
     };
     let path = file.as_ref().map(|file| file.0.as_path());
@@ -158,6 +189,8 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
     // Before the player is there, so that no end of it is missed.
     let mut children = signal(SignalKind::child())?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // The terminal was closed.
+    let mut hang_up = signal(SignalKind::hangup())?;
     let mut player = match Command::new(program).args(args).spawn() {
         Ok(player) => player,
         Err(error) if error.kind() == ErrorKind::NotFound => bail!("the player {program} is not installed"),
@@ -171,6 +204,7 @@ pub async fn play(template: &Template, entry: &Entry, directory: SocketAddr) -> 
             _ = children.recv() => {}
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            _ = hang_up.recv() => break,
         }
     }
     let killed_at = Instant::now() + GRACE;
@@ -284,11 +318,50 @@ mod tests {
         assert!(!path.exists());
     }
 
+    #[test]
+    fn local_is_the_address_by_which_the_station_comes() {
+        let interface = Interface {
+            name: "eth1".into(),
+            index: 3,
+            mtu: 1500,
+            up: true,
+            loopback: false,
+            v4: vec![[198, 51, 100, 9].into(), [198, 51, 100, 10].into()],
+            v6: vec!["2001:db8::9".parse().unwrap()],
+        };
+        let local = |group: &str, towards: &str| {
+            let address = address(group.parse().unwrap(), &interface, towards.parse().unwrap());
+            address.expect("an address").to_string()
+        };
+        assert_eq!(
+            local("239.77.0.2", "127.0.0.1"),
+            "198.51.100.9",
+            "the directory is here, the station is not on lo"
+        );
+        assert_eq!(local("239.77.0.2", "198.51.100.10"), "198.51.100.10");
+        assert_eq!(local("ff15::77:2", "198.51.100.10"), "2001:db8::9");
+    }
+
+    #[tokio::test]
+    async fn a_player_is_told_the_interface_that_the_viewer_would_take() {
+        let directory = "127.0.0.1:9688".parse().unwrap();
+        let play = async |command: &str, interface: &str, wanted: Option<&str>| {
+            let template = Template::parse(command).unwrap();
+            let entry = Entry { interface: interface.into(), ..entry("232.77.0.2:5004") };
+            play(&template, &entry, directory, wanted).await
+        };
+        // The station's own, which is not the one by which the directory is reached; unless another is wanted.
+        let missing = play("true {local}", "nosuch0", None).await.unwrap_err().to_string();
+        assert_eq!(missing, "there is no interface nosuch0 on this machine");
+        play("test {local} = 127.0.0.1", "nosuch0", Some("lo")).await.unwrap();
+        play("true {group}", "nosuch0", None).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_player_that_fails_or_is_not_there_is_told() {
         let play = async |command: &str| {
             let template = Template::parse(command).unwrap();
-            play(&template, &entry("239.77.0.2:5004"), "127.0.0.1:9688".parse().unwrap()).await
+            play(&template, &entry("239.77.0.2:5004"), "127.0.0.1:9688".parse().unwrap(), None).await
         };
         play("sh -c 'grep -q 239.77.0.2 \"$0\"' {sdp}").await.unwrap();
         assert_eq!(

@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -19,7 +21,7 @@ use serde::Serialize;
 use super::{plot, reception};
 use crate::clock::wall_clock;
 use crate::directory::{self, Entry};
-use crate::interface::Interface;
+use crate::interface::{Interface, named};
 use crate::tuner::probe::report::{Distribution, ProbeReport};
 use crate::tuner::probe::traffic::{Traffic, Verdict};
 use crate::tuner::probe::{Probe, Timestamps, UnitSample};
@@ -28,6 +30,9 @@ use crate::units::{AirTime, RTP_CLOCK, StationId};
 
 /// How long a probe measures that is not told.
 const DURATION: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the measurement is to end.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How long the directory may take to answer.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
@@ -64,6 +69,8 @@ pub struct Plan {
     pub plot: Option<PathBuf>,
     /// Say on stderr what is about to be done.
     pub talk: bool,
+    /// Turns true when the measurement is to end before its time: the summary is of what has come by then.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What was measured, and where. The names are a contract; the report's keys stand beside these.
@@ -123,8 +130,9 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
     let (entry, group, interface, mut probe) = match plan.target {
         Target::Station { directory, station } => {
             let entry = look_up(directory, station)?;
-            let local = reception::local_towards(directory);
-            let interface = reception::for_station(&entry, wanted, directory.ip(), local)?;
+            let local = reception::local_towards(directory)
+                .with_context(|| format!("there is no way to the directory at {directory}"))?;
+            let interface = named(&reception::for_station(&entry, wanted, directory.ip(), local))?;
             let clock = NonZeroU32::new(RTP_CLOCK).context("the clock of RTP/JPEG is not 0")?;
             let group = entry.group;
             (Some(entry), group, interface, Probe::new(clock, Timestamps::WallClock))
@@ -140,7 +148,7 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
         eprintln!("listening to {group} on {interface} for {} s", duration.as_secs_f64());
     }
     let started = wall_clock();
-    let heard = listen(&mut source, &mut probe, duration)?;
+    let (heard, duration) = listen(&mut source, &mut probe, duration, &plan.stop)?;
     let Some(report) = probe.report() else { return Err(silence(group, &interface, duration, heard)) };
     let summary = Summary {
         station: entry.as_ref().map(|entry| entry.id),
@@ -172,15 +180,22 @@ fn look_up(directory: SocketAddr, station: Option<StationId>) -> anyhow::Result<
 /// Datagrams that came, and what was wrong with the last one that was no RTP.
 type HeardSoFar = (u64, Option<String>);
 
-fn listen(source: &mut DatagramSource, probe: &mut Probe, duration: Duration) -> anyhow::Result<HeardSoFar> {
-    let ends = Instant::now().checked_add(duration).context("cannot measure for so long")?;
+/// Listens for that long, or until it is told to stop; then for how long it was.
+fn listen(
+    source: &mut DatagramSource,
+    probe: &mut Probe,
+    duration: Duration,
+    stop: &AtomicBool,
+) -> anyhow::Result<(HeardSoFar, Duration)> {
+    let began = Instant::now();
+    let ends = began.checked_add(duration).context("cannot measure for so long")?;
     let (mut datagrams, mut fault) = (0, None);
     loop {
         let left = ends.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok((datagrams, fault));
+        if left.is_zero() || stop.load(Relaxed) {
+            return Ok(((datagrams, fault), began.elapsed().min(duration)));
         }
-        wait(Some(source.as_fd()), None, Some(left))?;
+        wait(Some(source.as_fd()), None, Some(left.min(LOOK)))?;
         // A sender that never lets the socket run empty must not keep us beyond the end.
         let mut patience = 1000;
         while patience > 0

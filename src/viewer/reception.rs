@@ -5,34 +5,23 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::directory::Entry;
-use crate::interface::{Interface, interfaces};
+use crate::interface::{Interface, interfaces, named};
 
-/// The interface on which `entry` comes: the one that is `wanted` by name or address, else the broadcaster's own
-/// if its `directory` is on this machine, else the one with the address (`local`) by which the directory is reached.
-///
-/// # Errors
-/// There is no such interface, or none can be told.
-pub fn for_station(
-    entry: &Entry,
-    wanted: Option<&str>,
-    directory: IpAddr,
-    local: Option<IpAddr>,
-) -> io::Result<Interface> {
-    let all = interfaces()?;
-    if let Some(wanted) = wanted {
-        return named(all, wanted);
+/// The interface on which `entry` comes, by its name or address: the one that is `wanted`, else the broadcaster's own if
+/// its `directory` is on this machine, else the one with the address (`local`) by which the directory is reached. It need
+/// not be there: addresses and cards come and go, so whoever joins looks for it then.
+pub fn for_station(entry: &Entry, wanted: Option<&str>, directory: IpAddr, local: IpAddr) -> String {
+    match wanted {
+        Some(wanted) => wanted.to_owned(),
+        None if is_here(directory) => entry.interface.clone(),
+        None => local.to_canonical().to_string(),
     }
-    let found = if directory.is_loopback() {
-        all.into_iter().find(|i| i.name == entry.interface)
-    } else {
-        all.into_iter().find(|i| local.is_some_and(|local| i.has(local)))
-    };
-    found.ok_or_else(|| {
-        io::Error::other(format!(
-            "cannot tell by which interface station {} comes; choose one with --interface",
-            entry.id
-        ))
-    })
+}
+
+/// Whether an address is of this machine, of whichever of its interfaces.
+pub fn is_here(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || interfaces().is_ok_and(|all| all.iter().any(|i| i.has(address)))
 }
 
 /// The interface on which a `group` comes of which nothing else is known: the one that is `wanted`, else the one by
@@ -41,10 +30,10 @@ pub fn for_station(
 /// # Errors
 /// There is no such interface, or several and no route.
 pub fn for_group(group: SocketAddr, wanted: Option<&str>) -> io::Result<Interface> {
-    let all = interfaces()?;
     if let Some(wanted) = wanted {
-        return named(all, wanted);
+        return named(wanted);
     }
+    let all = interfaces()?;
     if let Some(local) = local_towards(group)
         && let Some(routed) = all.iter().find(|i| i.has(local))
     {
@@ -71,15 +60,11 @@ pub fn local_towards(there: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-fn named(all: Vec<Interface>, wanted: &str) -> io::Result<Interface> {
-    let address = wanted.parse().ok();
-    let found = all.into_iter().find(|i| i.name == wanted || address.is_some_and(|address| i.has(address)));
-    found.ok_or_else(|| io::Error::other(format!("there is no interface {wanted} on this machine")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::State;
+    use crate::units::StationId;
 
     const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 2, 3)), 5004);
 
@@ -90,6 +75,35 @@ mod tests {
         assert_eq!(for_group(GROUP, Some("127.0.0.1")).unwrap(), lo);
         let refused = for_group(GROUP, Some("nosuch0")).unwrap_err();
         assert_eq!(refused.to_string(), "there is no interface nosuch0 on this machine");
+    }
+
+    #[test]
+    fn a_directory_here_tells_of_interfaces_here() {
+        let entry = Entry {
+            id: StationId(2),
+            name: "Two".into(),
+            group: GROUP,
+            interface: "eth7".into(),
+            size: None,
+            rate: None,
+            quality: 80,
+            state: State::Film,
+            audience: 0,
+        };
+        let local = IpAddr::from([198, 51, 100, 9]);
+        let chosen = |wanted, directory: IpAddr| for_station(&entry, wanted, directory, local);
+        assert_eq!(chosen(None, [203, 0, 113, 7].into()), "198.51.100.9");
+        assert_eq!(chosen(Some("eth1"), [203, 0, 113, 7].into()), "eth1");
+        assert_eq!(chosen(None, "::ffff:127.0.0.1".parse().unwrap()), "eth7");
+        // By any of its addresses.
+        for interface in interfaces().unwrap() {
+            for address in interface.v4 {
+                assert_eq!(chosen(None, address.into()), "eth7", "{address}");
+            }
+            for address in interface.v6 {
+                assert_eq!(chosen(None, address.into()), "eth7", "{address}");
+            }
+        }
     }
 
     #[test]

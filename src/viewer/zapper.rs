@@ -6,13 +6,17 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it times changes of station")]
 
+mod queue;
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use self::queue::Queue;
 use super::reception;
 use crate::directory::{Entry, ErrorCode, Event, Session};
 use crate::tuner::Received;
@@ -27,15 +31,14 @@ const LOST_AFTER: Duration = Duration::from_secs(2);
 pub enum Keep {
     /// Only the newest one: for eyes.
     Newest,
-    /// As many as this, the oldest dropped: for recording and counting.
+    /// As many as this, the oldest dropped and [counted](Zapper::dropped): for recording and counting.
     Last(usize),
 }
 
 /// By which way stations come.
 #[derive(Debug, Clone)]
 pub enum Way {
-    /// By multicast, on the interface of that name or address. Without one it is found: the broadcaster's own if it runs
-    /// on this machine, else the one by which the directory is reached.
+    /// By multicast, on the interface of that name or address. Without one it is [found](reception::for_station).
     Multicast {
         /// The interface's name or address.
         interface: Option<String>,
@@ -75,7 +78,7 @@ pub enum Output {
     },
     /// The line-up is there, or has changed: [`Zapper::line_up`].
     LineUp,
-    /// The line-up has no such station.
+    /// The line-up has no such station. If it is the one that was wanted from the start, it still is.
     NoSuchStation(StationId),
     /// The directory cannot be reached; pictures go on.
     DirectoryLost {
@@ -84,11 +87,9 @@ pub enum Output {
         /// When it is tried again.
         retry_in: Duration,
     },
-    /// The directory is there (again).
-    DirectoryBack,
 }
 
-/// How the station on the screen fares.
+/// How the station that was chosen fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// No picture yet.
@@ -101,6 +102,8 @@ pub enum Signal {
 
 enum Inbox {
     Directory(Event),
+    /// There is a directory at this address.
+    Found(SocketAddr),
     /// The receiver with this serial number has put pictures into its queue.
     Pictures(u64),
 }
@@ -109,12 +112,22 @@ enum Inbox {
 struct Tuned {
     serial: u64,
     entry: Entry,
+    /// From where it is received. Another one needs another receiver.
+    origin: Origin,
     /// When its change was decided, while no picture of it has been shown.
     decided: Option<Instant>,
     receiver: Receiver,
-    queue: Arc<Mutex<VecDeque<Received>>>,
+    queue: Arc<Queue>,
     last_picture: Instant,
     heard: bool,
+}
+
+/// What the viewer is to show, known or not.
+struct Wish {
+    station: StationId,
+    decided: Instant,
+    /// The directory had no such station when it was asked: we are in no audience.
+    refused: bool,
 }
 
 /// Receives one station at a time and changes between them.
@@ -125,12 +138,12 @@ pub struct Zapper {
     way: Way,
     keep: Keep,
     measured: usize,
-    local: Option<SocketAddr>,
     directory: SocketAddr,
+    /// Our end of the connection to the directory; before there is one, the directory's own, as if that were here.
+    local: IpAddr,
     connected: bool,
     line_up: Vec<Entry>,
-    /// The station that is wanted, known or not.
-    wanted: Option<(StationId, Instant)>,
+    wanted: Option<Wish>,
     shown: Option<Tuned>,
     coming: Option<Tuned>,
     pending: VecDeque<Output>,
@@ -145,18 +158,15 @@ impl Zapper {
     /// Outside a tokio runtime.
     pub fn start(directory: SocketAddr, way: Way, keep: Keep, measured: usize) -> Zapper {
         let (outbox, inbox) = mpsc::channel();
-        let events = outbox.clone();
-        // The receiving end is gone only when the zapper is.
-        let session = Session::start(directory, move |event| drop(events.send(Inbox::Directory(event))));
         Zapper {
-            session,
+            session: session(directory, &outbox),
             inbox,
             outbox,
             way,
             keep,
             measured,
-            local: None,
             directory,
+            local: directory.ip(),
             connected: false,
             line_up: Vec::new(),
             wanted: None,
@@ -168,14 +178,31 @@ impl Zapper {
         }
     }
 
+    /// Asks the directory that `look` finds instead of the one it was started with, unless that has answered by then.
+    /// `look` takes its time on a thread of its own; [`next`](Self::next) must then be called within the tokio runtime.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn look_for(&self, look: impl FnOnce() -> SocketAddr + Send + 'static) -> io::Result<()> {
+        let found = self.outbox.clone();
+        let search = move || drop(found.send(Inbox::Found(look())));
+        thread::Builder::new().name("search".into()).spawn(search)?;
+        Ok(())
+    }
+
     /// All stations, ascending by number, as the directory last told.
     pub fn line_up(&self) -> &[Entry] {
         &self.line_up
     }
 
-    /// The station whose pictures are shown or, before the first, awaited.
+    /// The station that was chosen: its pictures are shown, or awaited while those of the one before still are.
     pub fn station(&self) -> Option<&Entry> {
         self.coming.as_ref().or(self.shown.as_ref()).map(|tuned| &tuned.entry)
+    }
+
+    /// The station that is to be shown; the line-up may lack it for now.
+    pub fn wanted(&self) -> Option<StationId> {
+        self.wanted.as_ref().map(|wish| wish.station)
     }
 
     /// From the last change of station to its first picture on the screen.
@@ -188,12 +215,25 @@ impl Zapper {
         self.connected
     }
 
-    /// How the reception of the station on the screen fares.
-    pub fn report(&self) -> Option<Report> {
-        self.shown.as_ref().or(self.coming.as_ref()).map(|tuned| tuned.receiver.report())
+    /// The station whose pictures are on the screen and how its reception fares; before the first picture, the one that
+    /// is awaited.
+    pub fn on_screen(&self) -> Option<(&Entry, Report)> {
+        let tuned = self.shown.as_ref().or(self.coming.as_ref())?;
+        Some((&tuned.entry, tuned.receiver.report()))
     }
 
-    /// Whether pictures come.
+    /// Pictures of the station on the screen that came whole and gave way to newer ones before they were fetched. With
+    /// [`Keep::Newest`] that is the rule; with [`Keep::Last`] whoever fetches is too slow.
+    pub fn dropped(&self) -> u64 {
+        self.shown.as_ref().or(self.coming.as_ref()).map_or(0, |tuned| tuned.queue.dropped())
+    }
+
+    /// Why nothing comes of the [station](Self::station) that was chosen, while that is known.
+    pub fn problem(&self) -> Option<String> {
+        self.coming.as_ref().or(self.shown.as_ref())?.receiver.report().problem
+    }
+
+    /// Whether pictures come of the [station](Self::station) that was chosen.
     pub fn signal(&self) -> Signal {
         match self.coming.as_ref().or(self.shown.as_ref()) {
             None => Signal::Waiting,
@@ -205,16 +245,19 @@ impl Zapper {
         }
     }
 
-    /// Changes to `station`, now. Of a station that is not known yet, as soon as it is.
+    /// Changes to `station`, now; before there is a line-up, as soon as that has it. What a line-up lacks is a wrong
+    /// number and no wish: everything stays as it is.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub fn tune(&mut self, station: StationId) -> io::Result<()> {
-        self.wanted = Some((station, Instant::now()));
-        // Of who plays by RTSP that session is in the audience, and its first picture comes at once.
-        if let Way::Multicast { .. } = self.way {
-            self.session.tune(station);
+        let listed = !self.line_up.is_empty() || self.station().is_some();
+        if listed && !self.line_up.iter().any(|entry| entry.id == station) {
+            self.pending.push_back(Output::NoSuchStation(station));
+            return Ok(());
         }
+        self.wanted = Some(Wish { station, decided: Instant::now(), refused: false });
+        self.ask(station);
         self.follow()
     }
 
@@ -231,6 +274,7 @@ impl Zapper {
             match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Inbox::Pictures(serial)) => self.fetch(serial),
                 Ok(Inbox::Directory(event)) => self.hear(event)?,
+                Ok(Inbox::Found(directory)) => self.move_to(directory),
                 // Disconnected cannot be: `outbox` is ours.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
             }
@@ -250,66 +294,80 @@ impl Zapper {
         self.last_zap
     }
 
+    /// Asks the directory for the picture now on air and for a place in the audience. Of who plays by RTSP that session
+    /// is in the audience, and its first picture comes at once.
+    fn ask(&self, station: StationId) {
+        if let Way::Multicast { .. } = self.way {
+            self.session.tune(station);
+        }
+    }
+
     /// Brings reception in line with what is wanted and what the line-up says of it.
     fn follow(&mut self) -> io::Result<()> {
-        let Some((id, decided)) = self.wanted else { return Ok(()) };
+        let Some(wish) = &mut self.wanted else { return Ok(()) };
+        let (id, decided) = (wish.station, wish.decided);
         let Some(entry) = self.line_up.iter().find(|entry| entry.id == id).cloned() else {
-            if !self.line_up.is_empty() {
-                self.wanted = None;
+            // A broadcaster that starts enters its stations one by one: it stays wanted, and what comes is kept.
+            if !self.line_up.is_empty() && self.station().is_none() {
                 self.pending.push_back(Output::NoSuchStation(id));
             }
             return Ok(());
         };
-        let current = self.coming.as_mut().or(self.shown.as_mut());
-        if let Some(tuned) = current.filter(|tuned| tuned.entry.id == id && tuned.entry.group == entry.group)
-        {
+        if std::mem::take(&mut wish.refused) {
+            self.ask(id);
+        }
+        let origin = self.origin(&entry);
+        let is_it = |tuned: &&mut Tuned| tuned.entry.id == id && tuned.origin == origin;
+        if let Some(tuned) = self.coming.as_mut().or(self.shown.as_mut()).filter(is_it) {
             tuned.entry = entry;
             return Ok(());
         }
         // Back to what is still on the screen: nothing to wait for.
-        if self.shown.as_ref().is_some_and(|shown| shown.entry.id == id && shown.entry.group == entry.group) {
+        if let Some(tuned) = self.shown.as_mut().filter(is_it) {
+            tuned.entry = entry;
             self.coming = None;
             return Ok(());
         }
-        self.coming = Some(self.receive(entry, decided)?);
+        self.coming = Some(self.receive(entry, origin, decided)?);
         Ok(())
     }
 
-    fn receive(&mut self, entry: Entry, decided: Instant) -> io::Result<Tuned> {
+    fn origin(&self, entry: &Entry) -> Origin {
+        match &self.way {
+            Way::Multicast { interface } => {
+                let wanted = interface.as_deref();
+                let interface = reception::for_station(entry, wanted, self.directory.ip(), self.local);
+                Origin::Group(entry.group, interface)
+            }
+            Way::Tcp(server) => Origin::Rtsp(*server, entry.id),
+        }
+    }
+
+    fn receive(&mut self, entry: Entry, origin: Origin, decided: Instant) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, notice) = (self.serial, self.outbox.clone());
-        let queue = Arc::new(Mutex::new(VecDeque::new()));
-        let (put, bound) = (
-            queue.clone(),
-            match self.keep {
-                Keep::Newest => 1,
-                Keep::Last(pictures) => pictures.max(1),
-            },
-        );
-        let sink = move |picture: Received| {
-            let mut queue = put.lock().unwrap_or_else(PoisonError::into_inner);
-            if queue.len() == bound {
-                queue.pop_front();
-            }
-            queue.push_back(picture);
-            if queue.len() == 1 {
+        let queue = Arc::new(Queue::new(match self.keep {
+            Keep::Newest => 1,
+            Keep::Last(pictures) => pictures,
+        }));
+        let put = queue.clone();
+        let sink = move |picture| {
+            if put.put(picture) {
                 let _ = notice.send(Inbox::Pictures(serial));
             }
         };
-        let origin = match &self.way {
-            Way::Multicast { interface } => {
-                let local = self.local.map(|local| local.ip());
-                let wanted = interface.as_deref();
-                Origin::Group(
-                    entry.group,
-                    reception::for_station(&entry, wanted, self.directory.ip(), local)?,
-                )
-            }
-            Way::Tcp(server) => Origin::Rtsp(*server, entry.id),
-        };
-        let receiver = Receiver::start(origin, self.measured, sink)?;
+        let receiver = Receiver::start(origin.clone(), self.measured, sink)?;
         let now = Instant::now();
-        Ok(Tuned { serial, entry, decided: Some(decided), receiver, queue, last_picture: now, heard: false })
+        Ok(Tuned {
+            serial,
+            entry,
+            origin,
+            decided: Some(decided),
+            receiver,
+            queue,
+            last_picture: now,
+            heard: false,
+        })
     }
 
     fn fetch(&mut self, serial: u64) {
@@ -319,18 +377,27 @@ impl Zapper {
         tuned.last_picture = Instant::now();
         let station = tuned.entry.id;
         // While a new station is awaited the old one stays on the screen, live.
-        let mut queue = tuned.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        self.pending.extend(
-            queue.drain(..).map(|received| Output::Picture { station, picture: Picture::Air(received) }),
-        );
+        let pictures = tuned.queue.fetch().into_iter();
+        self.pending
+            .extend(pictures.map(|received| Output::Picture { station, picture: Picture::Air(received) }));
+    }
+
+    fn move_to(&mut self, directory: SocketAddr) {
+        if self.connected || directory == self.directory {
+            return;
+        }
+        (self.directory, self.local) = (directory, directory.ip());
+        self.session = session(directory, &self.outbox);
+        if let Some(wish) = &self.wanted {
+            self.ask(wish.station);
+        }
     }
 
     fn hear(&mut self, event: Event) -> io::Result<()> {
         match event {
             Event::Connected { local } => {
-                self.local = Some(local);
+                self.local = local.ip();
                 self.connected = true;
-                self.pending.push_back(Output::DirectoryBack);
             }
             Event::LineUp(line_up) => {
                 self.line_up = line_up;
@@ -346,7 +413,11 @@ impl Zapper {
                     self.pending.push_back(Output::Picture { station: entry.id, picture });
                 }
             }
-            Event::Refused { code: ErrorCode::NoSuchStation, .. } => {}
+            Event::Refused { code: ErrorCode::NoSuchStation, .. } => {
+                if let Some(wish) = &mut self.wanted {
+                    wish.refused = true;
+                }
+            }
             Event::Refused { sentence, .. } => {
                 self.pending.push_back(Output::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
             }
@@ -358,3 +429,12 @@ impl Zapper {
         Ok(())
     }
 }
+
+fn session(directory: SocketAddr, outbox: &mpsc::Sender<Inbox>) -> Session {
+    let events = outbox.clone();
+    // The receiving end is gone only when the zapper is.
+    Session::start(directory, move |event| drop(events.send(Inbox::Directory(event))))
+}
+
+#[cfg(test)]
+mod tests;

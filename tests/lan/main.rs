@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         test("changing_stations", programs::changing_stations),
         test("the_audience_is_counted", programs::the_audience_is_counted),
         test("signals_end_the_broadcaster", programs::signals_end_the_broadcaster),
+        test("signals_end_the_viewer", programs::signals_end_the_viewer),
         test("a_directory_port_that_is_taken", programs::a_directory_port_that_is_taken),
         test("wrong_usage_and_wrong_lineups", programs::wrong_usage_and_wrong_lineups),
     ])

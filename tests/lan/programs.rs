@@ -80,6 +80,27 @@ pub(crate) fn signals_end_the_broadcaster() {
     }
 }
 
+/// A run without a window is ended, and tells what it had by then.
+pub(crate) fn signals_end_the_viewer() {
+    let lan = Lan::alone();
+    let _broadcaster = lan.machine().on_air(&two_stations("127.0.0.1:9688", "127.0.0.1"));
+    for signal in ["TERM", "INT"] {
+        let mut probe = lan.machine().viewer(&["--station", "1", "--probe", "--seconds", "3600"]);
+        probe.await_log("listening to 239.77.0.1:5004", 1);
+        let mut viewer = watch(&lan, "alone", "127.0.0.1:9688", 1, 1_000_000);
+        viewer.await_pictures(10);
+        probe.signal(signal);
+        assert!(probe.succeed().stdout.contains("station 1 \"Station 1\" on 239.77.0.1:5004"));
+        viewer.viewer.signal(signal);
+        assert!(viewer.done().count("frames") >= 10);
+    }
+    // A result that cannot be written is a sentence, not a panic.
+    let viewer = env!("CARGO_BIN_EXE_viewer");
+    let ended = lan.machine().run("sh", &["-c", "exec \"$0\" --list >/dev/full", viewer]).finish();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot write the result: No space left"), "{}", ended.stderr);
+}
+
 pub(crate) fn a_directory_port_that_is_taken() {
     let lan = Lan::alone();
     let mut taken = lan.machine().helper("directory", &["127.0.0.1:9688", "239.77.0.1:5004", "lo"]);

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use common::film::{ntsc, pal};
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
             tools,
             run: a_lost_station_is_told_and_comes_back,
         },
+        Test { name: "after_a_wrong_number_it_follows", tools, run: after_a_wrong_number_it_follows },
         Test { name: "without_a_display", tools: &[], run: without_a_display },
     ])
 }
@@ -112,11 +114,14 @@ impl Photograph {
 }
 
 fn three_stations(lan: &Lan) -> Process {
+    three_stations_on(lan, "239.77.0")
+}
+
+/// Stations 1 to 3 on the groups of their numbers in this net.
+fn three_stations_on(lan: &Lan, net: &str) -> Process {
     let films = [pal(1), ntsc(2), pal(3)];
-    let stations = films
-        .iter()
-        .zip(1..)
-        .map(|(film, id)| station(id, &[&film.path], &format!("239.77.0.{id}:5004"), ""));
+    let stations =
+        films.iter().zip(1..).map(|(film, id)| station(id, &[&film.path], &format!("{net}.{id}:5004"), ""));
     lan.machine().on_air(&(head(DIRECTORY, "127.0.0.1") + &stations.collect::<String>()))
 }
 
@@ -147,11 +152,7 @@ fn keys_change_what_is_seen() {
         strips.iter().all(|strip| strip.is_some() && *strip == strips[0]).then(|| strips[0])
     });
     desk.press("s");
-    let file = until("a saved picture", || {
-        let mut files = fs::read_dir(&saved).unwrap();
-        files.next().map(|file| file.unwrap().path()).filter(|path| fs::metadata(path).unwrap().len() > 1000)
-    });
-    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    let (name, file) = await_saved(&saved);
     assert!(name.starts_with("stationcast-03-Station_3-") && name.ends_with(".png"), "{name}");
     assert_eq!(png_strip(&file), held, "what is saved is what is seen");
     desk.press("space");
@@ -172,7 +173,16 @@ fn keys_change_what_is_seen() {
     assert_eq!(desk.viewer.finish().code, Some(0));
 }
 
-fn png_strip(file: &std::path::Path) -> Option<(u8, u16)> {
+/// Waits for a picture in the folder: its name and path.
+fn await_saved(folder: &Path) -> (String, PathBuf) {
+    let file = until("a saved picture", || {
+        let mut files = fs::read_dir(folder).unwrap();
+        files.next().map(|file| file.unwrap().path()).filter(|path| fs::metadata(path).unwrap().len() > 1000)
+    });
+    (file.file_name().unwrap().to_str().unwrap().to_owned(), file)
+}
+
+fn png_strip(file: &Path) -> Option<(u8, u16)> {
     let mut reader =
         png::Decoder::new(std::io::BufReader::new(fs::File::open(file).unwrap())).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
@@ -186,7 +196,9 @@ fn png_strip(file: &std::path::Path) -> Option<(u8, u16)> {
 fn a_lost_station_is_told_and_comes_back() {
     let lan = Lan::alone();
     let broadcaster = three_stations(&lan);
-    let mut desk = Desk::new(&lan, &["--station", "1"]);
+    let saved = lan.folder().join("saved");
+    fs::create_dir(&saved).unwrap();
+    let mut desk = Desk::new(&lan, &["--station", "1", "--save-to", text(&saved)]);
     desk.await_station(1);
     broadcaster.signal("KILL");
     broadcaster.finish();
@@ -203,14 +215,38 @@ fn a_lost_station_is_told_and_comes_back() {
     assert_eq!(told.strip(), last.strip());
     assert!(desk.viewer.runs());
     desk.viewer.await_log("directory lost", 1);
+    // Another one is chosen and does not come: what is seen, and saved, is still the first.
+    desk.press("3");
+    desk.press("s");
+    let (name, file) = await_saved(&saved);
+    assert!(name.starts_with("stationcast-01-Station_1-"), "{name}");
+    assert_eq!(png_strip(&file), last.strip());
 
     let _broadcaster = three_stations(&lan);
+    desk.await_station(3);
     desk.await_motion();
     // The directory is back as well: stations can be changed.
     desk.press("2");
     desk.await_station(2);
     desk.press("Escape");
     assert_eq!(desk.viewer.finish().code, Some(0));
+}
+
+/// The number of a station that does not exist is typed; then the broadcaster comes back with its stations elsewhere.
+fn after_a_wrong_number_it_follows() {
+    let lan = Lan::alone();
+    let broadcaster = three_stations(&lan);
+    let desk = Desk::new(&lan, &["--station", "2"]);
+    desk.await_station(2);
+    desk.press("7");
+    desk.await_motion();
+    broadcaster.signal("TERM");
+    broadcaster.finish();
+
+    let _broadcaster = three_stations_on(&lan, "239.77.1");
+    desk.await_motion();
+    desk.await_station(2);
+    lan.machine().await_station(DIRECTORY, 2, "watched again", |entry| entry["audience"] == 1);
 }
 
 fn without_a_display() {

@@ -25,11 +25,11 @@ pub mod traffic;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 pub use report::ProbeReport;
 use sequence::{Heard, Sequence};
 
+use super::SENDER_GONE;
 use crate::units::{AirTime, RTP_CLOCK};
 use crate::wire::rtp::{self, Unwrap, air_time_near};
 
@@ -41,9 +41,6 @@ const MAX_UNITS: usize = 1 << 18;
 
 /// A belated packet finds its unit among so many last ones.
 const OPEN_UNITS: usize = 8;
-
-/// After so long without a packet another sender may take over: as in the [`Tuner`](super::Tuner).
-const SENDER_GONE: Duration = Duration::from_millis(500);
 
 /// A transit that changes by more than this from one packet to the next is no lateness but a jump of the timestamps.
 const TIMESTAMP_JUMP: i64 = 2_000_000_000;

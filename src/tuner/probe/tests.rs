@@ -1,5 +1,7 @@
 //! The probe against synthetic streams in virtual time, where each figure is known beforehand.
 
+use std::time::Duration;
+
 use super::traffic::Verdict;
 use super::*;
 use crate::wire::rtp::{HEADER_LEN, Header};
