@@ -66,6 +66,9 @@ const LOOK_UPS: usize = 4;
 /// How long a client waits for that; it goes on, and whoever asks later has the answer.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
+/// Pictures that are read from a disk at one time, by all who watch on demand. As a rule they are in memory.
+const READS: usize = 64;
+
 /// When to ask again for a programme that is not recorded yet.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -75,6 +78,7 @@ struct Shared {
     sessions: Arc<Sessions>,
     fanouts: Arc<Fanouts>,
     look_ups: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
 }
 
 /// Serves stations until the head-end stops, then ends every session and connection and returns.
@@ -85,6 +89,7 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
         sessions: Sessions::new(),
         fanouts: Arc::default(),
         look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+        reads: Arc::new(Semaphore::new(READS)),
     });
     let visit = |stream: TcpStream, peer, place: Result<Place, String>| match place {
         Ok(place) => {

@@ -146,7 +146,8 @@ impl Connection {
         };
         match self.shared.reels(monitor).await {
             Some(Ok(reels)) => {
-                Programme::new(reels).map(|programme| Some(Arc::new(programme))).ok_or_else(later)
+                let programme = Programme::new(reels, self.shared.reads.clone());
+                programme.map(|programme| Some(Arc::new(programme))).ok_or_else(later)
             }
             Some(Err(NotRecorded::Never)) => Err(StatusCode::NotFound.into()),
             Some(Err(NotRecorded::NotYet)) | None => Err(later()),
