@@ -84,13 +84,7 @@ struct Shared {
 /// Serves stations until the head-end stops, then ends every session and connection and returns.
 pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
     let doors = Doors::new(CONNECTIONS.0, CONNECTIONS.1);
-    let shared = Arc::new(Shared {
-        head_end: head_end.clone(),
-        sessions: Sessions::new(),
-        fanouts: Arc::default(),
-        look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
-        reads: Arc::new(Semaphore::new(READS)),
-    });
+    let shared = Arc::new(Shared::new(head_end.clone()));
     let visit = |stream: TcpStream, peer, place: Result<Place, String>| match place {
         Ok(place) => {
             // One that has gone already: nothing to serve.
@@ -119,6 +113,16 @@ fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
 }
 
 impl Shared {
+    fn new(head_end: Arc<HeadEnd>) -> Shared {
+        Shared {
+            head_end,
+            sessions: Sessions::new(),
+            fanouts: Arc::default(),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+            reads: Arc::new(Semaphore::new(READS)),
+        }
+    }
+
     /// The reels of a station's programme; `None` when that takes too long to find out.
     async fn reels(&self, monitor: &Arc<Monitor>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
         let (head_end, monitor) = (self.head_end.clone(), monitor.clone());
