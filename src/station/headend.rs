@@ -17,7 +17,7 @@ use crate::announce;
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry, State};
 use crate::lineup::{self, StationSpec};
-use crate::units::{AirTime, StationId};
+use crate::units::{AirTime, FrameRate, StationId};
 
 /// What all stations of a broadcaster share, and what they show and count.
 pub struct HeadEnd {
@@ -59,10 +59,14 @@ impl Monitor {
 
     /// The station on its group as SDP, while the directory says `entry` of it.
     pub fn sdp(&self, entry: &Entry) -> String {
-        // A slate's rate is nobody's: players would see another session come and go.
-        let rate = if entry.state == State::Film { entry.rate } else { None };
-        announce::describe(&self.spec, rate)
+        announce::describe(&self.spec, film_rate(entry))
     }
+}
+
+/// The rate of a station's film, while the directory says `entry` of it. A slate's is nobody's: players would see another
+/// session come and go.
+pub(crate) fn film_rate(entry: &Entry) -> Option<FrameRate> {
+    if entry.state == State::Film { entry.rate } else { None }
 }
 
 /// Why a station's programme cannot be had from its beginning.
