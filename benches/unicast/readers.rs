@@ -37,7 +37,8 @@ pub(crate) fn read(address: &str, viewers: &str, seconds: &str) -> anyhow::Resul
         let (first, mut firsts) = tokio::sync::mpsc::channel(viewers);
         let mut readers = Vec::new();
         for _ in 0..viewers {
-            let reader = Reader::connect(address).await.context("a reader cannot begin")?;
+            let stream = TcpStream::connect(address).await?;
+            let reader = Reader::play(stream, address).await.context("a reader cannot begin")?;
             readers.push(tokio::spawn(reader.count(first.clone(), begun.clone())));
         }
         let all = async {
@@ -64,7 +65,8 @@ pub(crate) fn read(address: &str, viewers: &str, seconds: &str) -> anyhow::Resul
     })
 }
 
-struct Reader {
+/// One who plays.
+pub(crate) struct Reader {
     stream: TcpStream,
     buffer: Vec<u8>,
     /// What of the buffer is filled.
@@ -74,8 +76,8 @@ struct Reader {
 type Span = Option<(Instant, Instant)>;
 
 impl Reader {
-    async fn connect(address: &str) -> anyhow::Result<Reader> {
-        let stream = TcpStream::connect(address).await?;
+    /// Plays the station by `stream`, from the server at `address`.
+    pub(crate) async fn play(stream: TcpStream, address: &str) -> anyhow::Result<Reader> {
         let mut reader = Reader { stream, buffer: vec![0; 1 << 17], filled: 0 };
         let url = format!("rtsp://{address}/1");
         let set_up = reader

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::abuse::{self, HOLD};
 use crate::film::{self, Pictures, QUALITY, WIDTH};
 use crate::network::group;
 use crate::readers::{BEGIN, Read};
@@ -54,8 +55,9 @@ impl Row {
 pub(crate) fn bench(viewers: u32, seconds: f64) -> anyhow::Result<()> {
     let (current, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
     anyhow::ensure!(
-        most > u64::from(viewers) + 64,
-        "at most {most} open files: {viewers} viewers do not fit"
+        most > u64::from(viewers.max(abuse::all())) + 64,
+        "at most {most} open files: {viewers} viewers, or {} abusers, do not fit",
+        abuse::all()
     );
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most.max(current), most)?;
     let folder = TempDir::new()?;
@@ -82,7 +84,7 @@ pub(crate) fn bench(viewers: u32, seconds: f64) -> anyhow::Result<()> {
     let served_to = format!("{viewers} viewers");
     line("stationcast", "nobody", &alone);
     line("stationcast", &served_to, &served);
-    line("stationcast", "700 abusers", &abused);
+    line("stationcast", &format!("{} abusers", abuse::all()), &abused);
     line("bare writer", &served_to, &bare);
     println!();
     println!("CPU: ours / bare: {:.2}, at most 1.3", (served.share() - alone.share()) / bare.share());
@@ -208,8 +210,11 @@ fn measure(
     let mut _abusers = None;
     if load == Load::Abuse {
         let mut command = leashed(std::env::current_exe()?);
-        _abusers = Some(Running::start(command.arg("abuse").arg((seconds + SPARE).to_string()))?);
-        std::thread::sleep(Duration::from_secs(1));
+        _abusers = Some(Running::start(
+            command.arg("abuse").arg((HOLD.as_secs_f64() + seconds + SPARE).to_string()),
+        )?);
+        // By then the first of those who do not read are being closed, and others have come.
+        std::thread::sleep(HOLD);
     }
     if let Load::Viewers(viewers) = load {
         let mut command = leashed(std::env::current_exe()?);
