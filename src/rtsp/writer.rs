@@ -161,7 +161,7 @@ mod tests {
 
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpSocket, TcpStream};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::{Instant, sleep_until};
 
     use super::*;
     use crate::rtsp::SEND_BUFFER;
@@ -195,7 +195,7 @@ mod tests {
         let read = async {
             let mut read = 0;
             while begun.elapsed() < minute {
-                sleep(STUCK / 5).await;
+                sleep_until(Instant::now() + STUCK / 5).await;
                 read += client.read(&mut [0; 10_000]).unwrap_or(0);
             }
             read
