@@ -15,6 +15,11 @@ const SEND_BUFFER: usize = 512 * 1024;
 /// most `net.core.rmem_max`, and counts each datagram's overhead in.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// What UDP and IP put before a payload sent to `address`, in bytes.
+pub(crate) const fn headers(address: IpAddr) -> usize {
+    if address.is_ipv4() { 28 } else { 48 }
+}
+
 /// A socket that sends to `group`, out of `interface`, and to nothing else. It does not block.
 ///
 /// # Errors

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! bench -- unshare --> bench in a network of its own
-//!                        |-- the broadcaster, one station; or the bare writer: the same bytes, one thread
-//!                        |-- so many readers in one process, by RTSP over TCP; or abusers of RTSP and HTTP
-//!                        \-- viewer --probe on the station's group: does the air suffer?
+//!                        |-- the broadcaster, two stations; or the bare writer: the same bytes, one thread
+//!                        |-- so many readers in one process, by RTSP over TCP or UDP; or abusers of RTSP and HTTP
+//!                        \-- viewer --probe on the other station's group: does the air suffer?
 //! ```
 //!
 //! Turns of the rows follow each other, round after round, and are pooled.
@@ -31,7 +31,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "unicast")]
 struct Options {
-    /// How many viewers by RTSP over TCP
+    /// How many viewers by RTSP
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2000))]
     viewers: u32,
     /// For how long each row is measured, in turns of up to 5 s
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["write", film, viewers, seconds] => bare::write(film, viewers, seconds),
         ["abuse", seconds] => abuse::abuse(seconds),
-        ["read", address, viewers, seconds] => readers::read(address, viewers, seconds),
+        ["read", address, viewers, seconds, way] => readers::read(address, viewers, seconds, way),
         _ => {
             let options = Options::parse();
             if options.inside {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::Instant;
 
 /// Printed once every reader has its first picture.
@@ -28,8 +28,8 @@ pub(crate) struct Read {
     pub(crate) bytes: u64,
 }
 
-/// Reads for `seconds` from when all have begun, and prints what came.
-pub(crate) fn read(address: &str, viewers: &str, seconds: &str) -> anyhow::Result<()> {
+/// Reads for `seconds` from when all have begun, by `way`, "tcp" or "udp", and prints what came.
+pub(crate) fn read(address: &str, viewers: &str, seconds: &str, way: &str) -> anyhow::Result<()> {
     let (viewers, seconds): (usize, f64) = (viewers.parse()?, seconds.parse()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -37,8 +37,15 @@ pub(crate) fn read(address: &str, viewers: &str, seconds: &str) -> anyhow::Resul
         let (first, mut firsts) = tokio::sync::mpsc::channel(viewers);
         let mut readers = Vec::new();
         for _ in 0..viewers {
-            let reader = Reader::connect(address).await.context("a reader cannot begin")?;
-            readers.push(tokio::spawn(reader.count(first.clone(), begun.clone())));
+            let stream = TcpStream::connect(address).await?;
+            let reader = match way {
+                "udp" => Reader::play_by_udp(stream, address).await,
+                _ => Reader::play(stream, address).await,
+            };
+            let reader = reader.context("a reader cannot begin")?;
+            let count =
+                Count { read: Read::default(), last: None, first: Some(first.clone()), begun: begun.clone() };
+            readers.push(tokio::spawn(reader.count(count)));
         }
         let all = async {
             for _ in 0..viewers {
@@ -64,29 +71,53 @@ pub(crate) fn read(address: &str, viewers: &str, seconds: &str) -> anyhow::Resul
     })
 }
 
-struct Reader {
+/// One who plays.
+pub(crate) struct Reader {
     stream: TcpStream,
     buffer: Vec<u8>,
     /// What of the buffer is filled.
     filled: usize,
+    /// Where packets come, if not by the stream; and where nobody looks.
+    sockets: Option<(UdpSocket, UdpSocket)>,
+}
+
+/// What one has read, between the two moments that `begun` will tell.
+struct Count {
+    read: Read,
+    last: Option<u16>,
+    first: Option<tokio::sync::mpsc::Sender<()>>,
+    begun: tokio::sync::watch::Receiver<Span>,
 }
 
 type Span = Option<(Instant, Instant)>;
 
 impl Reader {
-    async fn connect(address: &str) -> anyhow::Result<Reader> {
-        let stream = TcpStream::connect(address).await?;
-        let mut reader = Reader { stream, buffer: vec![0; 1 << 17], filled: 0 };
+    /// Plays the station by `stream`, from the server at `address`.
+    pub(crate) async fn play(stream: TcpStream, address: &str) -> anyhow::Result<Reader> {
+        let mut reader = Reader { stream, buffer: vec![0; 1 << 17], filled: 0, sockets: None };
+        reader.begin(address, "RTP/AVP/TCP;unicast;interleaved=0-1").await?;
+        Ok(reader)
+    }
+
+    /// The same by two ports of its own.
+    async fn play_by_udp(stream: TcpStream, address: &str) -> anyhow::Result<Reader> {
+        let (rtp, rtcp) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+        let ports = format!("{}-{}", rtp.local_addr()?.port(), rtcp.local_addr()?.port());
+        let sockets = Some((rtp, rtcp));
+        let mut reader = Reader { stream, buffer: vec![0; 1 << 17], filled: 0, sockets };
+        reader.begin(address, &format!("RTP/AVP;unicast;client_port={ports}")).await?;
+        Ok(reader)
+    }
+
+    async fn begin(&mut self, address: &str, transport: &str) -> anyhow::Result<()> {
         let url = format!("rtsp://{address}/1");
-        let set_up = reader
-            .ask(&format!(
-                "SETUP {url}/video RTSP/1.0\r\nCSeq: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"
-            ))
+        let set_up = self
+            .ask(&format!("SETUP {url}/video RTSP/1.0\r\nCSeq: 1\r\nTransport: {transport}\r\n\r\n"))
             .await?;
         let session = set_up.lines().find_map(|line| line.strip_prefix("Session: ")).context("no session")?;
         let session = session.split(';').next().unwrap_or(session).to_owned();
-        reader.ask(&format!("PLAY {url} RTSP/1.0\r\nCSeq: 2\r\nSession: {session}\r\n\r\n")).await?;
-        Ok(reader)
+        self.ask(&format!("PLAY {url} RTSP/1.0\r\nCSeq: 2\r\nSession: {session}\r\n\r\n")).await?;
+        Ok(())
     }
 
     async fn ask(&mut self, request: &str) -> anyhow::Result<String> {
@@ -116,23 +147,22 @@ impl Reader {
         self.filled -= bytes;
     }
 
-    /// Counts pictures (channel 0) between the two moments that `begun` will tell.
-    async fn count(
-        mut self,
-        first: tokio::sync::mpsc::Sender<()>,
-        begun: tokio::sync::watch::Receiver<Span>,
-    ) -> anyhow::Result<Read> {
-        let mut read = Read::default();
-        let mut last = None;
-        let mut first = Some(first);
+    /// Counts pictures. On loopback each is one packet, by TCP on channel 0.
+    async fn count(mut self, mut count: Count) -> anyhow::Result<Read> {
+        if let Some((rtp, _)) = &self.sockets {
+            loop {
+                let length = rtp.recv(&mut self.buffer).await?;
+                if count.is_over() {
+                    return Ok(count.read);
+                }
+                count.packet(&self.buffer[..length]).await?;
+            }
+        }
         loop {
             self.fill().await?;
-            let now = Instant::now();
-            let span = *begun.borrow();
-            if span.is_some_and(|(_, end)| now >= end) {
-                return Ok(read);
+            if count.is_over() {
+                return Ok(count.read);
             }
-            let counts = span.is_some();
             let mut at = 0;
             while let Some([b'$', channel, high, low]) = self.buffer[at..self.filled].first_chunk::<4>() {
                 let length = 4 + usize::from(u16::from_be_bytes([*high, *low]));
@@ -140,22 +170,32 @@ impl Reader {
                     break;
                 }
                 if *channel == 0 {
-                    let packet = &self.buffer[at + 4..at + length];
-                    let sequence = u16::from_be_bytes([packet[2], packet[3]]);
-                    let gap = last.map_or(0, |last: u16| sequence.wrapping_sub(last).wrapping_sub(1));
-                    last = Some(sequence);
-                    if let Some(first) = first.take() {
-                        first.send(()).await?;
-                    }
-                    if counts {
-                        read.pictures += 1;
-                        read.bytes += length as u64;
-                        read.lost += u64::from(gap);
-                    }
+                    count.packet(&self.buffer[at + 4..at + length]).await?;
                 }
                 at += length;
             }
             self.drop_front(at);
         }
+    }
+}
+
+impl Count {
+    fn is_over(&self) -> bool {
+        self.begun.borrow().is_some_and(|(_, end)| Instant::now() >= end)
+    }
+
+    async fn packet(&mut self, packet: &[u8]) -> anyhow::Result<()> {
+        let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+        let gap = self.last.map_or(0, |last| sequence.wrapping_sub(last).wrapping_sub(1));
+        self.last = Some(sequence);
+        if let Some(first) = self.first.take() {
+            first.send(()).await?;
+        }
+        if self.begun.borrow().is_some() {
+            self.read.pictures += 1;
+            self.read.bytes += packet.len() as u64;
+            self.read.lost += u64::from(gap);
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::abuse::{self, HOLD};
 use crate::film::{self, Pictures, QUALITY, WIDTH};
 use crate::network::group;
 use crate::readers::{BEGIN, Read};
@@ -20,6 +21,10 @@ pub(crate) const ADDRESS: &str = "127.0.0.1:8554";
 
 /// Where the web listens.
 pub(crate) const HTTP: &str = "127.0.0.1:8088";
+
+/// The station that is listened to. Its pictures are due half a millisecond after those of station 1, whose viewers are being
+/// served then.
+const PROBED: u16 = 35;
 
 const TURN: f64 = 5.0;
 
@@ -54,8 +59,9 @@ impl Row {
 pub(crate) fn bench(viewers: u32, seconds: f64) -> anyhow::Result<()> {
     let (current, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
     anyhow::ensure!(
-        most > u64::from(viewers) + 64,
-        "at most {most} open files: {viewers} viewers do not fit"
+        most > u64::from(viewers.max(abuse::all())) + 64,
+        "at most {most} open files: {viewers} viewers, or {} abusers, do not fit",
+        abuse::all()
     );
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most.max(current), most)?;
     let folder = TempDir::new()?;
@@ -65,12 +71,14 @@ pub(crate) fn bench(viewers: u32, seconds: f64) -> anyhow::Result<()> {
     let prepared = Command::new(BROADCASTER).args(["prepare", "--config"]).arg(&lineup).output()?;
     anyhow::ensure!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
 
-    let [mut alone, mut served, mut bare, mut abused] = [(); 4].map(|()| Row::default());
+    let [mut alone, mut served, mut by_udp, mut bare, mut abused] = [(); 5].map(|()| Row::default());
     let rounds = (seconds / TURN).ceil();
     for round in 1..=rounds as u32 {
         eprint!("\rround {round} of {rounds}");
         ours(&mut alone, &lineup, folder.path(), Load::None, seconds / rounds)?;
         ours(&mut served, &lineup, folder.path(), Load::Viewers(viewers), seconds / rounds)?;
+        // One address may have no more of them.
+        ours(&mut by_udp, &lineup, folder.path(), Load::Udp(viewers.min(1024)), seconds / rounds)?;
         ours(&mut abused, &lineup, folder.path(), Load::Abuse, seconds / rounds)?;
         bare_turn(&mut bare, &pictures, viewers, seconds / rounds)?;
     }
@@ -82,11 +90,13 @@ pub(crate) fn bench(viewers: u32, seconds: f64) -> anyhow::Result<()> {
     let served_to = format!("{viewers} viewers");
     line("stationcast", "nobody", &alone);
     line("stationcast", &served_to, &served);
-    line("stationcast", "700 abusers", &abused);
+    line("stationcast", &format!("{} viewers by UDP", viewers.min(1024)), &by_udp);
+    line("stationcast", &format!("{} abusers", abuse::all()), &abused);
     line("bare writer", &served_to, &bare);
     println!();
     println!("CPU: ours / bare: {:.2}, at most 1.3", (served.share() - alone.share()) / bare.share());
     println!("p99 on air: with viewers / without: {:.2}, at most 1.5", served.air() / alone.air());
+    println!("p99 on air: with viewers by UDP / without: {:.2}", by_udp.air() / alone.air());
     println!("p99 on air: with abusers / without: {:.2}", abused.air() / alone.air());
     Ok(())
 }
@@ -110,12 +120,13 @@ const BROADCASTER: &str = env!("CARGO_BIN_EXE_broadcaster");
 const VIEWER: &str = env!("CARGO_BIN_EXE_viewer");
 
 fn lineup(folder: &Path) -> anyhow::Result<PathBuf> {
-    let (reels, media, group) = (folder.join("reels"), film::path(), group(1));
+    let (reels, media, group, next) = (folder.join("reels"), film::path(), group(1), group(PROBED));
     let text = format!(
         "[directory]\nlisten = \"127.0.0.1:9688\"\n[rtsp]\nlisten = \"{ADDRESS}\"\n\
          [http]\nlisten = \"{HTTP}\"\n[reel]\ndir = {reels:?}\n\
          [defaults]\ninterface = \"127.0.0.1\"\nwidth = {WIDTH}\nquality = {QUALITY}\n\
-         [[station]]\nid = 1\nname = \"One\"\nmedia = {media:?}\ngroup = \"{group}\"\n"
+         [[station]]\nid = 1\nname = \"One\"\nmedia = {media:?}\ngroup = \"{group}\"\n\
+         [[station]]\nid = {PROBED}\nname = \"Next\"\nmedia = {media:?}\ngroup = \"{next}\"\n"
     );
     let file = folder.join("stations.toml");
     fs::write(&file, text)?;
@@ -166,6 +177,8 @@ fn leashed(program: impl AsRef<std::ffi::OsStr>) -> Command {
 enum Load {
     None,
     Viewers(u32),
+    /// The same by UDP.
+    Udp(u32),
     Abuse,
 }
 
@@ -181,7 +194,14 @@ fn ours(row: &mut Row, lineup: &Path, folder: &Path, load: Load, seconds: f64) -
     }
     let probe = || {
         let mut command = leashed(VIEWER);
-        command.args(["--station", "1", "--probe", "--json", "--seconds", &seconds.to_string()]);
+        command.args([
+            "--station",
+            &PROBED.to_string(),
+            "--probe",
+            "--json",
+            "--seconds",
+            &seconds.to_string(),
+        ]);
         Running::start(command.stdout(Stdio::piped()))
     };
     measure(row, &sender, load, seconds, Some(&probe))
@@ -208,12 +228,16 @@ fn measure(
     let mut _abusers = None;
     if load == Load::Abuse {
         let mut command = leashed(std::env::current_exe()?);
-        _abusers = Some(Running::start(command.arg("abuse").arg((seconds + SPARE).to_string()))?);
-        std::thread::sleep(Duration::from_secs(1));
+        _abusers = Some(Running::start(
+            command.arg("abuse").arg((HOLD.as_secs_f64() + seconds + SPARE).to_string()),
+        )?);
+        // By then the first of those who do not read are being closed, and others have come.
+        std::thread::sleep(HOLD);
     }
-    if let Load::Viewers(viewers) = load {
+    if let Load::Viewers(viewers) | Load::Udp(viewers) = load {
+        let way = if load == Load::Udp(viewers) { "udp" } else { "tcp" };
         let mut command = leashed(std::env::current_exe()?);
-        command.args(["read", ADDRESS, &viewers.to_string(), &seconds.to_string()]);
+        command.args(["read", ADDRESS, &viewers.to_string(), &seconds.to_string(), way]);
         let mut running = Running::start(command.stdout(Stdio::piped()))?;
         let mut output = running.output()?;
         let mut line = String::new();

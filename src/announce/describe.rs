@@ -34,7 +34,7 @@ pub fn describe(spec: &StationSpec, rate: Option<FrameRate>) -> String {
 
 /// The address that a station is sent from; `None` while its interface has none of the group's family. Of IPv6, the
 /// system prefers an address that is known beyond the link (RFC 6724, rule 2).
-pub(super) fn source(spec: &StationSpec) -> Option<IpAddr> {
+pub(crate) fn source(spec: &StationSpec) -> Option<IpAddr> {
     match spec.group.ip() {
         IpAddr::V4(_) => spec.interface.v4.first().copied().map(IpAddr::from),
         IpAddr::V6(_) => {

@@ -17,6 +17,7 @@ use crate::station::daemon::Listeners;
 use crate::station::headend::HeadEnd;
 use directory::Service;
 
+pub(crate) use describe::source;
 pub use describe::{describe, first_rate};
 
 /// What is announced, and where.

@@ -150,16 +150,15 @@ impl Connection {
     async fn attend(&mut self, request: &Request<Vec<u8>>) -> Result<(), Gone> {
         let cseq = conversation::cseq(request);
         let named = conversation::session(request).and_then(|id| self.shared.sessions.get(id));
+        // Refused or not, it is a sign of life.
+        if let Some(session) = named.as_ref().filter(|session| session.owner == self.peer.ip()) {
+            session.life.touch();
+        }
         let view = named.as_ref().map(|session| session.view());
         // For as long as this is not dropped, nothing that has begun overtakes the response.
         let mut go = None;
         let response = match Order::of(request, self.peer.ip(), view) {
-            Ok(order) => {
-                if let Some(session) = &named {
-                    session.life.touch();
-                }
-                self.carry_out(order, request, cseq, &mut go).await
-            }
+            Ok(order) => self.carry_out(order, request, cseq, &mut go).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &response {

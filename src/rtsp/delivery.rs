@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use rtsp_types::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -94,6 +95,12 @@ impl Delivery {
             };
             let done = match event {
                 Event::Told(None) => break,
+                Event::Told(Some(Command::End(done))) => {
+                    take_back(&mut show).await;
+                    self.sink.close();
+                    let _ = done.send(());
+                    break;
+                }
                 Event::Told(Some(Command::Pause(done))) => {
                     take_back(&mut show).await;
                     place = show.take().and_then(|show| show.place()).unwrap_or(place);
@@ -105,10 +112,18 @@ impl Delivery {
                 Event::Told(Some(Command::Play(wish, started))) => {
                     take_back(&mut show).await;
                     place = show.as_ref().and_then(Show::place).unwrap_or(place);
-                    self.life.play(true);
-                    show = self.begin(wish, show.take(), place, started).await;
-                    report.as_mut().reset(Instant::now() + REPORT);
-                    self.report().await
+                    match self.span(&wish, place) {
+                        Ok(span) => {
+                            self.life.play(true);
+                            show = self.begin(&wish, span, show.take(), started).await;
+                            report.as_mut().reset(Instant::now() + REPORT);
+                            self.report().await
+                        }
+                        Err(status) => {
+                            let _ = started.send(Err(status));
+                            Ok(())
+                        }
+                    }
                 }
                 // A sign of life came meanwhile.
                 Event::Expired(ends) if self.life.ends() > ends => Ok(()),
@@ -140,47 +155,52 @@ impl Delivery {
             }
         }
         take_back(&mut show).await;
+        self.sink.close();
         // The last word: whether it arrives or not, this is over.
         let _ = self.bye().await;
+    }
+
+    /// From where to where a programme is to be shown that is at `place`; of what is live nothing is said.
+    fn span(&self, wish: &Wish, place: Duration) -> Result<Option<(Duration, Duration)>, StatusCode> {
+        let Some(programme) = &self.programme else { return Ok(None) };
+        // Played to its end, it begins again.
+        let stopped = if place < programme.length() { place } else { Duration::ZERO };
+        let (from, to) = (wish.from.unwrap_or(stopped), wish.to.unwrap_or(programme.length()));
+        if from < to { Ok(Some((from, to))) } else { Err(StatusCode::InvalidRange) }
     }
 
     /// Begins to show what is wished, once the client has been told. What is live already goes on.
     async fn begin(
         &mut self,
-        wish: Wish,
+        wish: &Wish,
+        span: Option<(Duration, Duration)>,
         before: Option<Show>,
-        place: Duration,
-        started: oneshot::Sender<Started>,
+        started: oneshot::Sender<Result<Started, StatusCode>>,
     ) -> Option<Show> {
         let now = self.clock.now();
         let mut answer =
-            Started { sequence: self.sink.sequence(), timestamp: None, span: None, scale: 1.0, go: None };
-        let show = match (&self.programme, before) {
+            Started { sequence: self.sink.sequence(), timestamp: None, span, scale: 1.0, go: None };
+        let show = match (self.programme.clone().zip(span), before) {
             (None, Some(live)) => {
                 answer.timestamp = Some(now.rtp_timestamp());
                 live
             }
             (None, None) => {
-                let live = Live::join(&self.monitor.feed, now, self.carrier());
+                let live = Live::join(&self.monitor.feed, now + self.sink.delay(), self.carrier());
                 answer.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
                 let _audience = self.board.sit(self.monitor.spec.id);
                 Show { what: What::Live { live, _audience }, next: None }
             }
-            (Some(programme), _) => {
-                // Played to its end, it begins again.
-                let stopped = if place < programme.length() { place } else { Duration::ZERO };
-                let from = wish.from.unwrap_or(stopped);
-                let to = wish.to.filter(|&to| to > from).unwrap_or(programme.length());
-                let showing = Showing::new(programme.clone(), (from, to), wish.scale.unwrap_or(1.0), now);
+            (Some((programme, span)), _) => {
+                let showing = Showing::new(programme, span, wish.scale.unwrap_or(1.0), now);
                 answer.timestamp = Some(showing.due().rtp_timestamp());
-                answer.span = Some((from, to));
                 answer.scale = showing.scale();
                 Show { what: What::Demand(showing), next: None }
             }
         };
         let (go, gone) = oneshot::channel();
         answer.go = Some(go);
-        let _ = started.send(answer);
+        let _ = started.send(Ok(answer));
         // Dropped is as good as sent.
         let _ = gone.await;
         // What nobody gets from here has no audience here: nobody knows how long they watch.

@@ -3,18 +3,38 @@
 //! A *place* is normal play time (RFC 2326 section 3.6): from the beginning of the first film, through all of them. Each
 //! picture is due when its place is, at `began + (place - origin) / scale`: computed anew each time, so nothing adds up.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::live::Next;
 use crate::station::onair::AccessUnit;
 use crate::station::playout::Due;
 use crate::station::reel::{Reel, ReelError};
-use crate::units::AirTime;
+use crate::units::{AirTime, FrameRate};
 use crate::wire::jpeg::Jpeg;
 
 /// From PLAY to the first picture: after the last one that the air thread may have of what was played before.
 const START: Duration = Duration::from_millis(120);
+
+/// How long a disk may take for a picture. As for a station: what takes longer hangs.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// Why a programme cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error(transparent)]
+    Reel(#[from] ReelError),
+    #[error("the disk does not answer for {} s", STUCK.as_secs())]
+    Stuck,
+    /// We crashed while reading, or are stopping.
+    #[error("reading was broken off")]
+    BrokenOff,
+}
 
 /// The films of a station, one behind the other.
 #[derive(Debug)]
@@ -22,6 +42,9 @@ pub(super) struct Programme {
     /// With the place where each begins; at least one.
     films: Vec<(Duration, Arc<Reel>)>,
     length: Duration,
+    /// One permit for each thread that may wait for a disk, whatever sessions come and go meanwhile: they are those that
+    /// stations read with, too.
+    reads: Arc<Semaphore>,
 }
 
 /// A picture of a programme.
@@ -33,7 +56,7 @@ struct Picture {
 
 impl Programme {
     /// `None` of nothing: no films, or films without length.
-    pub(super) fn new(reels: Vec<Arc<Reel>>) -> Option<Programme> {
+    pub(super) fn new(reels: Vec<Arc<Reel>>, reads: Arc<Semaphore>) -> Option<Programme> {
         let mut length = Duration::ZERO;
         let begin = |reel: Arc<Reel>| {
             let begin = length;
@@ -41,7 +64,14 @@ impl Programme {
             (begin, reel)
         };
         let films: Vec<_> = reels.into_iter().map(begin).collect();
-        (!length.is_zero()).then_some(Programme { films, length })
+        (!length.is_zero()).then_some(Programme { films, length, reads })
+    }
+
+    /// The rate of its films, if it is the same of all.
+    pub(super) fn rate(&self) -> Option<FrameRate> {
+        let mut rates = self.films.iter().map(|(_, reel)| reel.rate());
+        let first = rates.next()?;
+        rates.all(|rate| rate == first).then_some(first)
     }
 
     pub(super) fn length(&self) -> Duration {
@@ -68,7 +98,6 @@ impl Programme {
 }
 
 /// A programme that is being shown.
-#[derive(Debug)]
 pub(super) struct Showing {
     programme: Arc<Programme>,
     /// The place of the next picture.
@@ -78,7 +107,11 @@ pub(super) struct Showing {
     /// What was on at `began`.
     origin: Duration,
     began: AirTime,
+    /// The picture that is being read from the disk.
+    reading: Option<(Picture, Reading)>,
 }
+
+type Reading = Pin<Box<dyn Future<Output = Result<Jpeg, Unreadable>> + Send>>;
 
 impl Showing {
     /// From `from` to `to`; at `now` the client has asked for it.
@@ -88,7 +121,8 @@ impl Showing {
         scale: f64,
         now: AirTime,
     ) -> Showing {
-        Showing { programme, place: from, end: to, scale, origin: from, began: now + START }
+        let began = now + START;
+        Showing { programme, place: from, end: to, scale, origin: from, began, reading: None }
     }
 
     /// Where it is: the place of the picture that is to be shown next.
@@ -120,19 +154,38 @@ impl Showing {
         after.max(self.place + stride)
     }
 
-    /// The next picture, until [`advance`](Self::advance). May be cancelled.
+    /// The next picture, until [`advance`](Self::advance). May be cancelled: a read that is under way goes on.
     ///
     /// # Errors
     /// The reel cannot be read.
-    pub(super) async fn next(&self) -> Result<Next, ReelError> {
+    pub(super) async fn next(&mut self) -> Result<Next, Unreadable> {
         if self.place >= self.end {
             return Ok(Next::End(self.when(self.end)));
         }
         let picture = self.programme.at(self.place);
         let at = self.due();
         let interval = self.when(self.following(picture).min(self.end)).since(at);
-        let jpeg = read(self.programme.reel(picture), picture.number).await?;
+        let jpeg = self.read(picture).await?;
         Ok(Next::Unit(AccessUnit { due: Due { at, interval }, jpeg }))
+    }
+
+    /// A picture from memory, where it mostly is; else from the disk, on a thread that may wait for it. One read at a time:
+    /// what a disk takes its time for is waited for, however often this is cancelled, and not asked for again.
+    async fn read(&mut self, picture: Picture) -> Result<Jpeg, Unreadable> {
+        let (_, reading) = match self.reading.take_if(|(of, _)| *of == picture) {
+            Some(reading) => self.reading.insert(reading),
+            None => {
+                let reel = self.programme.reel(picture).clone();
+                if let Some(jpeg) = reel.cached(picture.number)? {
+                    return Ok(jpeg);
+                }
+                let reading = from_disk(reel, picture.number, self.programme.reads.clone());
+                self.reading.insert((picture, Box::pin(reading)))
+            }
+        };
+        let read = reading.await;
+        self.reading = None;
+        read
     }
 
     /// Goes on to the next picture.
@@ -151,24 +204,30 @@ impl Showing {
     }
 }
 
-/// A picture from memory, where it mostly is; else from the disk, on a thread that may wait for it.
-async fn read(reel: &Arc<Reel>, number: usize) -> Result<Jpeg, ReelError> {
-    if let Some(jpeg) = reel.cached(number)? {
-        return Ok(jpeg);
-    }
-    let reel = reel.clone();
-    match tokio::task::spawn_blocking(move || reel.picture(number)).await {
-        Ok(picture) => picture,
-        Err(crash) => std::panic::resume_unwind(crash.into_panic()),
-    }
+async fn from_disk(reel: Arc<Reel>, number: usize, reads: Arc<Semaphore>) -> Result<Jpeg, Unreadable> {
+    let read = async {
+        let permit = reads.acquire_owned().await.map_err(|_| Unreadable::BrokenOff)?;
+        let read = spawn_blocking(move || {
+            // Given back by the thread: who waits may be gone long before.
+            let _permit = permit;
+            reel.picture(number)
+        });
+        Ok(read.await.map_err(|_| Unreadable::BrokenOff)??)
+    };
+    timeout(STUCK, read).await.unwrap_or(Err(Unreadable::Stuck))
 }
 
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
 
+    use tokio::task::yield_now;
+    use tokio::time::advance;
+
     use super::super::tests::{RATE, record};
     use super::*;
+
+    const READS: usize = 3;
 
     const NOW: AirTime = AirTime(1_790_000_000_000_000_000);
 
@@ -176,7 +235,8 @@ mod tests {
     fn programme() -> (Arc<Programme>, TempDir) {
         let folder = TempDir::new().unwrap();
         let reel = |name, count| record(&folder.path().join("reels"), &folder.path().join(name), 0, count);
-        (Arc::new(Programme::new(vec![reel("a.mp4", 20), reel("b.mp4", 30)]).unwrap()), folder)
+        let films = vec![reel("a.mp4", 20), reel("b.mp4", 30)];
+        (Arc::new(Programme::new(films, Arc::new(Semaphore::new(READS))).unwrap()), folder)
     }
 
     /// When pictures are due, in milliseconds from the first; and for how long.
@@ -226,7 +286,53 @@ mod tests {
         };
         assert_eq!([at(0), at(9), at(199)], [(0, 0, 10), (0, 0, 10), (0, 19, 200)]);
         assert_eq!([at(200), at(499), at(9999)], [(1, 0, 210), (1, 29, 500), (1, 29, 500)]);
-        assert!(Programme::new(Vec::new()).is_none());
+        assert!(Programme::new(Vec::new(), programme.reads.clone()).is_none());
+    }
+
+    /// What is shown now, if that takes no more than a moment.
+    async fn glance(showing: &mut Showing) -> Option<Result<Next, Unreadable>> {
+        tokio::select! {
+            biased;
+            next = showing.next() => Some(next),
+            () = yield_now() => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_under_way_is_waited_for_and_not_begun_again() {
+        let (programme, _folder) = programme();
+        let whole = (Duration::ZERO, programme.length());
+        let reel = programme.films[0].1.clone();
+        let hung = reel.hang(0);
+        let mut showing = Showing::new(programme.clone(), whole, 1.0, NOW);
+        for _ in 0..100 {
+            assert!(glance(&mut showing).await.is_none());
+            assert_eq!(programme.reads.available_permits(), READS - 1, "one thread waits for the disk");
+        }
+        // Others take a thread each while there are some.
+        let mut others: Vec<_> = (0..9).map(|_| Showing::new(programme.clone(), whole, 1.0, NOW)).collect();
+        for other in &mut others {
+            assert!(glance(other).await.is_none());
+        }
+        assert_eq!(programme.reads.available_permits(), 0);
+        drop(others);
+        assert_eq!(programme.reads.available_permits(), 0, "they still wait, whoever has gone");
+        drop(hung);
+        assert!(matches!(showing.next().await, Ok(Next::Unit(_))));
+        let _all = programme.reads.acquire_many(READS as u32).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_ends_the_programme() {
+        let (programme, _folder) = programme();
+        let reel = programme.films[0].1.clone();
+        let _hung = reel.hang(0);
+        let mut showing = Showing::new(programme.clone(), (Duration::ZERO, programme.length()), 1.0, NOW);
+        assert!(glance(&mut showing).await.is_none());
+        advance(STUCK - Duration::from_millis(1)).await;
+        assert!(glance(&mut showing).await.is_none());
+        advance(Duration::from_millis(2)).await;
+        assert!(matches!(glance(&mut showing).await, Some(Err(Unreadable::Stuck))));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The messages in a connection's bytes. Pure: a stranger's bytes are cut here, with a bound on each message.
 
+use std::num::NonZeroUsize;
+
 use rtsp_types::{Message, ParseError, StatusCode};
 
 /// Most bytes of a request, head and body; also of interleaved data, whose receiver reports take some fifty.
@@ -9,6 +11,13 @@ pub(super) const MAX_REQUEST: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
+    /// Of the message that is not whole: whether its head is, as far as was looked;
+    headed: bool,
+    /// how far that is;
+    looked: usize,
+    /// and with how many bytes it is worth parsing again, if its head is not whole before. Parsing begins at the beginning:
+    /// after each byte that comes, a request of 16 KiB would be 134 MB to read.
+    again: usize,
 }
 
 impl Inbox {
@@ -35,19 +44,43 @@ impl Inbox {
     pub(super) fn take(&mut self) -> Result<Option<Message<Vec<u8>>>, StatusCode> {
         // Some clients end a body, or keep a connection alive, by empty lines (RFC 2326 section 4.1).
         let blank = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        self.bytes.drain(..blank);
+        if blank > 0 {
+            self.remove(blank);
+        }
         if self.bytes.is_empty() {
             return Ok(None);
         }
-        match Message::parse(&self.bytes) {
-            Ok((message, length)) => {
-                self.bytes.drain(..length);
-                Ok(Some(message))
+        if self.is_worth_parsing() {
+            match Message::parse(&self.bytes) {
+                Ok((message, length)) => {
+                    self.remove(length);
+                    return Ok(Some(message));
+                }
+                // What a body or data lacks is told. The end of a head is seen when it comes; what will never be one, soon.
+                Err(ParseError::Incomplete(lacks)) => {
+                    let here = self.bytes.len();
+                    let known = self.headed || self.bytes.starts_with(b"$");
+                    let lacks = if known { lacks.map_or(1, NonZeroUsize::get) } else { here };
+                    // A stranger says how long a body is.
+                    self.again = here.saturating_add(lacks);
+                }
+                Err(ParseError::Error) => return Err(self.fault()),
             }
-            Err(ParseError::Incomplete(_)) if self.room() > 0 => Ok(None),
-            Err(ParseError::Incomplete(_)) => Err(StatusCode::RequestMessageBodyTooLarge),
-            Err(ParseError::Error) => Err(self.fault()),
         }
+        if self.room() > 0 { Ok(None) } else { Err(StatusCode::RequestMessageBodyTooLarge) }
+    }
+
+    fn is_worth_parsing(&mut self) -> bool {
+        let from = self.looked.saturating_sub(3);
+        let ended = !self.headed && self.bytes[from..].windows(4).any(|four| four == b"\r\n\r\n");
+        self.headed |= ended;
+        self.looked = self.bytes.len();
+        ended || self.bytes.len() >= self.again
+    }
+
+    fn remove(&mut self, length: usize) {
+        self.bytes.drain(..length);
+        (self.headed, self.looked, self.again) = (false, 0, 0);
     }
 
     /// A version that we do not speak is told from nonsense.
@@ -93,6 +126,22 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_comes_byte_by_byte_is_not_parsed_for_each_of_them() {
+        let head =
+            format!("DESCRIBE rtsp://h/1 RTSP/1.0\r\nContent-Length: 4000\r\n{}\r\n", "X:y\r\n".repeat(2000));
+        let body = "\r\n".repeat(2000);
+        let request = head + &body;
+        let (mut inbox, mut parsed, mut again) = (Inbox::default(), 0, 0);
+        for (n, byte) in request.bytes().enumerate() {
+            inbox.push(&[byte]);
+            let taken = inbox.take().unwrap();
+            assert_eq!(taken.is_some(), n + 1 == request.len(), "byte {n}");
+            parsed += usize::from(std::mem::replace(&mut again, inbox.again) != inbox.again);
+        }
+        assert!(parsed < 20, "{parsed}");
+    }
+
+    #[test]
     fn what_is_no_message_is_refused() {
         for (bytes, status) in [
             (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03"[..], 400),
@@ -128,6 +177,28 @@ mod tests {
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             let _ = fed(&bytes);
+        }
+
+        #[test]
+        fn messages_are_the_same_however_they_arrive(
+            text in "(OPTIONS \\* RTSP/1.0\r\n|PLAY rtsp://h RTSP/1.0\r\n|\\$\u{1}\u{0}\u{3}|RTSP/1.0 200 OK\r\n|X: y\r\n|Content-Length: [0-9]\r\n|\r\n|\r\n|\r\n|[a:]){0,24}",
+            piece in 1usize..9,
+        ) {
+            let taken = |piece| {
+                let (mut inbox, mut taken) = (Inbox::default(), Vec::new());
+                for piece in text.as_bytes().chunks(piece) {
+                    inbox.push(piece);
+                    loop {
+                        match inbox.take() {
+                            Ok(Some(message)) => taken.push(message),
+                            Ok(None) => break,
+                            Err(_) => return taken,
+                        }
+                    }
+                }
+                taken
+            };
+            prop_assert_eq!(taken(piece), taken(MAX_REQUEST));
         }
 
         #[test]

@@ -22,7 +22,7 @@ pub(super) enum Next {
     End(AirTime),
 }
 
-/// A station, from the unit that was on air when it was joined.
+/// A station, from the unit on that was on air at the moment for which it was joined.
 pub(super) struct Live {
     units: Subscription,
     carrier: Option<Carrier>,

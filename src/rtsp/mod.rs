@@ -66,6 +66,9 @@ const LOOK_UPS: usize = 4;
 /// How long a client waits for that; it goes on, and whoever asks later has the answer.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
+/// Pictures that are read from a disk at one time, by all who watch on demand. As a rule they are in memory.
+const READS: usize = 64;
+
 /// When to ask again for a programme that is not recorded yet.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -75,17 +78,13 @@ struct Shared {
     sessions: Arc<Sessions>,
     fanouts: Arc<Fanouts>,
     look_ups: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
 }
 
 /// Serves stations until the head-end stops, then ends every session and connection and returns.
 pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
     let doors = Doors::new(CONNECTIONS.0, CONNECTIONS.1);
-    let shared = Arc::new(Shared {
-        head_end: head_end.clone(),
-        sessions: Sessions::new(),
-        fanouts: Arc::default(),
-        look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
-    });
+    let shared = Arc::new(Shared::new(head_end.clone()));
     let visit = |stream: TcpStream, peer, place: Result<Place, String>| match place {
         Ok(place) => {
             // One that has gone already: nothing to serve.
@@ -114,6 +113,16 @@ fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
 }
 
 impl Shared {
+    fn new(head_end: Arc<HeadEnd>) -> Shared {
+        Shared {
+            head_end,
+            sessions: Sessions::new(),
+            fanouts: Arc::default(),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+            reads: Arc::new(Semaphore::new(READS)),
+        }
+    }
+
     /// The reels of a station's programme; `None` when that takes too long to find out.
     async fn reels(&self, monitor: &Arc<Monitor>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
         let (head_end, monitor) = (self.head_end.clone(), monitor.clone());

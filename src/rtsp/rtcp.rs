@@ -8,7 +8,7 @@ use rtcp_types::{
 use crate::units::AirTime;
 
 /// From the epoch of NTP, 1900-01-01, to that of Unix, in seconds.
-const NTP_EPOCH: u64 = 2_208_988_800;
+pub(super) const NTP_EPOCH: u64 = 2_208_988_800;
 
 /// What a sender says of itself.
 #[derive(Debug, Clone, Copy)]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rtsp_types::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -51,8 +52,10 @@ impl FromStr for SessionId {
 /// What a session is told to do. The answer comes when it is done.
 #[derive(Debug)]
 pub(super) enum Command {
-    Play(Wish, oneshot::Sender<Started>),
+    /// Or why not.
+    Play(Wish, oneshot::Sender<Result<Started, StatusCode>>),
     Pause(oneshot::Sender<()>),
+    End(oneshot::Sender<()>),
 }
 
 /// A delivery that is about to begin.

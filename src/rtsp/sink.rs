@@ -14,8 +14,9 @@ use super::rtcp::Sent;
 use super::transport::Way;
 use super::writer::{Gone, Took, Writer};
 use crate::lineup::Spread;
+use crate::net::headers;
 use crate::station::headend::Client;
-use crate::station::onair::{AccessUnit, Air, AirCounters, Seat};
+use crate::station::onair::{AccessUnit, Air, AirCounters, GUEST_NAP, Seat};
 use crate::station::outlet::Outlet;
 use crate::units::AirTime;
 use crate::wire::jpeg::{MAX_DATAGRAM, PACKET_OVERHEAD};
@@ -36,10 +37,6 @@ const fn usual_datagram(address: IpAddr) -> usize {
     1500 - headers(address)
 }
 
-const fn headers(address: IpAddr) -> usize {
-    if address.is_ipv4() { 28 } else { 48 }
-}
-
 /// The way of a session's packets.
 pub(super) enum Sink {
     /// They go to the group in any case.
@@ -49,12 +46,13 @@ pub(super) enum Sink {
 }
 
 pub(super) struct Udp {
-    seat: Seat,
+    /// `None` when nothing more shall leave.
+    seat: Option<Seat>,
     counters: Arc<AirCounters>,
     /// Most bytes of a scan in a packet.
     room: usize,
     ssrc: u32,
-    /// The sequence number of the next packet, if the air thread leaves out no picture.
+    /// The sequence number of the next packet, had the air thread left out no picture.
     sequence: u16,
     /// When the last unit is due that it has.
     last: AirTime,
@@ -111,7 +109,7 @@ impl Udp {
         let (ssrc, sequence) = (outlet.ssrc(), outlet.sequence());
         let counters = Arc::<AirCounters>::default();
         let udp = Udp {
-            seat: air.guest_seat(outlet, counters.clone()),
+            seat: Some(air.guest_seat(outlet, counters.clone())),
             counters,
             room: datagram - PACKET_OVERHEAD,
             ssrc,
@@ -125,13 +123,14 @@ impl Udp {
     }
 
     fn offer(&mut self, unit: AccessUnit) {
+        let Some(seat) = &mut self.seat else { return };
         // PAUSE and PLAY within [`AHEAD`] of each other: what is on air has left already, or is about to.
         if unit.due.at <= self.last {
             return;
         }
         self.last = unit.due.at;
         let packets = unit.jpeg.scan.len().div_ceil(self.room).max(1);
-        match self.seat.offer(unit) {
+        match seat.offer(unit) {
             Ok(()) => self.sequence = self.sequence.wrapping_add(packets as u16),
             Err(_) => self.missed += 1,
         }
@@ -226,6 +225,19 @@ impl Sink {
         if let Sink::Udp(_) = self { AHEAD } else { Duration::ZERO }
     }
 
+    /// How long it may be until a first unit leaves: of what is on air by then, it is not too late.
+    pub(super) fn delay(&self) -> Duration {
+        // The air thread looks in, and as long again for us to get there.
+        if let Sink::Udp(_) = self { GUEST_NAP * 2 } else { Duration::ZERO }
+    }
+
+    /// Nothing more leaves, nor what the air thread has.
+    pub(super) fn close(&mut self) {
+        if let Sink::Udp(udp) = self {
+            udp.seat = None;
+        }
+    }
+
     /// Hands over a unit whose time has come.
     ///
     /// # Errors
@@ -281,8 +293,10 @@ impl Sink {
     pub(super) fn sequence(&self) -> Option<u16> {
         match self {
             Sink::Nowhere => None,
-            // Pictures that left too late took no numbers.
-            Sink::Udp(udp) => (udp.counters.skipped.load(Relaxed) == 0).then_some(udp.sequence),
+            Sink::Udp(udp) => {
+                let skipped = udp.counters.skipped_packets.load(Relaxed);
+                Some(udp.sequence.wrapping_sub(skipped as u16))
+            }
             Sink::Tcp(tcp) => Some(tcp.count().sequence),
         }
     }

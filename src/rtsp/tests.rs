@@ -3,6 +3,7 @@
 mod bounds;
 mod demand;
 mod live;
+mod udp;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -73,6 +74,11 @@ struct Bench {
 impl Bench {
     /// A station with a programme of two films, of 20 and 30 pictures.
     async fn new() -> Bench {
+        Bench::with(|_| {}).await
+    }
+
+    /// The same with another station.
+    async fn with(change: impl FnOnce(&mut StationSpec)) -> Bench {
         let folder = TempDir::new().unwrap();
         let reels = folder.path().join("reels");
         let media = vec![folder.path().join("a.mp4"), folder.path().join("b.mp4")];
@@ -80,7 +86,7 @@ impl Bench {
         record(&reels, &media[1], 20, 30);
         let store = Store::open(&reels, u64::MAX, crate::clock::wall_clock()).unwrap();
         let loopback = interfaces().unwrap().into_iter().find(|interface| interface.loopback).unwrap();
-        let spec = StationSpec {
+        let mut spec = StationSpec {
             id: ID,
             name: "Nature".into(),
             media,
@@ -94,6 +100,7 @@ impl Bench {
             spread: Spread::NONE,
             line: 1,
         };
+        change(&mut spec);
         let entry = Entry {
             size: Some(SIZE),
             rate: Some(RATE),
@@ -111,9 +118,19 @@ impl Bench {
     /// Puts picture `n` on air, due `ahead` from now.
     fn show(&self, n: usize, bytes: usize, ahead: Duration) -> AirTime {
         let at = self.head_end.clock.now() + ahead;
-        let due = Due { at, interval: Duration::from_millis(40) };
-        self.head_end.show(ID, AccessUnit { due, jpeg: picture(n, bytes) });
+        self.show_at(n, bytes, Due { at, interval: Duration::from_millis(40) });
         at
+    }
+
+    /// Puts it on air for another time, perhaps one that is over.
+    fn show_at(&self, n: usize, bytes: usize, due: Due) {
+        self.head_end.show(ID, AccessUnit { due, jpeg: picture(n, bytes) });
+    }
+
+    /// Pictures that its only client was sent, and those that it was not.
+    fn counts(&self) -> (u64, u64) {
+        let client = self.head_end.clients.all().remove(0);
+        (client.pictures.load(Relaxed), client.dropped.load(Relaxed))
     }
 
     async fn connect(&self) -> Guest {

@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Mutex, watch};
@@ -72,11 +73,16 @@ impl Writer {
                 Ok(Ok(n @ 1..)) => IoSlice::advance_slices(&mut slices, n),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) => return Err(Gone),
-                Err(_) => {
-                    // What it has not fetched shall not stay in the kernel. If that fails, the close is an ordinary one.
-                    let _ = half.stream.as_ref().set_zero_linger();
-                    return Err(Gone);
-                }
+                // Linux speaks of room only when a third of its queue is free: whether a slow client has taken anything shows
+                // by trying.
+                Err(_) => match SockRef::from(half.stream.as_ref()).send_vectored(slices) {
+                    Ok(n @ 1..) => IoSlice::advance_slices(&mut slices, n),
+                    _ => {
+                        // What it has not fetched shall not stay in the kernel. If that fails, the close is an ordinary one.
+                        let _ = half.stream.as_ref().set_zero_linger();
+                        return Err(Gone);
+                    }
+                },
             }
         }
         unfinished.armed = false;
@@ -151,16 +157,57 @@ impl Drop for Unfinished<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use tokio::io::AsyncReadExt;
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::{TcpSocket, TcpStream};
+    use tokio::time::{Instant, sleep_until};
 
     use super::*;
+    use crate::rtsp::SEND_BUFFER;
+
+    /// A client, and what writes to it. Packets are those of Ethernet, where windows are.
+    async fn pair() -> (TcpStream, Writer) {
+        let [listener, client] = [(); 2].map(|()| TcpSocket::new_v4().unwrap());
+        for socket in [&listener, &client] {
+            SockRef::from(socket).set_tcp_mss(1400).unwrap();
+            socket.set_recv_buffer_size(64 * 1024).unwrap();
+        }
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER).unwrap();
+        (client, Writer::new(stream.into_split().1))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_for_so_long_is_closed_and_who_takes_a_little_is_not() {
+        let (client, writer) = pair().await;
+        let mut client = client.into_std().unwrap();
+        let begun = Instant::now();
+        let write = async {
+            while writer.write(&[0; 30_000], &[]).await.is_ok() {}
+            begun.elapsed()
+        };
+        let minute = Duration::from_secs(60);
+        // Far less than what Linux would call room again.
+        let read = async {
+            let mut read = 0;
+            while begun.elapsed() < minute {
+                sleep_until(Instant::now() + STUCK / 5).await;
+                read += client.read(&mut [0; 10_000]).unwrap_or(0);
+            }
+            read
+        };
+        let (ended, read) = timeout(minute * 10, async { tokio::join!(write, read) }).await.unwrap();
+        assert!(read > 0 && ended >= minute, "{read} bytes, {ended:?}");
+        timeout(STUCK, writer.closed()).await.expect("it is closed");
+    }
 
     #[tokio::test]
     async fn what_was_begun_goes_out_before_anything_else() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let writer = Writer::new(listener.accept().await.unwrap().0.into_split().1);
+        let (mut client, writer) = pair().await;
         let messages = 0..=u8::MAX;
         let message = |n| ([n; 7], Bytes::from(vec![n; 1_000_003]));
         let (mut begun, mut all) = (0, 0);

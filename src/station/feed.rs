@@ -10,9 +10,9 @@ use super::onair::AccessUnit;
 use crate::units::AirTime;
 
 /// Access units that a subscriber may be behind before it loses the oldest: those that a station is ahead of its time
-/// ([`LEAD`](super::LEAD), 24 at 60 pictures a second), and a second's worth beyond. They are shared, so a slow
-/// subscriber costs a place in this queue and no memory of its own.
-const QUEUE: usize = 64;
+/// ([`LEAD`](super::LEAD), 24 at 60 pictures a second), and a second's worth beyond: 84, to the next power of two, as the
+/// channel takes it. They are shared, so a slow subscriber costs a place in this queue and no memory of its own.
+const QUEUE: usize = 128;
 
 /// What a station shows. Its units are numbered, from 0.
 #[derive(Debug)]
@@ -122,6 +122,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::station::LEAD;
+    use crate::units::FrameRate;
 
     fn unit(n: u64) -> AccessUnit {
         AccessUnit::blank(AirTime(n), Duration::from_nanos(1), n.to_le_bytes().to_vec())
@@ -180,13 +182,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_a_second_behind_loses_nothing() {
+        let feed = Feed::default();
+        let rate = FrameRate::new(60, 1).unwrap();
+        let mut slow = feed.subscribe(AirTime(0));
+        let ahead = rate.nearest(LEAD);
+        for n in 0..ahead + 60 {
+            let at = AirTime(1) + rate.nth(n);
+            let unit = AccessUnit::blank(at, rate.interval(), n.to_le_bytes().to_vec());
+            feed.push(unit, AirTime(1) + rate.nth(n.saturating_sub(ahead)));
+        }
+        for n in 0..ahead + 60 {
+            assert_eq!(slow.recv().await.unwrap().due.at, AirTime(1) + rate.nth(n));
+        }
+    }
+
+    #[tokio::test]
     async fn a_slow_subscriber_is_told_what_it_lost() {
         let feed = Feed::default();
         let mut slow = feed.subscribe(AirTime(0));
         for n in 1..=QUEUE as u64 {
             feed.push(unit(n), AirTime(n - 1));
         }
-        for n in 65..=70 {
+        for n in (1..=6).map(|n| QUEUE as u64 + n) {
             feed.push(unit(n), AirTime(n));
         }
         assert_eq!(slow.recv().await.unwrap_err(), RecvError::Lagged(6));

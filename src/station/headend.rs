@@ -65,11 +65,15 @@ impl Monitor {
         *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
     }
 
-    /// The station on its group as SDP. While it shows a slate, that of its last film: players would see another session
-    /// come and go.
+    /// The rate of the film that is on, or was on last: a slate's is nobody's, players would see another session come
+    /// and go. `None` before the first film.
+    pub fn film_rate(&self) -> Option<FrameRate> {
+        *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The station on its group as SDP.
     pub fn sdp(&self) -> String {
-        let rate = *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner);
-        announce::describe(&self.spec, rate)
+        announce::describe(&self.spec, self.film_rate())
     }
 }
 

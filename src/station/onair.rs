@@ -13,7 +13,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use rtrb::{Producer, RingBuffer};
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
@@ -24,8 +23,9 @@ use super::outlet::Outlet;
 use super::playout::Due;
 use crate::clock::AirClock;
 use crate::wire::jpeg::Jpeg;
-use rundown::{GUEST_NAP, NAP, Rundown, Slot};
+use rundown::{Rank, Rundown, Slot};
 
+pub(crate) use rundown::GUEST_NAP;
 pub(super) use rundown::Transmit;
 
 /// Places in a station's ring. At 60 pictures a second this is half a second; the station itself keeps
@@ -49,7 +49,7 @@ impl AccessUnit {
     /// A unit that is due at `at`, of no picture: for the tests of whoever only hands it on.
     pub(crate) fn blank(
         at: crate::units::AirTime,
-        interval: Duration,
+        interval: std::time::Duration,
         scan: impl Into<bytes::Bytes>,
     ) -> AccessUnit {
         use crate::units::Size;
@@ -78,6 +78,8 @@ pub struct AirCounters {
     pub bytes: AtomicU64,
     /// Access units that were more than one interval late, and left out.
     pub skipped: AtomicU64,
+    /// Their packets, which took no sequence numbers.
+    pub skipped_packets: AtomicU64,
     /// Access units that the system would not send, or not whole.
     pub send_errors: AtomicU64,
     /// The system's last reason: its error number.
@@ -136,18 +138,19 @@ impl Air {
 
     /// A station's place on air; `counters` tell what becomes of its units. It is free again when the seat is dropped.
     pub fn seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
-        self.seat_with(outlet, counters, NAP)
+        self.seat_with(Rank::Station, outlet, counters)
     }
 
-    /// A place for one client. It may stay without units for as long as it likes.
+    /// A place for one client, behind all stations. It may stay without units for as long as it likes; what it has is lost
+    /// when the seat is dropped.
     pub fn guest_seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
-        self.seat_with(outlet, counters, GUEST_NAP)
+        self.seat_with(Rank::Guest, outlet, counters)
     }
 
-    fn seat_with(&self, outlet: Outlet, counters: Arc<AirCounters>, nap: Duration) -> Seat {
+    fn seat_with(&self, rank: Rank, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
         let (ring, units) = RingBuffer::new(RING);
         // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
-        let _ = self.seats.send(Slot::new(outlet, units, counters, nap));
+        let _ = self.seats.send(Slot::new(rank, outlet, units, counters));
         Seat { ring }
     }
 }

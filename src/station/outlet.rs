@@ -67,8 +67,7 @@ impl Outlet {
     pub fn open(spec: &StationSpec) -> io::Result<Outlet> {
         let socket = net::sender(spec.group, &spec.interface, spec.ttl)?;
         let datagram = spec.datagram_limit();
-        let headers = if spec.group.is_ipv4() { 28 } else { 48 };
-        let whole = datagram + headers <= spec.interface.mtu as usize;
+        let whole = datagram + net::headers(spec.group.ip()) <= spec.interface.mtu as usize;
         Ok(Outlet::new(socket, spec.group, datagram, whole, spec.spread))
     }
 
@@ -116,9 +115,9 @@ impl Outlet {
 }
 
 impl Transmit for Outlet {
-    fn plan(&self, unit: &AccessUnit) -> Plan {
+    fn plan(&self, unit: &AccessUnit, room: Duration) -> Plan {
         let packets = unit.jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1);
-        plan(packets, self.spread, unit.due.interval, MAX_SEGMENTS.min(MAX_DATAGRAM / self.datagram))
+        plan(packets, self.spread, room, MAX_SEGMENTS.min(MAX_DATAGRAM / self.datagram))
     }
 
     fn send(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) -> io::Result<usize> {

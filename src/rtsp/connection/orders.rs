@@ -1,6 +1,6 @@
 //! Doing what is asked for: the part of a connection that looks at stations and sessions.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rtsp_types::headers::rtp_info::v1::RtpInfo;
@@ -10,19 +10,17 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::Connection;
-use crate::lineup::StationSpec;
+use crate::announce;
 use crate::rtsp::conversation::{self, Kind, METHODS, Order, Refusal, Resource, Wish, answer};
 use crate::rtsp::delivery::Delivery;
 use crate::rtsp::demand::Programme;
+use crate::rtsp::rtcp::NTP_EPOCH;
 use crate::rtsp::session::{Audit, Command, Life, Session, SessionId, TIMEOUT};
 use crate::rtsp::sink::{Sink, Tcp, Udp};
 use crate::rtsp::transport::{Offer, Way};
 use crate::rtsp::{RETRY_AFTER, SESSIONS_PER_CONNECTION};
 use crate::station::headend::{self, Monitor, NotRecorded};
 use crate::wire::sdp::{Description, Transport};
-
-/// From the epoch of NTP to that of Unix, in seconds: sessions are numbered by NTP time (RFC 8866 section 5.2).
-const NTP_EPOCH: u64 = 2_208_988_800;
 
 impl Connection {
     /// Does what a request asks for. What is put into `go` begins when it is dropped: after the response.
@@ -63,12 +61,12 @@ impl Connection {
             }
             Order::Play(id, wish) => self.play(id, wish, uri()?, in_session(id), go).await,
             Order::Pause(id) => {
-                self.pause(id).await?;
+                self.tell(id, Command::Pause).await?;
                 Ok(in_session(id).build(Vec::new()))
             }
             Order::Teardown(id) => {
                 // No picture comes behind the response.
-                self.pause(id).await?;
+                self.tell(id, Command::End).await?;
                 self.shared.sessions.remove(id);
                 self.sessions.retain(|&own| own != id);
                 Ok(ok.build(Vec::new()))
@@ -92,7 +90,7 @@ impl Connection {
         let (started, answer) = oneshot::channel();
         let over = || Refusal::from(StatusCode::SessionNotFound);
         session.commands.send(Command::Play(wish, started)).await.map_err(|_| over())?;
-        let mut started = answer.await.map_err(|_| over())?;
+        let mut started = answer.await.map_err(|_| over())??;
         *go = started.go.take();
         let info = RtpInfo {
             uri: conversation::control(uri, session.resource),
@@ -107,11 +105,15 @@ impl Connection {
         Ok(response.build(Vec::new()))
     }
 
-    async fn pause(&self, id: SessionId) -> Result<(), Refusal> {
+    async fn tell(
+        &self,
+        id: SessionId,
+        command: impl FnOnce(oneshot::Sender<()>) -> Command,
+    ) -> Result<(), Refusal> {
         let session = self.session(id)?;
         let (done, answer) = oneshot::channel();
         let over = || Refusal::from(StatusCode::SessionNotFound);
-        session.commands.send(Command::Pause(done)).await.map_err(|_| over())?;
+        session.commands.send(command(done)).await.map_err(|_| over())?;
         answer.await.map_err(|_| over())
     }
 
@@ -127,8 +129,12 @@ impl Connection {
         let description = Description {
             name: &monitor.spec.name,
             origin: self.local.ip(),
+            // By NTP time (RFC 8866 section 5.2).
             session: head_end.since.0 / 1_000_000_000 + NTP_EPOCH,
-            rate: head_end.entry(resource.station).and_then(|entry| entry.rate),
+            rate: match &programme {
+                Some(programme) => programme.rate(),
+                None => monitor.film_rate(),
+            },
             by_ntp: true,
             transport: Transport::Rtsp {
                 control: control.as_str(),
@@ -147,7 +153,8 @@ impl Connection {
         };
         match self.shared.reels(monitor).await {
             Some(Ok(reels)) => {
-                Programme::new(reels).map(|programme| Some(Arc::new(programme))).ok_or_else(later)
+                let programme = Programme::new(reels, self.shared.reads.clone());
+                programme.map(|programme| Some(Arc::new(programme))).ok_or_else(later)
             }
             Some(Err(NotRecorded::Never)) => Err(StatusCode::NotFound.into()),
             Some(Err(NotRecorded::NotYet)) | None => Err(later()),
@@ -165,7 +172,11 @@ impl Connection {
         let place = self.shared.sessions.place(self.peer.ip()).ok_or_else(full)?;
         let head_end = &self.shared.head_end;
         let (sink, way) = match offer {
-            Offer::Multicast => (Sink::Nowhere, multicast(&monitor.spec, self.local.ip())),
+            Offer::Multicast => {
+                let spec = &monitor.spec;
+                let source = announce::source(spec).unwrap_or(self.local.ip());
+                (Sink::Nowhere, Way::Multicast { group: spec.group, ttl: spec.ttl, source })
+            }
             Offer::Udp { rtp, rtcp } => {
                 let spread = monitor.spec.spread;
                 let opened = Udp::open(&head_end.air, self.local, self.peer, (rtp, rtcp), spread);
@@ -229,13 +240,4 @@ impl Connection {
         let any = (0..SESSIONS_PER_CONNECTION as u8).map(|n| (2 * n, 2 * n + 1));
         wanted.into_iter().chain(any).find(free)
     }
-}
-
-fn multicast(spec: &StationSpec, source: IpAddr) -> Way {
-    let interface = &spec.interface;
-    let own = match spec.group {
-        SocketAddr::V4(_) => interface.v4.first().copied().map(IpAddr::V4),
-        SocketAddr::V6(_) => interface.v6.first().copied().map(IpAddr::V6),
-    };
-    Way::Multicast { group: spec.group, ttl: spec.ttl, source: own.unwrap_or(source) }
 }

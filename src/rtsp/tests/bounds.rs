@@ -143,3 +143,28 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
     yield_now().await;
     assert!(sessions.get(id).is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_refused_is_a_sign_of_life() {
+    let bench = Bench::new().await;
+    let shared = Arc::new(Shared::new(bench.head_end.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = async |own| {
+        let guest = Guest::from(own, listener.local_addr().unwrap()).await;
+        let (stream, peer) = listener.accept().await.unwrap();
+        tokio::spawn(Connection::new(stream, peer, bench.address, shared.clone()).serve());
+        guest
+    };
+    let mut guest = connect("127.0.0.1:0").await;
+    guest.status("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
+    let session = guest.session.clone();
+    let life = shared.sessions.get(session.as_ref().unwrap().parse().unwrap()).unwrap().life.clone();
+    let ping = "Content-Length: 4\r\n\r\nping";
+    let set_up = life.ends();
+    assert_eq!(guest.status("SET_PARAMETER rtsp://h/2", ping).await, 451);
+    let heard = life.ends();
+    assert!(heard > set_up);
+    let mut foreign = Guest { session, ..connect("127.0.0.2:0").await };
+    assert_eq!(foreign.status("SET_PARAMETER rtsp://h/2", ping).await, 454);
+    assert_eq!(life.ends(), heard, "but not of somebody else");
+}

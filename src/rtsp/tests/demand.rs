@@ -43,6 +43,9 @@ async fn a_programme_waits_where_it_was_paused_and_begins_where_it_is_wanted() {
     let (sequence, _) = guest.play("PLAY rtsp://h/2/demand", "").await;
     let (resumed, _, picture) = guest.picture().await;
     assert_eq!((Some(resumed), picture), (sequence, last + 1), "nothing lost, nothing twice");
+    // It is behind that already, and plays on.
+    assert_eq!(guest.status("PLAY rtsp://h/2/demand", "Range: npt=now-0.05").await, 457);
+    assert_eq!(guest.picture().await.2, last + 2 + guest.early);
 
     // In the second film, and no further than wanted.
     guest.play("PLAY rtsp://h/2/demand", "Range: npt=0.25-0.3").await;
@@ -72,4 +75,39 @@ async fn a_programme_without_all_its_reels_is_not_there_yet() {
     assert_eq!(response.header(&headers::RETRY_AFTER).unwrap().as_str(), "30");
     assert_eq!(guest.status("SETUP rtsp://h/2/demand/video", TCP).await, 503);
     assert_eq!(guest.status("DESCRIBE rtsp://h/3", "").await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_too_late_is_left_out_and_leaves_a_gap() {
+    let bench = Bench::new().await;
+    let head_end = bench.head_end.clone();
+    let reels = tokio::task::spawn_blocking(move || head_end.reels(head_end.station(ID).unwrap()));
+    let reels = reels.await.unwrap().unwrap();
+    let mut guest = bench.connect().await;
+    guest.status("SETUP rtsp://h/2/demand/video", TCP).await;
+    let hung = reels[0].hang(3);
+    let (first, _) = guest.play("PLAY rtsp://h/2/demand", "").await;
+    let begun = bench.head_end.clock.now();
+    for n in 0..3 {
+        assert_eq!(guest.picture().await.2, n);
+    }
+    // A programme begins 0.12 s after PLAY: picture 3 is late by more than 1 s then.
+    bench.until(|head_end| head_end.clock.now().since(begun) > Duration::from_millis(1300)).await;
+    drop(hung);
+    let mut next = None;
+    loop {
+        match guest.hear().await.unwrap() {
+            Heard::Picture(sequence, _, picture) => {
+                assert_eq!(sequence, first.unwrap().wrapping_add(picture as u16));
+                assert_eq!(picture, *next.get_or_insert(picture));
+                next = Some(picture + 1);
+            }
+            Heard::Control(packet) if kinds(&packet).contains(&"BYE") => break,
+            Heard::Control(_) => {}
+            Heard::Response(response) => panic!("{response:?}"),
+        }
+    }
+    let (sent, dropped) = bench.counts();
+    assert_eq!(sent + dropped, 50);
+    assert!(dropped >= 15, "{dropped}");
 }

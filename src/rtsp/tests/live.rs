@@ -154,3 +154,57 @@ async fn live_by_udp_comes_from_the_ports_that_were_told() {
     let (length, _) = timeout(PATIENCE, rtcp.recv_from(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(kinds(&buffer[..length]), ["SR", "SDES", "BYE"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_late_is_left_out_and_leaves_a_gap() {
+    let bench = Bench::new().await;
+    let mut guest = bench.connect().await;
+    guest.status("SETUP rtsp://h/2/video", TCP).await;
+    let first = guest.play("PLAY rtsp://h/2", "").await.0.unwrap();
+    let late = || Due {
+        at: bench.head_end.clock.now() - Duration::from_secs(2),
+        interval: Duration::from_millis(40),
+    };
+    bench.show_at(0, 100, late());
+    bench.show(1, 100, Duration::ZERO);
+    let (sequence, _, picture) = guest.picture().await;
+    assert_eq!((sequence, picture), (first.wrapping_add(1), 1));
+    bench.until(|_| bench.counts() == (1, 1)).await;
+    // By now it is written to together with others.
+    bench.show(2, 100, Duration::from_millis(5));
+    bench.show_at(3, 100, late());
+    bench.show(4, 100, Duration::from_millis(5));
+    for n in [2, 4] {
+        let (sequence, _, picture) = guest.picture().await;
+        assert_eq!((sequence, picture), (first.wrapping_add(n), usize::from(n)));
+    }
+    bench.until(|_| bench.counts() == (3, 2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_description_tells_the_rate_of_the_film_and_not_that_of_a_slate() {
+    let bench = Bench::new().await;
+    let mut guest = bench.connect().await;
+    // A slate's: that of no film, whatever the directory says.
+    bench.head_end.board.update(ID, |entry| entry.rate = FrameRate::new(5, 1)).unwrap();
+    for (film, live) in [(None, None), (FrameRate::new(24, 1), Some("a=framerate:24"))] {
+        film.into_iter().for_each(|rate| bench.head_end.station(ID).unwrap().shows_film(rate));
+        for (url, rate) in [("rtsp://h/2", live), ("rtsp://h/2/demand", Some("a=framerate:100"))] {
+            let response = guest.ask(&format!("DESCRIBE {url}"), "").await;
+            let sdp = String::from_utf8(response.into_body()).unwrap();
+            assert_eq!(sdp.lines().find(|line| line.starts_with("a=framerate")), rate, "{url}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_sent_from_the_address_that_its_description_names() {
+    let bench = Bench::with(|spec| {
+        spec.group = "[ff15::2]:5004".parse().unwrap();
+        spec.interface.v6 = vec!["fe80::1".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+    });
+    let bench = bench.await;
+    let response = bench.connect().await.ask("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
+    let transport = response.header(&headers::TRANSPORT).unwrap().as_str();
+    assert!(transport.contains("source=2001:db8::7"), "{transport}");
+}

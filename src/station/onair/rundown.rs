@@ -3,6 +3,9 @@
 //! Earliest deadline first. A step sends at most one burst and says when the next step is to be; that is all the air
 //! thread does, so all it does can be tested without sockets, threads and clocks.
 //!
+//! Stations go first: a client's burst leaves only when no station's is due, so that a station waits for one of them at most,
+//! however many watch it alone. All that one station's clients get is due when the station's own picture is.
+//!
 //! After a stall, however long:
 //! - a picture is begun if it is at most one interval late, and skipped and counted otherwise: [`Playout::policy`];
 //! - no two pictures of a station leave at once: one that follows a late one keeps a distance from it ([`APART`]), and is late
@@ -22,6 +25,7 @@ use std::time::Duration;
 use rtrb::Consumer;
 
 use super::{AccessUnit, AirCounters};
+use crate::station::SLATE_RATE;
 use crate::station::outlet::Plan;
 use crate::station::playout::{Playout, Policy};
 use crate::units::AirTime;
@@ -33,7 +37,7 @@ pub(super) const NAP: Duration = Duration::from_millis(1);
 /// How often to look in on a client that has nothing ready: it may be paused for as long as it likes, and a look a
 /// millisecond would be a percent of a core for that. What it plays comes 100 ms ahead; only its first picture may be
 /// late by this much.
-pub(super) const GUEST_NAP: Duration = Duration::from_millis(10);
+pub(crate) const GUEST_NAP: Duration = Duration::from_millis(10);
 
 /// Longest time between steps: bounds how long stopping takes.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(250);
@@ -43,8 +47,8 @@ const APART: u32 = 8;
 
 /// Where a seat's packets go: an [`Outlet`](crate::station::outlet::Outlet), or a test.
 pub(crate) trait Transmit {
-    /// How `unit` leaves.
-    fn plan(&self, unit: &AccessUnit) -> Plan;
+    /// How `unit` leaves, if it has `room` for it.
+    fn plan(&self, unit: &AccessUnit, room: Duration) -> Plan;
 
     /// Sends burst number `burst` of `unit`. Returns its bytes of UDP payload.
     ///
@@ -56,16 +60,24 @@ pub(crate) trait Transmit {
     fn give_up(&mut self, unit: &AccessUnit, plan: Plan, burst: usize);
 }
 
+/// Who has a seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// A station: a group.
+    Station,
+    /// One client.
+    Guest,
+}
+
 /// A seat, seen from the thread.
 pub(super) struct Slot<T> {
+    rank: Rank,
     outlet: T,
     units: Consumer<AccessUnit>,
     counters: Arc<AirCounters>,
     airing: Option<Airing>,
     /// The next picture does not begin before.
     free_at: AirTime,
-    /// How often to look in on it while it has nothing ready.
-    nap: Duration,
 }
 
 /// An access unit that is leaving, burst by burst.
@@ -81,48 +93,109 @@ struct Airing {
 /// All seats.
 pub(super) struct Rundown<T> {
     slots: Vec<Option<Slot<T>>>,
-    /// The next burst of each station that has one, earliest first.
+    stations: Queue,
+    guests: Queue,
+}
+
+/// What is to be done for the seats of one rank.
+struct Queue {
+    /// The next burst of each that has one, earliest first.
     heap: BinaryHeap<Reverse<(AirTime, usize)>>,
-    /// The stations that have none.
+    /// Those that have none.
     idle: Vec<usize>,
+    /// How often to look in on them, and when next. Not at each step: with many stations on air there are 10,000 in a second.
+    nap: Duration,
+    look_at: AirTime,
 }
 
 impl<T: Transmit> Rundown<T> {
     pub(super) fn new() -> Rundown<T> {
-        Rundown { slots: Vec::new(), heap: BinaryHeap::new(), idle: Vec::new() }
+        Rundown { slots: Vec::new(), stations: Queue::new(NAP), guests: Queue::new(GUEST_NAP) }
     }
 
     /// A new seat. The places of those who left are taken again: unicast clients come and go for as long as we run.
     pub(super) fn seat(&mut self, slot: Slot<T>) {
+        let rank = slot.rank;
         let place = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         if place == self.slots.len() {
             self.slots.push(None);
         }
         self.slots[place] = Some(slot);
-        self.idle.push(place);
+        self.of(rank).0.idle.push(place);
     }
 
-    /// Sends the burst that is due first, if one is at `now`. Returns when to step next; not later than `now` if at once.
+    fn of(&mut self, rank: Rank) -> (&mut Queue, &mut [Option<Slot<T>>]) {
+        let queue = match rank {
+            Rank::Station => &mut self.stations,
+            Rank::Guest => &mut self.guests,
+        };
+        (queue, &mut self.slots)
+    }
+
+    /// Sends the burst that is due first, if one is at `now`; a station's before any guest's. Returns when to step next; not
+    /// later than `now` if at once.
     pub(super) fn step(&mut self, now: AirTime) -> AirTime {
-        self.look_in();
-        let naps = self.idle.iter().filter_map(|&place| Some(self.slots[place].as_ref()?.nap));
-        let longest = naps.min().unwrap_or(LONGEST_SLEEP);
-        match self.heap.peek() {
-            Some(&Reverse((due, place))) if due <= now => {
-                self.heap.pop();
-                self.air(place, now);
-                now
+        let mut next = now + LONGEST_SLEEP;
+        for rank in [Rank::Station, Rank::Guest] {
+            let (queue, slots) = self.of(rank);
+            queue.look_in(slots, now);
+            if let Some(place) = queue.take(now) {
+                self.air(rank, place, now);
+                return now;
             }
-            Some(&Reverse((due, _))) => due.min(now + longest),
-            None => now + longest.min(NAP * 5),
+            next = next.min(queue.next());
+        }
+        if self.stations.heap.is_empty() && self.guests.heap.is_empty() {
+            next.min(now + NAP * 5)
+        } else {
+            next
         }
     }
 
-    /// Takes in first units of stations that had none.
-    fn look_in(&mut self) {
+    fn air(&mut self, rank: Rank, place: usize, now: AirTime) {
+        let (queue, slots) = self.of(rank);
+        let Some(slot) = &mut slots[place] else { return };
+        // Who ends a session wants nothing more, and may use its ports for another already.
+        if rank == Rank::Guest && slot.units.is_abandoned() {
+            slots[place] = None;
+        } else if let Some(next_burst) = slot.air(now) {
+            queue.heap.push(Reverse((next_burst, place)));
+        } else if !queue.line_up(slots, place) {
+            queue.idle.push(place);
+        }
+    }
+}
+
+impl Queue {
+    fn new(nap: Duration) -> Queue {
+        Queue { heap: BinaryHeap::new(), idle: Vec::new(), nap, look_at: AirTime::default() }
+    }
+
+    /// The place of the burst that is due first, if one is.
+    fn take(&mut self, now: AirTime) -> Option<usize> {
+        let &Reverse((due, place)) = self.heap.peek()?;
+        (due <= now).then(|| {
+            self.heap.pop();
+            place
+        })
+    }
+
+    /// When something is to be done again.
+    fn next(&self) -> AirTime {
+        let due = self.heap.peek().map(|&Reverse((due, _))| due);
+        let look = (!self.idle.is_empty()).then_some(self.look_at);
+        due.into_iter().chain(look).min().unwrap_or(AirTime(u64::MAX))
+    }
+
+    /// Takes in first units of those that had none, when it is time for that.
+    fn look_in<T>(&mut self, slots: &mut [Option<Slot<T>>], now: AirTime) {
+        if now < self.look_at || self.idle.is_empty() {
+            return;
+        }
+        self.look_at = now + self.nap;
         let mut n = 0;
         while let Some(&place) = self.idle.get(n) {
-            if self.line_up(place) {
+            if self.line_up(slots, place) {
                 self.idle.swap_remove(n);
             } else {
                 n += 1;
@@ -130,9 +203,9 @@ impl<T: Transmit> Rundown<T> {
         }
     }
 
-    /// Puts a station's first unit into the heap. False when it has none yet.
-    fn line_up(&mut self, place: usize) -> bool {
-        let Some(slot) = &mut self.slots[place] else { return true };
+    /// Puts a seat's first unit into the heap. False when it has none yet.
+    fn line_up<T>(&mut self, slots: &mut [Option<Slot<T>>], place: usize) -> bool {
+        let Some(slot) = &mut slots[place] else { return true };
         let abandoned = slot.units.is_abandoned();
         match slot.units.peek() {
             Ok(unit) => {
@@ -140,31 +213,22 @@ impl<T: Transmit> Rundown<T> {
                 true
             }
             Err(_) if abandoned => {
-                self.slots[place] = None;
+                slots[place] = None;
                 true
             }
             Err(_) => false,
-        }
-    }
-
-    fn air(&mut self, place: usize, now: AirTime) {
-        let more = self.slots[place].as_mut().and_then(|slot| slot.air(now));
-        if let Some(next_burst) = more {
-            self.heap.push(Reverse((next_burst, place)));
-        } else if !self.line_up(place) {
-            self.idle.push(place);
         }
     }
 }
 
 impl<T: Transmit> Slot<T> {
     pub(super) fn new(
+        rank: Rank,
         outlet: T,
         units: Consumer<AccessUnit>,
         counters: Arc<AirCounters>,
-        nap: Duration,
     ) -> Slot<T> {
-        Slot { outlet, units, counters, airing: None, free_at: AirTime::default(), nap }
+        Slot { rank, outlet, units, counters, airing: None, free_at: AirTime::default() }
     }
 
     /// Sends the burst that is due. Returns when the next one of the same access unit is.
@@ -187,8 +251,7 @@ impl<T: Transmit> Slot<T> {
                     self.airing = Some(airing);
                     return Some(next);
                 }
-                self.free_at =
-                    if plan.step.is_zero() { now + airing.unit.due.interval / APART } else { next };
+                self.free_at = if plan.step.is_zero() { now + room(&airing.unit) / APART } else { next };
                 self.counters.packets.fetch_add(plan.packets as u64, Relaxed);
                 self.counters.bytes.fetch_add(airing.bytes as u64, Relaxed);
                 self.counters.aired.fetch_add(1, Relaxed);
@@ -208,15 +271,22 @@ impl<T: Transmit> Slot<T> {
     /// Takes the unit that is due, unless it is too late for it.
     fn begin(&mut self, now: AirTime) -> Option<Airing> {
         let unit = self.units.pop().ok()?;
+        let plan = self.outlet.plan(&unit, room(&unit));
         if Playout::policy(unit.due, now) != Policy::Air {
             self.counters.skipped.fetch_add(1, Relaxed);
+            self.counters.skipped_packets.fetch_add(plan.packets as u64, Relaxed);
             return None;
         }
         self.counters.lateness.record(now.since(unit.due.at));
-        let plan = self.outlet.plan(&unit);
         let begun = unit.due.at;
         Some(Airing { unit, plan, next: 0, bytes: 0, begun })
     }
+}
+
+/// The time in which `unit` has the air for itself. A longer interval is a pause of the film, in which its station repeats the
+/// picture as often as it would a slate's.
+fn room(unit: &AccessUnit) -> Duration {
+    unit.due.interval.min(SLATE_RATE.interval())
 }
 
 #[cfg(test)]

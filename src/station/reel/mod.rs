@@ -31,7 +31,7 @@ use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -90,8 +90,11 @@ pub struct Reel {
     /// The pictures that somebody still holds: picture `n` in slot `n % SHARED`. Weak, so that sharing costs no
     /// memory; and the lock of a slot is held while its picture is read, so that who comes second waits for the
     /// read that is under way.
-    shared: [Mutex<(usize, Weak<Vec<u8>>)>; SHARED],
+    shared: [Mutex<Slot>; SHARED],
 }
+
+/// A picture's number, and its scan.
+type Slot = (usize, Weak<Vec<u8>>);
 
 impl Reel {
     /// Opens the reel of `key`, which is at `path`, not under its name yet perhaps. Reads and checks its header and index.
@@ -178,12 +181,12 @@ impl Reel {
     pub fn picture(&self, n: usize) -> Result<Jpeg, ReelError> {
         let read = |scan: &mut [u8], offset| self.file.read_exact_at(scan, offset).map(|()| true);
         // Whoever waits for the disk has an answer.
-        self.fetch(n, read)
+        self.fetch(n, lock(self.slot(n)), read)
             .and_then(|jpeg| jpeg.ok_or_else(|| self.failed(n, io::ErrorKind::WouldBlock.into())))
     }
 
     /// Picture `n`, if that takes no disk: from who still holds it, or from the system's page cache. `None` when it
-    /// takes one, or the file system cannot tell.
+    /// takes one, or the file system cannot tell, or somebody is reading there. Never waits.
     ///
     /// # Errors
     /// As [`picture`](Self::picture).
@@ -191,7 +194,13 @@ impl Reel {
     /// # Panics
     /// As [`picture`](Self::picture).
     pub fn cached(&self, n: usize) -> Result<Option<Jpeg>, ReelError> {
-        self.fetch(n, |scan, offset| {
+        let slot = match self.slot(n).try_lock() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(slot)) => slot.into_inner(),
+            // That may be for as long as a disk hangs, and who calls this may be one of the runtime's few threads.
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        self.fetch(n, slot, |scan, offset| {
             let slices = &mut [IoSliceMut::new(scan)];
             // Part of it may be in the cache: that is not enough.
             match rustix::io::preadv2(&self.file, slices, offset, ReadWriteFlags::NOWAIT) {
@@ -202,14 +211,19 @@ impl Reel {
         })
     }
 
-    /// Picture `n` by `read`, which fills the buffer from that place of the file, or says that it cannot now.
+    fn slot(&self, n: usize) -> &Mutex<Slot> {
+        &self.shared[n % SHARED]
+    }
+
+    /// Picture `n`, whose slot is `slot`, by `read`, which fills the buffer from that place of the file, or says that it
+    /// cannot now.
     fn fetch(
         &self,
         n: usize,
+        mut slot: MutexGuard<'_, Slot>,
         read: impl FnOnce(&mut [u8], u64) -> io::Result<bool>,
     ) -> Result<Option<Jpeg>, ReelError> {
         let entry = self.index.entry(n);
-        let mut slot = lock(&self.shared[n % SHARED]);
         let held = slot.1.upgrade().filter(|_| slot.0 == n);
         let scan = match held {
             Some(scan) => scan,
@@ -248,6 +262,14 @@ impl Reel {
             // In a folder of somebody else's it is read only: then they keep the order.
             let _ = self.file.set_times(times(now));
         }
+    }
+}
+
+#[cfg(test)]
+impl Reel {
+    /// While this is held, whoever reads picture `n` waits, as for a disk that hangs.
+    pub(crate) fn hang(&self, n: usize) -> impl Sized + '_ {
+        lock(self.slot(n))
     }
 }
 

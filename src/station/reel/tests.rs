@@ -345,3 +345,22 @@ fn who_comes_soon_after_shares_the_bytes_and_nobody_keeps_them() {
     drop(first);
     assert!(reel.shared.iter().all(|slot| lock(slot).1.strong_count() == 0));
 }
+
+#[test]
+fn who_may_not_wait_does_not_wait_for_somebody_elses_read() {
+    let scene = Scene::new();
+    let reel = record(&scene.store(u64::MAX), &scene.film("a.mp4", b"film"), 64, 100, NOW);
+    let hung = reel.hang(7);
+    let (said, answers) = std::sync::mpsc::channel();
+    let asker = thread::spawn({
+        let reel = reel.clone();
+        move || [7, 7 + SHARED, 8].map(|n| said.send(reel.cached(n).map(|jpeg| jpeg.is_some())))
+    });
+    for expected in [false, false, true] {
+        let answer = answers.recv_timeout(Duration::from_secs(20)).expect("it answers");
+        assert_eq!(answer.unwrap(), expected);
+    }
+    drop(hung);
+    asker.join().unwrap().into_iter().for_each(|sent| sent.unwrap());
+    assert!(reel.cached(7).unwrap().is_some());
+}

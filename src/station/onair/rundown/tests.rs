@@ -28,6 +28,8 @@ struct Studio {
     given_up: Vec<(AirTime, usize)>,
     /// Bursts to refuse.
     refuse: Vec<(AirTime, usize)>,
+    /// How long a send takes.
+    cost: Duration,
 }
 
 /// An outlet that sends a picture in `bursts` over `spread` of its interval.
@@ -39,8 +41,8 @@ struct Camera {
 }
 
 impl Transmit for Camera {
-    fn plan(&self, unit: &AccessUnit) -> Plan {
-        let step = unit.due.interval.mul_f64(self.spread / self.bursts as f64);
+    fn plan(&self, _: &AccessUnit, room: Duration) -> Plan {
+        let step = room.mul_f64(self.spread / self.bursts as f64);
         Plan { bursts: self.bursts, size: 4, packets: 4 * self.bursts, step }
     }
 
@@ -51,6 +53,7 @@ impl Transmit for Camera {
         }
         let sent = Sent { at: studio.now, station: self.station, due: unit.due.at, burst };
         studio.sent.push(sent);
+        studio.now = studio.now + studio.cost;
         Ok(5600)
     }
 
@@ -73,20 +76,20 @@ impl Scene {
     }
 
     fn seat(&mut self, bursts: usize, spread: f64) -> (Producer<AccessUnit>, Arc<AirCounters>) {
-        self.seat_with(bursts, spread, NAP)
+        self.seat_with(Rank::Station, bursts, spread)
     }
 
     fn seat_with(
         &mut self,
+        rank: Rank,
         bursts: usize,
         spread: f64,
-        nap: Duration,
     ) -> (Producer<AccessUnit>, Arc<AirCounters>) {
         let (ring, units) = RingBuffer::new(1000);
         let counters = Arc::<AirCounters>::default();
         let camera = Camera { studio: self.studio.clone(), station: self.stations, bursts, spread };
         self.stations += 1;
-        self.rundown.seat(Slot::new(camera, units, counters.clone(), nap));
+        self.rundown.seat(Slot::new(rank, camera, units, counters.clone()));
         (ring, counters)
     }
 
@@ -238,12 +241,99 @@ fn a_station_that_has_nothing_is_looked_in_on_and_the_others_go_on() {
 #[test]
 fn a_client_that_is_paused_does_not_keep_the_thread_awake() {
     let mut scene = Scene::new();
-    let (_paused, _) = scene.seat_with(1, 0.0, GUEST_NAP);
+    let (_paused, _) = scene.seat_with(Rank::Guest, 1, 0.0);
     let (mut station, _) = scene.seat(1, 0.0);
     station.push(unit(due(10), INTERVAL)).unwrap();
     assert_eq!(scene.rundown.step(START), START + GUEST_NAP);
     let (_starved, _) = scene.seat(1, 0.0);
     assert_eq!(scene.rundown.step(START), START + NAP, "a station is looked in on more often");
+}
+
+#[test]
+fn stations_wait_for_one_burst_of_a_client_at_most() {
+    let cost = Duration::from_micros(10);
+    for (bursts, spread) in [(1, 0.0), (4, 0.5)] {
+        let mut scene = Scene::new();
+        scene.studio.borrow_mut().cost = cost;
+        // All of what they get is due at once, with that of the station that they watch.
+        let guests: Vec<_> = (0..500)
+            .map(|_| {
+                let (mut ring, counters) = scene.seat_with(Rank::Guest, bursts, spread);
+                (1..20).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
+                (ring, counters)
+            })
+            .collect();
+        let first = scene.stations;
+        let stations: Vec<_> = (1..=100)
+            .map(|station| {
+                let (mut ring, counters) = scene.seat(1, 0.0);
+                let phase = Duration::from_micros(31) * station;
+                (1..20).for_each(|n| ring.push(unit(due(n) + phase, INTERVAL)).unwrap());
+                (ring, counters)
+            })
+            .collect();
+        scene.run_until(due(21), on_time);
+        for sent in scene.sent().iter().filter(|sent| sent.station >= first) {
+            assert!(sent.at.since(sent.due) <= cost, "{sent:?}");
+        }
+        for (_, counters) in guests.iter().chain(&stations) {
+            assert_eq!(counters.aired.load(Relaxed), 19, "and they have all of it");
+        }
+    }
+}
+
+#[test]
+fn a_client_is_looked_in_on_every_so_often_however_much_is_on_air() {
+    let mut scene = Scene::new();
+    let (mut guest, _) = scene.seat_with(Rank::Guest, 1, 0.0);
+    let (mut station, _) = scene.seat(1, 0.0);
+    (0..30).for_each(|n| station.push(unit(START + NAP * n, NAP)).unwrap());
+    scene.run_until(START + NAP * 5, on_time);
+    guest.push(unit(START + NAP * 6, INTERVAL)).unwrap();
+    scene.run_until(START + NAP * 30, on_time);
+    let sent = scene.sent();
+    assert_eq!(sent.len(), 31);
+    let first = sent.iter().find(|sent| sent.station == 0).unwrap();
+    assert_eq!(first.at, START + GUEST_NAP, "not at each of the steps between");
+}
+
+#[test]
+fn a_picture_that_lasts_long_does_not_take_the_air_from_those_behind_it() {
+    for (bursts, spread) in [(1, 0.0), (4, 0.5), (30, 0.95)] {
+        let mut scene = Scene::new();
+        let (mut ring, counters) = scene.seat(bursts, spread);
+        // It lasts for 10 s; its station repeats it meanwhile, and then the film goes on.
+        let repeat = Duration::from_millis(200);
+        ring.push(unit(due(0), repeat * 50)).unwrap();
+        (1..50).for_each(|n| ring.push(unit(due(0) + repeat * n, repeat)).unwrap());
+        (250..300).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
+        scene.run_until(due(301), on_time);
+        assert_eq!((counters.aired.load(Relaxed), counters.skipped.load(Relaxed)), (100, 0));
+        let firsts = scene.sent();
+        assert!(firsts.iter().filter(|sent| sent.burst == 0).all(|sent| sent.at == sent.due));
+    }
+}
+
+#[test]
+fn who_skips_a_picture_counts_its_packets() {
+    let mut scene = Scene::new();
+    let (mut ring, counters) = scene.seat(3, 0.5);
+    (0..3).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
+    scene.studio.borrow_mut().now = due(2);
+    scene.run_until(due(4), on_time);
+    assert_eq!((counters.skipped.load(Relaxed), counters.skipped_packets.load(Relaxed)), (1, 12));
+}
+
+#[test]
+fn a_client_that_is_gone_gets_nothing_more() {
+    let mut scene = Scene::new();
+    let (mut ring, counters) = scene.seat_with(Rank::Guest, 4, 0.5);
+    (0..3).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
+    scene.run_until(due(0) + INTERVAL / 4, on_time);
+    assert_eq!(scene.sent().len(), 3, "in the middle of a picture");
+    drop(ring);
+    scene.run_until(due(10), on_time);
+    assert_eq!((scene.sent().len(), Arc::strong_count(&counters)), (3, 1));
 }
 
 #[test]
