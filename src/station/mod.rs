@@ -32,6 +32,7 @@ pub mod status;
 
 mod film;
 mod lane;
+mod recording;
 mod round;
 
 use std::collections::VecDeque;
@@ -157,7 +158,7 @@ struct Station {
 struct Lanes {
     /// Films: where they are looked for, opened and decoded.
     films: Lane,
-    /// Reels: where they are found, read and finished. A reel is only a cache: the film plays on without.
+    /// Reels: where they are found, read and recorded. A reel is only a cache: the film plays on without.
     reels: Lane,
     /// Slates, which go on while a film hangs.
     slates: Lane,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tokio::time::Instant;
+use tracing::{error, warn};
 
 use super::catalogue::{Catalogue, FoundReel};
 use super::film::{Desk, Prepared};
@@ -16,6 +17,7 @@ use super::lane::Lane;
 use super::onair::AccessUnit;
 use super::playout::Due;
 use super::programme::Programme;
+use super::recording;
 use super::reel::{Encoding, Reel, ReelError, ReelKey};
 use super::{Fault, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
 use crate::directory::State;
@@ -60,7 +62,7 @@ impl Station {
                     self.round = self.next_round().await?;
                     self.monitor.task.rounds.fetch_add(1, Relaxed);
                 }
-                Some(Item { path, reel: Some(reel), begin, .. }) if !self.lanes.reels.is_busy() => {
+                Some(Item { path, reel: Some(reel), begin, .. }) if !self.lanes.reels.is_stuck() => {
                     self.play_reel(path, reel, begin).await?;
                 }
                 Some(Item { path, key, .. }) => self.play_film(path, key).await?,
@@ -129,8 +131,9 @@ impl Station {
             items[0].begin = Some(self.free_at);
             let own = programme.phase_of(self.free_at);
             if own != phase {
+                // Nothing waits for it: what is not remembered now is in the next round.
                 let remember = move || catalogue.remember(group, keys.iter(), own);
-                self.lanes.reels.call(STUCK, remember).await?;
+                self.lanes.reels.start(STUCK, remember);
             }
         } else {
             let (film, begin) = programme.at(self.free_at.max(self.clock.now() + START_LEAD));
@@ -214,14 +217,16 @@ impl Station {
     /// Plays one film to its end, and records it if that is wanted and nobody else does.
     async fn play_film(&mut self, path: PathBuf, key: Option<ReelKey>) -> Result<(), Fault> {
         let (catalogue, earliest, size) = (self.catalogue.clone(), self.earliest(), self.size);
-        let film = path.clone();
-        // What is recorded has to be finished, and while reels' disk does not answer it could not be.
-        let key = key.filter(|_| !self.lanes.reels.is_busy());
-        self.at_desk(films, move |desk| {
-            let recorder = key.and_then(|key| catalogue.recorder(&key, &film));
-            desk.open(&film, earliest, size, recorder)
-        })
-        .await??;
+        let (film, clock) = (path.clone(), self.clock.clone());
+        // Not while the reels' disk does not answer.
+        let notes = key.filter(|_| !self.lanes.reels.is_busy()).map(|key| {
+            let (notes, noted) = recording::notes();
+            // Nobody waits for it but at the end of the film.
+            let write = move || recording::write(&catalogue, &key, &path, &clock, noted);
+            self.lanes.reels.start(Duration::ZERO, write);
+            notes
+        });
+        self.at_desk(films, move |desk| desk.open(&film, earliest, size, notes)).await??;
         let mut shown = false;
         loop {
             match self.at_desk(films, Desk::prepare).await?? {
@@ -245,20 +250,12 @@ impl Station {
                     warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from here");
                     self.monitor.task.skipped.fetch_add(1, Relaxed);
                 }
-                Prepared::End(None) => return Ok(()),
-                Prepared::End(Some(recorded)) => {
-                    let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
-                    let finish = move || match recorded.finish(clock.now()) {
-                        Ok(reel) => info!("a reel of {}: {} pictures", path.display(), reel.len()),
-                        Err(error) => catalogue.no_reel(&path, &error),
-                    };
+                Prepared::End => {
                     // Waiting for the disk may take longer than the pictures that are on their way last: then the
                     // next pass is encoded once more.
                     let patience = self.clock.until(self.free_at).saturating_sub(OPENING);
-                    return match self.lanes.reels.call(patience, finish).await {
-                        Err(Fault::Stuck) => Ok(()),
-                        finished => finished,
-                    };
+                    let _ = self.lanes.reels.wait(Instant::now() + patience).await;
+                    return Ok(());
                 }
             }
         }

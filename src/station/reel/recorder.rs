@@ -55,6 +55,14 @@ pub enum RecordError {
     /// What was written does not read back as written: a bad disk, or our bug.
     #[error("cannot record a reel: {0}")]
     Unreadable(ReelError),
+    /// Pictures wait to be written for longer than they can be kept.
+    #[error("cannot record a reel: the disk that reels are on does not keep up")]
+    SlowDisk,
+    /// Encoding each picture takes longer than it is on air.
+    #[error(
+        "this machine is too slow to record it while it is on air; `broadcaster prepare` makes the reel beforehand"
+    )]
+    SlowMachine,
     /// It failed before, and said so then.
     #[error("recording a reel was given up")]
     GivenUp,
