@@ -33,9 +33,6 @@ const LOOKING_UP: Duration = Duration::from_millis(400);
 /// of an interval, and some milliseconds to look it up.
 const OPENING: Duration = Duration::from_millis(160);
 
-/// How often a film that airs from its reel is looked for: who removes it wants it off the air, reel or not.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// Pictures read from a reel at a time: a third of a second at 25 a second.
 const BATCH: usize = 8;
 
@@ -54,7 +51,7 @@ impl Station {
     /// Plays the programme, round after round, until something fails.
     pub(super) async fn run_once(&mut self) -> Result<Infallible, Fault> {
         loop {
-            if self.lanes.films.is_busy() {
+            if self.lanes.films.is_stuck() {
                 return Err(Fault::Stuck);
             }
             match self.round.pop_front() {
@@ -155,7 +152,6 @@ impl Station {
         let joined = if self.on_air { self.free_at } else { self.free_at.max(self.clock.now() + START_LEAD) };
         let mut next = first_from(&reel, joined.since(begin));
         let mut shown = false;
-        let mut looked = AirTime::default();
         // Behind the last picture that could be read; and whether one could not.
         let (mut good, mut damaged) = (next, false);
         while next < reel.len() {
@@ -163,13 +159,13 @@ impl Station {
             let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
             self.monitor.task.skipped.fetch_add((on_time - next) as u64, Relaxed);
             next = on_time;
-            let now = self.clock.now();
-            if now.since(looked) >= LOOK_EVERY {
-                looked = now;
-                let (catalogue, path) = (self.catalogue.clone(), path.clone());
-                match catalogue.known_there(&path) {
-                    Some(there) => there?,
-                    None => self.lanes.films.call(STUCK, move || catalogue.still_there(&path)).await??,
+            // Who removes a film wants it off the air, reel or not; but no picture waits for a folder that is slow to answer.
+            match self.catalogue.known_there(&path) {
+                Some(there) => there?,
+                None if self.lanes.films.is_stuck() => return Err(Fault::Stuck),
+                None => {
+                    let (catalogue, path) = (self.catalogue.clone(), path.clone());
+                    self.lanes.films.start(STUCK, move || drop(catalogue.still_there(&path)));
                 }
             }
             // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
@@ -352,3 +348,6 @@ fn units(
 fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> (Vec<AccessUnit>, Option<ReelError>) {
     units(reel, begin, next, |reel, n| reel.picture(n).map(Some))
 }
+
+#[cfg(test)]
+mod tests;
