@@ -76,9 +76,8 @@ impl Desk {
         (self.film, self.recording) = (None, None);
         let film = Source::open(path)?;
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
-        if self.encoder.as_ref().is_none_or(|encoder| encoder.size() != size) {
-            self.encoder = Some(Encoder::new(size, self.quality)?);
-        }
+        // A new one: how far the last film had to be squeezed says nothing of this one.
+        self.encoder = Some(Encoder::new(size, self.quality)?);
         self.playout.begin_film(film.rate(), earliest);
         self.recording = notes.map(|notes| Recording::new(&film, notes));
         (self.film, self.late) = (Some(film), false);
@@ -194,6 +193,7 @@ mod tests {
 
     use super::*;
     use crate::station::recording::notes;
+    use crate::wire::jpeg::Tables;
 
     /// Of 720 pictures.
     const FILM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4");
@@ -262,5 +262,19 @@ mod tests {
         }
         assert!(matches!(desk.prepare().unwrap(), Prepared::End));
         assert!(noted.iter().all(|note| !matches!(note, Note::End(..))), "it was given up");
+    }
+
+    #[test]
+    fn a_film_is_not_squeezed_for_the_sake_of_the_one_before() {
+        let (mut desk, _noted) = behind(Duration::ZERO);
+        let size = Size { width: 640, height: 640 };
+        desk.open(Path::new(FILM), AirTime::default(), Some(size), None).unwrap();
+        let noise: Vec<u32> = std::iter::repeat_with(|| fastrand::u32(..)).take(640 * 640).collect();
+        let encoder = desk.encoder.as_mut().unwrap();
+        assert!(encoder.encode_rgb32(&noise).unwrap().squeezed);
+        let earliest = desk.clock.now();
+        desk.open(Path::new(FILM), earliest, Some(size), None).unwrap();
+        let Prepared::Unit { unit, squeezed: false } = desk.prepare().unwrap() else { panic!("squeezed") };
+        assert_eq!(unit.jpeg.tables, Tables::Standard(80));
     }
 }

@@ -23,7 +23,7 @@ use super::{Fault, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, S
 use crate::directory::State;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, Size};
-use crate::wire::jpeg::Jpeg;
+use crate::wire::jpeg::{Jpeg, Tables};
 
 /// How long a round waits for its films to be looked up. A film of some hundred megabytes is read and hashed in that time;
 /// of a larger one, seen for the first time, the reel is recorded in the next round.
@@ -182,6 +182,8 @@ impl Station {
                 good = next;
             }
             for unit in units {
+                let squeezed = matches!(unit.jpeg.tables, Tables::Standard(q) if q < self.spec.quality);
+                self.monitor.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                 self.hand_over(unit).await?;
                 if !shown {
                     shown = true;

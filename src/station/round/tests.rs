@@ -13,7 +13,7 @@ use crate::lineup::{Datagram, Spread};
 use crate::station::headend::HeadEnd;
 use crate::station::reel::Store;
 use crate::units::{FrameRate, StationId};
-use crate::wire::jpeg::{Chroma, Tables};
+use crate::wire::jpeg::Chroma;
 
 const PAL: FrameRate = FrameRate::new(25, 1).unwrap();
 const SIZE: Size = Size { width: 16, height: 16 };
@@ -93,4 +93,16 @@ async fn while_a_films_folder_does_not_answer_its_reel_is_on_air() {
     assert!(matches!(ended, Err(Fault::Stuck)));
     assert!(on_air > STUCK - LONGEST_PAUSE, "only {on_air:?}");
     assert_eq!(station.monitor.task.skipped.load(Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_that_were_squeezed_are_counted_from_the_reel_too() {
+    let bench = Bench::new();
+    let mut station = bench.station();
+    for (q, squeezed) in [(80, 0), (35, 10)] {
+        fs::remove_dir_all(bench.folder.path().join("reels")).ok();
+        let reel = bench.reel(10, q);
+        station.play_reel(bench.film(), reel, None).await.unwrap();
+        assert_eq!(station.monitor.task.squeezed.load(Relaxed), squeezed);
+    }
 }
