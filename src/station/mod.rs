@@ -46,6 +46,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry, OnAir, State};
+use crate::interface::interfaces;
 use crate::lineup::StationSpec;
 use crate::units::{AirTime, FrameRate, Size, StationId};
 use catalogue::Catalogue;
@@ -82,6 +83,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// A film that was on air for so long had not failed at once: the waits start from the first again.
 const SOUND: Duration = Duration::from_secs(30);
 
+/// When the system has sent nothing for so long, the interface is looked up again.
+const UNSENT: Duration = Duration::from_secs(2);
+
 /// Preparing one picture takes milliseconds; after this long the decoder hangs (a dead network share).
 const STUCK: Duration = Duration::from_secs(5);
 
@@ -110,7 +114,7 @@ async fn keep_on_air(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>) {
     let mut stop = head_end.stop.clone();
     let spec = &monitor.spec;
     loop {
-        let station = Station::new(monitor.clone(), &head_end);
+        let station = Station::new(monitor.clone(), head_end.clone());
         let ended = match station {
             Ok(station) => tokio::spawn(station.run()).await.map_err(|crash| crash.to_string()),
             Err(error) => Err(error.to_string()),
@@ -134,7 +138,10 @@ struct Station {
     clock: AirClock,
     board: Arc<Board>,
     stop: watch::Receiver<bool>,
+    head_end: Arc<HeadEnd>,
     seat: Seat,
+    /// Pictures that were sent, and when that last rose.
+    sent: (u64, AirTime),
     monitor: Arc<Monitor>,
     catalogue: Arc<Catalogue>,
     /// The films of this round that are still to come.
@@ -165,7 +172,7 @@ struct Lanes {
 }
 
 impl Station {
-    fn new(monitor: Arc<Monitor>, head_end: &HeadEnd) -> io::Result<Station> {
+    fn new(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>) -> io::Result<Station> {
         let spec = monitor.spec.clone();
         let seat = head_end.air.seat(Outlet::open(&spec)?, monitor.air.clone());
         let entry = Entry {
@@ -190,6 +197,7 @@ impl Station {
             board: head_end.board.clone(),
             stop: head_end.stop.clone(),
             seat,
+            sent: (0, AirTime::default()),
             monitor,
             catalogue: head_end.catalogue.clone(),
             round: VecDeque::new(),
@@ -201,6 +209,7 @@ impl Station {
             last: None,
             on_air: false,
             spec,
+            head_end,
         })
     }
 
@@ -256,7 +265,31 @@ impl Station {
         }
         self.last = Some(unit.clone());
         self.free_at = unit.due.at + unit.due.interval;
+        self.follow_interface();
         self.offer(unit).await
+    }
+
+    /// Where nothing can be sent, the interface may have another address by now, or may have been made anew: a socket keeps
+    /// to what they were when it was opened.
+    fn follow_interface(&mut self) {
+        let (air, now) = (&self.monitor.air, self.clock.now());
+        let sent = air.aired.load(Relaxed);
+        if sent != self.sent.0 || self.sent.1 == AirTime::default() {
+            self.sent = (sent, now);
+        }
+        if now.since(self.sent.1) < UNSENT {
+            return;
+        }
+        self.sent.1 = now;
+        let (known, group) = (&self.spec.interface, self.spec.group);
+        let there = interfaces().unwrap_or_default().into_iter().find(|there| there.name == known.name);
+        let Some(interface) = there.filter(|there| !there.sends_as(known, group)) else { return };
+        let spec = StationSpec { interface, ..(*self.spec).clone() };
+        // Not yet: it has no address, say.
+        let Ok(outlet) = Outlet::open(&spec) else { return };
+        self.seat = self.head_end.air.seat(outlet, air.clone());
+        info!("station {} \"{}\" sends by {} now", spec.id, spec.name, spec.interface);
+        self.spec = Arc::new(spec);
     }
 
     async fn offer(&mut self, mut unit: AccessUnit) -> Result<(), Fault> {

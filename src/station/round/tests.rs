@@ -47,7 +47,7 @@ impl Bench {
 
     fn station(&self) -> Station {
         let monitor = self.head_end.stations().next().unwrap();
-        Station::new(monitor.clone(), &self.head_end).unwrap()
+        Station::new(monitor.clone(), self.head_end.clone()).unwrap()
     }
 
     fn film(&self) -> PathBuf {
