@@ -35,7 +35,7 @@ mod lane;
 mod recording;
 mod round;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -79,6 +79,9 @@ const SLATE_RATE: FrameRate = match FrameRate::new(5, 1) {
 
 /// Waits between tries after a fault: doubled each time, from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// Most reasons for slates that are remembered as told.
+const MOST_REPORTED: usize = 100;
 
 /// A film that was on air for so long had not failed at once: the waits start from the first again.
 const SOUND: Duration = Duration::from_secs(30);
@@ -156,8 +159,10 @@ struct Station {
     desk: Option<Box<Desk>>,
     lanes: Lanes,
     last: Option<AccessUnit>,
-    /// A film is on air; the log has said so.
+    /// A film is on air.
     on_air: bool,
+    /// When one is, the log shall say so: it has said that none is, or nothing yet.
+    to_tell: bool,
 }
 
 /// What a station does on threads that may block: in all, it never has more of them than these.
@@ -208,6 +213,7 @@ impl Station {
             lanes: Lanes::default(),
             last: None,
             on_air: false,
+            to_tell: true,
             spec,
             head_end,
         })
@@ -218,7 +224,7 @@ impl Station {
         let status = status::watch(self.monitor.clone());
         let status = tokio::spawn(status);
         let mut retry = RETRY.0;
-        let mut reported = String::new();
+        let mut reported = Reported::default();
         loop {
             let began = self.clock.now();
             let Err(fault) = self.run_once().await;
@@ -228,10 +234,10 @@ impl Station {
             if self.clock.now().since(began) > SOUND {
                 retry = RETRY.0;
             }
-            // Once for each fault, not once for each try.
             let reason = fault.to_string();
             debug!("station {} \"{}\" failed: {reason}", self.spec.id, self.spec.name);
-            if self.on_air || reason != reported {
+            if reported.is_news(&reason, self.monitor.task.rounds.load(Relaxed)) {
+                self.to_tell = true;
                 warn!(
                     "station {} \"{}\" is off air and shows a slate: {reason}",
                     self.spec.id, self.spec.name
@@ -241,7 +247,6 @@ impl Station {
             if self.slate(&reason, retry).await.is_err() {
                 break;
             }
-            reported = reason;
             retry = (retry * 2).min(RETRY.1);
         }
         status.abort();
@@ -356,8 +361,8 @@ impl Station {
             entry.rate = Some(rate);
             entry.state = state;
         });
-        if on_film && !self.on_air {
-            self.on_air = true;
+        self.on_air |= on_film;
+        if on_film && std::mem::take(&mut self.to_tell) {
             info!(
                 "station {} \"{}\" on air: {} via {}, ttl {}, {size}, {rate} pictures/s, quality {}, \
                  RTP/JPEG payload type 26, clock 90000, datagrams up to {} bytes",
@@ -379,4 +384,47 @@ impl Station {
 fn phase(id: StationId) -> Duration {
     let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
     Duration::from_millis(40).mul_f64(share)
+}
+
+/// The faults that the log has told of: each once, not once for each try, until a whole round has been without any.
+#[derive(Debug, Default)]
+struct Reported {
+    reasons: HashSet<String>,
+    /// The round of the last fault.
+    round: u64,
+}
+
+impl Reported {
+    /// Whether a fault for this reason is to be told of, after so many rounds were begun.
+    fn is_news(&mut self, reason: &str, rounds: u64) -> bool {
+        // Each try that finds its round over begins another one.
+        if rounds > self.round + 1 || self.reasons.len() >= MOST_REPORTED {
+            self.reasons.clear();
+        }
+        self.round = rounds;
+        self.reasons.insert(reason.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_once_until_a_round_went_well() {
+        let mut reported = Reported::default();
+        // Two films at fault, and perhaps one between them that is not.
+        for round in 1..100 {
+            for film in ["a", "b"] {
+                assert_eq!(reported.is_news(film, round), round == 1, "{film} in round {round}");
+            }
+        }
+        assert!(reported.is_news("c", 100));
+        assert!(!reported.is_news("a", 101));
+        assert!(reported.is_news("a", 103), "it was well in round 102");
+        for n in 0..10_000 {
+            reported.is_news(&format!("breaks off after {n} pictures"), 103);
+        }
+        assert!(reported.reasons.len() <= MOST_REPORTED);
+    }
 }
