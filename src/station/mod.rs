@@ -381,7 +381,7 @@ impl Station {
 /// A station's own share of a moment, under 40 ms. The golden ratio spreads any number of stations evenly over that, the
 /// usual interval, on a grid of 256: waking up costs the air thread three times what a send does (13 us, 4 us), so the
 /// stations of a crowd share their moments. Measured with 999 stations: 21 % of a core instead of 45, and p50 10 us later.
-fn phase(id: StationId) -> Duration {
+pub fn phase(id: StationId) -> Duration {
     let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
     Duration::from_millis(40).mul_f64(share)
 }
