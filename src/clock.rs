@@ -3,7 +3,8 @@
 //! Due times are wall-clock times (they are the RTP timestamps), but a wall clock can be set. This one
 //! begins where the system's is; from then on it advances with CLOCK_MONOTONIC, which NTP may steer by
 //! some ppm but never sets. When the wall clock is set, this one follows by running 500 ppm faster or slower, so that no
-//! interval between pictures on air changes by more than that.
+//! interval between pictures on air changes by more than that. When it is ahead by more than a second, as after a night of
+//! suspend, following would take months: then air time is set too, and stations go on as after standing still.
 
 #![expect(clippy::disallowed_methods, reason = "this is the clock")]
 
@@ -20,9 +21,16 @@ use crate::units::AirTime;
 /// adjtime slews. A receiver's jitter buffer follows that as it follows a cheap crystal.
 const SLEW: u64 = 2001;
 
-/// A wall clock within this of ours has not been set: the two are read one after the other, and the kernel may
-/// preempt us in between.
+/// A wall clock that is ahead by more has us go with it at once: half an hour of slewing. Never back: what is ready for the air
+/// would have to wait until its time comes again.
+const FARTHEST: i64 = 1_000_000_000;
+
+/// A wall clock within this of ours has not been set: the two are read one after the other.
 const SAME: u64 = 1_000_000;
+
+/// The two are read at one moment when no more lies between; they are read anew where the kernel preempted us, so often.
+const ONE_MOMENT: u64 = 100_000;
+const READINGS: usize = 10;
 
 /// Following ends when the two are as near as this, so that it does not begin again at once.
 const NEAR: u64 = SAME / 10;
@@ -94,8 +102,12 @@ impl Slew {
         }
     }
 
-    /// The line from `monotonic` on, where air time is `ahead` nanoseconds behind the wall clock. It has no jump.
+    /// The line from `monotonic` on, where air time is `ahead` nanoseconds behind the wall clock. It has no jump, unless that
+    /// is [too far](FARTHEST).
     fn follow(self, monotonic: u64, ahead: i64) -> Slew {
+        if ahead > FARTHEST {
+            return Slew { at_zero: self.at(monotonic).saturating_add(ahead), pace: Pace::Even };
+        }
         let tolerated = if self.pace == Pace::Even { SAME } else { NEAR };
         let pace = match ahead {
             _ if ahead.unsigned_abs() <= tolerated => Pace::Even,
@@ -107,28 +119,44 @@ impl Slew {
     }
 }
 
+/// What a look at the wall clock has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// The two agree to a millisecond, or nearer once it has been followed.
+    Same,
+    /// It is ahead by so many nanoseconds (negative: behind), and is followed.
+    Set(i64),
+    /// It was ahead by so many, and air time has jumped there.
+    Jumped(i64),
+}
+
 impl AirClock {
     /// Sets the clock by the system's wall clock, once.
     pub fn start() -> AirClock {
-        AirClock::set(wall_clock(), monotonic_nanos())
+        let (wall, monotonic) = read_both(wall_clock, monotonic_nanos);
+        AirClock::set(wall, monotonic)
     }
 
     fn set(wall: AirTime, monotonic: u64) -> AirClock {
         AirClock { base: wall.0.wrapping_sub(monotonic), slew: Arc::new(AtomicU64::new(0)) }
     }
 
-    /// Looks at the wall clock, and follows it from now on if it has been set. Returns how far that is ahead (negative:
-    /// behind) in nanoseconds; zero while the two agree to a millisecond, or nearer once it has been followed.
-    fn follow(&self) -> i64 {
-        self.follow_to(wall_clock(), monotonic_nanos())
+    /// Looks at the wall clock, and follows it from now on if it has been set.
+    fn follow(&self) -> Found {
+        let (wall, monotonic) = read_both(wall_clock, monotonic_nanos);
+        self.follow_to(wall, monotonic)
     }
 
     /// As [`follow`](Self::follow), by these readings of the clocks. Only one task may call it.
-    fn follow_to(&self, wall: AirTime, monotonic: u64) -> i64 {
+    fn follow_to(&self, wall: AirTime, monotonic: u64) -> Found {
         let ahead = wall.signed_since(self.at(monotonic));
         let slew = self.slew().follow(monotonic, ahead);
         self.slew.store(slew.pack(), Relaxed);
-        if slew.pace == Pace::Even { 0 } else { ahead }
+        match slew.pace {
+            Pace::Even if ahead > FARTHEST => Found::Jumped(ahead),
+            Pace::Even => Found::Same,
+            Pace::Faster | Pace::Slower => Found::Set(ahead),
+        }
     }
 
     fn slew(&self) -> Slew {
@@ -152,15 +180,24 @@ impl AirClock {
             // While there is something to make up for, in time to end within NEAR.
             let span = if told { Duration::from_millis(100) } else { Duration::from_secs(1) };
             tokio::time::sleep(span).await;
-            let ahead = self.follow() as f64 / 1e9;
-            if ahead != 0.0 && !told {
-                warn!(
-                    "the wall clock was set by {ahead:+.3} s: air time follows it at 500 ppm, without a jump"
-                );
-            } else if ahead == 0.0 && told {
-                info!("air time is the wall clock's again");
+            let found = self.follow();
+            match found {
+                Found::Set(ahead) if !told => {
+                    let hours = ahead.unsigned_abs() as f64 * SLEW as f64 / 3.6e12;
+                    warn!(
+                        "the wall clock was set by {:+.3} s: air time follows it at 500 ppm, without a jump, in \
+                         {hours:.1} hours; who cannot wait starts the broadcaster anew",
+                        ahead as f64 / 1e9
+                    );
+                }
+                Found::Jumped(ahead) => warn!(
+                    "the wall clock was set by {:+.3} s, or this machine slept: air time goes with it",
+                    ahead as f64 / 1e9
+                ),
+                Found::Same if told => info!("air time is the wall clock's again"),
+                Found::Set(_) | Found::Same => {}
             }
-            told = ahead != 0.0;
+            told = matches!(found, Found::Set(_));
         }
     }
 
@@ -196,8 +233,28 @@ fn monotonic_nanos() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Both clocks, at one moment as nearly as can be had.
+fn read_both(wall: impl Fn() -> AirTime, monotonic: impl Fn() -> u64) -> (AirTime, u64) {
+    let read = || {
+        let before = monotonic();
+        let wall = wall();
+        (monotonic() - before, wall, before)
+    };
+    let mut best = read();
+    for _ in 1..READINGS {
+        if best.0 <= ONE_MOMENT {
+            break;
+        }
+        best = best.min(read());
+    }
+    let (between, wall, before) = best;
+    (wall, before + between / 2)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const WALL: AirTime = AirTime(1_790_000_000_000_000_123);
@@ -218,7 +275,7 @@ mod tests {
             let due = AirTime(WALL.0 + n * INTERVAL);
             // The task that follows looks in every 100 ms or every second; the air thread sleeps again if it woke up early.
             while clock.monotonic(due) > look {
-                let told = clock.follow_to(wall(look), look) != 0;
+                let told = clock.follow_to(wall(look), look) != Found::Same;
                 look += if told { 100_000_000 } else { 1_000_000_000 };
             }
             let at = clock.monotonic(due);
@@ -230,7 +287,7 @@ mod tests {
 
     #[test]
     fn when_the_wall_clock_is_set_no_interval_changes_by_more_than_500_ppm() {
-        for step in [HOUR, -HOUR, 2_000_000, -2_000_000, 0] {
+        for step in [FARTHEST, -HOUR, 2_000_000, -2_000_000, 0] {
             let (mut last, mut changed) = (None, 0u64);
             air(step, 120, |at| {
                 if let Some(last) = last.replace(at) {
@@ -262,7 +319,7 @@ mod tests {
     fn a_change_of_pace_is_no_jump_and_a_word_holds_it() {
         let mut slew = Slew { at_zero: 0, pace: Pace::Even };
         let mut monotonic = MONOTONIC;
-        for ahead in [HOUR, -HOUR, HOUR, 50_000, -2_000_000, 0, i64::MAX, i64::MIN] {
+        for ahead in [FARTHEST, -HOUR, FARTHEST, 50_000, -2_000_000, 0, FARTHEST, i64::MIN] {
             let before = slew.at(monotonic);
             slew = slew.follow(monotonic, ahead);
             assert_eq!(slew.at(monotonic), before);
@@ -277,7 +334,36 @@ mod tests {
         let twin = clock.clone();
         clock.slew.store(Slew { at_zero: 5_000_000_000, pace: Pace::Even }.pack(), Relaxed);
         assert!(twin.now().signed_since(clock.now()).abs() < 1_000_000_000);
-        assert!(clock.follow() < -4_000_000_000, "the wall clock is behind by 5 s");
+        assert!(matches!(clock.follow(), Found::Set(..-4_000_000_000)), "the wall clock is behind by 5 s");
         assert_eq!(twin.slew().pace, Pace::Slower);
+    }
+
+    #[test]
+    fn a_clock_that_is_far_ahead_is_not_followed_for_months() {
+        let clock = AirClock::set(WALL, MONOTONIC);
+        let mut wall = WALL;
+        // Twice, as a machine may sleep each night.
+        for night in 1..=2 {
+            let monotonic = MONOTONIC + night * 1_000_000_000;
+            wall = wall + Duration::from_secs(8 * 3600);
+            let Found::Jumped(ahead) = clock.follow_to(wall, monotonic) else { panic!("it jumps") };
+            assert!(ahead > 7 * HOUR);
+            assert_eq!(clock.at(monotonic), wall);
+            assert_eq!(clock.follow_to(wall, monotonic), Found::Same);
+        }
+    }
+
+    #[test]
+    fn being_preempted_between_the_clocks_is_no_step() {
+        let calls = Cell::new(0);
+        // The first two times 4 ms pass after the first clock has been read.
+        let monotonic = || {
+            calls.set(calls.get() + 1);
+            let preempted = calls.get().min(4) / 2;
+            MONOTONIC + calls.get() * 30 + preempted * 4_000_000
+        };
+        let wall = || WALL + Duration::from_nanos(monotonic() - MONOTONIC);
+        let (wall, monotonic) = read_both(wall, monotonic);
+        assert!(wall.since(WALL).as_nanos().abs_diff(u128::from(monotonic - MONOTONIC)) < 100);
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
@@ -37,6 +37,13 @@ impl Interface {
             IpAddr::V4(address) => self.v4.contains(&address),
             IpAddr::V6(address) => self.v6.contains(&address),
         }
+    }
+
+    /// Whether a socket that was opened to send to `group` by the interface as it was `before` can go on with it: it has the
+    /// same number, and for IPv4 the address that packets come from.
+    pub fn sends_as(&self, before: &Interface, group: SocketAddr) -> bool {
+        let address = before.v4.first().filter(|_| group.is_ipv4());
+        self.index == before.index && address.is_none_or(|address| self.v4.contains(address))
     }
 }
 

@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use socket2::SockAddr;
 use stationcast::clock::AirClock;
 use stationcast::net;
-use stationcast::units::AirTime;
+use stationcast::station;
+use stationcast::units::{AirTime, StationId};
 use stationcast::wire::rtp;
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 
@@ -39,8 +40,8 @@ pub(crate) fn send(film: &str, stations: &str, priority: &str, seconds: &str) ->
     }
     let clock = AirClock::start();
     let began = clock.now() + Duration::from_millis(100);
-    // As our stations are: evenly over the interval. They count from 1.
-    let phase = |station: usize| rate.interval().mul_f64((station + 1) as f64 * 0.618_034 % 1.0);
+    // As our stations are, which count from 1: in the same moments of an interval, and as many together.
+    let phase = |station: usize| station::phase(StationId(station as u16 + 1));
     let due = |station: usize, n: u64| began + phase(station) + rate.nth(n);
     let mut heap: BinaryHeap<Reverse<(AirTime, usize)>> =
         (0..senders.len()).map(|station| Reverse((due(station, 0), station))).collect();

@@ -46,7 +46,7 @@ const SETUP: &str =
 pub(crate) fn measure(folder: &Path, seconds: f64, fifo: bool) -> anyhow::Result<()> {
     let setup = Command::new("sh").args(["-c", SETUP]).output()?;
     anyhow::ensure!(setup.status.success(), "no link: {}", String::from_utf8_lossy(&setup.stderr).trim());
-    let studio = Studio::prepare(folder, false)?;
+    let studio = Studio::prepare(folder)?;
     for stations in [1, STATIONS] {
         studio.on_link(stations, seconds, fifo)?;
     }

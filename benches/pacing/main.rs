@@ -119,7 +119,7 @@ fn bench(options: &Options) -> anyhow::Result<()> {
         rows.iter().filter(|row| row.measurable()).count() as f64 * (seconds + 2.0 * (seconds / TURN).ceil()),
         if fifo { "" } else { "; real-time priority is not granted here (run as root)" }
     );
-    let studio = run::Studio::prepare(&folder, options.smoke)?;
+    let studio = run::Studio::prepare(&folder)?;
     let rounds = (seconds / TURN).ceil();
     let (load, ticks) = (run::load(), run::Ticks::now());
     for round in 1..=rounds as usize {

@@ -34,9 +34,6 @@ const ON_AIR: Duration = Duration::from_secs(30);
 /// A sender that is told to ends in this time.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// Recording a reel takes as long as the film.
-const RECORDING: Duration = Duration::from_secs(60);
-
 const BROADCASTER: &str = env!("CARGO_BIN_EXE_broadcaster");
 
 /// One turn, measured.
@@ -110,16 +107,14 @@ pub(crate) struct Studio {
 
 impl Studio {
     /// Encodes the film for the bare sender, and has the broadcaster make its reel.
-    ///
-    /// A smoke run does without the reel where making it takes as long as the film.
-    pub(crate) fn prepare(folder: &Path, smoke: bool) -> anyhow::Result<Studio> {
+    pub(crate) fn prepare(folder: &Path) -> anyhow::Result<Studio> {
         anyhow::ensure!(
             Path::new(BROADCASTER).exists(),
             "there is no {BROADCASTER}: build it with `cargo build --release`"
         );
         let studio = Studio { folder: TempDir::new_in(folder)?, film: film::path() };
         Pictures::encode().context("the demo film")?.write(&studio.pictures())?;
-        studio.record(smoke)?;
+        studio.record()?;
         Ok(studio)
     }
 
@@ -129,27 +124,16 @@ impl Studio {
         let studio = Studio { film: folder.path().join("film.mp4"), folder };
         film::retime(rate, &studio.film)?;
         Pictures { rate, ..Pictures::encode()? }.write(&studio.pictures())?;
-        studio.record(false)?;
+        studio.record()?;
         Ok(studio)
     }
 
     /// Makes the film's reel.
-    fn record(&self, smoke: bool) -> anyhow::Result<()> {
+    fn record(&self) -> anyhow::Result<()> {
         let lineup = self.lineup(1, "127.0.0.1")?;
-        let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        if quiet(Command::new(BROADCASTER).args(["prepare", "--help"]))?.success() {
-            let output = Command::new(BROADCASTER).args(["prepare", "--config"]).arg(&lineup).output()?;
-            anyhow::ensure!(
-                output.status.success(),
-                "broadcaster prepare: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        } else if !smoke {
-            eprintln!("making the film's reel: some 25 s");
-            let log = self.folder.path().join("prepare.log");
-            let mut broadcaster = Running::start(self.broadcaster(&lineup, None, false, &log)?)?;
-            await_log(&mut broadcaster, &log, "a reel of ", 1, RECORDING)?;
-        }
+        let output = Command::new(BROADCASTER).args(["prepare", "--config"]).arg(&lineup).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "broadcaster prepare: {}", said.trim());
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use tracing::warn;
 use super::encoder::station_size;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::source::{Source, SourceError, readable};
-use crate::clock::AirClock;
+use crate::clock::{AirClock, wall_clock};
 use crate::lineup::StationSpec;
 use crate::units::{AirTime, Size};
 
@@ -55,8 +55,9 @@ impl KnownRound {
     }
 }
 
-/// Most phases remembered; a broadcaster with more stations than that starts them by the time of day alone.
-const MAX_PHASES: usize = 10_000;
+/// How the programme of each station lies against the time of day: what it is called, and its phase. One for a group: what was
+/// on before is not asked for any more.
+type Phases = HashMap<SocketAddr, (String, Duration)>;
 
 /// Most sentences told in a run; a broadcaster that has had so much to say is not read any more.
 const MAX_TOLD: usize = 1000;
@@ -67,7 +68,7 @@ pub struct Catalogue {
     store: Option<Store>,
     /// Each film's behind a lock of its own: who looks at one that hangs keeps nobody from another.
     shapes: Mutex<HashMap<PathBuf, SharedShape>>,
-    phases: Mutex<HashMap<String, Duration>>,
+    phases: Mutex<Phases>,
     /// Where they are kept. Locked while they are written, which may block; they are not.
     phases_file: Mutex<Option<PathBuf>>,
     told: Mutex<HashSet<String>>,
@@ -97,18 +98,13 @@ impl Catalogue {
 
     /// The phase of the programme of these reels on the station that sends to `group`, if it has one of its own.
     pub fn phase<'a>(&self, group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>) -> Option<Duration> {
-        self.phases().get(&programme_name(group, reels)).copied()
+        let name = programme_name(reels);
+        self.phases().get(&group).filter(|known| known.0 == name).map(|known| known.1)
     }
 
     /// Remembers a phase, over a restart too. What cannot be written is not remembered so long.
     pub fn remember<'a>(&self, group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>, phase: Duration) {
-        {
-            let mut phases = self.phases();
-            if phases.len() >= MAX_PHASES {
-                return;
-            }
-            phases.insert(programme_name(group, reels), phase);
-        }
+        self.phases().insert(group, (programme_name(reels), phase));
         let file = self.phases_file.lock().unwrap_or_else(PoisonError::into_inner);
         // As they are by now: who wrote while we waited may have written ours.
         let phases = self.phases().clone();
@@ -117,7 +113,7 @@ impl Catalogue {
         }
     }
 
-    fn phases(&self) -> MutexGuard<'_, HashMap<String, Duration>> {
+    fn phases(&self) -> MutexGuard<'_, Phases> {
         self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,7 +195,7 @@ impl Catalogue {
     /// The key of a film's reel. Reads the whole film if it is new or was changed.
     pub fn key(&self, film: &Path, encoding: Encoding) -> Option<ReelKey> {
         // A film that cannot be read will say so when it is played.
-        self.store.as_ref()?.key(film, encoding, self.clock.now()).ok()
+        self.store.as_ref()?.key(film, encoding, wall_clock()).ok()
     }
 
     /// The reel of `key`, if it is made.
@@ -236,30 +232,36 @@ impl Catalogue {
     }
 }
 
-/// The phase of each station's programme: how it lies against the time of day. A file of one line each: a hash of station
-/// and reels, a space, nanoseconds. What is no such line is left out: it costs a jump in a programme.
-fn load_phases(file: &Path) -> HashMap<String, Duration> {
+/// The phase of each station's programme. A file of one line each: its group, a hash of its reels, nanoseconds, with spaces
+/// between. What is no such line is left out: it costs a jump in a programme.
+fn load_phases(file: &Path) -> Phases {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = |line: &str| {
-        let (name, nanos) = line.split_once(' ')?;
-        Some((name.to_owned(), Duration::from_nanos(nanos.parse().ok()?)))
+        let (group, rest) = line.split_once(' ')?;
+        let (name, nanos) = rest.split_once(' ')?;
+        Some((group.parse().ok()?, (name.to_owned(), Duration::from_nanos(nanos.parse().ok()?))))
     };
-    text.lines().filter_map(line).take(MAX_PHASES).collect()
+    text.lines().filter_map(line).collect()
 }
 
-fn save_phases(phases: &HashMap<String, Duration>, file: &Path) -> io::Result<()> {
-    let mut lines: Vec<_> =
-        phases.iter().map(|(name, phase)| format!("{name} {}\n", phase.as_nanos())).collect();
+fn save_phases(phases: &Phases, file: &Path) -> io::Result<()> {
+    let line = |(group, (name, phase)): (&SocketAddr, &(String, Duration))| {
+        format!("{group} {name} {}\n", phase.as_nanos())
+    };
+    let mut lines: Vec<_> = phases.iter().map(line).collect();
     lines.sort_unstable();
-    // Beside, then renamed: a broadcaster that is killed leaves the old one or the new one.
-    let beside = file.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&beside, lines.concat())?;
-    fs::rename(&beside, file)
+    // Beside, then renamed: a broadcaster that is killed leaves the old one or the new one, and a part that the next one
+    // sweeps away.
+    let beside = file.with_extension(format!("{:016x}.part", fastrand::u64(..)));
+    let saved = fs::write(&beside, lines.concat()).and_then(|()| fs::rename(&beside, file));
+    if saved.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    saved
 }
 
-fn programme_name<'a>(group: SocketAddr, reels: impl Iterator<Item = &'a ReelKey>) -> String {
+fn programme_name<'a>(reels: impl Iterator<Item = &'a ReelKey>) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(group.to_string().as_bytes());
     for reel in reels {
         hasher.update(reel.to_string().as_bytes());
     }
@@ -281,15 +283,57 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phases");
         let mut phases = load_phases(&file);
-        phases.insert("abc".into(), Duration::from_nanos(12_345_678_901));
-        phases.insert("def".into(), Duration::ZERO);
+        phases
+            .insert("239.77.0.1:5004".parse().unwrap(), ("abc".into(), Duration::from_nanos(12_345_678_901)));
+        phases.insert("[ff15::1]:5004".parse().unwrap(), ("def".into(), Duration::ZERO));
         save_phases(&phases, &file).unwrap();
         assert_eq!(load_phases(&file), phases);
         let mut text = fs::read_to_string(&file).unwrap();
-        text.push_str("torn\nghi 12x\n\u{fffd} \n");
+        text.push_str("torn\n239.77.0.2:5004 ghi 12x\n239.77.0.2 ghi 12\nabc 12345\n\u{fffd} \n");
         fs::write(&file, text).unwrap();
         assert_eq!(load_phases(&file), phases);
         fs::write(&file, [0xff, 0xfe, 0, 10]).unwrap();
         assert!(load_phases(&file).is_empty());
+    }
+
+    #[test]
+    fn a_station_has_one_phase_however_many_programmes_it_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = AirClock::start();
+        let open = || {
+            let store = Store::open(folder.path(), u64::MAX, clock.now()).unwrap();
+            Catalogue::new(clock.clone(), Some((store, folder.path())))
+        };
+        let catalogue = open();
+        let group = |port| SocketAddr::from(([239, 77, 0, 1], port));
+        let store = catalogue.store.as_ref().unwrap();
+        let encoding = Encoding { size: Size { width: 16, height: 16 }, quality: 80 };
+        let keys = ["a", "b", "c"].map(|name| {
+            let film = folder.path().join(name);
+            fs::write(&film, name).unwrap();
+            store.key(&film, encoding, clock.now()).unwrap()
+        });
+        for (n, key) in keys.iter().enumerate() {
+            catalogue.remember(group(5004), [key].into_iter(), Duration::from_millis(n as u64));
+        }
+        catalogue.remember(group(5006), keys.iter(), Duration::from_millis(7));
+        let again = open();
+        assert_eq!(fs::read_to_string(folder.path().join("phases")).unwrap().lines().count(), 2);
+        assert_eq!(again.phase(group(5004), [&keys[2]].into_iter()), Some(Duration::from_millis(2)));
+        assert_eq!(again.phase(group(5004), [&keys[0]].into_iter()), None, "it was on before");
+        assert_eq!(again.phase(group(5006), keys.iter()), Some(Duration::from_millis(7)));
+    }
+
+    #[test]
+    fn phases_that_cannot_be_kept_leave_nothing_and_a_part_of_them_is_swept_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phases");
+        fs::create_dir(&file).unwrap();
+        assert!(save_phases(&HashMap::new(), &file).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the folder in the way");
+        let part = folder.path().join("phases.0123456789abcdef.part");
+        fs::write(&part, "").unwrap();
+        Store::open(folder.path(), u64::MAX, AirTime::default()).unwrap();
+        assert!(!part.exists());
     }
 }

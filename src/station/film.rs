@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::Fault;
@@ -10,7 +11,8 @@ use super::catalogue::Catalogue;
 use super::encoder::{Encoded, Encoder, station_size};
 use super::onair::AccessUnit;
 use super::playout::{Playout, Policy};
-use super::reel::{RecordError, Recorder, Reel};
+use super::recording::{Note, Recording};
+use super::reel::RecordError;
 use super::slate::slate;
 use super::source::Source;
 use crate::clock::AirClock;
@@ -31,21 +33,7 @@ pub(super) enum Prepared {
     /// The station was so far behind that its time line starts anew.
     Behind(Duration),
     /// The film is over.
-    End(Option<Recorded>),
-}
-
-/// A film that has been on air from beginning to end, and recorded on the way.
-pub(super) struct Recorded {
-    recorder: Recorder,
-    rate: FrameRate,
-    length: Duration,
-}
-
-impl Recorded {
-    /// Makes a reel of it. Blocks until that is on the disk.
-    pub(super) fn finish(self, now: AirTime) -> Result<Arc<Reel>, RecordError> {
-        self.recorder.finish(self.rate, self.length, now)
-    }
+    End,
 }
 
 pub(super) struct Desk {
@@ -55,7 +43,9 @@ pub(super) struct Desk {
     quality: u8,
     playout: Playout,
     film: Option<Source>,
-    recorder: Option<Recorder>,
+    recording: Option<Recording>,
+    /// The last picture was late.
+    late: bool,
     /// For the size that the station has now.
     encoder: Option<Encoder>,
 }
@@ -70,28 +60,27 @@ impl Desk {
     ) -> Desk {
         let playout = Playout::new(start, rate);
         let (width, quality) = (spec.width, spec.quality);
-        Desk { clock, catalogue, width, quality, playout, film: None, recorder: None, encoder: None }
+        let (film, recording, late, encoder) = (None, None, false, None);
+        Desk { clock, catalogue, width, quality, playout, film, recording, late, encoder }
     }
 
-    /// Opens the film that plays next, at `earliest`, in pictures of `size` if the station has one already.
+    /// Opens the film that plays next, at `earliest`, in pictures of `size` if the station has one already. What there is to
+    /// record of it goes to `notes`.
     pub(super) fn open(
         &mut self,
         path: &Path,
         earliest: AirTime,
         size: Option<Size>,
-        mut recorder: Option<Recorder>,
+        notes: Option<SyncSender<Note>>,
     ) -> Result<(), Fault> {
-        (self.film, self.recorder) = (None, None);
+        (self.film, self.recording) = (None, None);
         let film = Source::open(path)?;
-        if let Some(recorder) = &mut recorder {
-            recorder.expect(film.announced());
-        }
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
-        if self.encoder.as_ref().is_none_or(|encoder| encoder.size() != size) {
-            self.encoder = Some(Encoder::new(size, self.quality)?);
-        }
+        // A new one: how far the last film had to be squeezed says nothing of this one.
+        self.encoder = Some(Encoder::new(size, self.quality)?);
         self.playout.begin_film(film.rate(), earliest);
-        (self.film, self.recorder) = (Some(film), recorder);
+        self.recording = notes.map(|notes| Recording::new(&film, notes));
+        (self.film, self.late) = (Some(film), false);
         Ok(())
     }
 
@@ -105,44 +94,50 @@ impl Desk {
         let prepared = self.prepare_next();
         if prepared.is_err() {
             // Here, since closing one may block too.
-            (self.film, self.recorder) = (None, None);
+            (self.film, self.recording) = (None, None);
         }
         prepared
     }
 
     fn prepare_next(&mut self) -> Result<Prepared, Fault> {
         let (Some(film), Some(encoder)) = (&mut self.film, &mut self.encoder) else {
-            return Ok(Prepared::End(None));
+            return Ok(Prepared::End);
         };
         let Some(picture) = film.next_picture()? else {
+            let recorded = self.recording.take().map_or(Ok(()), Recording::end);
+            no_reel(&self.catalogue, film, recorded);
             self.film = None;
-            let (rate, length) = (self.playout.rate(), self.playout.film_length());
-            let recorder = self.recorder.take();
-            return Ok(Prepared::End(recorder.map(|recorder| Recorded { recorder, rate, length })));
+            return Ok(Prepared::End);
         };
         let now = self.clock.now();
         let due = self.playout.next(picture.stamp);
         let policy = Playout::policy(due, now);
-        if policy != Policy::Air {
-            // A reel without this picture would be another film. The next round records again.
-            self.recorder = None;
-        }
-        match policy {
-            Policy::Air => {}
-            Policy::Skip => return Ok(Prepared::Skipped),
-            Policy::Reanchor => {
-                self.playout.reanchor(now);
-                return Ok(Prepared::Behind(now.since(due.at)));
+        if policy == Policy::Reanchor {
+            self.playout.reanchor(now);
+            // Not after a pause, but picture by picture: leaving out those that are late has to be enough to catch up.
+            if self.late && self.recording.take().is_some() {
+                no_reel(&self.catalogue, film, Err(RecordError::SlowMachine));
             }
         }
-        let Encoded { jpeg, squeezed } = encoder.encode(&picture.pixels, film.pixel_aspect())?;
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.add(self.playout.film_offset(), &jpeg)
+        self.late = policy != Policy::Air;
+        let left_out = match policy {
+            Policy::Air => None,
+            Policy::Skip => Some(Prepared::Skipped),
+            Policy::Reanchor => Some(Prepared::Behind(now.since(due.at))),
+        };
+        if self.recording.is_none()
+            && let Some(left_out) = left_out
         {
-            self.catalogue.no_reel(film.path(), &error);
-            self.recorder = None;
+            return Ok(left_out);
         }
-        Ok(Prepared::Unit { unit: AccessUnit { due, jpeg }, squeezed })
+        let Encoded { jpeg, squeezed } = encoder.encode(&picture.pixels, film.pixel_aspect())?;
+        let recorded =
+            self.recording.as_mut().map_or(Ok(()), |recording| recording.add(picture.stamp, &jpeg));
+        if recorded.is_err() {
+            self.recording = None;
+            no_reel(&self.catalogue, film, recorded);
+        }
+        Ok(left_out.unwrap_or(Prepared::Unit { unit: AccessUnit { due, jpeg }, squeezed }))
     }
 
     /// Draws picture `n` of a slate.
@@ -177,8 +172,109 @@ impl Desk {
     }
 }
 
+/// Says why there will be no reel of a film, unless whoever writes it has said so.
+fn no_reel(catalogue: &Catalogue, film: &Source, recorded: Result<(), RecordError>) {
+    if let Err(error) = recorded
+        && !matches!(error, RecordError::GivenUp)
+    {
+        catalogue.no_reel(film.path(), &error);
+    }
+}
+
 /// The time of day, as everybody on the network has it.
 fn clock_text(at: AirTime) -> String {
     let seconds = at.0 / 1_000_000_000;
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Receiver;
+
+    use super::*;
+    use crate::station::recording::notes;
+    use crate::wire::jpeg::Tables;
+
+    /// Of 720 pictures.
+    const FILM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4");
+
+    /// A desk at which a film has opened that was to begin so long ago, and what is to be written of it.
+    fn behind(span: Duration) -> (Desk, Receiver<Note>) {
+        let clock = AirClock::start();
+        let start = clock.now() - span;
+        let rate = Source::open(Path::new(FILM)).unwrap().rate();
+        let mut desk = Desk {
+            catalogue: Arc::new(Catalogue::new(clock.clone(), None)),
+            clock,
+            width: 64,
+            quality: 80,
+            playout: Playout::new(start, rate),
+            film: None,
+            recording: None,
+            late: false,
+            encoder: None,
+        };
+        let (notes, noted) = notes();
+        desk.open(Path::new(FILM), start, None, Some(notes)).unwrap();
+        (desk, noted)
+    }
+
+    #[test]
+    fn pictures_that_are_too_late_for_the_air_are_recorded_all_the_same() {
+        for span in [Duration::from_millis(500), Duration::from_secs(3600)] {
+            let (mut desk, noted) = behind(span);
+            let (mut late, mut stamps, mut length) = (0, Vec::new(), None);
+            loop {
+                let prepared = desk.prepare().unwrap();
+                for note in noted.try_iter() {
+                    match note {
+                        Note::Announced(pictures) => assert_eq!(pictures, 720),
+                        Note::Picture(stamp, _) => stamps.push(stamp),
+                        Note::End(_, span) => length = Some(span),
+                    }
+                }
+                match prepared {
+                    Prepared::Unit { .. } => {}
+                    Prepared::Skipped | Prepared::Behind(_) => late += 1,
+                    Prepared::End => break,
+                }
+            }
+            assert!(late > 0, "{span:?} behind");
+            let grid: Vec<_> = (0..720).map(|n| desk.rate().nth(n)).collect();
+            assert_eq!(stamps, grid, "{span:?} behind, {late} late");
+            assert_eq!(length, Some(desk.rate().nth(720)));
+        }
+    }
+
+    #[test]
+    fn who_does_not_catch_up_stops_recording() {
+        let (mut desk, _noted) = behind(Duration::from_secs(3600));
+        desk.late = true;
+        assert!(matches!(desk.prepare().unwrap(), Prepared::Behind(_)));
+        assert!(desk.recording.is_none());
+    }
+
+    #[test]
+    fn a_reel_that_nobody_writes_costs_no_picture() {
+        let (mut desk, noted) = behind(Duration::ZERO);
+        for _ in 0..720 {
+            assert!(matches!(desk.prepare().unwrap(), Prepared::Unit { .. } | Prepared::Skipped));
+        }
+        assert!(matches!(desk.prepare().unwrap(), Prepared::End));
+        assert!(noted.iter().all(|note| !matches!(note, Note::End(..))), "it was given up");
+    }
+
+    #[test]
+    fn a_film_is_not_squeezed_for_the_sake_of_the_one_before() {
+        let (mut desk, _noted) = behind(Duration::ZERO);
+        let size = Size { width: 640, height: 640 };
+        desk.open(Path::new(FILM), AirTime::default(), Some(size), None).unwrap();
+        let noise: Vec<u32> = std::iter::repeat_with(|| fastrand::u32(..)).take(640 * 640).collect();
+        let encoder = desk.encoder.as_mut().unwrap();
+        assert!(encoder.encode_rgb32(&noise).unwrap().squeezed);
+        let earliest = desk.clock.now();
+        desk.open(Path::new(FILM), earliest, Some(size), None).unwrap();
+        let Prepared::Unit { unit, squeezed: false } = desk.prepare().unwrap() else { panic!("squeezed") };
+        assert_eq!(unit.jpeg.tables, Tables::Standard(80));
+    }
 }

@@ -32,9 +32,10 @@ pub mod status;
 
 mod film;
 mod lane;
+mod recording;
 mod round;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -45,6 +46,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry, OnAir, State};
+use crate::interface::interfaces;
 use crate::lineup::StationSpec;
 use crate::units::{AirTime, FrameRate, Size, StationId};
 use catalogue::Catalogue;
@@ -78,8 +80,14 @@ const SLATE_RATE: FrameRate = match FrameRate::new(5, 1) {
 /// Waits between tries after a fault: doubled each time, from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
+/// Most reasons for slates that are remembered as told.
+const MOST_REPORTED: usize = 100;
+
 /// A film that was on air for so long had not failed at once: the waits start from the first again.
 const SOUND: Duration = Duration::from_secs(30);
+
+/// When the system has sent nothing for so long, the interface is looked up again.
+const UNSENT: Duration = Duration::from_secs(2);
 
 /// Preparing one picture takes milliseconds; after this long the decoder hangs (a dead network share).
 const STUCK: Duration = Duration::from_secs(5);
@@ -109,7 +117,7 @@ async fn keep_on_air(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>) {
     let mut stop = head_end.stop.clone();
     let spec = &monitor.spec;
     loop {
-        let station = Station::new(monitor.clone(), &head_end);
+        let station = Station::new(monitor.clone(), head_end.clone());
         let ended = match station {
             Ok(station) => tokio::spawn(station.run()).await.map_err(|crash| crash.to_string()),
             Err(error) => Err(error.to_string()),
@@ -133,7 +141,10 @@ struct Station {
     clock: AirClock,
     board: Arc<Board>,
     stop: watch::Receiver<bool>,
+    head_end: Arc<HeadEnd>,
     seat: Seat,
+    /// Pictures that were sent, and when that last rose.
+    sent: (u64, AirTime),
     monitor: Arc<Monitor>,
     catalogue: Arc<Catalogue>,
     /// The films of this round that are still to come.
@@ -148,8 +159,10 @@ struct Station {
     desk: Option<Box<Desk>>,
     lanes: Lanes,
     last: Option<AccessUnit>,
-    /// A film is on air; the log has said so.
+    /// A film is on air.
     on_air: bool,
+    /// When one is, the log shall say so: it has said that none is, or nothing yet.
+    to_tell: bool,
 }
 
 /// What a station does on threads that may block: in all, it never has more of them than these.
@@ -157,14 +170,14 @@ struct Station {
 struct Lanes {
     /// Films: where they are looked for, opened and decoded.
     films: Lane,
-    /// Reels: where they are found, read and finished. A reel is only a cache: the film plays on without.
+    /// Reels: where they are found, read and recorded. A reel is only a cache: the film plays on without.
     reels: Lane,
     /// Slates, which go on while a film hangs.
     slates: Lane,
 }
 
 impl Station {
-    fn new(monitor: Arc<Monitor>, head_end: &HeadEnd) -> io::Result<Station> {
+    fn new(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>) -> io::Result<Station> {
         let spec = monitor.spec.clone();
         let seat = head_end.air.seat(Outlet::open(&spec)?, monitor.air.clone());
         let entry = Entry::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
@@ -179,6 +192,7 @@ impl Station {
             board: head_end.board.clone(),
             stop: head_end.stop.clone(),
             seat,
+            sent: (0, AirTime::default()),
             monitor,
             catalogue: head_end.catalogue.clone(),
             round: VecDeque::new(),
@@ -189,7 +203,9 @@ impl Station {
             lanes: Lanes::default(),
             last: None,
             on_air: false,
+            to_tell: true,
             spec,
+            head_end,
         })
     }
 
@@ -197,7 +213,7 @@ impl Station {
     async fn run(mut self) {
         let _reporter = status::watch(self.monitor.clone());
         let mut retry = RETRY.0;
-        let mut reported = String::new();
+        let mut reported = Reported::default();
         loop {
             let began = self.clock.now();
             let Err(fault) = self.run_once().await;
@@ -207,10 +223,10 @@ impl Station {
             if self.clock.now().since(began) > SOUND {
                 retry = RETRY.0;
             }
-            // Once for each fault, not once for each try.
             let reason = fault.to_string();
             debug!("station {} \"{}\" failed: {reason}", self.spec.id, self.spec.name);
-            if self.on_air || reason != reported {
+            if reported.is_news(&reason, self.monitor.task.rounds.load(Relaxed)) {
+                self.to_tell = true;
                 warn!(
                     "station {} \"{}\" is off air and shows a slate: {reason}",
                     self.spec.id, self.spec.name
@@ -220,7 +236,6 @@ impl Station {
             if self.slate(&reason, retry).await.is_err() {
                 break;
             }
-            reported = reason;
             retry = (retry * 2).min(RETRY.1);
         }
         let (id, name, air) = (self.spec.id, &self.spec.name, &self.monitor.air);
@@ -243,7 +258,31 @@ impl Station {
         }
         self.last = Some(unit.clone());
         self.free_at = unit.due.at + unit.due.interval;
+        self.follow_interface();
         self.offer(unit).await
+    }
+
+    /// Where nothing can be sent, the interface may have another address by now, or may have been made anew: a socket keeps
+    /// to what they were when it was opened.
+    fn follow_interface(&mut self) {
+        let (air, now) = (&self.monitor.air, self.clock.now());
+        let sent = air.aired.load(Relaxed);
+        if sent != self.sent.0 || self.sent.1 == AirTime::default() {
+            self.sent = (sent, now);
+        }
+        if now.since(self.sent.1) < UNSENT {
+            return;
+        }
+        self.sent.1 = now;
+        let (known, group) = (&self.spec.interface, self.spec.group);
+        let there = interfaces().unwrap_or_default().into_iter().find(|there| there.name == known.name);
+        let Some(interface) = there.filter(|there| !there.sends_as(known, group)) else { return };
+        let spec = StationSpec { interface, ..(*self.spec).clone() };
+        // Not yet: it has no address, say.
+        let Ok(outlet) = Outlet::open(&spec) else { return };
+        self.seat = self.head_end.air.seat(outlet, air.clone());
+        info!("station {} \"{}\" sends by {} now", spec.id, spec.name, spec.interface);
+        self.spec = Arc::new(spec);
     }
 
     async fn offer(&mut self, mut unit: AccessUnit) -> Result<(), Fault> {
@@ -313,8 +352,8 @@ impl Station {
             entry.rate = Some(rate);
             entry.state = state;
         });
-        if on_film && !self.on_air {
-            self.on_air = true;
+        self.on_air |= on_film;
+        if on_film && std::mem::take(&mut self.to_tell) {
             info!(
                 "station {} \"{}\" on air: {} via {}, ttl {}, {size}, {rate} pictures/s, quality {}, \
                  RTP/JPEG payload type 26, clock 90000, datagrams up to {} bytes",
@@ -333,7 +372,50 @@ impl Station {
 /// A station's own share of a moment, under 40 ms. The golden ratio spreads any number of stations evenly over that, the
 /// usual interval, on a grid of 256: waking up costs the air thread three times what a send does (13 us, 4 us), so the
 /// stations of a crowd share their moments. Measured with 999 stations: 21 % of a core instead of 45, and p50 10 us later.
-fn phase(id: StationId) -> Duration {
+pub fn phase(id: StationId) -> Duration {
     let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
     Duration::from_millis(40).mul_f64(share)
+}
+
+/// The faults that the log has told of: each once, not once for each try, until a whole round has been without any.
+#[derive(Debug, Default)]
+struct Reported {
+    reasons: HashSet<String>,
+    /// The round of the last fault.
+    round: u64,
+}
+
+impl Reported {
+    /// Whether a fault for this reason is to be told of, after so many rounds were begun.
+    fn is_news(&mut self, reason: &str, rounds: u64) -> bool {
+        // Each try that finds its round over begins another one.
+        if rounds > self.round + 1 || self.reasons.len() >= MOST_REPORTED {
+            self.reasons.clear();
+        }
+        self.round = rounds;
+        self.reasons.insert(reason.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_once_until_a_round_went_well() {
+        let mut reported = Reported::default();
+        // Two films at fault, and perhaps one between them that is not.
+        for round in 1..100 {
+            for film in ["a", "b"] {
+                assert_eq!(reported.is_news(film, round), round == 1, "{film} in round {round}");
+            }
+        }
+        assert!(reported.is_news("c", 100));
+        assert!(!reported.is_news("a", 101));
+        assert!(reported.is_news("a", 103), "it was well in round 102");
+        for n in 0..10_000 {
+            reported.is_news(&format!("breaks off after {n} pictures"), 103);
+        }
+        assert!(reported.reasons.len() <= MOST_REPORTED);
+    }
 }

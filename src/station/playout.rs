@@ -27,7 +27,7 @@ const ROUNDING: i64 = 1000;
 pub struct Due {
     /// The moment its first packet leaves.
     pub at: AirTime,
-    /// The time it has, until the next one: the bound of its lateness.
+    /// The time it has, until the next one as far as that is known: the bound of its lateness.
     pub interval: Duration,
 }
 
@@ -151,7 +151,9 @@ impl Playout {
             self.film.variable = true;
         }
         let at = (last.due.at + step).max(last.due.at);
-        self.place(stamp, last.index + 1, at, step)
+        // How long until the next one is not known yet. After a pause it is not the pause once more: what follows would
+        // wait until this one has had its time.
+        self.place(stamp, last.index + 1, at, step.min(self.rate.interval()))
     }
 
     /// Starts the grid anew so that the film's next picture is due at `now`.
@@ -250,7 +252,7 @@ mod tests {
             playout.next(Duration::from_millis(ms));
             assert_eq!(playout.film_offset(), Duration::from_millis(ms));
         }
-        assert_eq!(playout.film_length(), Duration::from_millis(287));
+        assert_eq!(playout.film_length(), Duration::from_millis(240));
     }
 
     #[test]
@@ -289,6 +291,18 @@ mod tests {
         assert_eq!(dues, stamps.map(|ms| Duration::from_millis(ms - 500)));
         playout.begin_film(rate(25, 1), START);
         assert_eq!(playout.next(Duration::ZERO).at.since(START), Duration::from_millis(1266));
+    }
+
+    #[test]
+    fn a_picture_after_a_pause_does_not_take_as_long_as_the_pause() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        let dues = [0, 40, 10_040, 10_053, 10_093].map(|ms| playout.next(Duration::from_millis(ms)));
+        assert_eq!(dues.map(|due| due.interval.as_millis()), [40, 40, 40, 13, 40]);
+        assert_eq!(dues[2].at, START + Duration::from_millis(10_040));
+        // At the end of a film, too.
+        playout.next(Duration::from_secs(20));
+        assert_eq!(playout.film_length(), Duration::from_millis(20_040));
     }
 
     #[test]

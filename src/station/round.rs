@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tokio::time::Instant;
+use tracing::{error, warn};
 
 use super::catalogue::{Catalogue, FoundReel};
 use super::film::{Desk, Prepared};
@@ -16,12 +17,13 @@ use super::lane::Lane;
 use super::onair::AccessUnit;
 use super::playout::Due;
 use super::programme::Programme;
+use super::recording;
 use super::reel::{Encoding, Reel, ReelError, ReelKey};
 use super::{Fault, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
 use crate::directory::State;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, Size};
-use crate::wire::jpeg::Jpeg;
+use crate::wire::jpeg::{Jpeg, Tables};
 
 /// How long a round waits for its films to be looked up. A film of some hundred megabytes is read and hashed in that time;
 /// of a larger one, seen for the first time, the reel is recorded in the next round.
@@ -30,9 +32,6 @@ const LOOKING_UP: Duration = Duration::from_millis(400);
 /// What the next film needs before it is due so that no place on the grid stays empty: [`START_LEAD`], a station's own share
 /// of an interval, and some milliseconds to look it up.
 const OPENING: Duration = Duration::from_millis(160);
-
-/// How often a film that airs from its reel is looked for: who removes it wants it off the air, reel or not.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Pictures read from a reel at a time: a third of a second at 25 a second.
 const BATCH: usize = 8;
@@ -52,7 +51,7 @@ impl Station {
     /// Plays the programme, round after round, until something fails.
     pub(super) async fn run_once(&mut self) -> Result<Infallible, Fault> {
         loop {
-            if self.lanes.films.is_busy() {
+            if self.lanes.films.is_stuck() {
                 return Err(Fault::Stuck);
             }
             match self.round.pop_front() {
@@ -60,7 +59,7 @@ impl Station {
                     self.round = self.next_round().await?;
                     self.monitor.task.rounds.fetch_add(1, Relaxed);
                 }
-                Some(Item { path, reel: Some(reel), begin, .. }) if !self.lanes.reels.is_busy() => {
+                Some(Item { path, reel: Some(reel), begin, .. }) if !self.lanes.reels.is_stuck() => {
                     self.play_reel(path, reel, begin).await?;
                 }
                 Some(Item { path, key, .. }) => self.play_film(path, key).await?,
@@ -129,8 +128,9 @@ impl Station {
             items[0].begin = Some(self.free_at);
             let own = programme.phase_of(self.free_at);
             if own != phase {
+                // Nothing waits for it: what is not remembered now is in the next round.
                 let remember = move || catalogue.remember(group, keys.iter(), own);
-                self.lanes.reels.call(STUCK, remember).await?;
+                self.lanes.reels.start(STUCK, remember);
             }
         } else {
             let (film, begin) = programme.at(self.free_at.max(self.clock.now() + START_LEAD));
@@ -152,7 +152,6 @@ impl Station {
         let joined = if self.on_air { self.free_at } else { self.free_at.max(self.clock.now() + START_LEAD) };
         let mut next = first_from(&reel, joined.since(begin));
         let mut shown = false;
-        let mut looked = AirTime::default();
         // Behind the last picture that could be read; and whether one could not.
         let (mut good, mut damaged) = (next, false);
         while next < reel.len() {
@@ -160,13 +159,13 @@ impl Station {
             let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
             self.monitor.task.skipped.fetch_add((on_time - next) as u64, Relaxed);
             next = on_time;
-            let now = self.clock.now();
-            if now.since(looked) >= LOOK_EVERY {
-                looked = now;
-                let (catalogue, path) = (self.catalogue.clone(), path.clone());
-                match catalogue.known_there(&path) {
-                    Some(there) => there?,
-                    None => self.lanes.films.call(STUCK, move || catalogue.still_there(&path)).await??,
+            // Who removes a film wants it off the air, reel or not; but no picture waits for a folder that is slow to answer.
+            match self.catalogue.known_there(&path) {
+                Some(there) => there?,
+                None if self.lanes.films.is_stuck() => return Err(Fault::Stuck),
+                None => {
+                    let (catalogue, path) = (self.catalogue.clone(), path.clone());
+                    self.lanes.films.start(STUCK, move || drop(catalogue.still_there(&path)));
                 }
             }
             // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
@@ -183,6 +182,8 @@ impl Station {
                 good = next;
             }
             for unit in units {
+                let squeezed = matches!(unit.jpeg.tables, Tables::Standard(q) if q < self.spec.quality);
+                self.monitor.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                 self.hand_over(unit).await?;
                 if !shown {
                     shown = true;
@@ -214,14 +215,16 @@ impl Station {
     /// Plays one film to its end, and records it if that is wanted and nobody else does.
     async fn play_film(&mut self, path: PathBuf, key: Option<ReelKey>) -> Result<(), Fault> {
         let (catalogue, earliest, size) = (self.catalogue.clone(), self.earliest(), self.size);
-        let film = path.clone();
-        // What is recorded has to be finished, and while reels' disk does not answer it could not be.
-        let key = key.filter(|_| !self.lanes.reels.is_busy());
-        self.at_desk(films, move |desk| {
-            let recorder = key.and_then(|key| catalogue.recorder(&key, &film));
-            desk.open(&film, earliest, size, recorder)
-        })
-        .await??;
+        let (film, clock) = (path.clone(), self.clock.clone());
+        // Not while the reels' disk does not answer.
+        let notes = key.filter(|_| !self.lanes.reels.is_busy()).map(|key| {
+            let (notes, noted) = recording::notes();
+            // Nobody waits for it but at the end of the film.
+            let write = move || recording::write(&catalogue, &key, &path, &clock, noted);
+            self.lanes.reels.start(Duration::ZERO, write);
+            notes
+        });
+        self.at_desk(films, move |desk| desk.open(&film, earliest, size, notes)).await??;
         let mut shown = false;
         loop {
             match self.at_desk(films, Desk::prepare).await?? {
@@ -245,20 +248,12 @@ impl Station {
                     warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from here");
                     self.monitor.task.skipped.fetch_add(1, Relaxed);
                 }
-                Prepared::End(None) => return Ok(()),
-                Prepared::End(Some(recorded)) => {
-                    let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
-                    let finish = move || match recorded.finish(clock.now()) {
-                        Ok(reel) => info!("a reel of {}: {} pictures", path.display(), reel.len()),
-                        Err(error) => catalogue.no_reel(&path, &error),
-                    };
+                Prepared::End => {
                     // Waiting for the disk may take longer than the pictures that are on their way last: then the
                     // next pass is encoded once more.
                     let patience = self.clock.until(self.free_at).saturating_sub(OPENING);
-                    return match self.lanes.reels.call(patience, finish).await {
-                        Err(Fault::Stuck) => Ok(()),
-                        finished => finished,
-                    };
+                    let _ = self.lanes.reels.wait(Instant::now() + patience).await;
+                    return Ok(());
                 }
             }
         }
@@ -355,3 +350,6 @@ fn units(
 fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> (Vec<AccessUnit>, Option<ReelError>) {
     units(reel, begin, next, |reel, n| reel.picture(n).map(Some))
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,19 @@ pub(crate) fn a_link_that_is_pulled() {
     assert!(seen.count("packets_lost") > lost, "several packets a picture");
 }
 
+/// DHCP gives the broadcaster's interface another address: its packets have to come from there then.
+pub(crate) fn an_interface_that_gets_another_address() {
+    let lan = Lan::new(&["tower", "one"]);
+    let tower = lan.host("tower");
+    let mut broadcaster = one_station(&lan);
+    // Of another length: else it would go together with the first one.
+    tower.tool("ip", &["address", "add", "10.77.0.77/32", "dev", "eth0"]);
+    tower.tool("ip", &["address", "del", "10.77.0.1/24", "dev", "eth0"]);
+    broadcaster.await_log("sends by eth0 (10.77.0.77", 1);
+    let file = lan.folder().join("capture");
+    lan.host("one").helper("capture", &[GROUP, "eth0", "25", text(&file)]).succeed();
+}
+
 /// The kernel drops one packet in forty, at random, and says how many it were.
 pub(crate) fn lost_packets_are_counted() {
     let lan = Lan::new(&["tower", "one"]);

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     run(vec![
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),
+        test("an_interface_that_gets_another_address", faults::an_interface_that_gets_another_address),
         test("a_film_that_hangs", faults::a_film_that_hangs),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("killed_while_recording", reels::killed_while_recording),

@@ -33,7 +33,7 @@
 //! +-------------------------------+-------------------------------+
 //! |             width             |            height             |  44  pixels
 //! +---------------+---------------+-------------------------------+
-//! |    quality    |     type      |            stamps             |  48  type 1 of RFC 2435
+//! |    quality    |     type      |            unused             |  48  type 1 of RFC 2435
 //! +---------------+---------------+-------------------------------+
 //! |                            budget                             |  52  bytes a scan may have
 //! +---------------------------------------------------------------+
@@ -57,7 +57,7 @@
 //! +---------------------------------------------------------------+
 //! ```
 //!
-//! *Stamps* is 0 where all pictures lie on the grid of the rate, 1 where they do not.
+//! *Unused* is written as 0 and not looked at.
 //!
 //! ```text
 //!   0  offset  u64  of the scan, from the beginning of the file
@@ -124,7 +124,6 @@ pub enum Damage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) key: ReelKey,
-    pub(super) variable: bool,
     pub(super) rate: FrameRate,
     pub(super) length: Duration,
     pub(super) count: u32,
@@ -144,7 +143,7 @@ impl Header {
             &size.height.to_le_bytes(),
             &[quality],
             &[TYPE],
-            &u16::from(self.variable).to_le_bytes(),
+            &[0; 2],
             &BUDGET.to_le_bytes(),
             &self.rate.num().to_le_bytes(),
             &self.rate.den().to_le_bytes(),
@@ -179,7 +178,7 @@ impl Header {
             Size { width: u16::from_le_bytes(fields.take()), height: u16::from_le_bytes(fields.take()) };
         let [quality] = fields.take();
         let [kind] = fields.take();
-        let stamps = u16::from_le_bytes(fields.take());
+        let _unused: [u8; 2] = fields.take();
         let budget = u32::from_le_bytes(fields.take());
         if (encoder, kind, budget) != (ENCODER_VERSION, TYPE, BUDGET) {
             return Err(Damage::Version);
@@ -187,7 +186,6 @@ impl Header {
         let (num, den) = (u32::from_le_bytes(fields.take()), u32::from_le_bytes(fields.take()));
         let header = Header {
             key: ReelKey::new(film, Encoding { size, quality }),
-            variable: stamps == 1,
             rate: FrameRate::new(num, den).ok_or(Damage::Nonsense("rate"))?,
             length: Duration::from_nanos(u64::from_le_bytes(fields.take())),
             count: u32::from_le_bytes(fields.take()),
@@ -195,7 +193,6 @@ impl Header {
             index_at: u64::from_le_bytes(fields.take()),
         };
         match header.count {
-            _ if stamps > 1 => Err(Damage::Nonsense("kind of stamps")),
             1..=MAX_PICTURES => Ok(header),
             _ => Err(Damage::Nonsense("count of pictures")),
         }

@@ -148,11 +148,6 @@ impl Reel {
         self.header.rate
     }
 
-    /// Whether pictures lie off the grid of [`rate`](Self::rate): the film plays by its stamps.
-    pub fn is_variable(&self) -> bool {
-        self.header.variable
-    }
-
     /// From the first picture to the end of the last: when the next film begins.
     pub fn length(&self) -> Duration {
         self.header.length

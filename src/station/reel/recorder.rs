@@ -17,9 +17,6 @@ use crate::wire::jpeg::{Chroma, Jpeg, Tables};
 /// Written at once: half a second of film.
 const BUFFER: usize = 256 << 10;
 
-/// How far a stamp may lie from the grid and still mean it, as for the [playout](crate::station::playout).
-const ON_GRID: Duration = Duration::from_millis(2);
-
 /// Why there will be no reel of a film this time.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -55,6 +52,14 @@ pub enum RecordError {
     /// What was written does not read back as written: a bad disk, or our bug.
     #[error("cannot record a reel: {0}")]
     Unreadable(ReelError),
+    /// Pictures wait to be written for longer than they can be kept.
+    #[error("cannot record a reel: the disk that reels are on does not keep up")]
+    SlowDisk,
+    /// Encoding each picture takes longer than it is on air.
+    #[error(
+        "this machine is too slow to record it while it is on air; `broadcaster prepare` makes the reel beforehand"
+    )]
+    SlowMachine,
     /// It failed before, and said so then.
     #[error("recording a reel was given up")]
     GivenUp,
@@ -231,7 +236,6 @@ impl Part {
         self.write()?;
         let header = Header {
             key,
-            variable: is_variable(&self.index, rate),
             rate,
             length,
             count: (self.index.len() / ENTRY_LEN) as u32, // at most MAX_PICTURES
@@ -269,18 +273,4 @@ fn create(turn: &Turn) -> io::Result<(PathBuf, File)> {
             Err(TryLockError::Error(_)) => return Ok((path, file)),
         }
     }
-}
-
-/// Whether a picture is off the grid of `rate`.
-fn is_variable(index: &[u8], rate: FrameRate) -> bool {
-    let (entries, _) = index.as_chunks();
-    let near = ON_GRID.min(rate.interval() / 8);
-    let mut places = entries.iter().map(|entry| {
-        let stamp = Entry::parse(entry).stamp;
-        let place = rate.nearest(stamp);
-        (stamp.abs_diff(rate.nth(place)) <= near).then_some(place)
-    });
-    // Each on a place of its own.
-    let mut last = None;
-    !places.all(|place| place.is_some() && std::mem::replace(&mut last, place) < place)
 }

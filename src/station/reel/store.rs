@@ -4,6 +4,7 @@
 //! <hash>-<width>x<height>-q<quality>.reel          a reel: whole, checked, read only
 //! <hash>-<width>x<height>-q<quality>.<random>.part one that is being recorded, locked by who does
 //! films                                            the memo of films' hashes
+//! phases                                           how programmes lie against the time of day
 //! ```
 //!
 //! Any number of processes may use one folder. None of them waits for another: names appear by renaming what is
@@ -327,7 +328,7 @@ fn is_ours(name: &str) -> bool {
     match name.rsplit_once('.') {
         Some((stem, "reel")) => key(stem),
         Some((stem, "part")) => stem.rsplit_once('.').is_some_and(|(stem, random)| {
-            hex(random, 16) && (key(stem) || matches!(stem, "films" | "probe"))
+            hex(random, 16) && (key(stem) || matches!(stem, "films" | "phases" | "probe"))
         }),
         _ => false,
     }
