@@ -28,9 +28,8 @@ use rundown::{Rank, Rundown, Slot};
 pub(crate) use rundown::GUEST_NAP;
 pub(super) use rundown::Transmit;
 
-/// Places in a station's ring. At 60 pictures a second this is half a second; the station itself keeps
-/// less ([`LEAD`](super::LEAD)).
-const RING: usize = 32;
+/// Places in a station's ring: of 60 pictures a second, more than the station is ahead ([`LEAD`](super::LEAD)).
+const RING: usize = 48;
 
 /// SCHED_FIFO priority, of 1..=99: above ordinary work, below the kernel's own threads (50).
 const PRIORITY: u8 = 40;
