@@ -16,6 +16,7 @@ const SEND_BUFFER: usize = 512 * 1024;
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// What UDP and IP put before a payload sent to `address`, in bytes.
+#[cfg(feature = "broadcaster")]
 pub(crate) const fn headers(address: IpAddr) -> usize {
     if address.is_ipv4() { 28 } else { 48 }
 }
