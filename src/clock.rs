@@ -178,7 +178,7 @@ impl AirClock {
         let mut told = false;
         loop {
             // While there is something to make up for, in time to end within NEAR.
-            let span = if told { Duration::from_millis(100) } else { Duration::from_secs(1) };
+            let span = if told { Duration::from_millis(100) } else { Duration::from_secs(4) };
             tokio::time::sleep(span).await;
             let found = self.follow();
             match found {

@@ -14,8 +14,8 @@ use crate::run::Studio;
 const FIRST: f64 = 35.0;
 const STEP: f64 = 1.05;
 
-/// At 1.05 a step this is 160,000 pictures a second: more than one thread can send.
-const RATES: i32 = 32;
+/// At 1.05 a step this is 285,000 pictures a second: more than one thread can send.
+const RATES: i32 = 44;
 
 /// A rate that fails is tried again, since something else may have disturbed it.
 const TRIES: usize = 2;

@@ -143,13 +143,7 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
-    // Threads that wait for a disk are made when they are needed. Should all films of a full line-up hang at once, each
-    // station's few wait there and nobody else waits for a thread.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(512 + daemon::MOST_BLOCKED * lineup.stations.len())
-        .enable_all()
-        .build()
-        .context("cannot start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {
         let told_to_stop = told_to_stop()?;
         let listeners = Listeners {
@@ -164,7 +158,7 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
             },
         };
         let shutdown = async { info!("{}", told_to_stop.await) };
-        daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start the air thread")
+        daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start its threads")
     });
     // A decoder that hangs must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -40,6 +40,10 @@ pub(super) type FoundReel = (PathBuf, Arc<Reel>);
 /// film, 371 threads without and 12 with this and [`Catalogue::known_there`].
 const KNOWN_ROUND: Duration = Duration::from_millis(200);
 
+/// A film that was there is looked for again after this. Each time is a thread that wakes up for it: of one station's cost, once
+/// a second is 3 %.
+const STILL_THERE: Duration = Duration::from_millis(2500);
+
 /// A programme, when it was looked up, and what was found.
 struct KnownRound {
     at: AirTime,
@@ -147,14 +151,14 @@ impl Catalogue {
         Ok(station_size(size, pixel_aspect, width))
     }
 
-    /// What [`still_there`](Self::still_there) found less than a second ago. Waits for no disk.
+    /// What [`still_there`](Self::still_there) has found [lately](STILL_THERE). Waits for no disk.
     pub fn known_there(&self, film: &Path) -> Option<Result<(), SourceError>> {
         let now = self.clock.now();
         let known = self.looked_for().get(film).cloned();
-        known.filter(|(at, _)| now.since(*at) < Duration::from_millis(900)).map(|(_, result)| result)
+        known.filter(|(at, _)| now.since(*at) < STILL_THERE).map(|(_, result)| result)
     }
 
-    /// Whether a film can still be read. Looked up once a second, however many stations ask.
+    /// Whether a film can still be read. Looked up every [few seconds](STILL_THERE), however many stations ask.
     ///
     /// # Errors
     /// It cannot.

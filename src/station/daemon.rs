@@ -18,6 +18,7 @@ use super::headend::{Clients, HeadEnd, Monitor};
 use super::keep_on_air;
 use super::onair::Air;
 use super::reel::Store;
+use super::stage::Stage;
 use super::status::Totals;
 use crate::clock::AirClock;
 use crate::directory::{Board, Limits, Services, serve};
@@ -28,8 +29,9 @@ use crate::{announce, rtsp, web};
 /// Longest time for stations and connections to end once they are told to.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// The most threads of a station that can wait for a disk at once.
-pub const MOST_BLOCKED: usize = 3;
+/// The most threads of a station that can wait for a disk at once. They are made when they are needed; should all films of a full
+/// line-up hang at once, each station's few wait there and nobody else waits for a thread.
+const MOST_BLOCKED: usize = 3;
 
 /// What a broadcaster listens on.
 pub struct Listeners {
@@ -44,7 +46,7 @@ pub struct Listeners {
 /// Keeps every station of `lineup` on air, and served by `listeners`, until `shutdown` is ready.
 ///
 /// # Errors
-/// The system has no thread for the air.
+/// The system has no thread for the air or for the stations.
 pub async fn broadcast(
     lineup: Lineup,
     listeners: Listeners,
@@ -64,6 +66,7 @@ pub async fn broadcast(
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
     let announced = announce::Announced::new(&lineup, &listeners);
+    let stage = Stage::start(MOST_BLOCKED * lineup.stations.len())?;
     let monitors = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(Monitor::new(spec))));
     let head_end = Arc::new(HeadEnd {
         air: Air::start(clock.clone())?,
@@ -72,15 +75,16 @@ pub async fn broadcast(
         since: clock.now(),
         catalogue,
         stop: stopped,
+        beats: stage.beats(),
         monitors: monitors.collect(),
         clock,
     });
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
     head_end.board.serve_also(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
-    let following = tokio::spawn(head_end.clock.clone().keep_following());
+    let following = stage.handle().spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
     for station in head_end.stations() {
-        tasks.spawn(keep_on_air(station.clone(), head_end.clone()));
+        tasks.spawn_on(keep_on_air(station.clone(), head_end.clone()), stage.handle());
     }
     tasks.spawn({
         let head_end = head_end.clone();

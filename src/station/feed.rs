@@ -10,7 +10,7 @@ use super::onair::AccessUnit;
 use crate::units::AirTime;
 
 /// Access units that a subscriber may be behind before it loses the oldest: those that a station is ahead of its time
-/// ([`LEAD`](super::LEAD), 36 at 60 pictures a second), and a second's worth beyond: 96, to the next power of two, as the
+/// ([`LEAD`](super::LEAD), 59 at 60 pictures a second), and a second's worth beyond: 119, to the next power of two, as the
 /// channel takes it. They are shared, so a slow subscriber costs a place in this queue and no memory of its own.
 const QUEUE: usize = 128;
 

@@ -12,6 +12,7 @@ use super::feed::Feed;
 use super::onair::{Air, AirCounters};
 use super::reel::Reel;
 use super::round;
+use super::stage::Beats;
 use super::status::Counters;
 use crate::announce;
 use crate::clock::AirClock;
@@ -35,6 +36,8 @@ pub struct HeadEnd {
     pub(super) catalogue: Arc<Catalogue>,
     /// Turns true once, when the broadcaster stops.
     pub(super) stop: watch::Receiver<bool>,
+    /// When the tasks of stations wake up.
+    pub(super) beats: Beats,
     pub(super) monitors: BTreeMap<StationId, Arc<Monitor>>,
 }
 
@@ -146,6 +149,7 @@ impl HeadEnd {
             since: clock.now(),
             catalogue: Arc::new(Catalogue::new(clock.clone(), store)),
             stop: stopped,
+            beats: Beats::from_now(),
             monitors: monitors.collect(),
             clock,
         };

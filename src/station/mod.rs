@@ -34,6 +34,7 @@ mod film;
 mod lane;
 mod recording;
 mod round;
+mod stage;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -42,6 +43,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::AirClock;
@@ -59,14 +61,17 @@ use playout::{Due, MAX_BEHIND};
 use round::Item;
 use source::SourceError;
 
-/// How far ahead of its time a picture is prepared at most. A film's fault is on the slate so much later; it is fifteen
-/// pictures at 25 a second, which are shared by the stations that air the same reel, and else 0.4 MB a station.
-pub const LEAD: Duration = Duration::from_millis(600);
+/// How far ahead of its time a picture is prepared at most. A film's fault is on the slate so much later; it is 24 pictures at 25
+/// a second, which are shared by the stations that air the same reel, and else 0.6 MB a station.
+pub const LEAD: Duration = Duration::from_millis(980);
 
-/// And at least: enough to sleep through another program's burst on the machine. The rest of [`LEAD`] is for sleeping: 999
-/// stations that wake up two or three times a second cost 1.17 times the bare sender's share of a core, idle, and 1.29 times
-/// beside four busy processes; at five times a second 1.38 and 1.35.
+/// And at least: enough to sleep through another program's burst on the machine. The rest of [`LEAD`] is for sleeping, until one of
+/// the [beats](stage::Beats), and what makes a station cost more than its share of the air thread: that one takes as much as the
+/// bare sender, and all of one station 1.48 times as much with five wake-ups a second, 1.30 with two, 1.2 with these 1.3.
 const LEAST_LEAD: Duration = Duration::from_millis(200);
+
+/// A station whose ring is full waits until half of it is empty, but not less than this.
+const FULL: Duration = Duration::from_millis(5);
 
 /// The first picture of a station is due so long after the task began: decoding it takes some 10 ms.
 const START_LEAD: Duration = Duration::from_millis(100);
@@ -294,13 +299,15 @@ impl Station {
         self.monitor.feed.push(unit.clone(), self.clock.now());
         while let Err(full) = self.seat.offer(unit) {
             unit = full;
-            self.wait(unit.due.interval).await?;
+            self.wait((self.clock.until(due) / 2).max(FULL)).await?;
         }
         if self.clock.until(due) < LEAD {
             return Ok(());
         }
         // So that a station does not wake up for each picture.
-        self.wait(self.clock.until(due - LEAST_LEAD)).await
+        let now = Instant::now();
+        let wake = self.head_end.beats.before(now + self.clock.until(due - LEAST_LEAD));
+        self.wait(wake - now).await
     }
 
     async fn wait(&mut self, span: Duration) -> Result<(), Fault> {

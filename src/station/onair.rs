@@ -10,7 +10,7 @@
 mod rundown;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -22,6 +22,7 @@ use super::lateness::Lateness;
 use super::outlet::Outlet;
 use super::playout::Due;
 use crate::clock::AirClock;
+use crate::units::AirTime;
 use crate::wire::jpeg::Jpeg;
 use rundown::{Rank, Rundown, Slot};
 
@@ -29,7 +30,7 @@ pub(crate) use rundown::GUEST_NAP;
 pub(super) use rundown::Transmit;
 
 /// Places in a station's ring: of 60 pictures a second, more than the station is ahead ([`LEAD`](super::LEAD)).
-const RING: usize = 48;
+const RING: usize = 64;
 
 /// SCHED_FIFO priority, of 1..=99: above ordinary work, below the kernel's own threads (50).
 const PRIORITY: u8 = 40;
@@ -64,8 +65,10 @@ impl AccessUnit {
     }
 }
 
-/// What the air thread has done for a station.
+/// What the air thread has done for a station. It counts for each picture, and nobody else does: without locked instructions,
+/// which would wait for one line of memory after the other, and in two lines as a rule.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct AirCounters {
     /// Access units sent whole.
     pub aired: AtomicU64,
@@ -87,6 +90,30 @@ pub struct AirCounters {
     pub lateness: Lateness,
 }
 
+impl AirCounters {
+    fn count_aired(&self, packets: usize, bytes: usize, at: AirTime) {
+        add(&self.packets, packets as u64);
+        add(&self.bytes, bytes as u64);
+        add(&self.aired, 1);
+        self.last.store(at.0, Relaxed);
+    }
+
+    fn count_skipped(&self, packets: usize) {
+        add(&self.skipped, 1);
+        add(&self.skipped_packets, packets as u64);
+    }
+
+    fn count_error(&self, error: &io::Error) {
+        add(&self.send_errors, 1);
+        self.last_errno.store(error.raw_os_error().unwrap_or(0) as u64, Relaxed);
+    }
+}
+
+/// Counts, where nobody else does.
+pub(super) fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
 /// A station's way to the air.
 pub struct Seat {
     ring: Producer<AccessUnit>,
@@ -102,10 +129,19 @@ impl Seat {
     }
 }
 
+/// What the thread has to look at before each step: one line of memory, in which nobody else writes.
+#[derive(Default)]
+#[repr(align(64))]
+struct Orders {
+    stop: AtomicBool,
+    /// There are new seats.
+    seats: AtomicBool,
+}
+
 /// The air thread of a broadcaster.
 pub struct Air {
     seats: mpsc::Sender<Slot<Outlet>>,
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -116,14 +152,17 @@ impl Air {
     /// The system has no thread to give.
     pub fn start(clock: AirClock) -> io::Result<Air> {
         let (seats, new_slots) = mpsc::channel();
-        let stop = Arc::new(AtomicBool::new(false));
+        let orders = Arc::<Orders>::default();
         let thread = thread::Builder::new().name("air".into()).spawn({
-            let stop = stop.clone();
+            let orders = orders.clone();
             move || {
                 take_priority();
                 let mut rundown = Rundown::new();
-                while !stop.load(Relaxed) {
-                    new_slots.try_iter().for_each(|slot| rundown.seat(slot));
+                while !orders.stop.load(Relaxed) {
+                    if orders.seats.load(Relaxed) {
+                        orders.seats.swap(false, Acquire);
+                        new_slots.try_iter().for_each(|slot| rundown.seat(slot));
+                    }
                     let now = clock.now();
                     let next = rundown.step(now);
                     if next > now {
@@ -132,7 +171,7 @@ impl Air {
                 }
             }
         })?;
-        Ok(Air { seats, stop, thread: Some(thread) })
+        Ok(Air { seats, orders, thread: Some(thread) })
     }
 
     /// A station's place on air; `counters` tell what becomes of its units. It is free again when the seat is dropped.
@@ -150,13 +189,14 @@ impl Air {
         let (ring, units) = RingBuffer::new(RING);
         // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
         let _ = self.seats.send(Slot::new(rank, outlet, units, counters));
+        self.orders.seats.store(true, Release);
         Seat { ring }
     }
 }
 
 impl Drop for Air {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.orders.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -103,6 +103,43 @@ impl Outlet {
         self.sequence
     }
 
+    /// Sends a burst of `N` packets at the most.
+    fn send_up_to<const N: usize>(
+        &mut self,
+        unit: &AccessUnit,
+        plan: Plan,
+        burst: usize,
+    ) -> io::Result<usize> {
+        let mut headers = [[0; PACKET_OVERHEAD]; N];
+        let mut slices = [[IoSlice::new(&[]); 2]; N];
+        let mut packets = 0;
+        let timestamp = unit.due.at.rtp_timestamp();
+        let fragments = || unit.jpeg.fragments(self.datagram).skip(burst * plan.size).take(plan.size);
+        for (header, fragment) in headers.iter_mut().zip(fragments()) {
+            *header = unit.jpeg.packet_header(
+                self.rtp_header(timestamp, self.sequence.wrapping_add(packets), fragment),
+                fragment,
+            );
+            packets += 1;
+        }
+        for ((slices, header), fragment) in slices.iter_mut().zip(&headers).zip(fragments()) {
+            *slices = [IoSlice::new(header), IoSlice::new(&unit.jpeg.scan[fragment.start..fragment.end])];
+        }
+        self.sequence = self.sequence.wrapping_add(packets);
+        let slices = &slices[..usize::from(packets)];
+        if self.segments && packets > 1 {
+            match self.socket.send_to_vectored(slices.as_flattened(), &self.to) {
+                // A device that cannot checksum segments: once, then packet by packet.
+                Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
+                    self.segments = false;
+                    setsockopt(&self.socket, sockopt::UdpGsoSegment, &0).map_err(io::Error::from)?;
+                }
+                sent => return sent,
+            }
+        }
+        slices.iter().map(|packet| self.socket.send_to_vectored(packet, &self.to)).sum()
+    }
+
     fn rtp_header(&self, timestamp: u32, sequence: u16, fragment: Fragment) -> rtp::Header {
         rtp::Header {
             marker: fragment.last,
@@ -121,35 +158,12 @@ impl Transmit for Outlet {
     }
 
     fn send(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) -> io::Result<usize> {
-        let mut headers = [[0; PACKET_OVERHEAD]; MAX_SEGMENTS];
-        let mut slices = [IoSlice::new(&[]); 2 * MAX_SEGMENTS];
-        let mut packets = 0;
-        let timestamp = unit.due.at.rtp_timestamp();
-        let fragments = || unit.jpeg.fragments(self.datagram).skip(burst * plan.size).take(plan.size);
-        for (header, fragment) in headers.iter_mut().zip(fragments()) {
-            *header = unit.jpeg.packet_header(
-                self.rtp_header(timestamp, self.sequence.wrapping_add(packets), fragment),
-                fragment,
-            );
-            packets += 1;
+        // A picture in one packet needs no room for headers of 64: that would be three kilobytes to clear.
+        match plan.size.min(plan.packets) {
+            1 => self.send_up_to::<1>(unit, plan, burst),
+            2..=BURST => self.send_up_to::<BURST>(unit, plan, burst),
+            _ => self.send_up_to::<MAX_SEGMENTS>(unit, plan, burst),
         }
-        for (n, (header, fragment)) in headers.iter().zip(fragments()).enumerate() {
-            slices[2 * n] = IoSlice::new(header);
-            slices[2 * n + 1] = IoSlice::new(&unit.jpeg.scan[fragment.start..fragment.end]);
-        }
-        self.sequence = self.sequence.wrapping_add(packets);
-        let slices = &slices[..2 * usize::from(packets)];
-        if self.segments && packets > 1 {
-            match self.socket.send_to_vectored(slices, &self.to) {
-                // A device that cannot checksum segments: once, then packet by packet.
-                Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
-                    self.segments = false;
-                    setsockopt(&self.socket, sockopt::UdpGsoSegment, &0).map_err(io::Error::from)?;
-                }
-                sent => return sent,
-            }
-        }
-        slices.chunks(2).map(|packet| self.socket.send_to_vectored(packet, &self.to)).sum()
     }
 
     fn give_up(&mut self, unit: &AccessUnit, plan: Plan, burst: usize) {

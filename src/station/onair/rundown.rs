@@ -19,7 +19,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rtrb::Consumer;
@@ -75,14 +74,17 @@ pub(super) struct Slot<T> {
     outlet: T,
     units: Consumer<AccessUnit>,
     counters: Arc<AirCounters>,
+    /// What leaves next, or is leaving. It is out of the ring as soon as the one before has left: the station's task has written
+    /// there, on another core perhaps, and looking at it twice would be waiting for it twice.
+    unit: Option<AccessUnit>,
     airing: Option<Airing>,
     /// The next picture does not begin before.
     free_at: AirTime,
 }
 
-/// An access unit that is leaving, burst by burst.
+/// How far an access unit that leaves burst by burst is.
+#[derive(Debug, Clone, Copy)]
 struct Airing {
-    unit: AccessUnit,
     plan: Plan,
     next: usize,
     bytes: usize,
@@ -206,39 +208,70 @@ impl Queue {
     /// Puts a seat's first unit into the heap. False when it has none yet.
     fn line_up<T>(&mut self, slots: &mut [Option<Slot<T>>], place: usize) -> bool {
         let Some(slot) = &mut slots[place] else { return true };
-        let abandoned = slot.units.is_abandoned();
-        match slot.units.peek() {
-            Ok(unit) => {
-                self.heap.push(Reverse((unit.due.at.max(slot.free_at), place)));
-                true
-            }
-            Err(_) if abandoned => {
-                slots[place] = None;
-                true
-            }
-            Err(_) => false,
+        if let Some(begin) = slot.take_next() {
+            self.heap.push(Reverse((begin, place)));
+            return true;
         }
+        // In this order: what was handed over before the seat was dropped still leaves.
+        if !slot.units.is_abandoned() {
+            return false;
+        }
+        match slot.take_next() {
+            Some(begin) => self.heap.push(Reverse((begin, place))),
+            None => slots[place] = None,
+        }
+        true
     }
 }
 
-impl<T: Transmit> Slot<T> {
+impl<T> Slot<T> {
     pub(super) fn new(
         rank: Rank,
         outlet: T,
         units: Consumer<AccessUnit>,
         counters: Arc<AirCounters>,
     ) -> Slot<T> {
-        Slot { rank, outlet, units, counters, airing: None, free_at: AirTime::default() }
+        let (unit, airing, free_at) = (None, None, AirTime::default());
+        Slot { rank, outlet, units, counters, unit, airing, free_at }
     }
 
+    /// Takes the next unit from the ring. Returns when it may begin; `None` when there is none.
+    fn take_next(&mut self) -> Option<AirTime> {
+        self.unit = self.units.pop().ok();
+        Some(self.unit.as_ref()?.due.at.max(self.free_at))
+    }
+}
+
+impl<T: Transmit> Slot<T> {
     /// Sends the burst that is due. Returns when the next one of the same access unit is.
     fn air(&mut self, now: AirTime) -> Option<AirTime> {
+        let next_burst = self.send(now);
+        if next_burst.is_none() {
+            self.unit = None;
+        }
+        next_burst
+    }
+
+    fn send(&mut self, now: AirTime) -> Option<AirTime> {
+        let unit = self.unit.as_ref()?;
         let mut airing = match self.airing.take() {
             Some(airing) => airing,
-            None => self.begin(now)?,
+            None => {
+                let plan = self.outlet.plan(unit, room(unit));
+                if Playout::policy(unit.due, now) != Policy::Air {
+                    self.counters.count_skipped(plan.packets);
+                    return None;
+                }
+                Airing { plan, next: 0, bytes: 0, begun: unit.due.at }
+            }
         };
         let plan = airing.plan;
-        match self.outlet.send(&airing.unit, plan, airing.next) {
+        let sent = self.outlet.send(unit, plan, airing.next);
+        // Counted when it has left: it waits for memory, and the picture would wait with it.
+        if airing.next == 0 {
+            self.counters.lateness.record(now.since(unit.due.at));
+        }
+        match sent {
             Ok(bytes) => {
                 airing.bytes += bytes;
                 let late = now.since(airing.begun + plan.step * airing.next as u32);
@@ -251,35 +284,17 @@ impl<T: Transmit> Slot<T> {
                     self.airing = Some(airing);
                     return Some(next);
                 }
-                self.free_at = if plan.step.is_zero() { now + room(&airing.unit) / APART } else { next };
-                self.counters.packets.fetch_add(plan.packets as u64, Relaxed);
-                self.counters.bytes.fetch_add(airing.bytes as u64, Relaxed);
-                self.counters.aired.fetch_add(1, Relaxed);
-                self.counters.last.store(now.0, Relaxed);
+                self.free_at = if plan.step.is_zero() { now + room(unit) / APART } else { next };
+                self.counters.count_aired(plan.packets, airing.bytes, now);
             }
             Err(error) => {
                 // None ends a station: a cable is pulled, a route is missing, a queue is full. All come back. But a
                 // picture with a hole is of no use to anybody: the rest of it is not sent.
-                self.outlet.give_up(&airing.unit, plan, airing.next + 1);
-                self.counters.send_errors.fetch_add(1, Relaxed);
-                self.counters.last_errno.store(error.raw_os_error().unwrap_or(0) as u64, Relaxed);
+                self.outlet.give_up(unit, plan, airing.next + 1);
+                self.counters.count_error(&error);
             }
         }
         None
-    }
-
-    /// Takes the unit that is due, unless it is too late for it.
-    fn begin(&mut self, now: AirTime) -> Option<Airing> {
-        let unit = self.units.pop().ok()?;
-        let plan = self.outlet.plan(&unit, room(&unit));
-        if Playout::policy(unit.due, now) != Policy::Air {
-            self.counters.skipped.fetch_add(1, Relaxed);
-            self.counters.skipped_packets.fetch_add(plan.packets as u64, Relaxed);
-            return None;
-        }
-        self.counters.lateness.record(now.since(unit.due.at));
-        let begun = unit.due.at;
-        Some(Airing { unit, plan, next: 0, bytes: 0, begun })
     }
 }
 

@@ -51,8 +51,8 @@ pub use store::{Store, Usage};
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
 /// Pictures that stations which air a film at nearly the same time can share. They hold theirs for
-/// [`LEAD`](super::LEAD), 36 pictures at 60 a second.
-const SHARED: usize = 48;
+/// [`LEAD`](super::LEAD), 59 pictures at 60 a second.
+const SHARED: usize = 64;
 
 /// Why a reel cannot be read. It names the reel's file.
 #[derive(Debug, thiserror::Error)]
