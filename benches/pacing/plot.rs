@@ -113,6 +113,7 @@ fn look(row: &Row) -> (ShapeStyle, String) {
     let mix = |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * depth) as u8;
     let color = match row.sender {
         Sender::Ours => RGBColor(mix(0x5a, 0x08), mix(0xb0, 0x22), mix(0xf0, 0x4a)),
+        Sender::Live => RGBColor(0x3f, 0xa3, 0x6b),
         Sender::Bare => RGBColor(0x9a, 0xa2, 0xaa),
         Sender::GStreamer => RGBColor(0xc4, 0x7d, 0x0c),
         Sender::Ffmpeg => RGBColor(0xb8, 0x32, 0x2c),

@@ -102,7 +102,7 @@ pub(crate) fn ratios(rows: &[Row]) -> String {
                 (format!("{what}: {above:.3} / {below:.3}"), if reached { "reached" } else { "MISSED" });
             let _ = writeln!(text, "{line:<84} {ratio:>8.2}, {sign} {goal:<4} {verdict}");
         };
-    use Sender::{Bare, Ffmpeg, GStreamer, Ours};
+    use Sender::{Bare, Ffmpeg, GStreamer, Live, Ours};
     for (fifo, priority) in [(false, "plain"), (true, "FIFO")] {
         let (ours, bare) = (find(Ours, 1, false, fifo), find(Bare, 1, false, fifo));
         ratio(&format!("p99 idle, {priority}: ours / bare"), ours, bare, p99, 1.2, true);
@@ -119,10 +119,20 @@ pub(crate) fn ratios(rows: &[Row]) -> String {
     let mut counts: Vec<u16> = rows.iter().map(|row| row.stations).collect();
     counts.sort_unstable();
     counts.dedup();
-    for &n in &counts {
-        let (ours, bare) = (find(Ours, n, false, fifo), find(Bare, n, false, fifo));
-        ratio(&format!("% of a core a station, {n} on air: ours / bare"), ours, bare, core, 1.25, true);
+    for (&n, busy) in counts.iter().flat_map(|n| [(n, false), (n, true)]) {
+        let (ours, bare) = (find(Ours, n, busy, fifo), find(Bare, n, busy, fifo));
+        let beside = if busy { " beside 4 busy" } else { "" };
+        ratio(
+            &format!("% of a core a station, {n} on air{beside}: ours / bare"),
+            ours,
+            bare,
+            core,
+            1.25,
+            true,
+        );
     }
+    let (live, other) = (find(Live, 1, false, false), find(Ffmpeg, 1, false, false));
+    ratio("% of a core a station that encodes: ours / FFmpeg", live, other, core, 1.0, true);
     for (&n, other) in counts.iter().flat_map(|n| [(n, GStreamer), (n, Ffmpeg)]) {
         let what = format!("% of a core a station: {} / ours ({n} on air)", other.name());
         ratio(&what, find(other, 1, false, false), find(Ours, n, false, fifo), core, 50.0, false);
@@ -146,7 +156,7 @@ pub(crate) fn ratios(rows: &[Row]) -> String {
 /// What the threads of the broadcaster took.
 pub(crate) fn threads(rows: &[Row]) -> String {
     let mut text = String::from("Per cent of a core, by thread:\n");
-    for row in rows.iter().filter(|row| row.sender == Sender::Ours && row.measurable()) {
+    for row in rows.iter().filter(|row| row.sender.is_ours() && row.measurable()) {
         let parts: Vec<String> =
             row.threads().iter().map(|(name, share)| format!("{name} {:.2}", share * 100.0)).collect();
         let _ = writeln!(text, "{}: {}", row.title(), parts.join(", "));

@@ -13,15 +13,23 @@ pub(crate) enum Sender {
     Bare,
     /// The broadcaster, from reels.
     Ours,
+    /// The broadcaster without reels: it decodes and encodes all the time, as the others do.
+    Live,
     GStreamer,
     Ffmpeg,
 }
 
 impl Sender {
+    /// Whether it is the broadcaster.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Sender::Ours | Sender::Live)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Sender::Bare => "bare sender",
             Sender::Ours => "stationcast",
+            Sender::Live => "stationcast, no reel",
             Sender::GStreamer => "GStreamer",
             Sender::Ffmpeg => "FFmpeg",
         }
@@ -54,6 +62,10 @@ pub(crate) fn all(stations: &[u16], fifo: bool) -> Vec<Row> {
                     let absent = (priority && !fifo).then_some("not granted");
                     rows.push(Row { sender, fifo: priority, stations, busy, absent, turns: Vec::new() });
                 }
+            }
+            if stations == 1 && !busy {
+                let (sender, fifo) = (Sender::Live, false);
+                rows.push(Row { sender, fifo, stations, busy, absent: None, turns: Vec::new() });
             }
             if stations == 1 {
                 for (sender, program) in [(Sender::GStreamer, "gst-launch-1.0"), (Sender::Ffmpeg, "ffmpeg")] {

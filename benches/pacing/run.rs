@@ -130,7 +130,7 @@ impl Studio {
 
     /// Makes the film's reel.
     fn record(&self) -> anyhow::Result<()> {
-        let lineup = self.lineup(1, "127.0.0.1")?;
+        let lineup = self.lineup(1, "127.0.0.1", true)?;
         let output = Command::new(BROADCASTER).args(["prepare", "--config"]).arg(&lineup).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         anyhow::ensure!(output.status.success(), "broadcaster prepare: {}", said.trim());
@@ -140,7 +140,7 @@ impl Studio {
     /// Has so many stations send over the [link], and a listener at its other end say what it hears for `seconds`.
     pub(crate) fn on_link(&self, stations: u16, seconds: f64, fifo: bool) -> anyhow::Result<()> {
         let log = self.folder.path().join("link.log");
-        let lineup = self.lineup(stations, link::INTERFACE)?;
+        let lineup = self.lineup(stations, link::INTERFACE, true)?;
         let mut sender = Running::start(self.broadcaster(&lineup, Some(link::TOWER), fifo, &log)?)?;
         await_log(&mut sender, &log, " on air: ", stations.into(), ON_AIR)?;
         let mut listener = leashed("ip", false);
@@ -160,9 +160,9 @@ impl Studio {
     /// Has `row` send for `seconds`, and measures it.
     pub(crate) fn turn(&self, row: &Row, seconds: f64) -> anyhow::Result<Turn> {
         let log = self.folder.path().join("sender.log");
-        let lineup = self.lineup(row.stations, "127.0.0.1")?;
+        let lineup = self.lineup(row.stations, "127.0.0.1", row.sender != Sender::Live)?;
         let command = match row.sender {
-            Sender::Ours => self.broadcaster(&lineup, None, row.fifo, &log)?,
+            Sender::Ours | Sender::Live => self.broadcaster(&lineup, None, row.fifo, &log)?,
             Sender::Bare => {
                 let mut command = leashed(std::env::current_exe()?, row.fifo);
                 command.arg("send").arg(self.pictures()).arg(row.stations.to_string());
@@ -173,13 +173,13 @@ impl Studio {
             Sender::Ffmpeg => ffmpeg(),
         };
         let mut command = command;
-        if row.sender != Sender::Ours {
+        if !row.sender.is_ours() {
             command.stdout(Stdio::null()).stderr(File::create(&log)?);
         }
         let began = Instant::now();
         let mut sender = Running::start(command)?;
         let start = match row.sender {
-            Sender::Ours => {
+            Sender::Ours | Sender::Live => {
                 await_log(&mut sender, &log, " on air: ", row.stations.into(), ON_AIR)?;
                 let start = began.elapsed();
                 let granted = fs::read_to_string(&log)?.contains("has real-time priority");
@@ -213,7 +213,7 @@ impl Studio {
         let (wall, after, threads_after) = (from.elapsed(), cpu(sender.pid())?, threads(sender.pid()));
         sender.must_run(&log)?;
         let resident = resident(sender.pid())?;
-        if row.sender == Sender::Ours {
+        if row.sender.is_ours() {
             sender.end()?;
         }
         let mut by_name = BTreeMap::new();
@@ -228,7 +228,7 @@ impl Studio {
             threads: by_name,
             resident,
             skipped: match row.sender {
-                Sender::Ours => skipped(&fs::read_to_string(&log)?)?,
+                Sender::Ours | Sender::Live => skipped(&fs::read_to_string(&log)?)?,
                 _ => 0,
             },
             start,
@@ -253,11 +253,11 @@ impl Studio {
     }
 
     /// A line-up of so many stations, all of which play the same film.
-    fn lineup(&self, stations: u16, interface: &str) -> anyhow::Result<PathBuf> {
+    fn lineup(&self, stations: u16, interface: &str, reel: bool) -> anyhow::Result<PathBuf> {
         let reels = self.folder.path().join("reels");
         let mut text = format!(
             "[directory]\nlisten = \"127.0.0.1:9688\"\n[reel]\ndir = {reels:?}\n[defaults]\ninterface = {interface:?}\n\
-             width = {WIDTH}\nquality = {QUALITY}\n"
+             width = {WIDTH}\nquality = {QUALITY}\nreel = {reel}\n"
         );
         for station in 1..=stations {
             let (group, media) = (group(station), &self.film);
@@ -266,7 +266,7 @@ impl Studio {
                 "[[station]]\nid = {station}\nname = \"Station {station}\"\nmedia = {media:?}\ngroup = \"{group}\""
             )?;
         }
-        let file = self.folder.path().join(format!("stations-{stations}.toml"));
+        let file = self.folder.path().join(format!("stations-{stations}-{reel}.toml"));
         fs::write(&file, text)?;
         Ok(file)
     }

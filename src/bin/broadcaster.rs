@@ -83,6 +83,12 @@ struct Status {
 }
 
 fn main() -> ExitCode {
+    let code = command();
+    stationcast::log::flush();
+    code
+}
+
+fn command() -> ExitCode {
     let cli = Cli::parse();
     if let Some(generate) = cli.generate {
         let done = generate.write(Cli::command(), &mut io::stdout());
@@ -136,6 +142,7 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            stationcast::log::flush();
             eprintln!("broadcaster: {error:#}");
             ExitCode::FAILURE
         }
@@ -160,7 +167,7 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
         let shutdown = async { info!("{}", told_to_stop.await) };
         daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start its threads")
     });
-    // A decoder that hangs must not keep the daemon from ending.
+    // A disk that hangs must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
@@ -236,6 +243,7 @@ fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
         usage.reels,
         dir.display()
     ))?;
+    stationcast::log::flush();
     for failure in &outcome.failed {
         eprintln!("{failure}");
     }

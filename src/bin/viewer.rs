@@ -107,6 +107,12 @@ fn group(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn main() -> ExitCode {
+    let code = command();
+    stationcast::log::flush();
+    code
+}
+
+fn command() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     stationcast::log::to_stderr(filter);
@@ -124,6 +130,7 @@ fn main() -> ExitCode {
     match run(&cli, directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            stationcast::log::flush();
             eprintln!("viewer: {error:#}");
             ExitCode::FAILURE
         }

@@ -35,14 +35,17 @@ type Found = (AirTime, Result<(), SourceError>);
 /// A film and its reel.
 pub(super) type FoundReel = (PathBuf, Arc<Reel>);
 
-/// For so long what one station has found of a programme holds for the others. Stations that play the same begin their
-/// rounds within 40 ms, and what each did on a thread of its own took their turns from them: measured with 300 stations of one
+/// For so long what one station has found of a programme holds for the others. Stations that play the same look for what comes
+/// next within the time for which one sleeps ([`LEAD`](super::LEAD) less [`LEAST_LEAD`](super::LEAST_LEAD)), and what each did on a thread of its own took their turns from them: measured with 300 stations of one
 /// film, 371 threads without and 12 with this and [`Catalogue::known_there`].
-const KNOWN_ROUND: Duration = Duration::from_millis(200);
+const KNOWN_ROUND: Duration = Duration::from_millis(800);
 
 /// A film that was there is looked for again after this. Each time is a thread that wakes up for it: of one station's cost, once
 /// a second is 3 %.
 const STILL_THERE: Duration = Duration::from_millis(2500);
+
+/// One that was not is, before its station tries it again.
+const NOT_THERE: Duration = Duration::from_millis(500);
 
 /// A programme, when it was looked up, and what was found.
 struct KnownRound {
@@ -151,11 +154,12 @@ impl Catalogue {
         Ok(station_size(size, pixel_aspect, width))
     }
 
-    /// What [`still_there`](Self::still_there) has found [lately](STILL_THERE). Waits for no disk.
+    /// What [`still_there`](Self::still_there) has found [lately](STILL_THERE), or [just now](NOT_THERE). Waits for no disk.
     pub fn known_there(&self, film: &Path) -> Option<Result<(), SourceError>> {
         let now = self.clock.now();
         let known = self.looked_for().get(film).cloned();
-        known.filter(|(at, _)| now.since(*at) < STILL_THERE).map(|(_, result)| result)
+        let holds = |result: &Result<_, _>| if result.is_ok() { STILL_THERE } else { NOT_THERE };
+        known.filter(|(at, result)| now.since(*at) < holds(result)).map(|(_, result)| result)
     }
 
     /// Whether a film can still be read. Looked up every [few seconds](STILL_THERE), however many stations ask.

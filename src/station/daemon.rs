@@ -29,9 +29,9 @@ use crate::{announce, rtsp, web};
 /// Longest time for stations and connections to end once they are told to.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// The most threads of a station that can wait for a disk at once. They are made when they are needed; should all films of a full
+/// The most threads of a station that can wait for the system at once. They are made when they are needed; should all films of a full
 /// line-up hang at once, each station's few wait there and nobody else waits for a thread.
-const MOST_BLOCKED: usize = 3;
+const MOST_BLOCKED: usize = 4;
 
 /// What a broadcaster listens on.
 pub struct Listeners {
@@ -76,6 +76,7 @@ pub async fn broadcast(
         catalogue,
         stop: stopped,
         beats: stage.beats(),
+        interfaces: Default::default(),
         monitors: monitors.collect(),
         clock,
     });
@@ -107,6 +108,7 @@ pub async fn broadcast(
     if tokio::time::timeout(GRACE, end).await.is_err() {
         warn!("a station did not end in time and is left behind");
     }
+    stage.end().await;
     info!("off air: {}", Totals::of(head_end.stations().map(|station| &**station)));
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::status::Counters;
 use crate::announce;
 use crate::clock::AirClock;
 use crate::directory::{Board, Entry};
+use crate::interface::Interface;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, FrameRate, StationId};
 
@@ -38,6 +39,8 @@ pub struct HeadEnd {
     pub(super) stop: watch::Receiver<bool>,
     /// When the tasks of stations wake up.
     pub(super) beats: Beats,
+    /// This machine's interfaces, and when they were looked up: once for all stations that cannot send.
+    pub(super) interfaces: tokio::sync::Mutex<(AirTime, Vec<Interface>)>,
     pub(super) monitors: BTreeMap<StationId, Arc<Monitor>>,
 }
 
@@ -150,6 +153,7 @@ impl HeadEnd {
             catalogue: Arc::new(Catalogue::new(clock.clone(), store)),
             stop: stopped,
             beats: Beats::from_now(),
+            interfaces: Default::default(),
             monitors: monitors.collect(),
             clock,
         };

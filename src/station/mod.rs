@@ -65,12 +65,12 @@ use source::SourceError;
 /// a second, which are shared by the stations that air the same reel, and else 0.6 MB a station.
 pub const LEAD: Duration = Duration::from_millis(980);
 
-/// And at least: enough to sleep through another program's burst on the machine. The rest of [`LEAD`] is for sleeping, until one of
-/// the [beats](stage::Beats), and what makes a station cost more than its share of the air thread: that one takes as much as the
-/// bare sender, and all of one station 1.48 times as much with five wake-ups a second, 1.30 with two, 1.2 with these 1.3.
+/// And at least: enough to sleep through another program's burst on the machine. In between a station sleeps, until one of the
+/// [beats](stage::Beats). Waking up is most of what it costs beside the air thread, which takes as much as the bare sender: with
+/// five wake-ups a second one station costs 1.48 times that, with two 1.30, with these 1.3 a second 1.2.
 const LEAST_LEAD: Duration = Duration::from_millis(200);
 
-/// A station whose ring is full waits until half of it is empty, but not less than this.
+/// A station whose ring is full waits until half of it is empty or [`LEAST_LEAD`] is left, but not less than this.
 const FULL: Duration = Duration::from_millis(5);
 
 /// The first picture of a station is due so long after the task began: decoding it takes some 10 ms.
@@ -183,6 +183,8 @@ struct Lanes {
     reels: Lane,
     /// Slates, which go on while a film hangs.
     slates: Lane,
+    /// Interfaces, where nothing can be sent: a driver that is being reset answers nobody.
+    interfaces: Lane,
 }
 
 impl Station {
@@ -267,13 +269,13 @@ impl Station {
         }
         self.last = Some(unit.clone());
         self.free_at = unit.due.at + unit.due.interval;
-        self.follow_interface();
+        self.follow_interface().await;
         self.offer(unit).await
     }
 
     /// Where nothing can be sent, the interface may have another address by now, or may have been made anew: a socket keeps
     /// to what they were when it was opened.
-    fn follow_interface(&mut self) {
+    async fn follow_interface(&mut self) {
         let (air, now) = (&self.monitor.air, self.clock.now());
         let sent = air.aired.load(Relaxed);
         if sent != self.sent.0 || self.sent.1 == AirTime::default() {
@@ -282,14 +284,22 @@ impl Station {
         if now.since(self.sent.1) < UNSENT {
             return;
         }
-        self.sent.1 = now;
+        // Somebody looks already: next time.
+        let head_end = self.head_end.clone();
+        let Ok(mut looked) = head_end.interfaces.try_lock() else { return };
+        if now.since(looked.0) >= UNSENT {
+            let found = self.lanes.interfaces.call(STUCK, || interfaces().unwrap_or_default()).await;
+            let Ok(found) = found else { return };
+            *looked = (self.clock.now(), found);
+        }
+        self.sent.1 = self.clock.now();
         let (known, group) = (&self.spec.interface, self.spec.group);
-        let there = interfaces().unwrap_or_default().into_iter().find(|there| there.name == known.name);
-        let Some(interface) = there.filter(|there| !there.sends_as(known, group)) else { return };
+        let there = looked.1.iter().find(|there| there.name == known.name);
+        let Some(interface) = there.filter(|there| !there.sends_as(known, group)).cloned() else { return };
         let spec = StationSpec { interface, ..(*self.spec).clone() };
         // Not yet: it has no address, say.
         let Ok(outlet) = Outlet::open(&spec) else { return };
-        self.seat = self.head_end.air.seat(outlet, air.clone());
+        self.seat = self.head_end.air.seat(outlet, self.monitor.air.clone());
         info!("station {} \"{}\" sends by {} now", spec.id, spec.name, spec.interface);
         self.spec = Arc::new(spec);
     }
@@ -299,26 +309,30 @@ impl Station {
         self.monitor.feed.push(unit.clone(), self.clock.now());
         while let Err(full) = self.seat.offer(unit) {
             unit = full;
-            self.wait((self.clock.until(due) / 2).max(FULL)).await?;
+            let ahead = self.clock.until(due);
+            self.wait(ahead.saturating_sub(LEAST_LEAD).min(ahead / 2).max(FULL)).await?;
         }
         if self.clock.until(due) < LEAD {
             return Ok(());
         }
         // So that a station does not wake up for each picture.
-        let now = Instant::now();
-        let wake = self.head_end.beats.before(now + self.clock.until(due - LEAST_LEAD));
-        self.wait(wake - now).await
+        let wake = Instant::now() + self.clock.until(due - LEAST_LEAD);
+        self.wait_until(self.head_end.beats.before(wake)).await
     }
 
     async fn wait(&mut self, span: Duration) -> Result<(), Fault> {
+        self.wait_until(Instant::now() + span).await
+    }
+
+    async fn wait_until(&mut self, moment: Instant) -> Result<(), Fault> {
         if *self.stop.borrow() {
             return Err(Fault::Stopping);
         }
-        if span.is_zero() {
+        if moment <= Instant::now() {
             return Ok(());
         }
         tokio::select! {
-            () = tokio::time::sleep(span) => Ok(()),
+            () = tokio::time::sleep_until(moment) => Ok(()),
             _ = self.stop.wait_for(|&stop| stop) => Err(Fault::Stopping),
         }
     }

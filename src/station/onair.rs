@@ -10,7 +10,10 @@
 mod rundown;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -129,7 +132,7 @@ impl Seat {
     }
 }
 
-/// What the thread has to look at before each step: one line of memory, in which nobody else writes.
+/// What the thread has to look at before each step: one line of memory, in which somebody seldom writes.
 #[derive(Default)]
 #[repr(align(64))]
 struct Orders {
@@ -189,7 +192,8 @@ impl Air {
         let (ring, units) = RingBuffer::new(RING);
         // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
         let _ = self.seats.send(Slot::new(rank, outlet, units, counters));
-        self.orders.seats.store(true, Release);
+        // No plain store: of two that sit down at once the thread has to see both.
+        self.orders.seats.swap(true, Release);
         Seat { ring }
     }
 }

@@ -19,7 +19,7 @@ use super::playout::Due;
 use super::programme::Programme;
 use super::recording;
 use super::reel::{Encoding, Reel, ReelError, ReelKey};
-use super::{Fault, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
+use super::{Fault, LEAST_LEAD, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
 use crate::directory::State;
 use crate::lineup::{self, StationSpec};
 use crate::units::{AirTime, Size};
@@ -283,7 +283,8 @@ impl Station {
                 self.announce(State::Slate { reason: reason.to_owned() }, size, SLATE_RATE);
             }
         }
-        Ok(())
+        // They may all be ahead of their time still, and whoever asked for them wants to wait.
+        self.wait(self.clock.until(self.free_at).saturating_sub(LEAST_LEAD)).await
     }
 }
 

@@ -1,5 +1,5 @@
 //! The stage: the thread on which the tasks of all stations run, and nobody else's. What viewers and browsers cost makes no
-//! station late, and what blocks has threads of its own ([`Lane`](super::lane::Lane)).
+//! station late. Whatever may block has a thread of its own ([`Lane`](super::lane::Lane)): here it would silence all stations.
 //!
 //! One thread is enough: of 999 stations with reels it takes 2 % of a core. And it is less than several: with those, each that wakes
 //! up for a station wakes up another one to look for more work.
@@ -17,11 +17,15 @@ use tokio::time::Instant;
 /// of 0.1 ms on a core that was idle.
 const SLOT: Duration = Duration::from_millis(64);
 
-/// The thread. It ends when this is dropped, and leaves what blocks behind.
+/// What blocks has this long to end, as a reel that is being written. A decoder that hangs is left behind.
+const ENDING: Duration = Duration::from_millis(200);
+
+/// The thread. It ends when this is dropped.
 pub(super) struct Stage {
     handle: Handle,
     beats: Beats,
-    _end: oneshot::Sender<()>,
+    end: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Stage {
@@ -34,12 +38,20 @@ impl Stage {
         let runtime =
             Builder::new_current_thread().enable_time().max_blocking_threads(most_blocked).build()?;
         let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
+        let (end, told) = oneshot::channel();
+        let (tell, ended) = oneshot::channel();
         thread::Builder::new().name("stations".into()).spawn(move || {
-            let _: Result<(), _> = runtime.block_on(ended);
-            runtime.shutdown_background();
+            let _: Result<(), _> = runtime.block_on(told);
+            runtime.shutdown_timeout(ENDING);
+            let _ = tell.send(());
         })?;
-        Ok(Stage { handle, beats, _end: end })
+        Ok(Stage { handle, beats, end, ended })
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub(super) async fn end(self) {
+        drop(self.end);
+        let _ = self.ended.await;
     }
 
     /// Where tasks are spawned.
@@ -87,20 +99,18 @@ mod tests {
         assert_eq!(beats.before(beats.0 - SLOT), beats.0);
     }
 
-    #[test]
-    fn what_is_spawned_runs_on_its_thread_and_ends_with_it() {
+    #[tokio::test]
+    async fn what_is_spawned_runs_on_its_thread_and_ends_with_it() {
         let stage = Stage::start(1).unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = oneshot::channel();
         let task = stage.handle().spawn(async move {
             let blocked = tokio::task::spawn_blocking(|| thread::current().id()).await.unwrap();
             let this = thread::current();
             let _ = tell.send((this.name().map(str::to_owned), this.id() != blocked));
             std::future::pending::<()>().await;
         });
-        assert_eq!(told.recv().unwrap(), (Some("stations".to_owned()), true));
-        drop(stage);
-        while !task.is_finished() {
-            thread::yield_now();
-        }
+        assert_eq!(told.await.unwrap(), (Some("stations".to_owned()), true));
+        stage.end().await;
+        assert!(task.await.unwrap_err().is_cancelled());
     }
 }

@@ -267,7 +267,7 @@ impl<T: Transmit> Slot<T> {
         };
         let plan = airing.plan;
         let sent = self.outlet.send(unit, plan, airing.next);
-        // Counted when it has left: it waits for memory, and the picture would wait with it.
+        // Counted afterwards: it waits for memory, and the picture would wait with it.
         if airing.next == 0 {
             self.counters.lateness.record(now.since(unit.due.at));
         }

@@ -192,7 +192,7 @@ impl Reel {
         let slot = match self.slot(n).try_lock() {
             Ok(slot) => slot,
             Err(TryLockError::Poisoned(slot)) => slot.into_inner(),
-            // That may be for as long as a disk hangs, and who calls this may be one of the runtime's few threads.
+            // That may be for as long as a disk hangs, and who calls this is the one thread of all stations.
             Err(TryLockError::WouldBlock) => return Ok(None),
         };
         self.fetch(n, slot, |scan, offset| {

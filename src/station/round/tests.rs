@@ -96,6 +96,15 @@ async fn while_a_films_folder_does_not_answer_its_reel_is_on_air() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_tried_again_until_the_slates_have_been_on_air() {
+    let bench = Bench::new();
+    let mut station = bench.station();
+    station.slate("a test", RETRY.0).await.unwrap();
+    let ahead = station.clock.until(station.free_at);
+    assert!(ahead <= LEAST_LEAD, "{ahead:?} of slates are still to come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pictures_that_were_squeezed_are_counted_from_the_reel_too() {
     let bench = Bench::new();
     let mut station = bench.station();
