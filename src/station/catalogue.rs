@@ -154,7 +154,7 @@ impl Catalogue {
         Ok(station_size(size, pixel_aspect, width))
     }
 
-    /// What [`still_there`](Self::still_there) has found [lately](STILL_THERE), or [just now](NOT_THERE). Waits for no disk.
+    /// What [`still_there`](Self::still_there) has found in the last 2.5 s, or 0.5 s if the film was not there. Waits for no disk.
     pub fn known_there(&self, film: &Path) -> Option<Result<(), SourceError>> {
         let now = self.clock.now();
         let known = self.looked_for().get(film).cloned();
@@ -162,7 +162,7 @@ impl Catalogue {
         known.filter(|(at, result)| now.since(*at) < holds(result)).map(|(_, result)| result)
     }
 
-    /// Whether a film can still be read. Looked up every [few seconds](STILL_THERE), however many stations ask.
+    /// Whether a film can still be read. Looked up every 2.5 s, however many stations ask.
     ///
     /// # Errors
     /// It cannot.
