@@ -237,11 +237,11 @@ pub(crate) fn tshark(way: Way) {
     assert!(read("rtp && jpeg", &["rtp.seq"]).len() > 100, "pictures");
     let reports = read("rtcp.pt == 200", &["rtcp.timestamp.ntp.msw", "rtcp.sender.packetcount"]);
     assert!(reports.len() >= 2, "a report at once, and another: {reports:?}");
+    // What TCP has sent again on a busy machine, and a segment that the capture misses, are none of ours.
     let remarks = read(
-        "_ws.malformed || (rtsp || rtp || rtcp || sdp) && _ws.expert.severity >= 6291456",
+        "_ws.malformed || (rtsp || rtp || rtcp || sdp) && _ws.expert.severity >= 6291456 && !tcp.analysis.flags",
         &["frame.number", "_ws.expert.message"],
     );
-    // TCP's own, of a capture that misses a segment, are none of ours.
     let faults: Vec<_> = remarks.iter().filter(|row| !row[1].contains("segment")).collect();
     assert!(faults.is_empty(), "{faults:?}");
 }
