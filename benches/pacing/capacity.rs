@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use stationcast::units::FrameRate;
 
 use crate::MOST;
@@ -28,29 +28,30 @@ struct Most {
 
 /// Measures both, each rate for `seconds`, and prints what comes of it.
 pub(crate) fn measure(folder: &Path, seconds: f64, fifo: bool, smoke: bool) -> anyhow::Result<()> {
-    let mut studios = Vec::new();
     println!("| sender | pictures/s | of each of {MOST} | Gb/s | p99 us | skipped | lost | % of a core | |");
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---|");
-    let mut most = Vec::new();
-    for sender in [Sender::Bare, Sender::Ours] {
-        let mut managed = None;
-        for n in 0..if smoke { 1 } else { RATES } {
-            let rate = FrameRate::new((FIRST * STEP.powi(n)).round() as u32, 1).context("a rate")?;
-            if studios.len() <= n as usize {
-                eprint!("\rthe film at {rate} pictures a second   ");
-                studios.push(Studio::at_rate(folder, rate)?);
-            }
-            eprint!("\r{} at {rate} pictures a second   ", sender.name());
-            let tried = (0..TRIES).map(|_| turn(&studios[n as usize], sender, rate, seconds, fifo));
-            match tried.filter_map(Result::transpose).next().transpose()? {
-                Some(better) => managed = Some(better),
-                None => break,
+    // In turns: the machine is another one a few minutes later.
+    let senders = [Sender::Bare, Sender::Ours];
+    let (mut most, mut holds) = ([None, None], [true, true]);
+    for n in 0..if smoke { 1 } else { RATES } {
+        let rate = FrameRate::new((FIRST * STEP.powi(n)).round() as u32, 1).context("a rate")?;
+        eprint!("\rthe film at {rate} pictures a second   ");
+        let studio = Studio::at_rate(folder, rate)?;
+        for ((sender, most), holds) in senders.iter().zip(&mut most).zip(&mut holds) {
+            if *holds {
+                eprint!("\r{} at {rate} pictures a second   ", sender.name());
+                let tried = (0..TRIES).map(|_| turn(&studio, *sender, rate, seconds, fifo));
+                let better = tried.filter_map(Result::transpose).next().transpose()?;
+                *holds = better.is_some();
+                *most = better.or(most.take());
             }
         }
-        eprintln!();
-        most.push(managed.with_context(|| format!("{} manages no rate", sender.name()))?);
+        if holds == [false, false] {
+            break;
+        }
     }
-    let [bare, ours] = &most[..] else { unreachable!("two senders") };
+    eprintln!();
+    let [Some(bare), Some(ours)] = &most else { bail!("not even {FIRST} pictures a second are managed") };
     let ratio = ours.pictures / bare.pictures;
     println!(
         "\nAs many pictures a second as the machine holds: ours {:.0} ({:.2} Gb/s), bare {:.0} ({:.2} Gb/s): {ratio:.2}, \
