@@ -1,7 +1,8 @@
 //! A picture saved, as PNG.
 
-use std::fs::File;
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,6 +15,8 @@ const LONGEST_NAME: usize = 100;
 /// Saves a picture as a new file in `dir`, named after its station and the time it was on air:
 /// `stationcast-02-Nature-2026-11-20T03-31-00.123Z.png`. Answers the path.
 ///
+/// It is under its name once it is whole: who watches the folder never reads half a picture.
+///
 /// # Errors
 /// When the file cannot be written; an existing one is never overwritten.
 pub fn save_png(
@@ -24,22 +27,21 @@ pub fn save_png(
     picture: &Picture,
 ) -> io::Result<PathBuf> {
     let stem = format!("stationcast-{:02}{}-{}", station.0, safe(name), file_time(at));
-    let png = encode(picture)?;
+    // What the user's mask leaves of it, as for any new file; without this, nobody else could read it.
+    let mut file = tempfile::Builder::new()
+        .prefix(".stationcast-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)?;
+    file.write_all(&encode(picture)?)?;
+    file.as_file().sync_all()?;
     for n in 1..1000 {
         let twin = if n > 1 { format!("-{n}") } else { String::new() };
         let path = dir.join(format!("{stem}{twin}.png"));
-        let mut file = match File::create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            opened => opened?,
-        };
-        return match file.write_all(&png).and_then(|()| file.sync_all()) {
-            Ok(()) => Ok(path),
-            Err(error) => {
-                // Half a picture is none; should this fail too, the first error says why.
-                let _ = std::fs::remove_file(&path);
-                Err(error)
-            }
-        };
+        match file.persist_noclobber(&path) {
+            Ok(_) => return Ok(path),
+            Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => file = taken.file,
+            Err(failed) => return Err(failed.error),
+        }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{stem}.png and 998 more exist")))
 }
@@ -92,6 +94,8 @@ fn encode(picture: &Picture) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::units::Size;
 
@@ -121,6 +125,7 @@ mod tests {
         assert_ne!(first, second);
         assert!(second.ends_with("stationcast-02-Nature-2026-11-20T03-31-00.123Z-2.png"));
         assert!(first.exists() && second.exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "and nothing else is left");
     }
 
     #[test]
