@@ -2,10 +2,11 @@
 //! argument.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{BufWriter, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use stationcast::directory::{Board, Entry, Limits, State, serve};
@@ -31,6 +32,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
             play_by_retina(url, transport, pictures, Path::new(folder));
         }
         [FLAG, "directory", listen, group, interface] => directory(listen, group, interface),
+        [FLAG, "overhear", listen, server] => overhear(listen, server),
         [FLAG, ..] => return Some(ExitCode::FAILURE),
         _ => return None,
     }
@@ -119,6 +121,33 @@ fn directory(listen: &str, group: &str, on: &str) {
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
         println!("serving");
         serve(listener, board, Limits::default(), std::future::pending()).await;
+    });
+}
+
+/// Stands between one client and a server and writes to standard output what both say, as it passes. Says `listening`
+/// first; ends when the server closes the connection.
+fn overhear(listen: &str, server: &str) {
+    let listener = TcpListener::bind(listen).unwrap();
+    println!("listening");
+    let (client, _) = listener.accept().unwrap();
+    let server = TcpStream::connect(server).unwrap();
+    let pass_on = |mut from: &TcpStream, mut to: &TcpStream| {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            let mut heard = std::io::stdout().lock();
+            heard.write_all(&buffer[..length]).unwrap();
+            heard.flush().unwrap();
+            drop(heard);
+            if to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| pass_on(&client, &server));
+        pass_on(&server, &client);
+        let _ = client.shutdown(Shutdown::Both);
     });
 }
 

@@ -4,6 +4,7 @@
 // Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod display;
 pub(crate) mod film;
 pub(crate) mod harness;
 pub(crate) mod helper;

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use common::display::Display;
 use common::film::{ntsc, pal};
 use common::harness::{Test, main as run, text};
-use common::lan::{Host, Lan, head, station};
+use common::lan::{Lan, head, station};
 use common::process::Process;
 use common::{strip, until};
 
@@ -33,9 +34,7 @@ const DIRECTORY: &str = "127.0.0.1:9688";
 /// A machine with a display, and a viewer on it.
 struct Desk<'a> {
     lan: &'a Lan,
-    host: Host<'a>,
-    display: String,
-    _server: Process,
+    display: Display<'a>,
     viewer: Process,
     window: String,
 }
@@ -49,42 +48,21 @@ struct Photograph {
 
 impl<'a> Desk<'a> {
     fn new(lan: &'a Lan, args: &[&str]) -> Desk<'a> {
-        let host = lan.machine();
-        let mut server =
-            host.run("Xvfb", &["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]);
-        server.await_output("\n");
-        let display = format!("DISPLAY=:{}", server.stdout().trim());
-        let viewer = host.run("env", &[&[display.as_str(), env!("CARGO_BIN_EXE_viewer")], args].concat());
-        let window = until("a window", || {
-            let found = host.run("env", &[&display, "xdotool", "search", "--name", "stationcast"]).finish();
-            found.stdout.lines().next().map(str::to_owned)
-        });
-        Desk { lan, host, display, _server: server, viewer, window }
-    }
-
-    fn xdotool(&self, args: &[&str]) {
-        self.host.tool("env", &[&[self.display.as_str(), "xdotool"], args].concat());
+        let display = Display::new(lan.machine(), "1280x800");
+        let mut viewer = display.run(&[], env!("CARGO_BIN_EXE_viewer"), args);
+        let window = display.window(&mut viewer, "stationcast");
+        Desk { lan, display, viewer, window }
     }
 
     fn press(&self, key: &str) {
-        self.xdotool(&["key", "--delay", "0", key]);
+        self.display.tool("xdotool", &["key", "--delay", "0", key]);
     }
 
     fn photograph(&self) -> Photograph {
         let file = self.lan.folder().join("photograph.pgm");
         let output = format!("pgm:{}", text(&file));
-        let args = [
-            self.display.as_str(),
-            "import",
-            "-window",
-            &self.window,
-            "-colorspace",
-            "Gray",
-            "-depth",
-            "8",
-            &output,
-        ];
-        self.host.tool("env", &args);
+        self.display
+            .tool("import", &["-window", &self.window, "-colorspace", "Gray", "-depth", "8", &output]);
         // P5, width, height, 255, then a byte a pixel.
         let bytes = fs::read(&file).unwrap();
         let head: Vec<&[u8]> = bytes.splitn(4, |byte| byte.is_ascii_whitespace()).collect();
@@ -143,7 +121,7 @@ fn keys_change_what_is_seen() {
     desk.press("BackSpace");
     desk.await_station(1);
     // Two at once: none is lost.
-    desk.xdotool(&["key", "--delay", "0", "2", "Page_Up"]);
+    desk.display.tool("xdotool", &["key", "--delay", "0", "2", "Page_Up"]);
     desk.await_station(3);
 
     desk.press("space");
@@ -159,7 +137,7 @@ fn keys_change_what_is_seen() {
     desk.await_motion();
 
     // A window of another shape: the picture keeps its own, between bars.
-    desk.xdotool(&["windowsize", "--sync", &desk.window, "900", "400"]);
+    desk.display.tool("xdotool", &["windowsize", "--sync", &desk.window, "900", "400"]);
     until("bars at the sides", || {
         let photograph = desk.photograph();
         let (left, right) = (102, 798); // 696 of 900: 640x368 in 400 lines
