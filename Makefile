@@ -19,7 +19,8 @@ test: ## Every test there is, the fuzz targets included
 
 page: ## The web page in Chromium, and SDP by a parser that is not ours
 	@scripts/packages.sh page
-	cargo build --locked --bin broadcaster
+	@# With a test beside it, dependencies have the features that `cargo test` built them with, and are not built again.
+	cargo build --locked --bin broadcaster --test commands
 	cd tests/page && npm ci --silent --no-audit --no-fund && \
 	    BROADCASTER=$(CURDIR)/target/debug/broadcaster node --test --test-reporter=tap
 

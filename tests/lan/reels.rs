@@ -265,14 +265,13 @@ pub(crate) fn the_programme_goes_on_over_a_restart() {
 /// What is left of a recording is neither aired nor in the way of the next.
 pub(crate) fn killed_while_recording() {
     let lan = Lan::alone();
-    let film = short(1);
+    let film = numbered(1, (640, 360), (25, 1), 75);
     let lineup = one_station(&[&film.path]);
-    let mut random = fastrand::Rng::with_seed(2435);
     let mut album = Album::default();
     let mut torn = 0;
-    for _ in 0..6 {
-        // The reel is finished when some 15 pictures have been on air: the station is that far ahead.
-        let tape = Tape::of(&lan, 1, random.usize(1..22));
+    // The station is 25 pictures ahead: its reel is finished when some 50 have been on air.
+    for aired in [3, 12, 25, 40, 55, 70] {
+        let tape = Tape::of(&lan, 1, aired);
         let old = files(&shelf(&lan), ".reel");
         let broadcaster = lan.machine().broadcaster(&lineup);
         let sent = tape.end();

@@ -154,8 +154,8 @@ fn keys_change_what_is_seen() {
 /// Waits for a picture in the folder: its name and path.
 fn await_saved(folder: &Path) -> (String, PathBuf) {
     let file = until("a saved picture", || {
-        let mut files = fs::read_dir(folder).unwrap();
-        files.next().map(|file| file.unwrap().path()).filter(|path| fs::metadata(path).unwrap().len() > 1000)
+        let mut files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        files.find(|file| file.extension().is_some_and(|ending| ending == "png"))
     });
     (file.file_name().unwrap().to_str().unwrap().to_owned(), file)
 }
