@@ -38,7 +38,10 @@ pub(crate) fn main(tests: Vec<Test>) -> ExitCode {
     if let Some(code) = helper::dispatch() {
         return code;
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // They wait for what is on air most of the time: one thread a core would use a quarter of it.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(2 * cores);
     let must_run = std::env::var_os("STATIONCAST_TESTS_MUST_RUN").is_some_and(|value| value == "1");
     let trials = tests
         .into_iter()
