@@ -91,11 +91,15 @@ impl Jpeg {
             _ => Tables::in_band(luma, chroma_table),
         };
         let start = segments.at;
-        let end = match &file[start..] {
-            [scan @ .., 0xff, EOI] => start + scan.len(),
-            _ => return Err(Error::Broken("it does not end with EOI")),
-        };
-        Ok(Jpeg { size, chroma, tables, restart_interval, scan: file.slice(start..end) })
+        let mut scan = &file[start..];
+        if !scan.ends_with(&[0xff, EOI]) {
+            return Err(Error::Broken("it does not end with EOI"));
+        }
+        // Of several, none is the scan's.
+        while let [rest @ .., 0xff, EOI] = scan {
+            scan = rest;
+        }
+        Ok(Jpeg { size, chroma, tables, restart_interval, scan: file.slice_ref(scan) })
     }
 
     /// Writes the JPEG file whose scan this is: a JFIF file that any decoder reads.
@@ -291,6 +295,9 @@ mod tests {
     fn a_scan_has_one_eoi_whether_it_came_with_one_or_not() {
         let with = Jpeg { scan: Bytes::from_static(&[0xaa, 0xbb, 0xcc, 0xff, EOI]), ..picture() };
         assert_eq!(with.to_jfif(), picture().to_jfif());
+        let mut twice = picture().to_jfif();
+        twice.extend([0xff, EOI]);
+        assert_eq!(read(&twice), Ok(picture()));
     }
 
     #[test]
