@@ -115,6 +115,9 @@ mod tests {
         let mut rgb = [0; 6];
         reader.next_frame(&mut rgb).unwrap();
         assert_eq!(rgb, [255, 128, 0, 1, 2, 3]);
+        // As readable as any other file of this user's.
+        let mode = |file: &File| file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode(&File::open(&path).unwrap()), mode(&File::create(dir.path().join("other")).unwrap()));
     }
 
     #[test]
