@@ -167,10 +167,11 @@ pub(crate) fn films_that_are_none() {
     machine.await_station(DIRECTORY, 6, "on air", |entry| entry["state"] == "Film");
     assert!(broadcaster.runs());
     assert!(!broadcaster.stderr().contains("panicked"));
-    // A slate is sent five times a second, whatever the film.
+    // A slate is sent five times a second, whatever the film, but for the moments in which that is tried again.
     for units in capture(&lan, 4, "8") {
         let steps = steps(&units);
         assert!(steps.iter().all(|step| *step >= 17_999), "{steps:?}");
-        assert!(steps.iter().sum::<u32>() < 2 * 18_000 * steps.len() as u32, "{steps:?}");
+        let longer = steps.iter().filter(|step| **step >= 2 * 18_000).count();
+        assert!(longer <= steps.len() / 4, "{steps:?}");
     }
 }
