@@ -269,9 +269,10 @@ pub(crate) fn killed_while_recording() {
     let lineup = one_station(&[&film.path]);
     let mut album = Album::default();
     let mut torn = 0;
+    let mut random = fastrand::Rng::with_seed(2435);
     // The station is 25 pictures ahead: its reel is finished when some 50 have been on air.
-    for aired in [3, 12, 25, 40, 55, 70] {
-        let tape = Tape::of(&lan, 1, aired);
+    for earliest in (1..72).step_by(12) {
+        let tape = Tape::of(&lan, 1, earliest + random.usize(..12));
         let old = files(&shelf(&lan), ".reel");
         let broadcaster = lan.machine().broadcaster(&lineup);
         let sent = tape.end();
