@@ -8,12 +8,13 @@ use std::path::Path;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use opencv::core::Mat;
 use opencv::prelude::*;
+use stationcast::content::decode::Source;
+use stationcast::content::encode::{Encoder, station_size};
+use stationcast::media::jpeg::Jpeg;
+use stationcast::media::{AirTime, FrameRate};
 use stationcast::screen::{Decoder, Picture};
-use stationcast::station::encoder::{Encoder, station_size};
-use stationcast::station::source::Source;
 use stationcast::tuner::Tuner;
-use stationcast::units::{AirTime, FrameRate};
-use stationcast::wire::jpeg::{Jpeg, MAX_DATAGRAM};
+use stationcast::wire::payload::jpeg::MAX_DATAGRAM;
 use stationcast::wire::rtp;
 
 /// What Ethernet carries in one packet, and the largest datagram there is.
@@ -38,7 +39,7 @@ fn header(sequence: u16, timestamp: u32, marker: bool) -> rtp::Header {
 
 /// All packets of a picture, with RTP sequence numbers from `sequence`.
 fn packets(jpeg: &Jpeg, datagram: usize, sequence: u16, timestamp: u32) -> Vec<Vec<u8>> {
-    let packet = |(n, fragment): (usize, stationcast::wire::jpeg::Fragment)| {
+    let packet = |(n, fragment): (usize, stationcast::wire::payload::jpeg::Fragment)| {
         let rtp = header(sequence.wrapping_add(n as u16), timestamp, fragment.last);
         [&jpeg.packet_header(rtp, fragment)[..], &jpeg.scan[fragment.start..fragment.end]].concat()
     };

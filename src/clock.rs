@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tracing::{info, warn};
 
-use crate::units::AirTime;
+use crate::media::AirTime;
 
 /// The clock follows one that was set by 1 ns in so many: no interval changes by more than 500 ppm, the rate at which Linux's
 /// adjtime slews. A receiver's jitter buffer follows that as it follows a cheap crystal.

@@ -26,22 +26,37 @@
 #![forbid(unsafe_code)]
 
 pub mod lineup;
-#[cfg(feature = "broadcaster")]
-pub mod station;
+pub mod media;
 pub mod wire;
 
 pub mod interface;
 pub mod net;
 
 #[cfg(feature = "broadcaster")]
-pub mod announce;
+pub mod content;
+
+#[cfg(feature = "broadcaster")]
+pub mod air;
+#[cfg(feature = "broadcaster")]
+pub mod headend;
+#[cfg(feature = "broadcaster")]
+pub mod station;
+
 pub mod directory;
+
+#[cfg(feature = "broadcaster")]
+pub mod announce;
 #[cfg(feature = "broadcaster")]
 pub mod rtsp;
 #[cfg(feature = "broadcaster")]
 pub mod web;
 
+#[cfg(feature = "broadcaster")]
+pub mod daemon;
+
 pub mod tuner;
+
+pub mod probe;
 
 #[cfg(feature = "viewer")]
 pub mod screen;
@@ -56,4 +71,3 @@ pub mod log;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
 mod text_table;
-pub mod units;

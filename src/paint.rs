@@ -12,7 +12,7 @@ use std::ops::Range;
 use embedded_graphics::geometry::{Point, Size as Extent};
 pub use embedded_graphics::primitives::Rectangle;
 
-use crate::units::Size;
+use crate::media::Size;
 pub use text::Type;
 
 /// A colour, 0x00RRGGBB.

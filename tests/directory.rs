@@ -10,7 +10,7 @@ use stationcast::directory::message::{Inbox, Reply, Request, encode};
 use stationcast::directory::{
     Board, ClientError, Entry, ErrorCode, Event, Limits, OnAir, Session, State, VERSION, list, serve,
 };
-use stationcast::units::{AirTime, StationId};
+use stationcast::media::{AirTime, StationId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use socket2::SockAddr;
 use stationcast::clock::AirClock;
+use stationcast::media::{AirTime, StationId};
 use stationcast::net;
 use stationcast::station;
-use stationcast::units::{AirTime, StationId};
 use stationcast::wire::rtp;
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 

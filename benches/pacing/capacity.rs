@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use stationcast::units::FrameRate;
+use stationcast::media::FrameRate;
 
 use crate::MOST;
 use crate::rows::{Row, Sender};

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
-use stationcast::station::encoder::{Encoder, station_size};
-use stationcast::station::source::Source;
-use stationcast::units::FrameRate;
-use stationcast::wire::jpeg::MAX_DATAGRAM;
+use stationcast::content::decode::Source;
+use stationcast::content::encode::{Encoder, station_size};
+use stationcast::media::FrameRate;
+use stationcast::wire::payload::jpeg::MAX_DATAGRAM;
 use stationcast::wire::rtp;
 
 /// Pixels in a row of all senders' pictures.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use stationcast::interface::interfaces;
-use stationcast::tuner::probe::{Probe, Timestamps};
+use stationcast::media::RTP_CLOCK;
+use stationcast::probe::{Probe, Timestamps};
 use stationcast::tuner::source::DatagramSource;
-use stationcast::units::RTP_CLOCK;
 
 use crate::network::group;
 use crate::run::Studio;

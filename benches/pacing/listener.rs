@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use stationcast::tuner::probe::{Probe, Timestamps};
+use stationcast::media::RTP_CLOCK;
+use stationcast::probe::{Probe, Timestamps};
 use stationcast::tuner::source::DatagramSource;
-use stationcast::units::RTP_CLOCK;
 
 use crate::network::{group, loopback};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stationcast::tuner::probe::report::Distribution;
+use stationcast::probe::report::Distribution;
 
 use crate::run::{Turn, installed};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
-use stationcast::units::FrameRate;
+use stationcast::media::FrameRate;
 use tempfile::TempDir;
 
 use crate::film::{self, HEIGHT, Pictures, QUALITY, WIDTH};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use stationcast::tuner::Tuner;
-use stationcast::units::AirTime;
-use stationcast::wire::jpeg::{Jpeg, MAX_SIDE};
+use stationcast::media::AirTime;
+use stationcast::media::jpeg::{Jpeg, MAX_SIDE};
 
 fuzz_target!(|bytes: &[u8]| {
     datagrams(bytes);

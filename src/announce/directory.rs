@@ -8,9 +8,9 @@ use mdns_sd::{DaemonEvent, IfKind, ServiceDaemon, ServiceInfo};
 use tracing::{debug, info, warn};
 
 use crate::directory::SERVICE;
+use crate::headend::HeadEnd;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
-use crate::station::headend::HeadEnd;
 
 /// How long taking it back may take at the end: a packet on each interface.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -139,8 +139,8 @@ fn tell(event: DaemonEvent) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::describe::tests::spec;
     use super::*;
+    use crate::headend::describe::tests::spec;
 
     fn on(listen: &str) -> String {
         let mut stations = [spec("239.77.0.1:5004"), spec("239.77.0.2:5004"), spec("239.77.0.3:5004")];

@@ -1,24 +1,18 @@
 //! Announcements: each station to players, by SAP; the directory to viewers, by multicast DNS. Who is on the network
 //! needs to be told nothing.
 //!
-//! - [`describe()`]: a station as SDP: what SAP carries, `broadcaster sdp` prints and the web serves;
-//! - `sap`: the packets (pure), `stations`: when they are sent;
+//! - `stations`: when the packets of SAP are sent;
 //! - `directory`: the service that viewers look for.
 
-mod describe;
 mod directory;
-mod sap;
 mod stations;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::headend::HeadEnd;
 use crate::lineup::Lineup;
-use crate::station::daemon::Listeners;
-use crate::station::headend::HeadEnd;
 use directory::Service;
-
-pub(crate) use describe::source;
-pub use describe::{describe, first_rate};
 
 /// What is announced, and where.
 #[derive(Debug)]
@@ -28,9 +22,9 @@ pub struct Announced {
 }
 
 impl Announced {
-    /// What a line-up wants announced.
-    pub fn new(lineup: &Lineup, listeners: &Listeners) -> Announced {
-        let directory = listeners.directory.local_addr().ok().filter(|_| lineup.announce.mdns);
+    /// What a line-up wants announced, where the directory listens on `directory`.
+    pub fn new(lineup: &Lineup, directory: Option<SocketAddr>) -> Announced {
+        let directory = directory.filter(|_| lineup.announce.mdns);
         let directory = directory.and_then(|at| Service::new(at, &lineup.stations, lineup.rtsp, lineup.http));
         Announced { stations: lineup.announce.sap, directory }
     }

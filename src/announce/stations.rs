@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use super::describe::source;
-use super::sap::{self, Message};
 use crate::directory::State;
+use crate::headend::describe::source;
+use crate::headend::{HeadEnd, Monitor};
 use crate::lineup::StationSpec;
 use crate::net;
-use crate::station::headend::{HeadEnd, Monitor};
+use crate::wire::sap::{self, Message};
 
 /// How often a station is announced. RFC 2974 would have five minutes and more, for the Internet of 2000; players in a
 /// hall want the list when they are switched on, and VLC forgets a session after ten of its periods. It is what
@@ -117,9 +117,9 @@ impl Troubles {
 
 #[cfg(test)]
 mod tests {
-    use super::super::describe::tests::spec;
     use super::*;
-    use crate::units::FrameRate;
+    use crate::headend::describe::tests::spec;
+    use crate::media::FrameRate;
 
     #[test]
     fn what_is_no_longer_true_is_deleted_before_the_new_is_announced() {

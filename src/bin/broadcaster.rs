@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
-use stationcast::announce;
 use stationcast::clock::wall_clock;
+use stationcast::content::prepare::prepare as make_reels;
+use stationcast::content::reel::Store;
+use stationcast::daemon::{self, Listeners};
 use stationcast::generate::Generate;
+use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::Lineup;
-use stationcast::station;
-use stationcast::station::daemon::{self, Listeners};
-use stationcast::station::reel::Store;
-use stationcast::units::StationId;
+use stationcast::media::StationId;
 use stationcast::web::status;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -128,7 +128,7 @@ fn command() -> ExitCode {
             )),
         },
         Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
-            Ok(spec) => print(&announce::describe(spec, announce::first_rate(spec))),
+            Ok(spec) => print(&describe(spec, first_rate(spec))),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());
                 return ExitCode::from(2);
@@ -233,7 +233,7 @@ fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
     let store = Store::open(dir, lineup.reel.bytes, wall_clock())
         .with_context(|| format!("cannot use the folder {}", dir.display()))?;
     let (_runtime, stop) = stop_flag()?;
-    let outcome = station::prepare::prepare(lineup, &store, &stop);
+    let outcome = make_reels(lineup, &store, &stop);
     let usage = store.usage();
     let megabytes = usage.bytes as f64 / 1e6;
     print(&format!(

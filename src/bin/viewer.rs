@@ -16,7 +16,7 @@ use serde::Serialize;
 use stationcast::directory::{self, Entry, State};
 use stationcast::generate::Generate;
 use stationcast::interface::named;
-use stationcast::units::StationId;
+use stationcast::media::StationId;
 use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, Plan};
 use stationcast::viewer::live;

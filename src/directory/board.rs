@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::message::{Entry, MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, plain_text};
-use crate::units::StationId;
+use crate::media::StationId;
 
 /// What is on, shared by stations and connections.
 ///
@@ -191,7 +191,7 @@ fn presentable(mut entry: Entry) -> Result<Entry, InvalidEntry> {
 mod tests {
     use super::*;
     use crate::directory::message::{MAX_STATIONS, Reply, encode};
-    use crate::units::{FrameRate, Size};
+    use crate::media::{FrameRate, Size};
 
     fn entry(id: u16) -> Entry {
         Entry::starting(

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::units::{AirTime, FrameRate, Size, StationId};
+use crate::media::{AirTime, FrameRate, Size, StationId};
 
 pub use inbox::Inbox;
 

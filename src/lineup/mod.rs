@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::directory::PORT;
 use crate::interface::{Interface, interfaces};
-use crate::units::StationId;
+use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 
 pub use media::{EXTENSIONS, MediaKind, films};

@@ -14,7 +14,7 @@ use super::{
     outputs, reel,
 };
 use crate::interface::Interface;
-use crate::units::StationId;
+use crate::media::StationId;
 
 const SECTIONS: [&str; 7] = ["directory", "defaults", "reel", "rtsp", "http", "announce", "station"];
 /// The sections as a file begins them.

@@ -13,7 +13,7 @@ use rtsp_types::{HeaderName, Method, Request, Response, ResponseBuilder, StatusC
 
 use super::session::SessionId;
 use super::transport::{Offer, Way};
-use crate::units::StationId;
+use crate::media::StationId;
 
 /// What is served.
 pub(super) const METHODS: [Method; 8] = [

@@ -21,9 +21,9 @@ use super::writer::Gone;
 use crate::clock::AirClock;
 use crate::directory::Board;
 use crate::directory::board::Seat;
-use crate::station::headend::Monitor;
-use crate::station::onair::AccessUnit;
-use crate::units::AirTime;
+use crate::headend::Monitor;
+use crate::media::AirTime;
+use crate::media::Unit;
 
 /// How often a session is reported on. (RFC 3550 section 6.2 has 5 s as the least, for two who talk.)
 const REPORT: Duration = Duration::from_secs(5);
@@ -214,7 +214,7 @@ impl Delivery {
         Some(Carrier::new(self.fanouts.place(&self.monitor, &self.clock), tap))
     }
 
-    async fn deliver(&mut self, unit: AccessUnit, show: &mut Option<Show>) -> Result<(), Gone> {
+    async fn deliver(&mut self, unit: Unit, show: &mut Option<Show>) -> Result<(), Gone> {
         let Some(client) = self.audit.as_ref().map(|audit| audit.client.clone()) else { return Ok(()) };
         let oldest = self.clock.now() - BEHIND;
         let late = unit.due.at < oldest;

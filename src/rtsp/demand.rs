@@ -12,11 +12,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::live::Next;
-use crate::station::onair::AccessUnit;
-use crate::station::playout::Due;
-use crate::station::reel::{Reel, ReelError};
-use crate::units::{AirTime, FrameRate};
-use crate::wire::jpeg::Jpeg;
+use crate::content::reel::{Reel, ReelError};
+use crate::media::Due;
+use crate::media::Unit;
+use crate::media::jpeg::Jpeg;
+use crate::media::{AirTime, FrameRate};
 
 /// From PLAY to the first picture: after the last one that the air thread may have of what was played before.
 const START: Duration = Duration::from_millis(120);
@@ -166,7 +166,7 @@ impl Showing {
         let at = self.due();
         let interval = self.when(self.following(picture).min(self.end)).since(at);
         let jpeg = self.read(picture).await?;
-        Ok(Next::Unit(AccessUnit { due: Due { at, interval }, jpeg }))
+        Ok(Next::Unit(Unit { due: Due { at, interval }, jpeg }))
     }
 
     /// A picture from memory, where it mostly is; else from the disk, on a thread that may wait for it. One read at a time:
@@ -244,7 +244,7 @@ mod tests {
         let mut dues = Vec::new();
         loop {
             match showing.next().await.unwrap() {
-                Next::Unit(AccessUnit { due, .. }) => {
+                Next::Unit(Unit { due, .. }) => {
                     let at = due.at.since(NOW + START);
                     dues.push((at.as_millis() as u64, due.interval.as_millis() as u64));
                 }

@@ -17,10 +17,10 @@ use super::delivery::BEHIND;
 use super::sink::Tcp;
 use super::writer::{Gone, Took};
 use crate::clock::AirClock;
-use crate::station::feed::Subscription;
-use crate::station::headend::{Client, Monitor};
-use crate::station::onair::AccessUnit;
-use crate::units::StationId;
+use crate::headend::feed::Subscription;
+use crate::headend::{Client, Monitor};
+use crate::media::StationId;
+use crate::media::Unit;
 
 /// Clients of one task. Writing 22 kB takes some 10 us: the last of them has its picture 1 to 2 ms after the first; and
 /// a larger audience has more tasks, for all cores.
@@ -139,7 +139,7 @@ impl Fanout {
 
 impl Crowd {
     /// Writes the unit before `next` to all who are waiting for it.
-    fn write(&mut self, unit: &AccessUnit, monitor: &Monitor) {
+    fn write(&mut self, unit: &Unit, monitor: &Monitor) {
         let number = self.next - 1;
         let mut place = 0;
         while let Some(carried) = self.carried.get_mut(place) {
@@ -155,7 +155,7 @@ impl Crowd {
 
 impl Carried {
     /// Writes unit `number`. False if it did not take it as a whole.
-    fn write(&mut self, unit: &AccessUnit, number: u64) -> Result<bool, Gone> {
+    fn write(&mut self, unit: &Unit, number: u64) -> Result<bool, Gone> {
         let Some(missed) = number.checked_sub(self.next) else { return Ok(true) };
         let Tap { tcp, client } = &self.tap;
         if missed > 0 {

@@ -6,14 +6,14 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
 use super::fanout::{Fanout, Tap};
-use crate::station::feed::{Feed, Subscription};
-use crate::station::onair::AccessUnit;
-use crate::units::AirTime;
+use crate::headend::feed::{Feed, Subscription};
+use crate::media::AirTime;
+use crate::media::Unit;
 
 /// What comes next.
 pub(super) enum Next {
     /// A unit, perhaps before it is due.
-    Unit(AccessUnit),
+    Unit(Unit),
     /// So many units were missed.
     Missed(u64),
     /// A connection did not keep up: what was begun is to be written.
@@ -48,7 +48,7 @@ impl Live {
     }
 
     /// The first unit, if there is one yet.
-    pub(super) fn first(&self) -> Option<&AccessUnit> {
+    pub(super) fn first(&self) -> Option<&Unit> {
         self.units.first()
     }
 

@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::conversation::{Resource, View, Wish};
-use super::rtcp;
 use super::transport::Way;
 use crate::doors::{Doors, Place};
-use crate::station::headend::Client;
+use crate::headend::Client;
+use crate::wire::rtcp;
 
 /// How long a session lives after the last sign of its client: a request that names it, or a receiver report.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);

@@ -10,16 +10,17 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::rtcp::Sent;
 use super::transport::Way;
 use super::writer::{Gone, Took, Writer};
+use crate::air::outlet::Outlet;
+use crate::air::{Air, AirCounters, GUEST_NAP, Seat};
+use crate::headend::Client;
 use crate::lineup::Spread;
+use crate::media::AirTime;
+use crate::media::Unit;
 use crate::net::headers;
-use crate::station::headend::Client;
-use crate::station::onair::{AccessUnit, Air, AirCounters, GUEST_NAP, Seat};
-use crate::station::outlet::Outlet;
-use crate::units::AirTime;
-use crate::wire::jpeg::{MAX_DATAGRAM, PACKET_OVERHEAD};
+use crate::wire::payload::jpeg::{MAX_DATAGRAM, PACKET_OVERHEAD};
+use crate::wire::rtcp::Sent;
 use crate::wire::rtp;
 
 /// What a UDP socket asks for as its send buffer: a few of the largest pictures.
@@ -122,7 +123,7 @@ impl Udp {
         Ok((udp, Way::Udp { client, server, ssrc }))
     }
 
-    fn offer(&mut self, unit: AccessUnit) {
+    fn offer(&mut self, unit: Unit) {
         let Some(seat) = &mut self.seat else { return };
         // PAUSE and PLAY within [`AHEAD`] of each other: what is on air has left already, or is about to.
         if unit.due.at <= self.last {
@@ -148,7 +149,7 @@ impl Tcp {
     ///
     /// # Errors
     /// There is nobody any more.
-    async fn send(&self, unit: &AccessUnit) -> Result<(), Gone> {
+    async fn send(&self, unit: &Unit) -> Result<(), Gone> {
         let Some((head, octets)) = self.head(unit) else { return Ok(()) };
         self.writer.write(&head, &unit.jpeg.scan).await?;
         self.count().sent(octets);
@@ -159,7 +160,7 @@ impl Tcp {
     ///
     /// # Errors
     /// There is nobody any more.
-    pub(super) fn begin(&self, unit: &AccessUnit) -> Result<Took, Gone> {
+    pub(super) fn begin(&self, unit: &Unit) -> Result<Took, Gone> {
         let Some((head, octets)) = self.head(unit) else { return Ok(Took::All) };
         let took = self.writer.begin(&head, &unit.jpeg.scan)?;
         if took != Took::Nothing {
@@ -184,7 +185,7 @@ impl Tcp {
     }
 
     /// What stands before the scan of a picture, and the payload's bytes.
-    fn head(&self, unit: &AccessUnit) -> Option<([u8; 4 + PACKET_OVERHEAD], usize)> {
+    fn head(&self, unit: &Unit) -> Option<([u8; 4 + PACKET_OVERHEAD], usize)> {
         let fragment = unit.jpeg.fragments(MAX_DATAGRAM).next().filter(|fragment| fragment.last)?;
         let header = rtp::Header {
             marker: true,
@@ -242,7 +243,7 @@ impl Sink {
     ///
     /// # Errors
     /// There is nobody any more.
-    pub(super) async fn send(&mut self, unit: AccessUnit, client: &Client) -> Result<(), Gone> {
+    pub(super) async fn send(&mut self, unit: Unit, client: &Client) -> Result<(), Gone> {
         match self {
             Sink::Nowhere => {}
             Sink::Udp(udp) => {

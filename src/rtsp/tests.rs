@@ -18,14 +18,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::*;
+use crate::content::reel::{Encoding, Store};
 use crate::directory::{Entry, State};
 use crate::interface::interfaces;
 use crate::lineup::{Datagram, Spread, StationSpec};
-use crate::station::onair::AccessUnit;
-use crate::station::playout::Due;
-use crate::station::reel::{Encoding, Store};
-use crate::units::{AirTime, FrameRate, Size, StationId};
-use crate::wire::jpeg::{Chroma, Jpeg, PACKET_OVERHEAD, Tables};
+use crate::media::Due;
+use crate::media::Unit;
+use crate::media::jpeg::{Chroma, Jpeg, Tables};
+use crate::media::{AirTime, FrameRate, Size, StationId};
+use crate::wire::payload::jpeg::PACKET_OVERHEAD;
 use crate::wire::rtp;
 
 const ID: StationId = StationId(2);
@@ -124,7 +125,7 @@ impl Bench {
 
     /// Puts it on air for another time, perhaps one that is over.
     fn show_at(&self, n: usize, bytes: usize, due: Due) {
-        self.head_end.show(ID, AccessUnit { due, jpeg: picture(n, bytes) });
+        self.head_end.show(ID, Unit { due, jpeg: picture(n, bytes) });
     }
 
     /// Pictures that its only client was sent, and those that it was not.

@@ -2,7 +2,7 @@
 
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
-use crate::units::Size;
+use crate::media::Size;
 
 /// RTP/JPEG carries a side divided by eight in one byte (RFC 2435 section 3.1.5).
 pub const LONGEST_SIDE: usize = 255 * 8;

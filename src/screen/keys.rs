@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::units::StationId;
+use crate::media::StationId;
 
 /// How long a number waits for its next digit. Longer feels broken, shorter outruns slow fingers:
 /// television sets wait one to three seconds, and Enter ends the wait here.

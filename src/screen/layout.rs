@@ -5,8 +5,8 @@ use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::decode::Picture;
+use crate::media::Size;
 use crate::paint::{Canvas, Rectangle, area};
-use crate::units::Size;
 
 /// The largest rectangle of a picture's shape, centred in a window. Empty for an empty one of either.
 pub fn fit(picture: Size, width: usize, height: usize) -> Rectangle {

@@ -18,8 +18,8 @@ mod osd;
 pub mod snapshot;
 pub mod window;
 
+use crate::media::{Size, StationId};
 use crate::paint::Canvas;
-use crate::units::{Size, StationId};
 
 pub use decode::{DecodeError, Decoder, Picture};
 pub use keys::{Command, Key, Mode, Remote};

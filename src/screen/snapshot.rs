@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::decode::Picture;
-use crate::units::{AirTime, StationId};
+use crate::media::{AirTime, StationId};
 
 /// A station's name takes at most so many bytes of a file name, of which file systems allow 255.
 const LONGEST_NAME: usize = 100;
@@ -97,7 +97,7 @@ mod tests {
     use std::fs::File;
 
     use super::*;
-    use crate::units::Size;
+    use crate::media::Size;
 
     const AT: AirTime = AirTime(1_795_145_460_123_456_789);
 

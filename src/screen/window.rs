@@ -7,8 +7,8 @@ use minifb::{InputCallback, ScaleMode, WindowOptions};
 
 use super::fullscreen::{Display, DisplayError};
 use super::keys::Key;
+use crate::media::Size;
 use crate::paint::Canvas;
-use crate::units::Size;
 
 /// No window is opened smaller, and window managers are asked not to make one smaller.
 const SMALLEST: (u16, u16) = (160, 96);

@@ -13,28 +13,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "the shell of a station: it waits for due times")]
 
-pub mod catalogue;
-pub mod daemon;
-pub mod encoder;
-pub mod lateness;
-pub mod onair;
-pub mod outlet;
-pub mod playout;
-pub mod prepare;
-pub mod programme;
-pub mod reel;
-pub mod slate;
-pub mod source;
+pub(crate) mod runtime;
 
-pub mod feed;
-pub mod headend;
-pub mod status;
-
-mod film;
-mod lane;
-mod recording;
 mod round;
-mod stage;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -46,24 +27,20 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use crate::air::outlet::Outlet;
+use crate::air::{LEAD, Seat};
 use crate::clock::AirClock;
+use crate::content::catalogue::Catalogue;
+use crate::content::playlist::Item;
+use crate::content::transcode::Desk;
+use crate::content::worker::{Lane, STUCK};
+use crate::content::{Fault, LONGEST_PAUSE};
 use crate::directory::{Board, Entry, OnAir, State};
+use crate::headend::{HeadEnd, Monitor, report};
 use crate::interface::interfaces;
 use crate::lineup::StationSpec;
-use crate::units::{AirTime, FrameRate, Size, StationId};
-use catalogue::Catalogue;
-use film::Desk;
-use headend::{HeadEnd, Monitor};
-use lane::Lane;
-use onair::{AccessUnit, Seat};
-use outlet::Outlet;
-use playout::{Due, MAX_BEHIND};
-use round::Item;
-use source::SourceError;
-
-/// How far ahead of its time a picture is prepared at most. A film's fault is on the slate so much later; it is 24 pictures at 25
-/// a second, which are shared by the stations that air the same reel, and else 0.6 MB a station.
-pub const LEAD: Duration = Duration::from_millis(980);
+use crate::media::{AirTime, Due, FrameRate, MAX_BEHIND, REPEAT_RATE, Size, StationId, Unit};
+use runtime::Beats;
 
 /// And at least: enough to sleep through another program's burst on the machine. In between a station sleeps, until one of the
 /// [beats](stage::Beats). Waking up is most of what it costs beside the air thread, which takes as much as the bare sender: with
@@ -75,16 +52,6 @@ const FULL: Duration = Duration::from_millis(5);
 
 /// The first picture of a station is due so long after the task began: decoding it takes some 10 ms.
 const START_LEAD: Duration = Duration::from_millis(100);
-
-/// A film whose stamps leave a longer pause has its last picture repeated at [`SLATE_RATE`]: who tunes in
-/// or loses a packet meanwhile shall not look at nothing.
-const LONGEST_PAUSE: Duration = Duration::from_millis(400);
-
-/// Pictures a second of a slate.
-const SLATE_RATE: FrameRate = match FrameRate::new(5, 1) {
-    Some(rate) => rate,
-    None => unreachable!(),
-};
 
 /// Waits between tries after a fault: doubled each time, from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -98,35 +65,12 @@ const SOUND: Duration = Duration::from_secs(30);
 /// When the system has sent nothing for so long, the interface is looked up again.
 const UNSENT: Duration = Duration::from_secs(2);
 
-/// Preparing one picture takes milliseconds; after this long the decoder hangs (a dead network share).
-const STUCK: Duration = Duration::from_secs(5);
-
-/// Why a station shows a slate. The sentence is on it.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(transparent)]
-    Encode(#[from] encoder::EncodeError),
-    #[error("cannot read the programme: {0}")]
-    Programme(io::Error),
-    #[error("there is no film to play")]
-    NoFilm,
-    #[error("the film cannot be read: no picture for {} s", STUCK.as_secs())]
-    Stuck,
-    #[error("the decoder crashed")]
-    Crashed,
-    /// Not a fault: the daemon ends.
-    #[error("the broadcaster is stopping")]
-    Stopping,
-}
-
 /// Keeps one station on air until the studio stops, whatever happens to it.
-async fn keep_on_air(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>) {
+pub(crate) async fn keep_on_air(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>, beats: Beats) {
     let mut stop = head_end.stop.clone();
     let spec = &monitor.spec;
     loop {
-        let station = Station::new(monitor.clone(), head_end.clone());
+        let station = Station::new(monitor.clone(), head_end.clone(), beats);
         let ended = match station {
             Ok(station) => tokio::spawn(station.run()).await.map_err(|crash| crash.to_string()),
             Err(error) => Err(error.to_string()),
@@ -151,6 +95,7 @@ struct Station {
     board: Arc<Board>,
     stop: watch::Receiver<bool>,
     head_end: Arc<HeadEnd>,
+    beats: Beats,
     seat: Seat,
     /// Pictures that were sent, and when that last rose.
     sent: (u64, AirTime),
@@ -167,7 +112,7 @@ struct Station {
     /// Decoder, encoder and time line. `None` while a blocking thread has it, or after it crashed or hung there.
     desk: Option<Box<Desk>>,
     lanes: Lanes,
-    last: Option<AccessUnit>,
+    last: Option<Unit>,
     /// A film is on air.
     on_air: bool,
     /// When one is, the log shall say so: it has said that none is, or nothing yet.
@@ -188,7 +133,7 @@ struct Lanes {
 }
 
 impl Station {
-    fn new(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>) -> io::Result<Station> {
+    fn new(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>, beats: Beats) -> io::Result<Station> {
         let spec = monitor.spec.clone();
         let seat = head_end.air.seat(Outlet::open(&spec)?, monitor.air.clone());
         let entry = Entry::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
@@ -202,6 +147,7 @@ impl Station {
             clock: head_end.clock.clone(),
             board: head_end.board.clone(),
             stop: head_end.stop.clone(),
+            beats,
             seat,
             sent: (0, AirTime::default()),
             monitor,
@@ -222,7 +168,7 @@ impl Station {
 
     /// On air until the studio stops: programme, and a slate while there is none.
     async fn run(mut self) {
-        let _reporter = status::watch(self.monitor.clone());
+        let _reporter = report::watch(self.monitor.clone());
         let mut retry = RETRY.0;
         let mut reported = Reported::default();
         loop {
@@ -258,13 +204,13 @@ impl Station {
     }
 
     /// Hands a unit to the air thread. Waits when the station is [`LEAD`] ahead.
-    async fn hand_over(&mut self, unit: AccessUnit) -> Result<(), Fault> {
+    async fn hand_over(&mut self, unit: Unit) -> Result<(), Fault> {
         if let Some(last) = self.last.take() {
             let mut at = last.due.at.max(self.clock.now());
             while unit.due.at.since(at) > LONGEST_PAUSE {
-                at = at + SLATE_RATE.interval();
-                let due = Due { at, interval: SLATE_RATE.interval() };
-                self.offer(AccessUnit { due, jpeg: last.jpeg.clone() }).await?;
+                at = at + REPEAT_RATE.interval();
+                let due = Due { at, interval: REPEAT_RATE.interval() };
+                self.offer(Unit { due, jpeg: last.jpeg.clone() }).await?;
             }
         }
         self.last = Some(unit.clone());
@@ -304,7 +250,7 @@ impl Station {
         self.spec = Arc::new(spec);
     }
 
-    async fn offer(&mut self, mut unit: AccessUnit) -> Result<(), Fault> {
+    async fn offer(&mut self, mut unit: Unit) -> Result<(), Fault> {
         let due = unit.due.at;
         self.monitor.feed.push(unit.clone(), self.clock.now());
         while let Err(full) = self.seat.offer(unit) {
@@ -317,7 +263,7 @@ impl Station {
         }
         // So that a station does not wake up for each picture.
         let wake = Instant::now() + self.clock.until(due - LEAST_LEAD);
-        self.wait_until(self.head_end.beats.before(wake)).await
+        self.wait_until(self.beats.before(wake)).await
     }
 
     async fn wait(&mut self, span: Duration) -> Result<(), Fault> {
@@ -353,7 +299,7 @@ impl Station {
     ) -> Result<T, Fault> {
         let mut desk = self.desk.take().unwrap_or_else(|| {
             let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
-            Box::new(Desk::new(&self.spec, clock, catalogue, self.earliest(), SLATE_RATE))
+            Box::new(Desk::new(&self.spec, clock, catalogue, self.earliest(), REPEAT_RATE))
         });
         let work = move || {
             let result = work(&mut desk);

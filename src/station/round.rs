@@ -11,19 +11,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::catalogue::{Catalogue, FoundReel};
-use super::film::{Desk, Prepared};
-use super::lane::Lane;
-use super::onair::AccessUnit;
-use super::playout::Due;
-use super::programme::Programme;
-use super::recording;
-use super::reel::{Encoding, Reel, ReelError, ReelKey};
-use super::{Fault, LEAST_LEAD, LONGEST_PAUSE, Lanes, RETRY, SLATE_RATE, START_LEAD, STUCK, Station};
+use super::{LEAST_LEAD, Lanes, RETRY, START_LEAD, Station};
+use crate::content::catalogue::FoundReel;
+use crate::content::playlist::{Item, look_up};
+use crate::content::recording;
+use crate::content::reel::{Reel, ReelError, ReelKey};
+use crate::content::schedule::Programme;
+use crate::content::transcode::{Desk, Prepared};
+use crate::content::worker::{Lane, STUCK};
+use crate::content::{Fault, LONGEST_PAUSE};
 use crate::directory::State;
-use crate::lineup::{self, StationSpec};
-use crate::units::{AirTime, Size};
-use crate::wire::jpeg::{Jpeg, Tables};
+use crate::lineup;
+use crate::media::jpeg::{Jpeg, Tables};
+use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
 
 /// How long a round waits for its films to be looked up. A film of some hundred megabytes is read and hashed in that time;
 /// of a larger one, seen for the first time, the reel is recorded in the next round.
@@ -35,17 +35,6 @@ const OPENING: Duration = Duration::from_millis(160);
 
 /// Pictures read from a reel at a time: a third of a second at 25 a second.
 const BATCH: usize = 8;
-
-/// A film of the round.
-#[derive(Debug, Clone)]
-pub(super) struct Item {
-    path: PathBuf,
-    /// What its reel is called; `None` where there shall be none, or the film could not be read in time.
-    key: Option<ReelKey>,
-    pub(super) reel: Option<Arc<Reel>>,
-    /// When it begins, if that is settled by the time of day.
-    begin: Option<AirTime>,
-}
 
 impl Station {
     /// Plays the programme, round after round, until something fails.
@@ -263,9 +252,9 @@ impl Station {
     pub(super) async fn slate(&mut self, reason: &str, span: Duration) -> Result<(), Fault> {
         let (name, text) = (self.spec.name.clone(), reason.to_owned());
         let (earliest, size) = (self.earliest(), self.size);
-        for n in 0..SLATE_RATE.nearest(span) {
+        for n in 0..REPEAT_RATE.nearest(span) {
             let (name, text) = (name.clone(), text.clone());
-            let draw = move |desk: &mut Desk| desk.slate(earliest, n, SLATE_RATE, size, &name, &text);
+            let draw = move |desk: &mut Desk| desk.slate(earliest, n, REPEAT_RATE, size, &name, &text);
             let drawn = self.at_desk(|lanes| &mut lanes.slates, draw).await;
             // A slate must not fail for what made the film fail: a crashed desk is replaced by a new one.
             let unit = match drawn {
@@ -280,7 +269,7 @@ impl Station {
             let size = unit.jpeg.size;
             self.hand_over(unit).await?;
             if n == 0 {
-                self.announce(State::Slate { reason: reason.to_owned() }, size, SLATE_RATE);
+                self.announce(State::Slate { reason: reason.to_owned() }, size, REPEAT_RATE);
             }
         }
         // They may all be ahead of their time still, and whoever asked for them wants to wait.
@@ -291,23 +280,6 @@ impl Station {
 /// The lane of what is done with films at the desk.
 fn films(lanes: &mut Lanes) -> &mut Lane {
     &mut lanes.films
-}
-
-/// What is known of the films of a round, and the station's size by the first of them that opens.
-pub(super) fn look_up(
-    catalogue: &Catalogue,
-    spec: &StationSpec,
-    size: Option<Size>,
-    films: Vec<PathBuf>,
-) -> (VecDeque<Item>, Option<Size>) {
-    let first = || films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok());
-    let size = size.or_else(first);
-    let items = films.into_iter().map(|path| {
-        let key = size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }));
-        let reel = key.as_ref().and_then(|key| catalogue.reel(key));
-        Item { path, key, reel, begin: None }
-    });
-    (items.collect(), size)
 }
 
 /// The first picture of a reel that is due `offset` after its beginning or later; its length if there is none.
@@ -332,13 +304,13 @@ fn units(
     begin: AirTime,
     next: usize,
     picture: impl Fn(&Reel, usize) -> Result<Option<Jpeg>, ReelError>,
-) -> (Vec<AccessUnit>, Option<ReelError>) {
+) -> (Vec<Unit>, Option<ReelError>) {
     let mut units = Vec::with_capacity(BATCH);
     for n in next..reel.len().min(next + BATCH) {
         match picture(reel, n) {
             Ok(Some(jpeg)) => {
                 let interval = stamp(reel, n + 1).saturating_sub(stamp(reel, n));
-                units.push(AccessUnit { due: Due { at: begin + stamp(reel, n), interval }, jpeg });
+                units.push(Unit { due: Due { at: begin + stamp(reel, n), interval }, jpeg });
             }
             Ok(None) => break,
             Err(error) => return (units, Some(error)),
@@ -348,7 +320,7 @@ fn units(
 }
 
 /// The same, waiting for the disk.
-fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> (Vec<AccessUnit>, Option<ReelError>) {
+fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> (Vec<Unit>, Option<ReelError>) {
     units(reel, begin, next, |reel, n| reel.picture(n).map(Some))
 }
 

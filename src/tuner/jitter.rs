@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::units::AirTime;
+use crate::media::AirTime;
 use crate::wire::rtp;
 
 /// How long an early packet waits for the ones it overtook. Reordering on a LAN is a matter of

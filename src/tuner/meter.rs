@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Received;
-use crate::units::{AirTime, RTP_CLOCK};
+use crate::media::{AirTime, RTP_CLOCK};
 
 /// A distribution of times, in whatever unit the field it stands in names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]

@@ -11,7 +11,6 @@
 
 pub mod jitter;
 pub mod meter;
-pub mod probe;
 pub mod receiver;
 pub mod source;
 #[cfg(feature = "viewer")]
@@ -20,14 +19,15 @@ mod stream;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::units::{AirTime, RTP_CLOCK};
-use crate::wire::jpeg::{self, Depacketizer, Jpeg};
+use crate::media::jpeg::Jpeg;
+use crate::media::{AirTime, RTP_CLOCK};
+use crate::wire::payload::jpeg::{self, Depacketizer};
 use crate::wire::rtp::{self, Unwrap};
 use jitter::{JitterBuffer, Packet, Step, Verdict};
 
 /// After so long without a packet another sender may take over the group: a restarted broadcaster has a
 /// new SSRC. Longer than the 200 ms between a slate's pictures.
-const SENDER_GONE: Duration = Duration::from_millis(500);
+pub(crate) const SENDER_GONE: Duration = Duration::from_millis(500);
 
 /// Pictures kept for a caller that does not poll. The newest stay; older ones are dropped and counted.
 const MAX_READY: usize = 8;

@@ -22,7 +22,7 @@ use super::{Counters, Received, Tuner};
 use crate::clock::wall_clock;
 use crate::interface::{Interface, named};
 #[cfg(feature = "viewer")]
-use crate::units::StationId;
+use crate::media::StationId;
 
 /// How long between tries to join a group that cannot be joined: no route, interface down or not there.
 const REJOIN: Duration = Duration::from_millis(500);

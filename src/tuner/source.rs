@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::wall_clock;
 use crate::interface::Interface;
+use crate::media::AirTime;
 use crate::net;
-use crate::units::AirTime;
 
 /// A joined group.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use rtsp_types::headers::{self, RtpLowerTransport, Transport};
 use rtsp_types::{Empty, Message, Method, ParseError, Request, Response, StatusCode, Url, Version};
 use sdp_types::Session;
 
-use crate::units::StationId;
+use crate::media::StationId;
 use crate::wire::rtp;
 
 /// How long the server may take to accept, or to answer.

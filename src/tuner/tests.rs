@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::units::FrameRate;
-use crate::wire::jpeg::tests::jpeg;
+use crate::media::FrameRate;
+use crate::media::jpeg::tests::jpeg;
 
 pub(crate) fn picture(ticks: u64, arrival: AirTime) -> Received {
     let jpeg = jpeg(vec![0]);

@@ -14,9 +14,9 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use super::zapper::{Output, Picture, Zapper};
+use crate::media::StationId;
 use crate::screen::Decoder;
 use crate::tuner::meter::Percentiles;
-use crate::units::StationId;
 
 /// How long the directory may take to answer at all.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);

@@ -11,9 +11,9 @@ use super::zapper::{Output, Signal, Zapper};
 use crate::clock::wall_clock;
 use crate::directory::{Entry, State};
 use crate::doors::Repeats;
+use crate::media::{Size, StationId};
 use crate::screen::snapshot::save_png;
 use crate::screen::{Banner, Command, DecodeError, Decoder, List, Mode, Picture, Remote, Row, Screen, View};
-use crate::units::{Size, StationId};
 
 /// How often keys are looked at while no picture comes.
 const POLL: Duration = Duration::from_millis(10);

@@ -250,7 +250,7 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{FrameRate, StationId};
+    use crate::media::{FrameRate, StationId};
 
     fn entry(group: &str) -> Entry {
         let group = group.parse().unwrap();

@@ -8,9 +8,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::probe::Summary;
-use crate::tuner::probe::UnitSample;
-use crate::tuner::probe::report::{Distribution, Histogram};
-use crate::tuner::probe::traffic::Verdict;
+use crate::probe::UnitSample;
+use crate::probe::report::{Distribution, Histogram};
+use crate::probe::traffic::Verdict;
 
 /// In pixels of the SVG: wide enough for a slide, high enough for a page.
 const SIZE: (u32, u32) = (1280, 900);
@@ -370,8 +370,8 @@ fn micros(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tuner::probe::{Probe, Timestamps};
-    use crate::units::{AirTime, RTP_CLOCK};
+    use crate::media::{AirTime, RTP_CLOCK};
+    use crate::probe::{Probe, Timestamps};
     use crate::wire::rtp::{HEADER_LEN, Header};
     use std::num::NonZeroU32;
     use std::time::Duration;

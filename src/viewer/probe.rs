@@ -1,4 +1,4 @@
-//! The probe's shell: joins a group, feeds what comes to the [instrument](crate::tuner::probe), and tells what it
+//! The probe's shell: joins a group, feeds what comes to the [instrument](crate::probe), and tells what it
 //! measured: as a table, as JSON, as a [plot].
 //!
 //! A stream of our own is found by the directory; of any other RTP stream the group is enough. Nothing is decoded.
@@ -22,11 +22,11 @@ use super::{plot, reception};
 use crate::clock::wall_clock;
 use crate::directory::{self, Entry};
 use crate::interface::{Interface, named};
-use crate::tuner::probe::report::{Distribution, ProbeReport};
-use crate::tuner::probe::traffic::{Traffic, Verdict};
-use crate::tuner::probe::{Probe, Timestamps, UnitSample};
+use crate::media::{AirTime, RTP_CLOCK, StationId};
+use crate::probe::report::{Distribution, ProbeReport};
+use crate::probe::traffic::{Traffic, Verdict};
+use crate::probe::{Probe, Timestamps, UnitSample};
 use crate::tuner::source::{DatagramSource, wait};
-use crate::units::{AirTime, RTP_CLOCK, StationId};
 
 /// How long a probe measures that is not told.
 const DURATION: Duration = Duration::from_secs(10);

@@ -64,7 +64,7 @@ pub fn local_towards(there: SocketAddr) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::directory::State;
-    use crate::units::StationId;
+    use crate::media::StationId;
 
     const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 2, 3)), 5004);
 

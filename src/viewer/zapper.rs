@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use self::queue::Queue;
 use super::reception;
 use crate::directory::{Entry, ErrorCode, Event, Session};
+use crate::media::StationId;
 use crate::tuner::Received;
 use crate::tuner::receiver::{Origin, Receiver, Report};
-use crate::units::StationId;
 
 /// A station that has sent nothing for so long is lost: ten pictures of a slate.
 const LOST_AFTER: Duration = Duration::from_secs(2);

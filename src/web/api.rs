@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::{Refusal, Web};
+use crate::air::lateness::Lateness;
 use crate::directory;
-use crate::station::headend::{HeadEnd, Monitor};
-use crate::station::lateness::Lateness;
-use crate::units::{AirTime, FrameRate, StationId};
+use crate::headend::{HeadEnd, Monitor};
+use crate::media::{AirTime, FrameRate, StationId};
 
 /// A station that has sent nothing for so long is not on air. The slowest, a slate, sends 5 pictures a second.
 const SILENCE: Duration = Duration::from_secs(2);

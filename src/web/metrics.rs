@@ -22,9 +22,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::api::{Sending, Station};
 use super::{Refusal, Web, api};
-use crate::station::headend::{Client, HeadEnd, Way};
-use crate::station::lateness::{BOUNDS, Lateness};
-use crate::units::RTP_CLOCK;
+use crate::air::lateness::{BOUNDS, Lateness};
+use crate::headend::{Client, HeadEnd, Way};
+use crate::media::RTP_CLOCK;
 
 /// Clients told of one by one; those who came first. All are in `stationcast_clients`.
 const MOST_CLIENTS: usize = 1000;

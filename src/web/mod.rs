@@ -24,9 +24,6 @@ pub mod server;
 pub mod status;
 mod wall;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,8 +33,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::station::headend::{HeadEnd, Monitor};
-use crate::units::StationId;
+use crate::headend::{HeadEnd, Monitor};
+use crate::media::StationId;
 use relay::Relay;
 use server::Limits;
 

@@ -16,8 +16,8 @@ use super::relay::Shot;
 use super::server::Guest;
 use super::{Refusal, Web};
 use crate::directory::board::Seat;
-use crate::station::headend::{Client, Way};
-use crate::units::StationId;
+use crate::headend::{Client, Way};
+use crate::media::StationId;
 
 /// Between two pictures of a multipart stream. A browser paints a picture once it sees the line after it, so that is sent
 /// with the picture and not with the next.

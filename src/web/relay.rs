@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::clock::AirClock;
-use crate::station::headend::Monitor;
-use crate::station::onair::AccessUnit;
-use crate::units::{AirTime, StationId};
-use crate::wire::jpeg::Jpeg;
+use crate::headend::Monitor;
+use crate::media::Unit;
+use crate::media::jpeg::Jpeg;
+use crate::media::{AirTime, StationId};
 
 /// The version of the wall's picture messages.
 const VERSION: u8 = 1;
@@ -42,7 +42,7 @@ pub(super) struct Shot {
 }
 
 impl Shot {
-    fn new(station: StationId, number: u32, unit: AccessUnit) -> Shot {
+    fn new(station: StationId, number: u32, unit: Unit) -> Shot {
         Shot { number, due: unit.due.at, station, jpeg: unit.jpeg, message: Arc::default() }
     }
 
@@ -145,11 +145,11 @@ fn pause(due: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headend::HeadEnd;
     use crate::lineup::Lineup;
-    use crate::station::headend::HeadEnd;
 
-    fn unit(at: AirTime) -> AccessUnit {
-        AccessUnit::blank(at, Duration::from_millis(20), &b"scan"[..])
+    fn unit(at: AirTime) -> Unit {
+        Unit::blank(at, Duration::from_millis(20), &b"scan"[..])
     }
 
     /// The station of the demo line-up with that number, whose pictures the test gives.

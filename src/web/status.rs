@@ -158,7 +158,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::units::{FrameRate, StationId};
+    use crate::media::{FrameRate, StationId};
     use crate::web::api::Quantiles;
 
     pub(super) fn station(id: u16, state: Sending, reason: Option<&str>) -> Station {

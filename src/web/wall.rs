@@ -25,8 +25,8 @@ use super::relay::Shot;
 use super::server::Guest;
 use super::{Refusal, Web, api};
 use crate::directory::board::Seat;
-use crate::station::headend::{Client, Way};
-use crate::units::StationId;
+use crate::headend::{Client, Way};
+use crate::media::StationId;
 
 /// The longest message that a page sends: all 999 stations of the largest line-up, with room.
 const LONGEST: usize = 8 * 1024;

@@ -13,7 +13,7 @@
 //! +=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+
 //! ```
 
-use crate::units::{AirTime, RTP_CLOCK};
+use crate::media::{AirTime, RTP_CLOCK};
 
 /// Bytes of the header we send: no CSRC list, no extension.
 pub const HEADER_LEN: usize = 12;
@@ -129,7 +129,7 @@ impl<const BITS: u32> Unwrap<BITS> {
 
 /// The moment that a timestamp of ours names, given a moment within 6.6 hours of it (half of the
 /// 13.3 hours in which 2^32 ticks go round): the inverse of
-/// [`AirTime::rtp_timestamp`](crate::units::AirTime::rtp_timestamp), to half a tick, 5.6 microseconds.
+/// [`AirTime::rtp_timestamp`](crate::media::AirTime::rtp_timestamp), to half a tick, 5.6 microseconds.
 /// However far `near` is from it, a timestamp always names the same moment.
 pub fn air_time_near(timestamp: u32, near: AirTime) -> AirTime {
     const NANOS: i128 = 1_000_000_000;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sdp_types::{Connection, Media, MediaType, Origin, Session, Time, TransportProto};
 
 use super::rtp;
-use crate::units::FrameRate;
+use crate::media::FrameRate;
 
 /// The RTP timestamp at the epoch of NTP, 1900-01-01: timestamps count from 1970-01-01, and that is 2,208,988,800 s
 /// later. So -2,208,988,800 x 90,000 modulo 2^32 (RFC 7273 section 5.2).

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use stationcast::directory::{Board, Entry, Limits, State, serve};
 use stationcast::interface::{Interface, interfaces};
+use stationcast::media::StationId;
 use stationcast::net;
-use stationcast::units::StationId;
 use stationcast::wire::rtp::{HEADER_LEN, Header};
 
 /// The first argument that makes this program a helper; the second is its name.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use stationcast::wire::jpeg::Depacketizer;
+use stationcast::wire::payload::jpeg::Depacketizer;
 use stationcast::wire::rtp::Header;
 
 use super::film::Film;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use stationcast::units::{AirTime, FrameRate};
+use stationcast::media::{AirTime, FrameRate};
 
 use crate::common::film::{Film, numbered};
 use crate::common::harness::text;

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::{connect, hello};
 use crate::directory::link::{Link, Wire};
 use crate::directory::message::{Entry, ErrorCode, OnAir, Reply, Request, VERSION, encode};
-use crate::units::StationId;
+use crate::media::StationId;
 
 /// A connection is made within this, or it has failed.
 const CONNECT: Duration = Duration::from_secs(3);

@@ -11,7 +11,7 @@ use super::Limits;
 use crate::directory::board::{Board, Seat};
 use crate::directory::link::{Link, Wire};
 use crate::directory::message::{ErrorCode, Reply, Request, VERSION, encode};
-use crate::units::StationId;
+use crate::media::StationId;
 
 /// How a conversation ended.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::directory::message::{Entry, OnAir, Services, State, VERSION};
 use crate::doors::ACCEPT_REST;
-use crate::units::{AirTime, StationId};
+use crate::media::{AirTime, StationId};
 
 type Arrival = io::Result<(DuplexStream, SocketAddr)>;
 

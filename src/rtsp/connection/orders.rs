@@ -10,16 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::Connection;
-use crate::announce;
+use crate::headend::{self, Monitor, NotRecorded, describe};
 use crate::rtsp::conversation::{self, Kind, METHODS, Order, Refusal, Resource, Wish, answer};
 use crate::rtsp::delivery::Delivery;
 use crate::rtsp::demand::Programme;
-use crate::rtsp::rtcp::NTP_EPOCH;
 use crate::rtsp::session::{Audit, Command, Life, Session, SessionId, TIMEOUT};
 use crate::rtsp::sink::{Sink, Tcp, Udp};
 use crate::rtsp::transport::{Offer, Way};
 use crate::rtsp::{RETRY_AFTER, SESSIONS_PER_CONNECTION};
-use crate::station::headend::{self, Monitor, NotRecorded};
+use crate::wire::rtcp::NTP_EPOCH;
 use crate::wire::sdp::{Description, Transport};
 
 impl Connection {
@@ -174,7 +173,7 @@ impl Connection {
         let (sink, way) = match offer {
             Offer::Multicast => {
                 let spec = &monitor.spec;
-                let source = announce::source(spec).unwrap_or(self.local.ip());
+                let source = describe::source(spec).unwrap_or(self.local.ip());
                 (Sink::Nowhere, Way::Multicast { group: spec.group, ttl: spec.ttl, source })
             }
             Offer::Udp { rtp, rtcp } => {

@@ -8,12 +8,16 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::*;
+use crate::content::reel::Encoding;
+use crate::content::reel::Store;
+use crate::headend::HeadEnd;
 use crate::interface::interfaces;
+use crate::lineup::StationSpec;
 use crate::lineup::{Datagram, Spread};
-use crate::station::headend::HeadEnd;
-use crate::station::reel::Store;
-use crate::units::{FrameRate, StationId};
-use crate::wire::jpeg::Chroma;
+use crate::media::Size;
+use crate::media::jpeg::Chroma;
+use crate::media::{FrameRate, StationId};
+use crate::station::runtime::Beats;
 
 const PAL: FrameRate = FrameRate::new(25, 1).unwrap();
 const SIZE: Size = Size { width: 16, height: 16 };
@@ -47,7 +51,7 @@ impl Bench {
 
     fn station(&self) -> Station {
         let monitor = self.head_end.stations().next().unwrap();
-        Station::new(monitor.clone(), self.head_end.clone()).unwrap()
+        Station::new(monitor.clone(), self.head_end.clone(), Beats::from_now()).unwrap()
     }
 
     fn film(&self) -> PathBuf {

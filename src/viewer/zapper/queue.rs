@@ -55,8 +55,8 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::AirTime;
     use crate::tuner::tests::picture;
-    use crate::units::AirTime;
 
     #[test]
     fn the_newest_stay_and_the_others_are_counted() {

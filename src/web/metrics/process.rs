@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use crate::units::AirTime;
+use crate::media::AirTime;
 
 /// Asks the system when it is asked. What the system does not tell is left out.
 #[derive(Debug)]

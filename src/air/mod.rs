@@ -1,0 +1,203 @@
+//! ON AIR: the thread that sends. It owns a heap of due times (the `rundown`), sleeps to the earliest by an absolute
+//! `clock_nanosleep`, sends that access unit, and does nothing else: it takes no lock, allocates nothing per
+//! picture, and never waits for a station.
+//!
+//! A station gets a [`Seat`]: a wait-free ring into which it puts access units ahead of their time. While
+//! every station has one in the heap no earlier one can appear (a station's own come in order), so
+//! the thread may sleep right up to the first. Only while some station has nothing ready does it look
+//! in every millisecond.
+
+pub mod lateness;
+pub mod outlet;
+mod rundown;
+
+use std::io;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rtrb::{Producer, RingBuffer};
+use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+use tracing::{info, warn};
+
+use crate::clock::AirClock;
+use crate::media::{AirTime, Unit};
+use lateness::Lateness;
+use outlet::Outlet;
+use rundown::{Rank, Rundown, Slot};
+
+pub(crate) use rundown::GUEST_NAP;
+use rundown::Transmit;
+
+/// How far ahead of its time a picture is prepared at most. A film's fault is on the slate so much later; it is 24 pictures at 25
+/// a second, which are shared by the stations that air the same reel, and else 0.6 MB a station.
+pub const LEAD: Duration = Duration::from_millis(980);
+
+/// Places in a station's ring: of 60 pictures a second, more than the station is ahead ([`LEAD`]).
+const RING: usize = 64;
+
+/// SCHED_FIFO priority, of 1..=99: above ordinary work, below the kernel's own threads (50).
+const PRIORITY: u8 = 40;
+
+/// What the air thread has done for a station. It counts for each picture, and nobody else does: without locked instructions,
+/// which would wait for one line of memory after the other, and in two lines as a rule.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct AirCounters {
+    /// Access units sent whole.
+    pub aired: AtomicU64,
+    /// When the last of them left, in nanoseconds of air time; 0 before the first.
+    pub last: AtomicU64,
+    /// Their packets.
+    pub packets: AtomicU64,
+    /// Their bytes of UDP payload.
+    pub bytes: AtomicU64,
+    /// Access units that were more than one interval late, and left out.
+    pub skipped: AtomicU64,
+    /// Their packets, which took no sequence numbers.
+    pub skipped_packets: AtomicU64,
+    /// Access units that the system would not send, or not whole.
+    pub send_errors: AtomicU64,
+    /// The system's last reason: its error number.
+    pub last_errno: AtomicU64,
+    /// How late access units began to leave.
+    pub lateness: Lateness,
+}
+
+impl AirCounters {
+    fn count_aired(&self, packets: usize, bytes: usize, at: AirTime) {
+        add(&self.packets, packets as u64);
+        add(&self.bytes, bytes as u64);
+        add(&self.aired, 1);
+        self.last.store(at.0, Relaxed);
+    }
+
+    fn count_skipped(&self, packets: usize) {
+        add(&self.skipped, 1);
+        add(&self.skipped_packets, packets as u64);
+    }
+
+    fn count_error(&self, error: &io::Error) {
+        add(&self.send_errors, 1);
+        self.last_errno.store(error.raw_os_error().unwrap_or(0) as u64, Relaxed);
+    }
+}
+
+/// Counts, where nobody else does.
+pub(super) fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+/// A station's way to the air.
+pub struct Seat {
+    ring: Producer<Unit>,
+}
+
+impl Seat {
+    /// Hands over an access unit, later than all before it. It comes back when the ring is full.
+    ///
+    /// # Errors
+    /// The ring is full: the unit, to be offered again.
+    pub fn offer(&mut self, unit: Unit) -> Result<(), Unit> {
+        self.ring.push(unit).map_err(|rtrb::PushError::Full(unit)| unit)
+    }
+}
+
+/// What the thread has to look at before each step: one line of memory, in which somebody seldom writes.
+#[derive(Default)]
+#[repr(align(64))]
+struct Orders {
+    stop: AtomicBool,
+    /// There are new seats.
+    seats: AtomicBool,
+}
+
+/// The air thread of a broadcaster.
+pub struct Air {
+    seats: mpsc::Sender<Slot<Outlet>>,
+    orders: Arc<Orders>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Air {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(clock: AirClock) -> io::Result<Air> {
+        let (seats, new_slots) = mpsc::channel();
+        let orders = Arc::<Orders>::default();
+        let thread = thread::Builder::new().name("air".into()).spawn({
+            let orders = orders.clone();
+            move || {
+                take_priority();
+                let mut rundown = Rundown::new();
+                while !orders.stop.load(Relaxed) {
+                    if orders.seats.load(Relaxed) {
+                        orders.seats.swap(false, Acquire);
+                        new_slots.try_iter().for_each(|slot| rundown.seat(slot));
+                    }
+                    let now = clock.now();
+                    let next = rundown.step(now);
+                    if next > now {
+                        clock.sleep_until(next);
+                    }
+                }
+            }
+        })?;
+        Ok(Air { seats, orders, thread: Some(thread) })
+    }
+
+    /// A station's place on air; `counters` tell what becomes of its units. It is free again when the seat is dropped.
+    pub fn seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
+        self.seat_with(Rank::Station, outlet, counters)
+    }
+
+    /// A place for one client, behind all stations. It may stay without units for as long as it likes; what it has is lost
+    /// when the seat is dropped.
+    pub fn guest_seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
+        self.seat_with(Rank::Guest, outlet, counters)
+    }
+
+    fn seat_with(&self, rank: Rank, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
+        let (ring, units) = RingBuffer::new(RING);
+        // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
+        let _ = self.seats.send(Slot::new(rank, outlet, units, counters));
+        // No plain store: of two that sit down at once the thread has to see both.
+        self.orders.seats.swap(true, Release);
+        Seat { ring }
+    }
+}
+
+impl Drop for Air {
+    fn drop(&mut self) {
+        self.orders.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Real-time priority where the system grants it, and no slack on timers in any case.
+fn take_priority() {
+    // The default of 50 us would be added to every sleep.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    let priority = PRIORITY.try_into().map(ThreadPriority::Crossplatform);
+    let granted = priority.map(|priority| {
+        thread_priority::set_thread_priority_and_policy(
+            thread_priority::thread_native_id(),
+            priority,
+            ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
+        )
+    });
+    match granted {
+        Ok(Ok(())) => info!("the air thread has real-time priority (SCHED_FIFO {PRIORITY})"),
+        _ => warn!(
+            "no real-time priority: on a busy machine pictures may leave late. Grant CAP_SYS_NICE or an rtprio limit"
+        ),
+    }
+}

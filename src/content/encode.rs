@@ -1,0 +1,301 @@
+//! Picture to JPEG: resized to the station's size, encoded so that it fits one datagram.
+
+use opencv::core::{Mat, Rect, Scalar, Size as CvSize};
+use opencv::imgproc;
+use opencv::prelude::*;
+use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
+
+use crate::media::Size;
+use crate::media::jfif;
+use crate::media::jpeg::{Jpeg, MAX_SIDE};
+use crate::wire::payload::jpeg::MAX_SCAN;
+
+/// Aim a little below the budget when a picture must be squeezed: the next one is seldom the same.
+const SQUEEZE_TARGET: f64 = 0.95;
+
+/// With this much of the budget unused a squeezed station tries a step up again.
+const RELAX_BELOW: f64 = 0.85;
+
+/// Why a picture cannot go on air. The sentence is shown on the slate.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// Too much detail at too large a size.
+    #[error("a picture of {0} does not fit one datagram even at quality 1; choose a smaller width")]
+    DoesNotFit(Size),
+    /// OpenCV threw while resizing.
+    #[error("cannot resize a picture: {0}")]
+    Resize(#[from] opencv::Error),
+    /// turbojpeg refused.
+    #[error("cannot encode a picture: {0}")]
+    Jpeg(#[from] turbojpeg::Error),
+    /// turbojpeg made a JPEG that cannot travel: our bug, but no reason to die on air.
+    #[error("cannot send a picture: {0}")]
+    Wire(#[from] jfif::Error),
+}
+
+/// A picture on its way to the air.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// What is sent.
+    pub jpeg: Jpeg,
+    /// It did not fit at the station's quality and has a lower one.
+    pub squeezed: bool,
+}
+
+/// The station's size for its first film: no wider than `width`, never enlarged, the height by the film's
+/// shape, both rounded to the nearest multiple of 16 (at least 16, at most 2,032).
+pub fn station_size(film: (u32, u32), pixel_aspect: f64, width: u16) -> Size {
+    let (film_width, film_height) = (f64::from(film.0) * pixel_aspect, f64::from(film.1));
+    // A tall film is bounded by its height: no side may exceed what the wire can say.
+    let limit = f64::from(MAX_SIDE / 16 * 16);
+    let scale = (f64::from(width).min(film_width) / film_width).min(limit / film_height);
+    let side = |length: f64| ((length * scale / 16.0).round() * 16.0).clamp(16.0, limit) as u16;
+    Size { width: side(film_width), height: side(film_height) }
+}
+
+/// Resizes and encodes the pictures of one station.
+pub struct Encoder {
+    compressor: Compressor,
+    size: Size,
+    quality: u8,
+    /// The quality at which the last pictures fitted: one try is the rule.
+    predicted: u8,
+    resized: Mat,
+    framed: Mat,
+}
+
+impl Encoder {
+    /// An encoder to pictures of `size` (multiples of 16) at `quality`, 1..=99, or lower where they would
+    /// not fit.
+    ///
+    /// # Errors
+    /// turbojpeg cannot be set up.
+    pub fn new(size: Size, quality: u8) -> Result<Encoder, EncodeError> {
+        let mut compressor = Compressor::new()?;
+        // RFC 2435 type 1. Baseline, standard Huffman tables and no restart markers are
+        // turbojpeg's defaults, and `Jpeg::from_jfif` refuses anything else.
+        compressor.set_subsamp(Subsamp::Sub2x2)?;
+        Ok(Encoder {
+            compressor,
+            size,
+            quality,
+            predicted: quality,
+            resized: Mat::default(),
+            framed: Mat::default(),
+        })
+    }
+
+    /// The size of all pictures it makes.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Encodes a film's picture. A film of another shape than the station's is letterboxed.
+    ///
+    /// # Errors
+    /// The picture cannot be made to fit, or a library refuses it.
+    pub fn encode(&mut self, pixels: &Mat, pixel_aspect: f64) -> Result<Encoded, EncodeError> {
+        self.fit(pixels, pixel_aspect)?;
+        let pixels = std::mem::take(&mut self.framed);
+        let encoded =
+            self.encode_bgr(pixels.data_bytes()?, 3 * usize::from(self.size.width), PixelFormat::BGR);
+        self.framed = pixels;
+        encoded
+    }
+
+    /// Encodes pixels that have the station's size already: `0x00RRGGBB`, row by row, as
+    /// [`Canvas`](crate::paint::Canvas) has them.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_rgb32(&mut self, pixels: &[u32]) -> Result<Encoded, EncodeError> {
+        let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+        self.encode_bgr(&bytes, 4 * usize::from(self.size.width), PixelFormat::BGRX)
+    }
+
+    /// Brings the picture to the station's size, in `self.framed`.
+    fn fit(&mut self, pixels: &Mat, pixel_aspect: f64) -> Result<(), EncodeError> {
+        let (width, height) = (i32::from(self.size.width), i32::from(self.size.height));
+        let inner = inner_size(pixels.cols(), pixels.rows(), pixel_aspect, self.size);
+        let reader = |from: &Mat, to: &mut Mat, (w, h): (i32, i32)| {
+            // INTER_AREA averages what it drops: no shimmer in fine detail when a film is made smaller.
+            let shrinks = w < from.cols() || h < from.rows();
+            let how = if shrinks { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
+            imgproc::resize(from, to, CvSize::new(w, h), 0.0, 0.0, how)
+        };
+        if inner == (width, height) {
+            return Ok(reader(pixels, &mut self.framed, inner)?);
+        }
+        reader(pixels, &mut self.resized, inner)?;
+        self.framed = Mat::new_rows_cols_with_default(height, width, pixels.typ(), Scalar::all(0.0))?;
+        let place = Rect::new((width - inner.0) / 2, (height - inner.1) / 2, inner.0, inner.1);
+        let mut window = Mat::roi_mut(&mut self.framed, place)?;
+        Ok(self.resized.copy_to(&mut window)?)
+    }
+
+    fn encode_bgr(
+        &mut self,
+        pixels: &[u8],
+        pitch: usize,
+        format: PixelFormat,
+    ) -> Result<Encoded, EncodeError> {
+        let image = Image {
+            pixels,
+            width: usize::from(self.size.width),
+            pitch,
+            height: usize::from(self.size.height),
+            format,
+        };
+        let mut q = self.predicted;
+        loop {
+            self.compressor.set_quality(i32::from(q))?;
+            let file = self.compressor.compress_to_vec(image)?;
+            let jpeg = Jpeg::from_jfif(file.into(), q)?;
+            let fill = jpeg.scan.len() as f64 / MAX_SCAN as f64;
+            if fill <= 1.0 {
+                self.predicted = if fill < RELAX_BELOW { (q + 1).min(self.quality) } else { q };
+                return Ok(Encoded { jpeg, squeezed: q < self.quality });
+            }
+            if q == 1 {
+                return Err(EncodeError::DoesNotFit(self.size));
+            }
+            q = lower_quality(q, fill);
+        }
+    }
+}
+
+/// The quality to try after `q` gave `fill` times the budget (over 1). Around the middle qualities the size
+/// goes about with the inverse square root of the tables' scale, so this lands near the target at once.
+fn lower_quality(q: u8, fill: f64) -> u8 {
+    let scale = |q: f64| if q < 50.0 { 5000.0 / q } else { 200.0 - 2.0 * q };
+    let wanted = scale(f64::from(q)).max(2.0) * (fill / SQUEEZE_TARGET).powf(1.5);
+    let lower = if wanted > 100.0 { 5000.0 / wanted } else { (200.0 - wanted) / 2.0 };
+    (lower as u8).clamp(1, q - 1)
+}
+
+/// The size within the station's at which a picture keeps its shape. A shape that is off by no more than rounding
+/// to multiples of 16 fills the station: bars of a few lines would look like a fault.
+fn inner_size(cols: i32, rows: i32, pixel_aspect: f64, station: Size) -> (i32, i32) {
+    let (width, height) = (f64::from(station.width), f64::from(station.height));
+    let shape = f64::from(cols) * pixel_aspect / f64::from(rows);
+    let (w, h) = if shape >= width / height { (width, width / shape) } else { (height * shape, height) };
+    let fills = width - w <= 16.0 && height - h <= 16.0;
+    if fills {
+        (i32::from(station.width), i32::from(station.height))
+    } else {
+        ((w.round() as i32).max(1), (h.round() as i32).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::jpeg::{Chroma, Tables};
+
+    /// BGR pixels from a function of place.
+    fn mat(width: i32, height: i32, pixel: impl Fn(i32, i32) -> [u8; 3]) -> Mat {
+        let bytes: Vec<u8> = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| pixel(x, y))
+            .collect();
+        Mat::from_slice(&bytes).unwrap().reshape(3, height).unwrap().try_clone().unwrap()
+    }
+
+    /// A pixel of the decoded picture, RGB.
+    fn look(jpeg: &Jpeg, x: usize, y: usize) -> [u8; 3] {
+        let image = turbojpeg::decompress(&jpeg.to_jfif(), PixelFormat::RGB).unwrap();
+        let at = y * image.pitch + 3 * x;
+        image.pixels[at..at + 3].try_into().unwrap()
+    }
+
+    fn near(a: [u8; 3], b: [u8; 3]) -> bool {
+        a.iter().zip(b).all(|(&a, b)| a.abs_diff(b) < 12)
+    }
+
+    #[test]
+    fn the_size_follows_the_film_and_is_never_enlarged() {
+        for (film, aspect, width, expected) in [
+            ((1280, 720), 1.0, 640, "640x368"),
+            ((640, 272), 1.0, 640, "640x272"),
+            ((176, 144), 1.0, 640, "176x144"),
+            ((400, 225), 1.0, 640, "400x224"),
+            ((853, 480), 1.0, 640, "640x368"),
+            ((853, 480), 1.0, 2040, "848x480"),
+            ((240, 426), 1.0, 640, "240x432"),
+            ((1080, 1920), 1.0, 640, "640x1136"),
+            ((1080, 1920), 1.0, 2040, "1088x1920"),
+            ((720, 576), 64.0 / 45.0, 2040, "1024x576"),
+            ((4096, 4096), 1.0, 2040, "2032x2032"),
+            ((500, 4000), 1.0, 2040, "256x2032"),
+            ((5, 5), 1.0, 640, "16x16"),
+            ((4000, 10), 1.0, 16, "16x16"),
+        ] {
+            assert_eq!(station_size(film, aspect, width).to_string(), expected, "{film:?} at {width}");
+        }
+    }
+
+    #[test]
+    fn what_it_makes_is_what_the_wire_can_say_at_every_quality() {
+        let size = Size { width: 64, height: 48 };
+        let picture = mat(64, 48, |x, y| [x as u8 * 4, y as u8 * 5, (x * y) as u8]);
+        for q in 1..=99 {
+            let encoded = Encoder::new(size, q).unwrap().encode(&picture, 1.0).unwrap();
+            // Baseline, standard Huffman tables and 8-bit samples are checked by `from_jfif`.
+            let jpeg = encoded.jpeg;
+            assert_eq!(jpeg.tables, Tables::Standard(q), "libjpeg's scaling is RFC 2435's");
+            assert_eq!((jpeg.chroma, jpeg.restart_interval, jpeg.size), (Chroma::Yuv420, None, size));
+            assert!(!encoded.squeezed);
+        }
+    }
+
+    #[test]
+    fn a_picture_that_does_not_fit_is_squeezed_and_the_next_one_at_the_first_try() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(640 * 368 * 3).collect();
+        let noise = mat(640, 368, |x, y| std::array::from_fn(|c| noise[((y * 640 + x) * 3) as usize + c]));
+        let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 80).unwrap();
+        let first = encoder.encode(&noise, 1.0).unwrap();
+        assert!(first.squeezed && first.jpeg.scan.len() <= MAX_SCAN);
+        assert!(first.jpeg.scan.len() > MAX_SCAN / 2, "no more than needed: {}", first.jpeg.scan.len());
+        let Tables::Standard(q) = first.jpeg.tables else { panic!("tables") };
+        assert!((1..80).contains(&q));
+        assert!(encoder.predicted.abs_diff(q) <= 1);
+        // Back at full quality soon after the noise is over.
+        let calm = mat(640, 368, |x, _| [x as u8 / 3; 3]);
+        let mut squeezed = std::iter::repeat_with(|| encoder.encode(&calm, 1.0).unwrap().squeezed);
+        assert_eq!(squeezed.nth(79), Some(false));
+    }
+
+    #[test]
+    fn a_picture_that_fits_at_no_quality_says_what_to_do() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let coarse: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(256 * 256).collect();
+        let noise = mat(2032, 2032, |x, y| [coarse[(y / 8 * 256 + x / 8) as usize]; 3]);
+        let mut encoder = Encoder::new(Size { width: 2032, height: 2032 }, 80).unwrap();
+        let error = encoder.encode(&noise, 1.0).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "a picture of 2032x2032 does not fit one datagram even at quality 1; choose a smaller width"
+        );
+    }
+
+    #[test]
+    fn another_shape_is_letterboxed_and_a_rounded_one_is_not() {
+        let red = mat(400, 400, |_, _| [0, 0, 255]);
+        let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 90).unwrap();
+        let square = encoder.encode(&red, 1.0).unwrap().jpeg;
+        assert!(near(look(&square, 320, 184), [255, 0, 0]));
+        assert!(near(look(&square, 140, 184), [255, 0, 0]));
+        assert!(near(look(&square, 130, 184), [0, 0, 0]), "a black bar on the left");
+        assert!(near(look(&square, 510, 184), [0, 0, 0]), "and on the right");
+        let wide = mat(1280, 720, |_, _| [0, 0, 255]);
+        let wide = encoder.encode(&wide, 1.0).unwrap().jpeg;
+        for y in [0, 184, 367] {
+            assert!(near(look(&wide, 320, y), [255, 0, 0]), "row {y} is picture");
+        }
+        // Anamorphic: 4:3 pixels in a 16:9 picture.
+        let pal = mat(720, 576, |_, _| [0, 0, 255]);
+        let pal = encoder.encode(&pal, 64.0 / 45.0).unwrap().jpeg;
+        assert!(near(look(&pal, 2, 184), [255, 0, 0]));
+    }
+}

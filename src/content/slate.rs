@@ -1,0 +1,133 @@
+//! The slate: what a station sends while its film cannot be played. A viewer must see at a glance which
+//! station this is, that it is meant to be on air, and why it is not.
+
+use crate::media::Size;
+use crate::paint::{Canvas, Colour, Type, area, mix};
+
+/// The ground, from top to bottom: a night blue that JPEG compresses well.
+const TOP: Colour = 0x1b_2533;
+const BOTTOM: Colour = 0x0c_1119;
+const NAME: Colour = 0xf4_f6f8;
+const REASON: Colour = 0xb4_c0cc;
+const CLOCK: Colour = 0x8a_98a6;
+const OFF_AIR: Colour = 0xf0_b45a;
+
+/// The bars of ITU-R BT.471 in their order of brightness, muted: a signature, and a check of the
+/// colours all the way to the screen.
+const BARS: [Colour; 7] = [0xb8_bcc0, 0xb0_a850, 0x58_a0a8, 0x56_9c5c, 0xa0_5c9c, 0xa4_5450, 0x4c_5ca4];
+
+/// At most so many lines of reason.
+const REASON_LINES: usize = 4;
+
+/// Paints the slate of the station `name`: "off air", the `reason` in a few lines, and the `clock`,
+/// both as given. Legible from 160x96 up; below that, what fits.
+pub fn slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
+    let mut canvas = Canvas::of(size);
+    let (width, height) = (i32::from(size.width), i32::from(size.height));
+    ground(&mut canvas, width, height);
+
+    let unit = height.min(width * 2 / 3);
+    let margin = (width / 12).min(unit / 8).max(2);
+    let small = Type::regular((unit / 20).max(10));
+    let text = Type::regular((unit / 16).max(10));
+    let room = width - 2 * margin;
+    // A long name is set smaller before it is cut.
+    let mut heading = Type::bold((unit / 7).max(13));
+    while heading.width(name) > room && heading.height() > text.height().max(13) {
+        heading = Type::bold(heading.height() - 1);
+    }
+    let clock_type = if small.width(clock) <= room { small } else { Type::regular(small.height() - 1) };
+    let gap = (unit / 24).max(3);
+    let strip = (unit / 60).max(2);
+
+    // From the bottom: the bars, the clock above them.
+    let bars_top = height - margin.max(strip * 2) / 2 - strip;
+    for (n, &colour) in BARS.iter().enumerate() {
+        let at = |n: usize| margin + room * n as i32 / BARS.len() as i32;
+        canvas.fill(area(at(n), bars_top, at(n + 1) - at(n), strip), colour);
+    }
+    let clock_top = bars_top - gap - clock_type.height();
+    clock_type.paint(&mut canvas, margin, clock_top, CLOCK, &clock_type.cut(clock, room));
+
+    // The block of tag, name and reason stands in the middle of what is left above the clock.
+    let fixed = small.height() + gap + heading.height() + gap;
+    let line = text.height() + text.height() / 6;
+    let fitting = ((clock_top - gap - margin / 2 - fixed) / line).clamp(1, REASON_LINES as i32);
+    let lines = text.wrap(reason, room - gap, fitting as usize);
+    let block = fixed + line * lines.len() as i32;
+    let mut y = ((clock_top - gap - block) * 9 / 20).max(margin / 2);
+
+    let dot = small.height() * 11 / 20;
+    canvas.panel(area(margin, y + (small.height() - dot) / 2, dot, dot), dot, OFF_AIR, 255);
+    let tag = margin + dot * 2;
+    small.paint(&mut canvas, tag, y, OFF_AIR, &small.cut("OFF AIR", width - margin - tag));
+    y += small.height() + gap / 2;
+    heading.paint(&mut canvas, margin, y, NAME, &heading.cut(name, room));
+    y += heading.height() + gap;
+    let rule = (unit / 120).max(1);
+    canvas.fill(area(margin, y + line / 16, rule, line * lines.len() as i32 - line / 8), OFF_AIR);
+    for text_line in lines {
+        text.paint(&mut canvas, margin + gap, y, REASON, &text_line);
+        y += line;
+    }
+    canvas
+}
+
+/// A vertical gradient, its steps broken up by an ordered dither so that none shows as a band.
+fn ground(canvas: &mut Canvas, width: i32, height: i32) {
+    const DITHER: [u32; 4] = [0, 2, 3, 1];
+    for y in 0..height {
+        // In quarters of a step of the mix.
+        let place = (y * 255 * 4 / height.max(1)) as u32;
+        for (x, threshold) in (0..width).zip(DITHER.iter().cycle().skip(y as usize % 4)) {
+            let alpha = ((place + threshold) / 4).min(255) as u8;
+            canvas.pixels[(y * width + x) as usize] = mix(TOP, BOTTOM, alpha);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn size(width: u16, height: u16) -> Size {
+        Size { width, height }
+    }
+
+    /// How many pixels of a colour there are, give or take what smoothing leaves of it.
+    fn count(canvas: &Canvas, colour: Colour) -> usize {
+        canvas.pixels.iter().filter(|&&pixel| pixel == colour).count()
+    }
+
+    #[test]
+    fn every_part_is_seen_at_every_usual_size() {
+        for (width, height) in [(160, 96), (320, 176), (640, 368), (1280, 720), (1920, 1088), (368, 640)] {
+            let full = slate(size(width, height), "Nature", "the film is missing", "03:31:00 UTC");
+            for colour in [OFF_AIR, NAME, REASON, CLOCK, BARS[0], BARS[6]] {
+                assert!(count(&full, colour) > 15, "{colour:06x} at {width}x{height}");
+            }
+            let bare = slate(size(width, height), "", "", "");
+            assert_eq!(count(&bare, NAME) + count(&bare, REASON) + count(&bare, CLOCK), 0);
+        }
+    }
+
+    #[test]
+    fn the_clock_moves_nothing_but_itself() {
+        let one = slate(size(640, 368), "Nature", "the film is missing", "03:31:00 UTC");
+        let two = slate(size(640, 368), "Nature", "the film is missing", "03:31:01 UTC");
+        let changed: Vec<usize> =
+            (0..368).filter(|y| one.pixels[y * 640..][..640] != two.pixels[y * 640..][..640]).collect();
+        assert!(!changed.is_empty() && changed.len() < 24 && changed[0] > 280, "{changed:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_text_on_any_size(w in 0u16..300, h in 0u16..300, name in ".{0,80}", reason in "\\PC{0,400}") {
+            let canvas = slate(size(w, h), &name, &reason, &name);
+            prop_assert_eq!(canvas.pixels.len(), usize::from(w) * usize::from(h));
+        }
+    }
+}

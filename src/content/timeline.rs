@@ -1,0 +1,312 @@
+//! Which picture is due when, and what to do with one that is late. Pure.
+//!
+//! A film of constant rate plays on an exact grid: picture `n` is due at `anchor + n x period`, computed
+//! from `n` each time. The grid runs on through the loop point, and through films of the same rate, so
+//! that nothing ever adds up. A film of variable rate plays by its own stamps.
+
+use std::time::Duration;
+
+use crate::media::{AirTime, Due, FrameRate};
+
+/// How far a stamp may lie from the grid and still mean it: containers that count milliseconds
+/// (Matroska) round by 0.5 ms, and a film whose rate really varies is off by far more within a few pictures.
+const ON_GRID: Duration = Duration::from_millis(2);
+
+/// A longer step between stamps is a fault of the file, not a still picture; it counts as one interval.
+const MAX_STEP: Duration = Duration::from_secs(30);
+
+/// What computing with nanoseconds may be off by, in nanoseconds.
+const ROUNDING: i64 = 1000;
+
+/// The time line of one station: it only ever moves forward, film after film.
+#[derive(Debug, Clone)]
+pub struct Playout {
+    /// When picture 0 of the grid was due.
+    anchor: AirTime,
+    rate: FrameRate,
+    /// The grid's number of the present film's picture 0.
+    film_base: u64,
+    /// The present film so far.
+    film: Film,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Film {
+    first_stamp: Option<Duration>,
+    /// When its first picture was due.
+    begun: Option<AirTime>,
+    last: Option<Last>,
+    /// A stamp off the grid has been seen: this film plays by its stamps.
+    variable: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    stamp: Duration,
+    /// Its place on the grid, from the film's beginning.
+    index: u64,
+    due: Due,
+}
+
+impl Playout {
+    /// A time line that starts at `anchor`; the first film follows with [`begin_film`](Self::begin_film).
+    pub fn new(anchor: AirTime, rate: FrameRate) -> Playout {
+        Playout { anchor, rate, film_base: 0, film: Film::default() }
+    }
+
+    /// The nominal rate of the film that is playing.
+    pub fn rate(&self) -> FrameRate {
+        self.rate
+    }
+
+    /// A film begins, one interval after the last picture of the one before, but not before `earliest`: something
+    /// else may have been on air meanwhile. `rate` is its nominal rate.
+    pub fn begin_film(&mut self, rate: FrameRate, earliest: AirTime) {
+        self.continue_at(rate);
+        // The grid is exact and what `earliest` was computed from is rounded: no reason to leave the grid.
+        if earliest.signed_since(self.grid(0)) > ROUNDING {
+            self.reanchor(earliest);
+        }
+    }
+
+    /// From the beginning of the film to the due time given last.
+    pub fn film_offset(&self) -> Duration {
+        match (self.film.last, self.film.begun) {
+            (Some(last), Some(begun)) if self.film.variable => last.due.at.since(begun),
+            (Some(last), _) => self.rate.nth(last.index),
+            (None, _) => Duration::ZERO,
+        }
+    }
+
+    /// From the beginning of the film to the end of the picture given last.
+    pub fn film_length(&self) -> Duration {
+        match self.film.last {
+            Some(last) if self.film.variable => self.film_offset() + last.due.interval,
+            Some(last) => self.rate.nth(last.index + 1),
+            None => Duration::ZERO,
+        }
+    }
+
+    fn continue_at(&mut self, rate: FrameRate) {
+        if let Some(last) = self.film.last {
+            if self.film.variable {
+                self.anchor = last.due.at + last.due.interval;
+                self.film_base = 0;
+            } else {
+                self.film_base += last.index + 1;
+            }
+        }
+        if rate != self.rate {
+            self.anchor = self.anchor + self.rate.nth(self.film_base);
+            self.film_base = 0;
+            self.rate = rate;
+        }
+        self.film = Film::default();
+    }
+
+    /// The due time of the film's next picture, whose stamp is `stamp`. Stamps that do not advance mean
+    /// that the film has none: then pictures follow each other at the nominal rate.
+    pub fn next(&mut self, stamp: Duration) -> Due {
+        let first = *self.film.first_stamp.get_or_insert(stamp);
+        let offset = stamp.saturating_sub(first);
+        let Some(last) = self.film.last else {
+            return self.place(stamp, 0, self.grid(0), self.rate.interval());
+        };
+        let step = stamp.saturating_sub(last.stamp);
+        if step.is_zero() || step > MAX_STEP {
+            // Shift the film's origin, so that the stamps after a fault are taken as they come.
+            self.film.first_stamp = Some(stamp.saturating_sub(self.rate.nth(last.index + 1)));
+            return self.place_next(stamp, last);
+        }
+        if !self.film.variable {
+            let index = self.rate.nearest(offset);
+            let on_grid = offset.abs_diff(self.rate.nth(index)) <= ON_GRID.min(self.rate.interval() / 8);
+            if on_grid && index > last.index {
+                return self.place(stamp, index, self.grid(index), self.rate.interval());
+            }
+            self.film.variable = true;
+        }
+        let at = (last.due.at + step).max(last.due.at);
+        // How long until the next one is not known yet. After a pause it is not the pause once more: what follows would
+        // wait until this one has had its time.
+        self.place(stamp, last.index + 1, at, step.min(self.rate.interval()))
+    }
+
+    /// Starts the grid anew so that the film's next picture is due at `now`.
+    pub fn reanchor(&mut self, now: AirTime) {
+        self.anchor = now;
+        self.film_base = 0;
+        self.film = Film::default();
+    }
+
+    fn grid(&self, index: u64) -> AirTime {
+        self.anchor + self.rate.nth(self.film_base + index)
+    }
+
+    fn place_next(&mut self, stamp: Duration, last: Last) -> Due {
+        let index = last.index + 1;
+        let at = if self.film.variable { last.due.at + self.rate.interval() } else { self.grid(index) };
+        self.place(stamp, index, at, self.rate.interval())
+    }
+
+    fn place(&mut self, stamp: Duration, index: u64, at: AirTime, interval: Duration) -> Due {
+        let due = Due { at, interval };
+        self.film.begun.get_or_insert(at);
+        self.film.last = Some(Last { stamp, index, due });
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: AirTime = AirTime(1_790_000_000_000_000_123);
+
+    fn rate(num: u32, den: u32) -> FrameRate {
+        FrameRate::new(num, den).unwrap()
+    }
+
+    /// Stamps as a container with `timescale` ticks a second has them.
+    fn stamp(rate: FrameRate, n: u64, timescale: u64) -> Duration {
+        let ticks = (rate.nth(n).as_nanos() as u64 * timescale + 500_000_000) / 1_000_000_000;
+        Duration::from_nanos(ticks * 1_000_000_000 / timescale)
+    }
+
+    #[test]
+    fn a_day_of_loops_has_no_drift_at_any_rate() {
+        for (num, den) in [(24_000, 1001), (24, 1), (25, 1), (30_000, 1001), (50, 1), (60_000, 1001), (5, 1)]
+        {
+            for timescale in [1_000, 12_800, 90_000] {
+                let rate = rate(num, den);
+                let mut playout = Playout::new(START, rate);
+                let film = 311; // pictures: a prime, so that the loop point falls everywhere
+                let mut n = 0;
+                let mut last = AirTime(0);
+                while rate.nth(n) < Duration::from_secs(86_400) {
+                    playout.begin_film(rate, START);
+                    for picture in 0..film {
+                        last = playout.next(stamp(rate, picture, timescale)).at;
+                        n += 1;
+                    }
+                    assert_eq!(last, START + rate.nth(n - 1), "picture {n} at {rate}, timescale {timescale}");
+                }
+                // In the RTP clock, over more than one wrap of its 32 bits.
+                let ticks = last.rtp_timestamp().wrapping_sub(START.rtp_timestamp());
+                let exact = u128::from(n - 1) * u128::from(den) * 90_000 / u128::from(num);
+                assert!(ticks.abs_diff(exact as u32) <= 1);
+            }
+        }
+    }
+
+    #[test]
+    fn offset_and_length_are_those_of_the_film() {
+        let ntsc = rate(30_000, 1001);
+        let mut playout = Playout::new(START, ntsc);
+        for _ in 0..3 {
+            playout.begin_film(ntsc, START);
+            for n in 0..100 {
+                playout.next(stamp(ntsc, n, 90_000));
+                assert_eq!(playout.film_offset(), ntsc.nth(n));
+            }
+            assert_eq!(playout.film_length(), ntsc.nth(100));
+        }
+        playout.begin_film(rate(25, 1), START);
+        for ms in [0, 40, 113, 200] {
+            playout.next(Duration::from_millis(ms));
+            assert_eq!(playout.film_offset(), Duration::from_millis(ms));
+        }
+        assert_eq!(playout.film_length(), Duration::from_millis(240));
+    }
+
+    #[test]
+    fn a_film_does_not_begin_while_something_else_is_on() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        playout.next(Duration::ZERO);
+        let free = START + Duration::from_secs(10);
+        playout.begin_film(rate(25, 1), free);
+        assert_eq!(playout.next(Duration::ZERO).at, free);
+        playout.begin_film(rate(25, 1), free);
+        assert_eq!(playout.next(Duration::ZERO).at, free + Duration::from_millis(40), "it goes on");
+    }
+
+    #[test]
+    fn another_rate_starts_where_the_last_film_ends() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        for n in 0..50 {
+            playout.next(stamp(rate(25, 1), n, 1000));
+        }
+        playout.begin_film(rate(30_000, 1001), START);
+        assert_eq!(playout.next(Duration::ZERO).at, START + Duration::from_secs(2));
+        assert_eq!(
+            playout.next(stamp(rate(30_000, 1001), 1, 90_000)).at.since(START).as_nanos(),
+            2_033_366_666
+        );
+    }
+
+    #[test]
+    fn a_variable_film_plays_by_its_stamps() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        let stamps = [500, 540, 613, 700, 1700, 1733];
+        let dues: Vec<_> = stamps.map(|ms| playout.next(Duration::from_millis(ms)).at.since(START)).into();
+        assert_eq!(dues, stamps.map(|ms| Duration::from_millis(ms - 500)));
+        playout.begin_film(rate(25, 1), START);
+        assert_eq!(playout.next(Duration::ZERO).at.since(START), Duration::from_millis(1266));
+    }
+
+    #[test]
+    fn a_picture_after_a_pause_does_not_take_as_long_as_the_pause() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        let dues = [0, 40, 10_040, 10_053, 10_093].map(|ms| playout.next(Duration::from_millis(ms)));
+        assert_eq!(dues.map(|due| due.interval.as_millis()), [40, 40, 40, 13, 40]);
+        assert_eq!(dues[2].at, START + Duration::from_millis(10_040));
+        // At the end of a film, too.
+        playout.next(Duration::from_secs(20));
+        assert_eq!(playout.film_length(), Duration::from_millis(20_040));
+    }
+
+    #[test]
+    fn a_film_without_stamps_plays_at_its_nominal_rate() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        for n in 0..100 {
+            assert_eq!(playout.next(Duration::ZERO).at, START + rate(25, 1).nth(n));
+        }
+    }
+
+    #[test]
+    fn a_dropped_picture_leaves_its_place_empty() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        for n in [0, 1, 2, 5, 6] {
+            assert_eq!(playout.next(stamp(rate(25, 1), n, 90_000)).at, START + rate(25, 1).nth(n));
+        }
+        playout.begin_film(rate(25, 1), START);
+        assert_eq!(playout.next(Duration::ZERO).at, START + rate(25, 1).nth(7));
+    }
+
+    #[test]
+    fn stamps_that_jump_back_or_far_ahead_do_not_move_the_station() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        for (n, ms) in [0, 40, 80, 20, 60, 100, 3_600_000, 3_600_040].into_iter().enumerate() {
+            let due = playout.next(Duration::from_millis(ms));
+            assert_eq!(due.at, START + rate(25, 1).nth(n as u64), "picture {n}, stamp {ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_grid_that_starts_anew_begins_where_it_is_told() {
+        let mut playout = Playout::new(START, rate(25, 1));
+        playout.begin_film(rate(25, 1), START);
+        playout.next(Duration::ZERO);
+        let later = START + Duration::from_secs(3600);
+        playout.reanchor(later);
+        assert_eq!(playout.next(Duration::from_millis(40)).at, later);
+        assert_eq!(playout.next(Duration::from_millis(80)).at, later + Duration::from_millis(40));
+    }
+}

@@ -1,0 +1,289 @@
+//! The web of a broadcaster whose films cannot be opened: its slates are pictures like any other, and need no film.
+
+mod exposition;
+mod walls;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::daemon::{Listeners, broadcast};
+use crate::interface::interfaces;
+use crate::lineup::{Lineup, MediaKind, World};
+
+const SOON: Duration = Duration::from_secs(20);
+
+const LINEUP: &str = r#"
+[[station]]
+id = 1
+name = "First"
+media = "no such film.mp4"
+group = "239.79.3.1:5004"
+reel = false
+[[station]]
+id = 40
+name = 'With "quotes" \ and more'
+media = "nor this.mp4"
+group = "239.79.3.40:5004"
+width = 160
+reel = false
+"#;
+
+/// A broadcaster that serves until it is dropped.
+struct OnAir {
+    http: SocketAddr,
+    rtsp: Option<SocketAddr>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl OnAir {
+    async fn start(rtsp: bool) -> OnAir {
+        let world = World {
+            interfaces: interfaces().unwrap(),
+            home: None,
+            cache: None,
+            media: Box::new(|_| MediaKind::File),
+        };
+        let lineup = Lineup::parse(LINEUP, Path::new("stations.toml"), &world).unwrap();
+        let listen = || TcpListener::bind("127.0.0.1:0");
+        let http = listen().await.unwrap();
+        let address = http.local_addr().unwrap();
+        let rtsp = if rtsp { Some(listen().await.unwrap()) } else { None };
+        let rtsp_at = rtsp.as_ref().map(|rtsp| rtsp.local_addr().unwrap());
+        let listeners = Listeners { directory: listen().await.unwrap(), rtsp, http: Some(http) };
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(broadcast(lineup, listeners, async move { drop(stopped.await) }));
+        let on_air = OnAir { http: address, rtsp: rtsp_at, _stop: stop };
+        on_air.until("/healthz", |answer| answer.status == 200).await;
+        on_air
+    }
+
+    /// Asks for `path` until the answer is right.
+    async fn until(&self, path: &str, right: impl Fn(&Answer) -> bool) -> Answer {
+        let asked = async {
+            loop {
+                let answer = self.get(path).await;
+                if right(&answer) {
+                    return answer;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, asked).await.expect("it comes")
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.get_from("television.example:80", path).await
+    }
+
+    /// Asks as one who knows this host by that name.
+    async fn get_from(&self, host: &str, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+    }
+
+    async fn ask(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut all = Vec::new();
+        tokio::time::timeout(SOON, stream.read_to_end(&mut all)).await.expect("an answer").unwrap();
+        Answer::parse(&all)
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(all: &[u8]) -> Answer {
+        let end = all.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+        let head = String::from_utf8(all[..end].to_vec()).unwrap();
+        let status = head[9..12].parse().unwrap();
+        Answer { status, head, body: all[end + 4..].to_vec() }
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.head.lines().any(|header| header.eq_ignore_ascii_case(line))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_watch_is_there() {
+    let on_air = OnAir::start(false).await;
+    let picture = on_air.get("/stations/40.jpg").await;
+    assert!(picture.has("content-type: image/jpeg") && picture.has("cache-control: no-store"));
+    assert!(picture.body.starts_with(&[0xff, 0xd8]) && picture.body.ends_with(&[0xff, 0xd9]));
+
+    let sdp = on_air.get("/stations/40.sdp").await;
+    assert!(sdp.has("content-type: application/sdp"));
+    assert!(sdp.text().contains("\r\nc=IN IP4 239.79.3.40/1\r\n"), "{}", sdp.text());
+
+    let list = on_air.get("/stations.m3u").await;
+    let expected = "#EXTM3U\n\
+        #EXTINF:-1 tvg-chno=\"1\" tvg-name=\"First\",1 First\n\
+        http://television.example:80/stations/1.mjpeg\n\
+        #EXTINF:-1 tvg-chno=\"40\" tvg-name=\"With 'quotes' \\ and more\",40 With \"quotes\" \\ and more\n\
+        http://television.example:80/stations/40.mjpeg\n";
+    assert_eq!(list.text(), expected);
+
+    let page = on_air.get("/").await;
+    let policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    assert!(page.has(&format!("content-security-policy: {policy}")), "{}", page.head);
+    for (path, kind) in
+        [("/wall.js", "text/javascript"), ("/wall.css", "text/css"), ("/icon.svg", "image/svg+xml")]
+    {
+        let file = on_air.get(path).await;
+        assert!(file.status == 200 && file.head.contains(kind), "{path}: {}", file.head);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_playlist_names_rtsp_where_it_is_served() {
+    let on_air = OnAir::start(true).await;
+    let first = async |host, path| {
+        let list = on_air.get_from(host, path).await;
+        list.text().lines().nth(2).unwrap().to_owned()
+    };
+    let entry = first("localhost:80", "/stations.m3u").await;
+    assert!(entry.starts_with("rtsp://127.0.0.1:") && entry.ends_with("/1"), "{entry}");
+    assert_eq!(first("localhost:80", "/stations.m3u?via=http").await, "http://localhost:80/stations/1.mjpeg");
+    // It listens on loopback: from elsewhere that is another machine.
+    assert_eq!(
+        first("television.example:80", "/stations.m3u").await,
+        "http://television.example:80/stations/1.mjpeg"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_had_is_refused_in_a_sentence() {
+    let on_air = OnAir::start(false).await;
+    for (path, status, sentence) in [
+        ("/nothing", 404, "there is nothing at /nothing\n"),
+        ("/stations/7.jpg", 404, "no station 7\n"),
+        ("/stations/1.png", 404, "there is no /stations/1.png\n"),
+        ("/stations/1", 404, "there is no /stations/1\n"),
+        ("/stations/99999999.jpg", 404, "there is no /stations/99999999.jpg\n"),
+        ("/api/stations/7", 404, "no station 7\n"),
+        ("/api/stations/x", 404, "a station's number is 1 to 999\n"),
+    ] {
+        let answer = on_air.get(path).await;
+        assert_eq!((answer.status, answer.text()), (status, sentence), "{path}");
+    }
+    let posted =
+        on_air.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((posted.status, posted.text()), (405, "this can only be read: use GET\n"));
+    for host in ["", "Host: \r\n", "Host: a b\r\n", "Host: user@a\r\n", "Host: a\"b\r\n"] {
+        let list =
+            on_air.ask(&format!("GET /stations.m3u HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
+        assert_eq!(list.status, 400, "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_mjpeg_stream_is_pictures_one_after_another() {
+    let on_air = OnAir::start(false).await;
+    let mut stream = TcpStream::connect(on_air.http).await.unwrap();
+    stream.write_all(b"GET /stations/1.mjpeg HTTP/1.0\r\n\r\n").await.unwrap();
+    // To HTTP/1.0 there are no chunks in between: the body is as it is.
+    let mut all = Vec::new();
+    // The end of the head and the first boundary make the first of four.
+    let three = async {
+        while String::from_utf8_lossy(&all).matches("\r\n--picture\r\n").count() < 4 {
+            assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0);
+        }
+    };
+    tokio::time::timeout(SOON, three).await.expect("three pictures");
+    let answer = Answer::parse(&all);
+    assert!(answer.has("content-type: multipart/x-mixed-replace; boundary=picture"));
+    let mut rest = answer.body.strip_prefix(b"--picture\r\n").expect("begins with the boundary");
+    let mut before = 0.0;
+    for _ in 0..3 {
+        let end = rest.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = std::str::from_utf8(&rest[..end]).unwrap();
+        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let length: usize = field("Content-Length: ").parse().unwrap();
+        let time: f64 = field("X-Timestamp: ").parse().unwrap();
+        assert!(time > before);
+        before = time;
+        let (file, after) = rest[end + 4..].split_at(length);
+        assert!(file.starts_with(&[0xff, 0xd8]) && file.ends_with(&[0xff, 0xd9]));
+        rest = after.strip_prefix(b"\r\n--picture\r\n").expect("the boundary follows at once");
+    }
+    let station = on_air.get("/api/stations/1").await.json();
+    assert_eq!(station["audience"], 1);
+    drop(stream);
+    on_air.until("/api/stations/1", |answer| answer.json()["audience"] == 0).await;
+}
+
+/// Whether `value` is as `schema` says, with no property more or less.
+fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let schema = document.pointer(name.trim_start_matches('#')).expect("what is referred to is there");
+        return check(value, schema, document, place);
+    }
+    if let Some(any) = schema["oneOf"].as_array() {
+        let (null, one) = (&any[1]["type"], &any[0]);
+        assert_eq!(null, "null");
+        if !value.is_null() {
+            check(value, one, document, place);
+        }
+        return;
+    }
+    let is = |kind: &Value| match kind.as_str().unwrap() {
+        "integer" => value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "null" => value.is_null(),
+        other => panic!("{place}: unknown type {other}"),
+    };
+    let kinds = &schema["type"];
+    let right = kinds.as_array().map_or_else(|| is(kinds), |kinds| kinds.iter().any(is));
+    assert!(right, "{place}: {value} is not {kinds}");
+    if let Some(values) = schema["enum"].as_array() {
+        assert!(values.contains(value), "{place}: {value}");
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let mut said: Vec<_> = properties.keys().collect();
+        let mut answered: Vec<_> = value.as_object().unwrap().keys().collect();
+        said.sort();
+        answered.sort();
+        assert_eq!(said, answered, "{place}");
+        for (name, schema) in properties {
+            check(&value[name], schema, document, &format!("{place}.{name}"));
+        }
+    }
+    for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+        check(item, &schema["items"], document, &format!("{place}[{n}]"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_is_as_its_description_says() {
+    let on_air = OnAir::start(false).await;
+    let document = on_air.get("/api/openapi.json").await.json();
+    for (path, template) in [("/api/stations", "/api/stations"), ("/api/stations/40", "/api/stations/{id}")] {
+        let answer = on_air.until(path, |answer| answer.text().contains("\"slate\"")).await;
+        let content = &document["paths"][template]["get"]["responses"]["200"]["content"];
+        check(&answer.json(), &content["application/json"]["schema"], &document, path);
+    }
+    let station = on_air.get("/api/stations/40").await.json();
+    assert_eq!(station["reason"], "cannot read nor this.mp4: no such file or directory");
+}

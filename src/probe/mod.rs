@@ -1,0 +1,405 @@
+//! The probe: how a stream's packets and access units come, measured. Pure; decodes nothing, so it takes any RTP.
+//!
+//! Each access unit (one coded picture; the packets that share a timestamp) has two times: the sender's, its RTP
+//! timestamp, and ours, the stamp on the first of its packets that came. Their difference, the *transit*, is
+//! a constant (the two clocks' distance and the way) plus whatever held that unit up. Several figures come of it:
+//!
+//! - *pacing*: how much more than the least transit. Needs no common clock.
+//! - *lateness*: arrival less the due time, where timestamps tell the wall clock (SMPTE ST 2110-10), as
+//!   those of our stations do. Is as good as the two machines' clocks agree.
+//! - *drift*: how fast the least transit itself changes; the sender's clock against ours.
+//! - *jitter*: RFC 3550 section 6.4.1, packet by packet.
+//!
+//! ```text
+//! packets -> Sequence -> units -> Probe::report -> ProbeReport
+//!                          \----> traffic (SMPTE ST 2110-21)
+//! ```
+//!
+//! Memory is bounded: the last 2^20 packets (24 bytes each) and the last 2^18 units (80 bytes each) are kept, 46 MB;
+//! distributions are over these, counts over everything. At 25 pictures a second that is three hours of units.
+
+pub mod report;
+mod sequence;
+mod statistics;
+pub mod traffic;
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+
+pub use report::ProbeReport;
+use sequence::{Heard, Sequence};
+
+use crate::media::{AirTime, RTP_CLOCK};
+use crate::tuner::SENDER_GONE;
+use crate::wire::rtp::{self, Unwrap, air_time_near};
+
+/// Packets kept.
+const MAX_PACKETS: usize = 1 << 20;
+
+/// Units kept.
+const MAX_UNITS: usize = 1 << 18;
+
+/// A belated packet finds its unit among so many last ones.
+const OPEN_UNITS: usize = 8;
+
+/// A transit that changes by more than this from one packet to the next is no lateness but a jump of the timestamps.
+const TIMESTAMP_JUMP: i64 = 2_000_000_000;
+
+/// Timestamps of an unknown sender are taken for the wall clock if the first units are this near to it. Of
+/// senders with a random offset (RFC 3550 section 5.1) one in 24,000 is taken for one.
+const PLAUSIBLE: i64 = 1_000_000_000;
+
+/// So many units decide that.
+const FIRST_UNITS: usize = 10;
+
+/// What a stream's timestamps are known to mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timestamps {
+    /// The wall clock, as those of our stations.
+    WallClock,
+    /// Whatever the sender likes; taken for the wall clock when the first of them are within a second of it.
+    Unknown,
+}
+
+/// What came, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    packets: u64,
+    bytes: u64,
+    units: u64,
+    duplicates: u64,
+    too_old: u64,
+    strays: u64,
+    malformed: u64,
+    rtcp: u64,
+    other_sources: u64,
+    restarts: u64,
+    timestamp_jumps: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Packet {
+    arrival: AirTime,
+    number: u64,
+    unit: u64,
+}
+
+/// An access unit as it came.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    /// Unwrapped timestamp.
+    ticks: u64,
+    first: AirTime,
+    last: AirTime,
+    /// Its sender's time and ours count from here.
+    origin: Origin,
+    packets: u32,
+    /// Its lowest packet number.
+    lowest: u64,
+    /// The packet number of its marker.
+    marker: Option<u64>,
+    bytes: u32,
+    /// The packet in front of its lowest came too, so that this is where it begins.
+    whole: bool,
+}
+
+/// From where the sender's time line and ours are counted, anew after a jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Origin {
+    /// Counts the jumps.
+    segment: u32,
+    ticks: u64,
+    arrival: AirTime,
+}
+
+impl Unit {
+    fn transit(&self, clock: NonZeroU32) -> i64 {
+        transit(self.origin, self.ticks, self.first, clock)
+    }
+}
+
+fn transit(origin: Origin, ticks: u64, arrival: AirTime, clock: NonZeroU32) -> i64 {
+    let came = arrival.signed_since(origin.arrival);
+    came.saturating_sub(sent(origin, ticks, clock))
+}
+
+/// The sender's time of `ticks`, in nanoseconds from its origin.
+fn sent(origin: Origin, ticks: u64, clock: NonZeroU32) -> i64 {
+    let ticks = i128::from(ticks) - i128::from(origin.ticks);
+    let nanos = (ticks * 1_000_000_000).div_euclid(i128::from(clock.get()));
+    nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+/// One measured access unit, for plots.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UnitSample {
+    /// When its first packet came.
+    pub arrival: AirTime,
+    /// How much more than the least transit it took, in nanoseconds.
+    pub pacing: i64,
+    /// Arrival less due time, in nanoseconds, where timestamps tell the wall clock.
+    pub lateness: Option<i64>,
+    /// From the arrival of the unit before, in nanoseconds; `None` where that is not known.
+    pub interval: Option<i64>,
+}
+
+/// Measures one RTP stream.
+#[derive(Debug)]
+pub struct Probe {
+    clock: NonZeroU32,
+    timestamps: Timestamps,
+    max_packets: usize,
+    max_units: usize,
+    counts: Counts,
+    sequence: Sequence,
+    ticks: Unwrap<32>,
+    source: Option<Source>,
+    packets: VecDeque<Packet>,
+    units: VecDeque<Unit>,
+    /// Units forgotten: the number of the first one kept.
+    forgotten: u64,
+    began: Option<AirTime>,
+    largest: usize,
+    jitter: f64,
+    jitter_max: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    ssrc: u32,
+    payload_type: u8,
+    origin: Origin,
+    last_arrival: AirTime,
+    last_transit: i64,
+}
+
+impl Probe {
+    /// A probe of a stream whose timestamps count `clock` ticks a second.
+    pub fn new(clock: NonZeroU32, timestamps: Timestamps) -> Probe {
+        Probe {
+            clock,
+            timestamps,
+            max_packets: MAX_PACKETS,
+            max_units: MAX_UNITS,
+            counts: Counts::default(),
+            sequence: Sequence::default(),
+            ticks: Unwrap::default(),
+            source: None,
+            packets: VecDeque::new(),
+            units: VecDeque::new(),
+            forgotten: 0,
+            began: None,
+            largest: 0,
+            jitter: 0.0,
+            jitter_max: 0.0,
+        }
+    }
+
+    /// The same, keeping so many packets and units; at least one of each.
+    #[must_use]
+    pub fn keeping(self, packets: usize, units: usize) -> Probe {
+        Probe { max_packets: packets.max(1), max_units: units.max(1), ..self }
+    }
+
+    /// Measures a datagram that came at `arrival`.
+    ///
+    /// # Errors
+    /// It is not RTP; it has been counted.
+    pub fn packet(&mut self, arrival: AirTime, datagram: &[u8]) -> Result<(), rtp::Error> {
+        // RTCP on the port of its RTP: RFC 5761 section 4.
+        if matches!(datagram, [first, 192..=223, ..] if first >> 6 == 2) {
+            self.counts.rtcp += 1;
+            return Ok(());
+        }
+        let header = match rtp::Header::parse(datagram) {
+            Ok((header, _)) => header,
+            Err(error) => {
+                self.counts.malformed += 1;
+                return Err(error);
+            }
+        };
+        let mut restart = false;
+        match self.source {
+            None => {}
+            Some(source) if source.ssrc == header.ssrc => {}
+            Some(source) if arrival.since(source.last_arrival) < SENDER_GONE => {
+                self.counts.other_sources += 1;
+                return Ok(());
+            }
+            Some(_) => restart = true,
+        }
+        self.counts.packets += 1;
+        self.counts.bytes += datagram.len() as u64;
+        let heard = if restart {
+            Heard::Restart(self.sequence.start_over(header.sequence))
+        } else {
+            self.sequence.hear(header.sequence)
+        };
+        let number = match heard {
+            Heard::New(number) | Heard::Reordered(number) => number,
+            Heard::Restart(number) => {
+                self.counts.restarts += 1;
+                restart = true;
+                number
+            }
+            Heard::Duplicate => {
+                self.counts.duplicates += 1;
+                return Ok(());
+            }
+            Heard::TooOld => {
+                self.counts.too_old += 1;
+                return Ok(());
+            }
+            Heard::Stray => {
+                self.counts.strays += 1;
+                return Ok(());
+            }
+        };
+        self.largest = self.largest.max(datagram.len());
+        self.began.get_or_insert(arrival);
+        let ticks = self.place(arrival, &header, restart);
+        let late = matches!(heard, Heard::Reordered(_));
+        self.file(arrival, &header, number, ticks, late, datagram.len());
+        Ok(())
+    }
+
+    /// Puts a packet on the sender's time line, or begins a new one: its unwrapped timestamp.
+    fn place(&mut self, arrival: AirTime, header: &rtp::Header, restart: bool) -> u64 {
+        let mut ticks = self.ticks.unwrap(header.timestamp);
+        if let Some(source) = self.source.as_mut().filter(|_| !restart) {
+            let now = transit(source.origin, ticks, arrival, self.clock);
+            let change = now.saturating_sub(source.last_transit).saturating_abs();
+            if change <= TIMESTAMP_JUMP {
+                // RFC 3550 appendix A.8, without the rounding to ticks.
+                self.jitter += (change as f64 - self.jitter) / 16.0;
+                self.jitter_max = self.jitter_max.max(self.jitter);
+                (source.last_transit, source.last_arrival) = (now, arrival);
+                source.payload_type = header.payload_type;
+                return ticks;
+            }
+            self.counts.timestamp_jumps += 1;
+        }
+        self.ticks = Unwrap::default();
+        ticks = self.ticks.unwrap(header.timestamp);
+        let segment = self.source.map_or(0, |source| source.origin.segment.wrapping_add(1));
+        self.source = Some(Source {
+            ssrc: header.ssrc,
+            payload_type: header.payload_type,
+            origin: Origin { segment, ticks, arrival },
+            last_arrival: arrival,
+            last_transit: 0,
+        });
+        ticks
+    }
+
+    /// Adds a packet to its unit, which it may begin.
+    fn file(
+        &mut self,
+        arrival: AirTime,
+        header: &rtp::Header,
+        number: u64,
+        ticks: u64,
+        late: bool,
+        length: usize,
+    ) {
+        let Some(origin) = self.source.map(|source| source.origin) else { return };
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let recent = self.units.len().saturating_sub(OPEN_UNITS);
+        let mine = |unit: &Unit| {
+            let ended = unit.marker.is_some_and(|marker| number > marker);
+            unit.origin.segment == origin.segment && unit.ticks == ticks && !ended
+        };
+        let found = (recent..self.units.len()).rev().find(|&at| mine(&self.units[at]));
+        let at = match found {
+            Some(at) => {
+                let unit = &mut self.units[at];
+                unit.packets = unit.packets.saturating_add(1);
+                unit.bytes = unit.bytes.saturating_add(length);
+                if arrival.signed_since(unit.last) > 0 {
+                    unit.last = arrival;
+                }
+                if number < unit.lowest {
+                    unit.lowest = number;
+                    unit.whole = self.sequence.has(number.wrapping_sub(1));
+                }
+                at
+            }
+            None => {
+                if self.units.len() == self.max_units {
+                    self.units.pop_front();
+                    self.forgotten += 1;
+                }
+                self.counts.units += 1;
+                self.units.push_back(Unit {
+                    ticks,
+                    first: arrival,
+                    last: arrival,
+                    origin,
+                    packets: 1,
+                    lowest: number,
+                    marker: None,
+                    bytes: length,
+                    whole: self.sequence.has(number.wrapping_sub(1)),
+                });
+                self.units.len() - 1
+            }
+        };
+        if header.marker {
+            self.units[at].marker = Some(number);
+        }
+        if late {
+            // It may be the very one that was missing in front of a unit.
+            for unit in self.units.range_mut(recent.min(self.units.len())..) {
+                unit.whole |= unit.origin.segment == origin.segment && unit.lowest == number + 1;
+            }
+        }
+        if self.packets.len() == self.max_packets {
+            self.packets.pop_front();
+        }
+        self.packets.push_back(Packet { arrival, number, unit: self.forgotten + at as u64 });
+    }
+
+    /// The units whose beginning is known, in the order in which they came: with each the number of its place among
+    /// those kept.
+    fn measured(&self) -> impl Iterator<Item = (usize, &Unit)> {
+        self.units.iter().enumerate().filter(|(_, unit)| unit.whole)
+    }
+
+    /// How late a unit is by its own timestamp, whether or not that means anything.
+    fn lateness(unit: &Unit) -> i64 {
+        unit.first.signed_since(air_time_near(unit.ticks as u32, unit.first))
+    }
+
+    /// Whether the timestamps tell the wall clock.
+    fn tells_time(&self) -> bool {
+        let plausible = || {
+            let mut first = self.measured().take(FIRST_UNITS).peekable();
+            first.peek().is_some()
+                && first.all(|(_, unit)| Probe::lateness(unit).saturating_abs() < PLAUSIBLE)
+        };
+        self.clock.get() == RTP_CLOCK && (self.timestamps == Timestamps::WallClock || plausible())
+    }
+
+    /// Each measured unit that is kept, oldest first.
+    pub fn samples(&self) -> Vec<UnitSample> {
+        let tells_time = self.tells_time();
+        let least = statistics::least_transits(self.measured().map(|(_, unit)| unit), self.clock);
+        let mut before: Option<(usize, &Unit)> = None;
+        let mut samples = Vec::with_capacity(self.units.len());
+        for (at, unit) in self.measured() {
+            let neighbour = before.filter(|&(n, before)| n + 1 == at && before.origin == unit.origin);
+            let best = least.get(&unit.origin.segment).copied().unwrap_or_default();
+            samples.push(UnitSample {
+                arrival: unit.first,
+                pacing: unit.transit(self.clock).saturating_sub(best),
+                lateness: tells_time.then(|| Probe::lateness(unit)),
+                interval: neighbour.map(|(_, before)| unit.first.signed_since(before.first)),
+            });
+            before = Some((at, unit));
+        }
+        samples
+    }
+}
+
+#[cfg(test)]
+mod tests;
