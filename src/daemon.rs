@@ -17,13 +17,13 @@ use crate::air::Air;
 use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
-use crate::directory::{Board, Limits, Services, serve};
+use crate::directory::{Limits, Services, StationTable, serve};
 use crate::headend::report::Totals;
-use crate::headend::{Clients, HeadEnd, Monitor};
+use crate::headend::{Clients, HeadEnd, StationHandle};
 use crate::lineup::Lineup;
 use crate::media::AirTime;
 use crate::station::keep_on_air;
-use crate::station::runtime::Stage;
+use crate::station::runtime::StationRuntime;
 use crate::{announce, rtsp, web};
 
 /// Longest time for stations and connections to end once they are told to.
@@ -66,30 +66,31 @@ pub async fn broadcast(
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
     let announced = announce::Announced::new(&lineup, listeners.directory.local_addr().ok());
-    let stage = Stage::start(MOST_BLOCKED * lineup.stations.len())?;
-    let monitors = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(Monitor::new(spec))));
+    let runtime = StationRuntime::start(MOST_BLOCKED * lineup.stations.len())?;
+    let handles = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
     let head_end = Arc::new(HeadEnd {
         air: Air::start(clock.clone())?,
-        board: Board::new(),
+        table: StationTable::new(),
         clients: Clients::default(),
         since: clock.now(),
         catalogue,
         stop: stopped,
         interfaces: Default::default(),
-        monitors: monitors.collect(),
+        handles: handles.collect(),
         clock,
     });
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
-    head_end.board.serve_also(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
-    let following = stage.handle().spawn(head_end.clock.clone().keep_following());
+    head_end.table.serve_also(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
+    let following = runtime.handle().spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
     for station in head_end.stations() {
-        tasks.spawn_on(keep_on_air(station.clone(), head_end.clone(), stage.beats()), stage.handle());
+        tasks
+            .spawn_on(keep_on_air(station.clone(), head_end.clone(), runtime.wake_slots()), runtime.handle());
     }
     tasks.spawn({
         let head_end = head_end.clone();
-        let board = head_end.board.clone();
-        serve(listeners.directory, board, Limits::default(), async move { head_end.stopping().await })
+        let table = head_end.table.clone();
+        serve(listeners.directory, table, Limits::default(), async move { head_end.stopping().await })
     });
     if let Some(listener) = listeners.rtsp {
         tasks.spawn(rtsp::serve(listener, head_end.clone()));
@@ -107,7 +108,7 @@ pub async fn broadcast(
     if tokio::time::timeout(GRACE, end).await.is_err() {
         warn!("a station did not end in time and is left behind");
     }
-    stage.end().await;
+    runtime.end().await;
     info!("off air: {}", Totals::of(head_end.stations().map(|station| &**station)));
     Ok(())
 }

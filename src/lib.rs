@@ -64,9 +64,9 @@ pub mod screen;
 pub mod viewer;
 
 pub mod clock;
-mod doors;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod generate;
+mod limits;
 pub mod log;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;

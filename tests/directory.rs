@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use stationcast::directory::message::{Inbox, Reply, Request, encode};
 use stationcast::directory::{
-    Board, ClientError, Entry, ErrorCode, Event, Limits, OnAir, Session, State, VERSION, list, serve,
+    ClientError, ErrorCode, Event, Limits, OnAir, Session, State, StationInfo, StationTable, VERSION, list,
+    serve,
 };
 use stationcast::media::{AirTime, StationId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,21 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const NATURE: StationId = StationId(2);
 const SPACE: StationId = StationId(5);
 
-fn entry(id: StationId, name: &str) -> Entry {
-    Entry::starting(id, name, ([239, 77, 0, id.0 as u8], 5004).into(), "lo", 80)
+fn entry(id: StationId, name: &str) -> StationInfo {
+    StationInfo::starting(id, name, ([239, 77, 0, id.0 as u8], 5004).into(), "lo", 80)
 }
 
-fn board() -> Arc<Board> {
-    let board = Board::new();
-    board.enter(entry(SPACE, "Space"), || None).unwrap();
+fn table() -> Arc<StationTable> {
+    let table = StationTable::new();
+    table.enter(entry(SPACE, "Space"), || None).unwrap();
     let picture = || Some(OnAir { due: AirTime(77), jpeg: vec![0xff, 0xd8, 0xff, 0xd9] });
-    board.enter(entry(NATURE, "Nature"), picture).unwrap();
-    board
+    table.enter(entry(NATURE, "Nature"), picture).unwrap();
+    table
 }
 
 struct Server {
     addr: SocketAddr,
-    board: Arc<Board>,
+    table: Arc<StationTable>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -50,11 +51,11 @@ impl Server {
 
     async fn start_at(addr: SocketAddr, limits: Limits) -> Server {
         let listener = TcpListener::bind(addr).await.unwrap(); // with SO_REUSEADDR, as tokio does
-        let (addr, board) = (listener.local_addr().unwrap(), board());
+        let (addr, table) = (listener.local_addr().unwrap(), table());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        let task = tokio::spawn(serve(listener, Arc::clone(&board), limits, shutdown));
-        Server { addr, board, stop, task }
+        let task = tokio::spawn(serve(listener, Arc::clone(&table), limits, shutdown));
+        Server { addr, table, stop, task }
     }
 
     async fn stop(self) {
@@ -73,7 +74,7 @@ impl Server {
             }
         };
         let reached = timeout(PATIENCE, look).await;
-        assert!(reached.is_ok(), "{} in the audience, not {wanted}", self.board.audience(station));
+        assert!(reached.is_ok(), "{} in the audience, not {wanted}", self.table.audience(station));
     }
 }
 
@@ -144,7 +145,7 @@ async fn event<T>(events: &mut UnboundedReceiver<Event>, wanted: impl Fn(Event) 
     timeout(PATIENCE, search).await.expect("the event comes")
 }
 
-fn tuned(event: Event) -> Option<(Entry, Option<OnAir>)> {
+fn tuned(event: Event) -> Option<(StationInfo, Option<OnAir>)> {
     match event {
         Event::Tuned { entry, now } => Some((entry, now)),
         _ => None,
@@ -185,7 +186,7 @@ async fn tune_hands_over_the_picture_and_counts_the_audience() {
     session.tune(SPACE);
     let (entry, now) = event(&mut events, tuned).await;
     assert_eq!((entry.id, entry.audience, now), (SPACE, 1, None));
-    assert_eq!(server.board.audience(NATURE), 0);
+    assert_eq!(server.table.audience(NATURE), 0);
 
     session.tune(StationId(9));
     let code = event(&mut events, |event| match event {
@@ -212,11 +213,11 @@ async fn a_watcher_is_told_of_a_change() {
         Event::LineUp(stations) => Some(stations),
         _ => None,
     };
-    assert_eq!(event(&mut events, line_up).await, server.board.line_up().1);
+    assert_eq!(event(&mut events, line_up).await, server.table.line_up().1);
 
-    server.board.update(SPACE, |entry| entry.state = State::Film).unwrap();
+    server.table.update(SPACE, |entry| entry.state = State::Film).unwrap();
     assert_eq!(event(&mut events, line_up).await[1].state, State::Film);
-    server.board.enter(entry(StationId(9), "Nine"), || None).unwrap();
+    server.table.enter(entry(StationId(9), "Nine"), || None).unwrap();
     assert_eq!(event(&mut events, line_up).await.len(), 3);
 }
 
@@ -284,7 +285,7 @@ async fn a_silent_or_half_spoken_client_is_closed() {
 async fn who_does_not_read_is_reset_and_the_others_stay_served() {
     let server = Server::start(Limits { write: Duration::from_millis(200), ..Limits::default() }).await;
     let large = || Some(OnAir { due: AirTime(1), jpeg: vec![0; 1_000_000] });
-    server.board.enter(entry(NATURE, "Nature"), large).unwrap();
+    server.table.enter(entry(NATURE, "Nature"), large).unwrap();
 
     let mut slow = Raw::greeted(&server).await;
     slow.say(&Request::Tune { station: NATURE }).await;

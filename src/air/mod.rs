@@ -1,15 +1,15 @@
-//! ON AIR: the thread that sends. It owns a heap of due times (the `rundown`), sleeps to the earliest by an absolute
+//! ON AIR: the thread that sends. It owns a heap of due times (the `pacer`), sleeps to the earliest by an absolute
 //! `clock_nanosleep`, sends that access unit, and does nothing else: it takes no lock, allocates nothing per
 //! picture, and never waits for a station.
 //!
-//! A station gets a [`Seat`]: a wait-free ring into which it puts access units ahead of their time. While
+//! A station gets a [`Flow`]: a wait-free ring into which it puts access units ahead of their time. While
 //! every station has one in the heap no earlier one can appear (a station's own come in order), so
 //! the thread may sleep right up to the first. Only while some station has nothing ready does it look
 //! in every millisecond.
 
 pub mod lateness;
-pub mod outlet;
-mod rundown;
+mod pacer;
+pub mod sender;
 
 use std::io;
 use std::sync::atomic::{
@@ -27,11 +27,11 @@ use tracing::{info, warn};
 use crate::clock::AirClock;
 use crate::media::{AirTime, Unit};
 use lateness::Lateness;
-use outlet::Outlet;
-use rundown::{Rank, Rundown, Slot};
+use pacer::{Class, FlowQueue, Pacer};
+use sender::RtpSender;
 
-pub(crate) use rundown::GUEST_NAP;
-use rundown::Transmit;
+use pacer::Transmit;
+pub(crate) use pacer::UNICAST_NAP;
 
 /// How far ahead of its time a picture is prepared at most. A film's fault is on the slate so much later; it is 24 pictures at 25
 /// a second, which are shared by the stations that air the same reel, and else 0.6 MB a station.
@@ -93,11 +93,11 @@ pub(super) fn add(counter: &AtomicU64, more: u64) {
 }
 
 /// A station's way to the air.
-pub struct Seat {
+pub struct Flow {
     ring: Producer<Unit>,
 }
 
-impl Seat {
+impl Flow {
     /// Hands over an access unit, later than all before it. It comes back when the ring is full.
     ///
     /// # Errors
@@ -110,16 +110,16 @@ impl Seat {
 /// What the thread has to look at before each step: one line of memory, in which somebody seldom writes.
 #[derive(Default)]
 #[repr(align(64))]
-struct Orders {
+struct Signals {
     stop: AtomicBool,
-    /// There are new seats.
-    seats: AtomicBool,
+    /// There are new flows.
+    new_flows: AtomicBool,
 }
 
 /// The air thread of a broadcaster.
 pub struct Air {
-    seats: mpsc::Sender<Slot<Outlet>>,
-    orders: Arc<Orders>,
+    flows: mpsc::Sender<FlowQueue<RtpSender>>,
+    signals: Arc<Signals>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -129,53 +129,53 @@ impl Air {
     /// # Errors
     /// The system has no thread to give.
     pub fn start(clock: AirClock) -> io::Result<Air> {
-        let (seats, new_slots) = mpsc::channel();
-        let orders = Arc::<Orders>::default();
+        let (flows, new_flows) = mpsc::channel();
+        let signals = Arc::<Signals>::default();
         let thread = thread::Builder::new().name("air".into()).spawn({
-            let orders = orders.clone();
+            let signals = signals.clone();
             move || {
                 take_priority();
-                let mut rundown = Rundown::new();
-                while !orders.stop.load(Relaxed) {
-                    if orders.seats.load(Relaxed) {
-                        orders.seats.swap(false, Acquire);
-                        new_slots.try_iter().for_each(|slot| rundown.seat(slot));
+                let mut pacer = Pacer::new();
+                while !signals.stop.load(Relaxed) {
+                    if signals.new_flows.load(Relaxed) {
+                        signals.new_flows.swap(false, Acquire);
+                        new_flows.try_iter().for_each(|flow| pacer.add(flow));
                     }
                     let now = clock.now();
-                    let next = rundown.step(now);
+                    let next = pacer.step(now);
                     if next > now {
                         clock.sleep_until(next);
                     }
                 }
             }
         })?;
-        Ok(Air { seats, orders, thread: Some(thread) })
+        Ok(Air { flows, signals, thread: Some(thread) })
     }
 
-    /// A station's place on air; `counters` tell what becomes of its units. It is free again when the seat is dropped.
-    pub fn seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
-        self.seat_with(Rank::Station, outlet, counters)
+    /// A station's place on air; `counters` tell what becomes of its units. It is free again when the flow is dropped.
+    pub fn flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
+        self.flow_of(Class::Station, sender, counters)
     }
 
     /// A place for one client, behind all stations. It may stay without units for as long as it likes; what it has is lost
-    /// when the seat is dropped.
-    pub fn guest_seat(&self, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
-        self.seat_with(Rank::Guest, outlet, counters)
+    /// when the flow is dropped.
+    pub fn unicast_flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
+        self.flow_of(Class::Unicast, sender, counters)
     }
 
-    fn seat_with(&self, rank: Rank, outlet: Outlet, counters: Arc<AirCounters>) -> Seat {
+    fn flow_of(&self, class: Class, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
         let (ring, units) = RingBuffer::new(RING);
         // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
-        let _ = self.seats.send(Slot::new(rank, outlet, units, counters));
+        let _ = self.flows.send(FlowQueue::new(class, sender, units, counters));
         // No plain store: of two that sit down at once the thread has to see both.
-        self.orders.seats.swap(true, Release);
-        Seat { ring }
+        self.signals.new_flows.swap(true, Release);
+        Flow { ring }
     }
 }
 
 impl Drop for Air {
     fn drop(&mut self) {
-        self.orders.stop.store(true, Relaxed);
+        self.signals.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

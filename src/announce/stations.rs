@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::directory::State;
 use crate::headend::describe::source;
-use crate::headend::{HeadEnd, Monitor};
+use crate::headend::{HeadEnd, StationHandle};
 use crate::lineup::StationSpec;
 use crate::net;
 use crate::wire::sap::{self, Message};
@@ -38,14 +38,14 @@ pub(super) async fn announce(head_end: Arc<HeadEnd>) {
             () = &mut stopping => break,
         }
         let slot = &mut slots[n];
-        let Some(entry) = head_end.entry(slot.monitor.spec.id) else { continue };
+        let Some(entry) = head_end.entry(slot.handle.spec.id) else { continue };
         for (message, sdp) in slot.turn(&entry.state) {
-            troubles.note(&slot.monitor.spec, send(&slot.monitor.spec, message, &sdp));
+            troubles.note(&slot.handle.spec, send(&slot.handle.spec, message, &sdp));
         }
     }
     for slot in &slots {
         if let Some(sdp) = &slot.announced {
-            troubles.note(&slot.monitor.spec, send(&slot.monitor.spec, Message::Deletion, sdp));
+            troubles.note(&slot.handle.spec, send(&slot.handle.spec, Message::Deletion, sdp));
         }
     }
 }
@@ -57,13 +57,13 @@ fn step(stations: usize) -> Duration {
 
 /// A station, and what the network was told of it.
 struct Slot {
-    monitor: Arc<Monitor>,
+    handle: Arc<StationHandle>,
     announced: Option<String>,
 }
 
 impl Slot {
-    fn new(monitor: Arc<Monitor>) -> Slot {
-        Slot { monitor, announced: None }
+    fn new(handle: Arc<StationHandle>) -> Slot {
+        Slot { handle, announced: None }
     }
 
     /// What to send when its turn has come: the description, after the deletion of one that is no longer true.
@@ -71,7 +71,7 @@ impl Slot {
         if *state == State::Starting && self.announced.is_none() {
             return Vec::new();
         }
-        let sdp = self.monitor.sdp();
+        let sdp = self.handle.sdp();
         let mut messages = Vec::new();
         let old = self.announced.replace(sdp.clone());
         messages.extend(old.filter(|old| *old != sdp).map(|old| (Message::Deletion, old)));
@@ -123,27 +123,23 @@ mod tests {
 
     #[test]
     fn what_is_no_longer_true_is_deleted_before_the_new_is_announced() {
-        let monitor = Arc::new(Monitor::new(spec("239.77.0.2:5004")));
+        let handle = Arc::new(StationHandle::new(spec("239.77.0.2:5004")));
         let rate = |rate| FrameRate::new(rate, 1).unwrap();
         let slate = State::Slate { reason: "gone".into() };
         let announced = |sdp: &String| (Message::Announcement, sdp.clone());
 
-        let bare = monitor.sdp();
+        let bare = handle.sdp();
         assert!(!bare.contains("framerate"), "{bare}");
-        assert_eq!(
-            Slot::new(monitor.clone()).turn(&slate),
-            [announced(&bare)],
-            "a slate is something to see"
-        );
+        assert_eq!(Slot::new(handle.clone()).turn(&slate), [announced(&bare)], "a slate is something to see");
 
-        let mut slot = Slot::new(monitor.clone());
+        let mut slot = Slot::new(handle.clone());
         assert_eq!(slot.turn(&State::Starting), [], "nothing is known yet");
-        monitor.shows_film(rate(25));
-        let pal = monitor.sdp();
+        handle.shows_film(rate(25));
+        let pal = handle.sdp();
         assert_eq!(slot.turn(&State::Film), [announced(&pal)]);
         assert_eq!(slot.turn(&State::Film), [announced(&pal)]);
-        monitor.shows_film(rate(24));
-        let film = monitor.sdp();
+        handle.shows_film(rate(24));
+        let film = handle.sdp();
         assert_eq!(slot.turn(&State::Film), [(Message::Deletion, pal), announced(&film)]);
         assert_eq!(slot.turn(&slate), [announced(&film)], "a slate is no other session");
         assert_eq!(slot.turn(&State::Starting), [announced(&film)]);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
-use stationcast::directory::{self, Entry, State};
+use stationcast::directory::{self, State, StationInfo};
 use stationcast::generate::Generate;
 use stationcast::interface::named;
 use stationcast::media::StationId;
@@ -275,7 +275,7 @@ fn say(text: &dyn Display) -> anyhow::Result<()> {
     }
 }
 
-fn list(entries: &[Entry], json: bool) -> anyhow::Result<()> {
+fn list(entries: &[StationInfo], json: bool) -> anyhow::Result<()> {
     if json {
         return say(&serde_json::to_string(entries).context("cannot write JSON")?);
     }

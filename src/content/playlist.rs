@@ -11,7 +11,7 @@ use crate::media::{AirTime, Size};
 
 /// A film of the round.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub(crate) struct PlaylistItem {
     pub(crate) path: PathBuf,
     /// What its reel is called; `None` where there shall be none, or the film could not be read in time.
     pub(crate) key: Option<ReelKey>,
@@ -26,13 +26,13 @@ pub(crate) fn look_up(
     spec: &StationSpec,
     size: Option<Size>,
     films: Vec<PathBuf>,
-) -> (VecDeque<Item>, Option<Size>) {
+) -> (VecDeque<PlaylistItem>, Option<Size>) {
     let first = || films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok());
     let size = size.or_else(first);
     let items = films.into_iter().map(|path| {
         let key = size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }));
         let reel = key.as_ref().and_then(|key| catalogue.reel(key));
-        Item { path, key, reel, begin: None }
+        PlaylistItem { path, key, reel, begin: None }
     });
     (items.collect(), size)
 }

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::decode::{Source, SourceError};
 use super::encode::{EncodeError, Encoder, station_size};
 use super::reel::{Encoding, RecordError, ReelKey, Store};
-use super::timeline::Playout;
+use super::timeline::Timeline;
 use crate::clock::wall_clock;
 use crate::lineup::{self, Lineup, StationSpec};
 use crate::media::Size;
@@ -139,20 +139,20 @@ fn one(
     recorder.expect(source.announced());
     let mut encoder = Encoder::new(job.encoding.size, job.encoding.quality)?;
     // The same time line as on air, from the beginning of time.
-    let mut playout = Playout::new(Default::default(), source.rate());
-    playout.begin_film(source.rate(), Default::default());
+    let mut timeline = Timeline::new(Default::default(), source.rate());
+    timeline.begin_film(source.rate(), Default::default());
     let bar = bars.add(bar(&job.film, source.announced()));
     while let Some(picture) = source.next_picture()? {
         if stop.load(Relaxed) {
             bar.abandon_with_message("stopped");
             return Ok(Made::Stopped);
         }
-        playout.next(picture.stamp);
+        timeline.next(picture.stamp);
         let encoded = encoder.encode(&picture.pixels, source.pixel_aspect())?;
-        recorder.add(playout.film_offset(), &encoded.jpeg)?;
+        recorder.add(timeline.film_offset(), &encoded.jpeg)?;
         bar.inc(1);
     }
-    recorder.finish(playout.rate(), playout.film_length(), wall_clock())?;
+    recorder.finish(timeline.rate(), timeline.film_length(), wall_clock())?;
     bar.finish();
     Ok(Made::Now)
 }

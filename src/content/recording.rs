@@ -10,7 +10,7 @@ use tracing::info;
 use super::catalogue::Catalogue;
 use super::decode::Source;
 use super::reel::{RecordError, ReelKey};
-use super::timeline::Playout;
+use super::timeline::Timeline;
 use crate::clock::AirClock;
 use crate::media::FrameRate;
 use crate::media::jpeg::Jpeg;
@@ -23,7 +23,7 @@ const WAITING: usize = 64;
 pub(crate) struct Recording {
     notes: SyncSender<Note>,
     /// The film's own, from the beginning of time: however late it is on air, its reel is as if it never was.
-    line: Playout,
+    line: Timeline,
 }
 
 /// What is written, or when.
@@ -41,7 +41,7 @@ pub(crate) fn notes() -> (SyncSender<Note>, Receiver<Note>) {
 impl Recording {
     /// A recording of `film`, which opens now.
     pub(crate) fn new(film: &Source, notes: SyncSender<Note>) -> Recording {
-        let mut line = Playout::new(Default::default(), film.rate());
+        let mut line = Timeline::new(Default::default(), film.rate());
         line.begin_film(film.rate(), Default::default());
         let recording = Recording { notes, line };
         // Whatever is wrong is found with the first picture.

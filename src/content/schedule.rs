@@ -11,7 +11,7 @@ use crate::media::AirTime;
 
 /// One round of films.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Programme {
+pub struct Schedule {
     /// When each film begins, from the round's beginning.
     starts: Vec<Duration>,
     /// The round's length.
@@ -20,17 +20,17 @@ pub struct Programme {
     phase: Duration,
 }
 
-impl Programme {
+impl Schedule {
     /// A round of films of these lengths, every due time `phase` later than the time of day says. `None` of no
     /// film, or only of films without length.
-    pub fn new(lengths: impl IntoIterator<Item = Duration>, phase: Duration) -> Option<Programme> {
+    pub fn new(lengths: impl IntoIterator<Item = Duration>, phase: Duration) -> Option<Schedule> {
         let mut length = Duration::ZERO;
         let mut starts = Vec::new();
         for film in lengths {
             starts.push(length);
             length += film;
         }
-        (!length.is_zero()).then_some(Programme { starts, length, phase })
+        (!length.is_zero()).then_some(Schedule { starts, length, phase })
     }
 
     /// The phase of a programme like this whose round begins at `begin`.
@@ -54,9 +54,9 @@ mod tests {
 
     const NOW: AirTime = AirTime(1_790_000_000_123_456_789);
 
-    fn programme() -> Programme {
+    fn programme() -> Schedule {
         let lengths = [24_024_000_001, 10_000_000_000, 7_000_000_000].map(Duration::from_nanos);
-        Programme::new(lengths, Duration::from_millis(7)).unwrap()
+        Schedule::new(lengths, Duration::from_millis(7)).unwrap()
     }
 
     #[test]
@@ -89,22 +89,22 @@ mod tests {
         let (film, begin) = programme().at(NOW);
         let later = NOW + Duration::from_secs(3);
         assert_eq!(programme().at(later), (film, begin), "the same film, from the same beginning");
-        let other = Programme::new([Duration::from_secs(60)], Duration::from_millis(9)).unwrap();
+        let other = Schedule::new([Duration::from_secs(60)], Duration::from_millis(9)).unwrap();
         assert_eq!(other.at(NOW).1.0 % 60_000_000_000, 9_000_000, "its phase is its own");
     }
 
     #[test]
     fn a_phase_is_found_again() {
         let lengths = [24_024_000_001u64, 7_000_000_000].map(Duration::from_nanos);
-        let plain = Programme::new(lengths, Duration::ZERO).unwrap();
-        let shifted = Programme::new(lengths, plain.phase_of(NOW)).unwrap();
+        let plain = Schedule::new(lengths, Duration::ZERO).unwrap();
+        let shifted = Schedule::new(lengths, plain.phase_of(NOW)).unwrap();
         assert_eq!(shifted.at(NOW), (0, NOW));
         assert_eq!(shifted.at(AirTime(NOW.0 - 1)).0, 1);
     }
 
     #[test]
     fn nothing_is_no_programme() {
-        assert_eq!(Programme::new([], Duration::ZERO), None);
-        assert_eq!(Programme::new([Duration::ZERO], Duration::ZERO), None);
+        assert_eq!(Schedule::new([], Duration::ZERO), None);
+        assert_eq!(Schedule::new([Duration::ZERO], Duration::ZERO), None);
     }
 }

@@ -20,7 +20,7 @@ const ROUNDING: i64 = 1000;
 
 /// The time line of one station: it only ever moves forward, film after film.
 #[derive(Debug, Clone)]
-pub struct Playout {
+pub struct Timeline {
     /// When picture 0 of the grid was due.
     anchor: AirTime,
     rate: FrameRate,
@@ -48,10 +48,10 @@ struct Last {
     due: Due,
 }
 
-impl Playout {
+impl Timeline {
     /// A time line that starts at `anchor`; the first film follows with [`begin_film`](Self::begin_film).
-    pub fn new(anchor: AirTime, rate: FrameRate) -> Playout {
-        Playout { anchor, rate, film_base: 0, film: Film::default() }
+    pub fn new(anchor: AirTime, rate: FrameRate) -> Timeline {
+        Timeline { anchor, rate, film_base: 0, film: Film::default() }
     }
 
     /// The nominal rate of the film that is playing.
@@ -179,14 +179,14 @@ mod tests {
         {
             for timescale in [1_000, 12_800, 90_000] {
                 let rate = rate(num, den);
-                let mut playout = Playout::new(START, rate);
+                let mut timeline = Timeline::new(START, rate);
                 let film = 311; // pictures: a prime, so that the loop point falls everywhere
                 let mut n = 0;
                 let mut last = AirTime(0);
                 while rate.nth(n) < Duration::from_secs(86_400) {
-                    playout.begin_film(rate, START);
+                    timeline.begin_film(rate, START);
                     for picture in 0..film {
-                        last = playout.next(stamp(rate, picture, timescale)).at;
+                        last = timeline.next(stamp(rate, picture, timescale)).at;
                         n += 1;
                     }
                     assert_eq!(last, START + rate.nth(n - 1), "picture {n} at {rate}, timescale {timescale}");
@@ -202,111 +202,111 @@ mod tests {
     #[test]
     fn offset_and_length_are_those_of_the_film() {
         let ntsc = rate(30_000, 1001);
-        let mut playout = Playout::new(START, ntsc);
+        let mut timeline = Timeline::new(START, ntsc);
         for _ in 0..3 {
-            playout.begin_film(ntsc, START);
+            timeline.begin_film(ntsc, START);
             for n in 0..100 {
-                playout.next(stamp(ntsc, n, 90_000));
-                assert_eq!(playout.film_offset(), ntsc.nth(n));
+                timeline.next(stamp(ntsc, n, 90_000));
+                assert_eq!(timeline.film_offset(), ntsc.nth(n));
             }
-            assert_eq!(playout.film_length(), ntsc.nth(100));
+            assert_eq!(timeline.film_length(), ntsc.nth(100));
         }
-        playout.begin_film(rate(25, 1), START);
+        timeline.begin_film(rate(25, 1), START);
         for ms in [0, 40, 113, 200] {
-            playout.next(Duration::from_millis(ms));
-            assert_eq!(playout.film_offset(), Duration::from_millis(ms));
+            timeline.next(Duration::from_millis(ms));
+            assert_eq!(timeline.film_offset(), Duration::from_millis(ms));
         }
-        assert_eq!(playout.film_length(), Duration::from_millis(240));
+        assert_eq!(timeline.film_length(), Duration::from_millis(240));
     }
 
     #[test]
     fn a_film_does_not_begin_while_something_else_is_on() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
-        playout.next(Duration::ZERO);
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
+        timeline.next(Duration::ZERO);
         let free = START + Duration::from_secs(10);
-        playout.begin_film(rate(25, 1), free);
-        assert_eq!(playout.next(Duration::ZERO).at, free);
-        playout.begin_film(rate(25, 1), free);
-        assert_eq!(playout.next(Duration::ZERO).at, free + Duration::from_millis(40), "it goes on");
+        timeline.begin_film(rate(25, 1), free);
+        assert_eq!(timeline.next(Duration::ZERO).at, free);
+        timeline.begin_film(rate(25, 1), free);
+        assert_eq!(timeline.next(Duration::ZERO).at, free + Duration::from_millis(40), "it goes on");
     }
 
     #[test]
     fn another_rate_starts_where_the_last_film_ends() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
         for n in 0..50 {
-            playout.next(stamp(rate(25, 1), n, 1000));
+            timeline.next(stamp(rate(25, 1), n, 1000));
         }
-        playout.begin_film(rate(30_000, 1001), START);
-        assert_eq!(playout.next(Duration::ZERO).at, START + Duration::from_secs(2));
+        timeline.begin_film(rate(30_000, 1001), START);
+        assert_eq!(timeline.next(Duration::ZERO).at, START + Duration::from_secs(2));
         assert_eq!(
-            playout.next(stamp(rate(30_000, 1001), 1, 90_000)).at.since(START).as_nanos(),
+            timeline.next(stamp(rate(30_000, 1001), 1, 90_000)).at.since(START).as_nanos(),
             2_033_366_666
         );
     }
 
     #[test]
     fn a_variable_film_plays_by_its_stamps() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
         let stamps = [500, 540, 613, 700, 1700, 1733];
-        let dues: Vec<_> = stamps.map(|ms| playout.next(Duration::from_millis(ms)).at.since(START)).into();
+        let dues: Vec<_> = stamps.map(|ms| timeline.next(Duration::from_millis(ms)).at.since(START)).into();
         assert_eq!(dues, stamps.map(|ms| Duration::from_millis(ms - 500)));
-        playout.begin_film(rate(25, 1), START);
-        assert_eq!(playout.next(Duration::ZERO).at.since(START), Duration::from_millis(1266));
+        timeline.begin_film(rate(25, 1), START);
+        assert_eq!(timeline.next(Duration::ZERO).at.since(START), Duration::from_millis(1266));
     }
 
     #[test]
     fn a_picture_after_a_pause_does_not_take_as_long_as_the_pause() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
-        let dues = [0, 40, 10_040, 10_053, 10_093].map(|ms| playout.next(Duration::from_millis(ms)));
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
+        let dues = [0, 40, 10_040, 10_053, 10_093].map(|ms| timeline.next(Duration::from_millis(ms)));
         assert_eq!(dues.map(|due| due.interval.as_millis()), [40, 40, 40, 13, 40]);
         assert_eq!(dues[2].at, START + Duration::from_millis(10_040));
         // At the end of a film, too.
-        playout.next(Duration::from_secs(20));
-        assert_eq!(playout.film_length(), Duration::from_millis(20_040));
+        timeline.next(Duration::from_secs(20));
+        assert_eq!(timeline.film_length(), Duration::from_millis(20_040));
     }
 
     #[test]
     fn a_film_without_stamps_plays_at_its_nominal_rate() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
         for n in 0..100 {
-            assert_eq!(playout.next(Duration::ZERO).at, START + rate(25, 1).nth(n));
+            assert_eq!(timeline.next(Duration::ZERO).at, START + rate(25, 1).nth(n));
         }
     }
 
     #[test]
     fn a_dropped_picture_leaves_its_place_empty() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
         for n in [0, 1, 2, 5, 6] {
-            assert_eq!(playout.next(stamp(rate(25, 1), n, 90_000)).at, START + rate(25, 1).nth(n));
+            assert_eq!(timeline.next(stamp(rate(25, 1), n, 90_000)).at, START + rate(25, 1).nth(n));
         }
-        playout.begin_film(rate(25, 1), START);
-        assert_eq!(playout.next(Duration::ZERO).at, START + rate(25, 1).nth(7));
+        timeline.begin_film(rate(25, 1), START);
+        assert_eq!(timeline.next(Duration::ZERO).at, START + rate(25, 1).nth(7));
     }
 
     #[test]
     fn stamps_that_jump_back_or_far_ahead_do_not_move_the_station() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
         for (n, ms) in [0, 40, 80, 20, 60, 100, 3_600_000, 3_600_040].into_iter().enumerate() {
-            let due = playout.next(Duration::from_millis(ms));
+            let due = timeline.next(Duration::from_millis(ms));
             assert_eq!(due.at, START + rate(25, 1).nth(n as u64), "picture {n}, stamp {ms} ms");
         }
     }
 
     #[test]
     fn a_grid_that_starts_anew_begins_where_it_is_told() {
-        let mut playout = Playout::new(START, rate(25, 1));
-        playout.begin_film(rate(25, 1), START);
-        playout.next(Duration::ZERO);
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        timeline.begin_film(rate(25, 1), START);
+        timeline.next(Duration::ZERO);
         let later = START + Duration::from_secs(3600);
-        playout.reanchor(later);
-        assert_eq!(playout.next(Duration::from_millis(40)).at, later);
-        assert_eq!(playout.next(Duration::from_millis(80)).at, later + Duration::from_millis(40));
+        timeline.reanchor(later);
+        assert_eq!(timeline.next(Duration::from_millis(40)).at, later);
+        assert_eq!(timeline.next(Duration::from_millis(80)).at, later + Duration::from_millis(40));
     }
 }

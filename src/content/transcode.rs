@@ -1,4 +1,4 @@
-//! The desk of a station: the film that is playing, decoded, placed in time and encoded. All of it
+//! The transcoder of a station: the film that is playing, decoded, placed in time and encoded. All of it
 //! blocks; the station's task sends it to a thread that may.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::encode::{Encoded, Encoder, station_size};
 use super::recording::{Note, Recording};
 use super::reel::RecordError;
 use super::slate::slate;
-use super::timeline::Playout;
+use super::timeline::Timeline;
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, FrameRate, Policy, Size, Unit};
@@ -35,12 +35,12 @@ pub(crate) enum Prepared {
     End,
 }
 
-pub(crate) struct Desk {
+pub(crate) struct Transcoder {
     clock: AirClock,
     catalogue: Arc<Catalogue>,
     width: u16,
     quality: u8,
-    playout: Playout,
+    timeline: Timeline,
     film: Option<Source>,
     recording: Option<Recording>,
     /// The last picture was late.
@@ -49,18 +49,18 @@ pub(crate) struct Desk {
     encoder: Option<Encoder>,
 }
 
-impl Desk {
+impl Transcoder {
     pub(crate) fn new(
         spec: &StationSpec,
         clock: AirClock,
         catalogue: Arc<Catalogue>,
         start: AirTime,
         rate: FrameRate,
-    ) -> Desk {
-        let playout = Playout::new(start, rate);
+    ) -> Transcoder {
+        let timeline = Timeline::new(start, rate);
         let (width, quality) = (spec.width, spec.quality);
         let (film, recording, late, encoder) = (None, None, false, None);
-        Desk { clock, catalogue, width, quality, playout, film, recording, late, encoder }
+        Transcoder { clock, catalogue, width, quality, timeline, film, recording, late, encoder }
     }
 
     /// Opens the film that plays next, at `earliest`, in pictures of `size` if the station has one already. What there is to
@@ -77,7 +77,7 @@ impl Desk {
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         // A new one: how far the last film had to be squeezed says nothing of this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
-        self.playout.begin_film(film.rate(), earliest);
+        self.timeline.begin_film(film.rate(), earliest);
         self.recording = notes.map(|notes| Recording::new(&film, notes));
         (self.film, self.late) = (Some(film), false);
         Ok(())
@@ -85,7 +85,7 @@ impl Desk {
 
     /// The nominal rate of the film.
     pub(crate) fn rate(&self) -> FrameRate {
-        self.playout.rate()
+        self.timeline.rate()
     }
 
     /// Prepares the film's next picture. After an error the film is closed.
@@ -109,10 +109,10 @@ impl Desk {
             return Ok(Prepared::End);
         };
         let now = self.clock.now();
-        let due = self.playout.next(picture.stamp);
+        let due = self.timeline.next(picture.stamp);
         let policy = due.policy(now);
         if policy == Policy::Reanchor {
-            self.playout.reanchor(now);
+            self.timeline.reanchor(now);
             // Not after a pause, but picture by picture: leaving out those that are late has to be enough to catch up.
             if self.late && self.recording.take().is_some() {
                 no_reel(&self.catalogue, film, Err(RecordError::SlowMachine));
@@ -151,13 +151,13 @@ impl Desk {
     ) -> Result<Unit, Fault> {
         if n == 0 {
             self.film = None;
-            self.playout.begin_film(rate, earliest);
+            self.timeline.begin_film(rate, earliest);
         }
         let now = self.clock.now();
-        let mut due = self.playout.next(rate.nth(n));
+        let mut due = self.timeline.next(rate.nth(n));
         if due.policy(now) != Policy::Air {
-            self.playout.reanchor(now);
-            due = self.playout.next(rate.nth(n));
+            self.timeline.reanchor(now);
+            due = self.timeline.next(rate.nth(n));
         }
         // Without a film yet, the shape that most have.
         let size = size.unwrap_or_else(|| station_size((1920, 1080), 1.0, self.width));
@@ -197,34 +197,34 @@ mod tests {
     /// Of 720 pictures.
     const FILM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4");
 
-    /// A desk at which a film has opened that was to begin so long ago, and what is to be written of it.
-    fn behind(span: Duration) -> (Desk, Receiver<Note>) {
+    /// A transcoder at which a film has opened that was to begin so long ago, and what is to be written of it.
+    fn behind(span: Duration) -> (Transcoder, Receiver<Note>) {
         let clock = AirClock::start();
         let start = clock.now() - span;
         let rate = Source::open(Path::new(FILM)).unwrap().rate();
-        let mut desk = Desk {
+        let mut transcoder = Transcoder {
             catalogue: Arc::new(Catalogue::new(clock.clone(), None)),
             clock,
             width: 64,
             quality: 80,
-            playout: Playout::new(start, rate),
+            timeline: Timeline::new(start, rate),
             film: None,
             recording: None,
             late: false,
             encoder: None,
         };
         let (notes, noted) = notes();
-        desk.open(Path::new(FILM), start, None, Some(notes)).unwrap();
-        (desk, noted)
+        transcoder.open(Path::new(FILM), start, None, Some(notes)).unwrap();
+        (transcoder, noted)
     }
 
     #[test]
     fn pictures_that_are_too_late_for_the_air_are_recorded_all_the_same() {
         for span in [Duration::from_millis(500), Duration::from_secs(3600)] {
-            let (mut desk, noted) = behind(span);
+            let (mut transcoder, noted) = behind(span);
             let (mut late, mut stamps, mut length) = (0, Vec::new(), None);
             loop {
-                let prepared = desk.prepare().unwrap();
+                let prepared = transcoder.prepare().unwrap();
                 for note in noted.try_iter() {
                     match note {
                         Note::Announced(pictures) => assert_eq!(pictures, 720),
@@ -239,41 +239,43 @@ mod tests {
                 }
             }
             assert!(late > 0, "{span:?} behind");
-            let grid: Vec<_> = (0..720).map(|n| desk.rate().nth(n)).collect();
+            let grid: Vec<_> = (0..720).map(|n| transcoder.rate().nth(n)).collect();
             assert_eq!(stamps, grid, "{span:?} behind, {late} late");
-            assert_eq!(length, Some(desk.rate().nth(720)));
+            assert_eq!(length, Some(transcoder.rate().nth(720)));
         }
     }
 
     #[test]
     fn who_does_not_catch_up_stops_recording() {
-        let (mut desk, _noted) = behind(Duration::from_secs(3600));
-        desk.late = true;
-        assert!(matches!(desk.prepare().unwrap(), Prepared::Behind(_)));
-        assert!(desk.recording.is_none());
+        let (mut transcoder, _noted) = behind(Duration::from_secs(3600));
+        transcoder.late = true;
+        assert!(matches!(transcoder.prepare().unwrap(), Prepared::Behind(_)));
+        assert!(transcoder.recording.is_none());
     }
 
     #[test]
     fn a_reel_that_nobody_writes_costs_no_picture() {
-        let (mut desk, noted) = behind(Duration::ZERO);
+        let (mut transcoder, noted) = behind(Duration::ZERO);
         for _ in 0..720 {
-            assert!(matches!(desk.prepare().unwrap(), Prepared::Unit { .. } | Prepared::Skipped));
+            assert!(matches!(transcoder.prepare().unwrap(), Prepared::Unit { .. } | Prepared::Skipped));
         }
-        assert!(matches!(desk.prepare().unwrap(), Prepared::End));
+        assert!(matches!(transcoder.prepare().unwrap(), Prepared::End));
         assert!(noted.iter().all(|note| !matches!(note, Note::End(..))), "it was given up");
     }
 
     #[test]
     fn a_film_is_not_squeezed_for_the_sake_of_the_one_before() {
-        let (mut desk, _noted) = behind(Duration::ZERO);
+        let (mut transcoder, _noted) = behind(Duration::ZERO);
         let size = Size { width: 640, height: 640 };
-        desk.open(Path::new(FILM), AirTime::default(), Some(size), None).unwrap();
+        transcoder.open(Path::new(FILM), AirTime::default(), Some(size), None).unwrap();
         let noise: Vec<u32> = std::iter::repeat_with(|| fastrand::u32(..)).take(640 * 640).collect();
-        let encoder = desk.encoder.as_mut().unwrap();
+        let encoder = transcoder.encoder.as_mut().unwrap();
         assert!(encoder.encode_rgb32(&noise).unwrap().squeezed);
-        let earliest = desk.clock.now() + Duration::from_secs(3600); // late on no machine
-        desk.open(Path::new(FILM), earliest, Some(size), None).unwrap();
-        let Prepared::Unit { unit, squeezed: false } = desk.prepare().unwrap() else { panic!("squeezed") };
+        let earliest = transcoder.clock.now() + Duration::from_secs(3600); // late on no machine
+        transcoder.open(Path::new(FILM), earliest, Some(size), None).unwrap();
+        let Prepared::Unit { unit, squeezed: false } = transcoder.prepare().unwrap() else {
+            panic!("squeezed")
+        };
         assert_eq!(unit.jpeg.tables, Tables::Standard(80));
     }
 }

@@ -14,7 +14,7 @@ pub(crate) const STUCK: Duration = Duration::from_secs(5);
 /// One piece of blocking work at a time. What does not come back is waited for no longer, but nothing else is started
 /// until it has: however often a station tries again, it keeps one thread waiting for a disk, not one for each try.
 #[derive(Default)]
-pub(crate) struct Lane(Option<Begun>);
+pub(crate) struct BlockingWorker(Option<Begun>);
 
 /// What was begun last.
 struct Begun {
@@ -23,7 +23,7 @@ struct Begun {
     until: Instant,
 }
 
-impl Lane {
+impl BlockingWorker {
     /// Does `work` on a thread that may block. What was [started](Self::start) before is waited for first, for as long as it
     /// may take.
     ///
@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_is_left_alone_and_nothing_is_begun_until_it_is_back() {
-        let mut lane = Lane::default();
+        let mut lane = BlockingWorker::default();
         let begun = Arc::new(AtomicUsize::new(0));
         let (release, hang) = mpsc::channel::<()>();
         let count = begun.clone();
@@ -117,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_crash_is_no_hang() {
-        let mut lane = Lane::default();
+        let mut lane = BlockingWorker::default();
         let crashed: Result<(), Fault> = lane.call(LONG, || panic!("as the test wants")).await;
         assert!(matches!(crashed, Err(Fault::Crashed)));
         assert_eq!(lane.call(LONG, || 7).await.unwrap(), 7);
@@ -125,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_started_is_waited_for_as_long_as_it_may_take() {
-        let mut lane = Lane::default();
+        let mut lane = BlockingWorker::default();
         let (release, hang) = mpsc::channel::<()>();
         lane.start(LONG, move || _ = hang.recv());
         assert!(lane.is_busy() && !lane.is_stuck());

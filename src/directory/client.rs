@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::link::Link;
-use super::message::{Entry, ErrorCode, MessageError, Reply, Request, Services, VERSION, encode};
+use super::message::{ErrorCode, MessageError, Reply, Request, Services, StationInfo, VERSION, encode};
 
 pub use session::{Event, Session};
 
@@ -80,7 +80,7 @@ pub enum ClientError {
 ///
 /// # Errors
 /// [`ClientError`]; whatever answers, this returns within `timeout` and holds at most one reply.
-pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<Entry>, ClientError> {
+pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationInfo>, ClientError> {
     let stations = |reply| match reply {
         Reply::LineUp { stations, .. } => Some(stations),
         _ => None,

@@ -88,12 +88,12 @@ pub enum Reply {
         revision: u64,
         /// At most [`MAX_STATIONS`].
         #[serde(deserialize_with = "stations")]
-        stations: Vec<Entry>,
+        stations: Vec<StationInfo>,
     },
     /// Answers Tune.
     Tuned {
         /// The station, as it is now.
-        entry: Entry,
+        entry: StationInfo,
         /// What it shows now; `None` when nothing has gone on air yet.
         now: Option<OnAir>,
     },
@@ -140,7 +140,7 @@ pub enum ErrorCode {
 
 /// One station of the line-up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct StationInfo {
     /// Its number, 1..=999.
     pub id: StationId,
     /// Its name, at most [`MAX_NAME`] bytes.
@@ -277,17 +277,23 @@ impl Message for Reply {
                 if !stations.is_sorted_by(|a, b| a.id < b.id) {
                     return Err("stations ascend by number, each once");
                 }
-                stations.iter().try_for_each(Entry::check)
+                stations.iter().try_for_each(StationInfo::check)
             }
             Reply::Pong | Reply::Services(_) => Ok(()),
         }
     }
 }
 
-impl Entry {
+impl StationInfo {
     /// A station that has not begun: nothing is known of its pictures, and nobody watches.
-    pub fn starting(id: StationId, name: &str, group: SocketAddr, interface: &str, quality: u8) -> Entry {
-        Entry {
+    pub fn starting(
+        id: StationId,
+        name: &str,
+        group: SocketAddr,
+        interface: &str,
+        quality: u8,
+    ) -> StationInfo {
+        StationInfo {
             id,
             name: name.to_owned(),
             group,
@@ -400,16 +406,16 @@ fn write_bytes<S: Serializer>(bytes: &[u8], encoder: S) -> Result<S::Ok, S::Erro
     encoder.serialize_bytes(bytes)
 }
 
-fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<Entry>, D::Error> {
+fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<StationInfo>, D::Error> {
     struct Stations;
     impl<'de> Visitor<'de> for Stations {
-        type Value = Vec<Entry>;
+        type Value = Vec<StationInfo>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "at most {MAX_STATIONS} stations")
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Entry>, A::Error> {
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<StationInfo>, A::Error> {
             let mut stations = Vec::new();
             while let Some(entry) = seq.next_element()? {
                 if stations.len() == MAX_STATIONS {

@@ -6,13 +6,13 @@
 //! datagram arrives.
 //!
 //! ```text
-//!  stations -> Board <- server <-> TCP <-> client -> viewer
+//!  stations -> StationTable <- server <-> TCP <-> client -> viewer
 //!                         \--- message ---/
 //! ```
 //!
 //! - [`message`]: the requests and replies and their bytes. Pure; a stranger's bytes are judged
 //!   here and nowhere else. `docs/protocol.md` describes them byte by byte.
-//! - [`board`]: what is on, written by the stations, read by the connections; counts the audience.
+//! - [`table`]: what is on, written by the stations, read by the connections; counts the audience.
 //! - [`server`]: connections, and everything that keeps one of them from harming the others.
 //! - [`client`]: one question ([`list`]), or a connection kept for as long as a viewer runs
 //!   ([`Session`]).
@@ -20,16 +20,16 @@
 //! Both ends treat the other as hostile: every length is bounded before memory is taken for it,
 //! every wait has an end.
 
-pub mod board;
 pub mod client;
 mod link;
 pub mod message;
 pub mod server;
+pub mod table;
 
-pub use board::Board;
 pub use client::{ClientError, Event, Session, list, services};
-pub use message::{Entry, ErrorCode, OnAir, PORT, Services, State, VERSION};
+pub use message::{ErrorCode, OnAir, PORT, Services, State, StationInfo, VERSION};
 pub use server::{Limits, serve};
+pub use table::StationTable;
 
 /// The directory's service type in multicast DNS (RFC 6763 section 7).
 pub const SERVICE: &str = "_stationcast._tcp.local.";

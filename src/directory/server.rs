@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::board::Board;
 use super::link::{Link, Wire};
 use super::message::{ErrorCode, Reply, Request, encode};
-use crate::doors::{self, Accept, Doors, Place, Repeats};
+use super::table::StationTable;
+use crate::limits::{self, Accept, ConnectionLimits, Permit, Repeats};
 use conversation::{Conversation, End};
 
 /// How long the last words to a client may take until the connection is closed regardless.
@@ -64,16 +64,16 @@ impl Default for Limits {
 /// Nothing ends it before: a failing accept is logged (once a second, with a count) and tried again.
 pub async fn serve(
     listener: TcpListener,
-    board: Arc<Board>,
+    table: Arc<StationTable>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
-    run(listener, board, limits, shutdown).await;
+    run(listener, table, limits, shutdown).await;
 }
 
 /// What the connections share.
 struct Shared {
-    board: Arc<Board>,
+    table: Arc<StationTable>,
     limits: Limits,
     refusals: Arc<Semaphore>,
     /// Clients that broke the protocol, for a log that none of them can flood.
@@ -82,14 +82,14 @@ struct Shared {
 
 async fn run<S: Wire>(
     listener: impl Accept<Stream = S>,
-    board: Arc<Board>,
+    table: Arc<StationTable>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
-    let doors = Doors::new(limits.connections, limits.per_address);
+    let connections = ConnectionLimits::new(limits.connections, limits.per_address);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let shared = Arc::new(Shared { board, limits, refusals, misbehaved: Mutex::default() });
-    let visit = |stream, peer, place: Result<Place, String>| {
+    let shared = Arc::new(Shared { table, limits, refusals, misbehaved: Mutex::default() });
+    let visit = |stream, peer, place: Result<Permit, String>| {
         let shared = Arc::clone(&shared);
         let permit = match &place {
             Ok(_) => None,
@@ -104,13 +104,13 @@ async fn run<S: Wire>(
             drop(permit);
         })
     };
-    doors::attend(listener, "directory", doors, shutdown, visit).await.shutdown().await;
+    limits::attend(listener, "directory", connections, shutdown, visit).await.shutdown().await;
 }
 
 /// One connection, from the door to the close.
 async fn attend(stream: impl Wire, peer: SocketAddr, shared: &Shared) {
     debug!(%peer, "directory: connected");
-    let mut conversation = Conversation::new(Link::new(stream), peer, &shared.board, &shared.limits);
+    let mut conversation = Conversation::new(Link::new(stream), peer, &shared.table, &shared.limits);
     let end = conversation.run().await;
     let link = conversation.leave();
     match end {

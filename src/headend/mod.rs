@@ -16,7 +16,7 @@ use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::playlist;
 use crate::content::reel::Reel;
-use crate::directory::{Board, Entry};
+use crate::directory::{StationInfo, StationTable};
 use crate::interface::Interface;
 use crate::lineup::{self, StationSpec};
 use crate::media::{AirTime, FrameRate, StationId};
@@ -30,7 +30,7 @@ pub struct HeadEnd {
     /// The thread that sends.
     pub air: Air,
     /// What the directory tells, the audience included.
-    pub board: Arc<Board>,
+    pub table: Arc<StationTable>,
     /// Who is served alone, by unicast.
     pub clients: Clients,
     /// When it came on air.
@@ -41,12 +41,12 @@ pub struct HeadEnd {
     pub(crate) stop: watch::Receiver<bool>,
     /// This machine's interfaces, and when they were looked up: once for all stations that cannot send.
     pub(crate) interfaces: tokio::sync::Mutex<(AirTime, Vec<Interface>)>,
-    pub(crate) monitors: BTreeMap<StationId, Arc<Monitor>>,
+    pub(crate) handles: BTreeMap<StationId, Arc<StationHandle>>,
 }
 
 /// What one station shows and counts. It outlives the station's task.
 #[derive(Debug)]
-pub struct Monitor {
+pub struct StationHandle {
     /// As it was configured.
     pub spec: Arc<StationSpec>,
     /// Its pictures.
@@ -59,11 +59,11 @@ pub struct Monitor {
     film_rate: Mutex<Option<FrameRate>>,
 }
 
-impl Monitor {
-    pub(crate) fn new(spec: StationSpec) -> Monitor {
+impl StationHandle {
+    pub(crate) fn new(spec: StationSpec) -> StationHandle {
         let spec = Arc::new(spec);
         let (air, task) = (Arc::default(), Arc::default());
-        Monitor { spec, feed: Feed::default(), air, task, film_rate: Mutex::default() }
+        StationHandle { spec, feed: Feed::default(), air, task, film_rate: Mutex::default() }
     }
 
     /// A film of that rate is on.
@@ -96,18 +96,18 @@ pub enum NotRecorded {
 
 impl HeadEnd {
     /// All stations, ascending by number.
-    pub fn stations(&self) -> impl Iterator<Item = &Arc<Monitor>> {
-        self.monitors.values()
+    pub fn stations(&self) -> impl Iterator<Item = &Arc<StationHandle>> {
+        self.handles.values()
     }
 
     /// A station; `None` where the line-up has none of that number.
-    pub fn station(&self, id: StationId) -> Option<&Arc<Monitor>> {
-        self.monitors.get(&id)
+    pub fn station(&self, id: StationId) -> Option<&Arc<StationHandle>> {
+        self.handles.get(&id)
     }
 
     /// What the directory says of a station now, its audience included.
-    pub fn entry(&self, id: StationId) -> Option<Entry> {
-        self.board.entry(id)
+    pub fn entry(&self, id: StationId) -> Option<StationInfo> {
+        self.table.entry(id)
     }
 
     /// The reels of all films of a station, in the order of the programme, at least one. Blocks: films that are new
@@ -115,7 +115,7 @@ impl HeadEnd {
     ///
     /// # Errors
     /// There is not a reel of each.
-    pub fn reels(&self, station: &Monitor) -> Result<Vec<Arc<Reel>>, NotRecorded> {
+    pub fn reels(&self, station: &StationHandle) -> Result<Vec<Arc<Reel>>, NotRecorded> {
         if !station.spec.reel || !self.catalogue.keeps_reels() {
             return Err(NotRecorded::Never);
         }
@@ -144,16 +144,16 @@ impl HeadEnd {
     ) -> (Arc<HeadEnd>, watch::Sender<bool>) {
         let clock = AirClock::start();
         let (stop, stopped) = watch::channel(false);
-        let monitors = stations.into_iter().map(|spec| (spec.id, Arc::new(Monitor::new(spec))));
+        let handles = stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
         let head_end = HeadEnd {
             air: Air::start(clock.clone()).unwrap(),
-            board: Board::new(),
+            table: StationTable::new(),
             clients: Clients::default(),
             since: clock.now(),
             catalogue: Arc::new(Catalogue::new(clock.clone(), store)),
             stop: stopped,
             interfaces: Default::default(),
-            monitors: monitors.collect(),
+            handles: handles.collect(),
             clock,
         };
         (Arc::new(head_end), stop)
@@ -161,7 +161,7 @@ impl HeadEnd {
 
     /// Puts a unit on air, for its subscribers only.
     pub(crate) fn show(&self, id: StationId, unit: crate::media::Unit) {
-        self.monitors[&id].feed.push(unit, self.clock.now());
+        self.handles[&id].feed.push(unit, self.clock.now());
     }
 }
 

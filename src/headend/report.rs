@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use super::Monitor;
+use super::StationHandle;
 use crate::air::lateness::Lateness;
 
 /// How often a station reports, if it has something to report.
@@ -36,8 +36,8 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn of(station: &Monitor) -> Snapshot {
-        let Monitor { task, air, .. } = station;
+    fn of(station: &StationHandle) -> Snapshot {
+        let StationHandle { task, air, .. } = station;
         Snapshot {
             skipped: task.skipped.load(Relaxed) + air.skipped.load(Relaxed),
             squeezed: task.squeezed.load(Relaxed),
@@ -56,7 +56,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn of<'a>(stations: impl Iterator<Item = &'a Monitor>) -> Totals {
+    pub(crate) fn of<'a>(stations: impl Iterator<Item = &'a StationHandle>) -> Totals {
         let mut totals = Totals::default();
         for station in stations {
             let (all, one) = (&mut totals.counts, Snapshot::of(station));
@@ -87,14 +87,14 @@ impl fmt::Display for Totals {
 }
 
 /// Reports for as long as what it returns is kept: a station's task that crashes takes it along, too.
-pub(crate) fn watch(station: Arc<Monitor>) -> JoinSet<()> {
+pub(crate) fn watch(station: Arc<StationHandle>) -> JoinSet<()> {
     let mut reporter = JoinSet::new();
     reporter.spawn(tell(station));
     reporter
 }
 
-async fn tell(station: Arc<Monitor>) {
-    let Monitor { spec, air, .. } = &*station;
+async fn tell(station: Arc<StationHandle>) {
+    let StationHandle { spec, air, .. } = &*station;
     // What was counted before belongs to a task that has crashed, and was told.
     let mut before = Snapshot::of(&station);
     let mut ticks = tokio::time::interval(EVERY);
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn the_last_line_has_all_of_all_stations() {
         let lineup = Lineup::load(Path::new("stations.toml")).unwrap();
-        let stations: Vec<_> = lineup.stations.into_iter().take(2).map(Monitor::new).collect();
+        let stations: Vec<_> = lineup.stations.into_iter().take(2).map(StationHandle::new).collect();
         for (station, n) in stations.iter().zip([1, 10]) {
-            let Monitor { task, air, .. } = station;
+            let StationHandle { task, air, .. } = station;
             air.aired.store(100 * n, Relaxed);
             air.skipped.store(n, Relaxed);
             task.skipped.store(2 * n, Relaxed);
@@ -168,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn a_stations_reporter_ends_with_its_task() {
         let mut lineup = Lineup::load(Path::new("stations.toml")).unwrap();
-        let station = Arc::new(Monitor::new(lineup.stations.remove(0)));
+        let station = Arc::new(StationHandle::new(lineup.stations.remove(0)));
         let own = station.clone();
         let task = tokio::spawn(async move {
             let _reporter = watch(own);

@@ -19,9 +19,9 @@ use super::session::{Audit, Command, Life, Started};
 use super::sink::Sink;
 use super::writer::Gone;
 use crate::clock::AirClock;
-use crate::directory::Board;
-use crate::directory::board::Seat;
-use crate::headend::Monitor;
+use crate::directory::StationTable;
+use crate::directory::table::Seat;
+use crate::headend::StationHandle;
 use crate::media::AirTime;
 use crate::media::Unit;
 
@@ -37,8 +37,8 @@ const CONTROL: usize = 1500;
 
 pub(super) struct Delivery {
     pub(super) clock: AirClock,
-    pub(super) board: Arc<Board>,
-    pub(super) monitor: Arc<Monitor>,
+    pub(super) table: Arc<StationTable>,
+    pub(super) monitor: Arc<StationHandle>,
     /// What is shown, if it is not what is on air.
     pub(super) programme: Option<Arc<Programme>>,
     pub(super) sink: Sink,
@@ -188,7 +188,7 @@ impl Delivery {
             (None, None) => {
                 let live = Live::join(&self.monitor.feed, now + self.sink.delay(), self.carrier());
                 answer.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
-                let _audience = self.board.sit(self.monitor.spec.id);
+                let _audience = self.table.sit(self.monitor.spec.id);
                 Show { what: What::Live { live, _audience }, next: None }
             }
             (Some((programme, span)), _) => {

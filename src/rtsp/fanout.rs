@@ -18,7 +18,7 @@ use super::sink::Tcp;
 use super::writer::{Gone, Took};
 use crate::clock::AirClock;
 use crate::headend::feed::Subscription;
-use crate::headend::{Client, Monitor};
+use crate::headend::{Client, StationHandle};
 use crate::media::StationId;
 use crate::media::Unit;
 
@@ -32,7 +32,7 @@ pub(super) struct Fanouts(Mutex<HashMap<StationId, Vec<Weak<Fanout>>>>);
 
 impl Fanouts {
     /// One with a place for another client of a station.
-    pub(super) fn place(&self, monitor: &Arc<Monitor>, clock: &AirClock) -> Arc<Fanout> {
+    pub(super) fn place(&self, monitor: &Arc<StationHandle>, clock: &AirClock) -> Arc<Fanout> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fanouts = all.entry(monitor.spec.id).or_default();
         fanouts.retain(|fanout| fanout.strong_count() > 0);
@@ -50,7 +50,7 @@ impl Fanouts {
 
 /// The connections that one task writes to.
 pub(super) struct Fanout {
-    monitor: Arc<Monitor>,
+    monitor: Arc<StationHandle>,
     clock: AirClock,
     /// Held while it writes: who has it knows that nobody does.
     crowd: AsyncMutex<Crowd>,
@@ -139,7 +139,7 @@ impl Fanout {
 
 impl Crowd {
     /// Writes the unit before `next` to all who are waiting for it.
-    fn write(&mut self, unit: &Unit, monitor: &Monitor) {
+    fn write(&mut self, unit: &Unit, monitor: &StationHandle) {
         let number = self.next - 1;
         let mut place = 0;
         while let Some(carried) = self.carried.get_mut(place) {
@@ -171,7 +171,7 @@ impl Carried {
         Ok(took == Took::All)
     }
 
-    fn give_back(self, monitor: &Monitor) {
+    fn give_back(self, monitor: &StationHandle) {
         // Dropped with its session: nobody is left.
         let _ = self.back.send(monitor.feed.resume(self.next));
     }

@@ -37,8 +37,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::content::reel::Reel;
-use crate::doors::{self, Doors, Place, canonical};
-use crate::headend::{HeadEnd, Monitor, NotRecorded};
+use crate::headend::{HeadEnd, NotRecorded, StationHandle};
+use crate::limits::{self, ConnectionLimits, Permit, canonical};
 use connection::Connection;
 use fanout::Fanouts;
 use session::Sessions;
@@ -82,9 +82,9 @@ struct Shared {
 
 /// Serves stations until the head-end stops, then ends every session and connection and returns.
 pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
-    let doors = Doors::new(CONNECTIONS.0, CONNECTIONS.1);
+    let limits = ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1);
     let shared = Arc::new(Shared::new(head_end.clone()));
-    let visit = |stream: TcpStream, peer, place: Result<Place, String>| match place {
+    let visit = |stream: TcpStream, peer, place: Result<Permit, String>| match place {
         Ok(place) => {
             // One that has gone already: nothing to serve.
             let local = prepare(&stream).ok()?;
@@ -100,7 +100,7 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
             None
         }
     };
-    let mut connections = doors::attend(listener, "rtsp", doors, head_end.stopping(), visit).await;
+    let mut connections = limits::attend(listener, "rtsp", limits, head_end.stopping(), visit).await;
     shared.sessions.end().await;
     connections.shutdown().await;
 }
@@ -123,7 +123,7 @@ impl Shared {
     }
 
     /// The reels of a station's programme; `None` when that takes too long to find out.
-    async fn reels(&self, monitor: &Arc<Monitor>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
+    async fn reels(&self, monitor: &Arc<StationHandle>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
         let (head_end, monitor) = (self.head_end.clone(), monitor.clone());
         let look_up = async {
             let permit = self.look_ups.clone().acquire_owned().await.ok()?;

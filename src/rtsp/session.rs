@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout};
 
 use super::conversation::{Resource, View, Wish};
 use super::transport::Way;
-use crate::doors::{Doors, Place};
 use crate::headend::Client;
+use crate::limits::{ConnectionLimits, Permit};
 use crate::wire::rtcp;
 
 /// How long a session lives after the last sign of its client: a request that names it, or a receiver report.
@@ -108,7 +108,7 @@ pub(super) struct Session {
     pub(super) audit: Option<Audit>,
     pub(super) commands: mpsc::Sender<Command>,
     /// Its place among all sessions, and its address's.
-    pub(super) _place: Place,
+    pub(super) _place: Permit,
 }
 
 impl Session {
@@ -149,7 +149,7 @@ impl Audit {
 pub(super) struct Sessions {
     table: Mutex<HashMap<SessionId, Arc<Session>>>,
     tasks: Mutex<JoinSet<()>>,
-    doors: Arc<Doors>,
+    limits: Arc<ConnectionLimits>,
     /// Ids are a count under SipHash with 128 bits of key from the system: who sees some of them cannot tell the next.
     /// (fastrand's can be computed from a few of them.)
     key: RandomState,
@@ -161,15 +161,15 @@ impl Sessions {
         Arc::new(Sessions {
             table: Mutex::default(),
             tasks: Mutex::default(),
-            doors: Doors::new(SESSIONS.0, SESSIONS.1),
+            limits: ConnectionLimits::new(SESSIONS.0, SESSIONS.1),
             key: RandomState::new(),
             count: AtomicU64::new(0),
         })
     }
 
     /// A place for a session of `address`; `None` when all are taken.
-    pub(super) fn place(&self, address: IpAddr) -> Option<Place> {
-        self.doors.enter(address).ok()
+    pub(super) fn place(&self, address: IpAddr) -> Option<Permit> {
+        self.limits.enter(address).ok()
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Session>> {

@@ -12,8 +12,8 @@ use tokio::net::UdpSocket;
 
 use super::transport::Way;
 use super::writer::{Gone, Took, Writer};
-use crate::air::outlet::Outlet;
-use crate::air::{Air, AirCounters, GUEST_NAP, Seat};
+use crate::air::sender::RtpSender;
+use crate::air::{Air, AirCounters, Flow, UNICAST_NAP};
 use crate::headend::Client;
 use crate::lineup::Spread;
 use crate::media::AirTime;
@@ -48,7 +48,7 @@ pub(super) enum Sink {
 
 pub(super) struct Udp {
     /// `None` when nothing more shall leave.
-    seat: Option<Seat>,
+    flow: Option<Flow>,
     counters: Arc<AirCounters>,
     /// Most bytes of a scan in a packet.
     room: usize,
@@ -84,7 +84,7 @@ struct Count {
 }
 
 impl Udp {
-    /// Sockets on `local`, a seat on air, and what the two are called.
+    /// Sockets on `local`, a flow on air, and what the two are called.
     ///
     /// # Errors
     /// The system's: no two ports, or no open files.
@@ -106,11 +106,11 @@ impl Udp {
         // Nothing is expected there but what opens a way through a client's firewall.
         rtp.set_recv_buffer_size(0)?;
         let datagram = datagram(at(local, 0), at(peer, client.0));
-        let outlet = Outlet::unicast(rtp, at(peer, client.0), datagram, spread);
+        let outlet = RtpSender::unicast(rtp, at(peer, client.0), datagram, spread);
         let (ssrc, sequence) = (outlet.ssrc(), outlet.sequence());
         let counters = Arc::<AirCounters>::default();
         let udp = Udp {
-            seat: Some(air.guest_seat(outlet, counters.clone())),
+            flow: Some(air.unicast_flow(outlet, counters.clone())),
             counters,
             room: datagram - PACKET_OVERHEAD,
             ssrc,
@@ -124,14 +124,14 @@ impl Udp {
     }
 
     fn offer(&mut self, unit: Unit) {
-        let Some(seat) = &mut self.seat else { return };
+        let Some(flow) = &mut self.flow else { return };
         // PAUSE and PLAY within [`AHEAD`] of each other: what is on air has left already, or is about to.
         if unit.due.at <= self.last {
             return;
         }
         self.last = unit.due.at;
         let packets = unit.jpeg.scan.len().div_ceil(self.room).max(1);
-        match seat.offer(unit) {
+        match flow.offer(unit) {
             Ok(()) => self.sequence = self.sequence.wrapping_add(packets as u16),
             Err(_) => self.missed += 1,
         }
@@ -229,13 +229,13 @@ impl Sink {
     /// How long it may be until a first unit leaves: of what is on air by then, it is not too late.
     pub(super) fn delay(&self) -> Duration {
         // The air thread looks in, and as long again for us to get there.
-        if let Sink::Udp(_) = self { GUEST_NAP * 2 } else { Duration::ZERO }
+        if let Sink::Udp(_) = self { UNICAST_NAP * 2 } else { Duration::ZERO }
     }
 
     /// Nothing more leaves, nor what the air thread has.
     pub(super) fn close(&mut self) {
         if let Sink::Udp(udp) = self {
-            udp.seat = None;
+            udp.flow = None;
         }
     }
 

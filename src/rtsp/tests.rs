@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::*;
 use crate::content::reel::{Encoding, Store};
-use crate::directory::{Entry, State};
+use crate::directory::{State, StationInfo};
 use crate::interface::interfaces;
 use crate::lineup::{Datagram, Spread, StationSpec};
 use crate::media::Due;
@@ -102,14 +102,14 @@ impl Bench {
             line: 1,
         };
         change(&mut spec);
-        let entry = Entry {
+        let entry = StationInfo {
             size: Some(SIZE),
             rate: Some(RATE),
             state: State::Film,
-            ..Entry::starting(ID, &spec.name, spec.group, &spec.interface.name, 80)
+            ..StationInfo::starting(ID, &spec.name, spec.group, &spec.interface.name, 80)
         };
         let (head_end, stop) = HeadEnd::on_the_bench(vec![spec], Some((store, &reels)));
-        head_end.board.enter(entry, || None).unwrap();
+        head_end.table.enter(entry, || None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(serve(listener, head_end.clone()));

@@ -2,7 +2,7 @@
 //! the task, and sent on time by the [air thread](onair).
 //!
 //! ```text
-//! film -> Source -> Picture -> Encoder -> Jpeg -> Playout -> Seat -> air thread -> Outlet -> multicast
+//! film -> Source -> Picture -> Encoder -> Jpeg -> Timeline -> Flow -> air thread -> RtpSender -> multicast
 //!                                          |                  ^  \
 //!                                          +----> Reel -------+   +-> Feed -> RTSP, web, directory
 //!                                               every pass but the first
@@ -27,23 +27,23 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::air::outlet::Outlet;
-use crate::air::{LEAD, Seat};
+use crate::air::sender::RtpSender;
+use crate::air::{Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
-use crate::content::playlist::Item;
-use crate::content::transcode::Desk;
-use crate::content::worker::{Lane, STUCK};
+use crate::content::playlist::PlaylistItem;
+use crate::content::transcode::Transcoder;
+use crate::content::worker::{BlockingWorker, STUCK};
 use crate::content::{Fault, LONGEST_PAUSE};
-use crate::directory::{Board, Entry, OnAir, State};
-use crate::headend::{HeadEnd, Monitor, report};
+use crate::directory::{OnAir, State, StationInfo, StationTable};
+use crate::headend::{HeadEnd, StationHandle, report};
 use crate::interface::interfaces;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, Due, FrameRate, MAX_BEHIND, REPEAT_RATE, Size, StationId, Unit};
-use runtime::Beats;
+use runtime::WakeSlots;
 
 /// And at least: enough to sleep through another program's burst on the machine. In between a station sleeps, until one of the
-/// [beats](stage::Beats). Waking up is most of what it costs beside the air thread, which takes as much as the bare sender: with
+/// [wake_slots](stage::WakeSlots). Waking up is most of what it costs beside the air thread, which takes as much as the bare sender: with
 /// five wake-ups a second one station costs 1.48 times that, with two 1.30, with these 1.3 a second 1.2.
 const LEAST_LEAD: Duration = Duration::from_millis(200);
 
@@ -66,11 +66,11 @@ const SOUND: Duration = Duration::from_secs(30);
 const UNSENT: Duration = Duration::from_secs(2);
 
 /// Keeps one station on air until the studio stops, whatever happens to it.
-pub(crate) async fn keep_on_air(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>, beats: Beats) {
+pub(crate) async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) {
     let mut stop = head_end.stop.clone();
-    let spec = &monitor.spec;
+    let spec = &handle.spec;
     loop {
-        let station = Station::new(monitor.clone(), head_end.clone(), beats);
+        let station = Station::new(handle.clone(), head_end.clone(), wake_slots);
         let ended = match station {
             Ok(station) => tokio::spawn(station.run()).await.map_err(|crash| crash.to_string()),
             Err(error) => Err(error.to_string()),
@@ -92,17 +92,17 @@ pub(crate) async fn keep_on_air(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>, b
 struct Station {
     spec: Arc<StationSpec>,
     clock: AirClock,
-    board: Arc<Board>,
+    table: Arc<StationTable>,
     stop: watch::Receiver<bool>,
     head_end: Arc<HeadEnd>,
-    beats: Beats,
-    seat: Seat,
+    wake_slots: WakeSlots,
+    flow: Flow,
     /// Pictures that were sent, and when that last rose.
     sent: (u64, AirTime),
-    monitor: Arc<Monitor>,
+    handle: Arc<StationHandle>,
     catalogue: Arc<Catalogue>,
     /// The films of this round that are still to come.
-    round: VecDeque<Item>,
+    round: VecDeque<PlaylistItem>,
     /// The size of all its pictures, once a film has opened.
     size: Option<Size>,
     /// When what has been handed to the air is over.
@@ -110,8 +110,8 @@ struct Station {
     /// Its own share of a moment: stations do not all fire in the same one.
     phase: Duration,
     /// Decoder, encoder and time line. `None` while a blocking thread has it, or after it crashed or hung there.
-    desk: Option<Box<Desk>>,
-    lanes: Lanes,
+    transcoder: Option<Box<Transcoder>>,
+    workers: Workers,
     last: Option<Unit>,
     /// A film is on air.
     on_air: bool,
@@ -121,43 +121,44 @@ struct Station {
 
 /// What a station does on threads that may block: in all, it never has more of them than these.
 #[derive(Default)]
-struct Lanes {
+struct Workers {
     /// Films: where they are looked for, opened and decoded.
-    films: Lane,
+    films: BlockingWorker,
     /// Reels: where they are found, read and recorded. A reel is only a cache: the film plays on without.
-    reels: Lane,
+    reels: BlockingWorker,
     /// Slates, which go on while a film hangs.
-    slates: Lane,
+    slates: BlockingWorker,
     /// Interfaces, where nothing can be sent: a driver that is being reset answers nobody.
-    interfaces: Lane,
+    interfaces: BlockingWorker,
 }
 
 impl Station {
-    fn new(monitor: Arc<Monitor>, head_end: Arc<HeadEnd>, beats: Beats) -> io::Result<Station> {
-        let spec = monitor.spec.clone();
-        let seat = head_end.air.seat(Outlet::open(&spec)?, monitor.air.clone());
-        let entry = Entry::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
-        let (clock, shown) = (head_end.clock.clone(), monitor.clone());
+    fn new(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) -> io::Result<Station> {
+        let spec = handle.spec.clone();
+        let flow = head_end.air.flow(RtpSender::open(&spec)?, handle.air.clone());
+        let entry =
+            StationInfo::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
+        let (clock, shown) = (head_end.clock.clone(), handle.clone());
         let picture = move || {
             let (_, unit) = shown.feed.at(clock.now())?;
             Some(OnAir { due: unit.due.at, jpeg: unit.jpeg.to_jfif() })
         };
-        head_end.board.enter(entry, picture).map_err(io::Error::other)?;
+        head_end.table.enter(entry, picture).map_err(io::Error::other)?;
         Ok(Station {
             clock: head_end.clock.clone(),
-            board: head_end.board.clone(),
+            table: head_end.table.clone(),
             stop: head_end.stop.clone(),
-            beats,
-            seat,
+            wake_slots,
+            flow,
             sent: (0, AirTime::default()),
-            monitor,
+            handle,
             catalogue: head_end.catalogue.clone(),
             round: VecDeque::new(),
             size: None,
             free_at: AirTime::default(),
             phase: phase(spec.id),
-            desk: None,
-            lanes: Lanes::default(),
+            transcoder: None,
+            workers: Workers::default(),
             last: None,
             on_air: false,
             to_tell: true,
@@ -168,7 +169,7 @@ impl Station {
 
     /// On air until the studio stops: programme, and a slate while there is none.
     async fn run(mut self) {
-        let _reporter = report::watch(self.monitor.clone());
+        let _reporter = report::watch(self.handle.clone());
         let mut retry = RETRY.0;
         let mut reported = Reported::default();
         loop {
@@ -182,7 +183,7 @@ impl Station {
             }
             let reason = fault.to_string();
             debug!("station {} \"{}\" failed: {reason}", self.spec.id, self.spec.name);
-            if reported.is_news(&reason, self.monitor.task.rounds.load(Relaxed)) {
+            if reported.is_news(&reason, self.handle.task.rounds.load(Relaxed)) {
                 self.to_tell = true;
                 warn!(
                     "station {} \"{}\" is off air and shows a slate: {reason}",
@@ -195,7 +196,7 @@ impl Station {
             }
             retry = (retry * 2).min(RETRY.1);
         }
-        let (id, name, air) = (self.spec.id, &self.spec.name, &self.monitor.air);
+        let (id, name, air) = (self.spec.id, &self.spec.name, &self.handle.air);
         let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));
         debug!(
             "station {id} \"{name}\" off air: {aired} pictures aired, {skipped} skipped late, {}",
@@ -222,7 +223,7 @@ impl Station {
     /// Where nothing can be sent, the interface may have another address by now, or may have been made anew: a socket keeps
     /// to what they were when it was opened.
     async fn follow_interface(&mut self) {
-        let (air, now) = (&self.monitor.air, self.clock.now());
+        let (air, now) = (&self.handle.air, self.clock.now());
         let sent = air.aired.load(Relaxed);
         if sent != self.sent.0 || self.sent.1 == AirTime::default() {
             self.sent = (sent, now);
@@ -234,7 +235,7 @@ impl Station {
         let head_end = self.head_end.clone();
         let Ok(mut looked) = head_end.interfaces.try_lock() else { return };
         if now.since(looked.0) >= UNSENT {
-            let found = self.lanes.interfaces.call(STUCK, || interfaces().unwrap_or_default()).await;
+            let found = self.workers.interfaces.call(STUCK, || interfaces().unwrap_or_default()).await;
             let Ok(found) = found else { return };
             *looked = (self.clock.now(), found);
         }
@@ -244,16 +245,16 @@ impl Station {
         let Some(interface) = there.filter(|there| !there.sends_as(known, group)).cloned() else { return };
         let spec = StationSpec { interface, ..(*self.spec).clone() };
         // Not yet: it has no address, say.
-        let Ok(outlet) = Outlet::open(&spec) else { return };
-        self.seat = self.head_end.air.seat(outlet, self.monitor.air.clone());
+        let Ok(outlet) = RtpSender::open(&spec) else { return };
+        self.flow = self.head_end.air.flow(outlet, self.handle.air.clone());
         info!("station {} \"{}\" sends by {} now", spec.id, spec.name, spec.interface);
         self.spec = Arc::new(spec);
     }
 
     async fn offer(&mut self, mut unit: Unit) -> Result<(), Fault> {
         let due = unit.due.at;
-        self.monitor.feed.push(unit.clone(), self.clock.now());
-        while let Err(full) = self.seat.offer(unit) {
+        self.handle.feed.push(unit.clone(), self.clock.now());
+        while let Err(full) = self.flow.offer(unit) {
             unit = full;
             let ahead = self.clock.until(due);
             self.wait(ahead.saturating_sub(LEAST_LEAD).min(ahead / 2).max(FULL)).await?;
@@ -263,7 +264,7 @@ impl Station {
         }
         // So that a station does not wake up for each picture.
         let wake = Instant::now() + self.clock.until(due - LEAST_LEAD);
-        self.wait_until(self.beats.before(wake)).await
+        self.wait_until(self.wake_slots.before(wake)).await
     }
 
     async fn wait(&mut self, span: Duration) -> Result<(), Fault> {
@@ -291,22 +292,22 @@ impl Station {
         if behind < MAX_BEHIND { self.free_at } else { now + START_LEAD + self.phase }
     }
 
-    /// Works at the desk on a thread of `lane`.
-    async fn at_desk<T: Send + 'static>(
+    /// Works at the transcoder on a thread of `lane`.
+    async fn transcode<T: Send + 'static>(
         &mut self,
-        lane: impl FnOnce(&mut Lanes) -> &mut Lane,
-        work: impl FnOnce(&mut Desk) -> T + Send + 'static,
+        lane: impl FnOnce(&mut Workers) -> &mut BlockingWorker,
+        work: impl FnOnce(&mut Transcoder) -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        let mut desk = self.desk.take().unwrap_or_else(|| {
+        let mut transcoder = self.transcoder.take().unwrap_or_else(|| {
             let (clock, catalogue) = (self.clock.clone(), self.catalogue.clone());
-            Box::new(Desk::new(&self.spec, clock, catalogue, self.earliest(), REPEAT_RATE))
+            Box::new(Transcoder::new(&self.spec, clock, catalogue, self.earliest(), REPEAT_RATE))
         });
         let work = move || {
-            let result = work(&mut desk);
-            (desk, result)
+            let result = work(&mut transcoder);
+            (transcoder, result)
         };
-        let (desk, result) = lane(&mut self.lanes).call(STUCK, work).await?;
-        self.desk = Some(desk);
+        let (transcoder, result) = lane(&mut self.workers).call(STUCK, work).await?;
+        self.transcoder = Some(transcoder);
         Ok(result)
     }
 
@@ -315,10 +316,10 @@ impl Station {
         let spec = &self.spec;
         let on_film = state == State::Film;
         if on_film {
-            self.monitor.shows_film(rate);
+            self.handle.shows_film(rate);
         }
         // Refused would be an entry without sense: the line-up was checked, and sizes come from the encoder.
-        let _ = self.board.update(spec.id, |entry| {
+        let _ = self.table.update(spec.id, |entry| {
             entry.size = Some(size);
             entry.rate = Some(rate);
             entry.state = state;

@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::{LEAST_LEAD, Lanes, RETRY, START_LEAD, Station};
+use super::{LEAST_LEAD, RETRY, START_LEAD, Station, Workers};
 use crate::content::catalogue::FoundReel;
-use crate::content::playlist::{Item, look_up};
+use crate::content::playlist::{PlaylistItem, look_up};
 use crate::content::recording;
 use crate::content::reel::{Reel, ReelError, ReelKey};
-use crate::content::schedule::Programme;
-use crate::content::transcode::{Desk, Prepared};
-use crate::content::worker::{Lane, STUCK};
+use crate::content::schedule::Schedule;
+use crate::content::transcode::{Prepared, Transcoder};
+use crate::content::worker::{BlockingWorker, STUCK};
 use crate::content::{Fault, LONGEST_PAUSE};
 use crate::directory::State;
 use crate::lineup;
@@ -40,18 +40,20 @@ impl Station {
     /// Plays the programme, round after round, until something fails.
     pub(super) async fn run_once(&mut self) -> Result<Infallible, Fault> {
         loop {
-            if self.lanes.films.is_stuck() {
+            if self.workers.films.is_stuck() {
                 return Err(Fault::Stuck);
             }
             match self.round.pop_front() {
                 None => {
                     self.round = self.next_round().await?;
-                    self.monitor.task.rounds.fetch_add(1, Relaxed);
+                    self.handle.task.rounds.fetch_add(1, Relaxed);
                 }
-                Some(Item { path, reel: Some(reel), begin, .. }) if !self.lanes.reels.is_stuck() => {
+                Some(PlaylistItem { path, reel: Some(reel), begin, .. })
+                    if !self.workers.reels.is_stuck() =>
+                {
                     self.play_reel(path, reel, begin).await?;
                 }
-                Some(Item { path, key, .. }) => self.play_film(path, key).await?,
+                Some(PlaylistItem { path, key, .. }) => self.play_film(path, key).await?,
             }
         }
     }
@@ -60,14 +62,14 @@ impl Station {
     ///
     /// When all of them have reels, a station that comes on air joins the round where the time of day has it. One that
     /// is on air goes on without a jump, and remembers how it lies against the time of day.
-    async fn next_round(&mut self) -> Result<VecDeque<Item>, Fault> {
+    async fn next_round(&mut self) -> Result<VecDeque<PlaylistItem>, Fault> {
         // None before the first film: which size that will have is for the disk to say.
         let known = self
             .size
             .filter(|_| self.spec.reel)
             .and_then(|size| self.catalogue.known_round(&self.spec, Some(size)));
         if let Some(known) = known {
-            let item = |(path, reel): FoundReel| Item {
+            let item = |(path, reel): FoundReel| PlaylistItem {
                 path,
                 key: Some(*reel.key()),
                 reel: Some(reel),
@@ -79,17 +81,17 @@ impl Station {
             return Ok(items);
         }
         let media = self.spec.media.clone();
-        let films = self.lanes.films.call(STUCK, move || lineup::films(&media)).await?;
+        let films = self.workers.films.call(STUCK, move || lineup::films(&media)).await?;
         let films = films.map_err(Fault::Programme)?;
         if films.is_empty() {
             return Err(Fault::NoFilm);
         }
-        let item = |path| Item { path, key: None, reel: None, begin: None };
-        let mut items: VecDeque<Item> = films.iter().cloned().map(item).collect();
+        let item = |path| PlaylistItem { path, key: None, reel: None, begin: None };
+        let mut items: VecDeque<PlaylistItem> = films.iter().cloned().map(item).collect();
         if self.spec.reel && self.catalogue.keeps_reels() {
             let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
             let look_up = move || look_up(&catalogue, &spec, size, films);
-            match self.lanes.reels.call(LOOKING_UP, look_up).await {
+            match self.workers.reels.call(LOOKING_UP, look_up).await {
                 Ok(found) => (items, self.size) = found,
                 Err(Fault::Stuck) => {}
                 Err(fault) => return Err(fault),
@@ -106,11 +108,11 @@ impl Station {
     }
 
     /// Settles when the films of a round begin, and leaves out those that are over.
-    async fn place(&mut self, items: &mut VecDeque<Item>, reels: &[Arc<Reel>]) -> Result<(), Fault> {
+    async fn place(&mut self, items: &mut VecDeque<PlaylistItem>, reels: &[Arc<Reel>]) -> Result<(), Fault> {
         let keys: Vec<ReelKey> = reels.iter().map(|reel| *reel.key()).collect();
         let (catalogue, group) = (self.catalogue.clone(), self.spec.group);
         let phase = catalogue.phase(group, keys.iter()).unwrap_or(self.phase);
-        let Some(programme) = Programme::new(reels.iter().map(|reel| reel.length()), phase) else {
+        let Some(programme) = Schedule::new(reels.iter().map(|reel| reel.length()), phase) else {
             return Ok(());
         };
         if self.on_air && self.free_at > self.clock.now() {
@@ -119,7 +121,7 @@ impl Station {
             if own != phase {
                 // Nothing waits for it: what is not remembered now is in the next round.
                 let remember = move || catalogue.remember(group, keys.iter(), own);
-                self.lanes.reels.start(STUCK, remember);
+                self.workers.reels.start(STUCK, remember);
             }
         } else {
             let (film, begin) = programme.at(self.free_at.max(self.clock.now() + START_LEAD));
@@ -146,15 +148,15 @@ impl Station {
         while next < reel.len() {
             // After a stall the programme is where the time of day has it; what would be late is left out.
             let on_time = first_from(&reel, self.clock.now().since(begin)).max(next);
-            self.monitor.task.skipped.fetch_add((on_time - next) as u64, Relaxed);
+            self.handle.task.skipped.fetch_add((on_time - next) as u64, Relaxed);
             next = on_time;
             // Who removes a film wants it off the air, reel or not; but no picture waits for a folder that is slow to answer.
             match self.catalogue.known_there(&path) {
                 Some(there) => there?,
-                None if self.lanes.films.is_stuck() => return Err(Fault::Stuck),
+                None if self.workers.films.is_stuck() => return Err(Fault::Stuck),
                 None => {
                     let (catalogue, path) = (self.catalogue.clone(), path.clone());
-                    self.lanes.films.start(STUCK, move || drop(catalogue.still_there(&path)));
+                    self.workers.films.start(STUCK, move || drop(catalogue.still_there(&path)));
                 }
             }
             // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
@@ -162,7 +164,7 @@ impl Station {
             let (units, damage) = match units(&reel, begin, next, Reel::cached) {
                 (units, None) if units.is_empty() => {
                     let reel = reel.clone();
-                    self.lanes.reels.call(STUCK, move || units_from_disk(&reel, begin, next)).await?
+                    self.workers.reels.call(STUCK, move || units_from_disk(&reel, begin, next)).await?
                 }
                 units => units,
             };
@@ -172,7 +174,7 @@ impl Station {
             }
             for unit in units {
                 let squeezed = matches!(unit.jpeg.tables, Tables::Standard(q) if q < self.spec.quality);
-                self.monitor.task.squeezed.fetch_add(squeezed.into(), Relaxed);
+                self.handle.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                 self.hand_over(unit).await?;
                 if !shown {
                     shown = true;
@@ -186,10 +188,10 @@ impl Station {
                 if !damaged {
                     warn!("station {} \"{}\": {error}; it is made again", self.spec.id, self.spec.name);
                     let (catalogue, reel) = (self.catalogue.clone(), reel.clone());
-                    self.lanes.reels.call(STUCK, move || catalogue.discard(&reel)).await?;
+                    self.workers.reels.call(STUCK, move || catalogue.discard(&reel)).await?;
                 }
                 damaged = true;
-                self.monitor.task.skipped.fetch_add(1, Relaxed);
+                self.handle.task.skipped.fetch_add(1, Relaxed);
                 next += 1;
                 if too_much_missing(&reel, good, next) {
                     self.round.clear();
@@ -206,42 +208,42 @@ impl Station {
         let (catalogue, earliest, size) = (self.catalogue.clone(), self.earliest(), self.size);
         let (film, clock) = (path.clone(), self.clock.clone());
         // Not while the reels' disk does not answer.
-        let notes = key.filter(|_| !self.lanes.reels.is_busy()).map(|key| {
+        let notes = key.filter(|_| !self.workers.reels.is_busy()).map(|key| {
             let (notes, noted) = recording::notes();
             // Nobody waits for it but at the end of the film.
             let write = move || recording::write(&catalogue, &key, &path, &clock, noted);
-            self.lanes.reels.start(Duration::ZERO, write);
+            self.workers.reels.start(Duration::ZERO, write);
             notes
         });
-        self.at_desk(films, move |desk| desk.open(&film, earliest, size, notes)).await??;
+        self.transcode(films, move |transcoder| transcoder.open(&film, earliest, size, notes)).await??;
         let mut shown = false;
         loop {
-            match self.at_desk(films, Desk::prepare).await?? {
+            match self.transcode(films, Transcoder::prepare).await?? {
                 Prepared::Unit { unit, squeezed } => {
-                    self.monitor.task.squeezed.fetch_add(squeezed.into(), Relaxed);
+                    self.handle.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                     let size = unit.jpeg.size;
                     self.hand_over(unit).await?;
                     if !shown {
                         shown = true;
                         self.size = Some(size);
-                        let rate = self.at_desk(films, |desk| desk.rate()).await?;
+                        let rate = self.transcode(films, |transcoder| transcoder.rate()).await?;
                         self.announce(State::Film, size, rate);
                     }
                 }
                 Prepared::Skipped => {
-                    self.monitor.task.skipped.fetch_add(1, Relaxed);
+                    self.handle.task.skipped.fetch_add(1, Relaxed);
                 }
                 Prepared::Behind(behind) => {
                     let (id, name) = (self.spec.id, &self.spec.name);
                     let seconds = behind.as_secs_f64();
                     warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from here");
-                    self.monitor.task.skipped.fetch_add(1, Relaxed);
+                    self.handle.task.skipped.fetch_add(1, Relaxed);
                 }
                 Prepared::End => {
                     // Waiting for the disk may take longer than the pictures that are on their way last: then the
                     // next pass is encoded once more.
                     let patience = self.clock.until(self.free_at).saturating_sub(OPENING);
-                    let _ = self.lanes.reels.wait(Instant::now() + patience).await;
+                    let _ = self.workers.reels.wait(Instant::now() + patience).await;
                     return Ok(());
                 }
             }
@@ -254,9 +256,11 @@ impl Station {
         let (earliest, size) = (self.earliest(), self.size);
         for n in 0..REPEAT_RATE.nearest(span) {
             let (name, text) = (name.clone(), text.clone());
-            let draw = move |desk: &mut Desk| desk.slate(earliest, n, REPEAT_RATE, size, &name, &text);
-            let drawn = self.at_desk(|lanes| &mut lanes.slates, draw).await;
-            // A slate must not fail for what made the film fail: a crashed desk is replaced by a new one.
+            let draw = move |transcoder: &mut Transcoder| {
+                transcoder.slate(earliest, n, REPEAT_RATE, size, &name, &text)
+            };
+            let drawn = self.transcode(|workers| &mut workers.slates, draw).await;
+            // A slate must not fail for what made the film fail: a crashed transcoder is replaced by a new one.
             let unit = match drawn {
                 Ok(Ok(unit)) => unit,
                 Err(Fault::Stopping) => return Err(Fault::Stopping),
@@ -277,9 +281,9 @@ impl Station {
     }
 }
 
-/// The lane of what is done with films at the desk.
-fn films(lanes: &mut Lanes) -> &mut Lane {
-    &mut lanes.films
+/// The lane of what is done with films at the transcoder.
+fn films(workers: &mut Workers) -> &mut BlockingWorker {
+    &mut workers.films
 }
 
 /// The first picture of a reel that is due `offset` after its beginning or later; its length if there is none.

@@ -1,5 +1,5 @@
 //! The stage: the thread on which the tasks of all stations run, and nobody else's. What viewers and browsers cost makes no
-//! station late. Whatever may block has a thread of its own ([`Lane`](crate::content::worker::Lane)): here it would silence all stations.
+//! station late. Whatever may block has a thread of its own ([`BlockingWorker`](crate::content::worker::BlockingWorker)): here it would silence all stations.
 //!
 //! One thread is enough: of 999 stations with reels it takes 2 % of a core. And it is less than several: with those, each that wakes
 //! up for a station wakes up another one to look for more work.
@@ -21,20 +21,20 @@ const SLOT: Duration = Duration::from_millis(64);
 const ENDING: Duration = Duration::from_millis(200);
 
 /// The thread. It ends when this is dropped.
-pub(crate) struct Stage {
+pub(crate) struct StationRuntime {
     handle: Handle,
-    beats: Beats,
+    wake_slots: WakeSlots,
     end: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
 }
 
-impl Stage {
+impl StationRuntime {
     /// Starts it; its tasks may have `most_blocked` threads that block.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(crate) fn start(most_blocked: usize) -> io::Result<Stage> {
-        let beats = Beats::from_now();
+    pub(crate) fn start(most_blocked: usize) -> io::Result<StationRuntime> {
+        let wake_slots = WakeSlots::from_now();
         let runtime =
             Builder::new_current_thread().enable_time().max_blocking_threads(most_blocked).build()?;
         let handle = runtime.handle().clone();
@@ -45,7 +45,7 @@ impl Stage {
             runtime.shutdown_timeout(ENDING);
             let _ = tell.send(());
         })?;
-        Ok(Stage { handle, beats, end, ended })
+        Ok(StationRuntime { handle, wake_slots, end, ended })
     }
 
     /// Ends it, and waits until it has ended.
@@ -60,19 +60,19 @@ impl Stage {
     }
 
     /// When its timers' slots begin.
-    pub(crate) fn beats(&self) -> Beats {
-        self.beats
+    pub(crate) fn wake_slots(&self) -> WakeSlots {
+        self.wake_slots
     }
 }
 
 /// The moments at which slots of timers begin. Who has some choice wakes up at one of them, and with everybody else who has.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Beats(Instant);
+pub(crate) struct WakeSlots(Instant);
 
-impl Beats {
+impl WakeSlots {
     /// Those of a runtime that is built next: its milliseconds count from then, and are rounded up.
-    pub(crate) fn from_now() -> Beats {
-        Beats(Instant::now())
+    pub(crate) fn from_now() -> WakeSlots {
+        WakeSlots(Instant::now())
     }
 
     /// The last one up to `moment`.
@@ -89,19 +89,19 @@ mod tests {
 
     #[test]
     fn who_wakes_up_at_a_beat_has_waited_for_no_longer_than_it_would() {
-        let beats = Beats::from_now();
+        let wake_slots = WakeSlots::from_now();
         for millis in [0, 1, 63, 64, 65, 1000, 86_400_000, 100 * 365 * 86_400_000] {
-            let moment = beats.0 + Duration::from_millis(millis);
-            let beat = beats.before(moment);
+            let moment = wake_slots.0 + Duration::from_millis(millis);
+            let beat = wake_slots.before(moment);
             assert!(beat <= moment && moment - beat < SLOT, "{millis} ms");
-            assert_eq!((beat - beats.0).as_nanos() % SLOT.as_nanos(), 0, "{millis} ms");
+            assert_eq!((beat - wake_slots.0).as_nanos() % SLOT.as_nanos(), 0, "{millis} ms");
         }
-        assert_eq!(beats.before(beats.0 - SLOT), beats.0);
+        assert_eq!(wake_slots.before(wake_slots.0 - SLOT), wake_slots.0);
     }
 
     #[tokio::test]
     async fn what_is_spawned_runs_on_its_thread_and_ends_with_it() {
-        let stage = Stage::start(1).unwrap();
+        let stage = StationRuntime::start(1).unwrap();
         let (tell, told) = oneshot::channel();
         let task = stage.handle().spawn(async move {
             let blocked = tokio::task::spawn_blocking(|| thread::current().id()).await.unwrap();

@@ -9,8 +9,8 @@ use tracing::warn;
 
 use super::zapper::{Output, Signal, Zapper};
 use crate::clock::wall_clock;
-use crate::directory::{Entry, State};
-use crate::doors::Repeats;
+use crate::directory::{State, StationInfo};
+use crate::limits::Repeats;
 use crate::media::{Size, StationId};
 use crate::screen::snapshot::save_png;
 use crate::screen::{Banner, Command, DecodeError, Decoder, List, Mode, Picture, Remote, Row, Screen, View};
@@ -332,7 +332,7 @@ impl Set {
     }
 }
 
-fn row(entry: &Entry) -> Row<'_> {
+fn row(entry: &StationInfo) -> Row<'_> {
     let state = match &entry.state {
         State::Starting => "starting",
         State::Film => "",

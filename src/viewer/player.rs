@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::reception;
-use crate::directory::{self, Entry, Services, State};
+use crate::directory::{self, Services, State, StationInfo};
 use crate::interface::{Interface, named};
 use crate::wire::sdp::{Description, Transport};
 
@@ -101,9 +101,9 @@ fn pieces(word: &str) -> Result<Vec<Piece>, String> {
 
 /// What a placeholder stands for. `local` is this machine's address on the interface by which the station comes: players
 /// that are not told one take that of the default route.
-fn value(name: &str, entry: &Entry, services: Services, local: IpAddr, sdp: Option<&Path>) -> String {
+fn value(name: &str, entry: &StationInfo, services: Services, local: IpAddr, sdp: Option<&Path>) -> String {
     let at = |service: Option<SocketAddr>| service.map_or_else(String::new, |at| at.to_string());
-    let Entry { id, group, .. } = entry;
+    let StationInfo { id, group, .. } = entry;
     match name {
         "sdp" => sdp.map_or_else(String::new, |path| path.display().to_string()),
         "group" => group.ip().to_string(),
@@ -129,7 +129,7 @@ fn address(group: IpAddr, interface: &Interface, towards: IpAddr) -> Option<IpAd
 }
 
 /// The station as SDP, as far as its directory tells of it; `origin` is the broadcaster's address.
-fn describe(entry: &Entry, origin: IpAddr) -> String {
+fn describe(entry: &StationInfo, origin: IpAddr) -> String {
     let description = Description {
         name: &entry.name,
         origin,
@@ -149,7 +149,7 @@ fn describe(entry: &Entry, origin: IpAddr) -> String {
 /// no success.
 pub async fn play(
     template: &Template,
-    entry: &Entry,
+    entry: &StationInfo,
     directory: SocketAddr,
     wanted: Option<&str>,
 ) -> anyhow::Result<()> {
@@ -252,10 +252,10 @@ mod tests {
     use super::*;
     use crate::media::{FrameRate, StationId};
 
-    fn entry(group: &str) -> Entry {
+    fn entry(group: &str) -> StationInfo {
         let group = group.parse().unwrap();
-        let entry = Entry::starting(StationId(2), "Nature; rm -rf /", group, "eth0", 80);
-        Entry { rate: FrameRate::new(25, 1), state: State::Film, ..entry }
+        let entry = StationInfo::starting(StationId(2), "Nature; rm -rf /", group, "eth0", 80);
+        StationInfo { rate: FrameRate::new(25, 1), state: State::Film, ..entry }
     }
 
     fn filled(command: &str) -> Vec<String> {
@@ -347,7 +347,7 @@ mod tests {
         let directory = "127.0.0.1:9688".parse().unwrap();
         let play = async |command: &str, interface: &str, wanted: Option<&str>| {
             let template = Template::parse(command).unwrap();
-            let entry = Entry { interface: interface.into(), ..entry("232.77.0.2:5004") };
+            let entry = StationInfo { interface: interface.into(), ..entry("232.77.0.2:5004") };
             play(&template, &entry, directory, wanted).await
         };
         // The station's own, which is not the one by which the directory is reached; unless another is wanted.

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::{plot, reception};
 use crate::clock::wall_clock;
-use crate::directory::{self, Entry};
+use crate::directory::{self, StationInfo};
 use crate::interface::{Interface, named};
 use crate::media::{AirTime, RTP_CLOCK, StationId};
 use crate::probe::report::{Distribution, ProbeReport};
@@ -165,7 +165,7 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
     Ok((summary, probe.samples()))
 }
 
-fn look_up(directory: SocketAddr, station: Option<StationId>) -> anyhow::Result<Entry> {
+fn look_up(directory: SocketAddr, station: Option<StationId>) -> anyhow::Result<StationInfo> {
     let asked = directory::list(directory, FIRST_CONTACT);
     let entries = tokio::runtime::Handle::current().block_on(asked)?;
     match station {

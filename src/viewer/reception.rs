@@ -4,13 +4,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use crate::directory::Entry;
+use crate::directory::StationInfo;
 use crate::interface::{Interface, interfaces, named};
 
 /// The interface on which `entry` comes, by its name or address: the one that is `wanted`, else the broadcaster's own if
 /// its `directory` is on this machine, else the one with the address (`local`) by which the directory is reached. It need
 /// not be there: addresses and cards come and go, so whoever joins looks for it then.
-pub fn for_station(entry: &Entry, wanted: Option<&str>, directory: IpAddr, local: IpAddr) -> String {
+pub fn for_station(entry: &StationInfo, wanted: Option<&str>, directory: IpAddr, local: IpAddr) -> String {
     match wanted {
         Some(wanted) => wanted.to_owned(),
         None if is_here(directory) => entry.interface.clone(),
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_directory_here_tells_of_interfaces_here() {
-        let entry = Entry {
+        let entry = StationInfo {
             id: StationId(2),
             name: "Two".into(),
             group: GROUP,

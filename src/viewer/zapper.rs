@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use self::queue::Queue;
 use super::reception;
-use crate::directory::{Entry, ErrorCode, Event, Session};
+use crate::directory::{ErrorCode, Event, Session, StationInfo};
 use crate::media::StationId;
 use crate::tuner::Received;
 use crate::tuner::receiver::{Origin, Receiver, Report};
@@ -111,7 +111,7 @@ enum Inbox {
 /// A station being received.
 struct Tuned {
     serial: u64,
-    entry: Entry,
+    entry: StationInfo,
     /// From where it is received. Another one needs another receiver.
     origin: Origin,
     /// When its change was decided, while no picture of it has been shown.
@@ -142,7 +142,7 @@ pub struct Zapper {
     /// Our end of the connection to the directory; before there is one, the directory's own, as if that were here.
     local: IpAddr,
     connected: bool,
-    line_up: Vec<Entry>,
+    line_up: Vec<StationInfo>,
     wanted: Option<Wish>,
     shown: Option<Tuned>,
     coming: Option<Tuned>,
@@ -191,12 +191,12 @@ impl Zapper {
     }
 
     /// All stations, ascending by number, as the directory last told.
-    pub fn line_up(&self) -> &[Entry] {
+    pub fn line_up(&self) -> &[StationInfo] {
         &self.line_up
     }
 
     /// The station that was chosen: its pictures are shown, or awaited while those of the one before still are.
-    pub fn station(&self) -> Option<&Entry> {
+    pub fn station(&self) -> Option<&StationInfo> {
         self.coming.as_ref().or(self.shown.as_ref()).map(|tuned| &tuned.entry)
     }
 
@@ -217,7 +217,7 @@ impl Zapper {
 
     /// The station whose pictures are on the screen and how its reception fares; before the first picture, the one that
     /// is awaited.
-    pub fn on_screen(&self) -> Option<(&Entry, Report)> {
+    pub fn on_screen(&self) -> Option<(&StationInfo, Report)> {
         let tuned = self.shown.as_ref().or(self.coming.as_ref())?;
         Some((&tuned.entry, tuned.receiver.report()))
     }
@@ -332,7 +332,7 @@ impl Zapper {
         Ok(())
     }
 
-    fn origin(&self, entry: &Entry) -> Origin {
+    fn origin(&self, entry: &StationInfo) -> Origin {
         match &self.way {
             Way::Multicast { interface } => {
                 let wanted = interface.as_deref();
@@ -343,7 +343,7 @@ impl Zapper {
         }
     }
 
-    fn receive(&mut self, entry: Entry, origin: Origin, decided: Instant) -> io::Result<Tuned> {
+    fn receive(&mut self, entry: StationInfo, origin: Origin, decided: Instant) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, notice) = (self.serial, self.outbox.clone());
         let queue = Arc::new(Queue::new(match self.keep {

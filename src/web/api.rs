@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Refusal, Web};
 use crate::air::lateness::Lateness;
 use crate::directory;
-use crate::headend::{HeadEnd, Monitor};
+use crate::headend::{HeadEnd, StationHandle};
 use crate::media::{AirTime, FrameRate, StationId};
 
 /// A station that has sent nothing for so long is not on air. The slowest, a slate, sends 5 pictures a second.
@@ -95,7 +95,7 @@ impl Quantiles {
 }
 
 impl Station {
-    fn of(head_end: &HeadEnd, Monitor { spec, air, task, .. }: &Monitor) -> Station {
+    fn of(head_end: &HeadEnd, StationHandle { spec, air, task, .. }: &StationHandle) -> Station {
         let entry = head_end.entry(spec.id);
         let size = entry.as_ref().and_then(|entry| entry.size);
         let rate = entry.as_ref().and_then(|entry| entry.rate);
@@ -151,7 +151,7 @@ pub(super) async fn one(State(web): State<Arc<Web>>, Path(id): Path<String>) -> 
 /// `GET /healthz`.
 pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
     let now = web.head_end.clock.now();
-    let silent = |station: &&Arc<Monitor>| now.since(AirTime(station.air.last.load(Relaxed))) > SILENCE;
+    let silent = |station: &&Arc<StationHandle>| now.since(AirTime(station.air.last.load(Relaxed))) > SILENCE;
     let silent: Vec<String> = web
         .head_end
         .stations()

@@ -33,7 +33,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::headend::{HeadEnd, Monitor};
+use crate::headend::{HeadEnd, StationHandle};
 use crate::media::StationId;
 use relay::Relay;
 use server::Limits;
@@ -53,14 +53,14 @@ pub(crate) struct Web {
 
 impl Web {
     fn new(head_end: Arc<HeadEnd>) -> Arc<Web> {
-        let relay = |station: &Arc<Monitor>| {
+        let relay = |station: &Arc<StationHandle>| {
             (station.spec.id, Arc::new(Relay::new(station.clone(), head_end.clock.clone())))
         };
         let relays = head_end.stations().map(relay).collect();
         Arc::new(Web { relays, bulletin: wall::Bulletin::default(), head_end })
     }
 
-    fn station(&self, id: StationId) -> Result<&Arc<Monitor>, Refusal> {
+    fn station(&self, id: StationId) -> Result<&Arc<StationHandle>, Refusal> {
         self.head_end.station(id).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("no station {id}")))
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::relay::Shot;
 use super::server::Guest;
 use super::{Refusal, Web};
-use crate::directory::board::Seat;
+use crate::directory::table::Seat;
 use crate::headend::{Client, Way};
 use crate::media::StationId;
 
@@ -46,7 +46,7 @@ pub(super) async fn station(
                 newest: web.relays.get(&id).ok_or_else(unknown)?.look(),
                 client: web.head_end.clients.enter(id, guest.peer, Way::Mjpeg),
                 before: None,
-                _seat: web.head_end.board.sit(id),
+                _seat: web.head_end.table.sit(id),
                 _guest: guest,
             };
             let kind = "multipart/x-mixed-replace; boundary=picture";

@@ -20,7 +20,7 @@ pub(super) async fn m3u(
 ) -> Result<Response, Refusal> {
     let host = host(&headers)?;
     let http = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "via=http"));
-    let rtsp = web.head_end.board.services().rtsp.filter(|_| !http);
+    let rtsp = web.head_end.table.services().rtsp.filter(|_| !http);
     let rtsp = rtsp.and_then(|listen| rtsp_at(listen, &host));
     let mut text = String::from("#EXTM3U\n");
     for station in web.head_end.stations() {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::clock::AirClock;
-use crate::headend::Monitor;
+use crate::headend::StationHandle;
 use crate::media::Unit;
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, StationId};
@@ -78,7 +78,7 @@ impl Shot {
 
 /// Makes [`Shot`]s of a station's access units.
 pub(super) struct Relay {
-    station: Arc<Monitor>,
+    station: Arc<StationHandle>,
     clock: AirClock,
     /// The newest; `None` while nobody looks.
     newest: watch::Sender<Option<Shot>>,
@@ -86,7 +86,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(station: Arc<Monitor>, clock: AirClock) -> Relay {
+    pub(super) fn new(station: Arc<StationHandle>, clock: AirClock) -> Relay {
         Relay { station, clock, newest: watch::Sender::new(None), running: Mutex::default() }
     }
 

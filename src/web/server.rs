@@ -18,7 +18,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::debug;
 
-use crate::doors::{self, Doors, Place};
+use crate::limits::{self, ConnectionLimits, Permit};
 
 /// Bytes of a request's head. Browsers send 1 kB, and as much again for the cookies of other programs on this host.
 const HEAD: usize = 16 * 1024;
@@ -58,7 +58,7 @@ impl Default for Limits {
 #[derive(Clone)]
 pub(super) struct Guest {
     pub(super) peer: SocketAddr,
-    _place: Arc<Place>,
+    _place: Arc<Permit>,
 }
 
 /// Serves `router` until `shutdown` is done, then closes every connection and returns. Nothing ends it before.
@@ -68,13 +68,13 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
-    let doors = Doors::new(limits.connections, limits.per_address);
-    let visit = |stream, peer, place: Result<Place, String>| {
+    let connections = ConnectionLimits::new(limits.connections, limits.per_address);
+    let visit = |stream, peer, place: Result<Permit, String>| {
         // Whoever has no place is closed at once.
         let guest = Guest { peer, _place: Arc::new(place.ok()?) };
         Some(attend(stream, guest, router.clone(), limits.clone()))
     };
-    doors::attend(listener, "http", doors, shutdown, visit).await.shutdown().await;
+    limits::attend(listener, "http", connections, shutdown, visit).await.shutdown().await;
 }
 
 /// One connection. It ends at its end, or goes on as a WebSocket's.

@@ -24,7 +24,7 @@ use tracing::debug;
 use super::relay::Shot;
 use super::server::Guest;
 use super::{Refusal, Web, api};
-use crate::directory::board::Seat;
+use crate::directory::table::Seat;
 use crate::headend::{Client, Way};
 use crate::media::StationId;
 
@@ -177,7 +177,7 @@ impl Wall {
                     self.show(id);
                 }
                 if self.seat.as_ref().map(|seat| seat.0) != watched {
-                    self.seat = watched.map(|id| (id, self.web.head_end.board.sit(id)));
+                    self.seat = watched.map(|id| (id, self.web.head_end.table.sit(id)));
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use stationcast::directory::{Board, Entry, Limits, State, serve};
+use stationcast::directory::{Limits, State, StationInfo, StationTable, serve};
 use stationcast::interface::{Interface, interfaces};
 use stationcast::media::StationId;
 use stationcast::net;
@@ -112,15 +112,15 @@ fn blast(group: &str, on: &str, pictures: &str) {
 fn directory(listen: &str, group: &str, on: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let board = Board::new();
-        let entry = Entry {
+        let table = StationTable::new();
+        let entry = StationInfo {
             state: State::Film,
-            ..Entry::starting(StationId(7), "Seven", group.parse().unwrap(), on, 80)
+            ..StationInfo::starting(StationId(7), "Seven", group.parse().unwrap(), on, 80)
         };
-        board.enter(entry, || None).unwrap();
+        table.enter(entry, || None).unwrap();
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
         println!("serving");
-        serve(listener, board, Limits::default(), std::future::pending()).await;
+        serve(listener, table, Limits::default(), std::future::pending()).await;
     });
 }
 

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{connect, hello};
 use crate::directory::link::{Link, Wire};
-use crate::directory::message::{Entry, ErrorCode, OnAir, Reply, Request, VERSION, encode};
+use crate::directory::message::{ErrorCode, OnAir, Reply, Request, StationInfo, VERSION, encode};
 use crate::media::StationId;
 
 /// A connection is made within this, or it has failed.
@@ -37,11 +37,11 @@ pub enum Event {
         local: SocketAddr,
     },
     /// All stations, ascending by id: after every Connected, and after every change.
-    LineUp(Vec<Entry>),
+    LineUp(Vec<StationInfo>),
     /// We are in the audience of the station last wanted.
     Tuned {
         /// The station.
-        entry: Entry,
+        entry: StationInfo,
         /// What it shows now; `None` when nothing has gone on air yet.
         now: Option<OnAir>,
     },

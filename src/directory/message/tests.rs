@@ -20,8 +20,8 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         .collect()
 }
 
-fn nature() -> Entry {
-    Entry {
+fn nature() -> StationInfo {
+    StationInfo {
         id: StationId(2),
         name: "Nature".into(),
         group: "239.77.0.2:5004".parse().unwrap(),
@@ -46,7 +46,7 @@ fn requests() -> Vec<(&'static str, Request)> {
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {
-    let ete = Entry {
+    let ete = StationInfo {
         id: StationId(300),
         name: "Été".into(),
         group: "[ff15::2]:5004".parse().unwrap(),
@@ -57,7 +57,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         state: State::Slate { reason: "no film".into() },
         audience: 70_000,
     };
-    let starting = Entry {
+    let starting = StationInfo {
         id: StationId(7),
         name: "x".into(),
         group: "239.77.0.7:5004".parse().unwrap(),
@@ -102,8 +102,9 @@ fn the_protocol_document_says_what_is_sent() {
 
 #[test]
 fn every_variant_has_the_documented_number() {
-    let state =
-        |state| encode(&Reply::Tuned { entry: Entry { state, ..nature() }, now: None }).unwrap()[4 + 35];
+    let state = |state| {
+        encode(&Reply::Tuned { entry: StationInfo { state, ..nature() }, now: None }).unwrap()[4 + 35]
+    };
     assert_eq!([state(State::Starting), state(State::Film)], [0, 1]);
     let code = |code| encode(&Reply::Error { code, sentence: String::new() }).unwrap()[5];
     use ErrorCode::*;
@@ -127,15 +128,15 @@ fn what_breaks_a_rule_is_refused() {
         assert!(error.contains(why), "{error:?} should say {why:?}");
     };
     let body = |reply: &Reply| encode(reply).unwrap()[PREFIX..].to_vec();
-    let line_up = |stations: Vec<Entry>| body(&Reply::LineUp { revision: 1, stations });
-    let wrong = |change: fn(&mut Entry)| {
+    let line_up = |stations: Vec<StationInfo>| body(&Reply::LineUp { revision: 1, stations });
+    let wrong = |change: fn(&mut StationInfo)| {
         let mut entry = nature();
         change(&mut entry);
         body(&Reply::Tuned { entry, now: None })
     };
 
     refused(&line_up(vec![nature(), nature()]), "each once");
-    refused(&line_up(vec![nature(), Entry { id: StationId(1), ..nature() }]), "ascend");
+    refused(&line_up(vec![nature(), StationInfo { id: StationId(1), ..nature() }]), "ascend");
     refused(&wrong(|entry| entry.id = StationId(0)), "1 to 999");
     refused(&wrong(|entry| entry.id = StationId(1000)), "1 to 999");
     refused(&wrong(|entry| entry.group = "192.168.0.1:5004".parse().unwrap()), "multicast");
@@ -197,7 +198,7 @@ fn name() -> impl Strategy<Value = String> {
     "\\PC{0,24}".prop_map(|text| plain_text(&text, MAX_NAME))
 }
 
-fn entry(id: impl Strategy<Value = u16>) -> impl Strategy<Value = Entry> {
+fn entry(id: impl Strategy<Value = u16>) -> impl Strategy<Value = StationInfo> {
     let group = prop_oneof![
         any::<[u8; 3]>().prop_map(|[a, b, c]| IpAddr::from(Ipv4Addr::new(239, a, b, c))),
         any::<[u16; 7]>().prop_map(|[a, b, c, d, e, f, g]| Ipv6Addr::new(0xff15, a, b, c, d, e, f, g).into()),
@@ -210,7 +211,7 @@ fn entry(id: impl Strategy<Value = u16>) -> impl Strategy<Value = Entry> {
         name().prop_map(|reason| State::Slate { reason })
     ];
     (id, (name(), name()), (group, 1..=u16::MAX), size, rate, 1u8..=99, state, any::<u32>()).prop_map(
-        |(id, (name, interface), group, size, rate, quality, state, audience)| Entry {
+        |(id, (name, interface), group, size, rate, quality, state, audience)| StationInfo {
             id: StationId(id),
             name,
             group: group.into(),

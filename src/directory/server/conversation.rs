@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::Limits;
-use crate::directory::board::{Board, Seat};
 use crate::directory::link::{Link, Wire};
 use crate::directory::message::{ErrorCode, Reply, Request, VERSION, encode};
+use crate::directory::table::{Seat, StationTable};
 use crate::media::StationId;
 
 /// How a conversation ended.
@@ -33,7 +33,7 @@ fn refused(code: ErrorCode, sentence: impl Into<String>) -> End {
 pub(super) struct Conversation<'a, S> {
     link: Link<S, Request>,
     peer: SocketAddr,
-    board: &'a Board,
+    table: &'a StationTable,
     limits: &'a Limits,
     greeted: bool,
     seat: Option<Seat>,
@@ -44,10 +44,10 @@ impl<'a, S: Wire> Conversation<'a, S> {
     pub(super) fn new(
         link: Link<S, Request>,
         peer: SocketAddr,
-        board: &'a Board,
+        table: &'a StationTable,
         limits: &'a Limits,
     ) -> Self {
-        Conversation { link, peer, board, limits, greeted: false, seat: None, watching: None }
+        Conversation { link, peer, table, limits, greeted: false, seat: None, watching: None }
     }
 
     /// Leaves the audience, and hands back the connection for the last words.
@@ -122,24 +122,24 @@ impl<'a, S: Wire> Conversation<'a, S> {
             Request::Tune { station } => self.tune(station).await,
             Request::Watch => {
                 self.watching.get_or_insert_with(|| Watching {
-                    changes: self.board.changes(),
+                    changes: self.table.changes(),
                     pushed: Instant::now(),
                     due: None,
                 });
                 self.push().await
             }
             Request::Ping => self.send(&Reply::Pong).await,
-            Request::Services => self.send(&Reply::Services(self.board.services())).await,
+            Request::Services => self.send(&Reply::Services(self.table.services())).await,
         }
     }
 
     async fn tune(&mut self, station: StationId) -> Result<(), End> {
         if self.seat.as_ref().is_none_or(|seat| seat.station != station)
-            && let Some(seat) = self.board.sit(station)
+            && let Some(seat) = self.table.sit(station)
         {
             self.seat = Some(seat); // which leaves the old one
         }
-        let Some((entry, now)) = self.board.look(station) else {
+        let Some((entry, now)) = self.table.look(station) else {
             let sentence = format!("there is no station {station} in the line-up");
             return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
         };
@@ -153,7 +153,7 @@ impl<'a, S: Wire> Conversation<'a, S> {
     }
 
     fn line_up(&self) -> Reply {
-        let (revision, stations) = self.board.line_up();
+        let (revision, stations) = self.table.line_up();
         Reply::LineUp { revision, stations }
     }
 
@@ -171,7 +171,7 @@ impl<'a, S: Wire> Conversation<'a, S> {
         match encode(reply) {
             Ok(bytes) => self.write(&bytes).await,
             Err(error) => {
-                // The board admits only what fits: our bug, and not this client's.
+                // The table admits only what fits: our bug, and not this client's.
                 tracing::error!(peer = %self.peer, %error, "directory: cannot answer");
                 Err(End::Closed)
             }
@@ -187,7 +187,7 @@ impl<'a, S: Wire> Conversation<'a, S> {
     }
 }
 
-/// A watcher's view of the board.
+/// A watcher's view of the table.
 struct Watching {
     changes: watch::Receiver<u64>,
     pushed: Instant,
@@ -203,7 +203,7 @@ impl Watching {
             Some(due) => due,
             None => {
                 if watching.changes.changed().await.is_err() {
-                    return std::future::pending().await; // the board is gone: nothing changes any more
+                    return std::future::pending().await; // the table is gone: nothing changes any more
                 }
                 *watching.due.insert(watching.pushed + limits.push)
             }

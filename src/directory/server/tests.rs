@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
-use crate::directory::message::{Entry, OnAir, Services, State, VERSION};
-use crate::doors::ACCEPT_REST;
+use crate::directory::message::{OnAir, Services, State, StationInfo, VERSION};
+use crate::limits::ACCEPT_REST;
 use crate::media::{AirTime, StationId};
 
 type Arrival = io::Result<(DuplexStream, SocketAddr)>;
@@ -31,7 +31,7 @@ impl Accept for Pipes {
 
 struct House {
     arrivals: mpsc::UnboundedSender<Arrival>,
-    board: Arc<Board>,
+    table: Arc<StationTable>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -39,18 +39,18 @@ struct House {
 const NATURE: StationId = StationId(2);
 
 fn open(limits: Limits) -> House {
-    let board = Board::new();
+    let table = StationTable::new();
     let picture = || Some(OnAir { due: AirTime(1), jpeg: vec![0xff; 100] });
-    board.enter(nature(), picture).unwrap();
+    table.enter(nature(), picture).unwrap();
     let (arrivals, pipes) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server = tokio::spawn(run(Pipes(pipes), Arc::clone(&board), limits, shutdown));
-    House { arrivals, board, stop, server }
+    let server = tokio::spawn(run(Pipes(pipes), Arc::clone(&table), limits, shutdown));
+    House { arrivals, table, stop, server }
 }
 
-fn nature() -> Entry {
-    Entry::starting(NATURE, "Nature", "239.77.0.2:5004".parse().unwrap(), "lo", 80)
+fn nature() -> StationInfo {
+    StationInfo::starting(NATURE, "Nature", "239.77.0.2:5004".parse().unwrap(), "lo", 80)
 }
 
 impl House {
@@ -70,7 +70,7 @@ impl House {
 
     fn slate(&self, reason: impl ToString) {
         let state = State::Slate { reason: reason.to_string() };
-        assert_eq!(self.board.update(NATURE, |entry| entry.state = state), Ok(true));
+        assert_eq!(self.table.update(NATURE, |entry| entry.state = state), Ok(true));
     }
 }
 
@@ -280,18 +280,18 @@ async fn shutdown_closes_every_connection() {
     let mut guest = house.guest().await;
     guest.say(&Request::Tune { station: NATURE }).await;
     assert!(matches!(guest.hear().await, Some(Reply::Tuned { .. })));
-    assert_eq!(house.board.audience(NATURE), 1);
+    assert_eq!(house.table.audience(NATURE), 1);
     house.stop.send(()).unwrap();
     house.server.await.unwrap();
     assert_eq!(guest.hear().await, None);
-    assert_eq!(house.board.audience(NATURE), 0);
+    assert_eq!(house.table.audience(NATURE), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_picture_too_large_to_hand_over_is_left_out() {
     let house = open(Limits::default());
     let huge = || Some(OnAir { due: AirTime(1), jpeg: vec![0; 1 << 20] });
-    house.board.enter(nature(), huge).unwrap();
+    house.table.enter(nature(), huge).unwrap();
     let mut guest = house.guest().await;
     guest.say(&Request::Tune { station: NATURE }).await;
     assert!(matches!(guest.hear().await, Some(Reply::Tuned { now: None, .. })));
@@ -311,7 +311,7 @@ async fn many_requests_in_one_write_are_answered_in_order() {
         Request::Ping,
     ];
     let services = Services { rtsp: "0.0.0.0:8554".parse().ok(), http: None };
-    house.board.serve_also(services);
+    house.table.serve_also(services);
     requests.iter().for_each(|request| bytes.extend(encode(request).unwrap()));
     guest.0.send(&bytes).await.unwrap();
     assert!(matches!(guest.hear().await, Some(Reply::Hello { .. })));

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::Connection;
-use crate::headend::{self, Monitor, NotRecorded, describe};
+use crate::headend::{self, NotRecorded, StationHandle, describe};
 use crate::rtsp::conversation::{self, Kind, METHODS, Order, Refusal, Resource, Wish, answer};
 use crate::rtsp::delivery::Delivery;
 use crate::rtsp::demand::Programme;
@@ -116,7 +116,7 @@ impl Connection {
         answer.await.map_err(|_| over())
     }
 
-    fn monitor(&self, resource: Resource) -> Result<Arc<Monitor>, Refusal> {
+    fn monitor(&self, resource: Resource) -> Result<Arc<StationHandle>, Refusal> {
         self.shared.head_end.station(resource.station).cloned().ok_or_else(|| StatusCode::NotFound.into())
     }
 
@@ -144,7 +144,11 @@ impl Connection {
     }
 
     /// The programme of what is watched on demand.
-    async fn programme(&self, monitor: &Arc<Monitor>, kind: Kind) -> Result<Option<Arc<Programme>>, Refusal> {
+    async fn programme(
+        &self,
+        monitor: &Arc<StationHandle>,
+        kind: Kind,
+    ) -> Result<Option<Arc<Programme>>, Refusal> {
         let Kind::Demand = kind else { return Ok(None) };
         let later = || {
             let seconds = RETRY_AFTER.as_secs().to_string();
@@ -208,7 +212,7 @@ impl Connection {
         let length = programme.as_ref().map(|programme| programme.length());
         let delivery = Delivery {
             clock: head_end.clock.clone(),
-            board: head_end.board.clone(),
+            table: head_end.table.clone(),
             monitor,
             programme,
             sink,

@@ -48,7 +48,7 @@ async fn an_interleaved_session_ends_with_its_connection() {
     ready.status("SETUP rtsp://h/2/video", TCP).await;
     let session = guest.session.clone();
     drop((guest, ready));
-    bench.until(|head_end| head_end.clients.all().is_empty() && head_end.board.audience(ID) == 0).await;
+    bench.until(|head_end| head_end.clients.all().is_empty() && head_end.table.audience(ID) == 0).await;
     let mut guest = Guest { session, ..bench.connect().await };
     assert_eq!(guest.status("PLAY rtsp://h/2", "").await, 454);
 }
@@ -114,7 +114,7 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
     let (commands, orders) = mpsc::channel(1);
     let delivery = Delivery {
         clock: head_end.clock.clone(),
-        board: head_end.board.clone(),
+        table: head_end.table.clone(),
         monitor: head_end.station(ID).unwrap().clone(),
         programme: None,
         sink: Sink::Nowhere,

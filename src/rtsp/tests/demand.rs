@@ -25,7 +25,7 @@ async fn a_programme_is_played_from_its_beginning_to_its_end() {
     // Again from the beginning, for it is over.
     guest.play("PLAY rtsp://h/2/demand", "").await;
     assert_eq!(guest.picture().await.2, 0);
-    assert_eq!(bench.head_end.board.audience(ID), 0, "this is not on air");
+    assert_eq!(bench.head_end.table.audience(ID), 0, "this is not on air");
 }
 
 #[tokio::test(flavor = "multi_thread")]

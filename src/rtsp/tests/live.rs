@@ -9,7 +9,7 @@ async fn live_in_the_connection_begins_with_what_is_on_air() {
     let on_air = bench.show(2, 60_000, Duration::ZERO);
     let mut guest = bench.connect().await;
     assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 200);
-    assert_eq!(bench.head_end.board.audience(ID), 0);
+    assert_eq!(bench.head_end.table.audience(ID), 0);
     let (sequence, timestamp) = guest.play("PLAY rtsp://h/2", "Range: npt=0-").await;
     assert_eq!(guest.early, 0, "nothing overtakes the response");
     assert_eq!(timestamp, Some(on_air.rtp_timestamp()));
@@ -19,10 +19,10 @@ async fn live_in_the_connection_begins_with_what_is_on_air() {
     assert_eq!(guest.picture().await, (sequence.unwrap(), on_air.rtp_timestamp(), 2));
     assert_eq!(guest.picture().await, (sequence.unwrap().wrapping_add(1), next.rtp_timestamp(), 3));
     assert!(bench.head_end.clock.now() >= next, "not before it is due");
-    assert_eq!(bench.head_end.board.audience(ID), 1);
+    assert_eq!(bench.head_end.table.audience(ID), 1);
 
     assert_eq!(guest.status("PAUSE rtsp://h/2", "").await, 200);
-    assert_eq!(bench.head_end.board.audience(ID), 0);
+    assert_eq!(bench.head_end.table.audience(ID), 0);
     bench.show(4, 100, Duration::ZERO);
     let back = bench.show(5, 100, Duration::ZERO);
     let (resumed, _) = guest.play("PLAY rtsp://h/2", "").await;
@@ -186,7 +186,7 @@ async fn a_description_tells_the_rate_of_the_film_and_not_that_of_a_slate() {
     let bench = Bench::new().await;
     let mut guest = bench.connect().await;
     // A slate's: that of no film, whatever the directory says.
-    bench.head_end.board.update(ID, |entry| entry.rate = FrameRate::new(5, 1)).unwrap();
+    bench.head_end.table.update(ID, |entry| entry.rate = FrameRate::new(5, 1)).unwrap();
     for (film, live) in [(None, None), (FrameRate::new(24, 1), Some("a=framerate:24"))] {
         film.into_iter().for_each(|rate| bench.head_end.station(ID).unwrap().shows_film(rate));
         for (url, rate) in [("rtsp://h/2", live), ("rtsp://h/2/demand", Some("a=framerate:100"))] {

@@ -17,7 +17,7 @@ use crate::lineup::{Datagram, Spread};
 use crate::media::Size;
 use crate::media::jpeg::Chroma;
 use crate::media::{FrameRate, StationId};
-use crate::station::runtime::Beats;
+use crate::station::runtime::WakeSlots;
 
 const PAL: FrameRate = FrameRate::new(25, 1).unwrap();
 const SIZE: Size = Size { width: 16, height: 16 };
@@ -50,8 +50,8 @@ impl Bench {
     }
 
     fn station(&self) -> Station {
-        let monitor = self.head_end.stations().next().unwrap();
-        Station::new(monitor.clone(), self.head_end.clone(), Beats::from_now()).unwrap()
+        let handle = self.head_end.stations().next().unwrap();
+        Station::new(handle.clone(), self.head_end.clone(), WakeSlots::from_now()).unwrap()
     }
 
     fn film(&self) -> PathBuf {
@@ -96,7 +96,7 @@ async fn while_a_films_folder_does_not_answer_its_reel_is_on_air() {
     fs::File::options().write(true).open(bench.film()).unwrap();
     assert!(matches!(ended, Err(Fault::Stuck)));
     assert!(on_air > STUCK - LONGEST_PAUSE, "only {on_air:?}");
-    assert_eq!(station.monitor.task.skipped.load(Relaxed), 0);
+    assert_eq!(station.handle.task.skipped.load(Relaxed), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,6 +116,6 @@ async fn pictures_that_were_squeezed_are_counted_from_the_reel_too() {
         fs::remove_dir_all(bench.folder.path().join("reels")).ok();
         let reel = bench.reel(10, q);
         station.play_reel(bench.film(), reel, None).await.unwrap();
-        assert_eq!(station.monitor.task.squeezed.load(Relaxed), squeezed);
+        assert_eq!(station.handle.task.squeezed.load(Relaxed), squeezed);
     }
 }

@@ -4,7 +4,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::directory::board::Board;
+use crate::directory::table::StationTable;
 use crate::directory::{Limits, State, serve};
 
 /// No test waits longer for any one thing: a guard against hanging, never a measurement.
@@ -14,8 +14,8 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-fn entry(id: u16, group: &str) -> Entry {
-    Entry {
+fn entry(id: u16, group: &str) -> StationInfo {
+    StationInfo {
         id: StationId(id),
         name: format!("Station {id}"),
         group: group.parse().unwrap(),
@@ -38,21 +38,22 @@ fn zapper() -> Zapper {
     zapper
 }
 
-fn two_stations() -> Vec<Entry> {
+fn two_stations() -> Vec<StationInfo> {
     vec![entry(1, "239.255.77.1:5004"), entry(2, "239.255.77.2:5004")]
 }
 
 /// A directory that runs, with station 1.
-fn directory(runtime: &Runtime) -> (Arc<Board>, SocketAddr) {
-    let (board, listener) = (Board::new(), runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap());
+fn directory(runtime: &Runtime) -> (Arc<StationTable>, SocketAddr) {
+    let (table, listener) =
+        (StationTable::new(), runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap());
     let address = listener.local_addr().unwrap();
-    board.enter(entry(1, "239.255.77.1:5004"), || None).unwrap();
-    runtime.spawn(serve(listener, board.clone(), Limits::default(), std::future::pending()));
-    (board, address)
+    table.enter(entry(1, "239.255.77.1:5004"), || None).unwrap();
+    runtime.spawn(serve(listener, table.clone(), Limits::default(), std::future::pending()));
+    (table, address)
 }
 
 impl Zapper {
-    fn told(&mut self, line_up: Vec<Entry>) {
+    fn told(&mut self, line_up: Vec<StationInfo>) {
         self.hear(Event::LineUp(line_up)).unwrap();
     }
 
@@ -104,7 +105,7 @@ fn a_station_that_is_missing_for_now_stays_wanted() {
 fn who_waited_for_a_station_joins_its_audience() {
     let runtime = runtime();
     let _within = runtime.enter();
-    let (board, directory) = directory(&runtime);
+    let (table, directory) = directory(&runtime);
     let mut zapper = Zapper::start(directory, Way::Multicast { interface: None }, Keep::Newest, 10);
     zapper.tune(StationId(2)).unwrap();
     let deadline = Instant::now() + GUARD;
@@ -112,8 +113,8 @@ fn who_waited_for_a_station_joins_its_audience() {
         assert!(Instant::now() < deadline, "the directory refuses what it does not have");
         zapper.next(Duration::from_millis(10)).unwrap();
     }
-    board.enter(entry(2, "239.255.77.2:5004"), || None).unwrap();
-    while board.audience(StationId(2)) == 0 {
+    table.enter(entry(2, "239.255.77.2:5004"), || None).unwrap();
+    while table.audience(StationId(2)) == 0 {
         assert!(Instant::now() < deadline, "it is on, and nobody was asked for it again");
         zapper.next(Duration::from_millis(10)).unwrap();
     }
@@ -140,7 +141,7 @@ fn an_interface_that_is_not_there_is_told_and_waited_for() {
     let _within = runtime.enter();
     let mut zapper = zapper();
     zapper.told(two_stations());
-    let elsewhere = Entry { interface: "nosuch0".into(), ..entry(2, "239.255.77.2:5004") };
+    let elsewhere = StationInfo { interface: "nosuch0".into(), ..entry(2, "239.255.77.2:5004") };
     zapper.told(vec![elsewhere]);
     zapper.tune(StationId(2)).unwrap();
     let deadline = Instant::now() + GUARD;
@@ -167,13 +168,13 @@ fn an_interface_that_is_not_there_is_told_and_waited_for() {
 fn a_directory_that_is_found_later_is_asked() {
     let runtime = runtime();
     let _within = runtime.enter();
-    let (board, directory) = directory(&runtime);
+    let (table, directory) = directory(&runtime);
     let way = Way::Multicast { interface: None };
     let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), way, Keep::Newest, 10);
     zapper.tune(StationId(1)).unwrap();
     zapper.look_for(move || directory).unwrap();
     let deadline = Instant::now() + GUARD;
-    while zapper.station().is_none() || board.audience(StationId(1)) == 0 {
+    while zapper.station().is_none() || table.audience(StationId(1)) == 0 {
         assert!(Instant::now() < deadline, "it is where it was started");
         zapper.next(Duration::from_millis(10)).unwrap();
     }

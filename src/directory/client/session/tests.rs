@@ -29,9 +29,9 @@ fn session(wanted: Option<u16>) -> Directory {
     Directory { link: Link::new(ours), wanted, events, session }
 }
 
-fn entry(id: u16) -> Entry {
+fn entry(id: u16) -> StationInfo {
     let group = "239.77.0.2:5004".parse().unwrap();
-    Entry { state: State::Film, ..Entry::starting(StationId(id), "x", group, "lo", 80) }
+    StationInfo { state: State::Film, ..StationInfo::starting(StationId(id), "x", group, "lo", 80) }
 }
 
 impl Directory {

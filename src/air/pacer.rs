@@ -1,4 +1,4 @@
-//! What goes out when: all seats of the air thread and their due times, stepped by a caller who has the clock.
+//! What goes out when: all flows of the air thread and their due times, stepped by a caller who has the clock.
 //!
 //! Earliest deadline first. A step sends at most one burst and says when the next step is to be; that is all the air
 //! thread does, so all it does can be tested without sockets, threads and clocks.
@@ -24,7 +24,7 @@ use std::time::Duration;
 use rtrb::Consumer;
 
 use super::AirCounters;
-use super::outlet::Plan;
+use super::sender::Plan;
 use crate::media::{AirTime, Policy, REPEAT_RATE, Unit};
 
 /// How often to look in on a station that has nothing ready. A picture that is handed over at the last moment may
@@ -34,7 +34,7 @@ pub(super) const NAP: Duration = Duration::from_millis(1);
 /// How often to look in on a client that has nothing ready: it may be paused for as long as it likes, and a look a
 /// millisecond would be a percent of a core for that. What it plays comes 100 ms ahead; only its first picture may be
 /// late by this much.
-pub(crate) const GUEST_NAP: Duration = Duration::from_millis(10);
+pub(crate) const UNICAST_NAP: Duration = Duration::from_millis(10);
 
 /// Longest time between steps: bounds how long stopping takes.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(250);
@@ -42,7 +42,7 @@ pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// A picture that leaves at once keeps the next one of its station away for this part of its interval.
 const APART: u32 = 8;
 
-/// Where a seat's packets go: an [`Outlet`](crate::air::outlet::Outlet), or a test.
+/// Where a flow's packets go: an [`RtpSender`](crate::air::sender::RtpSender), or a test.
 pub(super) trait Transmit {
     /// How `unit` leaves, if it has `room` for it.
     fn plan(&self, unit: &Unit, room: Duration) -> Plan;
@@ -57,19 +57,19 @@ pub(super) trait Transmit {
     fn give_up(&mut self, unit: &Unit, plan: Plan, burst: usize);
 }
 
-/// Who has a seat.
+/// Who is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rank {
+pub(super) enum Class {
     /// A station: a group.
     Station,
     /// One client.
-    Guest,
+    Unicast,
 }
 
-/// A seat, seen from the thread.
-pub(super) struct Slot<T> {
-    rank: Rank,
-    outlet: T,
+/// A flow, seen from the thread.
+pub(super) struct FlowQueue<T> {
+    class: Class,
+    sender: T,
     units: Consumer<Unit>,
     counters: Arc<AirCounters>,
     /// What leaves next, or is leaving. It is out of the ring as soon as the one before has left: the station's task has written
@@ -90,14 +90,14 @@ struct Airing {
     begun: AirTime,
 }
 
-/// All seats.
-pub(super) struct Rundown<T> {
-    slots: Vec<Option<Slot<T>>>,
+/// All flows.
+pub(super) struct Pacer<T> {
+    flows: Vec<Option<FlowQueue<T>>>,
     stations: Queue,
-    guests: Queue,
+    unicast: Queue,
 }
 
-/// What is to be done for the seats of one rank.
+/// What is to be done for the flows of one class.
 struct Queue {
     /// The next burst of each that has one, earliest first.
     heap: BinaryHeap<Reverse<(AirTime, usize)>>,
@@ -108,59 +108,59 @@ struct Queue {
     look_at: AirTime,
 }
 
-impl<T: Transmit> Rundown<T> {
-    pub(super) fn new() -> Rundown<T> {
-        Rundown { slots: Vec::new(), stations: Queue::new(NAP), guests: Queue::new(GUEST_NAP) }
+impl<T: Transmit> Pacer<T> {
+    pub(super) fn new() -> Pacer<T> {
+        Pacer { flows: Vec::new(), stations: Queue::new(NAP), unicast: Queue::new(UNICAST_NAP) }
     }
 
-    /// A new seat. The places of those who left are taken again: unicast clients come and go for as long as we run.
-    pub(super) fn seat(&mut self, slot: Slot<T>) {
-        let rank = slot.rank;
-        let place = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        if place == self.slots.len() {
-            self.slots.push(None);
+    /// A new flow. The places of those who left are taken again: unicast clients come and go for as long as we run.
+    pub(super) fn add(&mut self, flow: FlowQueue<T>) {
+        let class = flow.class;
+        let place = self.flows.iter().position(Option::is_none).unwrap_or(self.flows.len());
+        if place == self.flows.len() {
+            self.flows.push(None);
         }
-        self.slots[place] = Some(slot);
-        self.of(rank).0.idle.push(place);
+        self.flows[place] = Some(flow);
+        self.of(class).0.idle.push(place);
     }
 
-    fn of(&mut self, rank: Rank) -> (&mut Queue, &mut [Option<Slot<T>>]) {
-        let queue = match rank {
-            Rank::Station => &mut self.stations,
-            Rank::Guest => &mut self.guests,
+    fn of(&mut self, class: Class) -> (&mut Queue, &mut [Option<FlowQueue<T>>]) {
+        let queue = match class {
+            Class::Station => &mut self.stations,
+            Class::Unicast => &mut self.unicast,
         };
-        (queue, &mut self.slots)
+        (queue, &mut self.flows)
     }
 
     /// Sends the burst that is due first, if one is at `now`; a station's before any guest's. Returns when to step next; not
     /// later than `now` if at once.
     pub(super) fn step(&mut self, now: AirTime) -> AirTime {
         let mut next = now + LONGEST_SLEEP;
-        for rank in [Rank::Station, Rank::Guest] {
-            let (queue, slots) = self.of(rank);
-            queue.look_in(slots, now);
+        for class in [Class::Station, Class::Unicast] {
+            let (queue, flows) = self.of(class);
+            queue.look_in(flows, now);
             if let Some(place) = queue.take(now) {
-                self.air(rank, place, now);
+                self.air(class, place, now);
                 return now;
             }
             next = next.min(queue.next());
         }
-        if self.stations.heap.is_empty() && self.guests.heap.is_empty() {
+        if self.stations.heap.is_empty() && self.unicast.heap.is_empty() {
             next.min(now + NAP * 5)
         } else {
             next
         }
     }
 
-    fn air(&mut self, rank: Rank, place: usize, now: AirTime) {
-        let (queue, slots) = self.of(rank);
-        let Some(slot) = &mut slots[place] else { return };
+    fn air(&mut self, class: Class, place: usize, now: AirTime) {
+        let (queue, flows) = self.of(class);
+        let Some(flow) = &mut flows[place] else { return };
         // Who ends a session wants nothing more, and may use its ports for another already.
-        if rank == Rank::Guest && slot.units.is_abandoned() {
-            slots[place] = None;
-        } else if let Some(next_burst) = slot.air(now) {
+        if class == Class::Unicast && flow.units.is_abandoned() {
+            flows[place] = None;
+        } else if let Some(next_burst) = flow.air(now) {
             queue.heap.push(Reverse((next_burst, place)));
-        } else if !queue.line_up(slots, place) {
+        } else if !queue.line_up(flows, place) {
             queue.idle.push(place);
         }
     }
@@ -188,14 +188,14 @@ impl Queue {
     }
 
     /// Takes in first units of those that had none, when it is time for that.
-    fn look_in<T>(&mut self, slots: &mut [Option<Slot<T>>], now: AirTime) {
+    fn look_in<T>(&mut self, flows: &mut [Option<FlowQueue<T>>], now: AirTime) {
         if now < self.look_at || self.idle.is_empty() {
             return;
         }
         self.look_at = now + self.nap;
         let mut n = 0;
         while let Some(&place) = self.idle.get(n) {
-            if self.line_up(slots, place) {
+            if self.line_up(flows, place) {
                 self.idle.swap_remove(n);
             } else {
                 n += 1;
@@ -203,29 +203,34 @@ impl Queue {
         }
     }
 
-    /// Puts a seat's first unit into the heap. False when it has none yet.
-    fn line_up<T>(&mut self, slots: &mut [Option<Slot<T>>], place: usize) -> bool {
-        let Some(slot) = &mut slots[place] else { return true };
-        if let Some(begin) = slot.take_next() {
+    /// Puts a flow's first unit into the heap. False when it has none yet.
+    fn line_up<T>(&mut self, flows: &mut [Option<FlowQueue<T>>], place: usize) -> bool {
+        let Some(flow) = &mut flows[place] else { return true };
+        if let Some(begin) = flow.take_next() {
             self.heap.push(Reverse((begin, place)));
             return true;
         }
-        // In this order: what was handed over before the seat was dropped still leaves.
-        if !slot.units.is_abandoned() {
+        // In this order: what was handed over before the flow was dropped still leaves.
+        if !flow.units.is_abandoned() {
             return false;
         }
-        match slot.take_next() {
+        match flow.take_next() {
             Some(begin) => self.heap.push(Reverse((begin, place))),
-            None => slots[place] = None,
+            None => flows[place] = None,
         }
         true
     }
 }
 
-impl<T> Slot<T> {
-    pub(super) fn new(rank: Rank, outlet: T, units: Consumer<Unit>, counters: Arc<AirCounters>) -> Slot<T> {
+impl<T> FlowQueue<T> {
+    pub(super) fn new(
+        class: Class,
+        sender: T,
+        units: Consumer<Unit>,
+        counters: Arc<AirCounters>,
+    ) -> FlowQueue<T> {
         let (unit, airing, free_at) = (None, None, AirTime::default());
-        Slot { rank, outlet, units, counters, unit, airing, free_at }
+        FlowQueue { class, sender, units, counters, unit, airing, free_at }
     }
 
     /// Takes the next unit from the ring. Returns when it may begin; `None` when there is none.
@@ -235,7 +240,7 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T: Transmit> Slot<T> {
+impl<T: Transmit> FlowQueue<T> {
     /// Sends the burst that is due. Returns when the next one of the same access unit is.
     fn air(&mut self, now: AirTime) -> Option<AirTime> {
         let next_burst = self.send(now);
@@ -250,7 +255,7 @@ impl<T: Transmit> Slot<T> {
         let mut airing = match self.airing.take() {
             Some(airing) => airing,
             None => {
-                let plan = self.outlet.plan(unit, room(unit));
+                let plan = self.sender.plan(unit, room(unit));
                 if unit.due.policy(now) != Policy::Air {
                     self.counters.count_skipped(plan.packets);
                     return None;
@@ -259,7 +264,7 @@ impl<T: Transmit> Slot<T> {
             }
         };
         let plan = airing.plan;
-        let sent = self.outlet.send(unit, plan, airing.next);
+        let sent = self.sender.send(unit, plan, airing.next);
         // Counted afterwards: it waits for memory, and the picture would wait with it.
         if airing.next == 0 {
             self.counters.lateness.record(now.since(unit.due.at));
@@ -283,7 +288,7 @@ impl<T: Transmit> Slot<T> {
             Err(error) => {
                 // None ends a station: a cable is pulled, a route is missing, a queue is full. All come back. But a
                 // picture with a hole is of no use to anybody: the rest of it is not sent.
-                self.outlet.give_up(unit, plan, airing.next + 1);
+                self.sender.give_up(unit, plan, airing.next + 1);
                 self.counters.count_error(&error);
             }
         }

@@ -1,4 +1,4 @@
-//! The board: what is on. Stations write it, connections read it and are counted on it.
+//! The table: what is on. Stations write it, connections read it and are counted on it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
-use super::message::{Entry, MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, plain_text};
+use super::message::{
+    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, StationInfo, plain_text,
+};
 use crate::media::StationId;
 
 /// What is on, shared by stations and connections.
@@ -15,25 +17,25 @@ use crate::media::StationId;
 /// Every change of an entry raises the *revision* and wakes the watchers. A change of the audience
 /// does neither: a line-up has the audience of the moment it was made, but a zapping crowd does
 /// not make every screen's line-up travel again.
-pub struct Board {
+pub struct StationTable {
     stations: Mutex<BTreeMap<StationId, Station>>,
     revision: watch::Sender<u64>,
     services: OnceLock<Services>,
 }
 
 struct Station {
-    entry: Entry, // its audience is not kept here but below
+    entry: StationInfo, // its audience is not kept here but below
     picture: Arc<dyn Fn() -> Option<OnAir> + Send + Sync>,
     audience: Arc<AtomicU32>,
 }
 
 impl Station {
-    fn entry(&self) -> Entry {
-        Entry { audience: self.audience.load(Ordering::Relaxed), ..self.entry.clone() }
+    fn entry(&self) -> StationInfo {
+        StationInfo { audience: self.audience.load(Ordering::Relaxed), ..self.entry.clone() }
     }
 }
 
-/// An entry that may not go on the board.
+/// An entry that may not go on the table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("station {id} cannot be announced: {rule}")]
 pub struct InvalidEntry {
@@ -43,10 +45,10 @@ pub struct InvalidEntry {
     pub rule: &'static str,
 }
 
-impl Board {
-    /// An empty board, revision 0.
-    pub fn new() -> Arc<Board> {
-        Arc::new(Board {
+impl StationTable {
+    /// An empty table, revision 0.
+    pub fn new() -> Arc<StationTable> {
+        Arc::new(StationTable {
             stations: Mutex::default(),
             revision: watch::Sender::new(0),
             services: OnceLock::new(),
@@ -63,18 +65,18 @@ impl Board {
         self.services.get().copied().unwrap_or_default()
     }
 
-    /// Puts a station on the board, or replaces it there, its audience staying. `picture` is asked
+    /// Puts a station on the table, or replaces it there, its audience staying. `picture` is asked
     /// for what is on air at each Tune, on a connection's task and without a lock held: it should
     /// copy and return. Its text is made to fit: control characters become spaces, names are
     /// cut at 252 bytes, an interface's at 128 and a slate's reason at 512. `entry.audience` is not used.
     ///
     /// # Errors
     /// [`InvalidEntry`] for one that clients would refuse: a number outside 1..=999, a group that
-    /// is no multicast address or has port 0, a size with a side of 0, a quality outside 1..=99. The board stays as it
+    /// is no multicast address or has port 0, a size with a side of 0, a quality outside 1..=99. The table stays as it
     /// was.
     pub fn enter(
         &self,
-        entry: Entry,
+        entry: StationInfo,
         picture: impl Fn() -> Option<OnAir> + Send + Sync + 'static,
     ) -> Result<(), InvalidEntry> {
         let entry = presentable(entry)?;
@@ -86,17 +88,17 @@ impl Board {
     }
 
     /// Changes a station's entry; its id and audience cannot be changed. `change` runs with the
-    /// board locked: it must not use the board. Returns whether anything is different now; if not,
+    /// table locked: it must not use the table. Returns whether anything is different now; if not,
     /// or if there is no such station, nobody is woken.
     ///
     /// # Errors
     /// [`InvalidEntry`] as in [`enter`](Self::enter); the entry stays as it was.
-    pub fn update(&self, id: StationId, change: impl FnOnce(&mut Entry)) -> Result<bool, InvalidEntry> {
+    pub fn update(&self, id: StationId, change: impl FnOnce(&mut StationInfo)) -> Result<bool, InvalidEntry> {
         let mut stations = self.lock();
         let Some(station) = stations.get_mut(&id) else { return Ok(false) };
         let mut entry = station.entry.clone();
         change(&mut entry);
-        let entry = presentable(Entry { id, ..entry })?;
+        let entry = presentable(StationInfo { id, ..entry })?;
         if entry == station.entry {
             return Ok(false);
         }
@@ -105,20 +107,20 @@ impl Board {
         Ok(true)
     }
 
-    /// How many connections are tuned to a station now; 0 for one that is not on the board.
+    /// How many connections are tuned to a station now; 0 for one that is not on the table.
     pub fn audience(&self, id: StationId) -> u32 {
         self.lock().get(&id).map_or(0, |station| station.audience.load(Ordering::Relaxed))
     }
 
     /// The revision, and all stations as they are now, ascending by id.
-    pub fn line_up(&self) -> (u64, Vec<Entry>) {
+    pub fn line_up(&self) -> (u64, Vec<StationInfo>) {
         let stations = self.lock();
         let entries = stations.values().map(Station::entry).collect();
         (*self.revision.borrow(), entries)
     }
 
-    /// A station as it is now; `None` for one that is not on the board.
-    pub fn entry(&self, id: StationId) -> Option<Entry> {
+    /// A station as it is now; `None` for one that is not on the table.
+    pub fn entry(&self, id: StationId) -> Option<StationInfo> {
         self.lock().get(&id).map(Station::entry)
     }
 
@@ -135,7 +137,7 @@ impl Board {
     }
 
     /// A station as it is now and what it shows.
-    pub(super) fn look(&self, id: StationId) -> Option<(Entry, Option<OnAir>)> {
+    pub(super) fn look(&self, id: StationId) -> Option<(StationInfo, Option<OnAir>)> {
         let (entry, picture) = {
             let stations = self.lock();
             let station = stations.get(&id)?;
@@ -144,21 +146,21 @@ impl Board {
         Some((entry, picture()))
     }
 
-    // Called with the board locked, so that a line-up and its revision belong together.
+    // Called with the table locked, so that a line-up and its revision belong together.
     fn bump(&self) {
         self.revision.send_modify(|revision| *revision += 1);
     }
 
-    // A `change` that panicked has touched only its own copy: the board behind the poison is sound.
+    // A `change` that panicked has touched only its own copy: the table behind the poison is sound.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<StationId, Station>> {
         self.stations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Board {
+impl fmt::Debug for StationTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (revision, stations) = self.line_up();
-        f.debug_struct("Board").field("revision", &revision).field("stations", &stations).finish()
+        f.debug_struct("StationTable").field("revision", &revision).field("stations", &stations).finish()
     }
 }
 
@@ -176,7 +178,7 @@ impl Drop for Seat {
 }
 
 /// An entry whose text is made to fit and whose rules hold, without an audience.
-fn presentable(mut entry: Entry) -> Result<Entry, InvalidEntry> {
+fn presentable(mut entry: StationInfo) -> Result<StationInfo, InvalidEntry> {
     entry.audience = 0;
     entry.name = plain_text(&entry.name, MAX_NAME);
     entry.interface = plain_text(&entry.interface, MAX_INTERFACE);
@@ -193,8 +195,8 @@ mod tests {
     use crate::directory::message::{MAX_STATIONS, Reply, encode};
     use crate::media::{FrameRate, Size};
 
-    fn entry(id: u16) -> Entry {
-        Entry::starting(
+    fn entry(id: u16) -> StationInfo {
+        StationInfo::starting(
             StationId(id),
             &format!("Station {id}"),
             ([239, 77, 0, 1], 5000 + id).into(),
@@ -203,106 +205,106 @@ mod tests {
         )
     }
 
-    fn ids(board: &Board) -> Vec<u16> {
-        board.line_up().1.iter().map(|entry| entry.id.0).collect()
+    fn ids(table: &StationTable) -> Vec<u16> {
+        table.line_up().1.iter().map(|entry| entry.id.0).collect()
     }
 
     #[test]
     fn a_change_raises_the_revision_and_the_same_again_does_not() {
-        let board = Board::new();
-        let mut changes = board.changes();
+        let table = StationTable::new();
+        let mut changes = table.changes();
         for id in [7, 2, 5] {
-            board.enter(entry(id), || None).unwrap();
+            table.enter(entry(id), || None).unwrap();
         }
-        assert_eq!((board.line_up().0, ids(&board)), (3, vec![2, 5, 7]));
+        assert_eq!((table.line_up().0, ids(&table)), (3, vec![2, 5, 7]));
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
 
-        assert_eq!(board.update(StationId(5), |entry| entry.state = State::Film), Ok(true));
+        assert_eq!(table.update(StationId(5), |entry| entry.state = State::Film), Ok(true));
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
-        assert_eq!(board.update(StationId(5), |entry| entry.state = State::Film), Ok(false));
-        assert_eq!(board.update(StationId(6), |entry| entry.state = State::Film), Ok(false));
-        assert_eq!(board.update(StationId(5), |entry| entry.audience = 9), Ok(false));
+        assert_eq!(table.update(StationId(5), |entry| entry.state = State::Film), Ok(false));
+        assert_eq!(table.update(StationId(6), |entry| entry.state = State::Film), Ok(false));
+        assert_eq!(table.update(StationId(5), |entry| entry.audience = 9), Ok(false));
         assert!(!changes.has_changed().unwrap());
-        assert_eq!(board.line_up().0, 4);
+        assert_eq!(table.line_up().0, 4);
     }
 
     #[test]
     fn what_a_client_would_refuse_never_gets_on_the_board() {
-        let board = Board::new();
-        board.enter(entry(1), || None).unwrap();
-        let refused = |change: fn(&mut Entry)| {
+        let table = StationTable::new();
+        table.enter(entry(1), || None).unwrap();
+        let refused = |change: fn(&mut StationInfo)| {
             let mut wrong = entry(1);
             change(&mut wrong);
-            assert!(board.enter(wrong, || None).is_err());
+            assert!(table.enter(wrong, || None).is_err());
         };
         refused(|entry| entry.id = StationId(0));
         refused(|entry| entry.id = StationId(1000));
         refused(|entry| entry.group = "10.0.0.1:5004".parse().unwrap());
         refused(|entry| entry.group.set_port(0));
         refused(|entry| entry.size = Some(Size { width: 640, height: 0 }));
-        let error = board.update(StationId(1), |entry| entry.group.set_port(0)).unwrap_err();
+        let error = table.update(StationId(1), |entry| entry.group.set_port(0)).unwrap_err();
         assert_eq!(
             error.to_string(),
             "station 1 cannot be announced: a station's group is a multicast address with a port"
         );
-        assert_eq!(board.line_up(), (1, vec![entry(1)]));
+        assert_eq!(table.line_up(), (1, vec![entry(1)]));
 
         // An id cannot be changed, and text is made to fit.
-        let changed = board.update(StationId(1), |entry| {
+        let changed = table.update(StationId(1), |entry| {
             entry.id = StationId(2);
             entry.name = "ä".repeat(200) + "\n";
             entry.state = State::Slate { reason: "no film\n\x1b[2J".into() };
         });
         assert_eq!(changed, Ok(true));
-        let now = &board.line_up().1[0];
+        let now = &table.line_up().1[0];
         assert_eq!((now.id, now.name.clone()), (StationId(1), "ä".repeat(126)));
         assert_eq!(now.state, State::Slate { reason: "no film  [2J".into() });
     }
 
     #[test]
     fn every_name_that_a_line_up_allows_is_shown_whole() {
-        let board = Board::new();
+        let table = StationTable::new();
         let name = "\u{20bb7}".repeat(63); // of four bytes each
-        board.enter(Entry { name: name.clone(), ..entry(1) }, || None).unwrap();
-        assert_eq!(board.line_up().1[0].name, name);
+        table.enter(StationInfo { name: name.clone(), ..entry(1) }, || None).unwrap();
+        assert_eq!(table.line_up().1[0].name, name);
     }
 
     #[test]
     fn a_seat_counts_until_it_is_dropped() {
-        let board = Board::new();
-        board.enter(entry(3), || None).unwrap();
-        let revision = board.line_up().0;
-        let first = board.sit(StationId(3)).unwrap();
-        let second = board.sit(StationId(3)).unwrap();
-        assert_eq!(board.audience(StationId(3)), 2);
+        let table = StationTable::new();
+        table.enter(entry(3), || None).unwrap();
+        let revision = table.line_up().0;
+        let first = table.sit(StationId(3)).unwrap();
+        let second = table.sit(StationId(3)).unwrap();
+        assert_eq!(table.audience(StationId(3)), 2);
         drop(first);
-        board.enter(entry(3), || None).unwrap(); // the audience stays
-        assert_eq!(board.line_up().1[0].audience, 1);
+        table.enter(entry(3), || None).unwrap(); // the audience stays
+        assert_eq!(table.line_up().1[0].audience, 1);
         drop(second);
-        assert_eq!(board.audience(StationId(3)), 0);
-        assert!(board.sit(StationId(4)).is_none());
-        assert_eq!(board.line_up().0, revision + 1, "only the second enter is a change");
+        assert_eq!(table.audience(StationId(3)), 0);
+        assert!(table.sit(StationId(4)).is_none());
+        assert_eq!(table.line_up().0, revision + 1, "only the second enter is a change");
     }
 
     #[test]
     fn the_picture_is_asked_without_a_lock() {
-        let board = Board::new();
-        let again = Arc::downgrade(&board);
+        let table = StationTable::new();
+        let again = Arc::downgrade(&table);
         let picture = move || {
-            let board = again.upgrade()?;
-            board.update(StationId(1), |entry| entry.state = State::Film).ok()?; // would deadlock
+            let table = again.upgrade()?;
+            table.update(StationId(1), |entry| entry.state = State::Film).ok()?; // would deadlock
             None
         };
-        board.enter(entry(1), picture).unwrap();
-        assert!(board.look(StationId(1)).is_some());
-        assert_eq!(board.line_up().1[0].state, State::Film);
+        table.enter(entry(1), picture).unwrap();
+        assert!(table.look(StationId(1)).is_some());
+        assert_eq!(table.line_up().1[0].state, State::Film);
     }
 
     #[test]
     fn the_longest_line_up_fits_a_reply() {
-        let board = Board::new();
+        let table = StationTable::new();
         for id in 1..=MAX_STATIONS as u16 {
             let mut longest = entry(id);
             longest.name = "n".repeat(10_000);
@@ -311,9 +313,9 @@ mod tests {
             longest.size = Some(Size { width: u16::MAX, height: u16::MAX });
             longest.rate = FrameRate::new(u32::MAX, u32::MAX);
             longest.state = State::Slate { reason: "r".repeat(10_000) };
-            board.enter(longest, || None).unwrap();
+            table.enter(longest, || None).unwrap();
         }
-        let (revision, mut stations) = board.line_up();
+        let (revision, mut stations) = table.line_up();
         stations.iter_mut().for_each(|entry| entry.audience = u32::MAX);
         encode(&Reply::LineUp { revision, stations }).expect("it fits");
     }

@@ -1,4 +1,4 @@
-//! The outlet of a station: its socket, and how an access unit becomes datagrams in time.
+//! The sender of a station: its socket, and how an access unit becomes datagrams in time.
 //!
 //! On loopback an access unit is one datagram. On Ethernet it is some dozens of packets; sent at once they
 //! would be a burst at line rate, which shallow switches drop. So they leave in bursts of four, spread over a share of the
@@ -32,7 +32,7 @@ const FILL: f64 = 15.5;
 const BETA: f64 = 1.10;
 
 /// Where and how a station's packets go.
-pub struct Outlet {
+pub struct RtpSender {
     /// It does not block.
     socket: Socket,
     /// Named with each call, not connected to: connecting fails while there is no route.
@@ -60,30 +60,30 @@ pub(super) struct Plan {
     pub(super) step: Duration,
 }
 
-impl Outlet {
-    /// The outlet that a station's configuration describes.
+impl RtpSender {
+    /// The sender that a station's configuration describes.
     ///
     /// # Errors
     /// The interface has no address of the group's family, or the system refuses a socket option.
-    pub fn open(spec: &StationSpec) -> io::Result<Outlet> {
+    pub fn open(spec: &StationSpec) -> io::Result<RtpSender> {
         let socket = net::sender(spec.group, &spec.interface, spec.ttl)?;
         let datagram = spec.datagram_limit();
         let whole = datagram + net::headers(spec.group.ip()) <= spec.interface.mtu as usize;
-        Ok(Outlet::new(socket, spec.group, datagram, whole, spec.spread))
+        Ok(RtpSender::new(socket, spec.group, datagram, whole, spec.spread))
     }
 
-    /// An outlet to one client, by `socket`, which does not block: packets of up to `datagram` bytes of UDP payload, which
+    /// An sender to one client, by `socket`, which does not block: packets of up to `datagram` bytes of UDP payload, which
     /// the way there carries in one piece.
-    pub fn unicast(socket: Socket, client: SocketAddr, datagram: usize, spread: Spread) -> Outlet {
-        Outlet::new(socket, client, datagram, true, spread)
+    pub fn unicast(socket: Socket, client: SocketAddr, datagram: usize, spread: Spread) -> RtpSender {
+        RtpSender::new(socket, client, datagram, true, spread)
     }
 
-    fn new(socket: Socket, to: SocketAddr, datagram: usize, whole: bool, spread: Spread) -> Outlet {
+    fn new(socket: Socket, to: SocketAddr, datagram: usize, whole: bool, spread: Spread) -> RtpSender {
         // Old kernels do not know the option: then each packet is a call.
         let segments = whole
             && datagram < MAX_DATAGRAM / 2
             && setsockopt(&socket, sockopt::UdpGsoSegment, &(datagram as i32)).is_ok();
-        Outlet {
+        RtpSender {
             socket,
             to: SockAddr::from(to),
             datagram,
@@ -147,7 +147,7 @@ impl Outlet {
     }
 }
 
-impl Transmit for Outlet {
+impl Transmit for RtpSender {
     fn plan(&self, unit: &Unit, room: Duration) -> Plan {
         let packets = unit.jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1);
         plan(packets, self.spread, room, MAX_SEGMENTS.min(MAX_DATAGRAM / self.datagram))

@@ -33,7 +33,7 @@ struct Studio {
     cost: Duration,
 }
 
-/// An outlet that sends a picture in `bursts` over `spread` of its interval.
+/// An sender that sends a picture in `bursts` over `spread` of its interval.
 struct Camera {
     studio: Rc<RefCell<Studio>>,
     station: usize,
@@ -63,9 +63,9 @@ impl Transmit for Camera {
     }
 }
 
-/// A rundown and its clock.
+/// A pacer and its clock.
 struct Scene {
-    rundown: Rundown<Camera>,
+    pacer: Pacer<Camera>,
     studio: Rc<RefCell<Studio>>,
     stations: usize,
 }
@@ -73,19 +73,19 @@ struct Scene {
 impl Scene {
     fn new() -> Scene {
         let studio = Rc::new(RefCell::new(Studio { now: START, ..Studio::default() }));
-        Scene { rundown: Rundown::new(), studio, stations: 0 }
+        Scene { pacer: Pacer::new(), studio, stations: 0 }
     }
 
-    fn seat(&mut self, bursts: usize, spread: f64) -> (Producer<Unit>, Arc<AirCounters>) {
-        self.seat_with(Rank::Station, bursts, spread)
+    fn flow(&mut self, bursts: usize, spread: f64) -> (Producer<Unit>, Arc<AirCounters>) {
+        self.flow_of(Class::Station, bursts, spread)
     }
 
-    fn seat_with(&mut self, rank: Rank, bursts: usize, spread: f64) -> (Producer<Unit>, Arc<AirCounters>) {
+    fn flow_of(&mut self, class: Class, bursts: usize, spread: f64) -> (Producer<Unit>, Arc<AirCounters>) {
         let (ring, units) = RingBuffer::new(1000);
         let counters = Arc::<AirCounters>::default();
         let camera = Camera { studio: self.studio.clone(), station: self.stations, bursts, spread };
         self.stations += 1;
-        self.rundown.seat(Slot::new(rank, camera, units, counters.clone()));
+        self.pacer.add(FlowQueue::new(class, camera, units, counters.clone()));
         (ring, counters)
     }
 
@@ -93,7 +93,7 @@ impl Scene {
     fn run_until(&mut self, end: AirTime, mut delay: impl FnMut(AirTime) -> Duration) {
         loop {
             let now = self.studio.borrow().now;
-            let next = self.rundown.step(now);
+            let next = self.pacer.step(now);
             if next > end {
                 break;
             }
@@ -126,7 +126,7 @@ fn the_earliest_goes_first_whoever_it_is_of() {
     let mut rings = Vec::new();
     for station in 0..200u64 {
         let interval = Duration::from_micros(16_667 + 331 * (station % 97));
-        let (mut ring, _) = scene.seat(1, 0.0);
+        let (mut ring, _) = scene.flow(1, 0.0);
         let phase = Duration::from_nanos(station * 7_919_113 % 40_000_000);
         (0..50).for_each(|n| ring.push(unit(START + phase + interval * n, interval)).unwrap());
         rings.push(ring);
@@ -142,7 +142,7 @@ fn the_earliest_goes_first_whoever_it_is_of() {
 /// sent, how many were skipped, and when the stall was over.
 fn stalled(bursts: usize, spread: f64, offset: Duration, stall: Duration) -> (Vec<Sent>, u64, AirTime) {
     let mut scene = Scene::new();
-    let (mut ring, counters) = scene.seat(bursts, spread);
+    let (mut ring, counters) = scene.flow(bursts, spread);
     (0..60).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
     let (from, to) = (due(3) + offset, due(3) + offset + stall);
     let stall = |at: AirTime| if at >= from && at < to { to.since(at) } else { Duration::ZERO };
@@ -203,7 +203,7 @@ fn after_a_stall_there_is_no_burst() {
 #[test]
 fn waking_up_late_by_a_little_does_not_add_up() {
     let mut scene = Scene::new();
-    let (mut ring, counters) = scene.seat(10, 0.5);
+    let (mut ring, counters) = scene.flow(10, 0.5);
     (0..100).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
     let mut rng = fastrand::Rng::with_seed(1);
     scene.run_until(due(100), |_| Duration::from_micros(rng.u64(5..900)));
@@ -217,12 +217,12 @@ fn waking_up_late_by_a_little_does_not_add_up() {
 #[test]
 fn a_station_that_has_nothing_is_looked_in_on_and_the_others_go_on() {
     let mut scene = Scene::new();
-    assert_eq!(scene.rundown.step(START), START + LONGEST_SLEEP.min(NAP * 5), "nobody is there");
-    let (mut busy, _) = scene.seat(1, 0.0);
-    let (mut quiet, counters) = scene.seat(1, 0.0);
+    assert_eq!(scene.pacer.step(START), START + LONGEST_SLEEP.min(NAP * 5), "nobody is there");
+    let (mut busy, _) = scene.flow(1, 0.0);
+    let (mut quiet, counters) = scene.flow(1, 0.0);
     (0..10).for_each(|n| busy.push(unit(due(n), INTERVAL)).unwrap());
     scene.run_until(due(5), on_time);
-    assert_eq!(scene.rundown.step(due(5)), due(5) + NAP);
+    assert_eq!(scene.pacer.step(due(5)), due(5) + NAP);
     // Handed over a little too late, it leaves with the next look.
     quiet.push(unit(due(5), INTERVAL)).unwrap();
     scene.run_until(due(20), on_time);
@@ -237,12 +237,12 @@ fn a_station_that_has_nothing_is_looked_in_on_and_the_others_go_on() {
 #[test]
 fn a_client_that_is_paused_does_not_keep_the_thread_awake() {
     let mut scene = Scene::new();
-    let (_paused, _) = scene.seat_with(Rank::Guest, 1, 0.0);
-    let (mut station, _) = scene.seat(1, 0.0);
+    let (_paused, _) = scene.flow_of(Class::Unicast, 1, 0.0);
+    let (mut station, _) = scene.flow(1, 0.0);
     station.push(unit(due(10), INTERVAL)).unwrap();
-    assert_eq!(scene.rundown.step(START), START + GUEST_NAP);
-    let (_starved, _) = scene.seat(1, 0.0);
-    assert_eq!(scene.rundown.step(START), START + NAP, "a station is looked in on more often");
+    assert_eq!(scene.pacer.step(START), START + UNICAST_NAP);
+    let (_starved, _) = scene.flow(1, 0.0);
+    assert_eq!(scene.pacer.step(START), START + NAP, "a station is looked in on more often");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn stations_wait_for_one_burst_of_a_client_at_most() {
         // All of what they get is due at once, with that of the station that they watch.
         let guests: Vec<_> = (0..500)
             .map(|_| {
-                let (mut ring, counters) = scene.seat_with(Rank::Guest, bursts, spread);
+                let (mut ring, counters) = scene.flow_of(Class::Unicast, bursts, spread);
                 (1..20).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
                 (ring, counters)
             })
@@ -262,7 +262,7 @@ fn stations_wait_for_one_burst_of_a_client_at_most() {
         let first = scene.stations;
         let stations: Vec<_> = (1..=100)
             .map(|station| {
-                let (mut ring, counters) = scene.seat(1, 0.0);
+                let (mut ring, counters) = scene.flow(1, 0.0);
                 let phase = Duration::from_micros(31) * station;
                 (1..20).for_each(|n| ring.push(unit(due(n) + phase, INTERVAL)).unwrap());
                 (ring, counters)
@@ -281,8 +281,8 @@ fn stations_wait_for_one_burst_of_a_client_at_most() {
 #[test]
 fn a_client_is_looked_in_on_every_so_often_however_much_is_on_air() {
     let mut scene = Scene::new();
-    let (mut guest, _) = scene.seat_with(Rank::Guest, 1, 0.0);
-    let (mut station, _) = scene.seat(1, 0.0);
+    let (mut guest, _) = scene.flow_of(Class::Unicast, 1, 0.0);
+    let (mut station, _) = scene.flow(1, 0.0);
     (0..30).for_each(|n| station.push(unit(START + NAP * n, NAP)).unwrap());
     scene.run_until(START + NAP * 5, on_time);
     guest.push(unit(START + NAP * 6, INTERVAL)).unwrap();
@@ -290,14 +290,14 @@ fn a_client_is_looked_in_on_every_so_often_however_much_is_on_air() {
     let sent = scene.sent();
     assert_eq!(sent.len(), 31);
     let first = sent.iter().find(|sent| sent.station == 0).unwrap();
-    assert_eq!(first.at, START + GUEST_NAP, "not at each of the steps between");
+    assert_eq!(first.at, START + UNICAST_NAP, "not at each of the steps between");
 }
 
 #[test]
 fn a_picture_that_lasts_long_does_not_take_the_air_from_those_behind_it() {
     for (bursts, spread) in [(1, 0.0), (4, 0.5), (30, 0.95)] {
         let mut scene = Scene::new();
-        let (mut ring, counters) = scene.seat(bursts, spread);
+        let (mut ring, counters) = scene.flow(bursts, spread);
         // It lasts for 10 s; its station repeats it meanwhile, and then the film goes on.
         let repeat = Duration::from_millis(200);
         ring.push(unit(due(0), repeat * 50)).unwrap();
@@ -313,7 +313,7 @@ fn a_picture_that_lasts_long_does_not_take_the_air_from_those_behind_it() {
 #[test]
 fn who_skips_a_picture_counts_its_packets() {
     let mut scene = Scene::new();
-    let (mut ring, counters) = scene.seat(3, 0.5);
+    let (mut ring, counters) = scene.flow(3, 0.5);
     (0..3).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
     scene.studio.borrow_mut().now = due(2);
     scene.run_until(due(4), on_time);
@@ -323,7 +323,7 @@ fn who_skips_a_picture_counts_its_packets() {
 #[test]
 fn a_client_that_is_gone_gets_nothing_more() {
     let mut scene = Scene::new();
-    let (mut ring, counters) = scene.seat_with(Rank::Guest, 4, 0.5);
+    let (mut ring, counters) = scene.flow_of(Class::Unicast, 4, 0.5);
     (0..3).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
     scene.run_until(due(0) + INTERVAL / 4, on_time);
     assert_eq!(scene.sent().len(), 3, "in the middle of a picture");
@@ -333,29 +333,29 @@ fn a_client_that_is_gone_gets_nothing_more() {
 }
 
 #[test]
-fn with_all_seats_supplied_it_sleeps_right_up_to_the_next() {
+fn with_all_flows_supplied_it_sleeps_right_up_to_the_next() {
     let mut scene = Scene::new();
-    let (mut ring, _) = scene.seat(1, 0.0);
+    let (mut ring, _) = scene.flow(1, 0.0);
     ring.push(unit(due(2), INTERVAL)).unwrap();
     ring.push(unit(due(100), INTERVAL)).unwrap();
-    assert_eq!(scene.rundown.step(START), due(2));
-    assert_eq!(scene.rundown.step(due(2)), due(2), "sent: look again at once");
-    assert_eq!(scene.rundown.step(due(2)), due(2) + LONGEST_SLEEP);
+    assert_eq!(scene.pacer.step(START), due(2));
+    assert_eq!(scene.pacer.step(due(2)), due(2), "sent: look again at once");
+    assert_eq!(scene.pacer.step(due(2)), due(2) + LONGEST_SLEEP);
 }
 
 #[test]
-fn a_seat_that_is_dropped_airs_what_it_had_and_its_place_is_taken_again() {
+fn a_flow_that_is_dropped_airs_what_it_had_and_its_place_is_taken_again() {
     let mut scene = Scene::new();
-    let (mut ring, counters) = scene.seat(4, 0.5);
+    let (mut ring, counters) = scene.flow(4, 0.5);
     (0..3).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
     scene.run_until(due(0) + INTERVAL / 4, on_time);
     assert_eq!((scene.sent().len(), counters.aired.load(Relaxed)), (3, 0), "in the middle of a picture");
     drop(ring);
     scene.run_until(due(10), on_time);
     assert_eq!((scene.sent().len(), counters.aired.load(Relaxed)), (12, 3));
-    assert_eq!(Arc::strong_count(&counters), 1, "the outlet is gone");
-    let (mut ring, _) = scene.seat(1, 0.0);
-    assert_eq!(scene.rundown.slots.len(), 1);
+    assert_eq!(Arc::strong_count(&counters), 1, "the sender is gone");
+    let (mut ring, _) = scene.flow(1, 0.0);
+    assert_eq!(scene.pacer.flows.len(), 1);
     ring.push(unit(due(11), INTERVAL)).unwrap();
     scene.run_until(due(12), on_time);
     assert_eq!(scene.sent().last().map(|sent| sent.at), Some(due(11)));
@@ -364,7 +364,7 @@ fn a_seat_that_is_dropped_airs_what_it_had_and_its_place_is_taken_again() {
 #[test]
 fn a_picture_with_a_hole_is_not_finished_and_the_next_one_is_sent() {
     let mut scene = Scene::new();
-    let (mut ring, counters) = scene.seat(4, 0.5);
+    let (mut ring, counters) = scene.flow(4, 0.5);
     (0..3).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
     scene.studio.borrow_mut().refuse = vec![(due(1), 1)];
     scene.run_until(due(5), on_time);

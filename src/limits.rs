@@ -38,14 +38,14 @@ impl Accept for TcpListener {
 }
 
 /// Accepts until `shutdown` is done, and returns the tasks that still run then. Nothing ends it before: a failing accept is
-/// logged (once a second, with a count) and tried again. `visit` is given each connection and its place behind the doors, or
+/// logged (once a second, with a count) and tried again. `visit` is given each connection and its place behind the limits, or
 /// why there is none; what it returns is run as a task.
 pub(crate) async fn attend<L: Accept, F: Future<Output = ()> + Send + 'static>(
     mut listener: L,
     name: &'static str,
-    doors: Arc<Doors>,
+    limits: Arc<ConnectionLimits>,
     shutdown: impl Future<Output = ()>,
-    mut visit: impl FnMut(L::Stream, SocketAddr, Result<Place, String>) -> Option<F>,
+    mut visit: impl FnMut(L::Stream, SocketAddr, Result<Permit, String>) -> Option<F>,
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -72,7 +72,7 @@ pub(crate) async fn attend<L: Accept, F: Future<Output = ()> + Send + 'static>(
             }
             Ok((stream, peer)) => {
                 let peer = canonical(peer);
-                let place = doors.enter(peer.ip());
+                let place = limits.enter(peer.ip());
                 if let Err(sentence) = &place
                     && let Some(count) = full.note(now)
                 {
@@ -96,7 +96,7 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// The connections there are, and how many there may be.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub(crate) struct ConnectionLimits {
     most: usize,
     most_per_address: usize,
     inside: Mutex<Inside>,
@@ -108,14 +108,14 @@ struct Inside {
     by_address: HashMap<IpAddr, usize>, // none of them 0: no longer than `all`
 }
 
-impl Doors {
-    pub(crate) fn new(most: usize, most_per_address: usize) -> Arc<Doors> {
-        Arc::new(Doors { most, most_per_address, inside: Mutex::default() })
+impl ConnectionLimits {
+    pub(crate) fn new(most: usize, most_per_address: usize) -> Arc<ConnectionLimits> {
+        Arc::new(ConnectionLimits { most, most_per_address, inside: Mutex::default() })
     }
 
     /// A place for a connection from `address`, held until it is dropped; or why there is none. An
     /// IPv4 address is the same whether it came by an IPv4 or an IPv6 socket.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, String> {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, String> {
         let address = address.to_canonical();
         let mut inside = self.lock();
         if inside.all >= self.most {
@@ -127,7 +127,7 @@ impl Doors {
         }
         inside.by_address.insert(address, here + 1);
         inside.all += 1;
-        Ok(Place { doors: Arc::clone(self), address })
+        Ok(Permit { limits: Arc::clone(self), address })
     }
 
     fn leave(&self, address: IpAddr) {
@@ -148,14 +148,14 @@ impl Doors {
 
 /// A connection's place, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    doors: Arc<Doors>,
+pub(crate) struct Permit {
+    limits: Arc<ConnectionLimits>,
     address: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.doors.leave(self.address);
+        self.limits.leave(self.address);
     }
 }
 
@@ -185,20 +185,20 @@ mod tests {
 
     #[test]
     fn places_are_bounded_in_all_and_by_address_and_come_free() {
-        let doors = Doors::new(3, 2);
+        let limits = ConnectionLimits::new(3, 2);
         let [a, b, c] = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
-        let first = doors.enter(a).unwrap();
-        let second = doors.enter(c).unwrap();
+        let first = limits.enter(a).unwrap();
+        let second = limits.enter(c).unwrap();
         assert_eq!(
-            doors.enter(a).unwrap_err(),
+            limits.enter(a).unwrap_err(),
             "2 connections from 10.0.0.1 are open already: close some first"
         );
-        let third = doors.enter(b).unwrap();
-        assert_eq!(doors.enter(b).unwrap_err(), "all 3 places are taken; try again later");
+        let third = limits.enter(b).unwrap();
+        assert_eq!(limits.enter(b).unwrap_err(), "all 3 places are taken; try again later");
         drop(first);
-        let fourth = doors.enter(a).unwrap();
+        let fourth = limits.enter(a).unwrap();
         drop((second, third, fourth));
-        let inside = doors.lock();
+        let inside = limits.lock();
         assert_eq!((inside.all, inside.by_address.len()), (0, 0), "nothing is kept of who has left");
     }
 
