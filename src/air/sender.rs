@@ -15,8 +15,8 @@ use super::Transmit;
 use crate::lineup::{Spread, StationSpec};
 use crate::media::Unit;
 use crate::net;
-use crate::wire::payload::jpeg::{Fragment, MAX_DATAGRAM, PACKET_OVERHEAD};
-use crate::wire::rtp;
+use crate::wire::packetizer::{Packet, Packetizer};
+use crate::wire::payload::jpeg::MAX_DATAGRAM;
 
 /// Packets that leave back to back when an access unit is spread: Cmax of a narrow sender at our rates
 /// (SMPTE ST 2110-21 section 7.1). Each burst costs a wake-up of some 5 us.
@@ -37,26 +37,23 @@ pub struct RtpSender {
     socket: Socket,
     /// Named with each call, not connected to: connecting fails while there is no route.
     to: SockAddr,
-    /// Most bytes of UDP payload in a packet.
-    datagram: usize,
+    packetizer: Packetizer,
     /// The share of a picture's interval that its packets take, 0..=0.95; 0: all at once.
     spread: f64,
     /// The kernel cuts what it is given into packets of `datagram` bytes.
     segments: bool,
-    ssrc: u32,
-    sequence: u16,
 }
 
 /// How an access unit leaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Plan {
-    /// In so many bursts, at least 1,
+    /// Number of bursts, at least 1.
     pub(super) bursts: usize,
-    /// of so many packets, the last one perhaps fewer,
+    /// Packets in a burst; the last one may have fewer.
     pub(super) size: usize,
-    /// these in all,
+    /// Packets in all.
     pub(super) packets: usize,
-    /// so far apart.
+    /// Time between bursts.
     pub(super) step: Duration,
 }
 
@@ -86,44 +83,38 @@ impl RtpSender {
         RtpSender {
             socket,
             to: SockAddr::from(to),
-            datagram,
+            packetizer: Packetizer::new(fastrand::u32(..), fastrand::u16(..), datagram),
             spread: spread.as_f64(),
             segments,
-            ssrc: fastrand::u32(..),
-            sequence: fastrand::u16(..),
         }
     }
 
     /// The SSRC of its packets.
     pub fn ssrc(&self) -> u32 {
-        self.ssrc
+        self.packetizer.ssrc()
     }
 
     /// The sequence number of the next packet.
     pub fn sequence(&self) -> u16 {
-        self.sequence
+        self.packetizer.sequence()
     }
 
     /// Sends a burst of `N` packets at the most.
     fn send_up_to<const N: usize>(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {
-        let mut headers = [[0; PACKET_OVERHEAD]; N];
+        let mut packets = [Packet::default(); N];
+        let mut count = 0;
+        for (place, packet) in
+            packets.iter_mut().zip(self.packetizer.packets(unit, burst * plan.size, plan.size.min(N)))
+        {
+            *place = packet;
+            count += 1;
+        }
         let mut slices = [[IoSlice::new(&[]); 2]; N];
-        let mut packets = 0;
-        let timestamp = unit.due.at.rtp_timestamp();
-        let fragments = || unit.jpeg.fragments(self.datagram).skip(burst * plan.size).take(plan.size);
-        for (header, fragment) in headers.iter_mut().zip(fragments()) {
-            *header = unit.jpeg.packet_header(
-                self.rtp_header(timestamp, self.sequence.wrapping_add(packets), fragment),
-                fragment,
-            );
-            packets += 1;
+        for (slices, packet) in slices.iter_mut().zip(&packets[..count]) {
+            *slices = [IoSlice::new(&packet.header), IoSlice::new(packet.payload)];
         }
-        for ((slices, header), fragment) in slices.iter_mut().zip(&headers).zip(fragments()) {
-            *slices = [IoSlice::new(header), IoSlice::new(&unit.jpeg.scan[fragment.start..fragment.end])];
-        }
-        self.sequence = self.sequence.wrapping_add(packets);
-        let slices = &slices[..usize::from(packets)];
-        if self.segments && packets > 1 {
+        let slices = &slices[..count];
+        if self.segments && count > 1 {
             match self.socket.send_to_vectored(slices.as_flattened(), &self.to) {
                 // A device that cannot checksum segments: once, then packet by packet.
                 Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
@@ -135,22 +126,12 @@ impl RtpSender {
         }
         slices.iter().map(|packet| self.socket.send_to_vectored(packet, &self.to)).sum()
     }
-
-    fn rtp_header(&self, timestamp: u32, sequence: u16, fragment: Fragment) -> rtp::Header {
-        rtp::Header {
-            marker: fragment.last,
-            payload_type: rtp::PAYLOAD_TYPE_JPEG,
-            sequence,
-            timestamp,
-            ssrc: self.ssrc,
-        }
-    }
 }
 
 impl Transmit for RtpSender {
     fn plan(&self, unit: &Unit, room: Duration) -> Plan {
-        let packets = unit.jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1);
-        plan(packets, self.spread, room, MAX_SEGMENTS.min(MAX_DATAGRAM / self.datagram))
+        let most = MAX_SEGMENTS.min(MAX_DATAGRAM / self.packetizer.datagram());
+        plan(self.packetizer.count(unit), self.spread, room, most)
     }
 
     fn send(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {
@@ -163,8 +144,7 @@ impl Transmit for RtpSender {
     }
 
     fn give_up(&mut self, unit: &Unit, plan: Plan, burst: usize) {
-        let left = unit.jpeg.fragments(self.datagram).skip(burst * plan.size).count();
-        self.sequence = self.sequence.wrapping_add(left as u16);
+        self.packetizer.skip(self.packetizer.count(unit).saturating_sub(burst * plan.size));
     }
 }
 

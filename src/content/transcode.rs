@@ -136,7 +136,7 @@ impl Transcoder {
             self.recording = None;
             no_reel(&self.catalogue, film, recorded);
         }
-        Ok(left_out.unwrap_or(Prepared::Unit { unit: Unit { due, jpeg }, squeezed }))
+        Ok(left_out.unwrap_or(Prepared::Unit { unit: Unit::picture(due, jpeg), squeezed }))
     }
 
     /// Draws picture `n` of a slate.
@@ -167,7 +167,7 @@ impl Transcoder {
         };
         let canvas = slate(size, name, reason, &clock_text(due.at));
         let encoded = encoder.encode_rgb32(&canvas.pixels)?;
-        Ok(Unit { due, jpeg: encoded.jpeg })
+        Ok(Unit::picture(due, encoded.jpeg))
     }
 }
 
@@ -276,6 +276,6 @@ mod tests {
         let Prepared::Unit { unit, squeezed: false } = transcoder.prepare().unwrap() else {
             panic!("squeezed")
         };
-        assert_eq!(unit.jpeg.tables, Tables::Standard(80));
+        assert_eq!(unit.jpeg().tables, Tables::Standard(80));
     }
 }

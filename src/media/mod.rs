@@ -83,13 +83,61 @@ impl Due {
     }
 }
 
-/// A coded picture and when it is due.
-#[derive(Debug, Clone)]
+/// An elementary stream of a station: units of one codec, on one RTP clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Track {
+    /// Its pictures.
+    Picture,
+}
+
+impl Track {
+    /// The clock of the track's RTP timestamps, ticks a second.
+    pub const fn clock_rate(self) -> u32 {
+        match self {
+            Track::Picture => RTP_CLOCK,
+        }
+    }
+}
+
+/// What an access unit carries, by its codec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// One coded picture.
+    Jpeg(Jpeg),
+}
+
+/// An access unit: what a track presents at one moment, and when. Cheap to clone; what it carries is shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// When, and for how long.
+    /// When it is presented, and for how long.
     pub due: Due,
-    /// What.
-    pub jpeg: Jpeg,
+    /// What is presented.
+    pub payload: Payload,
+}
+
+impl Unit {
+    /// A coded picture.
+    pub fn picture(due: Due, jpeg: Jpeg) -> Unit {
+        Unit { due, payload: Payload::Jpeg(jpeg) }
+    }
+
+    /// The track that it belongs to.
+    pub const fn track(&self) -> Track {
+        match self.payload {
+            Payload::Jpeg(_) => Track::Picture,
+        }
+    }
+
+    /// Its picture.
+    pub fn jpeg(&self) -> &Jpeg {
+        let Payload::Jpeg(jpeg) = &self.payload;
+        jpeg
+    }
+
+    /// Its due time in ticks of its track's clock: the timestamp of all its packets.
+    pub fn rtp_timestamp(&self) -> u32 {
+        self.due.at.ticks(self.track().clock_rate()) as u32 // modulo 2^32 is what the wire wants
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +152,7 @@ impl Unit {
             restart_interval: None,
             scan: scan.into(),
         };
-        Unit { due: Due { at, interval }, jpeg }
+        Unit::picture(Due { at, interval }, jpeg)
     }
 }
 

@@ -19,8 +19,12 @@ impl AirTime {
     /// random offset, as SMPTE ST 2110-10 has it (but with UTC where that has TAI). Rounded to
     /// the nearest tick, so that the exact grid of a film's rate stays a grid in ticks.
     pub fn rtp_timestamp(self) -> u32 {
-        let ticks = (u128::from(self.0) * u128::from(RTP_CLOCK) + NANOS / 2) / NANOS;
-        ticks as u32 // modulo 2^32 is what the wire wants
+        self.ticks(RTP_CLOCK) as u32 // modulo 2^32 is what the wire wants
+    }
+
+    /// This moment in ticks of a clock of `rate` ticks a second that counts from the Unix epoch, rounded to the nearest tick.
+    pub(super) fn ticks(self, rate: u32) -> u128 {
+        (u128::from(self.0) * u128::from(rate) + NANOS / 2) / NANOS
     }
 
     /// How much later this moment is than `earlier`; zero when it is not later.

@@ -166,7 +166,7 @@ impl Showing {
         let at = self.due();
         let interval = self.when(self.following(picture).min(self.end)).since(at);
         let jpeg = self.read(picture).await?;
-        Ok(Next::Unit(Unit { due: Due { at, interval }, jpeg }))
+        Ok(Next::Unit(Unit::picture(Due { at, interval }, jpeg)))
     }
 
     /// A picture from memory, where it mostly is; else from the disk, on a thread that may wait for it. One read at a time:

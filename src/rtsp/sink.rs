@@ -130,7 +130,7 @@ impl Udp {
             return;
         }
         self.last = unit.due.at;
-        let packets = unit.jpeg.scan.len().div_ceil(self.room).max(1);
+        let packets = unit.jpeg().scan.len().div_ceil(self.room).max(1);
         match flow.offer(unit) {
             Ok(()) => self.sequence = self.sequence.wrapping_add(packets as u16),
             Err(_) => self.missed += 1,
@@ -151,7 +151,7 @@ impl Tcp {
     /// There is nobody any more.
     async fn send(&self, unit: &Unit) -> Result<(), Gone> {
         let Some((head, octets)) = self.head(unit) else { return Ok(()) };
-        self.writer.write(&head, &unit.jpeg.scan).await?;
+        self.writer.write(&head, &unit.jpeg().scan).await?;
         self.count().sent(octets);
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Tcp {
     /// There is nobody any more.
     pub(super) fn begin(&self, unit: &Unit) -> Result<Took, Gone> {
         let Some((head, octets)) = self.head(unit) else { return Ok(Took::All) };
-        let took = self.writer.begin(&head, &unit.jpeg.scan)?;
+        let took = self.writer.begin(&head, &unit.jpeg().scan)?;
         if took != Took::Nothing {
             self.count().sent(octets);
         }
@@ -186,7 +186,7 @@ impl Tcp {
 
     /// What stands before the scan of a picture, and the payload's bytes.
     fn head(&self, unit: &Unit) -> Option<([u8; 4 + PACKET_OVERHEAD], usize)> {
-        let fragment = unit.jpeg.fragments(MAX_DATAGRAM).next().filter(|fragment| fragment.last)?;
+        let fragment = unit.jpeg().fragments(MAX_DATAGRAM).next().filter(|fragment| fragment.last)?;
         let header = rtp::Header {
             marker: true,
             payload_type: rtp::PAYLOAD_TYPE_JPEG,
@@ -196,7 +196,7 @@ impl Tcp {
         };
         let mut head = [0; 4 + PACKET_OVERHEAD];
         head[..4].copy_from_slice(&frame(self.channels.0, PACKET_OVERHEAD + fragment.end));
-        head[4..].copy_from_slice(&unit.jpeg.packet_header(header, fragment));
+        head[4..].copy_from_slice(&unit.jpeg().packet_header(header, fragment));
         Some((head, PACKET_OVERHEAD - rtp::HEADER_LEN + fragment.end))
     }
 

@@ -125,7 +125,7 @@ impl Bench {
 
     /// Puts it on air for another time, perhaps one that is over.
     fn show_at(&self, n: usize, bytes: usize, due: Due) {
-        self.head_end.show(ID, Unit { due, jpeg: picture(n, bytes) });
+        self.head_end.show(ID, Unit::picture(due, picture(n, bytes)));
     }
 
     /// Pictures that its only client was sent, and those that it was not.

@@ -141,7 +141,7 @@ impl Station {
         let (clock, shown) = (head_end.clock.clone(), handle.clone());
         let picture = move || {
             let (_, unit) = shown.feed.at(clock.now())?;
-            Some(OnAir { due: unit.due.at, jpeg: unit.jpeg.to_jfif() })
+            Some(OnAir { due: unit.due.at, jpeg: unit.jpeg().to_jfif() })
         };
         head_end.table.enter(entry, picture).map_err(io::Error::other)?;
         Ok(Station {
@@ -211,7 +211,7 @@ impl Station {
             while unit.due.at.since(at) > LONGEST_PAUSE {
                 at = at + REPEAT_RATE.interval();
                 let due = Due { at, interval: REPEAT_RATE.interval() };
-                self.offer(Unit { due, jpeg: last.jpeg.clone() }).await?;
+                self.offer(Unit::picture(due, last.jpeg().clone())).await?;
             }
         }
         self.last = Some(unit.clone());

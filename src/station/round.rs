@@ -173,7 +173,7 @@ impl Station {
                 good = next;
             }
             for unit in units {
-                let squeezed = matches!(unit.jpeg.tables, Tables::Standard(q) if q < self.spec.quality);
+                let squeezed = matches!(unit.jpeg().tables, Tables::Standard(q) if q < self.spec.quality);
                 self.handle.task.squeezed.fetch_add(squeezed.into(), Relaxed);
                 self.hand_over(unit).await?;
                 if !shown {
@@ -221,7 +221,7 @@ impl Station {
             match self.transcode(films, Transcoder::prepare).await?? {
                 Prepared::Unit { unit, squeezed } => {
                     self.handle.task.squeezed.fetch_add(squeezed.into(), Relaxed);
-                    let size = unit.jpeg.size;
+                    let size = unit.jpeg().size;
                     self.hand_over(unit).await?;
                     if !shown {
                         shown = true;
@@ -270,7 +270,7 @@ impl Station {
                     return self.wait(RETRY.0).await;
                 }
             };
-            let size = unit.jpeg.size;
+            let size = unit.jpeg().size;
             self.hand_over(unit).await?;
             if n == 0 {
                 self.announce(State::Slate { reason: reason.to_owned() }, size, REPEAT_RATE);
@@ -314,7 +314,7 @@ fn units(
         match picture(reel, n) {
             Ok(Some(jpeg)) => {
                 let interval = stamp(reel, n + 1).saturating_sub(stamp(reel, n));
-                units.push(Unit { due: Due { at: begin + stamp(reel, n), interval }, jpeg });
+                units.push(Unit::picture(Due { at: begin + stamp(reel, n), interval }, jpeg));
             }
             Ok(None) => break,
             Err(error) => return (units, Some(error)),

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::media::FrameRate;
 use crate::media::jpeg::tests::jpeg;
+use crate::media::{Due, FrameRate, Unit};
+use crate::wire::packetizer::Packetizer;
 
 pub(crate) fn picture(ticks: u64, arrival: AirTime) -> Received {
     let jpeg = jpeg(vec![0]);
@@ -17,16 +18,14 @@ const START: AirTime = AirTime(1_790_000_000_000_000_000);
 /// A broadcaster without sockets: picture `n` at its due time, its number in the scan.
 struct Transmitter {
     rate: FrameRate,
-    datagram: usize,
     bytes: usize,
-    ssrc: u32,
-    sequence: u16,
+    packetizer: Packetizer,
 }
 
 impl Transmitter {
     fn new(datagram: usize, bytes: usize) -> Transmitter {
         let rate = FrameRate::new(30_000, 1001).unwrap();
-        Transmitter { rate, datagram, bytes, ssrc: 0xfeed, sequence: 65_000 }
+        Transmitter { rate, bytes, packetizer: Packetizer::new(0xfeed, 65_000, datagram) }
     }
 
     fn due(&self, n: u64) -> AirTime {
@@ -40,23 +39,9 @@ impl Transmitter {
     }
 
     fn send(&mut self, n: u64) -> Vec<Vec<u8>> {
-        let jpeg = jpeg(self.scan(n));
-        let timestamp = self.due(n).rtp_timestamp();
-        let mut packets = Vec::new();
-        for fragment in jpeg.fragments(self.datagram) {
-            let header = rtp::Header {
-                marker: fragment.last,
-                payload_type: 26,
-                sequence: self.sequence,
-                timestamp,
-                ssrc: self.ssrc,
-            };
-            self.sequence = self.sequence.wrapping_add(1);
-            let mut packet = jpeg.packet_header(header, fragment).to_vec();
-            packet.extend_from_slice(&jpeg.scan[fragment.start..fragment.end]);
-            packets.push(packet);
-        }
-        packets
+        let due = Due { at: self.due(n), interval: self.rate.interval() };
+        let unit = Unit::picture(due, jpeg(self.scan(n)));
+        self.packetizer.packets(&unit, 0, usize::MAX).map(|packet| packet.to_vec()).collect()
     }
 }
 
@@ -231,7 +216,8 @@ fn a_picture_that_the_sender_skipped_is_not_lost() {
 #[test]
 fn another_sender_takes_over_only_when_the_first_is_gone() {
     let mut first = Transmitter::new(65_507, 500);
-    let mut second = Transmitter { ssrc: 0xbeef, sequence: 7, ..Transmitter::new(65_507, 500) };
+    let mut second =
+        Transmitter { packetizer: Packetizer::new(0xbeef, 7, 65_507), ..Transmitter::new(65_507, 500) };
     let mut tuner = Tuner::new();
     for n in 0..10 {
         for packet in first.send(n).into_iter().chain(second.send(n)) {
@@ -259,7 +245,7 @@ fn what_was_counted_survives_a_new_connection() {
     let mut first = Transmitter::new(65_507, 500);
     for n in [0, 1, 2, 4] {
         // The fourth picture is sent and lost.
-        first.sequence += u16::from(n == 4);
+        first.packetizer.skip((n == 4).into());
         for packet in first.send(n) {
             tuner.handle_datagram(first.due(n), &packet).unwrap();
             tuner.handle_timeout(first.due(n) + Duration::from_millis(30));
@@ -267,7 +253,8 @@ fn what_was_counted_survives_a_new_connection() {
     }
     tuner.start_over();
     // At once, by another SSRC and other numbers.
-    let mut second = Transmitter { ssrc: 0xbeef, sequence: 7, ..Transmitter::new(65_507, 500) };
+    let mut second =
+        Transmitter { packetizer: Packetizer::new(0xbeef, 7, 65_507), ..Transmitter::new(65_507, 500) };
     for n in 5..8 {
         for packet in second.send(n) {
             tuner.handle_datagram(second.due(n), &packet).unwrap();

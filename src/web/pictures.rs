@@ -38,7 +38,7 @@ pub(super) async fn station(
             let (_, unit) = station.feed.at(web.head_end.clock.now()).ok_or_else(|| {
                 Refusal(StatusCode::SERVICE_UNAVAILABLE, format!("station {id} has not been on air yet"))
             })?;
-            Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")], unit.jpeg.to_jfif())
+            Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")], unit.jpeg().to_jfif())
                 .into_response())
         }
         "mjpeg" => {

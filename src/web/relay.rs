@@ -43,7 +43,7 @@ pub(super) struct Shot {
 
 impl Shot {
     fn new(station: StationId, number: u32, unit: Unit) -> Shot {
-        Shot { number, due: unit.due.at, station, jpeg: unit.jpeg, message: Arc::default() }
+        Shot { number, due: unit.due.at, station, jpeg: unit.jpeg().clone(), message: Arc::default() }
     }
 
     /// The wall's message that carries it.
@@ -210,6 +210,6 @@ mod tests {
         let header = [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 7, 8, 9, 10];
         assert_eq!(shot.message()[..HEADER], header);
         assert_eq!(shot.message()[HEADER..], shot.file());
-        assert_eq!(shot.file(), unit(AirTime(0)).jpeg.to_jfif());
+        assert_eq!(shot.file(), unit(AirTime(0)).jpeg().to_jfif());
     }
 }

@@ -5,9 +5,11 @@
 //!
 //! - [`rtp`]: the 12-byte header, and undoing the wrap of its counters;
 //! - [`payload`]: what follows it, one module a codec;
+//! - [`packetizer`]: from access units to packets;
 //! - `rtcp`: reports of senders and receivers;
 //! - [`sdp`]: what a player must know before the first packet; `sap`: how it is announced.
 
+pub mod packetizer;
 pub mod payload;
 #[cfg(feature = "broadcaster")]
 pub(crate) mod rtcp;

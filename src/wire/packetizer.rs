@@ -1,0 +1,159 @@
+//! Access units to the packets of one RTP stream. Pure: the sender on air and the simulated networks of the tests share it.
+
+use super::payload::jpeg::PACKET_OVERHEAD;
+use super::rtp;
+use crate::media::{Payload, Unit};
+
+/// Cuts access units into packets and numbers these, for one RTP stream.
+#[derive(Debug, Clone)]
+pub struct Packetizer {
+    ssrc: u32,
+    /// The sequence number of the next packet.
+    sequence: u16,
+    /// The most bytes of UDP payload in a packet.
+    datagram: usize,
+}
+
+/// One packet, in two pieces, so that the scan is never copied.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// The RTP header and the payload format's.
+    pub header: [u8; PACKET_OVERHEAD],
+    /// The piece of the access unit that follows it.
+    pub payload: &'a [u8],
+}
+
+impl Default for Packet<'_> {
+    fn default() -> Self {
+        Packet { header: [0; PACKET_OVERHEAD], payload: &[] }
+    }
+}
+
+impl Packet<'_> {
+    /// The packet in one piece: the UDP payload.
+    pub fn to_vec(&self) -> Vec<u8> {
+        [&self.header[..], self.payload].concat()
+    }
+}
+
+impl Packetizer {
+    /// A stream of `ssrc` whose first packet is numbered `sequence`, in packets of at most `datagram` bytes of UDP payload.
+    ///
+    /// # Panics
+    /// If `datagram` leaves no room behind the headers; the line-up allows nothing under 576.
+    pub fn new(ssrc: u32, sequence: u16, datagram: usize) -> Packetizer {
+        assert!(datagram > PACKET_OVERHEAD, "a datagram of {datagram} bytes has no room behind the headers");
+        Packetizer { ssrc, sequence, datagram }
+    }
+
+    /// The SSRC of the stream.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The sequence number of the next packet.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
+    /// The most bytes of UDP payload in a packet.
+    pub fn datagram(&self) -> usize {
+        self.datagram
+    }
+
+    /// Cuts to packets of at most `datagram` bytes from the next access unit on.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn set_datagram(&mut self, datagram: usize) {
+        *self = Packetizer::new(self.ssrc, self.sequence, datagram);
+    }
+
+    /// How many packets an access unit makes, at least one.
+    pub fn count(&self, unit: &Unit) -> usize {
+        let Payload::Jpeg(jpeg) = &unit.payload;
+        jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1)
+    }
+
+    /// The packets of `unit` from the one with index `from` on, at most `most` of them. Each that the iterator yields takes a
+    /// sequence number, so an access unit is cut by calls with `from` rising. Allocates nothing: it runs on the air thread.
+    pub fn packets<'u>(
+        &mut self,
+        unit: &'u Unit,
+        from: usize,
+        most: usize,
+    ) -> impl Iterator<Item = Packet<'u>> + use<'u, '_> {
+        let Payload::Jpeg(jpeg) = &unit.payload;
+        let timestamp = unit.rtp_timestamp();
+        jpeg.fragments(self.datagram).skip(from).take(most).map(move |fragment| {
+            let header = rtp::Header {
+                marker: fragment.last,
+                payload_type: rtp::PAYLOAD_TYPE_JPEG,
+                sequence: self.sequence,
+                timestamp,
+                ssrc: self.ssrc,
+            };
+            self.sequence = self.sequence.wrapping_add(1);
+            Packet {
+                header: jpeg.packet_header(header, fragment),
+                payload: &jpeg.scan[fragment.start..fragment.end],
+            }
+        })
+    }
+
+    /// Takes the sequence numbers of `packets` packets that are not sent: receivers shall see the gap.
+    pub fn skip(&mut self, packets: usize) {
+        self.sequence = self.sequence.wrapping_add(packets as u16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::media::{AirTime, Due};
+    use crate::wire::payload::jpeg::Depacketizer;
+
+    fn unit(bytes: usize) -> Unit {
+        let scan: Vec<u8> = (0..bytes).map(|at| (at * 31) as u8).collect();
+        let due = Due { at: AirTime(1_790_000_000_000_000_000), interval: Duration::from_millis(40) };
+        Unit::picture(due, crate::media::jpeg::tests::jpeg(scan))
+    }
+
+    #[test]
+    fn an_access_unit_cut_in_bursts_is_whole_and_numbered_across_the_wrap() {
+        for bytes in [0, 1, 556, 557, 9999] {
+            let unit = unit(bytes);
+            let mut packetizer = Packetizer::new(0xfeed, 65_534, 576);
+            let mut depacketizer = Depacketizer::default();
+            let count = packetizer.count(&unit);
+            let (mut whole, mut numbers) = (None, Vec::new());
+            for burst in 0..count.div_ceil(4) {
+                for packet in packetizer.packets(&unit, burst * 4, 4) {
+                    let packet = packet.to_vec();
+                    assert!(packet.len() <= 576);
+                    let (header, payload) = rtp::Header::parse(&packet).unwrap();
+                    assert_eq!((header.ssrc, header.timestamp), (0xfeed, unit.rtp_timestamp()));
+                    assert!(whole.is_none(), "the marker is on the last packet alone");
+                    whole = depacketizer.push(&header, payload).unwrap();
+                    numbers.push(header.sequence);
+                }
+            }
+            assert_eq!(whole.as_ref(), Some(unit.jpeg()));
+            let expected: Vec<u16> = (0..count as u16).map(|n| 65_534u16.wrapping_add(n)).collect();
+            assert_eq!(numbers, expected);
+            assert_eq!(packetizer.sequence(), 65_534u16.wrapping_add(count as u16));
+        }
+    }
+
+    #[test]
+    fn packets_that_are_left_out_take_their_numbers() {
+        let unit = unit(5000);
+        let mut packetizer = Packetizer::new(1, 7, 1000);
+        let count = packetizer.count(&unit);
+        assert_eq!(packetizer.packets(&unit, 0, 2).count(), 2);
+        packetizer.skip(count - 2);
+        assert_eq!(packetizer.sequence(), 7 + count as u16);
+    }
+}
