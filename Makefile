@@ -1,4 +1,4 @@
-# One verb a chore. `make run` and `make test` install what they need (Debian's packages).
+# One verb for each chore. `make run` and `make test` install the Debian packages that they need.
 
 .PHONY: run build test page matrix lint deny fuzz bench demo clean
 
@@ -11,7 +11,7 @@ build: ## Both programs, in target/release
 	@scripts/packages.sh build
 	cargo build --release --locked
 
-test: ## Every test there is, the fuzz targets included
+test: ## Every test, the web page and a short fuzzing run included
 	@scripts/packages.sh test
 	cargo test --locked --no-fail-fast
 	cargo test --locked --bench pacing -- --smoke
@@ -19,27 +19,27 @@ test: ## Every test there is, the fuzz targets included
 
 page: ## The web page in Chromium, and SDP by a parser that is not ours
 	@scripts/packages.sh page
-	@# With a test beside it, dependencies have the features that `cargo test` built them with, and are not built again.
+	@# Building a test too gives dependencies the same features as `cargo test`, so that they are not built again.
 	cargo build --locked --bin broadcaster --test commands
 	cd tests/page && npm ci --silent --no-audit --no-fund && \
 	    BROADCASTER=$(CURDIR)/target/debug/broadcaster node --test --test-reporter=tap
 
-matrix: ## Every client by every way it has, those that need much installed too (mpv, PyAV)
+matrix: ## Every client by every transport it has, mpv and PyAV included
 	@scripts/packages.sh matrix
 	test -x target/pyav/bin/python || python3 -m venv target/pyav
 	target/pyav/bin/pip install --quiet av numpy
 	STATIONCAST_TESTS_MUST_RUN=1 STATIONCAST_MATRIX=1 STATIONCAST_PYTHON=$(CURDIR)/target/pyav/bin/python cargo test --locked --test clients
 
-lint: ## What has to be clean before a commit
+lint: ## Formatting, clippy, documentation: has to be clean before a commit
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
-deny: ## What dependencies are let in: licences, advisories, sources (deny.toml)
+deny: ## Licences, advisories and sources of the dependencies (deny.toml)
 	@cargo deny --version >/dev/null 2>&1 || { echo "this needs cargo-deny: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked check
 
-# Coverage feedback for libFuzzer by flags that stable Rust has; no sanitizer, since there is no unsafe code.
+# Coverage feedback for libFuzzer by flags that stable Rust has. No sanitizer, because there is no unsafe code.
 FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions
@@ -53,7 +53,7 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS seconds
 	        -verbosity=0 -print_final_stats=1 -artifact_prefix=artifacts/$$name/ corpus/$$name seeds/$$name || exit 1; \
 	done
 
-bench: ## What each step and each sender costs, and how late pictures leave (BENCH_SECONDS=N a row)
+bench: ## The cost of each step and of each sender, and how late pictures leave (BENCH_SECONDS=N for each row)
 	cargo bench --locked --bench path
 	cargo bench --locked --bench pacing -- --seconds $(BENCH_SECONDS)
 	cargo bench --locked --bench unicast -- --seconds $(BENCH_SECONDS)
@@ -61,7 +61,7 @@ bench: ## What each step and each sender costs, and how late pictures leave (BEN
 
 BENCH_SECONDS ?= 30
 
-demo: ## The clips in media/, rendered anew
+demo: ## Render the clips in media/ anew
 	cargo run --release --locked --example render_demo
 
 clean:

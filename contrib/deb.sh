@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Debian package: target/debian/stationcast_*.deb. Needs cargo-deb (cargo install cargo-deb --locked).
+# Makes the Debian package, target/debian/stationcast_*.deb. Needs cargo-deb (cargo install --locked cargo-deb).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,6 @@ for program in broadcaster viewer; do
     target/release/$program --generate zsh >"$made/_$program"
     target/release/$program --generate fish >"$made/$program.fish"
 done
-# The line-up as shipped, but for where the films are.
+# The demo line-up, with the paths of the installed films.
 sed 's|^media = "media/|media = "/usr/share/stationcast/media/|' stations.toml >"$made/stations.toml"
 cargo deb --no-build --locked --strip "$@"

@@ -1,19 +1,19 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, and says which. On another system it names them and stops.
+# Installs the Debian packages that are missing, and prints their names. On another system it prints the names and stops.
 # Usage: scripts/packages.sh build|test|page|matrix
 set -eu
 
-# OpenCV's headers and the compiler that reads them; what libjpeg-turbo is built with.
+# OpenCV's headers and the compiler that reads them; the tools that build libjpeg-turbo.
 build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev"
-# What the window is loaded from at run time.
+# The libraries that the window loads at run time.
 window="libx11-6 libxcursor1 libxkbcommon0"
 # Test networks, real clients (GStreamer's sdpdemux is in plugins-bad), and a display without a screen.
 test="iproute2 util-linux procps nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 gstreamer1.0-plugins-bad tshark xvfb xdotool imagemagick"
-# The web page's tests, and a parser of metrics. Node.js need not be Debian's.
+# For the web page's tests, and a parser of metrics. Node.js need not be Debian's.
 page="chromium python3-prometheus-client"
 command -v node >/dev/null && command -v npm >/dev/null || page="$page nodejs npm"
-# More clients.
+# More players.
 matrix="mpv python3-venv"
 
 case "${1:-}" in
@@ -29,9 +29,9 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
-    # Not a Debian: nothing is checked, the build will say what it misses.
+    # Not Debian: no package is checked, and the build reports what is missing.
     if [ -e target/packages-are-here ]; then exit 0; fi
-    echo "This is no Debian. Install what corresponds to these Debian packages:" >&2
+    echo "This system is not Debian. Install what corresponds to these Debian packages:" >&2
     echo "  $wanted" >&2
     echo "then: mkdir -p target && touch target/packages-are-here, and run this again." >&2
     exit 1

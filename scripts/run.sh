@@ -3,7 +3,7 @@
 # Ctrl-C, or closing the window, ends both.
 set -eu
 
-# Named, so that no other machine is asked meanwhile.
+# The viewer is told the directory, so that it does not search the network while the broadcaster starts.
 directory=127.0.0.1:9688
 
 target/release/broadcaster --config stations.toml &
@@ -11,7 +11,7 @@ broadcaster=$!
 trap 'kill -TERM $broadcaster 2>/dev/null || true; wait $broadcaster 2>/dev/null || true' EXIT
 trap 'exit 0' INT TERM
 
-# The line-up is there a moment after the start; if the broadcaster ends instead, it has said why.
+# Wait until the directory answers. If the broadcaster ends first, it has printed the reason.
 tries=0
 until target/release/viewer --directory $directory --list >/dev/null 2>&1; do
     kill -0 $broadcaster 2>/dev/null || exit 1
