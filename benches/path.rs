@@ -8,20 +8,20 @@ use std::path::Path;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use opencv::core::Mat;
 use opencv::prelude::*;
-use stationcast::content::decode::Source;
+use stationcast::content::decode;
 use stationcast::content::encode::{Encoder, station_size};
 use stationcast::media::jpeg::Jpeg;
 use stationcast::media::{AirTime, FrameRate};
 use stationcast::screen::{Decoder, Picture};
 use stationcast::tuner::Tuner;
-use stationcast::wire::payload::jpeg::MAX_DATAGRAM;
+use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
 
 /// What Ethernet carries in one packet, and the largest datagram there is.
 const DATAGRAMS: [usize; 2] = [1472, MAX_DATAGRAM];
 
-fn film() -> Source {
-    Source::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("media/ocean.mp4")).expect("the demo film opens")
+fn film() -> Box<dyn decode::Source> {
+    decode::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("media/ocean.mp4")).expect("the demo film opens")
 }
 
 /// The 300th picture of the film, and the station's encoder for it.

@@ -40,8 +40,37 @@ const NEAR: u64 = SAME / 10;
 pub struct AirClock {
     /// Air time less monotonic time at the start, in nanoseconds.
     base: u64,
-    /// A [`Slew`] since, in one word: who reads it takes no lock.
+    /// A [`Slew`] since then, in one word, so that reading it takes no lock.
     slew: Arc<AtomicU64>,
+    /// The clocks that are read.
+    system: System,
+}
+
+/// The wall clock and the monotonic clock: the system's, or those of a simulation.
+#[derive(Debug, Clone)]
+enum System {
+    Kernel,
+    #[cfg(test)]
+    Simulated(simulated::Clocks),
+}
+
+impl System {
+    fn wall(&self) -> AirTime {
+        match self {
+            System::Kernel => wall_clock(),
+            #[cfg(test)]
+            System::Simulated(clocks) => clocks.wall(),
+        }
+    }
+
+    /// Nanoseconds of the monotonic clock.
+    fn monotonic(&self) -> u64 {
+        match self {
+            System::Kernel => monotonic_nanos(),
+            #[cfg(test)]
+            System::Simulated(clocks) => clocks.monotonic(),
+        }
+    }
 }
 
 /// By how much the clock has been slewed at a monotonic time: a straight line.
@@ -133,17 +162,22 @@ enum Found {
 impl AirClock {
     /// Sets the clock by the system's wall clock, once.
     pub fn start() -> AirClock {
-        let (wall, monotonic) = read_both(wall_clock, monotonic_nanos);
-        AirClock::set(wall, monotonic)
+        AirClock::start_by(System::Kernel)
+    }
+
+    fn start_by(system: System) -> AirClock {
+        let (wall, monotonic) = read_both(|| system.wall(), || system.monotonic());
+        AirClock { system, ..AirClock::set(wall, monotonic) }
     }
 
     fn set(wall: AirTime, monotonic: u64) -> AirClock {
-        AirClock { base: wall.0.wrapping_sub(monotonic), slew: Arc::new(AtomicU64::new(0)) }
+        let base = wall.0.wrapping_sub(monotonic);
+        AirClock { base, slew: Arc::new(AtomicU64::new(0)), system: System::Kernel }
     }
 
     /// Looks at the wall clock, and follows it from now on if it has been set.
     fn follow(&self) -> Found {
-        let (wall, monotonic) = read_both(wall_clock, monotonic_nanos);
+        let (wall, monotonic) = read_both(|| self.system.wall(), || self.system.monotonic());
         self.follow_to(wall, monotonic)
     }
 
@@ -186,7 +220,7 @@ impl AirClock {
                     let hours = ahead.unsigned_abs() as f64 * SLEW as f64 / 3.6e12;
                     warn!(
                         "the wall clock was set by {:+.3} s: air time follows it at 500 ppm, without a jump, in \
-                         {hours:.1} hours; who cannot wait starts the broadcaster anew",
+                         {hours:.1} hours; restart the broadcaster to jump at once",
                         ahead as f64 / 1e9
                     );
                 }
@@ -203,7 +237,12 @@ impl AirClock {
 
     /// What time it is on air.
     pub fn now(&self) -> AirTime {
-        self.at(monotonic_nanos())
+        self.at(self.system.monotonic())
+    }
+
+    /// What time the wall clock tells, which may have been set.
+    pub fn wall(&self) -> AirTime {
+        self.system.wall()
     }
 
     /// Blocks the calling thread until `moment`: an absolute sleep, so that being interrupted or
@@ -249,6 +288,53 @@ fn read_both(wall: impl Fn() -> AirTime, monotonic: impl Fn() -> u64) -> (AirTim
     }
     let (between, wall, before) = best;
     (wall, before + between / 2)
+}
+
+/// Clocks of a simulation: the monotonic one is tokio's, which a test pauses and moves; the wall clock is as it was set.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::sync::atomic::AtomicI64;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// When simulations begin: in 2033, with some odd nanoseconds. Later than the files that a test writes say they were changed.
+    const BEGIN: AirTime = AirTime(2_000_000_000_000_000_123);
+
+    #[derive(Debug, Clone)]
+    pub(crate) struct Clocks {
+        origin: Instant,
+        /// By how much the wall clock was set since the beginning, in nanoseconds.
+        set_by: Arc<AtomicI64>,
+    }
+
+    impl Clocks {
+        /// Clocks that begin now. Must be called in a tokio runtime.
+        pub(crate) fn begin() -> Clocks {
+            Clocks { origin: Instant::now(), set_by: Arc::default() }
+        }
+
+        /// Sets the wall clock forward by so many nanoseconds, or back.
+        pub(crate) fn set_wall(&self, by: i64) {
+            self.set_by.fetch_add(by, Relaxed);
+        }
+
+        /// Air time by these clocks.
+        pub(crate) fn air(&self) -> AirClock {
+            AirClock::start_by(System::Simulated(self.clone()))
+        }
+
+        pub(super) fn wall(&self) -> AirTime {
+            let since = BEGIN + self.origin.elapsed();
+            AirTime(since.0.wrapping_add_signed(self.set_by.load(Relaxed)))
+        }
+
+        pub(super) fn monotonic(&self) -> u64 {
+            // A machine that has been up for an hour.
+            3_600_000_000_000 + self.origin.elapsed().as_nanos() as u64
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,11 +17,14 @@ use crate::air::Air;
 use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
+use crate::content::worker::Threads;
 use crate::directory::{Limits, Services, StationTable, serve};
 use crate::headend::report::Totals;
 use crate::headend::{Clients, HeadEnd, StationHandle};
+use crate::interface::watch::keep_current;
 use crate::lineup::Lineup;
 use crate::media::AirTime;
+use crate::net::Network;
 use crate::station::keep_on_air;
 use crate::station::runtime::StationRuntime;
 use crate::{announce, rtsp, web};
@@ -65,6 +68,7 @@ pub async fn broadcast(
     let clock = AirClock::start();
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
+    let (current, interfaces) = watch::channel(lineup.interfaces.as_slice().into());
     let announced = announce::Announced::new(&lineup, listeners.directory.local_addr().ok());
     let runtime = StationRuntime::start(MOST_BLOCKED * lineup.stations.len())?;
     let handles = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
@@ -75,7 +79,8 @@ pub async fn broadcast(
         since: clock.now(),
         catalogue,
         stop: stopped,
-        interfaces: Default::default(),
+        network: Network::of_this_machine(interfaces),
+        threads: Threads::default(),
         handles: handles.collect(),
         clock,
     });
@@ -83,6 +88,7 @@ pub async fn broadcast(
     head_end.table.serve_also(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
     let following = runtime.handle().spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
+    let watching = tokio::spawn(keep_current(current));
     for station in head_end.stations() {
         tasks
             .spawn_on(keep_on_air(station.clone(), head_end.clone(), runtime.wake_slots()), runtime.handle());
@@ -103,6 +109,7 @@ pub async fn broadcast(
     shutdown.await;
     info!("going off air");
     following.abort();
+    watching.abort();
     stop.send_replace(true);
     let end = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, end).await.is_err() {

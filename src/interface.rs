@@ -3,10 +3,13 @@
 //! A multicast sender must say by which interface it sends: the routing table's choice is rarely the
 //! operator's, and packets that leave by the wrong interface look exactly like packets that were lost.
 
+#[cfg(feature = "broadcaster")]
+pub mod watch;
+
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
@@ -24,10 +27,30 @@ pub struct Interface {
     pub up: bool,
     /// What is sent here does not leave this machine.
     pub loopback: bool,
-    /// Its IPv4 addresses. In a line-up, the one that the configuration names comes first.
+    /// Its IPv4 addresses; the one that a [`Choice`] names comes first.
     pub v4: Vec<Ipv4Addr>,
-    /// Its IPv6 addresses. In a line-up, the one that the configuration names comes first.
+    /// Its IPv6 addresses; the one that a [`Choice`] names comes first.
     pub v6: Vec<Ipv6Addr>,
+}
+
+/// The interface that somebody chose, by its name or one of its addresses. What the interface is like, its index, addresses
+/// and MTU, is looked up whenever it matters: all of that may change while a station is on air.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The kernel's name, such as `eth0`.
+    pub name: String,
+    /// The address to send from, if the interface has it and one was chosen.
+    pub address: Option<IpAddr>,
+}
+
+impl Choice {
+    /// The interface among `all`, the chosen address moved to the front of its list; `None` while there is none.
+    pub fn find(&self, all: &[Interface]) -> Option<Interface> {
+        let mut found = all.iter().find(|one| one.name == self.name)?.clone();
+        found.v4.sort_by_key(|own| Some(IpAddr::V4(*own)) != self.address);
+        found.v6.sort_by_key(|own| Some(IpAddr::V6(*own)) != self.address);
+        Some(found)
+    }
 }
 
 impl Interface {
@@ -39,11 +62,36 @@ impl Interface {
         }
     }
 
-    /// Whether a socket that was opened to send to `group` by the interface as it was `before` can go on with it: it has the
-    /// same number, and for IPv4 the address that packets come from.
-    pub fn sends_as(&self, before: &Interface, group: SocketAddr) -> bool {
-        let address = before.v4.first().filter(|_| group.is_ipv4());
-        self.index == before.index && address.is_none_or(|address| self.v4.contains(address))
+    /// The address that packets to `group` come from; `None` while the interface has none of the group's family. Of IPv6, the
+    /// system prefers an address that is known beyond the link (RFC 6724, rule 2).
+    pub fn source(&self, group: IpAddr) -> Option<IpAddr> {
+        if group.is_ipv4() {
+            return self.v4.first().copied().map(IpAddr::from);
+        }
+        let global = self.v6.iter().find(|own| !own.is_unicast_link_local());
+        global.or(self.v6.first()).copied().map(IpAddr::from)
+    }
+
+    /// Whether a socket that was opened to send to `group` by the interface as it was `before` can go on with it: the interface
+    /// has the same index, and still has the address that packets come from.
+    pub fn sends_as(&self, before: &Interface, group: IpAddr) -> bool {
+        self.index == before.index && before.source(group).is_some_and(|source| self.has(source))
+    }
+}
+
+#[cfg(test)]
+impl Interface {
+    /// `eth0`, with two addresses of IPv4 and one of IPv6.
+    pub(crate) fn sample() -> Interface {
+        Interface {
+            name: "eth0".into(),
+            index: 2,
+            mtu: 1500,
+            up: true,
+            loopback: false,
+            v4: vec![Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(192, 0, 2, 8)],
+            v6: vec!["2001:db8::7".parse().unwrap()],
+        }
     }
 }
 

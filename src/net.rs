@@ -1,11 +1,16 @@
 //! Multicast sockets: open, join, leave.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+#[cfg(feature = "broadcaster")]
+use std::sync::Arc;
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 
 use crate::interface::Interface;
+#[cfg(feature = "broadcaster")]
+use crate::interface::watch::Interfaces;
 
 /// What a station asks for as its send buffer, in bytes: a few of the largest pictures, for the moment in which
 /// the interface's queue is full.
@@ -15,10 +20,99 @@ const SEND_BUFFER: usize = 512 * 1024;
 /// most `net.core.rmem_max`, and counts each datagram's overhead in.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// What UDP and IP put before a payload sent to `address`, in bytes.
+/// A socket that sends to one address and never blocks.
+pub struct SendSocket(Medium);
+
+/// What becomes of a datagram in a simulation.
+#[cfg(test)]
+type SimulatedSocket = dyn FnMut(&[u8]) -> io::Result<usize> + Send;
+
+enum Medium {
+    Udp {
+        socket: Socket,
+        /// Named with each call, not connected to: connecting fails while there is no route.
+        to: SockAddr,
+    },
+    #[cfg(test)]
+    Simulated(Box<SimulatedSocket>),
+}
+
+impl SendSocket {
+    /// Sends by `socket`, which does not block, to `to`.
+    pub fn new(socket: Socket, to: SocketAddr) -> SendSocket {
+        SendSocket(Medium::Udp { socket, to: to.into() })
+    }
+
+    /// Sends datagrams to `network`, which answers as a socket does.
+    #[cfg(test)]
+    pub(crate) fn simulated(network: impl FnMut(&[u8]) -> io::Result<usize> + Send + 'static) -> SendSocket {
+        SendSocket(Medium::Simulated(Box::new(network)))
+    }
+
+    /// Sends one datagram, or several if the kernel [cuts](Self::cut) it. Returns the bytes sent.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.0 {
+            Medium::Udp { socket, to } => socket.send_to_vectored(pieces, to),
+            #[cfg(test)]
+            Medium::Simulated(network) => {
+                network(&pieces.iter().map(|piece| &**piece).collect::<Vec<_>>().concat())
+            }
+        }
+    }
+
+    /// Has the kernel cut what it is given into datagrams of `bytes` (UDP_SEGMENT), or not any more if that is 0.
+    ///
+    /// # Errors
+    /// The kernel cannot: before Linux 4.18, say.
+    pub fn cut(&mut self, bytes: i32) -> io::Result<()> {
+        match &self.0 {
+            Medium::Udp { socket, .. } => Ok(setsockopt(socket, sockopt::UdpGsoSegment, &bytes)?),
+            #[cfg(test)]
+            Medium::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// What opens a socket that sends to a group, out of an interface, with this TTL: [`sender`], or a simulation.
 #[cfg(feature = "broadcaster")]
-pub(crate) const fn headers(address: IpAddr) -> usize {
-    if address.is_ipv4() { 28 } else { 48 }
+type Open = dyn Fn(SocketAddr, &Interface, u8) -> io::Result<SendSocket> + Send + Sync;
+
+/// The network as stations use it: this machine's interfaces as they are, and sockets on these.
+#[cfg(feature = "broadcaster")]
+#[derive(Clone)]
+pub struct Network {
+    /// The interfaces, kept up to date.
+    pub interfaces: Interfaces,
+    open: Arc<Open>,
+}
+
+#[cfg(feature = "broadcaster")]
+impl Network {
+    /// This machine's network.
+    pub fn of_this_machine(interfaces: Interfaces) -> Network {
+        Network::new(interfaces, |group, interface, ttl| {
+            Ok(SendSocket::new(sender(group, interface, ttl)?, group))
+        })
+    }
+
+    /// A network whose sockets `open` makes.
+    pub(crate) fn new(
+        interfaces: Interfaces,
+        open: impl Fn(SocketAddr, &Interface, u8) -> io::Result<SendSocket> + Send + Sync + 'static,
+    ) -> Network {
+        Network { interfaces, open: Arc::new(open) }
+    }
+
+    /// A socket that sends to `group`, out of `interface`.
+    ///
+    /// # Errors
+    /// As [`sender`].
+    pub fn open(&self, group: SocketAddr, interface: &Interface, ttl: u8) -> io::Result<SendSocket> {
+        (self.open)(group, interface, ttl)
+    }
 }
 
 /// A socket that sends to `group`, out of `interface`, and to nothing else. It does not block.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
-use stationcast::content::decode::Source;
+use stationcast::content::decode;
 use stationcast::content::encode::{Encoder, station_size};
 use stationcast::media::FrameRate;
-use stationcast::wire::payload::jpeg::MAX_DATAGRAM;
+use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
 
 /// Pixels in a row of all senders' pictures.
@@ -36,7 +36,7 @@ pub(crate) fn retime(rate: FrameRate, file: &Path) -> anyhow::Result<()> {
         .status()
         .context("cannot start ffmpeg, which changes the film's rate")?;
     anyhow::ensure!(status.success(), "ffmpeg could not change the film's rate");
-    let found = Source::open(file)?.rate();
+    let found = decode::open(file)?.rate();
     anyhow::ensure!(found == rate, "the film has {found} pictures a second, not {rate}");
     Ok(())
 }
@@ -49,7 +49,7 @@ pub(crate) struct Pictures {
 
 impl Pictures {
     pub(crate) fn encode() -> anyhow::Result<Pictures> {
-        let mut film = Source::open(&path())?;
+        let mut film = decode::open(&path())?;
         let size = station_size(film.size(), film.pixel_aspect(), WIDTH);
         anyhow::ensure!(size.height == HEIGHT, "the film is {size}, not {WIDTH}x{HEIGHT}");
         let mut encoder = Encoder::new(size, QUALITY)?;

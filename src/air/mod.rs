@@ -92,18 +92,37 @@ pub(super) fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }
 
-/// A station's way to the air.
+/// A way to the air: units that leave one after the other, to one address.
 pub struct Flow {
+    id: FlowId,
     ring: Producer<Unit>,
+    commander: Commander,
 }
 
 impl Flow {
-    /// Hands over an access unit, later than all before it. It comes back when the ring is full.
+    /// Hands over an access unit, later than all before it.
     ///
     /// # Errors
     /// The ring is full: the unit, to be offered again.
     pub fn offer(&mut self, unit: Unit) -> Result<(), Unit> {
         self.ring.push(unit).map_err(|rtrb::PushError::Full(unit)| unit)
+    }
+
+    /// Has the air thread `change` where and how the flow's units leave, before the next burst. A unit that is leaving then
+    /// begins anew.
+    pub fn change(&self, change: impl FnOnce(&mut RtpSender) + Send + 'static) {
+        self.commander.tell(Command::Change(self.id, Box::new(change)));
+    }
+}
+
+/// Which flow: no two in a process are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FlowId(u64);
+
+impl FlowId {
+    fn next() -> FlowId {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        FlowId(LAST.fetch_add(1, Relaxed))
     }
 }
 
@@ -112,14 +131,64 @@ impl Flow {
 #[repr(align(64))]
 struct Signals {
     stop: AtomicBool,
-    /// There are new flows.
-    new_flows: AtomicBool,
+    /// There are new commands.
+    commands: AtomicBool,
+}
+
+/// What the thread is told about flows.
+enum Command {
+    /// There is another one.
+    Add(Box<FlowQueue<RtpSender>>),
+    /// The sender of one is to be changed.
+    Change(FlowId, Box<dyn FnOnce(&mut RtpSender) + Send>),
+}
+
+/// A way to give the thread commands.
+#[derive(Clone)]
+struct Commander {
+    commands: mpsc::Sender<Command>,
+    signals: Arc<Signals>,
+}
+
+impl Commander {
+    fn tell(&self, command: Command) {
+        // The thread lives as long as `Air`; if it ever died, `offer` would report a full ring.
+        let _ = self.commands.send(command);
+        // No plain store: of two commands that are given at once the thread has to see both.
+        self.signals.commands.swap(true, Release);
+    }
+}
+
+/// What the air thread runs.
+struct AirLoop {
+    pacer: Pacer<RtpSender>,
+    commands: mpsc::Receiver<Command>,
+    signals: Arc<Signals>,
+}
+
+impl AirLoop {
+    /// Does what is to be done at `now`. Returns when to step next, at once if that is not later than `now`; `None` when the
+    /// thread is to end.
+    fn step(&mut self, now: AirTime) -> Option<AirTime> {
+        if self.signals.stop.load(Relaxed) {
+            return None;
+        }
+        if self.signals.commands.load(Relaxed) {
+            self.signals.commands.swap(false, Acquire);
+            for command in self.commands.try_iter() {
+                match command {
+                    Command::Add(flow) => self.pacer.add(*flow),
+                    Command::Change(id, change) => self.pacer.change(id, change),
+                }
+            }
+        }
+        Some(self.pacer.step(now))
+    }
 }
 
 /// The air thread of a broadcaster.
 pub struct Air {
-    flows: mpsc::Sender<FlowQueue<RtpSender>>,
-    signals: Arc<Signals>,
+    commander: Commander,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -129,53 +198,66 @@ impl Air {
     /// # Errors
     /// The system has no thread to give.
     pub fn start(clock: AirClock) -> io::Result<Air> {
-        let (flows, new_flows) = mpsc::channel();
-        let signals = Arc::<Signals>::default();
-        let thread = thread::Builder::new().name("air".into()).spawn({
-            let signals = signals.clone();
-            move || {
-                take_priority();
-                let mut pacer = Pacer::new();
-                while !signals.stop.load(Relaxed) {
-                    if signals.new_flows.load(Relaxed) {
-                        signals.new_flows.swap(false, Acquire);
-                        new_flows.try_iter().for_each(|flow| pacer.add(flow));
-                    }
-                    let now = clock.now();
-                    let next = pacer.step(now);
-                    if next > now {
-                        clock.sleep_until(next);
-                    }
+        let (mut air, mut air_loop) = Air::new();
+        air.thread = Some(thread::Builder::new().name("air".into()).spawn(move || {
+            take_priority();
+            let mut now = clock.now();
+            while let Some(next) = air_loop.step(now) {
+                if next > now {
+                    clock.sleep_until(next);
                 }
+                now = clock.now();
             }
-        })?;
-        Ok(Air { flows, signals, thread: Some(thread) })
+        })?);
+        Ok(air)
     }
 
-    /// A station's place on air; `counters` tell what becomes of its units. It is free again when the flow is dropped.
+    fn new() -> (Air, AirLoop) {
+        let (sender, commands) = mpsc::channel();
+        let signals = Arc::<Signals>::default();
+        let commander = Commander { commands: sender, signals: signals.clone() };
+        (Air { commander, thread: None }, AirLoop { pacer: Pacer::new(), commands, signals })
+    }
+
+    /// Runs as a task on the present runtime, by its clock, which a test may have paused.
+    #[cfg(test)]
+    #[expect(clippy::disallowed_methods, reason = "in virtual time")]
+    pub(crate) fn simulated(clock: AirClock) -> Air {
+        let (air, mut air_loop) = Air::new();
+        tokio::spawn(async move {
+            let mut now = clock.now();
+            while let Some(next) = air_loop.step(now) {
+                if next > now {
+                    tokio::time::sleep(next.since(now)).await;
+                }
+                now = clock.now();
+            }
+        });
+        air
+    }
+
+    /// A station's flow; `counters` tell what becomes of its units. It ends when it is dropped and all it was given has left.
     pub fn flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
         self.flow_of(Class::Station, sender, counters)
     }
 
-    /// A place for one client, behind all stations. It may stay without units for as long as it likes; what it has is lost
-    /// when the flow is dropped.
+    /// A flow to one client, behind all stations. It may stay without units for as long as it likes; what it has is lost
+    /// when it is dropped.
     pub fn unicast_flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
         self.flow_of(Class::Unicast, sender, counters)
     }
 
     fn flow_of(&self, class: Class, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
         let (ring, units) = RingBuffer::new(RING);
-        // The thread lives as long as `self`; if it ever died, `offer` would report a full ring.
-        let _ = self.flows.send(FlowQueue::new(class, sender, units, counters));
-        // No plain store: of two that sit down at once the thread has to see both.
-        self.signals.new_flows.swap(true, Release);
-        Flow { ring }
+        let id = FlowId::next();
+        self.commander.tell(Command::Add(Box::new(FlowQueue::new(id, class, sender, units, counters))));
+        Flow { id, ring, commander: self.commander.clone() }
     }
 }
 
 impl Drop for Air {
     fn drop(&mut self) {
-        self.signals.stop.store(true, Relaxed);
+        self.commander.signals.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

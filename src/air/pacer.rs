@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 
-use super::AirCounters;
 use super::sender::Plan;
+use super::{AirCounters, FlowId};
 use crate::media::{AirTime, Policy, REPEAT_RATE, Unit};
 
 /// How often to look in on a station that has nothing ready. A picture that is handed over at the last moment may
@@ -68,6 +68,7 @@ pub(super) enum Class {
 
 /// A flow, seen from the thread.
 pub(super) struct FlowQueue<T> {
+    id: FlowId,
     class: Class,
     sender: T,
     units: Consumer<Unit>,
@@ -122,6 +123,15 @@ impl<T: Transmit> Pacer<T> {
         }
         self.flows[place] = Some(flow);
         self.of(class).0.idle.push(place);
+    }
+
+    /// Changes the sender of a flow, if there is still one of that `id`. A unit that is leaving begins anew: how the rest of
+    /// it would have been cut is over.
+    pub(super) fn change(&mut self, id: FlowId, change: impl FnOnce(&mut T)) {
+        if let Some(flow) = self.flows.iter_mut().flatten().find(|flow| flow.id == id) {
+            flow.airing = None;
+            change(&mut flow.sender);
+        }
     }
 
     fn of(&mut self, class: Class) -> (&mut Queue, &mut [Option<FlowQueue<T>>]) {
@@ -224,13 +234,14 @@ impl Queue {
 
 impl<T> FlowQueue<T> {
     pub(super) fn new(
+        id: FlowId,
         class: Class,
         sender: T,
         units: Consumer<Unit>,
         counters: Arc<AirCounters>,
     ) -> FlowQueue<T> {
         let (unit, airing, free_at) = (None, None, AirTime::default());
-        FlowQueue { class, sender, units, counters, unit, airing, free_at }
+        FlowQueue { id, class, sender, units, counters, unit, airing, free_at }
     }
 
     /// Takes the next unit from the ring. Returns when it may begin; `None` when there is none.

@@ -8,15 +8,14 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 
 use super::Transmit;
 use crate::lineup::{Spread, StationSpec};
 use crate::media::Unit;
-use crate::net;
+use crate::net::SendSocket;
 use crate::wire::packetizer::{Packet, Packetizer};
-use crate::wire::payload::jpeg::MAX_DATAGRAM;
+use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 /// Packets that leave back to back when an access unit is spread: Cmax of a narrow sender at our rates
 /// (SMPTE ST 2110-21 section 7.1). Each burst costs a wake-up of some 5 us.
@@ -33,10 +32,8 @@ const BETA: f64 = 1.10;
 
 /// Where and how a station's packets go.
 pub struct RtpSender {
-    /// It does not block.
-    socket: Socket,
-    /// Named with each call, not connected to: connecting fails while there is no route.
-    to: SockAddr,
+    /// `None` while its interface has no address to send from.
+    socket: Option<SendSocket>,
     packetizer: Packetizer,
     /// The share of a picture's interval that its packets take, 0..=0.95; 0: all at once.
     spread: f64,
@@ -58,35 +55,45 @@ pub(super) struct Plan {
 }
 
 impl RtpSender {
-    /// The sender that a station's configuration describes.
-    ///
-    /// # Errors
-    /// The interface has no address of the group's family, or the system refuses a socket option.
-    pub fn open(spec: &StationSpec) -> io::Result<RtpSender> {
-        let socket = net::sender(spec.group, &spec.interface, spec.ttl)?;
-        let datagram = spec.datagram_limit();
-        let whole = datagram + net::headers(spec.group.ip()) <= spec.interface.mtu as usize;
-        Ok(RtpSender::new(socket, spec.group, datagram, whole, spec.spread))
+    /// A station's sender, by `socket`, out of an interface of this `mtu`.
+    pub fn to_group(socket: SendSocket, spec: &StationSpec, mtu: u32) -> RtpSender {
+        let mut sender = RtpSender::new(Some(socket), spec.spread);
+        sender.fit(spec, mtu);
+        sender
     }
 
-    /// An sender to one client, by `socket`, which does not block: packets of up to `datagram` bytes of UDP payload, which
+    /// A station's sender while its interface has no address to send from: whatever it is given is not sent, and counted so.
+    pub fn unplugged(spec: &StationSpec) -> RtpSender {
+        RtpSender::new(None, spec.spread)
+    }
+
+    /// A sender to one client, by `socket`, which does not block: packets of up to `datagram` bytes of UDP payload, which
     /// the way there carries in one piece.
     pub fn unicast(socket: Socket, client: SocketAddr, datagram: usize, spread: Spread) -> RtpSender {
-        RtpSender::new(socket, client, datagram, true, spread)
+        let mut sender = RtpSender::new(Some(SendSocket::new(socket, client)), spread);
+        sender.set_datagram(datagram, true);
+        sender
     }
 
-    fn new(socket: Socket, to: SocketAddr, datagram: usize, whole: bool, spread: Spread) -> RtpSender {
+    fn new(socket: Option<SendSocket>, spread: Spread) -> RtpSender {
+        let packetizer = Packetizer::new(fastrand::u32(..), fastrand::u16(..), MAX_DATAGRAM);
+        RtpSender { socket, packetizer, spread: spread.as_f64(), segments: false }
+    }
+
+    /// Sends packets as a station's interface carries them, now that its MTU is `mtu` bytes.
+    pub fn fit(&mut self, spec: &StationSpec, mtu: u32) {
+        let datagram = spec.datagram_limit(mtu);
+        self.set_datagram(datagram, datagram + udp_headers(spec.group.ip()) <= mtu as usize);
+    }
+
+    /// Sends packets of up to `datagram` bytes of UDP payload, which the link carries in one piece if they are `whole`.
+    fn set_datagram(&mut self, datagram: usize, whole: bool) {
+        self.packetizer.set_datagram(datagram);
         // Old kernels do not know the option: then each packet is a call.
-        let segments = whole
-            && datagram < MAX_DATAGRAM / 2
-            && setsockopt(&socket, sockopt::UdpGsoSegment, &(datagram as i32)).is_ok();
-        RtpSender {
-            socket,
-            to: SockAddr::from(to),
-            packetizer: Packetizer::new(fastrand::u32(..), fastrand::u16(..), datagram),
-            spread: spread.as_f64(),
-            segments,
-        }
+        let wanted = whole && datagram < MAX_DATAGRAM / 2;
+        let segment = if wanted { datagram as i32 } else { 0 };
+        let cut = self.socket.as_mut().filter(|_| wanted || self.segments).map(|socket| socket.cut(segment));
+        self.segments = wanted && cut.is_some_and(|cut| cut.is_ok());
     }
 
     /// The SSRC of its packets.
@@ -114,17 +121,18 @@ impl RtpSender {
             *slices = [IoSlice::new(&packet.header), IoSlice::new(packet.payload)];
         }
         let slices = &slices[..count];
+        let Some(socket) = &mut self.socket else { return Err(nix::Error::EADDRNOTAVAIL.into()) };
         if self.segments && count > 1 {
-            match self.socket.send_to_vectored(slices.as_flattened(), &self.to) {
+            match socket.send(slices.as_flattened()) {
                 // A device that cannot checksum segments: once, then packet by packet.
                 Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
                     self.segments = false;
-                    setsockopt(&self.socket, sockopt::UdpGsoSegment, &0).map_err(io::Error::from)?;
+                    socket.cut(0)?;
                 }
                 sent => return sent,
             }
         }
-        slices.iter().map(|packet| self.socket.send_to_vectored(packet, &self.to)).sum()
+        slices.iter().map(|packet| socket.send(packet)).sum()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The directory to viewers, by multicast DNS (RFC 6762) as a DNS-SD service (RFC 6763): `_stationcast._tcp`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tracing::{debug, info, warn};
 
 use crate::directory::SERVICE;
 use crate::headend::HeadEnd;
-use crate::interface::Interface;
-use crate::lineup::StationSpec;
+use crate::interface::{Choice, Interface};
+use crate::lineup::{Lineup, StationSpec};
 
 /// How long taking it back may take at the end: a packet on each interface.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -21,93 +21,102 @@ const HOST: usize = 32;
 /// What the network is told of the directory, and where.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// Where it is told.
-    on: Vec<IfKind>,
-    port: u16,
+    listen: SocketAddr,
+    /// The interfaces of the stations.
+    stations: Vec<Choice>,
     txt: Vec<(&'static str, String)>,
 }
 
 impl Service {
-    /// Of a directory that listens on `directory`; `None` where no other machine could reach it. Outputs that listen on
-    /// loopback are not told of.
-    pub(super) fn new(
-        directory: SocketAddr,
-        stations: &[StationSpec],
-        rtsp: Option<SocketAddr>,
-        http: Option<SocketAddr>,
-    ) -> Option<Service> {
-        let on = interfaces(directory.ip(), stations.iter().map(|station| &station.interface));
+    /// Of a directory that listens on `listen`; `None` if no other machine could reach it or has a use for it. Outputs that
+    /// listen on loopback are not told of.
+    pub(super) fn new(listen: SocketAddr, lineup: &Lineup) -> Option<Service> {
+        let loopback = |station: &StationSpec| {
+            station.interface.find(&lineup.interfaces).is_some_and(|interface| interface.loopback)
+        };
+        let useless = listen.ip().is_unspecified() && lineup.stations.iter().all(loopback);
+        if listen.ip().is_loopback() || useless {
+            return None;
+        }
         let mut txt = vec![
             ("txtvers", "1".to_owned()),
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("stations", stations.len().to_string()),
+            ("stations", lineup.stations.len().to_string()),
         ];
-        for (name, output) in [("rtsp", rtsp), ("http", http)] {
+        for (name, output) in [("rtsp", lineup.rtsp), ("http", lineup.http)] {
             let output = output.filter(|output| !output.ip().is_loopback());
             txt.extend(output.map(|output| (name, output.port().to_string())));
         }
-        (!on.is_empty()).then_some(Service { on, port: directory.port(), txt })
+        let stations = lineup.stations.iter().map(|station| station.interface.clone()).collect();
+        Some(Service { listen, stations, txt })
+    }
+
+    /// The indices of the interfaces on which it is told, as they are: those of the stations, since where no station is nobody has a
+    /// use for it. Never loopback.
+    fn indices(&self, all: &[Interface]) -> Vec<u32> {
+        let own = self.stations.iter().filter_map(|station| station.find(all));
+        let mut indices: Vec<u32> = own.filter(|one| !one.loopback).map(|one| one.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
+    /// The same as mdns-sd takes it; only the address that the directory listens on, if that is one.
+    fn on(&self, indices: &[u32]) -> Vec<IfKind> {
+        if !self.listen.ip().is_unspecified() {
+            return vec![IfKind::Addr(self.listen.ip())];
+        }
+        let mut kinds: Vec<IfKind> = indices.iter().copied().map(IfKind::IndexV4).collect();
+        if self.listen.is_ipv6() {
+            kinds.extend(indices.iter().copied().map(IfKind::IndexV6));
+        }
+        kinds
     }
 }
 
-/// The interfaces on which a directory at `listen` is announced: that of its address; of one that listens on all, those
-/// of the stations, since where no station is nobody has a use for it. Never loopback.
-fn interfaces<'a>(listen: IpAddr, stations: impl Iterator<Item = &'a Interface>) -> Vec<IfKind> {
-    if listen.is_loopback() {
-        return Vec::new();
-    }
-    if !listen.is_unspecified() {
-        return vec![IfKind::Addr(listen)];
-    }
-    let mut indices: Vec<u32> = stations.filter(|one| !one.loopback).map(|one| one.index).collect();
-    indices.sort_unstable();
-    indices.dedup();
-    let mut kinds: Vec<IfKind> = indices.iter().copied().map(IfKind::IndexV4).collect();
-    if listen.is_ipv6() {
-        kinds.extend(indices.into_iter().map(IfKind::IndexV6));
-    }
-    kinds
-}
-
-/// Announces the directory until the head-end stops, then says goodbye.
+/// Announces the directory until the head-end stops, then says goodbye. Anew when a station's interface was made anew.
 pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
-    let daemon = match register(service) {
-        Ok(daemon) => daemon,
-        Err(error) => {
-            warn!("the directory is not announced by mDNS: {error}");
+    let mut current = head_end.network.interfaces.clone();
+    loop {
+        let indices = service.indices(&current.borrow_and_update());
+        let daemon = match register(&service, service.on(&indices)) {
+            Ok(daemon) => daemon,
+            Err(error) => {
+                warn!("the directory is not announced by mDNS: {error}");
+                return;
+            }
+        };
+        if let Ok(events) = daemon.monitor() {
+            // Ends with the daemon.
+            tokio::task::spawn_blocking(move || events.iter().for_each(tell));
+        }
+        let stopping = tokio::select! {
+            () = head_end.stopping() => true,
+            Ok(_) = current.wait_for(|now| service.indices(now) != indices) => false,
+        };
+        let goodbye = move || daemon.shutdown().map(|done| done.recv_timeout(GOODBYE).is_ok());
+        if !matches!(tokio::task::spawn_blocking(goodbye).await, Ok(Ok(true))) {
+            debug!("mDNS: no goodbye was said");
+        }
+        if stopping {
             return;
         }
-    };
-    if let Ok(events) = daemon.monitor() {
-        // Ends with the daemon.
-        tokio::task::spawn_blocking(move || events.iter().for_each(tell));
-    }
-    head_end.stopping().await;
-    let goodbye = move || daemon.shutdown().map(|done| done.recv_timeout(GOODBYE).is_ok());
-    if !matches!(tokio::task::spawn_blocking(goodbye).await, Ok(Ok(true))) {
-        debug!("mDNS: no goodbye was said");
     }
 }
 
-fn register(service: Service) -> mdns_sd::Result<ServiceDaemon> {
-    let host = host();
+fn register(service: &Service, on: Vec<IfKind>) -> mdns_sd::Result<ServiceDaemon> {
+    let (host, port) = (host(), service.listen.port());
     // A host name of its own: that of the machine belongs to whatever speaks mDNS for the machine, and another
     // broadcaster on it would take this one's addresses back at its end.
-    let host_name = format!("stationcast-{host}-{}.local.", service.port);
-    let mut info = ServiceInfo::new(
-        SERVICE,
-        &format!("stationcast on {host}"),
-        &host_name,
-        (),
-        service.port,
-        &service.txt[..],
-    )?
-    .enable_addr_auto();
-    info.set_interfaces(service.on.clone());
+    let host_name = format!("stationcast-{host}-{port}.local.");
+    let name = format!("stationcast on {host}");
+    let mut info =
+        ServiceInfo::new(SERVICE, &name, &host_name, (), port, &service.txt[..])?.enable_addr_auto();
+    info.set_interfaces(on.clone());
     let daemon = ServiceDaemon::new()?;
     // It begins with every interface. Commands are obeyed in their order, so nothing is sent before the choice.
     daemon.disable_interface(IfKind::All)?;
-    daemon.enable_interface(service.on)?;
+    daemon.enable_interface(on)?;
     daemon.register(info)?;
     Ok(daemon)
 }
@@ -139,36 +148,79 @@ fn tell(event: DaemonEvent) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
     use super::*;
-    use crate::headend::describe::tests::spec;
+    use crate::lineup::{MediaKind, World};
 
-    fn on(listen: &str) -> String {
-        let mut stations = [spec("239.77.0.1:5004"), spec("239.77.0.2:5004"), spec("239.77.0.3:5004")];
-        (stations[1].interface.loopback, stations[1].interface.index) = (true, 1);
-        let own = stations.iter().map(|station| &station.interface);
-        format!("{:?}", interfaces(listen.parse().unwrap(), own))
+    const LINEUP: &str = r#"
+[directory]
+listen = "0.0.0.0:9688"
+[rtsp]
+listen = "0.0.0.0:8554"
+[http]
+listen = "127.0.0.1:8088"
+[[station]]
+id = 1
+name = "First"
+media = "a.mp4"
+group = "239.77.0.1:5004"
+interface = "eth0"
+[[station]]
+id = 2
+name = "Second"
+media = "a.mp4"
+group = "239.77.0.2:5004"
+"#;
+
+    fn world() -> World {
+        let v4 = vec![Ipv4Addr::LOCALHOST];
+        let loopback =
+            Interface { name: "lo".into(), index: 1, loopback: true, v4, v6: vec![], ..Interface::sample() };
+        World {
+            interfaces: vec![loopback, Interface::sample()],
+            home: None,
+            cache: None,
+            media: Box::new(|_| MediaKind::File),
+        }
+    }
+
+    fn service(listen: &str, text: &str) -> Option<Service> {
+        Service::new(
+            listen.parse().unwrap(),
+            &Lineup::parse(text, Path::new("stations.toml"), &world()).unwrap(),
+        )
     }
 
     #[test]
-    fn it_is_announced_where_it_can_be_reached_and_used() {
-        assert_eq!(on("127.0.0.1"), "[]");
-        assert_eq!(on("::1"), "[]");
-        assert_eq!(on("192.0.2.7"), "[Addr(192.0.2.7)]");
-        assert_eq!(on("0.0.0.0"), "[IndexV4(2)]");
-        assert_eq!(on("::"), "[IndexV4(2), IndexV6(2)]");
-    }
-
-    #[test]
-    fn what_listens_on_loopback_is_not_told_of() {
-        let address = |text: &str| text.parse().unwrap();
-        let stations = [spec("239.77.0.1:5004")];
-        let service = |rtsp: &str, http| {
-            let outputs = (Some(address(rtsp)), Some(address(http)));
-            Service::new(address("0.0.0.0:9688"), &stations, outputs.0, outputs.1).unwrap().txt
+    fn the_directory_is_announced_where_it_can_be_reached_and_used() {
+        let on = |listen| {
+            service(listen, LINEUP)
+                .map(|service| format!("{:?}", service.on(&service.indices(&world().interfaces))))
         };
-        let txt = service("0.0.0.0:8554", "127.0.0.1:8088");
-        assert_eq!(txt[2..], [("stations", "1".to_owned()), ("rtsp", "8554".to_owned())]);
-        assert!(Service::new(address("127.0.0.1:9688"), &stations, None, None).is_none());
+        assert_eq!(on("127.0.0.1:9688"), None);
+        assert_eq!(on("[::1]:9688"), None);
+        assert_eq!(on("192.0.2.7:9688").as_deref(), Some("[Addr(192.0.2.7)]"));
+        assert_eq!(on("0.0.0.0:9688").as_deref(), Some("[IndexV4(2)]"));
+        assert_eq!(on("[::]:9688").as_deref(), Some("[IndexV4(2), IndexV6(2)]"));
+        assert!(service("0.0.0.0:9688", &LINEUP.replace("interface = \"eth0\"\n", "")).is_none());
+    }
+
+    #[test]
+    fn an_interface_that_is_made_anew_is_announced_on_by_its_new_index() {
+        let service = service("0.0.0.0:9688", LINEUP).unwrap();
+        let mut interfaces = world().interfaces;
+        interfaces[1].index = 9;
+        assert_eq!(service.indices(&interfaces), [9]);
+        interfaces.pop();
+        assert!(service.indices(&interfaces).is_empty());
+    }
+
+    #[test]
+    fn outputs_that_listen_on_loopback_are_not_told_of() {
+        let txt = service("0.0.0.0:9688", LINEUP).unwrap().txt;
+        assert_eq!(txt[2..], [("stations", "2".to_owned()), ("rtsp", "8554".to_owned())]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Announced {
     /// What a line-up wants announced, where the directory listens on `directory`.
     pub fn new(lineup: &Lineup, directory: Option<SocketAddr>) -> Announced {
         let directory = directory.filter(|_| lineup.announce.mdns);
-        let directory = directory.and_then(|at| Service::new(at, &lineup.stations, lineup.rtsp, lineup.http));
+        let directory = directory.and_then(|at| Service::new(at, lineup));
         Announced { stations: lineup.announce.sap, directory }
     }
 }

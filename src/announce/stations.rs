@@ -9,7 +9,6 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::directory::State;
-use crate::headend::describe::source;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::lineup::StationSpec;
 use crate::net;
@@ -40,12 +39,12 @@ pub(super) async fn announce(head_end: Arc<HeadEnd>) {
         let slot = &mut slots[n];
         let Some(entry) = head_end.entry(slot.handle.spec.id) else { continue };
         for (message, sdp) in slot.turn(&entry.state) {
-            troubles.note(&slot.handle.spec, send(&slot.handle.spec, message, &sdp));
+            troubles.note(&slot.handle.spec, send(&slot.handle, message, &sdp));
         }
     }
     for slot in &slots {
         if let Some(sdp) = &slot.announced {
-            troubles.note(&slot.handle.spec, send(&slot.handle.spec, Message::Deletion, sdp));
+            troubles.note(&slot.handle.spec, send(&slot.handle, Message::Deletion, sdp));
         }
     }
 }
@@ -82,10 +81,12 @@ impl Slot {
 
 /// Sends a packet to the group of its station's scope, out of the station's own interface. The socket is a new one each
 /// time: five system calls, and nothing to mend when an interface went and came.
-fn send(spec: &StationSpec, message: Message, sdp: &str) -> io::Result<()> {
-    let source = source(spec).ok_or(io::ErrorKind::AddrNotAvailable)?;
+fn send(station: &StationHandle, message: Message, sdp: &str) -> io::Result<()> {
+    let spec = &station.spec;
+    let interface = station.interface().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let source = interface.source(spec.group.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let group = sap::group(spec.group.ip());
-    let socket = net::sender(group, &spec.interface, spec.ttl)?;
+    let socket = net::sender(group, &interface, spec.ttl)?;
     socket.send_to(&sap::packet(message, source, sdp), &group.into())?;
     Ok(())
 }
@@ -118,12 +119,11 @@ impl Troubles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headend::describe::tests::spec;
     use crate::media::FrameRate;
 
     #[test]
     fn what_is_no_longer_true_is_deleted_before_the_new_is_announced() {
-        let handle = Arc::new(StationHandle::new(spec("239.77.0.2:5004")));
+        let handle = Arc::new(StationHandle::new(StationSpec::sample("239.77.0.2:5004")));
         let rate = |rate| FrameRate::new(rate, 1).unwrap();
         let slate = State::Slate { reason: "gone".into() };
         let announced = |sdp: &String| (Message::Announcement, sdp.clone());

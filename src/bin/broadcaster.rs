@@ -128,7 +128,7 @@ fn command() -> ExitCode {
             )),
         },
         Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
-            Ok(spec) => print(&describe(spec, first_rate(spec))),
+            Ok(spec) => print(&describe(spec, lineup.source(spec), first_rate(spec))),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());
                 return ExitCode::from(2);

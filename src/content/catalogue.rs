@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::decode::{Source, SourceError, readable};
+use super::decode::{self, Source, SourceError, readable};
 use super::encode::station_size;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
-use crate::clock::{AirClock, wall_clock};
+use crate::clock::AirClock;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, Size};
 
@@ -69,9 +69,13 @@ type Phases = HashMap<SocketAddr, (String, Duration)>;
 /// Most sentences told in a run; a broadcaster that has had so much to say is not read any more.
 const MAX_TOLD: usize = 1000;
 
+/// What opens films.
+type Opener = dyn Fn(&Path) -> Result<Box<dyn Source>, SourceError> + Send + Sync;
+
 /// The films of a broadcaster.
 pub struct Catalogue {
     clock: AirClock,
+    opener: Arc<Opener>,
     store: Option<Store>,
     /// Each film's behind a lock of its own: who looks at one that hangs keeps nobody from another.
     shapes: Mutex<HashMap<PathBuf, SharedShape>>,
@@ -93,6 +97,7 @@ impl Catalogue {
         let store = store.map(|(store, _)| store);
         Catalogue {
             clock,
+            opener: Arc::new(decode::open),
             store,
             shapes: Mutex::default(),
             phases: Mutex::new(phases),
@@ -101,6 +106,20 @@ impl Catalogue {
             rounds: Mutex::default(),
             looked_for: Mutex::default(),
         }
+    }
+
+    /// The same catalogue, of films that `opener` opens.
+    #[cfg(test)]
+    pub(crate) fn of_films(self, opener: Arc<Opener>) -> Catalogue {
+        Catalogue { opener, ..self }
+    }
+
+    /// Opens a film.
+    ///
+    /// # Errors
+    /// It does not open.
+    pub fn open(&self, film: &Path) -> Result<Box<dyn Source>, SourceError> {
+        (self.opener)(film)
     }
 
     /// The phase of the programme of these reels on the station that sends to `group`, if it has one of its own.
@@ -145,7 +164,7 @@ impl Catalogue {
         let (size, pixel_aspect) = match known {
             Some(shape) => shape,
             None => {
-                let source = Source::open(film)?;
+                let source = self.open(film)?;
                 let found = (source.size(), source.pixel_aspect());
                 *shape = seen.map(|seen| (seen, found));
                 found
@@ -203,7 +222,7 @@ impl Catalogue {
     /// The key of a film's reel. Reads the whole film if it is new or was changed.
     pub fn key(&self, film: &Path, encoding: Encoding) -> Option<ReelKey> {
         // A film that cannot be read will say so when it is played.
-        self.store.as_ref()?.key(film, encoding, wall_clock()).ok()
+        self.store.as_ref()?.key(film, encoding, self.clock.wall()).ok()
     }
 
     /// The reel of `key`, if it is made.

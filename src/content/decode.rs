@@ -77,8 +77,40 @@ pub enum SourceError {
     },
 }
 
-/// An open film.
-pub struct Source {
+/// An open film, picture by picture.
+pub trait Source: Send {
+    /// The film's path.
+    fn path(&self) -> &Path;
+
+    /// Its size in pixels, turned upright.
+    fn size(&self) -> (u32, u32);
+
+    /// Width of a pixel by its height (the sample aspect ratio): above 1 for anamorphic films.
+    fn pixel_aspect(&self) -> f64;
+
+    /// Its nominal rate: the average, if it varies.
+    fn rate(&self) -> FrameRate;
+
+    /// How many pictures its container announces: about as many as there are, or 0.
+    fn announced(&self) -> u64;
+
+    /// The next picture; `None` at the end of the film. Blocks while decoding.
+    ///
+    /// # Errors
+    /// The film breaks off, has no pictures at all, or the decoder fails.
+    fn next_picture(&mut self) -> Result<Option<Picture>, SourceError>;
+}
+
+/// Opens a film. Blocks for some milliseconds.
+///
+/// # Errors
+/// It cannot be read, or there is no video in it that can be decoded here.
+pub fn open(path: &Path) -> Result<Box<dyn Source>, SourceError> {
+    Ok(Box::new(OpenCvSource::open(path)?))
+}
+
+/// A film that OpenCV decodes.
+struct OpenCvSource {
     path: PathBuf,
     capture: VideoCapture,
     rate: FrameRate,
@@ -93,12 +125,49 @@ pub struct Source {
     stamps: Option<(Duration, Duration)>,
 }
 
-impl Source {
-    /// Opens a film. Blocks for some milliseconds.
-    ///
-    /// # Errors
-    /// It cannot be read, or there is no video in it that OpenCV can decode.
-    pub fn open(path: &Path) -> Result<Source, SourceError> {
+impl Source for OpenCvSource {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn pixel_aspect(&self) -> f64 {
+        self.pixel_aspect
+    }
+
+    fn rate(&self) -> FrameRate {
+        self.rate
+    }
+
+    fn announced(&self) -> u64 {
+        self.announced
+    }
+
+    fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
+        let mut pixels = Mat::default();
+        let more = self.capture.read(&mut pixels).map_err(|error| decoder_error(&self.path, error))?;
+        if !more || pixels.empty() {
+            return self.end();
+        }
+        // The stamp of the picture just read, B-frames or not (CAP_PROP_POS_MSEC counts pictures where there is none).
+        let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
+        self.read += 1;
+        // An open file plays on when it is removed; but who removes it wants it off the air, and a lost share
+        // would only be noticed when its buffers are empty. Once a second of film.
+        if self.read.is_multiple_of(self.rate.as_f64().ceil() as u64) {
+            readable(&self.path)?;
+        }
+        let stamp = Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64);
+        self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
+        Ok(Some(Picture { pixels, stamp }))
+    }
+}
+
+impl OpenCvSource {
+    fn open(path: &Path) -> Result<OpenCvSource, SourceError> {
         // OpenCV would only say "no".
         let counted = File::open(path)
             .and_then(|file| counts_pictures(&file))
@@ -117,55 +186,7 @@ impl Source {
         let size = (side(videoio::CAP_PROP_FRAME_WIDTH), side(videoio::CAP_PROP_FRAME_HEIGHT));
         let path = path.to_owned();
         let (read, stamps) = (0, None);
-        Ok(Source { path, capture, rate, size, pixel_aspect, announced, counted, read, stamps })
-    }
-
-    /// How many pictures its container announces: about as many as there are, or 0.
-    pub fn announced(&self) -> u64 {
-        self.announced
-    }
-
-    /// The film's path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Its size in pixels, turned upright.
-    pub fn size(&self) -> (u32, u32) {
-        self.size
-    }
-
-    /// Its nominal rate: the average, if it varies.
-    pub fn rate(&self) -> FrameRate {
-        self.rate
-    }
-
-    /// Width of a pixel by its height (the sample aspect ratio): above 1 for anamorphic films.
-    pub fn pixel_aspect(&self) -> f64 {
-        self.pixel_aspect
-    }
-
-    /// The next picture; `None` at the end of the film. Blocks while decoding.
-    ///
-    /// # Errors
-    /// The film breaks off, has no pictures at all, or the decoder fails.
-    pub fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
-        let mut pixels = Mat::default();
-        let more = self.capture.read(&mut pixels).map_err(|error| decoder_error(&self.path, error))?;
-        if !more || pixels.empty() {
-            return self.end();
-        }
-        // The stamp of the picture just read, B-frames or not (CAP_PROP_POS_MSEC counts pictures where there is none).
-        let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
-        self.read += 1;
-        // An open file plays on when it is removed; but who removes it wants it off the air, and a lost share
-        // would only be noticed when its buffers are empty. Once a second of film.
-        if self.read.is_multiple_of(self.rate.as_f64().ceil() as u64) {
-            readable(&self.path)?;
-        }
-        let stamp = Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64);
-        self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
-        Ok(Some(Picture { pixels, stamp }))
+        Ok(OpenCvSource { path, capture, rate, size, pixel_aspect, announced, counted, read, stamps })
     }
 
     fn end(&self) -> Result<Option<Picture>, SourceError> {

@@ -9,7 +9,7 @@ use std::thread;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::decode::{Source, SourceError};
+use super::decode::{self, SourceError};
 use super::encode::{EncodeError, Encoder, station_size};
 use super::reel::{Encoding, RecordError, ReelKey, Store};
 use super::timeline::Timeline;
@@ -104,7 +104,7 @@ fn jobs(lineup: &Lineup, outcome: &Mutex<Outcome>) -> VecDeque<Job> {
 fn size_of(station: &StationSpec, films: &[PathBuf]) -> Result<Size, SourceError> {
     let mut result = Err(SourceError::NotAFilm { path: "its programme".into() });
     for film in films {
-        result = Source::open(film).map(|s| station_size(s.size(), s.pixel_aspect(), station.width));
+        result = decode::open(film).map(|s| station_size(s.size(), s.pixel_aspect(), station.width));
         if result.is_ok() {
             break;
         }
@@ -135,7 +135,7 @@ fn one(
         return Ok(Made::Before);
     }
     let mut recorder = store.record(&key, &job.film)?.ok_or(Error::Refused)?;
-    let mut source = Source::open(&job.film)?;
+    let mut source = decode::open(&job.film)?;
     recorder.expect(source.announced());
     let mut encoder = Encoder::new(job.encoding.size, job.encoding.quality)?;
     // The same time line as on air, from the beginning of time.

@@ -1,7 +1,16 @@
 //! The slate: what a station sends while its film cannot be played. A viewer must see at a glance which
 //! station this is, that it is meant to be on air, and why it is not.
 
-use crate::media::Size;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::encode::{EncodeError, Encoder, station_size};
+use super::timeline::Timeline;
+use super::worker::{BlockingWorker, STUCK, Threads};
+use super::{Event, Fault, Position, Showing, earliest};
+use crate::clock::AirClock;
+use crate::lineup::StationSpec;
+use crate::media::{AirTime, Policy, REPEAT_RATE, Size, Unit};
 use crate::paint::{Canvas, Colour, Type, area, mix};
 
 /// The ground, from top to bottom: a night blue that JPEG compresses well.
@@ -18,6 +27,97 @@ const BARS: [Colour; 7] = [0xb8_bcc0, 0xb0_a850, 0x58_a0a8, 0x56_9c5c, 0xa0_5c9c
 
 /// At most so many lines of reason.
 const REASON_LINES: usize = 4;
+
+/// A station's slate on air, for a while: a picture is painted anew for each moment, since there is a clock on it.
+pub(crate) struct Slate {
+    spec: Arc<StationSpec>,
+    clock: AirClock,
+    worker: BlockingWorker,
+    /// `None` while a blocking thread has it, before the first picture, or after it crashed or hung there.
+    encoder: Option<Box<Encoder>>,
+    line: Timeline,
+    size: Size,
+    reason: String,
+    /// It has begun.
+    begun: bool,
+    /// The number of the next picture, from 0.
+    next: u64,
+    /// Pictures in all.
+    pictures: u64,
+}
+
+impl Slate {
+    /// A slate that has nothing to say yet.
+    pub(crate) fn new(spec: Arc<StationSpec>, clock: AirClock, threads: Threads) -> Slate {
+        let line = Timeline::new(AirTime::default(), REPEAT_RATE);
+        // Without a film, the shape that most have.
+        let size = station_size((1920, 1080), 1.0, spec.width);
+        let (worker, reason) = (BlockingWorker::new(threads), String::new());
+        Slate { spec, clock, worker, encoder: None, line, size, reason, begun: false, next: 0, pictures: 0 }
+    }
+
+    /// The size of its pictures.
+    pub(crate) fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Gives the `reason` for `span`, in pictures of `size` if the station has one already.
+    pub(crate) fn say(&mut self, reason: String, span: Duration, size: Option<Size>) {
+        self.reason = reason;
+        (self.begun, self.next, self.pictures) = (false, 0, REPEAT_RATE.nearest(span));
+        self.size = size.unwrap_or(self.size);
+    }
+
+    /// What comes next, for a station that is free from `at.free_at` on; `None` when the span is over.
+    ///
+    /// # Errors
+    /// The picture cannot be made.
+    pub(crate) async fn next(&mut self, at: Position) -> Result<Option<Event>, Fault> {
+        if self.next >= self.pictures {
+            return Ok(None);
+        }
+        if !self.begun {
+            self.begun = true;
+            self.line.begin_film(REPEAT_RATE, earliest(&self.clock, &self.spec, at));
+            let showing = Showing::Slate(self.reason.clone());
+            return Ok(Some(Event::Shows { showing, size: self.size, rate: REPEAT_RATE }));
+        }
+        let unit = self.draw(self.next).await?;
+        self.next += 1;
+        Ok(Some(Event::Unit { unit, squeezed: false }))
+    }
+
+    async fn draw(&mut self, n: u64) -> Result<Unit, Fault> {
+        let now = self.clock.now();
+        let stamp = REPEAT_RATE.nth(n);
+        let mut due = self.line.next(stamp);
+        if due.policy(now) != Policy::Air {
+            self.line.reanchor(now);
+            due = self.line.next(stamp);
+        }
+        let (size, quality) = (self.size, self.spec.quality);
+        let (name, reason) = (self.spec.name.clone(), self.reason.clone());
+        let known = self.encoder.take().filter(|encoder| encoder.size() == size);
+        let draw = move || {
+            let mut encoder = match known {
+                Some(encoder) => encoder,
+                None => Box::new(Encoder::new(size, quality)?),
+            };
+            let canvas = slate(size, &name, &reason, &clock_text(due.at));
+            let encoded = encoder.encode_rgb32(&canvas.pixels)?;
+            Ok::<_, EncodeError>((encoder, encoded.jpeg))
+        };
+        let (encoder, jpeg) = self.worker.call(STUCK, draw).await??;
+        self.encoder = Some(encoder);
+        Ok(Unit::picture(due, jpeg))
+    }
+}
+
+/// The time of day, as everybody on the network has it.
+fn clock_text(at: AirTime) -> String {
+    let seconds = at.0 / 1_000_000_000;
+    format!("{:02}:{:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
 
 /// Paints the slate of the station `name`: "off air", the `reason` in a few lines, and the `clock`,
 /// both as given. Legible from 160x96 up; below that, what fits.

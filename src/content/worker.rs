@@ -14,7 +14,38 @@ pub(crate) const STUCK: Duration = Duration::from_secs(5);
 /// One piece of blocking work at a time. What does not come back is waited for no longer, but nothing else is started
 /// until it has: however often a station tries again, it keeps one thread waiting for a disk, not one for each try.
 #[derive(Default)]
-pub(crate) struct BlockingWorker(Option<Begun>);
+pub(crate) struct BlockingWorker {
+    threads: Threads,
+    begun: Option<Begun>,
+}
+
+/// Where blocking work is done.
+#[derive(Clone, Default)]
+pub(crate) enum Threads {
+    /// On the runtime's threads for that.
+    #[default]
+    Pool,
+    /// In a task of a simulation, once so much virtual time has passed as is told for each piece: zero, or how long it hangs.
+    #[cfg(test)]
+    Simulated(std::sync::Arc<dyn Fn() -> Duration + Send + Sync>),
+}
+
+impl Threads {
+    #[cfg_attr(test, expect(clippy::disallowed_methods, reason = "in virtual time"))]
+    fn spawn(&self, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+        match self {
+            Threads::Pool => tokio::task::spawn_blocking(work),
+            #[cfg(test)]
+            Threads::Simulated(hang) => {
+                let hang = hang();
+                tokio::spawn(async move {
+                    tokio::time::sleep(hang).await;
+                    work();
+                })
+            }
+        }
+    }
+}
 
 /// What was begun last.
 struct Begun {
@@ -24,6 +55,11 @@ struct Begun {
 }
 
 impl BlockingWorker {
+    /// A worker that has done nothing yet.
+    pub(crate) fn new(threads: Threads) -> BlockingWorker {
+        BlockingWorker { threads, begun: None }
+    }
+
     /// Does `work` on a thread that may block. What was [started](Self::start) before is waited for first, for as long as it
     /// may take.
     ///
@@ -35,7 +71,7 @@ impl BlockingWorker {
         patience: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        if let Some(before) = &self.0 {
+        if let Some(before) = &self.begun {
             self.wait(before.until).await?;
         }
         let (tell, mut done) = oneshot::channel();
@@ -48,8 +84,8 @@ impl BlockingWorker {
     /// taken longer than `patience`, it is [stuck](Self::is_stuck).
     pub(crate) fn start(&mut self, patience: Duration, work: impl FnOnce() + Send + 'static) {
         if !self.is_busy() {
-            let work = tokio::task::spawn_blocking(work);
-            self.0 = Some(Begun { work, until: Instant::now() + patience });
+            let work = self.threads.spawn(work);
+            self.begun = Some(Begun { work, until: Instant::now() + patience });
         }
     }
 
@@ -58,25 +94,25 @@ impl BlockingWorker {
     /// # Errors
     /// [`Fault::Stuck`]: something still is.
     pub(crate) async fn wait(&mut self, until: Instant) -> Result<(), Fault> {
-        if let Some(begun) = self.0.as_mut().filter(|begun| !begun.work.is_finished())
+        if let Some(begun) = self.begun.as_mut().filter(|begun| !begun.work.is_finished())
             && timeout_at(until, &mut begun.work).await.is_err()
         {
             // Work that has begun cannot be ended; what still waits for a thread must not begin later.
             begun.work.abort();
             return Err(Fault::Stuck);
         }
-        self.0 = None;
+        self.begun = None;
         Ok(())
     }
 
     /// Whether something that was begun has not come back.
     pub(crate) fn is_busy(&self) -> bool {
-        self.0.as_ref().is_some_and(|begun| !begun.work.is_finished())
+        self.begun.as_ref().is_some_and(|begun| !begun.work.is_finished())
     }
 
     /// Whether that has taken longer than it may.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.is_busy() && self.0.as_ref().is_some_and(|begun| begun.until <= Instant::now())
+        self.is_busy() && self.begun.as_ref().is_some_and(|begun| begun.until <= Instant::now())
     }
 }
 

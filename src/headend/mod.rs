@@ -5,7 +5,7 @@ pub mod feed;
 pub mod report;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -16,10 +16,14 @@ use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::playlist;
 use crate::content::reel::Reel;
+use crate::content::worker::Threads;
 use crate::directory::{StationInfo, StationTable};
 use crate::interface::Interface;
+#[cfg(test)]
+use crate::interface::interfaces;
 use crate::lineup::{self, StationSpec};
 use crate::media::{AirTime, FrameRate, StationId};
+use crate::net::Network;
 use feed::Feed;
 use report::Counters;
 
@@ -39,8 +43,10 @@ pub struct HeadEnd {
     pub(crate) catalogue: Arc<Catalogue>,
     /// Turns true once, when the broadcaster stops.
     pub(crate) stop: watch::Receiver<bool>,
-    /// This machine's interfaces, and when they were looked up: once for all stations that cannot send.
-    pub(crate) interfaces: tokio::sync::Mutex<(AirTime, Vec<Interface>)>,
+    /// This machine's network.
+    pub(crate) network: Network,
+    /// Where stations do what may block.
+    pub(crate) threads: Threads,
     pub(crate) handles: BTreeMap<StationId, Arc<StationHandle>>,
 }
 
@@ -57,13 +63,22 @@ pub struct StationHandle {
     pub task: Arc<Counters>,
     /// Of the film that is on, or was on last.
     film_rate: Mutex<Option<FrameRate>>,
+    /// The interface that it is sent by now.
+    interface: Mutex<Option<Interface>>,
 }
 
 impl StationHandle {
     pub(crate) fn new(spec: StationSpec) -> StationHandle {
         let spec = Arc::new(spec);
         let (air, task) = (Arc::default(), Arc::default());
-        StationHandle { spec, feed: Feed::default(), air, task, film_rate: Mutex::default() }
+        StationHandle {
+            spec,
+            feed: Feed::default(),
+            air,
+            task,
+            film_rate: Mutex::default(),
+            interface: Mutex::default(),
+        }
     }
 
     /// A film of that rate is on.
@@ -77,9 +92,24 @@ impl StationHandle {
         *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// It is sent by that interface from now on; by none when that is `None`.
+    pub(crate) fn set_interface(&self, interface: Option<Interface>) {
+        *self.interface.lock().unwrap_or_else(PoisonError::into_inner) = interface;
+    }
+
+    /// The interface that it is sent by now; `None` while the one that was configured has no address to send from.
+    pub fn interface(&self) -> Option<Interface> {
+        self.interface.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The address that it is sent from now; `None` while there is none.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.interface()?.source(self.spec.group.ip())
+    }
+
     /// The station on its group as SDP.
     pub fn sdp(&self) -> String {
-        describe::describe(&self.spec, self.film_rate())
+        describe::describe(&self.spec, self.source(), self.film_rate())
     }
 }
 
@@ -152,7 +182,8 @@ impl HeadEnd {
             since: clock.now(),
             catalogue: Arc::new(Catalogue::new(clock.clone(), store)),
             stop: stopped,
-            interfaces: Default::default(),
+            network: Network::of_this_machine(watch::channel(interfaces().unwrap().into()).1),
+            threads: Threads::default(),
             handles: handles.collect(),
             clock,
         };

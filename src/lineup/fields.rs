@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::report::{Report, listed, nearest, short};
 use super::{Datagram, Spread, World};
-use crate::interface::Interface;
+use crate::interface::{Choice, Interface};
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -202,7 +202,7 @@ impl<'s, 'i> Section<'s, 'i> {
         }
     }
 
-    pub(super) fn interface(&self, report: &mut Report<'_>, world: &World) -> Field<Interface> {
+    pub(super) fn interface(&self, report: &mut Report<'_>, world: &World) -> Field<Choice> {
         let fix = "write an interface's address or its name, as in \"127.0.0.1\" or \"eth0\"";
         self.text(report, "interface", fix).and_then(|text| match interface(text, world) {
             Ok(interface) => Field::Is(interface),
@@ -211,9 +211,8 @@ impl<'s, 'i> Section<'s, 'i> {
     }
 }
 
-/// The interface that has this name or address, the address moved to the front of its list; or what is
-/// wrong with it, to stand behind `interface = "eth9"`.
-pub(super) fn interface(text: &str, world: &World) -> Result<Interface, String> {
+/// The interface that has this name or address; or what is wrong with it, to stand behind `interface = "eth9"`.
+pub(super) fn interface(text: &str, world: &World) -> Result<Choice, String> {
     let address = text.parse::<IpAddr>().ok();
     let matching: Vec<&Interface> = world
         .interfaces
@@ -226,12 +225,7 @@ pub(super) fn interface(text: &str, world: &World) -> Result<Interface, String> 
             let all: Vec<&Interface> = world.interfaces.iter().collect();
             Err(format!("does not exist on this machine; choose one of {}", describe(&all)))
         }
-        [one] => {
-            let mut found = Interface::clone(one);
-            found.v4.sort_by_key(|own| Some(IpAddr::V4(*own)) != address);
-            found.v6.sort_by_key(|own| Some(IpAddr::V6(*own)) != address);
-            Ok(found)
-        }
+        [one] => Ok(Choice { name: one.name.clone(), address }),
         several => {
             let other = if address.is_some() { "name" } else { "address" };
             Err(format!("is ambiguous; write the {other} of one of {}", describe(several)))

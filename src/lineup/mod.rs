@@ -21,9 +21,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::directory::PORT;
-use crate::interface::{Interface, interfaces};
+use crate::interface::{Choice, Interface, interfaces};
 use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
+use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use media::{EXTENSIONS, MediaKind, films};
 
@@ -45,6 +46,8 @@ pub struct Lineup {
     pub announce: Announce,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
+    /// This machine's interfaces when the file was read: for what [`table`](Self::table) and [`notes`](Self::notes) say of it.
+    pub interfaces: Vec<Interface>,
 }
 
 /// How a network learns of the stations without asking.
@@ -85,8 +88,8 @@ pub struct StationSpec {
     pub media: Vec<PathBuf>,
     /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
     pub group: SocketAddr,
-    /// The interface that it is multicast on.
-    pub interface: Interface,
+    /// The interface that it is multicast on. What that is like is looked up when a socket is opened.
+    pub interface: Choice,
     /// How many networks a packet may cross: 0 stays on this machine, 1 on this network.
     pub ttl: u8,
     /// Pixels in a row, 16..=2040. The picture's own width is this, rounded to a multiple of 16.
@@ -116,8 +119,8 @@ pub enum Datagram {
 impl Datagram {
     /// The smallest limit, in bytes of UDP payload.
     pub const MIN: u16 = 576;
-    /// The largest payload of UDP over IPv4: 65,535 less the IP and the UDP header.
-    pub const MAX: u16 = 65_507;
+    /// The largest limit: what UDP carries.
+    pub const MAX: u16 = MAX_DATAGRAM as u16;
 }
 
 /// The share of a picture's interval over which its packets are spread when there are several: 0..=0.95,
@@ -153,16 +156,36 @@ impl Spread {
 }
 
 impl StationSpec {
-    /// The most bytes of UDP payload in one datagram, RTP header included: 576..=65,507.
+    /// The most bytes of UDP payload in one datagram by an interface of this `mtu`, RTP header included: 576..=65,507.
     /// A smaller MTU than 576 needs is left to IP to fragment.
-    pub fn datagram_limit(&self) -> usize {
+    pub fn datagram_limit(&self, mtu: u32) -> usize {
         match self.datagram {
             Datagram::Limit(bytes) => usize::from(bytes),
             Datagram::Auto => {
-                let headers = if self.group.is_ipv4() { 20 + 8 } else { 40 + 8 };
-                let fits = self.interface.mtu.saturating_sub(headers);
+                let fits = mtu.saturating_sub(udp_headers(self.group.ip()) as u32);
                 fits.clamp(u32::from(Datagram::MIN), u32::from(Datagram::MAX)) as usize
             }
+        }
+    }
+}
+
+#[cfg(test)]
+impl StationSpec {
+    /// Station 2, "Nature", on this group by `eth0`, of a film that is not there.
+    pub(crate) fn sample(group: &str) -> StationSpec {
+        StationSpec {
+            id: StationId(2),
+            name: "Nature".into(),
+            media: vec![PathBuf::from("none.mp4")],
+            group: group.parse().unwrap(),
+            interface: Choice { name: "eth0".into(), address: None },
+            ttl: 1,
+            width: 640,
+            quality: 80,
+            datagram: Datagram::Auto,
+            reel: true,
+            spread: Spread::DEFAULT,
+            line: 1,
         }
     }
 }
@@ -264,14 +287,35 @@ impl Lineup {
         })
     }
 
+    /// A station's interface as it was when the file was read.
+    fn interface_of(&self, station: &StationSpec) -> Option<Interface> {
+        station.interface.find(&self.interfaces)
+    }
+
+    /// The address that a station is sent from, if its interface has one.
+    pub fn source(&self, station: &StationSpec) -> Option<IpAddr> {
+        self.interface_of(station)?.source(station.group.ip())
+    }
+
+    /// Whether what a station sends does not leave this machine.
+    fn stays_here(&self, station: &StationSpec) -> bool {
+        self.interface_of(station).is_some_and(|interface| interface.loopback)
+    }
+
     /// What is allowed but may surprise, one sentence each: for the log, and below the table.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for (n, station) in self.stations.iter().enumerate() {
             let name = &station.name;
-            if !station.interface.up {
-                let interface = &station.interface.name;
-                notes.push(format!("station \"{name}\" goes on air when interface {interface} comes up"));
+            let interface = self.interface_of(station);
+            let (shown, group_is_v4) = (&station.interface.name, station.group.is_ipv4());
+            if !interface.as_ref().is_some_and(|interface| interface.up) {
+                notes.push(format!("station \"{name}\" goes on air when interface {shown} comes up"));
+            } else if interface.is_none_or(|interface| interface.source(station.group.ip()).is_none()) {
+                let family = if group_is_v4 { "IPv4" } else { "IPv6" };
+                notes.push(format!(
+                    "station \"{name}\" goes on air when interface {shown} has an {family} address"
+                ));
             }
             let group = station.group.ip();
             if let Some(first) = self.stations[..n].iter().find(|other| other.group.ip() == group) {
@@ -295,7 +339,7 @@ impl Lineup {
             );
         }
         let local = self.directory.ip().is_loopback();
-        if let Some(away) = self.stations.iter().find(|station| local && !station.interface.loopback) {
+        if let Some(away) = self.stations.iter().find(|station| local && !self.stays_here(station)) {
             notes.push(format!(
                 "station \"{}\" leaves this machine, but the directory on {} does not: other machines' \
                  viewers cannot ask it",

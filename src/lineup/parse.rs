@@ -13,7 +13,7 @@ use super::{
     Announce, ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, Spread, StationSpec, World,
     outputs, reel,
 };
-use crate::interface::Interface;
+use crate::interface::Choice;
 use crate::media::StationId;
 
 const SECTIONS: [&str; 7] = ["directory", "defaults", "reel", "rtsp", "http", "announce", "station"];
@@ -38,6 +38,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
             http: None,
             announce: Announce::default(),
             stations: Vec::new(),
+            interfaces: Vec::new(),
         });
     }
     let root = document.get_ref();
@@ -72,7 +73,15 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let Outputs { rtsp, http, announce } = outputs::read(root, &mut report, directory);
     let mut reader = Reader { report, world, folder, defaults, known: Vec::new() };
     let stations = reader.stations(root);
-    reader.report.finish(Lineup { directory, reel, rtsp, http, announce, stations })
+    reader.report.finish(Lineup {
+        directory,
+        reel,
+        rtsp,
+        http,
+        announce,
+        stations,
+        interfaces: world.interfaces.clone(),
+    })
 }
 
 /// Notes what stands at the top of the file and means nothing to this version.
@@ -129,7 +138,7 @@ pub(super) fn section<'s, 'i>(
 /// The keys that `[defaults]` and every station may have.
 #[derive(Clone)]
 struct Settings {
-    interface: Field<Interface>,
+    interface: Field<Choice>,
     ttl: Field<u8>,
     width: Field<u16>,
     quality: Field<u8>,
@@ -315,12 +324,17 @@ impl Reader<'_> {
 
     /// Notes it when the interface speaks only the other internet protocol than the group. One that
     /// is down may get its addresses when it comes up.
-    fn family(&mut self, section: &Section<'_, '_>, group: SocketAddr, interface: &Interface) {
-        let (own, family, other) = match group.ip() {
-            IpAddr::V4(_) => (interface.v4.len(), "IPv4", "IPv6"),
-            IpAddr::V6(_) => (interface.v6.len(), "IPv6", "IPv4"),
+    fn family(&mut self, section: &Section<'_, '_>, group: SocketAddr, interface: &Choice) {
+        let Some(interface) = interface.find(&self.world.interfaces) else { return };
+        let (own, others, family, other) = match group.ip() {
+            IpAddr::V4(_) => {
+                let global = interface.v6.iter().filter(|own| !own.is_unicast_link_local()).count();
+                (interface.v4.len(), global, "IPv4", "IPv6")
+            }
+            IpAddr::V6(_) => (interface.v6.len(), interface.v4.len(), "IPv6", "IPv4"),
         };
-        if own == 0 && interface.up {
+        // Without any address the interface may be waiting for one.
+        if own == 0 && others > 0 {
             let sentence = format!(
                 "is {family}, but interface {interface} has no {family} address; choose an {other} group or \
                  another interface"

@@ -1,6 +1,9 @@
 //! The line-up as a table for people, in plain text.
 
+use std::net::SocketAddr;
+
 use super::{Lineup, StationSpec};
+use crate::interface::Interface;
 use crate::text_table::aligned;
 
 const HEAD: [&str; 9] = ["id", "name", "group", "interface", "ttl", "width", "quality", "datagram", "media"];
@@ -9,7 +12,7 @@ const RIGHT: [bool; 9] = [true, false, false, false, true, true, true, true, fal
 
 pub(super) fn table(lineup: &Lineup) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(lineup.stations.iter().map(row));
+    rows.extend(lineup.stations.iter().map(|station| row(station, lineup.interface_of(station))));
     let mut text = aligned(&rows, RIGHT);
     let count = lineup.stations.len();
     let noun = if count == 1 { "station" } else { "stations" };
@@ -20,12 +23,12 @@ pub(super) fn table(lineup: &Lineup) -> String {
     text
 }
 
-fn row(station: &StationSpec) -> [String; 9] {
-    let address = if station.group.is_ipv4() {
-        station.interface.v4.first().map(ToString::to_string)
-    } else {
-        station.interface.v6.first().map(ToString::to_string)
-    };
+fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 9] {
+    let address = interface.as_ref().and_then(|interface| match station.group {
+        SocketAddr::V4(_) => interface.v4.first().map(ToString::to_string),
+        SocketAddr::V6(_) => interface.v6.first().map(ToString::to_string),
+    });
+    let limit = interface.map(|interface| station.datagram_limit(interface.mtu).to_string());
     let media: Vec<String> = station.media.iter().map(|path| path.display().to_string()).collect();
     [
         station.id.to_string(),
@@ -35,7 +38,7 @@ fn row(station: &StationSpec) -> [String; 9] {
         station.ttl.to_string(),
         station.width.to_string(),
         station.quality.to_string(),
-        station.datagram_limit().to_string(),
+        limit.unwrap_or_default(),
         media.join(", "),
     ]
 }

@@ -63,7 +63,7 @@ fn the_shipped_lineup_is_right_and_stays_on_this_machine() {
     let shown = include_str!("../../README.md").split("broadcaster check --config stations.toml\n").nth(1);
     let shown = shown.and_then(|text| text.split("\n```").next()).unwrap();
     assert_eq!(lineup.table(), shown);
-    assert!(lineup.stations.iter().all(|station| station.interface.loopback));
+    assert!(lineup.stations.iter().all(|station| lineup.stays_here(station)));
     assert!(lineup.notes().is_empty(), "{:?}", lineup.notes());
 }
 
@@ -221,25 +221,41 @@ fn the_users_cache_is_what_xdg_says_else_below_home() {
 
 #[test]
 fn auto_fills_one_packet_of_the_interface() {
+    let limit = |text: &str| {
+        let station = one(text);
+        station.datagram_limit(station.interface.find(&world().interfaces).unwrap().mtu)
+    };
     let v6 = "group = \"[ff15::77:2]:5004\"\n";
-    assert_eq!(one("").datagram_limit(), 65_507); // 65,536 - 28 is one more than UDP over IPv4 carries
-    assert_eq!(one(v6).datagram_limit(), 65_536 - 48);
-    assert_eq!(one("interface = \"eth0\"").datagram_limit(), 1472);
-    assert_eq!(one(&format!("{v6}interface = \"eth0\"")).datagram_limit(), 1452);
-    assert_eq!(one("interface = \"tun1\"").datagram_limit(), 576);
-    assert_eq!(one("interface = \"eth0\"\ndatagram = 65507").datagram_limit(), 65_507);
+    assert_eq!(limit(""), 65_507); // 65,536 - 28 is one more than UDP over IPv4 carries
+    assert_eq!(limit(v6), 65_536 - 48);
+    assert_eq!(limit("interface = \"eth0\""), 1472);
+    assert_eq!(limit(&format!("{v6}interface = \"eth0\"")), 1452);
+    assert_eq!(limit("interface = \"tun1\""), 576);
+    assert_eq!(limit("interface = \"eth0\"\ndatagram = 65507"), 65_507);
 }
 
 #[test]
 fn an_interface_goes_by_its_name_or_any_of_its_addresses() {
-    assert_eq!(one("interface = \"lo\"").interface.index, 1);
-    let second = one("interface = \"192.0.2.8\"").interface;
+    let found = |text: &str| one(text).interface.find(&world().interfaces).unwrap();
+    assert_eq!(found("interface = \"lo\"").index, 1);
+    let second = found("interface = \"192.0.2.8\"");
     assert_eq!(second.name, "eth0");
     assert_eq!(second.v4, [Ipv4Addr::new(192, 0, 2, 8), Ipv4Addr::new(192, 0, 2, 7)]);
-    assert_eq!(one("group = \"[ff15::1]:5004\"\ninterface = \"2001:db8:0::9\"").interface.name, "eth2");
+    assert_eq!(found("group = \"[ff15::1]:5004\"\ninterface = \"2001:db8:0::9\"").name, "eth2");
     // Down, and so without an address yet: it may come up later, with either protocol.
-    assert!(!one("interface = \"eth3\"").interface.up);
+    assert!(!found("interface = \"eth3\"").up);
     one("group = \"[ff15::1]:5004\"\ninterface = \"eth3\"");
+}
+
+#[test]
+fn an_interface_that_is_up_and_waits_for_an_address_is_no_fault() {
+    let mut world = world();
+    let text = messages::with("interface", Some("\"eth3\""));
+    let eth3 = world.interfaces.iter_mut().find(|one| one.name == "eth3").unwrap();
+    (eth3.up, eth3.v6) = (true, vec!["fe80::1".parse().unwrap()]);
+    let lineup = Lineup::parse(&text, Path::new("stations.toml"), &world).unwrap();
+    let notes = lineup.notes().join("\n");
+    assert!(notes.contains("goes on air when interface eth3 has an IPv4 address"), "{notes}");
 }
 
 #[test]
@@ -361,7 +377,9 @@ fn promises(text: &str) -> Result<(), TestCaseError> {
             for station in &lineup.stations {
                 prop_assert!((1..=999).contains(&station.id.0) && (1..=99).contains(&station.quality));
                 prop_assert!((16..=2040).contains(&station.width) && !station.media.is_empty());
-                prop_assert!((576..=65_507).contains(&station.datagram_limit()));
+                for mtu in [0, 576, 1500, 65_536, u32::MAX] {
+                    prop_assert!((576..=65_507).contains(&station.datagram_limit(mtu)));
+                }
                 prop_assert!(station.spread.permille() <= 950);
                 prop_assert!(station.group.ip().is_multicast() && station.group.port() != 0);
             }

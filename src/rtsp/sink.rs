@@ -18,10 +18,11 @@ use crate::headend::Client;
 use crate::lineup::Spread;
 use crate::media::AirTime;
 use crate::media::Unit;
-use crate::net::headers;
-use crate::wire::payload::jpeg::{MAX_DATAGRAM, PACKET_OVERHEAD};
+use crate::wire::MAX_DATAGRAM;
+use crate::wire::payload::jpeg::PACKET_OVERHEAD;
 use crate::wire::rtcp::Sent;
 use crate::wire::rtp;
+use crate::wire::udp_headers;
 
 /// What a UDP socket asks for as its send buffer: a few of the largest pictures.
 const SEND_BUFFER: usize = 512 * 1024;
@@ -35,7 +36,7 @@ const PORT_TRIES: usize = 64;
 
 /// UDP payload of a packet on Ethernet, where the path is unknown: 1,500 less the headers of IPv4 or IPv6, and UDP.
 const fn usual_datagram(address: IpAddr) -> usize {
-    1500 - headers(address)
+    1500 - udp_headers(address)
 }
 
 /// The way of a session's packets.
@@ -378,6 +379,6 @@ fn datagram(local: SocketAddr, client: SocketAddr) -> usize {
         // There is no such option for IPv6 in nix.
         getsockopt(&socket, sockopt::IpMtu).ok().filter(|_| client.is_ipv4())
     };
-    let payload = mtu().and_then(|mtu| usize::try_from(mtu).ok()?.checked_sub(headers(client.ip())));
+    let payload = mtu().and_then(|mtu| usize::try_from(mtu).ok()?.checked_sub(udp_headers(client.ip())));
     payload.filter(|&payload| payload >= 576).unwrap_or(usual_datagram(client.ip())).min(MAX_DATAGRAM)
 }

@@ -20,8 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::*;
 use crate::content::reel::{Encoding, Store};
 use crate::directory::{State, StationInfo};
-use crate::interface::interfaces;
-use crate::lineup::{Datagram, Spread, StationSpec};
+use crate::lineup::{Spread, StationSpec};
 use crate::media::Due;
 use crate::media::Unit;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
@@ -86,20 +85,13 @@ impl Bench {
         record(&reels, &media[0], 0, 20);
         record(&reels, &media[1], 20, 30);
         let store = Store::open(&reels, u64::MAX, crate::clock::wall_clock()).unwrap();
-        let loopback = interfaces().unwrap().into_iter().find(|interface| interface.loopback).unwrap();
+        let spread = Spread::NONE;
         let mut spec = StationSpec {
             id: ID,
-            name: "Nature".into(),
             media,
-            group: "239.77.0.2:5004".parse().unwrap(),
-            interface: loopback,
-            ttl: 1,
             width: SIZE.width,
-            quality: 80,
-            datagram: Datagram::Auto,
-            reel: true,
-            spread: Spread::NONE,
-            line: 1,
+            spread,
+            ..StationSpec::sample("239.77.0.2:5004")
         };
         change(&mut spec);
         let entry = StationInfo {

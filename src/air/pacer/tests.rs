@@ -85,7 +85,7 @@ impl Scene {
         let counters = Arc::<AirCounters>::default();
         let camera = Camera { studio: self.studio.clone(), station: self.stations, bursts, spread };
         self.stations += 1;
-        self.pacer.add(FlowQueue::new(class, camera, units, counters.clone()));
+        self.pacer.add(FlowQueue::new(FlowId::next(), class, camera, units, counters.clone()));
         (ring, counters)
     }
 

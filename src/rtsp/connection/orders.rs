@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::Connection;
-use crate::headend::{self, NotRecorded, StationHandle, describe};
+use crate::headend::{self, NotRecorded, StationHandle};
 use crate::rtsp::conversation::{self, Kind, METHODS, Order, Refusal, Resource, Wish, answer};
 use crate::rtsp::delivery::Delivery;
 use crate::rtsp::demand::Programme;
@@ -177,7 +177,7 @@ impl Connection {
         let (sink, way) = match offer {
             Offer::Multicast => {
                 let spec = &monitor.spec;
-                let source = describe::source(spec).unwrap_or(self.local.ip());
+                let source = monitor.source().unwrap_or(self.local.ip());
                 (Sink::Nowhere, Way::Multicast { group: spec.group, ttl: spec.ttl, source })
             }
             Offer::Udp { rtp, rtcp } => {

@@ -1,6 +1,7 @@
 //! A station as it is on air, by TCP and UDP.
 
 use super::*;
+use crate::interface::Interface;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_in_the_connection_begins_with_what_is_on_air() {
@@ -199,12 +200,16 @@ async fn a_description_tells_the_rate_of_the_film_and_not_that_of_a_slate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_sent_from_the_address_that_its_description_names() {
-    let bench = Bench::with(|spec| {
-        spec.group = "[ff15::2]:5004".parse().unwrap();
-        spec.interface.v6 = vec!["fe80::1".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-    });
-    let bench = bench.await;
-    let response = bench.connect().await.ask("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
-    let transport = response.header(&headers::TRANSPORT).unwrap().as_str();
-    assert!(transport.contains("source=2001:db8::7"), "{transport}");
+    let bench = Bench::with(|spec| spec.group = "[ff15::2]:5004".parse().unwrap()).await;
+    for address in ["2001:db8::7", "2001:db8::9"] {
+        let v6 = vec!["fe80::1".parse().unwrap(), address.parse().unwrap()];
+        let interface = Interface { v6, ..Interface::sample() };
+        bench.head_end.station(ID).unwrap().set_interface(Some(interface));
+        let sdp = bench.head_end.station(ID).unwrap().sdp();
+        assert!(sdp.contains(&format!("IN IP6 {address}\r\n")), "{sdp}");
+        let response =
+            bench.connect().await.ask("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
+        let transport = response.header(&headers::TRANSPORT).unwrap().as_str();
+        assert!(transport.contains(&format!("source={address}")), "{transport}");
+    }
 }

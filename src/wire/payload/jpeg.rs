@@ -21,17 +21,13 @@ use bytes::Bytes;
 
 use crate::media::Size;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
-use crate::wire::rtp;
+use crate::wire::{MAX_DATAGRAM, rtp};
 
 /// Bytes of the main header.
 pub const HEADER_LEN: usize = 8;
 
 /// Bytes in front of the scan in each packet we send.
 pub const PACKET_OVERHEAD: usize = rtp::HEADER_LEN + HEADER_LEN;
-
-/// The largest UDP payload over IPv4: 65,535 less 20 of IP and 8 of UDP. Measured on Linux: 65,507
-/// bytes send, 65,508 give EMSGSIZE.
-pub const MAX_DATAGRAM: usize = 65_507;
 
 /// The longest scan with which a whole picture still is one datagram. Every picture of a station fits.
 pub const MAX_SCAN: usize = MAX_DATAGRAM - PACKET_OVERHEAD;

@@ -1,0 +1,138 @@
+//! Films of a simulation: no container, no decoder; pictures that can be told apart once they have been coded.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use opencv::core::Mat;
+use opencv::prelude::*;
+
+use crate::content::decode::{Picture, Source, SourceError};
+use crate::content::encode::Encoder;
+use crate::media::{FrameRate, Size};
+
+/// Of all pictures: a noisy one takes some 3,000 bytes, three packets.
+pub(super) const SIZE: Size = Size { width: 64, height: 48 };
+
+/// Two and a half pictures a second: as few as have no pause between them.
+pub(super) const RATE: FrameRate = FrameRate::new(5, 2).unwrap();
+
+/// Pictures of each film.
+pub(super) const FILMS: [u64; 2] = [75, 50];
+
+/// How long the films take one after the other.
+pub(super) const ROUND: Duration = Duration::from_secs(50);
+
+/// Where the films are, and what is known of them.
+pub(super) struct Studio {
+    folder: PathBuf,
+    /// Each coded picture: the film and the number of the picture in it.
+    pub(super) known: HashMap<Vec<u8>, (usize, u64)>,
+    broken: Arc<AtomicBool>,
+    passes: AtomicU64,
+}
+
+impl Studio {
+    pub(super) fn new(folder: &Path) -> Studio {
+        let folder = folder.join("films");
+        fs::create_dir(&folder).unwrap();
+        let mut encoder = Encoder::new(SIZE, 80).unwrap();
+        let mut known = HashMap::new();
+        for (film, pictures) in FILMS.into_iter().enumerate() {
+            // What it says makes its content, and so its reel's key.
+            fs::write(folder.join(format!("{film}.mp4")), format!("film {film}")).unwrap();
+            for n in 0..pictures {
+                let coded = encoder.encode(&pixels(film, n), 1.0).unwrap();
+                assert!(!coded.squeezed && coded.jpeg.scan.len() > 2000);
+                known.insert(coded.jpeg.scan.to_vec(), (film, n));
+            }
+        }
+        assert_eq!(known.len() as u64, FILMS.iter().sum::<u64>(), "all of them differ");
+        Studio { folder, known, broken: Arc::default(), passes: AtomicU64::new(0) }
+    }
+
+    pub(super) fn film(&self, n: usize) -> PathBuf {
+        self.folder.join(format!("{n}.mp4"))
+    }
+
+    /// From now on decoding any picture fails, or no longer does.
+    pub(super) fn break_decoder(&self, broken: bool) {
+        self.broken.store(broken, Relaxed);
+    }
+
+    /// How often a film was opened.
+    pub(super) fn passes(&self) -> u64 {
+        self.passes.load(Relaxed)
+    }
+
+    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn Source>, SourceError> {
+        let name = || path.file_name().unwrap().to_string_lossy().into_owned();
+        let unreadable =
+            |error: std::io::Error| SourceError::Unreadable { path: name(), reason: error.to_string() };
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        let film = text.strip_prefix("film ").and_then(|n| n.parse().ok());
+        self.passes.fetch_add(1, Relaxed);
+        let broken = self.broken.clone();
+        Ok(Box::new(Film { path: path.to_owned(), film: film.unwrap(), next: 0, broken }))
+    }
+}
+
+/// Noise that is the same each time.
+fn pixels(film: usize, n: u64) -> Mat {
+    let mut rng = fastrand::Rng::with_seed(film as u64 * 1000 + n);
+    let (rows, cols) = (i32::from(SIZE.height), i32::from(SIZE.width));
+    let mut mat = Mat::new_rows_cols_with_default(rows, cols, opencv::core::CV_8UC3, 0.into()).unwrap();
+    mat.data_bytes_mut().unwrap().fill_with(|| rng.u8(..));
+    mat
+}
+
+/// An open film.
+struct Film {
+    path: PathBuf,
+    film: usize,
+    next: u64,
+    broken: Arc<AtomicBool>,
+}
+
+impl Source for Film {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> (u32, u32) {
+        (SIZE.width.into(), SIZE.height.into())
+    }
+
+    fn pixel_aspect(&self) -> f64 {
+        1.0
+    }
+
+    fn rate(&self) -> FrameRate {
+        RATE
+    }
+
+    fn announced(&self) -> u64 {
+        FILMS[self.film]
+    }
+
+    fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
+        if self.broken.load(Relaxed) {
+            return Err(SourceError::Decoder { path: "film".into(), reason: "a mishap".into() });
+        }
+        if self.next == FILMS[self.film] {
+            return Ok(None);
+        }
+        let stamp = RATE.nth(self.next);
+        self.next += 1;
+        Ok(Some(Picture { pixels: pixels(self.film, self.next - 1), stamp }))
+    }
+}
+
+/// Puts `bytes` where a file has as many others, which is what a failing disk does: the file stays the same one.
+pub(super) fn rewrite(file: &Path, bytes: &[u8]) {
+    File::options().write(true).open(file).unwrap().write_all_at(bytes, 0).unwrap();
+}
