@@ -249,7 +249,7 @@ impl Delivery {
     async fn report(&mut self) -> Result<(), Gone> {
         self.count();
         let Some(sent) = self.sink.sent() else { return Ok(()) };
-        self.sink.control(&sent.report(self.clock.now(), &self.cname)).await
+        self.sink.control(&sent.sender_report(self.clock.now(), &self.cname)).await
     }
 
     async fn bye(&mut self) -> Result<(), Gone> {

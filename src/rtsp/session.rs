@@ -134,7 +134,7 @@ pub(super) struct Audit {
 impl Audit {
     /// Takes an RTCP packet from the client. What is none is left alone.
     pub(super) fn hear(&self, packet: &[u8]) {
-        let Some(reports) = rtcp::reports(packet, self.ssrc) else { return };
+        let Some(reports) = rtcp::reception_reports(packet, self.ssrc) else { return };
         self.life.touch();
         for report in reports {
             self.client.lost.store(report.lost.into(), Relaxed);

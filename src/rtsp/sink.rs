@@ -20,7 +20,7 @@ use crate::media::AirTime;
 use crate::media::Unit;
 use crate::net::headers;
 use crate::wire::payload::jpeg::{MAX_DATAGRAM, PACKET_OVERHEAD};
-use crate::wire::rtcp::Sent;
+use crate::wire::rtcp::SenderInfo;
 use crate::wire::rtp;
 
 /// What a UDP socket asks for as its send buffer: a few of the largest pictures.
@@ -303,17 +303,17 @@ impl Sink {
     }
 
     /// What has been sent.
-    pub(super) fn sent(&self) -> Option<Sent> {
+    pub(super) fn sent(&self) -> Option<SenderInfo> {
         match self {
             Sink::Nowhere => None,
             Sink::Udp(udp) => {
                 let (packets, bytes) = (udp.counters.packets.load(Relaxed), udp.counters.bytes.load(Relaxed));
                 let octets = bytes.saturating_sub(packets * rtp::HEADER_LEN as u64);
-                Some(Sent { ssrc: udp.ssrc, packets, octets })
+                Some(SenderInfo { ssrc: udp.ssrc, packets, octets })
             }
             Sink::Tcp(tcp) => {
                 let Count { packets, octets, .. } = *tcp.count();
-                Some(Sent { ssrc: tcp.ssrc, packets, octets })
+                Some(SenderInfo { ssrc: tcp.ssrc, packets, octets })
             }
         }
     }
