@@ -1,6 +1,6 @@
 //! One RTSP connection: reads requests, does what they ask for, answers.
 
-mod orders;
+mod methods;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::conversation::{self, Order, Refusal};
-use super::inbox::Inbox;
+use super::reader::MessageReader;
+use super::request::{self, Rejection, RtspRequest};
 use super::session::SessionId;
-use super::transport::Way;
+use super::transport::SessionTransport;
 use super::writer::{Gone, Writer};
-use super::{IDLE, REQUEST, Shared};
+use super::{IDLE, REQUEST, RtspServer};
 
 /// How long last words may take, and how many reads of what comes meanwhile.
 const PARTING: Duration = Duration::from_secs(1);
 const PARTING_READS: usize = 64;
 
 pub(super) struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<RtspServer>,
     peer: SocketAddr,
     local: SocketAddr,
     read: OwnedReadHalf,
     writer: Arc<Writer>,
-    inbox: Inbox,
-    /// Sessions that were set up here.
+    inbox: MessageReader,
+    /// SessionTable that were set up here.
     sessions: Vec<SessionId>,
 }
 
@@ -40,11 +40,19 @@ impl Connection {
         stream: TcpStream,
         peer: SocketAddr,
         local: SocketAddr,
-        shared: Arc<Shared>,
+        shared: Arc<RtspServer>,
     ) -> Connection {
         let (read, write) = stream.into_split();
         let writer = Arc::new(Writer::new(write));
-        Connection { shared, peer, local, read, writer, inbox: Inbox::default(), sessions: Vec::new() }
+        Connection {
+            shared,
+            peer,
+            local,
+            read,
+            writer,
+            inbox: MessageReader::default(),
+            sessions: Vec::new(),
+        }
     }
 
     /// Serves it to its end. Its interleaved sessions end with it.
@@ -78,7 +86,7 @@ impl Connection {
                 Ok(Some(Message::Response(_))) => continue,
                 Ok(None) => {}
                 Err(status) => {
-                    self.part(Refusal::from(status).response(None)).await;
+                    self.part(Rejection::from(status).response(None)).await;
                     return "it sent what is no request";
                 }
             }
@@ -138,26 +146,27 @@ impl Connection {
     /// Interleaved data: receiver reports, on the second channel of a session.
     fn hear(&self, channel: u8, packet: &[u8]) {
         for session in self.sessions.iter().filter_map(|&id| self.shared.sessions.get(id)) {
-            if let (Way::Interleaved { channels, .. }, Some(audit)) = (session.way, &session.audit)
+            if let (SessionTransport::Interleaved { channels, .. }, Some(receiver_reports)) =
+                (session.transport, &session.receiver_reports)
                 && channels.1 == channel
             {
-                audit.hear(packet);
+                receiver_reports.hear(packet);
             }
         }
     }
 
     /// Answers a request.
     async fn attend(&mut self, request: &Request<Vec<u8>>) -> Result<(), Gone> {
-        let cseq = conversation::cseq(request);
-        let named = conversation::session(request).and_then(|id| self.shared.sessions.get(id));
+        let cseq = request::cseq(request);
+        let named = request::session(request).and_then(|id| self.shared.sessions.get(id));
         // Refused or not, it is a sign of life.
         if let Some(session) = named.as_ref().filter(|session| session.owner == self.peer.ip()) {
-            session.life.touch();
+            session.keep_alive.touch();
         }
         let view = named.as_ref().map(|session| session.view());
         // For as long as this is not dropped, nothing that has begun overtakes the response.
         let mut go = None;
-        let response = match Order::of(request, self.peer.ip(), view) {
+        let response = match RtspRequest::of(request, self.peer.ip(), view) {
             Ok(order) => self.carry_out(order, request, cseq, &mut go).await,
             Err(refusal) => Err(refusal),
         };
@@ -173,7 +182,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         for &id in &self.sessions {
             let session = self.shared.sessions.get(id);
-            if session.is_some_and(|session| matches!(session.way, Way::Interleaved { .. })) {
+            if session
+                .is_some_and(|session| matches!(session.transport, SessionTransport::Interleaved { .. }))
+            {
                 self.shared.sessions.remove(id);
             }
         }

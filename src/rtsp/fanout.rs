@@ -13,9 +13,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::delivery::BEHIND;
-use super::sink::Tcp;
-use super::writer::{Gone, Took};
+use super::session_task::BEHIND;
+use super::sink::TcpSink;
+use super::writer::{Gone, TryWrite};
 use crate::clock::AirClock;
 use crate::headend::feed::Subscription;
 use crate::headend::{Client, StationHandle};
@@ -32,15 +32,15 @@ pub(super) struct Fanouts(Mutex<HashMap<StationId, Vec<Weak<Fanout>>>>);
 
 impl Fanouts {
     /// One with a place for another client of a station.
-    pub(super) fn place(&self, monitor: &Arc<StationHandle>, clock: &AirClock) -> Arc<Fanout> {
+    pub(super) fn place(&self, station: &Arc<StationHandle>, clock: &AirClock) -> Arc<Fanout> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fanouts = all.entry(monitor.spec.id).or_default();
+        let fanouts = all.entry(station.spec.id).or_default();
         fanouts.retain(|fanout| fanout.strong_count() > 0);
         // Its own task counts as one.
         let free = |fanout: &Arc<Fanout>| Arc::strong_count(fanout) <= CLIENTS + 1;
         fanouts.iter().filter_map(Weak::upgrade).find(free).unwrap_or_else(|| {
             let fanout =
-                Fanout { monitor: monitor.clone(), clock: clock.clone(), crowd: AsyncMutex::default() };
+                Fanout { station: station.clone(), clock: clock.clone(), crowd: AsyncMutex::default() };
             let fanout = Arc::new(fanout);
             fanouts.push(Arc::downgrade(&fanout));
             fanout
@@ -50,15 +50,15 @@ impl Fanouts {
 
 /// The connections that one task writes to.
 pub(super) struct Fanout {
-    monitor: Arc<StationHandle>,
+    station: Arc<StationHandle>,
     clock: AirClock,
     /// Held while it writes: who has it knows that nobody does.
-    crowd: AsyncMutex<Crowd>,
+    crowd: AsyncMutex<FanoutState>,
 }
 
 #[derive(Default)]
-struct Crowd {
-    carried: Vec<Carried>,
+struct FanoutState {
+    carried: Vec<Member>,
     /// The number of the next unit.
     next: u64,
     running: bool,
@@ -66,13 +66,13 @@ struct Crowd {
 
 /// A client's connection.
 #[derive(Clone)]
-pub(super) struct Tap {
-    pub(super) tcp: Arc<Tcp>,
+pub(super) struct FanoutClient {
+    pub(super) tcp: Arc<TcpSink>,
     pub(super) client: Arc<Client>,
 }
 
-struct Carried {
-    tap: Tap,
+struct Member {
+    tap: FanoutClient,
     /// The number of the next unit that it shall have.
     next: u64,
     back: oneshot::Sender<Subscription>,
@@ -85,7 +85,7 @@ impl Fanout {
     /// May be cancelled.
     pub(super) async fn take(
         self: &Arc<Self>,
-        tap: &Tap,
+        tap: &FanoutClient,
         next: u64,
     ) -> Option<oneshot::Receiver<Subscription>> {
         let mut crowd = self.crowd.lock().await;
@@ -93,21 +93,21 @@ impl Fanout {
             return None;
         }
         let (back, left) = oneshot::channel();
-        crowd.carried.push(Carried { tap: tap.clone(), next, back });
+        crowd.carried.push(Member { tap: tap.clone(), next, back });
         if !crowd.running {
             crowd.running = true;
             crowd.next = next;
-            tokio::spawn(self.clone().run(self.monitor.feed.resume(next)));
+            tokio::spawn(self.clone().run(self.station.feed.resume(next)));
         }
         Some(left)
     }
 
     /// Leaves a client to itself.
-    pub(super) async fn give_back(&self, tap: &Tap) {
+    pub(super) async fn give_back(&self, tap: &FanoutClient) {
         let mut crowd = self.crowd.lock().await;
         let place = crowd.carried.iter().position(|carried| Arc::ptr_eq(&carried.tap.tcp, &tap.tcp));
         if let Some(place) = place {
-            crowd.carried.swap_remove(place).give_back(&self.monitor);
+            crowd.carried.swap_remove(place).give_back(&self.station);
         }
     }
 
@@ -119,14 +119,14 @@ impl Fanout {
                 sleep_until(Instant::now() + self.clock.until(unit.due.at)).await;
             }
             let mut crowd = self.crowd.lock().await;
-            // Sessions end without a word.
+            // SessionTable end without a word.
             crowd.carried.retain(|carried| !carried.back.is_closed());
             crowd.next = units.next();
             match unit {
                 // Left out: each client counts it when it gets its next one.
                 Ok(unit) if self.clock.now().since(unit.due.at) > BEHIND => {}
                 Err(RecvError::Lagged(_)) => {}
-                Ok(unit) => crowd.write(&unit, &self.monitor),
+                Ok(unit) => crowd.write(&unit, &self.station),
                 Err(RecvError::Closed) => crowd.carried.clear(),
             }
             if crowd.carried.is_empty() {
@@ -137,15 +137,15 @@ impl Fanout {
     }
 }
 
-impl Crowd {
+impl FanoutState {
     /// Writes the unit before `next` to all who are waiting for it.
-    fn write(&mut self, unit: &Unit, monitor: &StationHandle) {
+    fn write(&mut self, unit: &Unit, station: &StationHandle) {
         let number = self.next - 1;
         let mut place = 0;
         while let Some(carried) = self.carried.get_mut(place) {
             match carried.write(unit, number) {
                 Ok(true) => place += 1,
-                Ok(false) => self.carried.swap_remove(place).give_back(monitor),
+                Ok(false) => self.carried.swap_remove(place).give_back(station),
                 // Its session sees that it is dropped.
                 Err(Gone) => drop(self.carried.swap_remove(place)),
             }
@@ -153,26 +153,26 @@ impl Crowd {
     }
 }
 
-impl Carried {
+impl Member {
     /// Writes unit `number`. False if it did not take it as a whole.
     fn write(&mut self, unit: &Unit, number: u64) -> Result<bool, Gone> {
         let Some(missed) = number.checked_sub(self.next) else { return Ok(true) };
-        let Tap { tcp, client } = &self.tap;
+        let FanoutClient { tcp, client } = &self.tap;
         if missed > 0 {
             tcp.miss(missed);
             client.dropped.fetch_add(missed, Relaxed);
             self.next = number;
         }
         let took = tcp.begin(unit)?;
-        if took != Took::Nothing {
+        if took != TryWrite::WouldBlock {
             self.next += 1;
             client.pictures.fetch_add(1, Relaxed);
         }
-        Ok(took == Took::All)
+        Ok(took == TryWrite::Complete)
     }
 
-    fn give_back(self, monitor: &StationHandle) {
+    fn give_back(self, station: &StationHandle) {
         // Dropped with its session: nobody is left.
-        let _ = self.back.send(monitor.feed.resume(self.next));
+        let _ = self.back.send(station.feed.resume(self.next));
     }
 }

@@ -1,8 +1,8 @@
 //! RTSP 1.0 (RFC 2326): stations for any player, by multicast, unicast or in the connection itself.
 //!
 //! ```text
-//! TCP -> Inbox -> Order -> Connection -> Session: Command -> Delivery -> Sink -> UDP, by the air thread
-//!                                                  Live, Showing ----^      \--> the connection
+//! TCP -> MessageReader -> RtspRequest -> Connection -> Session: SessionCommand -> SessionTask -> Sink -> UDP, by the air thread
+//!                                                  LivePlayback, VodPlayback -^     \--> the connection
 //! ```
 //!
 //! - `inbox`, `conversation`, `transport`, `rtcp`: what the bytes mean. Pure; a stranger's bytes are judged there.
@@ -15,15 +15,15 @@
 //! and the time for each step. `docs/rtsp.md` promises it.
 
 mod connection;
-mod conversation;
-mod delivery;
-mod demand;
 mod fanout;
-mod inbox;
-mod live;
+mod playback;
+mod reader;
+mod request;
 mod session;
+mod session_task;
 mod sink;
 mod transport;
+mod vod;
 mod writer;
 
 use std::io;
@@ -41,12 +41,12 @@ use crate::headend::{HeadEnd, NotRecorded, StationHandle};
 use crate::limits::{self, ConnectionLimits, Permit, canonical};
 use connection::Connection;
 use fanout::Fanouts;
-use session::Sessions;
+use session::SessionTable;
 
 /// Connections at one time, and from one address: the next is told 503 and closed.
 const CONNECTIONS: (usize, usize) = (2048, 1024);
 
-/// Sessions that one connection may set up.
+/// SessionTable that one connection may set up.
 const SESSIONS_PER_CONNECTION: usize = 4;
 
 /// From a connection's beginning to its first request, and from a request's first byte to its last.
@@ -72,9 +72,9 @@ const READS: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// What the connections share.
-struct Shared {
+struct RtspServer {
     head_end: Arc<HeadEnd>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<SessionTable>,
     fanouts: Arc<Fanouts>,
     look_ups: Arc<Semaphore>,
     reads: Arc<Semaphore>,
@@ -83,7 +83,7 @@ struct Shared {
 /// Serves stations until the head-end stops, then ends every session and connection and returns.
 pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
     let limits = ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1);
-    let shared = Arc::new(Shared::new(head_end.clone()));
+    let shared = Arc::new(RtspServer::new(head_end.clone()));
     let visit = |stream: TcpStream, peer, place: Result<Permit, String>| match place {
         Ok(place) => {
             // One that has gone already: nothing to serve.
@@ -111,11 +111,11 @@ fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
     stream.local_addr().map(canonical)
 }
 
-impl Shared {
-    fn new(head_end: Arc<HeadEnd>) -> Shared {
-        Shared {
+impl RtspServer {
+    fn new(head_end: Arc<HeadEnd>) -> RtspServer {
+        RtspServer {
             head_end,
-            sessions: Sessions::new(),
+            sessions: SessionTable::new(),
             fanouts: Arc::default(),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
             reads: Arc::new(Semaphore::new(READS)),
@@ -123,12 +123,12 @@ impl Shared {
     }
 
     /// The reels of a station's programme; `None` when that takes too long to find out.
-    async fn reels(&self, monitor: &Arc<StationHandle>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
-        let (head_end, monitor) = (self.head_end.clone(), monitor.clone());
+    async fn reels(&self, station: &Arc<StationHandle>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
+        let (head_end, station) = (self.head_end.clone(), station.clone());
         let look_up = async {
             let permit = self.look_ups.clone().acquire_owned().await.ok()?;
             let looked = tokio::task::spawn_blocking(move || {
-                let reels = head_end.reels(&monitor);
+                let reels = head_end.reels(&station);
                 drop(permit);
                 reels
             });

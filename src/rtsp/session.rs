@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::conversation::{Resource, View, Wish};
-use super::transport::Way;
+use super::request::{PlayRange, Resource, SessionInfo};
+use super::transport::SessionTransport;
 use crate::headend::Client;
 use crate::limits::{ConnectionLimits, Permit};
 use crate::wire::rtcp;
@@ -25,7 +25,7 @@ use crate::wire::rtcp;
 /// How long a session lives after the last sign of its client: a request that names it, or a receiver report.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Sessions at one time, and of one address. One costs a task, and by UDP two ports. The next is told 503.
+/// SessionTable at one time, and of one address. One costs a task, and by UDP two ports. The next is told 503.
 pub(super) const SESSIONS: (usize, usize) = (2048, 1024);
 
 /// How long all sessions together may take to say BYE when the broadcaster stops.
@@ -51,9 +51,9 @@ impl FromStr for SessionId {
 
 /// What a session is told to do. The answer comes when it is done.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum SessionCommand {
     /// Or why not.
-    Play(Wish, oneshot::Sender<Result<Started, StatusCode>>),
+    Play(PlayRange, oneshot::Sender<Result<Started, StatusCode>>),
     Pause(oneshot::Sender<()>),
     End(oneshot::Sender<()>),
 }
@@ -73,14 +73,14 @@ pub(super) struct Started {
 
 /// Whether a session is playing, and when its client was last heard of.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct KeepAlive {
     playing: AtomicBool,
     seen: Mutex<Instant>,
 }
 
-impl Life {
-    pub(super) fn new() -> Life {
-        Life { playing: AtomicBool::new(false), seen: Mutex::new(Instant::now()) }
+impl KeepAlive {
+    pub(super) fn new() -> KeepAlive {
+        KeepAlive { playing: AtomicBool::new(false), seen: Mutex::new(Instant::now()) }
     }
 
     pub(super) fn touch(&self) {
@@ -99,25 +99,25 @@ impl Life {
 
 /// A session, as connections see it.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct RtspSession {
     pub(super) owner: IpAddr,
     pub(super) resource: Resource,
-    pub(super) way: Way,
+    pub(super) transport: SessionTransport,
     pub(super) length: Option<Duration>,
-    pub(super) life: Arc<Life>,
-    pub(super) audit: Option<Audit>,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) keep_alive: Arc<KeepAlive>,
+    pub(super) receiver_reports: Option<ReceiverReports>,
+    pub(super) commands: mpsc::Sender<SessionCommand>,
     /// Its place among all sessions, and its address's.
     pub(super) _place: Permit,
 }
 
-impl Session {
-    pub(super) fn view(&self) -> View {
-        View {
+impl RtspSession {
+    pub(super) fn view(&self) -> SessionInfo {
+        SessionInfo {
             owner: self.owner,
             resource: self.resource,
-            way: self.way,
-            playing: self.life.playing.load(Relaxed),
+            transport: self.transport,
+            playing: self.keep_alive.playing.load(Relaxed),
             length: self.length,
         }
     }
@@ -125,17 +125,17 @@ impl Session {
 
 /// Takes down what a client reports.
 #[derive(Debug, Clone)]
-pub(super) struct Audit {
+pub(super) struct ReceiverReports {
     pub(super) ssrc: u32,
     pub(super) client: Arc<Client>,
-    pub(super) life: Arc<Life>,
+    pub(super) keep_alive: Arc<KeepAlive>,
 }
 
-impl Audit {
+impl ReceiverReports {
     /// Takes an RTCP packet from the client. What is none is left alone.
     pub(super) fn hear(&self, packet: &[u8]) {
         let Some(reports) = rtcp::reception_reports(packet, self.ssrc) else { return };
-        self.life.touch();
+        self.keep_alive.touch();
         for report in reports {
             self.client.lost.store(report.lost.into(), Relaxed);
             self.client.fraction_lost.store(report.fraction_lost.into(), Relaxed);
@@ -146,8 +146,8 @@ impl Audit {
 
 /// All sessions of a server. They outlive connections.
 #[derive(Debug)]
-pub(super) struct Sessions {
-    table: Mutex<HashMap<SessionId, Arc<Session>>>,
+pub(super) struct SessionTable {
+    table: Mutex<HashMap<SessionId, Arc<RtspSession>>>,
     tasks: Mutex<JoinSet<()>>,
     limits: Arc<ConnectionLimits>,
     /// Ids are a count under SipHash with 128 bits of key from the system: who sees some of them cannot tell the next.
@@ -156,9 +156,9 @@ pub(super) struct Sessions {
     count: AtomicU64,
 }
 
-impl Sessions {
-    pub(super) fn new() -> Arc<Sessions> {
-        Arc::new(Sessions {
+impl SessionTable {
+    pub(super) fn new() -> Arc<SessionTable> {
+        Arc::new(SessionTable {
             table: Mutex::default(),
             tasks: Mutex::default(),
             limits: ConnectionLimits::new(SESSIONS.0, SESSIONS.1),
@@ -172,7 +172,7 @@ impl Sessions {
         self.limits.enter(address).ok()
     }
 
-    pub(super) fn get(&self, id: SessionId) -> Option<Arc<Session>> {
+    pub(super) fn get(&self, id: SessionId) -> Option<Arc<RtspSession>> {
         self.table().get(&id).cloned()
     }
 
@@ -180,7 +180,7 @@ impl Sessions {
     /// session is over.
     pub(super) fn enter(
         self: &Arc<Self>,
-        session: Session,
+        session: RtspSession,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> SessionId {
         let mut table = self.table();
@@ -220,7 +220,7 @@ impl Sessions {
         tasks.shutdown().await;
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<RtspSession>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

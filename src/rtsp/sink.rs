@@ -10,8 +10,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::transport::Way;
-use super::writer::{Gone, Took, Writer};
+use super::transport::SessionTransport;
+use super::writer::{Gone, TryWrite, Writer};
 use crate::air::sender::RtpSender;
 use crate::air::{Air, AirCounters, Flow, UNICAST_NAP};
 use crate::headend::Client;
@@ -42,11 +42,11 @@ const fn usual_datagram(address: IpAddr) -> usize {
 pub(super) enum Sink {
     /// They go to the group in any case.
     Nowhere,
-    Udp(Udp),
-    Tcp(Arc<Tcp>),
+    Udp(UdpSink),
+    Tcp(Arc<TcpSink>),
 }
 
-pub(super) struct Udp {
+pub(super) struct UdpSink {
     /// `None` when nothing more shall leave.
     flow: Option<Flow>,
     counters: Arc<AirCounters>,
@@ -64,16 +64,16 @@ pub(super) struct Udp {
 }
 
 /// Pictures into a connection. The task of the session writes them, or the [`Fanout`](super::fanout) for it: never both.
-pub(super) struct Tcp {
+pub(super) struct TcpSink {
     writer: Arc<Writer>,
     channels: (u8, u8),
     ssrc: u32,
-    count: Mutex<Count>,
+    count: Mutex<SendState>,
 }
 
 /// What has been written.
 #[derive(Clone, Copy)]
-struct Count {
+struct SendState {
     packets: u64,
     /// Of payload.
     octets: u64,
@@ -83,7 +83,7 @@ struct Count {
     missed: u64,
 }
 
-impl Udp {
+impl UdpSink {
     /// Sockets on `local`, a flow on air, and what the two are called.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Udp {
         peer: SocketAddr,
         client: (u16, u16),
         spread: Spread,
-    ) -> io::Result<(Udp, Way)> {
+    ) -> io::Result<(UdpSink, SessionTransport)> {
         let at = |mut address: SocketAddr, port| {
             address.set_port(port);
             address
@@ -109,7 +109,7 @@ impl Udp {
         let outlet = RtpSender::unicast(rtp, at(peer, client.0), datagram, spread);
         let (ssrc, sequence) = (outlet.ssrc(), outlet.sequence());
         let counters = Arc::<AirCounters>::default();
-        let udp = Udp {
+        let udp = UdpSink {
             flow: Some(air.unicast_flow(outlet, counters.clone())),
             counters,
             room: datagram - PACKET_OVERHEAD,
@@ -120,7 +120,7 @@ impl Udp {
             rtcp: UdpSocket::from_std(rtcp.into())?,
             client: at(peer, client.1),
         };
-        Ok((udp, Way::Udp { client, server, ssrc }))
+        Ok((udp, SessionTransport::Udp { client, server, ssrc }))
     }
 
     fn offer(&mut self, unit: Unit) {
@@ -138,11 +138,14 @@ impl Udp {
     }
 }
 
-impl Tcp {
-    pub(super) fn new(writer: Arc<Writer>, channels: (u8, u8)) -> (Tcp, Way) {
+impl TcpSink {
+    pub(super) fn new(writer: Arc<Writer>, channels: (u8, u8)) -> (TcpSink, SessionTransport) {
         let ssrc = fastrand::u32(..);
-        let count = Count { packets: 0, octets: 0, sequence: fastrand::u16(..), missed: 0 };
-        (Tcp { writer, channels, ssrc, count: Mutex::new(count) }, Way::Interleaved { channels, ssrc })
+        let count = SendState { packets: 0, octets: 0, sequence: fastrand::u16(..), missed: 0 };
+        (
+            TcpSink { writer, channels, ssrc, count: Mutex::new(count) },
+            SessionTransport::Interleaved { channels, ssrc },
+        )
     }
 
     /// Writes a picture, in one packet: 65,535 bytes hold any (RFC 2326 section 10.12).
@@ -160,10 +163,10 @@ impl Tcp {
     ///
     /// # Errors
     /// There is nobody any more.
-    pub(super) fn begin(&self, unit: &Unit) -> Result<Took, Gone> {
-        let Some((head, octets)) = self.head(unit) else { return Ok(Took::All) };
+    pub(super) fn begin(&self, unit: &Unit) -> Result<TryWrite, Gone> {
+        let Some((head, octets)) = self.head(unit) else { return Ok(TryWrite::Complete) };
         let took = self.writer.begin(&head, &unit.jpeg.scan)?;
-        if took != Took::Nothing {
+        if took != TryWrite::WouldBlock {
             self.count().sent(octets);
         }
         Ok(took)
@@ -200,12 +203,12 @@ impl Tcp {
         Some((head, PACKET_OVERHEAD - rtp::HEADER_LEN + fragment.end))
     }
 
-    fn count(&self) -> MutexGuard<'_, Count> {
+    fn count(&self) -> MutexGuard<'_, SendState> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Count {
+impl SendState {
     /// One more picture, in one packet.
     fn sent(&mut self, octets: usize) {
         self.packets += 1;
@@ -312,7 +315,7 @@ impl Sink {
                 Some(SenderInfo { ssrc: udp.ssrc, packets, octets })
             }
             Sink::Tcp(tcp) => {
-                let Count { packets, octets, .. } = *tcp.count();
+                let SendState { packets, octets, .. } = *tcp.count();
                 Some(SenderInfo { ssrc: tcp.ssrc, packets, octets })
             }
         }

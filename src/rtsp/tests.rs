@@ -1,9 +1,9 @@
 //! The server and a client, on loopback TCP and UDP; the stations show what a test puts on air.
 
 mod bounds;
-mod demand;
-mod live;
+mod live_playback;
 mod udp;
+mod vod_playback;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -64,7 +64,7 @@ pub(super) fn record(dir: &Path, film: &Path, first: usize, count: usize) -> Arc
     recorder.finish(RATE, RATE.nth(count as u64), now).unwrap()
 }
 
-struct Bench {
+struct TestServer {
     head_end: Arc<HeadEnd>,
     stop: watch::Sender<bool>,
     server: tokio::task::JoinHandle<()>,
@@ -72,14 +72,14 @@ struct Bench {
     folder: TempDir,
 }
 
-impl Bench {
+impl TestServer {
     /// A station with a programme of two films, of 20 and 30 pictures.
-    async fn new() -> Bench {
-        Bench::with(|_| {}).await
+    async fn new() -> TestServer {
+        TestServer::with(|_| {}).await
     }
 
     /// The same with another station.
-    async fn with(change: impl FnOnce(&mut StationSpec)) -> Bench {
+    async fn with(change: impl FnOnce(&mut StationSpec)) -> TestServer {
         let folder = TempDir::new().unwrap();
         let reels = folder.path().join("reels");
         let media = vec![folder.path().join("a.mp4"), folder.path().join("b.mp4")];
@@ -113,7 +113,7 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(serve(listener, head_end.clone()));
-        Bench { head_end, stop, server, address, folder }
+        TestServer { head_end, stop, server, address, folder }
     }
 
     /// Puts picture `n` on air, due `ahead` from now.
@@ -134,8 +134,8 @@ impl Bench {
         (client.pictures.load(Relaxed), client.dropped.load(Relaxed))
     }
 
-    async fn connect(&self) -> Guest {
-        Guest::from("127.0.0.1:0", self.address).await
+    async fn connect(&self) -> TestClient {
+        TestClient::from("127.0.0.1:0", self.address).await
     }
 
     /// Waits until `so`.
@@ -149,7 +149,7 @@ impl Bench {
     }
 }
 
-struct Guest {
+struct TestClient {
     stream: TcpStream,
     bytes: Vec<u8>,
     cseq: u32,
@@ -159,35 +159,35 @@ struct Guest {
 }
 
 #[derive(Debug)]
-enum Heard {
+enum Received {
     /// Sequence number, timestamp, picture.
     Picture(u16, u32, usize),
     Control(Vec<u8>),
     Response(Response<Vec<u8>>),
 }
 
-impl Guest {
-    async fn from(own: &str, server: SocketAddr) -> Guest {
+impl TestClient {
+    async fn from(own: &str, server: SocketAddr) -> TestClient {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(8192).unwrap();
         socket.bind(own.parse().unwrap()).unwrap();
         let stream = socket.connect(server).await.unwrap();
-        Guest { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
+        TestClient { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
     }
 
     /// The next message; `None` when the server has closed.
-    async fn hear(&mut self) -> Option<Heard> {
+    async fn hear(&mut self) -> Option<Received> {
         loop {
             match Message::<Vec<u8>>::parse(&self.bytes) {
                 Ok((message, length)) => {
                     self.bytes.drain(..length);
                     return Some(match message {
-                        Message::Response(response) => Heard::Response(response),
+                        Message::Response(response) => Received::Response(response),
                         Message::Data(data) if data.channel_id() == 0 => {
                             let (header, picture) = seen(data.as_slice());
-                            Heard::Picture(header.sequence, header.timestamp, picture)
+                            Received::Picture(header.sequence, header.timestamp, picture)
                         }
-                        Message::Data(data) => Heard::Control(data.into_body()),
+                        Message::Data(data) => Received::Control(data.into_body()),
                         Message::Request(_) => panic!("the server asks for something"),
                     });
                 }
@@ -205,9 +205,9 @@ impl Guest {
     async fn picture(&mut self) -> (u16, u32, usize) {
         loop {
             match self.hear().await.expect("the connection is open") {
-                Heard::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
-                Heard::Control(_) => {}
-                Heard::Response(response) => panic!("{response:?}"),
+                Received::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
+                Received::Control(_) => {}
+                Received::Response(response) => panic!("{response:?}"),
             }
         }
     }
@@ -221,13 +221,13 @@ impl Guest {
         self.early = 0;
         loop {
             match self.hear().await.expect("the connection is open") {
-                Heard::Response(response) => {
+                Received::Response(response) => {
                     if let Ok(Some(session)) = response.typed_header::<headers::Session>() {
                         self.session = Some(session.0);
                     }
                     return response;
                 }
-                Heard::Picture(..) | Heard::Control(_) => self.early += 1,
+                Received::Picture(..) | Received::Control(_) => self.early += 1,
             }
         }
     }

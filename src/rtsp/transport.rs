@@ -13,7 +13,7 @@ const UNPRIVILEGED: u16 = 1024;
 
 /// What a client wants, of what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum TransportOffer {
     /// The station's own group.
     Multicast,
     /// UDP to these ports of the client.
@@ -24,7 +24,7 @@ pub(super) enum Offer {
 
 /// How a session travels, as it was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum SessionTransport {
     /// It does anyway: nothing is delivered for this client.
     Multicast { group: SocketAddr, ttl: u8, source: IpAddr },
     /// From our two ports to the client's.
@@ -33,17 +33,21 @@ pub(super) enum Way {
     Interleaved { channels: (u8, u8), ssrc: u32 },
 }
 
-impl Offer {
+impl TransportOffer {
     /// The first offer of a Transport header that can be taken. The client's address is `peer`; who shall have a
     /// programme of their own can have it by unicast only.
     ///
     /// # Errors
     /// 400 without the header or with one that makes no sense, 403 for packets to others, 461 for everything else.
-    pub(super) fn first(headers: &Headers, peer: IpAddr, unicast_only: bool) -> Result<Offer, StatusCode> {
+    pub(super) fn first(
+        headers: &Headers,
+        peer: IpAddr,
+        unicast_only: bool,
+    ) -> Result<TransportOffer, StatusCode> {
         let mut refusal = StatusCode::UnsupportedTransport;
         for transport in parse(headers)?.iter() {
             match acceptable(transport, peer) {
-                Ok(Offer::Multicast) if unicast_only => {}
+                Ok(TransportOffer::Multicast) if unicast_only => {}
                 Ok(offer) => return Ok(offer),
                 Err(StatusCode::Forbidden) => refusal = StatusCode::Forbidden,
                 Err(_) => {}
@@ -63,7 +67,7 @@ fn parse(headers: &Headers) -> Result<Transports, StatusCode> {
     Transports::from_headers(header).ok().flatten().ok_or(StatusCode::BadRequest)
 }
 
-fn acceptable(transport: &Transport, peer: IpAddr) -> Result<Offer, StatusCode> {
+fn acceptable(transport: &Transport, peer: IpAddr) -> Result<TransportOffer, StatusCode> {
     let unsupported = StatusCode::UnsupportedTransport;
     let Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params }) = transport else {
         return Err(unsupported);
@@ -79,7 +83,7 @@ fn acceptable(transport: &Transport, peer: IpAddr) -> Result<Offer, StatusCode> 
             if pair.is_some_and(|(rtp, rtcp)| rtp == rtcp) {
                 return Err(unsupported);
             }
-            Ok(Offer::Interleaved(pair))
+            Ok(TransportOffer::Interleaved(pair))
         }
         None | Some(RtpLowerTransport::Udp) if unicast => {
             let elsewhere = |to: &String| to.parse().map(|to: IpAddr| to.to_canonical()) != Ok(peer);
@@ -91,22 +95,24 @@ fn acceptable(transport: &Transport, peer: IpAddr) -> Result<Offer, StatusCode> 
             if rtp < UNPRIVILEGED || rtcp < UNPRIVILEGED || rtp == rtcp {
                 return Err(unsupported);
             }
-            Ok(Offer::Udp { rtp, rtcp })
+            Ok(TransportOffer::Udp { rtp, rtcp })
         }
         // What says neither is multicast (RFC 2326 section 12.39).
-        None | Some(RtpLowerTransport::Udp) => Ok(Offer::Multicast),
+        None | Some(RtpLowerTransport::Udp) => Ok(TransportOffer::Multicast),
         Some(RtpLowerTransport::Other(_)) => Err(unsupported),
     }
 }
 
-impl Way {
+impl SessionTransport {
     /// Whether this is what `offer` asks for.
-    pub(super) fn is(&self, offer: &Offer) -> bool {
+    pub(super) fn is(&self, offer: &TransportOffer) -> bool {
         match (self, offer) {
-            (Way::Multicast { .. }, Offer::Multicast) => true,
-            (Way::Udp { client, .. }, &Offer::Udp { rtp, rtcp }) => *client == (rtp, rtcp),
+            (SessionTransport::Multicast { .. }, TransportOffer::Multicast) => true,
+            (SessionTransport::Udp { client, .. }, &TransportOffer::Udp { rtp, rtcp }) => {
+                *client == (rtp, rtcp)
+            }
             // Which channels, we have the last word on.
-            (Way::Interleaved { .. }, Offer::Interleaved(_)) => true,
+            (SessionTransport::Interleaved { .. }, TransportOffer::Interleaved(_)) => true,
             _ => false,
         }
     }
@@ -115,7 +121,7 @@ impl Way {
     pub(super) fn header(&self) -> Transports {
         let unicast = RtpTransportParameters { unicast: true, ..Default::default() };
         let (lower_transport, params) = match *self {
-            Way::Multicast { group, ttl, source } => {
+            SessionTransport::Multicast { group, ttl, source } => {
                 let params = RtpTransportParameters {
                     multicast: true,
                     destination: Some(group.ip().to_string()),
@@ -126,12 +132,12 @@ impl Way {
                 };
                 (None, params)
             }
-            Way::Udp { client, server, ssrc } => {
+            SessionTransport::Udp { client, server, ssrc } => {
                 let pair = |(rtp, rtcp)| Some((rtp, Some(rtcp)));
                 let (client_port, server_port) = (pair(client), pair(server));
                 (None, RtpTransportParameters { client_port, server_port, ssrc: vec![ssrc], ..unicast })
             }
-            Way::Interleaved { channels: (rtp, rtcp), ssrc } => {
+            SessionTransport::Interleaved { channels: (rtp, rtcp), ssrc } => {
                 let interleaved = Some((rtp, Some(rtcp)));
                 let params = RtpTransportParameters { interleaved, ssrc: vec![ssrc], ..unicast };
                 (Some(RtpLowerTransport::Tcp), params)
@@ -150,18 +156,18 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
 
-    fn first(text: &str, unicast_only: bool) -> Result<Offer, u16> {
+    fn first(text: &str, unicast_only: bool) -> Result<TransportOffer, u16> {
         let request = Request::builder(Method::Setup, Version::V1_0).header(headers::TRANSPORT, text).empty();
-        Offer::first(request.as_ref(), PEER, unicast_only).map_err(u16::from)
+        TransportOffer::first(request.as_ref(), PEER, unicast_only).map_err(u16::from)
     }
 
     #[test]
     fn the_first_offer_that_can_be_taken_is() {
-        let udp = Ok(Offer::Udp { rtp: 5000, rtcp: 5001 });
-        let on = |pair| Ok(Offer::Interleaved(pair));
+        let udp = Ok(TransportOffer::Udp { rtp: 5000, rtcp: 5001 });
+        let on = |pair| Ok(TransportOffer::Interleaved(pair));
         for (text, offer) in [
-            ("RTP/AVP;multicast", Ok(Offer::Multicast)),
-            ("RTP/AVP", Ok(Offer::Multicast)),
+            ("RTP/AVP;multicast", Ok(TransportOffer::Multicast)),
+            ("RTP/AVP", Ok(TransportOffer::Multicast)),
             ("RTP/AVP/UDP;unicast;client_port=5000-5001;mode=play", udp),
             ("RTP/AVP;unicast;client_port=5000;mode=\"PLAY\"", udp),
             ("RTP/AVP;client_port=5000-5001;destination=192.0.2.9", udp),
@@ -204,24 +210,25 @@ mod tests {
 
     #[test]
     fn what_is_settled_is_said_in_the_header() {
-        let said = |way: Way| {
+        let said = |transport: SessionTransport| {
             let mut request = Request::builder(Method::Setup, Version::V1_0).empty();
-            way.header().insert_into(&mut request);
+            transport.header().insert_into(&mut request);
             request.header(&headers::TRANSPORT).unwrap().as_str().to_owned()
         };
         let group = "239.77.0.2:5004".parse().unwrap();
         assert_eq!(
-            said(Way::Multicast { group, ttl: 4, source: PEER }),
+            said(SessionTransport::Multicast { group, ttl: 4, source: PEER }),
             "RTP/AVP;multicast;ttl=4;port=5004-5005;destination=239.77.0.2;source=192.0.2.9"
         );
-        let udp = Way::Udp { client: (5000, 5001), server: (6000, 6001), ssrc: 0xabc };
+        let udp = SessionTransport::Udp { client: (5000, 5001), server: (6000, 6001), ssrc: 0xabc };
         assert_eq!(said(udp), "RTP/AVP;unicast;ssrc=00000ABC;client_port=5000-5001;server_port=6000-6001");
         assert!(
-            udp.is(&Offer::Udp { rtp: 5000, rtcp: 5001 }) && !udp.is(&Offer::Udp { rtp: 5000, rtcp: 5002 })
+            udp.is(&TransportOffer::Udp { rtp: 5000, rtcp: 5001 })
+                && !udp.is(&TransportOffer::Udp { rtp: 5000, rtcp: 5002 })
         );
-        let tcp = Way::Interleaved { channels: (0, 1), ssrc: 1 };
+        let tcp = SessionTransport::Interleaved { channels: (0, 1), ssrc: 1 };
         assert_eq!(said(tcp), "RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=00000001");
-        assert!(tcp.is(&Offer::Interleaved(None)) && !tcp.is(&Offer::Multicast));
+        assert!(tcp.is(&TransportOffer::Interleaved(None)) && !tcp.is(&TransportOffer::Multicast));
     }
 
     proptest! {

@@ -21,12 +21,12 @@ pub(super) struct Gone;
 
 /// How much of a message a connection took at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Took {
-    All,
+pub(super) enum TryWrite {
+    Complete,
     /// The rest goes out with the next [`Writer::write`].
-    Part,
+    Partial,
     /// It is full, or somebody else is writing.
-    Nothing,
+    WouldBlock,
 }
 
 #[derive(Debug)]
@@ -93,30 +93,30 @@ impl Writer {
     ///
     /// # Errors
     /// The connection is over: now, or already.
-    pub(super) fn begin(&self, head: &[u8], body: &Bytes) -> Result<Took, Gone> {
+    pub(super) fn begin(&self, head: &[u8], body: &Bytes) -> Result<TryWrite, Gone> {
         self.take(head, body).inspect_err(|_| self.close())
     }
 
-    fn take(&self, head: &[u8], body: &Bytes) -> Result<Took, Gone> {
+    fn take(&self, head: &[u8], body: &Bytes) -> Result<TryWrite, Gone> {
         if *self.gone.borrow() {
             return Err(Gone);
         }
-        let Ok(mut half) = self.half.try_lock() else { return Ok(Took::Nothing) };
+        let Ok(mut half) = self.half.try_lock() else { return Ok(TryWrite::WouldBlock) };
         if !(half.rest.0.is_empty() && half.rest.1.is_empty()) {
-            return Ok(Took::Nothing);
+            return Ok(TryWrite::WouldBlock);
         }
         match half.stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
-            Ok(n) if n == head.len() + body.len() => Ok(Took::All),
+            Ok(n) if n == head.len() + body.len() => Ok(TryWrite::Complete),
             Ok(0) => Err(Gone),
             Ok(n) => {
                 half.rest = match n.checked_sub(head.len()) {
                     Some(n) => (Vec::new(), body.slice(n..)),
                     None => (head[n..].to_vec(), body.clone()),
                 };
-                Ok(Took::Part)
+                Ok(TryWrite::Partial)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(Took::Nothing)
+                Ok(TryWrite::WouldBlock)
             }
             Err(_) => Err(Gone),
         }
@@ -213,9 +213,9 @@ mod tests {
         let (mut begun, mut all) = (0, 0);
         for (head, body) in messages.clone().map(message) {
             match writer.begin(&head, &body).unwrap() {
-                Took::All => all += 1,
-                Took::Part => begun += 1,
-                Took::Nothing => break,
+                TryWrite::Complete => all += 1,
+                TryWrite::Partial => begun += 1,
+                TryWrite::WouldBlock => break,
             }
         }
         assert_eq!(begun, 1, "nothing is begun while another is not out, after {all}");
@@ -231,7 +231,7 @@ mod tests {
         let (written, ()) = tokio::join!(writer.write(&end, &[]), read);
         written.unwrap();
         let (head, body) = ([1; 7], Bytes::from_static(b"again"));
-        assert_eq!(writer.begin(&head, &body), Ok(Took::All));
+        assert_eq!(writer.begin(&head, &body), Ok(TryWrite::Complete));
         drop(client);
         while writer.begin(&head, &body).is_ok() {
             tokio::task::yield_now().await;

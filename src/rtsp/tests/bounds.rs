@@ -4,15 +4,15 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::rtsp::conversation::{Kind, Resource};
-use crate::rtsp::delivery::Delivery;
-use crate::rtsp::session::{Life, Session, TIMEOUT};
+use crate::rtsp::request::{Kind, Resource};
+use crate::rtsp::session::{KeepAlive, RtspSession, TIMEOUT};
+use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::Sink;
-use crate::rtsp::transport::Way;
+use crate::rtsp::transport::SessionTransport;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_loses_whole_pictures_and_sees_how_many() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     guest.status("SETUP rtsp://h/2/video", TCP).await;
     let (first, _) = guest.play("PLAY rtsp://h/2", "").await;
@@ -38,7 +38,7 @@ async fn a_slow_client_loses_whole_pictures_and_sees_how_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interleaved_session_ends_with_its_connection() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     guest.status("SETUP rtsp://h/2/video", TCP).await;
     bench.show(1, 100, Duration::ZERO);
@@ -49,13 +49,13 @@ async fn an_interleaved_session_ends_with_its_connection() {
     let session = guest.session.clone();
     drop((guest, ready));
     bench.until(|head_end| head_end.clients.all().is_empty() && head_end.table.audience(ID) == 0).await;
-    let mut guest = Guest { session, ..bench.connect().await };
+    let mut guest = TestClient { session, ..bench.connect().await };
     assert_eq!(guest.status("PLAY rtsp://h/2", "").await, 454);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_has_so_many_sessions_and_channels() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     for n in 0..SESSIONS_PER_CONNECTION {
         guest.session = None;
@@ -74,7 +74,7 @@ async fn a_connection_has_so_many_sessions_and_channels() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_says_bye_to_everybody() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     guest.status("SETUP rtsp://h/2/video", TCP).await;
     guest.play("PLAY rtsp://h/2", "").await;
@@ -83,7 +83,7 @@ async fn stopping_says_bye_to_everybody() {
     let mut heard = Vec::new();
     while let Some(message) = guest.hear().await {
         match message {
-            Heard::Control(packet) => heard.extend(kinds(&packet)),
+            Received::Control(packet) => heard.extend(kinds(&packet)),
             other => panic!("{other:?}"),
         }
     }
@@ -92,15 +92,15 @@ async fn stopping_says_bye_to_everybody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_answered_once_and_closed() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     for (bytes, status) in [
         (&b"\x16\x03\x01 nonsense\r\n\r\n"[..], 400),
         (b"OPTIONS * RTSP/9.9\r\nCSeq: 1\r\n\r\n", 505),
-        (&[b'x'; inbox::MAX_REQUEST], 413),
+        (&[b'x'; reader::MAX_REQUEST], 413),
     ] {
         let mut guest = bench.connect().await;
         guest.stream.write_all(bytes).await.unwrap();
-        let Some(Heard::Response(response)) = guest.hear().await else { panic!("it is answered") };
+        let Some(Received::Response(response)) = guest.hear().await else { panic!("it is answered") };
         assert_eq!(u16::from(response.status()), status);
         assert!(guest.hear().await.is_none(), "and closed");
     }
@@ -108,35 +108,35 @@ async fn nonsense_is_answered_once_and_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
-    let bench = Bench::new().await;
-    let (head_end, sessions) = (&bench.head_end, Sessions::new());
-    let (life, owner) = (Arc::new(Life::new()), bench.address.ip());
+    let bench = TestServer::new().await;
+    let (head_end, sessions) = (&bench.head_end, SessionTable::new());
+    let (keep_alive, owner) = (Arc::new(KeepAlive::new()), bench.address.ip());
     let (commands, orders) = mpsc::channel(1);
-    let delivery = Delivery {
+    let delivery = SessionTask {
         clock: head_end.clock.clone(),
         table: head_end.table.clone(),
-        monitor: head_end.station(ID).unwrap().clone(),
+        station: head_end.station(ID).unwrap().clone(),
         programme: None,
         sink: Sink::Nowhere,
         fanouts: Arc::default(),
-        life: life.clone(),
-        audit: None,
+        keep_alive: keep_alive.clone(),
+        receiver_reports: None,
         cname: String::new(),
     };
-    let session = Session {
+    let session = RtspSession {
         owner,
         resource: Resource { station: ID, kind: Kind::Live },
-        way: Way::Multicast { group: bench.address, ttl: 1, source: owner },
+        transport: SessionTransport::Multicast { group: bench.address, ttl: 1, source: owner },
         length: None,
-        life: life.clone(),
-        audit: None,
+        keep_alive: keep_alive.clone(),
+        receiver_reports: None,
         commands,
         _place: sessions.place(owner).unwrap(),
     };
     let start = Instant::now();
     let id = sessions.enter(session, delivery.run(orders));
     sleep_until(start + TIMEOUT - Duration::from_secs(1)).await;
-    life.touch();
+    keep_alive.touch();
     sleep_until(start + 2 * TIMEOUT - Duration::from_secs(2)).await;
     assert!(sessions.get(id).is_some(), "it was heard of");
     sleep_until(start + 2 * TIMEOUT).await;
@@ -146,11 +146,11 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_refused_is_a_sign_of_life() {
-    let bench = Bench::new().await;
-    let shared = Arc::new(Shared::new(bench.head_end.clone()));
+    let bench = TestServer::new().await;
+    let shared = Arc::new(RtspServer::new(bench.head_end.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connect = async |own| {
-        let guest = Guest::from(own, listener.local_addr().unwrap()).await;
+        let guest = TestClient::from(own, listener.local_addr().unwrap()).await;
         let (stream, peer) = listener.accept().await.unwrap();
         tokio::spawn(Connection::new(stream, peer, bench.address, shared.clone()).serve());
         guest
@@ -158,13 +158,14 @@ async fn a_request_that_is_refused_is_a_sign_of_life() {
     let mut guest = connect("127.0.0.1:0").await;
     guest.status("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
     let session = guest.session.clone();
-    let life = shared.sessions.get(session.as_ref().unwrap().parse().unwrap()).unwrap().life.clone();
+    let keep_alive =
+        shared.sessions.get(session.as_ref().unwrap().parse().unwrap()).unwrap().keep_alive.clone();
     let ping = "Content-Length: 4\r\n\r\nping";
-    let set_up = life.ends();
+    let set_up = keep_alive.ends();
     assert_eq!(guest.status("SET_PARAMETER rtsp://h/2", ping).await, 451);
-    let heard = life.ends();
+    let heard = keep_alive.ends();
     assert!(heard > set_up);
-    let mut foreign = Guest { session, ..connect("127.0.0.2:0").await };
+    let mut foreign = TestClient { session, ..connect("127.0.0.2:0").await };
     assert_eq!(foreign.status("SET_PARAMETER rtsp://h/2", ping).await, 454);
-    assert_eq!(life.ends(), heard, "but not of somebody else");
+    assert_eq!(keep_alive.ends(), heard, "but not of somebody else");
 }

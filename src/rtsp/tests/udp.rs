@@ -3,7 +3,7 @@
 use super::*;
 
 /// Sets a session up with two ports of its own.
-async fn set_up(guest: &mut Guest) -> (UdpSocket, UdpSocket) {
+async fn set_up(guest: &mut TestClient) -> (UdpSocket, UdpSocket) {
     let ports =
         (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
@@ -22,7 +22,7 @@ async fn packet(socket: &UdpSocket) -> (u16, u32, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_begins_with_what_is_on_air_when_the_air_thread_has_it() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     let (rtp, _rtcp) = set_up(&mut guest).await;
     bench.show(1, 100, Duration::ZERO);
@@ -36,7 +36,7 @@ async fn it_begins_with_what_is_on_air_when_the_air_thread_has_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_number_is_known_whatever_was_left_out() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     let (rtp, _rtcp) = set_up(&mut guest).await;
     let (first, _) = guest.play("PLAY rtsp://h/2", "").await;
@@ -58,7 +58,7 @@ async fn the_next_number_is_known_whatever_was_left_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_teardown_nothing_comes() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let (mut guest, mut other) = (bench.connect().await, bench.connect().await);
     let (rtp, rtcp) = set_up(&mut guest).await;
     let (other_rtp, _rtcp) = set_up(&mut other).await;

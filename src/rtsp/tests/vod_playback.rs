@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_programme_is_played_from_its_beginning_to_its_end() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     let described = guest.ask("DESCRIBE rtsp://h:1/2/demand", "").await;
     let sdp = String::from_utf8(described.into_body()).unwrap();
@@ -20,7 +20,7 @@ async fn a_programme_is_played_from_its_beginning_to_its_end() {
         assert_eq!((sequence, picture), (expected.0, n));
         assert!(timestamp.wrapping_sub(expected.1).wrapping_add(1) <= 2, "{timestamp} {}", expected.1);
     }
-    let Some(Heard::Control(bye)) = guest.hear().await else { panic!("it ends by a BYE") };
+    let Some(Received::Control(bye)) = guest.hear().await else { panic!("it ends by a BYE") };
     assert_eq!(kinds(&bye), ["SR", "SDES", "BYE"]);
     // Again from the beginning, for it is over.
     guest.play("PLAY rtsp://h/2/demand", "").await;
@@ -30,7 +30,7 @@ async fn a_programme_is_played_from_its_beginning_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_programme_waits_where_it_was_paused_and_begins_where_it_is_wanted() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     guest.status("SETUP rtsp://h/2/demand/video", TCP).await;
     guest.play("PLAY rtsp://h/2/demand", "").await;
@@ -52,10 +52,10 @@ async fn a_programme_waits_where_it_was_paused_and_begins_where_it_is_wanted() {
     let mut shown = Vec::new();
     loop {
         match guest.hear().await.unwrap() {
-            Heard::Picture(_, _, picture) => shown.push(picture),
-            Heard::Control(packet) if kinds(&packet).contains(&"BYE") => break,
-            Heard::Control(_) => {}
-            Heard::Response(response) => panic!("{response:?}"),
+            Received::Picture(_, _, picture) => shown.push(picture),
+            Received::Control(packet) if kinds(&packet).contains(&"BYE") => break,
+            Received::Control(_) => {}
+            Received::Response(response) => panic!("{response:?}"),
         }
     }
     assert_eq!(shown, [25, 26, 27, 28, 29]);
@@ -67,7 +67,7 @@ async fn a_programme_waits_where_it_was_paused_and_begins_where_it_is_wanted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_programme_without_all_its_reels_is_not_there_yet() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     std::fs::write(bench.folder.path().join("b.mp4"), "another film").unwrap();
     let mut guest = bench.connect().await;
     let response = guest.ask("DESCRIBE rtsp://h/2/demand", "").await;
@@ -79,7 +79,7 @@ async fn a_programme_without_all_its_reels_is_not_there_yet() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_too_late_is_left_out_and_leaves_a_gap() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let head_end = bench.head_end.clone();
     let reels = tokio::task::spawn_blocking(move || head_end.reels(head_end.station(ID).unwrap()));
     let reels = reels.await.unwrap().unwrap();
@@ -97,14 +97,14 @@ async fn what_is_read_too_late_is_left_out_and_leaves_a_gap() {
     let mut next = None;
     loop {
         match guest.hear().await.unwrap() {
-            Heard::Picture(sequence, _, picture) => {
+            Received::Picture(sequence, _, picture) => {
                 assert_eq!(sequence, first.unwrap().wrapping_add(picture as u16));
                 assert_eq!(picture, *next.get_or_insert(picture));
                 next = Some(picture + 1);
             }
-            Heard::Control(packet) if kinds(&packet).contains(&"BYE") => break,
-            Heard::Control(_) => {}
-            Heard::Response(response) => panic!("{response:?}"),
+            Received::Control(packet) if kinds(&packet).contains(&"BYE") => break,
+            Received::Control(_) => {}
+            Received::Response(response) => panic!("{response:?}"),
         }
     }
     let (sent, dropped) = bench.counts();

@@ -9,7 +9,7 @@ pub(super) const MAX_REQUEST: usize = 16 * 1024;
 
 /// What has arrived and is no whole message yet.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(super) struct MessageReader {
     bytes: Vec<u8>,
     /// Of the message that is not whole: whether its head is, as far as was looked;
     headed: bool,
@@ -20,7 +20,7 @@ pub(super) struct Inbox {
     again: usize,
 }
 
-impl Inbox {
+impl MessageReader {
     /// Adds what has arrived: at most [`room`](Self::room) bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.room());
@@ -100,8 +100,8 @@ mod tests {
 
     type Taken = Result<Option<Message<Vec<u8>>>, StatusCode>;
 
-    fn fed(bytes: &[u8]) -> (Inbox, Taken) {
-        let mut inbox = Inbox::default();
+    fn fed(bytes: &[u8]) -> (MessageReader, Taken) {
+        let mut inbox = MessageReader::default();
         inbox.push(&bytes[..bytes.len().min(MAX_REQUEST)]);
         let taken = inbox.take();
         (inbox, taken)
@@ -111,7 +111,7 @@ mod tests {
     fn messages_are_taken_one_by_one_however_they_arrive() {
         let bytes = b"\r\n\r\nOPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n$\x01\x00\x02ab\
             GET_PARAMETER rtsp://h/1 RTSP/1.0\r\nCSeq: 2\r\nContent-Length: 3\r\n\r\nabc\r\n";
-        let mut inbox = Inbox::default();
+        let mut inbox = MessageReader::default();
         let mut taken = Vec::new();
         for byte in bytes {
             inbox.push(&[*byte]);
@@ -131,7 +131,7 @@ mod tests {
             format!("DESCRIBE rtsp://h/1 RTSP/1.0\r\nContent-Length: 4000\r\n{}\r\n", "X:y\r\n".repeat(2000));
         let body = "\r\n".repeat(2000);
         let request = head + &body;
-        let (mut inbox, mut parsed, mut again) = (Inbox::default(), 0, 0);
+        let (mut inbox, mut parsed, mut again) = (MessageReader::default(), 0, 0);
         for (n, byte) in request.bytes().enumerate() {
             inbox.push(&[byte]);
             let taken = inbox.take().unwrap();
@@ -185,7 +185,7 @@ mod tests {
             piece in 1usize..9,
         ) {
             let taken = |piece| {
-                let (mut inbox, mut taken) = (Inbox::default(), Vec::new());
+                let (mut inbox, mut taken) = (MessageReader::default(), Vec::new());
                 for piece in text.as_bytes().chunks(piece) {
                     inbox.push(piece);
                     loop {

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_in_the_connection_begins_with_what_is_on_air() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     bench.show(1, 5000, Duration::ZERO);
     let on_air = bench.show(2, 60_000, Duration::ZERO);
     let mut guest = bench.connect().await;
@@ -13,7 +13,7 @@ async fn live_in_the_connection_begins_with_what_is_on_air() {
     let (sequence, timestamp) = guest.play("PLAY rtsp://h/2", "Range: npt=0-").await;
     assert_eq!(guest.early, 0, "nothing overtakes the response");
     assert_eq!(timestamp, Some(on_air.rtp_timestamp()));
-    let Some(Heard::Control(report)) = guest.hear().await else { panic!("a report comes at once") };
+    let Some(Received::Control(report)) = guest.hear().await else { panic!("a report comes at once") };
     assert_eq!(kinds(&report), ["SR", "SDES"]);
     let next = bench.show(3, 100, Duration::from_millis(30));
     assert_eq!(guest.picture().await, (sequence.unwrap(), on_air.rtp_timestamp(), 2));
@@ -37,7 +37,7 @@ async fn live_in_the_connection_begins_with_what_is_on_air() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audience_gets_each_picture_once_and_who_does_not_read_harms_nobody() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guests = Vec::new();
     for _ in 0..4 {
         let mut guest = bench.connect().await;
@@ -74,7 +74,7 @@ async fn an_audience_gets_each_picture_once_and_who_does_not_read_harms_nobody()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_ends_what_is_written_for_a_client_and_play_goes_on_with_its_numbers() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let (mut guest, mut other) = (bench.connect().await, bench.connect().await);
     for guest in [&mut guest, &mut other] {
         guest.status("SETUP rtsp://h/2/video", TCP).await;
@@ -102,7 +102,7 @@ async fn a_pause_ends_what_is_written_for_a_client_and_play_goes_on_with_its_num
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_by_udp_comes_from_the_ports_that_were_told() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     // The two ports of a client need not be neighbours.
     let (rtp, rtcp) =
         (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
@@ -147,9 +147,10 @@ async fn live_by_udp_comes_from_the_ports_that_were_told() {
     // The session outlives the connection, and any connection of its owner may end it.
     let session = guest.session.clone();
     drop(guest);
-    let mut foreign = Guest { session: session.clone(), ..Guest::from("127.0.0.2:0", bench.address).await };
+    let mut foreign =
+        TestClient { session: session.clone(), ..TestClient::from("127.0.0.2:0", bench.address).await };
     assert_eq!(foreign.status("TEARDOWN rtsp://h/2", "").await, 454);
-    let mut guest = Guest { session, ..bench.connect().await };
+    let mut guest = TestClient { session, ..bench.connect().await };
     assert_eq!(guest.status("TEARDOWN rtsp://h/2", "").await, 200);
     let (length, _) = timeout(PATIENCE, rtcp.recv_from(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(kinds(&buffer[..length]), ["SR", "SDES", "BYE"]);
@@ -157,7 +158,7 @@ async fn live_by_udp_comes_from_the_ports_that_were_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_late_is_left_out_and_leaves_a_gap() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     guest.status("SETUP rtsp://h/2/video", TCP).await;
     let first = guest.play("PLAY rtsp://h/2", "").await.0.unwrap();
@@ -183,7 +184,7 @@ async fn what_is_too_late_is_left_out_and_leaves_a_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_description_tells_the_rate_of_the_film_and_not_that_of_a_slate() {
-    let bench = Bench::new().await;
+    let bench = TestServer::new().await;
     let mut guest = bench.connect().await;
     // A slate's: that of no film, whatever the directory says.
     bench.head_end.table.update(ID, |entry| entry.rate = FrameRate::new(5, 1)).unwrap();
@@ -199,7 +200,7 @@ async fn a_description_tells_the_rate_of_the_film_and_not_that_of_a_slate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_sent_from_the_address_that_its_description_names() {
-    let bench = Bench::with(|spec| {
+    let bench = TestServer::with(|spec| {
         spec.group = "[ff15::2]:5004".parse().unwrap();
         spec.interface.v6 = vec!["fe80::1".parse().unwrap(), "2001:db8::7".parse().unwrap()];
     });

@@ -9,11 +9,11 @@ const ID: &str = "00000000000000ff";
 const TCP: &str = "RTP/AVP/TCP;unicast;interleaved=0-1";
 
 /// A session of station 2: its programme of 60 s, if that is its kind.
-fn view(kind: Kind, playing: bool) -> View {
+fn view(kind: Kind, playing: bool) -> SessionInfo {
     let resource = Resource { station: StationId(2), kind };
-    let way = Way::Interleaved { channels: (0, 1), ssrc: 1 };
-    let length = matches!(kind, Kind::Demand).then_some(Duration::from_secs(60));
-    View { owner: PEER, resource, way, playing, length }
+    let transport = SessionTransport::Interleaved { channels: (0, 1), ssrc: 1 };
+    let length = matches!(kind, Kind::OnDemand).then_some(Duration::from_secs(60));
+    SessionInfo { owner: PEER, resource, transport, playing, length }
 }
 
 fn parse(text: &str) -> Request<Vec<u8>> {
@@ -25,20 +25,20 @@ fn parse(text: &str) -> Request<Vec<u8>> {
 }
 
 /// What the request `line` asks for, with `headers` between spaced bars and a session that is named where there is one.
-fn ask(line: &str, headers: &str, view: Option<View>) -> Result<Order, Refusal> {
+fn ask(line: &str, headers: &str, view: Option<SessionInfo>) -> Result<RtspRequest, Rejection> {
     let named = if view.is_some() { format!("Session: {ID}\n") } else { String::new() };
     let headers: String = headers.split(" | ").filter(|h| !h.is_empty()).map(|h| format!("{h}\n")).collect();
-    Order::of(&parse(&format!("{line} RTSP/1.0\nCSeq: 7\n{named}{headers}\n")), PEER, view)
+    RtspRequest::of(&parse(&format!("{line} RTSP/1.0\nCSeq: 7\n{named}{headers}\n")), PEER, view)
 }
 
-fn status(line: &str, headers: &str, view: Option<View>) -> u16 {
+fn status(line: &str, headers: &str, view: Option<SessionInfo>) -> u16 {
     ask(line, headers, view).map_or_else(|refusal| refusal.status.into(), |_| 200)
 }
 
 #[test]
 fn urls_name_a_station_its_programme_and_the_medium_of_either() {
     let of = |path: &str| {
-        let target = Target::of(&Url::parse(&format!("rtsp://host:8554{path}")).unwrap())?;
+        let target = RequestTarget::of(&Url::parse(&format!("rtsp://host:8554{path}")).unwrap())?;
         Some((target.resource.station.0, target.resource.kind, target.medium))
     };
     for (path, target) in [
@@ -46,8 +46,8 @@ fn urls_name_a_station_its_programme_and_the_medium_of_either() {
         ("/2/", Some((2, Kind::Live, false))),
         ("/2?x=y", Some((2, Kind::Live, false))),
         ("/2/video", Some((2, Kind::Live, true))),
-        ("/2/demand", Some((2, Kind::Demand, false))),
-        ("/2/demand/video/", Some((2, Kind::Demand, true))),
+        ("/2/demand", Some((2, Kind::OnDemand, false))),
+        ("/2/demand/video/", Some((2, Kind::OnDemand, true))),
         ("", None),
         ("/", None),
         ("/two", None),
@@ -60,7 +60,7 @@ fn urls_name_a_station_its_programme_and_the_medium_of_either() {
         assert_eq!(of(path), target, "{path}");
     }
     let uri = Url::parse("rtsp://me:secret@host:8554/2/demand?x=y#z").unwrap();
-    let resource = view(Kind::Demand, false).resource;
+    let resource = view(Kind::OnDemand, false).resource;
     assert_eq!(base(&uri, resource).as_str(), "rtsp://host:8554/2/demand/");
     assert_eq!(control(&uri, resource).as_str(), "rtsp://host:8554/2/demand/video");
 }
@@ -109,13 +109,16 @@ fn requests_are_refused_for_what_is_wrong_with_them() {
         assert_eq!(status(line, headers, view), expected, "{line} {headers} {view:?}");
     }
     let with_body = parse("SET_PARAMETER rtsp://h/2 RTSP/1.0\nCSeq: 1\nContent-Length: 3\n\na:b");
-    assert_eq!(Order::of(&with_body, PEER, None).unwrap_err().status, StatusCode::ParameterNotUnderstood);
+    assert_eq!(
+        RtspRequest::of(&with_body, PEER, None).unwrap_err().status,
+        StatusCode::ParameterNotUnderstood
+    );
     for (text, expected) in [
         ("OPTIONS * RTSP/1.0\n\n", StatusCode::BadRequest),
         ("OPTIONS * RTSP/1.0\nCSeq: x\n\n", StatusCode::BadRequest),
         ("OPTIONS * RTSP/2.0\nCSeq: 1\n\n", StatusCode::RTSPVersionNotSupported),
     ] {
-        assert_eq!(Order::of(&parse(text), PEER, None).unwrap_err().status, expected, "{text}");
+        assert_eq!(RtspRequest::of(&parse(text), PEER, None).unwrap_err().status, expected, "{text}");
     }
 }
 
@@ -139,7 +142,7 @@ fn a_refusal_says_what_would_do() {
 
 #[test]
 fn a_session_is_its_owners_only() {
-    let theirs = View { owner: [192, 0, 2, 10].into(), ..view(Kind::Live, true) };
+    let theirs = SessionInfo { owner: [192, 0, 2, 10].into(), ..view(Kind::Live, true) };
     for method in ["PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "OPTIONS"] {
         assert_eq!(status(&format!("{method} rtsp://h/2"), "", Some(theirs)), 454, "{method}");
     }
@@ -148,7 +151,7 @@ fn a_session_is_its_owners_only() {
 #[test]
 fn a_range_is_where_to_play_and_a_scale_how_fast() {
     let ms = |ms| Some(Duration::from_millis(ms));
-    let wish = |from, to, scale| Ok(Wish { from, to, scale });
+    let wish = |from, to, scale| Ok(PlayRange { from, to, scale });
     for (headers, expected) in [
         ("", wish(None, None, None)),
         ("Range: npt=0-", wish(ms(0), None, None)),
@@ -173,16 +176,16 @@ fn a_range_is_where_to_play_and_a_scale_how_fast() {
         ("Range: smpte=10:12:33:20-", Err(457)),
         ("Range: é", Err(457)),
     ] {
-        let order = ask("PLAY rtsp://h/2/demand", headers, Some(view(Kind::Demand, false)));
+        let order = ask("PLAY rtsp://h/2/demand", headers, Some(view(Kind::OnDemand, false)));
         let asked = order.map_err(|refusal| u16::from(refusal.status)).map(|order| match order {
-            Order::Play(_, wish) => wish,
+            RtspRequest::Play(_, wish) => wish,
             other => panic!("{other:?}"),
         });
         assert_eq!(asked, expected, "{headers}");
     }
     let live = |headers| ask("PLAY rtsp://h/2", headers, Some(view(Kind::Live, false)));
-    let wish = Wish { scale: Some(1.0), ..Wish::default() };
-    assert_eq!(live("Range: npt=99- | Scale: 2"), Ok(Order::Play(ID.parse().unwrap(), wish)));
+    let wish = PlayRange { scale: Some(1.0), ..PlayRange::default() };
+    assert_eq!(live("Range: npt=99- | Scale: 2"), Ok(RtspRequest::Play(ID.parse().unwrap(), wish)));
     assert_eq!(live("Range: bytes=0-").unwrap_err().status, StatusCode::InvalidRange);
     let span = Some((Duration::from_millis(1500), Duration::from_secs(60)));
     assert_eq!(npt(span).to_string(), "npt=1.500000000-60.000000000");
@@ -197,6 +200,6 @@ proptest! {
         session in "[ -~é]{0,20}",
     ) {
         let text = format!("PLAY rtsp://h/2/demand RTSP/1.0\nCSeq: 1\nRange: {range}\nScale: {scale}\nSession: {session}\n\n");
-        let _ = Order::of(&parse(&text), PEER, Some(view(Kind::Demand, false)));
+        let _ = RtspRequest::of(&parse(&text), PEER, Some(view(Kind::OnDemand, false)));
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::live::Next;
+use super::playback::PlaybackEvent;
 use crate::content::reel::{Reel, ReelError};
 use crate::media::Due;
 use crate::media::Unit;
@@ -26,7 +26,7 @@ const STUCK: Duration = Duration::from_secs(5);
 
 /// Why a programme cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(super) enum VodError {
     #[error(transparent)]
     Reel(#[from] ReelError),
     #[error("the disk does not answer for {} s", STUCK.as_secs())]
@@ -38,7 +38,7 @@ pub(super) enum Unreadable {
 
 /// The films of a station, one behind the other.
 #[derive(Debug)]
-pub(super) struct Programme {
+pub(super) struct ReelSequence {
     /// With the place where each begins; at least one.
     films: Vec<(Duration, Arc<Reel>)>,
     length: Duration,
@@ -49,14 +49,14 @@ pub(super) struct Programme {
 
 /// A picture of a programme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Picture {
+struct Position {
     film: usize,
     number: usize,
 }
 
-impl Programme {
+impl ReelSequence {
     /// `None` of nothing: no films, or films without length.
-    pub(super) fn new(reels: Vec<Arc<Reel>>, reads: Arc<Semaphore>) -> Option<Programme> {
+    pub(super) fn new(reels: Vec<Arc<Reel>>, reads: Arc<Semaphore>) -> Option<ReelSequence> {
         let mut length = Duration::ZERO;
         let begin = |reel: Arc<Reel>| {
             let begin = length;
@@ -64,7 +64,7 @@ impl Programme {
             (begin, reel)
         };
         let films: Vec<_> = reels.into_iter().map(begin).collect();
-        (!length.is_zero()).then_some(Programme { films, length, reads })
+        (!length.is_zero()).then_some(ReelSequence { films, length, reads })
     }
 
     /// The rate of its films, if it is the same of all.
@@ -79,27 +79,27 @@ impl Programme {
     }
 
     /// The picture that is shown at `place`.
-    fn at(&self, place: Duration) -> Picture {
+    fn at(&self, place: Duration) -> Position {
         let film = self.films.partition_point(|(begin, _)| *begin <= place).saturating_sub(1);
         let (begin, reel) = &self.films[film];
-        Picture { film, number: reel.at(place.saturating_sub(*begin)) }
+        Position { film, number: reel.at(place.saturating_sub(*begin)) }
     }
 
     /// Where the picture after `picture` begins; the end of all, after the last.
-    fn after(&self, picture: Picture) -> Duration {
+    fn after(&self, picture: Position) -> Duration {
         let (begin, reel) = &self.films[picture.film];
         let next = picture.number + 1;
         *begin + if next < reel.len() { reel.stamp(next) } else { reel.length() }
     }
 
-    fn reel(&self, picture: Picture) -> &Arc<Reel> {
+    fn reel(&self, picture: Position) -> &Arc<Reel> {
         &self.films[picture.film].1
     }
 }
 
 /// A programme that is being shown.
-pub(super) struct Showing {
-    programme: Arc<Programme>,
+pub(super) struct VodPlayback {
+    programme: Arc<ReelSequence>,
     /// The place of the next picture.
     place: Duration,
     end: Duration,
@@ -108,21 +108,21 @@ pub(super) struct Showing {
     origin: Duration,
     began: AirTime,
     /// The picture that is being read from the disk.
-    reading: Option<(Picture, Reading)>,
+    reading: Option<(Position, Reading)>,
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<Jpeg, Unreadable>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<Jpeg, VodError>> + Send>>;
 
-impl Showing {
+impl VodPlayback {
     /// From `from` to `to`; at `now` the client has asked for it.
     pub(super) fn new(
-        programme: Arc<Programme>,
+        programme: Arc<ReelSequence>,
         (from, to): (Duration, Duration),
         scale: f64,
         now: AirTime,
-    ) -> Showing {
+    ) -> VodPlayback {
         let began = now + START;
-        Showing { programme, place: from, end: to, scale, origin: from, began, reading: None }
+        VodPlayback { programme, place: from, end: to, scale, origin: from, began, reading: None }
     }
 
     /// Where it is: the place of the picture that is to be shown next.
@@ -145,7 +145,7 @@ impl Showing {
 
     /// The place of the picture after the next. At more than its own rate, pictures are left out: no more of them
     /// leave in a second than the film has.
-    fn following(&self, picture: Picture) -> Duration {
+    fn following(&self, picture: Position) -> Duration {
         let after = self.programme.after(picture);
         if self.scale <= 1.0 {
             return after;
@@ -158,20 +158,20 @@ impl Showing {
     ///
     /// # Errors
     /// The reel cannot be read.
-    pub(super) async fn next(&mut self) -> Result<Next, Unreadable> {
+    pub(super) async fn next(&mut self) -> Result<PlaybackEvent, VodError> {
         if self.place >= self.end {
-            return Ok(Next::End(self.when(self.end)));
+            return Ok(PlaybackEvent::End(self.when(self.end)));
         }
         let picture = self.programme.at(self.place);
         let at = self.due();
         let interval = self.when(self.following(picture).min(self.end)).since(at);
         let jpeg = self.read(picture).await?;
-        Ok(Next::Unit(Unit { due: Due { at, interval }, jpeg }))
+        Ok(PlaybackEvent::Unit(Unit { due: Due { at, interval }, jpeg }))
     }
 
     /// A picture from memory, where it mostly is; else from the disk, on a thread that may wait for it. One read at a time:
     /// what a disk takes its time for is waited for, however often this is cancelled, and not asked for again.
-    async fn read(&mut self, picture: Picture) -> Result<Jpeg, Unreadable> {
+    async fn read(&mut self, picture: Position) -> Result<Jpeg, VodError> {
         let (_, reading) = match self.reading.take_if(|(of, _)| *of == picture) {
             Some(reading) => self.reading.insert(reading),
             None => {
@@ -204,17 +204,17 @@ impl Showing {
     }
 }
 
-async fn from_disk(reel: Arc<Reel>, number: usize, reads: Arc<Semaphore>) -> Result<Jpeg, Unreadable> {
+async fn from_disk(reel: Arc<Reel>, number: usize, reads: Arc<Semaphore>) -> Result<Jpeg, VodError> {
     let read = async {
-        let permit = reads.acquire_owned().await.map_err(|_| Unreadable::BrokenOff)?;
+        let permit = reads.acquire_owned().await.map_err(|_| VodError::BrokenOff)?;
         let read = spawn_blocking(move || {
             // Given back by the thread: who waits may be gone long before.
             let _permit = permit;
             reel.picture(number)
         });
-        Ok(read.await.map_err(|_| Unreadable::BrokenOff)??)
+        Ok(read.await.map_err(|_| VodError::BrokenOff)??)
     };
-    timeout(STUCK, read).await.unwrap_or(Err(Unreadable::Stuck))
+    timeout(STUCK, read).await.unwrap_or(Err(VodError::Stuck))
 }
 
 #[cfg(test)]
@@ -232,29 +232,29 @@ mod tests {
     const NOW: AirTime = AirTime(1_790_000_000_000_000_000);
 
     /// Two films, of 20 and 30 pictures: half a second.
-    fn programme() -> (Arc<Programme>, TempDir) {
+    fn programme() -> (Arc<ReelSequence>, TempDir) {
         let folder = TempDir::new().unwrap();
         let reel = |name, count| record(&folder.path().join("reels"), &folder.path().join(name), 0, count);
         let films = vec![reel("a.mp4", 20), reel("b.mp4", 30)];
-        (Arc::new(Programme::new(films, Arc::new(Semaphore::new(READS))).unwrap()), folder)
+        (Arc::new(ReelSequence::new(films, Arc::new(Semaphore::new(READS))).unwrap()), folder)
     }
 
     /// When pictures are due, in milliseconds from the first; and for how long.
-    async fn dues(mut showing: Showing) -> Vec<(u64, u64)> {
+    async fn dues(mut vod: VodPlayback) -> Vec<(u64, u64)> {
         let mut dues = Vec::new();
         loop {
-            match showing.next().await.unwrap() {
-                Next::Unit(Unit { due, .. }) => {
+            match vod.next().await.unwrap() {
+                PlaybackEvent::Unit(Unit { due, .. }) => {
                     let at = due.at.since(NOW + START);
                     dues.push((at.as_millis() as u64, due.interval.as_millis() as u64));
                 }
-                Next::End(at) => {
+                PlaybackEvent::End(at) => {
                     dues.push((at.since(NOW + START).as_millis() as u64, 0));
                     return dues;
                 }
-                Next::Missed(_) | Next::Behind => panic!("nothing is missed"),
+                PlaybackEvent::Missed(_) | PlaybackEvent::Behind => panic!("nothing is missed"),
             }
-            showing.advance();
+            vod.advance();
         }
     }
 
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(length, Duration::from_millis(500));
         let at = |from: u64, to: u64, scale: f64| {
             let span = (Duration::from_millis(from), Duration::from_millis(to));
-            dues(Showing::new(programme.clone(), span, scale, NOW))
+            dues(VodPlayback::new(programme.clone(), span, scale, NOW))
         };
         let whole: Vec<_> = (0..50).map(|n| (10 * n, 10)).chain([(500, 0)]).collect();
         assert_eq!(at(0, 500, 1.0).await, whole);
@@ -286,14 +286,14 @@ mod tests {
         };
         assert_eq!([at(0), at(9), at(199)], [(0, 0, 10), (0, 0, 10), (0, 19, 200)]);
         assert_eq!([at(200), at(499), at(9999)], [(1, 0, 210), (1, 29, 500), (1, 29, 500)]);
-        assert!(Programme::new(Vec::new(), programme.reads.clone()).is_none());
+        assert!(ReelSequence::new(Vec::new(), programme.reads.clone()).is_none());
     }
 
     /// What is shown now, if that takes no more than a moment.
-    async fn glance(showing: &mut Showing) -> Option<Result<Next, Unreadable>> {
+    async fn glance(vod: &mut VodPlayback) -> Option<Result<PlaybackEvent, VodError>> {
         tokio::select! {
             biased;
-            next = showing.next() => Some(next),
+            next = vod.next() => Some(next),
             () = yield_now() => None,
         }
     }
@@ -304,13 +304,14 @@ mod tests {
         let whole = (Duration::ZERO, programme.length());
         let reel = programme.films[0].1.clone();
         let hung = reel.hang(0);
-        let mut showing = Showing::new(programme.clone(), whole, 1.0, NOW);
+        let mut vod = VodPlayback::new(programme.clone(), whole, 1.0, NOW);
         for _ in 0..100 {
-            assert!(glance(&mut showing).await.is_none());
+            assert!(glance(&mut vod).await.is_none());
             assert_eq!(programme.reads.available_permits(), READS - 1, "one thread waits for the disk");
         }
         // Others take a thread each while there are some.
-        let mut others: Vec<_> = (0..9).map(|_| Showing::new(programme.clone(), whole, 1.0, NOW)).collect();
+        let mut others: Vec<_> =
+            (0..9).map(|_| VodPlayback::new(programme.clone(), whole, 1.0, NOW)).collect();
         for other in &mut others {
             assert!(glance(other).await.is_none());
         }
@@ -318,7 +319,7 @@ mod tests {
         drop(others);
         assert_eq!(programme.reads.available_permits(), 0, "they still wait, whoever has gone");
         drop(hung);
-        assert!(matches!(showing.next().await, Ok(Next::Unit(_))));
+        assert!(matches!(vod.next().await, Ok(PlaybackEvent::Unit(_))));
         let _all = programme.reads.acquire_many(READS as u32).await.unwrap();
     }
 
@@ -327,21 +328,21 @@ mod tests {
         let (programme, _folder) = programme();
         let reel = programme.films[0].1.clone();
         let _hung = reel.hang(0);
-        let mut showing = Showing::new(programme.clone(), (Duration::ZERO, programme.length()), 1.0, NOW);
-        assert!(glance(&mut showing).await.is_none());
+        let mut vod = VodPlayback::new(programme.clone(), (Duration::ZERO, programme.length()), 1.0, NOW);
+        assert!(glance(&mut vod).await.is_none());
         advance(STUCK - Duration::from_millis(1)).await;
-        assert!(glance(&mut showing).await.is_none());
+        assert!(glance(&mut vod).await.is_none());
         advance(Duration::from_millis(2)).await;
-        assert!(matches!(glance(&mut showing).await, Some(Err(Unreadable::Stuck))));
+        assert!(matches!(glance(&mut vod).await, Some(Err(VodError::Stuck))));
     }
 
     #[test]
     fn who_is_late_goes_on_with_what_is_due() {
         let (programme, _folder) = programme();
-        let mut showing = Showing::new(programme.clone(), (Duration::ZERO, programme.length()), 1.0, NOW);
-        assert_eq!(showing.skip(NOW + START + RATE.nth(7)), 7);
-        assert_eq!(showing.due(), NOW + START + RATE.nth(7));
-        assert_eq!(showing.skip(NOW + Duration::from_secs(3600)), 43, "and no further than the end");
-        assert_eq!(showing.place(), programme.length());
+        let mut vod = VodPlayback::new(programme.clone(), (Duration::ZERO, programme.length()), 1.0, NOW);
+        assert_eq!(vod.skip(NOW + START + RATE.nth(7)), 7);
+        assert_eq!(vod.due(), NOW + START + RATE.nth(7));
+        assert_eq!(vod.skip(NOW + Duration::from_secs(3600)), 43, "and no further than the end");
+        assert_eq!(vod.place(), programme.length());
     }
 }

@@ -11,12 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::conversation::Wish;
-use super::demand::{Programme, Showing};
-use super::fanout::{Fanouts, Tap};
-use super::live::{Carrier, Live, Next};
-use super::session::{Audit, Command, Life, Started};
+use super::fanout::{FanoutClient, Fanouts};
+use super::playback::{FanoutMembership, LivePlayback, PlaybackEvent};
+use super::request::PlayRange;
+use super::session::{KeepAlive, ReceiverReports, SessionCommand, Started};
 use super::sink::Sink;
+use super::vod::{ReelSequence, VodPlayback};
 use super::writer::Gone;
 use crate::clock::AirClock;
 use crate::directory::StationTable;
@@ -35,87 +35,87 @@ pub(super) const BEHIND: Duration = Duration::from_secs(1);
 /// Most bytes of an RTCP packet that are looked at.
 const CONTROL: usize = 1500;
 
-pub(super) struct Delivery {
+pub(super) struct SessionTask {
     pub(super) clock: AirClock,
     pub(super) table: Arc<StationTable>,
-    pub(super) monitor: Arc<StationHandle>,
+    pub(super) station: Arc<StationHandle>,
     /// What is shown, if it is not what is on air.
-    pub(super) programme: Option<Arc<Programme>>,
+    pub(super) programme: Option<Arc<ReelSequence>>,
     pub(super) sink: Sink,
     pub(super) fanouts: Arc<Fanouts>,
-    pub(super) life: Arc<Life>,
+    pub(super) keep_alive: Arc<KeepAlive>,
     /// `None` where nothing is delivered.
-    pub(super) audit: Option<Audit>,
+    pub(super) receiver_reports: Option<ReceiverReports>,
     pub(super) cname: String,
 }
 
 /// What is being shown, and the next of it.
-struct Show {
-    what: What,
-    next: Option<Next>,
+struct Playback {
+    kind: PlaybackKind,
+    next: Option<PlaybackEvent>,
 }
 
-enum What {
-    Live { live: Live, _audience: Option<Seat> },
-    Demand(Showing),
+enum PlaybackKind {
+    Live { live: LivePlayback, _audience: Option<Seat> },
+    Vod(VodPlayback),
 }
 
 /// What happened first.
-enum Event {
-    Told(Option<Command>),
+enum SessionEvent {
+    Told(Option<SessionCommand>),
     /// Of this moment, unless a sign of life has come.
     Expired(Instant),
     Heard(usize),
     Report,
-    Next(Next),
+    PlaybackEvent(PlaybackEvent),
 }
 
-impl Delivery {
+impl SessionTask {
     /// Runs until the session is over.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut show: Option<Show> = None;
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<SessionCommand>) {
+        let mut playback: Option<Playback> = None;
         // Where a programme stopped.
         let mut place = Duration::ZERO;
         // Timers that stay: made anew for each picture, these two took 8 % of the processor time of 500 viewers by TCP.
-        let mut expiry = pin!(sleep_until(self.life.ends()));
+        let mut expiry = pin!(sleep_until(self.keep_alive.ends()));
         let mut report = pin!(sleep_until(Instant::now()));
         let mut buffer = [0; CONTROL];
         loop {
-            let (ends, ahead) = (self.life.ends(), self.sink.ahead());
+            let (ends, ahead) = (self.keep_alive.ends(), self.sink.ahead());
             if expiry.deadline() != ends {
                 expiry.as_mut().reset(ends);
             }
             let event = tokio::select! {
                 biased;
-                told = commands.recv() => Event::Told(told),
-                () = &mut expiry => Event::Expired(ends),
-                packet = self.sink.hear(&mut buffer) => Event::Heard(packet.len()),
-                () = &mut report, if show.is_some() => Event::Report,
-                event = next(&mut show, &self.clock, ahead) => event,
+                told = commands.recv() => SessionEvent::Told(told),
+                () = &mut expiry => SessionEvent::Expired(ends),
+                packet = self.sink.hear(&mut buffer) => SessionEvent::Heard(packet.len()),
+                () = &mut report, if playback.is_some() => SessionEvent::Report,
+                event = next(&mut playback, &self.clock, ahead) => event,
             };
             let done = match event {
-                Event::Told(None) => break,
-                Event::Told(Some(Command::End(done))) => {
-                    take_back(&mut show).await;
+                SessionEvent::Told(None) => break,
+                SessionEvent::Told(Some(SessionCommand::End(done))) => {
+                    take_back(&mut playback).await;
                     self.sink.close();
                     let _ = done.send(());
                     break;
                 }
-                Event::Told(Some(Command::Pause(done))) => {
-                    take_back(&mut show).await;
-                    place = show.take().and_then(|show| show.place()).unwrap_or(place);
-                    self.life.play(false);
+                SessionEvent::Told(Some(SessionCommand::Pause(done))) => {
+                    take_back(&mut playback).await;
+                    place = playback.take().and_then(|playback| playback.place()).unwrap_or(place);
+                    self.keep_alive.play(false);
                     // Whoever asked may have gone.
                     let _ = done.send(());
                     Ok(())
                 }
-                Event::Told(Some(Command::Play(wish, started))) => {
-                    take_back(&mut show).await;
-                    place = show.as_ref().and_then(Show::place).unwrap_or(place);
+                SessionEvent::Told(Some(SessionCommand::Play(wish, started))) => {
+                    take_back(&mut playback).await;
+                    place = playback.as_ref().and_then(Playback::place).unwrap_or(place);
                     match self.span(&wish, place) {
                         Ok(span) => {
-                            self.life.play(true);
-                            show = self.begin(&wish, span, show.take(), started).await;
+                            self.keep_alive.play(true);
+                            playback = self.begin(&wish, span, playback.take(), started).await;
                             report.as_mut().reset(Instant::now() + REPORT);
                             self.report().await
                         }
@@ -126,27 +126,29 @@ impl Delivery {
                     }
                 }
                 // A sign of life came meanwhile.
-                Event::Expired(ends) if self.life.ends() > ends => Ok(()),
-                Event::Expired(_) => break,
-                Event::Heard(length) => {
-                    if let Some(audit) = &self.audit {
-                        audit.hear(&buffer[..length]);
+                SessionEvent::Expired(ends) if self.keep_alive.ends() > ends => Ok(()),
+                SessionEvent::Expired(_) => break,
+                SessionEvent::Heard(length) => {
+                    if let Some(receiver_reports) = &self.receiver_reports {
+                        receiver_reports.hear(&buffer[..length]);
                     }
                     Ok(())
                 }
-                Event::Report => {
+                SessionEvent::Report => {
                     report.as_mut().reset(Instant::now() + REPORT);
                     self.report().await
                 }
-                Event::Next(Next::Unit(unit)) => self.deliver(unit, &mut show).await,
-                Event::Next(Next::Missed(missed)) => {
+                SessionEvent::PlaybackEvent(PlaybackEvent::Unit(unit)) => {
+                    self.deliver(unit, &mut playback).await
+                }
+                SessionEvent::PlaybackEvent(PlaybackEvent::Missed(missed)) => {
                     self.miss(missed);
                     Ok(())
                 }
-                Event::Next(Next::Behind) => self.sink.flush().await,
-                Event::Next(Next::End(_)) => {
-                    place = show.take().and_then(|show| show.place()).unwrap_or(place);
-                    self.life.play(false);
+                SessionEvent::PlaybackEvent(PlaybackEvent::Behind) => self.sink.flush().await,
+                SessionEvent::PlaybackEvent(PlaybackEvent::End(_)) => {
+                    place = playback.take().and_then(|playback| playback.place()).unwrap_or(place);
+                    self.keep_alive.play(false);
                     self.bye().await
                 }
             };
@@ -154,14 +156,14 @@ impl Delivery {
                 return;
             }
         }
-        take_back(&mut show).await;
+        take_back(&mut playback).await;
         self.sink.close();
         // The last word: whether it arrives or not, this is over.
         let _ = self.bye().await;
     }
 
     /// From where to where a programme is to be shown that is at `place`; of what is live nothing is said.
-    fn span(&self, wish: &Wish, place: Duration) -> Result<Option<(Duration, Duration)>, StatusCode> {
+    fn span(&self, wish: &PlayRange, place: Duration) -> Result<Option<(Duration, Duration)>, StatusCode> {
         let Some(programme) = &self.programme else { return Ok(None) };
         // Played to its end, it begins again.
         let stopped = if place < programme.length() { place } else { Duration::ZERO };
@@ -172,30 +174,30 @@ impl Delivery {
     /// Begins to show what is wished, once the client has been told. What is live already goes on.
     async fn begin(
         &mut self,
-        wish: &Wish,
+        wish: &PlayRange,
         span: Option<(Duration, Duration)>,
-        before: Option<Show>,
+        before: Option<Playback>,
         started: oneshot::Sender<Result<Started, StatusCode>>,
-    ) -> Option<Show> {
+    ) -> Option<Playback> {
         let now = self.clock.now();
         let mut answer =
             Started { sequence: self.sink.sequence(), timestamp: None, span, scale: 1.0, go: None };
-        let show = match (self.programme.clone().zip(span), before) {
+        let playback = match (self.programme.clone().zip(span), before) {
             (None, Some(live)) => {
                 answer.timestamp = Some(now.rtp_timestamp());
                 live
             }
             (None, None) => {
-                let live = Live::join(&self.monitor.feed, now + self.sink.delay(), self.carrier());
+                let live = LivePlayback::join(&self.station.feed, now + self.sink.delay(), self.carrier());
                 answer.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
-                let _audience = self.table.sit(self.monitor.spec.id);
-                Show { what: What::Live { live, _audience }, next: None }
+                let _audience = self.table.sit(self.station.spec.id);
+                Playback { kind: PlaybackKind::Live { live, _audience }, next: None }
             }
             (Some((programme, span)), _) => {
-                let showing = Showing::new(programme, span, wish.scale.unwrap_or(1.0), now);
-                answer.timestamp = Some(showing.due().rtp_timestamp());
-                answer.scale = showing.scale();
-                Show { what: What::Demand(showing), next: None }
+                let vod = VodPlayback::new(programme, span, wish.scale.unwrap_or(1.0), now);
+                answer.timestamp = Some(vod.due().rtp_timestamp());
+                answer.scale = vod.scale();
+                Playback { kind: PlaybackKind::Vod(vod), next: None }
             }
         };
         let (go, gone) = oneshot::channel();
@@ -204,27 +206,33 @@ impl Delivery {
         // Dropped is as good as sent.
         let _ = gone.await;
         // What nobody gets from here has no audience here: nobody knows how long they watch.
-        self.audit.is_some().then_some(show)
+        self.receiver_reports.is_some().then_some(playback)
     }
 
     /// Who writes into a connection as long as that keeps up.
-    fn carrier(&self) -> Option<Carrier> {
-        let (Sink::Tcp(tcp), Some(audit)) = (&self.sink, &self.audit) else { return None };
-        let tap = Tap { tcp: tcp.clone(), client: audit.client.clone() };
-        Some(Carrier::new(self.fanouts.place(&self.monitor, &self.clock), tap))
+    fn carrier(&self) -> Option<FanoutMembership> {
+        let (Sink::Tcp(tcp), Some(receiver_reports)) = (&self.sink, &self.receiver_reports) else {
+            return None;
+        };
+        let tap = FanoutClient { tcp: tcp.clone(), client: receiver_reports.client.clone() };
+        Some(FanoutMembership::new(self.fanouts.place(&self.station, &self.clock), tap))
     }
 
-    async fn deliver(&mut self, unit: Unit, show: &mut Option<Show>) -> Result<(), Gone> {
-        let Some(client) = self.audit.as_ref().map(|audit| audit.client.clone()) else { return Ok(()) };
+    async fn deliver(&mut self, unit: Unit, playback: &mut Option<Playback>) -> Result<(), Gone> {
+        let Some(client) =
+            self.receiver_reports.as_ref().map(|receiver_reports| receiver_reports.client.clone())
+        else {
+            return Ok(());
+        };
         let oldest = self.clock.now() - BEHIND;
         let late = unit.due.at < oldest;
-        match show.as_mut().map(|show| &mut show.what) {
-            Some(What::Demand(showing)) if late => {
-                let skipped = showing.skip(oldest);
+        match playback.as_mut().map(|playback| &mut playback.kind) {
+            Some(PlaybackKind::Vod(vod)) if late => {
+                let skipped = vod.skip(oldest);
                 self.miss(skipped);
                 return Ok(());
             }
-            Some(What::Demand(showing)) => showing.advance(),
+            Some(PlaybackKind::Vod(vod)) => vod.advance(),
             _ if late => {
                 self.miss(1);
                 return Ok(());
@@ -241,7 +249,7 @@ impl Delivery {
     }
 
     fn count(&self) {
-        if let Some(Audit { client, .. }) = &self.audit {
+        if let Some(ReceiverReports { client, .. }) = &self.receiver_reports {
             client.dropped.store(self.sink.lost(), Relaxed);
         }
     }
@@ -258,53 +266,55 @@ impl Delivery {
     }
 }
 
-impl Show {
+impl Playback {
     /// Where a programme is.
     fn place(&self) -> Option<Duration> {
-        match &self.what {
-            What::Live { .. } => None,
-            What::Demand(showing) => Some(showing.place()),
+        match &self.kind {
+            PlaybackKind::Live { .. } => None,
+            PlaybackKind::Vod(vod) => Some(vod.place()),
         }
     }
 
-    async fn fetch(&mut self) -> Next {
-        match &mut self.what {
-            What::Live { live, .. } => live.next().await,
-            What::Demand(showing) => showing.next().await.unwrap_or_else(|error| {
+    async fn fetch(&mut self) -> PlaybackEvent {
+        match &mut self.kind {
+            PlaybackKind::Live { live, .. } => live.next().await,
+            PlaybackKind::Vod(vod) => vod.next().await.unwrap_or_else(|error| {
                 warn!("rtsp: a programme ends early: {error}");
-                Next::End(AirTime::default())
+                PlaybackEvent::End(AirTime::default())
             }),
         }
     }
 }
 
 /// Nobody but the session's task writes any more.
-async fn take_back(show: &mut Option<Show>) {
-    if let Some(Show { what: What::Live { live, .. }, .. }) = show {
+async fn take_back(playback: &mut Option<Playback>) {
+    if let Some(Playback { kind: PlaybackKind::Live { live, .. }, .. }) = playback {
         live.take_back().await;
     }
 }
 
 /// Waits for what comes next, until so long before it is due. May be cancelled: what was waited for is kept.
-async fn next(show: &mut Option<Show>, clock: &AirClock, ahead: Duration) -> Event {
-    let Some(show) = show else { return std::future::pending().await };
+async fn next(playback: &mut Option<Playback>, clock: &AirClock, ahead: Duration) -> SessionEvent {
+    let Some(playback) = playback else { return std::future::pending().await };
     let due = loop {
-        if show.next.is_none() {
-            show.next = Some(show.fetch().await);
+        if playback.next.is_none() {
+            playback.next = Some(playback.fetch().await);
         }
-        match (&show.next, &mut show.what) {
-            (Some(Next::Unit(unit)), What::Live { live, .. }) if unit.due.at > clock.now() => {
+        match (&playback.next, &mut playback.kind) {
+            (Some(PlaybackEvent::Unit(unit)), PlaybackKind::Live { live, .. })
+                if unit.due.at > clock.now() =>
+            {
                 let due = unit.due.at - ahead;
                 if !live.hand_on().await {
                     break due;
                 }
-                show.next = None;
+                playback.next = None;
             }
-            (Some(Next::Unit(unit)), _) => break unit.due.at - ahead,
-            (Some(Next::End(at)), _) => break *at,
+            (Some(PlaybackEvent::Unit(unit)), _) => break unit.due.at - ahead,
+            (Some(PlaybackEvent::End(at)), _) => break *at,
             _ => break AirTime::default(),
         }
     };
     sleep_until(Instant::now() + clock.until(due)).await;
-    Event::Next(show.next.take().unwrap_or(Next::Missed(0)))
+    SessionEvent::PlaybackEvent(playback.next.take().unwrap_or(PlaybackEvent::Missed(0)))
 }

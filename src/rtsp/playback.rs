@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
-use super::fanout::{Fanout, Tap};
+use super::fanout::{Fanout, FanoutClient};
 use crate::headend::feed::{Feed, Subscription};
 use crate::media::AirTime;
 use crate::media::Unit;
 
 /// What comes next.
-pub(super) enum Next {
+pub(super) enum PlaybackEvent {
     /// A unit, perhaps before it is due.
     Unit(Unit),
     /// So many units were missed.
@@ -23,28 +23,28 @@ pub(super) enum Next {
 }
 
 /// A station, from the unit on that was on air at the moment for which it was joined.
-pub(super) struct Live {
+pub(super) struct LivePlayback {
     units: Subscription,
-    carrier: Option<Carrier>,
+    carrier: Option<FanoutMembership>,
 }
 
 /// Who writes a client's pictures for it while it keeps up.
-pub(super) struct Carrier {
+pub(super) struct FanoutMembership {
     fanout: Arc<Fanout>,
-    tap: Tap,
+    tap: FanoutClient,
     /// While it does: what will be left to us.
     carried: Option<oneshot::Receiver<Subscription>>,
 }
 
-impl Carrier {
-    pub(super) fn new(fanout: Arc<Fanout>, tap: Tap) -> Carrier {
-        Carrier { fanout, tap, carried: None }
+impl FanoutMembership {
+    pub(super) fn new(fanout: Arc<Fanout>, tap: FanoutClient) -> FanoutMembership {
+        FanoutMembership { fanout, tap, carried: None }
     }
 }
 
-impl Live {
-    pub(super) fn join(feed: &Feed, now: AirTime, carrier: Option<Carrier>) -> Live {
-        Live { units: feed.subscribe(now), carrier }
+impl LivePlayback {
+    pub(super) fn join(feed: &Feed, now: AirTime, carrier: Option<FanoutMembership>) -> LivePlayback {
+        LivePlayback { units: feed.subscribe(now), carrier }
     }
 
     /// The first unit, if there is one yet.
@@ -53,21 +53,21 @@ impl Live {
     }
 
     /// What comes next for the client's own task. May be cancelled: nothing is lost.
-    pub(super) async fn next(&mut self) -> Next {
-        if let Some(Carrier { carried: Some(left), .. }) = &mut self.carrier {
+    pub(super) async fn next(&mut self) -> PlaybackEvent {
+        if let Some(FanoutMembership { carried: Some(left), .. }) = &mut self.carrier {
             // None: the connection is over.
             return match left.await {
                 Ok(units) => {
                     self.go_on(units);
-                    Next::Behind
+                    PlaybackEvent::Behind
                 }
-                Err(_) => Next::End(AirTime::default()),
+                Err(_) => PlaybackEvent::End(AirTime::default()),
             };
         }
         match self.units.recv().await {
-            Ok(unit) => Next::Unit(unit),
-            Err(RecvError::Lagged(missed)) => Next::Missed(missed),
-            Err(RecvError::Closed) => Next::End(AirTime::default()),
+            Ok(unit) => PlaybackEvent::Unit(unit),
+            Err(RecvError::Lagged(missed)) => PlaybackEvent::Missed(missed),
+            Err(RecvError::Closed) => PlaybackEvent::End(AirTime::default()),
         }
     }
 

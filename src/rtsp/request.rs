@@ -1,8 +1,8 @@
 //! What a request asks for, and whether it may: RFC 2326 without a socket, a clock or a station. Pure.
 //!
 //! ```text
-//! bytes -> Inbox -> Request -> Order::of -> Order -> connection: does it, answers
-//!                                       \-> Refusal ---------------> answers
+//! bytes -> MessageReader -> Request -> RtspRequest::of -> RtspRequest -> connection: does it, answers
+//!                                       \-> Rejection ---------------> answers
 //! ```
 
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use rtsp_types::headers::{self, CSeq, NptRange, NptTime, Range, Scale};
 use rtsp_types::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode, Url, Version};
 
 use super::session::SessionId;
-use super::transport::{Offer, Way};
+use super::transport::{SessionTransport, TransportOffer};
 use crate::media::StationId;
 
 /// What is served.
@@ -47,15 +47,15 @@ pub(super) enum Kind {
     /// As it is on air.
     Live,
     /// Its programme, for one client alone.
-    Demand,
+    OnDemand,
 }
 
 /// What is known of a session that a request names.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View {
+pub(super) struct SessionInfo {
     pub(super) owner: IpAddr,
     pub(super) resource: Resource,
-    pub(super) way: Way,
+    pub(super) transport: SessionTransport,
     pub(super) playing: bool,
     /// How long its programme is; a live station has no end.
     pub(super) length: Option<Duration>,
@@ -63,16 +63,16 @@ pub(super) struct View {
 
 /// What a request asks for, after everything that can be said against it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Order {
+pub(super) enum RtspRequest {
     Options,
     Describe(Resource),
     Setup {
         resource: Resource,
-        offer: Offer,
+        offer: TransportOffer,
     },
     /// A SETUP of what is set up just so.
     SetupAgain(SessionId),
-    Play(SessionId, Wish),
+    Play(SessionId, PlayRange),
     Pause(SessionId),
     Teardown(SessionId),
     KeepAlive,
@@ -80,7 +80,7 @@ pub(super) enum Order {
 
 /// From where, to where and how fast. Of a live station nothing of it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Wish {
+pub(super) struct PlayRange {
     /// `None`: where it stopped.
     pub(super) from: Option<Duration>,
     /// `None`: to the end.
@@ -91,21 +91,21 @@ pub(super) struct Wish {
 
 /// Why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     pub(super) status: StatusCode,
     /// The header that says more.
     pub(super) header: Option<(HeaderName, String)>,
 }
 
-impl From<StatusCode> for Refusal {
-    fn from(status: StatusCode) -> Refusal {
-        Refusal { status, header: None }
+impl From<StatusCode> for Rejection {
+    fn from(status: StatusCode) -> Rejection {
+        Rejection { status, header: None }
     }
 }
 
-impl Refusal {
-    pub(super) fn with(status: StatusCode, name: HeaderName, value: impl Into<String>) -> Refusal {
-        Refusal { status, header: Some((name, value.into())) }
+impl Rejection {
+    pub(super) fn with(status: StatusCode, name: HeaderName, value: impl Into<String>) -> Rejection {
+        Rejection { status, header: Some((name, value.into())) }
     }
 
     pub(super) fn response(self, cseq: Option<u32>) -> Response<Vec<u8>> {
@@ -141,12 +141,16 @@ pub(super) fn session(request: &Request<Vec<u8>>) -> Option<SessionId> {
     header.0.trim().parse().ok()
 }
 
-impl Order {
+impl RtspRequest {
     /// What `request` asks for. It comes from `peer`; `view` knows the session that it names, if there is one.
     ///
     /// # Errors
     /// All that needs no look at a station.
-    pub(super) fn of(request: &Request<Vec<u8>>, peer: IpAddr, view: Option<View>) -> Result<Order, Refusal> {
+    pub(super) fn of(
+        request: &Request<Vec<u8>>,
+        peer: IpAddr,
+        view: Option<SessionInfo>,
+    ) -> Result<RtspRequest, Rejection> {
         if request.version() != Version::V1_0 {
             return Err(StatusCode::RTSPVersionNotSupported.into());
         }
@@ -156,11 +160,11 @@ impl Order {
         for header in [headers::REQUIRE, headers::PROXY_REQUIRE] {
             if let Some(options) = request.header(&header) {
                 let (status, options) = (StatusCode::OptionNotSupported, options.as_str());
-                return Err(Refusal::with(status, headers::UNSUPPORTED, options));
+                return Err(Rejection::with(status, headers::UNSUPPORTED, options));
             }
         }
         if !METHODS.contains(request.method()) {
-            return Err(Refusal::with(StatusCode::NotImplemented, headers::PUBLIC, list(&METHODS)));
+            return Err(Rejection::with(StatusCode::NotImplemented, headers::PUBLIC, list(&METHODS)));
         }
         // A session of somebody else's is as good as none: nothing tells whether there is one.
         let named = session(request).zip(view.filter(|view| view.owner == peer));
@@ -169,14 +173,14 @@ impl Order {
         }
         let Some(uri) = request.request_uri() else {
             return match request.method() {
-                Method::Options => Ok(Order::Options),
+                Method::Options => Ok(RtspRequest::Options),
                 Method::GetParameter | Method::SetParameter => parameters(request),
                 _ => Err(StatusCode::BadRequest.into()),
             };
         };
-        let target = Target::of(uri);
+        let target = RequestTarget::of(uri);
         match request.method() {
-            Method::Options => Ok(Order::Options),
+            Method::Options => Ok(RtspRequest::Options),
             Method::GetParameter | Method::SetParameter => parameters(request),
             Method::Describe => describe(request, target.ok_or(StatusCode::NotFound)?),
             Method::Setup => setup(request, peer, target.ok_or(StatusCode::NotFound)?, named),
@@ -187,18 +191,18 @@ impl Order {
                     return Err(StatusCode::SessionNotFound.into());
                 }
                 match method {
-                    Method::Teardown => Ok(Order::Teardown(id)),
+                    Method::Teardown => Ok(RtspRequest::Teardown(id)),
                     // There is one medium, but what is played is the presentation.
                     _ if target.medium => Err(StatusCode::OnlyAggregateOperationAllowed.into()),
-                    Method::Pause => Ok(Order::Pause(id)),
-                    _ => Ok(Order::Play(id, Wish::of(request, view.length)?)),
+                    Method::Pause => Ok(RtspRequest::Pause(id)),
+                    _ => Ok(RtspRequest::Play(id, PlayRange::of(request, view.length)?)),
                 }
             }
         }
     }
 }
 
-fn describe(request: &Request<Vec<u8>>, target: Target) -> Result<Order, Refusal> {
+fn describe(request: &Request<Vec<u8>>, target: RequestTarget) -> Result<RtspRequest, Rejection> {
     if target.medium {
         return Err(StatusCode::NotFound.into());
     }
@@ -206,15 +210,15 @@ fn describe(request: &Request<Vec<u8>>, target: Target) -> Result<Order, Refusal
     if request.header(&headers::ACCEPT).is_some_and(|accept| !takes(accept.as_str())) {
         return Err(StatusCode::NotAcceptable.into());
     }
-    Ok(Order::Describe(target.resource))
+    Ok(RtspRequest::Describe(target.resource))
 }
 
 fn setup(
     request: &Request<Vec<u8>>,
     peer: IpAddr,
-    target: Target,
-    named: Option<(SessionId, View)>,
-) -> Result<Order, Refusal> {
+    target: RequestTarget,
+    named: Option<(SessionId, SessionInfo)>,
+) -> Result<RtspRequest, Rejection> {
     let resource = target.resource;
     if !target.medium {
         return Err(StatusCode::AggregateOperationNotAllowed.into());
@@ -226,21 +230,25 @@ fn setup(
         if view.playing {
             let allowed =
                 [Method::Options, Method::Play, Method::Pause, Method::Teardown, Method::GetParameter];
-            return Err(Refusal::with(StatusCode::MethodNotValidInThisState, headers::ALLOW, list(&allowed)));
+            return Err(Rejection::with(
+                StatusCode::MethodNotValidInThisState,
+                headers::ALLOW,
+                list(&allowed),
+            ));
         }
     }
-    let offer = Offer::first(request.as_ref(), peer, resource.kind == Kind::Demand)?;
+    let offer = TransportOffer::first(request.as_ref(), peer, resource.kind == Kind::OnDemand)?;
     match named {
-        None => Ok(Order::Setup { resource, offer }),
-        Some((id, view)) if view.way.is(&offer) => Ok(Order::SetupAgain(id)),
+        None => Ok(RtspRequest::Setup { resource, offer }),
+        Some((id, view)) if view.transport.is(&offer) => Ok(RtspRequest::SetupAgain(id)),
         Some(_) => Err(StatusCode::UnsupportedTransport.into()),
     }
 }
 
 /// There are none. A body that asks for or sets one is not understood; without a body it keeps a session alive.
-fn parameters(request: &Request<Vec<u8>>) -> Result<Order, Refusal> {
+fn parameters(request: &Request<Vec<u8>>) -> Result<RtspRequest, Rejection> {
     if request.body().is_empty() {
-        Ok(Order::KeepAlive)
+        Ok(RtspRequest::KeepAlive)
     } else {
         Err(StatusCode::ParameterNotUnderstood.into())
     }
@@ -252,22 +260,22 @@ fn list(methods: &[Method]) -> String {
 
 /// What a URL names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Target {
+struct RequestTarget {
     resource: Resource,
     /// Its only medium, not the presentation.
     medium: bool,
 }
 
-impl Target {
+impl RequestTarget {
     /// `/2`, `/2/video`, `/2/demand`, `/2/demand/video`; a slash may follow.
-    fn of(uri: &Url) -> Option<Target> {
+    fn of(uri: &Url) -> Option<RequestTarget> {
         let mut parts = uri.path().trim_matches('/').split('/').peekable();
         let digits = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?;
         let station = StationId(digits.parse().ok()?);
         let demand = parts.next_if_eq(&DEMAND).is_some();
         let medium = parts.next_if_eq(&VIDEO).is_some();
-        let kind = if demand { Kind::Demand } else { Kind::Live };
-        parts.next().is_none().then_some(Target { resource: Resource { station, kind }, medium })
+        let kind = if demand { Kind::OnDemand } else { Kind::Live };
+        parts.next().is_none().then_some(RequestTarget { resource: Resource { station, kind }, medium })
     }
 }
 
@@ -281,7 +289,7 @@ pub(super) fn base(uri: &Url, resource: Resource) -> Url {
     let _ = base.set_password(None);
     base.set_path(&match resource.kind {
         Kind::Live => format!("/{}/", resource.station),
-        Kind::Demand => format!("/{}/{DEMAND}/", resource.station),
+        Kind::OnDemand => format!("/{}/{DEMAND}/", resource.station),
     });
     base
 }
@@ -293,13 +301,13 @@ pub(super) fn control(uri: &Url, resource: Resource) -> Url {
     control
 }
 
-impl Wish {
-    fn of(request: &Request<Vec<u8>>, length: Option<Duration>) -> Result<Wish, Refusal> {
+impl PlayRange {
+    fn of(request: &Request<Vec<u8>>, length: Option<Duration>) -> Result<PlayRange, Rejection> {
         let scale = request.typed_header::<Scale>().map_err(|_| StatusCode::BadRequest)?.map(f64::from);
         let Some(length) = length else {
             // Live is now, whatever the range: players ask for `npt=0-` of everything.
             range(request)?;
-            return Ok(Wish { scale: scale.map(|_| 1.0), ..Wish::default() });
+            return Ok(PlayRange { scale: scale.map(|_| 1.0), ..PlayRange::default() });
         };
         let scale = scale.map(|scale| if scale.is_nan() { 1.0 } else { scale.clamp(SCALES.0, SCALES.1) });
         let (from, to) = range(request)?;
@@ -307,7 +315,7 @@ impl Wish {
         if begin >= length || to.is_some_and(|to| to <= begin) {
             return Err(StatusCode::InvalidRange.into());
         }
-        Ok(Wish { from, to: to.filter(|&to| to < length), scale })
+        Ok(PlayRange { from, to: to.filter(|&to| to < length), scale })
     }
 }
 
