@@ -1,50 +1,107 @@
-//! A station as it is on air, for one client.
+//! Playback as a sequence of events: of a station as it is on air, or of its programme on demand (`vod`).
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
 
-use super::fanout::{Fanout, FanoutClient};
+use super::fanout::FanoutMembership;
+use super::vod::{VodError, VodPlayback};
+use crate::clock::AirClock;
+use crate::directory::table::Seat;
 use crate::headend::feed::{Feed, Subscription};
-use crate::media::AirTime;
-use crate::media::Unit;
+use crate::media::{AirTime, Unit};
 
-/// What comes next.
 pub(super) enum PlaybackEvent {
     /// A unit, perhaps before it is due.
     Unit(Unit),
-    /// So many units were missed.
+    /// Number of units that are lost to the session.
     Missed(u64),
-    /// A connection did not keep up: what was begun is to be written.
+    /// The fan-out has handed the client back, since its connection did not keep up. The session must finish the message
+    /// that the fan-out has begun.
     Behind,
-    /// Nothing any more, from this moment on.
+    /// Playback ends at this moment; at once, if it is the default.
     End(AirTime),
+    /// A reel cannot be read: playback ends at once.
+    Failed(VodError),
 }
 
-/// A station, from the unit on that was on air at the moment for which it was joined.
-pub(super) struct LivePlayback {
-    units: Subscription,
-    carrier: Option<FanoutMembership>,
+pub(super) struct Playback {
+    pub(super) kind: PlaybackKind,
+    /// The next event, if it was fetched already. It stays here if the wait for its time is cancelled.
+    next: Option<PlaybackEvent>,
 }
 
-/// Who writes a client's pictures for it while it keeps up.
-pub(super) struct FanoutMembership {
-    fanout: Arc<Fanout>,
-    tap: FanoutClient,
-    /// While it does: what will be left to us.
-    carried: Option<oneshot::Receiver<Subscription>>,
+pub(super) enum PlaybackKind {
+    Live { live: LivePlayback, _audience: Option<Seat> },
+    Vod(VodPlayback),
 }
 
-impl FanoutMembership {
-    pub(super) fn new(fanout: Arc<Fanout>, tap: FanoutClient) -> FanoutMembership {
-        FanoutMembership { fanout, tap, carried: None }
+impl Playback {
+    pub(super) fn new(kind: PlaybackKind) -> Playback {
+        Playback { kind, next: None }
+    }
+
+    /// The normal play time of the next picture; `None` if live.
+    pub(super) fn npt(&self) -> Option<Duration> {
+        match &self.kind {
+            PlaybackKind::Live { .. } => None,
+            PlaybackKind::Vod(vod) => Some(vod.npt()),
+        }
+    }
+
+    /// Returns the next event, a unit `ahead` of its due time. While a live client keeps up, the fan-out writes its
+    /// pictures, and nothing returns. Cancel-safe.
+    pub(super) async fn next(&mut self, clock: &AirClock, ahead: Duration) -> PlaybackEvent {
+        let due = loop {
+            if self.next.is_none() {
+                self.next = Some(self.fetch().await);
+            }
+            match (&self.next, &mut self.kind) {
+                (Some(PlaybackEvent::Unit(unit)), PlaybackKind::Live { live, .. })
+                    if unit.due.at > clock.now() =>
+                {
+                    let due = unit.due.at - ahead;
+                    if !live.join_fanout().await {
+                        break due;
+                    }
+                    self.next = None;
+                }
+                (Some(PlaybackEvent::Unit(unit)), _) => break unit.due.at - ahead,
+                (Some(PlaybackEvent::End(at)), _) => break *at,
+                _ => break AirTime::default(),
+            }
+        };
+        sleep_until(Instant::now() + clock.until(due)).await;
+        self.next.take().unwrap_or(PlaybackEvent::Missed(0))
+    }
+
+    async fn fetch(&mut self) -> PlaybackEvent {
+        match &mut self.kind {
+            PlaybackKind::Live { live, .. } => live.next().await,
+            PlaybackKind::Vod(vod) => vod.next().await.unwrap_or_else(PlaybackEvent::Failed),
+        }
+    }
+
+    /// Stops the fan-out from writing for this client. From now on, only the session task writes.
+    pub(super) async fn leave_fanout(&mut self) {
+        if let PlaybackKind::Live { live, .. } = &mut self.kind {
+            live.leave_fanout().await;
+        }
     }
 }
 
+/// A station as it is on air.
+pub(super) struct LivePlayback {
+    units: Subscription,
+    /// `None` if the session cannot use a fan-out: by UDP.
+    membership: Option<FanoutMembership>,
+}
+
 impl LivePlayback {
-    pub(super) fn join(feed: &Feed, now: AirTime, carrier: Option<FanoutMembership>) -> LivePlayback {
-        LivePlayback { units: feed.subscribe(now), carrier }
+    /// Begins with the unit that is on air at `at`.
+    pub(super) fn join(feed: &Feed, at: AirTime, membership: Option<FanoutMembership>) -> LivePlayback {
+        LivePlayback { units: feed.subscribe(at), membership }
     }
 
     /// The first unit, if there is one yet.
@@ -52,16 +109,16 @@ impl LivePlayback {
         self.units.first()
     }
 
-    /// What comes next for the client's own task. May be cancelled: nothing is lost.
-    pub(super) async fn next(&mut self) -> PlaybackEvent {
-        if let Some(FanoutMembership { carried: Some(left), .. }) = &mut self.carrier {
-            // None: the connection is over.
-            return match left.await {
-                Ok(units) => {
-                    self.go_on(units);
+    /// The next event for the session task. Cancel-safe.
+    async fn next(&mut self) -> PlaybackEvent {
+        if let Some(membership) = self.membership.as_mut().filter(|membership| membership.is_active()) {
+            return match membership.handed_back().await {
+                Some(units) => {
+                    self.units = units;
                     PlaybackEvent::Behind
                 }
-                Err(_) => PlaybackEvent::End(AirTime::default()),
+                // The connection is over.
+                None => PlaybackEvent::End(AirTime::default()),
             };
         }
         match self.units.recv().await {
@@ -71,28 +128,20 @@ impl LivePlayback {
         }
     }
 
-    /// Has another task write the unit that came last, and those after it, for as long as the client keeps up. False if
-    /// nobody does. May be cancelled: then nobody does.
-    pub(super) async fn hand_on(&mut self) -> bool {
-        let Some(carrier) = &mut self.carrier else { return false };
-        carrier.carried = carrier.fanout.take(&carrier.tap, self.units.next() - 1).await;
-        carrier.carried.is_some()
-    }
-
-    /// Takes the client back from that task: it is not writing any more.
-    pub(super) async fn take_back(&mut self) {
-        let Some(carrier) = &mut self.carrier else { return };
-        let Some(left) = &mut carrier.carried else { return };
-        carrier.fanout.give_back(&carrier.tap).await;
-        if let Ok(units) = left.try_recv() {
-            self.go_on(units);
+    /// Has the fan-out write the unit that came last, and those after it. False if there is no fan-out, or it has written
+    /// that unit to its clients already. Cancel-safe: cancelled, it has not joined.
+    async fn join_fanout(&mut self) -> bool {
+        match &mut self.membership {
+            Some(membership) => membership.join(self.units.next() - 1).await,
+            None => false,
         }
     }
 
-    fn go_on(&mut self, units: Subscription) {
-        self.units = units;
-        if let Some(carrier) = &mut self.carrier {
-            carrier.carried = None;
+    async fn leave_fanout(&mut self) {
+        if let Some(membership) = &mut self.membership
+            && let Some(units) = membership.leave().await
+        {
+            self.units = units;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The server and a client, on loopback TCP and UDP; the stations show what a test puts on air.
+//! The server and its clients, on loopback TCP and UDP. The station shows the pictures that a test puts on air.
 
 mod bounds;
 mod live_playback;
@@ -32,13 +32,13 @@ use crate::wire::rtp;
 const ID: StationId = StationId(2);
 const SIZE: Size = Size { width: 32, height: 16 };
 const ENCODING: Encoding = Encoding { size: SIZE, quality: 80 };
-/// Fast, so that a programme is over soon.
+/// High, so that a programme is over soon.
 pub(super) const RATE: FrameRate = FrameRate::new(100, 1).unwrap();
-/// Longer than anything takes here: what has not come by then will not come.
+/// Longer than anything takes here.
 const PATIENCE: Duration = Duration::from_secs(20);
 const TCP: &str = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1";
 
-/// A picture whose scan tells its number.
+/// A picture whose scan begins with its number.
 pub(super) fn picture(n: usize, bytes: usize) -> Jpeg {
     let mut scan = vec![0; bytes];
     scan[..8].copy_from_slice(&(n as u64).to_le_bytes());
@@ -51,7 +51,7 @@ pub(super) fn picture(n: usize, bytes: usize) -> Jpeg {
     }
 }
 
-/// A reel of `count` pictures in a store in `dir`, which is that of the film at `film`.
+/// Records a reel of `count` pictures, for the film at `film`, in a store in `dir`.
 pub(super) fn record(dir: &Path, film: &Path, first: usize, count: usize) -> Arc<Reel> {
     std::fs::write(film, film.as_os_str().as_encoded_bytes()).unwrap();
     let now = AirTime(4_000_000_000_000_000_000);
@@ -67,18 +67,18 @@ pub(super) fn record(dir: &Path, film: &Path, first: usize, count: usize) -> Arc
 struct TestServer {
     head_end: Arc<HeadEnd>,
     stop: watch::Sender<bool>,
-    server: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
     address: SocketAddr,
     folder: TempDir,
 }
 
 impl TestServer {
-    /// A station with a programme of two films, of 20 and 30 pictures.
+    /// A station with a programme of two films of 20 and 30 pictures.
     async fn new() -> TestServer {
         TestServer::with(|_| {}).await
     }
 
-    /// The same with another station.
+    /// The same with a changed station.
     async fn with(change: impl FnOnce(&mut StationSpec)) -> TestServer {
         let folder = TempDir::new().unwrap();
         let reels = folder.path().join("reels");
@@ -112,23 +112,23 @@ impl TestServer {
         head_end.table.enter(entry, || None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, head_end.clone()));
-        TestServer { head_end, stop, server, address, folder }
+        let task = tokio::spawn(serve(listener, head_end.clone()));
+        TestServer { head_end, stop, task, address, folder }
     }
 
-    /// Puts picture `n` on air, due `ahead` from now.
+    /// Puts picture `n` on air, due in `ahead`.
     fn show(&self, n: usize, bytes: usize, ahead: Duration) -> AirTime {
         let at = self.head_end.clock.now() + ahead;
         self.show_at(n, bytes, Due { at, interval: Duration::from_millis(40) });
         at
     }
 
-    /// Puts it on air for another time, perhaps one that is over.
+    /// Puts picture `n` on air, due at any time, which may be over.
     fn show_at(&self, n: usize, bytes: usize, due: Due) {
         self.head_end.show(ID, Unit { due, jpeg: picture(n, bytes) });
     }
 
-    /// Pictures that its only client was sent, and those that it was not.
+    /// Pictures that the only client was sent, and those that were left out.
     fn counts(&self) -> (u64, u64) {
         let client = self.head_end.clients.all().remove(0);
         (client.pictures.load(Relaxed), client.dropped.load(Relaxed))
@@ -138,14 +138,13 @@ impl TestServer {
         TestClient::from("127.0.0.1:0", self.address).await
     }
 
-    /// Waits until `so`.
-    async fn until(&self, so: impl Fn(&HeadEnd) -> bool) {
+    async fn wait_until(&self, condition: impl Fn(&HeadEnd) -> bool) {
         let wait = async {
-            while !so(&self.head_end) {
+            while !condition(&self.head_end) {
                 sleep_until(Instant::now() + Duration::from_millis(2)).await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("it never came to that");
+        timeout(PATIENCE, wait).await.expect("the condition comes true");
     }
 }
 
@@ -154,7 +153,7 @@ struct TestClient {
     bytes: Vec<u8>,
     cseq: u32,
     session: Option<String>,
-    /// Interleaved data that came before a response.
+    /// Number of interleaved packets that came before the last response.
     early: usize,
 }
 
@@ -162,7 +161,7 @@ struct TestClient {
 enum Received {
     /// Sequence number, timestamp, picture.
     Picture(u16, u32, usize),
-    Control(Vec<u8>),
+    Rtcp(Vec<u8>),
     Response(Response<Vec<u8>>),
 }
 
@@ -175,8 +174,8 @@ impl TestClient {
         TestClient { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
     }
 
-    /// The next message; `None` when the server has closed.
-    async fn hear(&mut self) -> Option<Received> {
+    /// The next message; `None` if the server has closed the connection.
+    async fn receive(&mut self) -> Option<Received> {
         loop {
             match Message::<Vec<u8>>::parse(&self.bytes) {
                 Ok((message, length)) => {
@@ -184,18 +183,18 @@ impl TestClient {
                     return Some(match message {
                         Message::Response(response) => Received::Response(response),
                         Message::Data(data) if data.channel_id() == 0 => {
-                            let (header, picture) = seen(data.as_slice());
+                            let (header, picture) = parse_packet(data.as_slice());
                             Received::Picture(header.sequence, header.timestamp, picture)
                         }
-                        Message::Data(data) => Received::Control(data.into_body()),
-                        Message::Request(_) => panic!("the server asks for something"),
+                        Message::Data(data) => Received::Rtcp(data.into_body()),
+                        Message::Request(_) => panic!("the server sends a request"),
                     });
                 }
                 Err(ParseError::Incomplete(_)) => {}
                 Err(error) => panic!("{error}: {}", self.bytes.escape_ascii()),
             }
             let read =
-                timeout(PATIENCE, self.stream.read_buf(&mut self.bytes)).await.expect("something comes");
+                timeout(PATIENCE, self.stream.read_buf(&mut self.bytes)).await.expect("a message comes");
             if matches!(read, Ok(0) | Err(_)) {
                 return None;
             }
@@ -204,15 +203,15 @@ impl TestClient {
 
     async fn picture(&mut self) -> (u16, u32, usize) {
         loop {
-            match self.hear().await.expect("the connection is open") {
+            match self.receive().await.expect("the connection is open") {
                 Received::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
-                Received::Control(_) => {}
+                Received::Rtcp(_) => {}
                 Received::Response(response) => panic!("{response:?}"),
             }
         }
     }
 
-    async fn ask(&mut self, line: &str, header: &str) -> Response<Vec<u8>> {
+    async fn request(&mut self, line: &str, header: &str) -> Response<Vec<u8>> {
         self.cseq += 1;
         let session = self.session.iter().map(|id| format!("Session: {id}\r\n")).collect::<String>();
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
@@ -220,25 +219,25 @@ impl TestClient {
         self.stream.write_all(request.as_bytes()).await.unwrap();
         self.early = 0;
         loop {
-            match self.hear().await.expect("the connection is open") {
+            match self.receive().await.expect("the connection is open") {
                 Received::Response(response) => {
                     if let Ok(Some(session)) = response.typed_header::<headers::Session>() {
                         self.session = Some(session.0);
                     }
                     return response;
                 }
-                Received::Picture(..) | Received::Control(_) => self.early += 1,
+                Received::Picture(..) | Received::Rtcp(_) => self.early += 1,
             }
         }
     }
 
     async fn status(&mut self, line: &str, header: &str) -> u16 {
-        self.ask(line, header).await.status().into()
+        self.request(line, header).await.status().into()
     }
 
-    /// Plays. Returns sequence number and timestamp of the first picture, as the server tells.
+    /// Plays. Returns sequence number and timestamp of the first picture, by the response's RTP-Info.
     async fn play(&mut self, line: &str, header: &str) -> (Option<u16>, Option<u32>) {
-        let response = self.ask(line, header).await;
+        let response = self.request(line, header).await;
         assert_eq!(u16::from(response.status()), 200);
         let Some(headers::RtpInfos::V1(infos)) = response.typed_header::<headers::RtpInfos>().unwrap() else {
             panic!("{response:?}")
@@ -247,19 +246,20 @@ impl TestClient {
     }
 }
 
-/// The header and the number of a picture in an RTP packet.
-fn seen(packet: &[u8]) -> (rtp::Header, usize) {
+/// The header of an RTP packet, and the number of its picture.
+fn parse_packet(packet: &[u8]) -> (rtp::Header, usize) {
     let (header, _) = rtp::Header::parse(packet).unwrap();
     let number = packet[PACKET_OVERHEAD..].first_chunk::<8>().unwrap();
     (header, u64::from_le_bytes(*number) as usize)
 }
 
-fn kinds(packet: &[u8]) -> Vec<&'static str> {
-    let kind = |packet| match packet {
+/// The RTCP packet types of a compound packet.
+fn packet_types(packet: &[u8]) -> Vec<&'static str> {
+    let packet_type = |packet| match packet {
         Ok(Packet::Sr(_)) => "SR",
         Ok(Packet::Sdes(_)) => "SDES",
         Ok(Packet::Bye(_)) => "BYE",
         other => panic!("{other:?}"),
     };
-    Compound::parse(packet).unwrap().map(kind).collect()
+    Compound::parse(packet).unwrap().map(packet_type).collect()
 }

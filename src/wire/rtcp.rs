@@ -57,7 +57,7 @@ fn ntp(at: AirTime) -> u64 {
     seconds << 32 | fraction as u64
 }
 
-/// What a receiver reports of one source (RFC 3550 section 6.4.1, "reception report block").
+/// A receiver's report on one source (RFC 3550 section 6.4.1, "reception report block").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReceptionReport {
     /// Share of packets lost since the previous report, in 256ths.

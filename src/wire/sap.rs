@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The UDP port of all announcements.
 const PORT: u16 = 9875;
 
-/// What a packet says of the session that it describes (RFC 2974 section 3, field T).
+/// Whether a packet announces a session or deletes it (RFC 2974 section 3, field T).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageType {
     /// The session exists.

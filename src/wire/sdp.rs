@@ -12,7 +12,7 @@ use crate::media::FrameRate;
 /// 2,208,988,800 s later, so it is -2,208,988,800 x 90,000 modulo 2^32.
 const MEDIA_CLOCK_OFFSET: u32 = 749_164_544;
 
-/// What the SDP of a station says.
+/// The content of a station's SDP.
 #[derive(Debug, Clone, Copy)]
 pub struct Description<'a> {
     /// The station's name, for people.

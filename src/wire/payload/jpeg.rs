@@ -12,8 +12,8 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
-//! We send type 1 with Q 1..=99 only. We receive also what other senders use: type 0, restart markers (types 64 and
-//! 65), in-band tables (Q 128..=255).
+//! We send type 1 with Q 1..=99 only. Other senders may use, and we receive: type 0, restart markers (types
+//! 64 and 65), in-band tables (Q 128..=255).
 
 mod depacketizer;
 
@@ -55,7 +55,7 @@ impl Jpeg {
     ///
     /// # Panics
     /// If `datagram` leaves no room behind the headers; the line-up allows nothing under 576.
-    pub fn fragments(&self, datagram: usize) -> impl Iterator<Item = Fragment> + use<> {
+    pub fn fragments(&self, datagram: usize) -> impl ExactSizeIterator<Item = Fragment> + use<> {
         let room = datagram.min(MAX_DATAGRAM) - PACKET_OVERHEAD;
         assert!(room > 0, "a datagram of {datagram} bytes has no room behind the headers");
         let len = self.scan.len();
