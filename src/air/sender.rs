@@ -149,7 +149,7 @@ impl RtpSender {
 
 impl Transmit for RtpSender {
     fn plan(&self, unit: &Unit, room: Duration) -> Plan {
-        let packets = unit.jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1);
+        let packets = unit.jpeg.fragments(self.datagram).len();
         plan(packets, self.spread, room, MAX_SEGMENTS.min(MAX_DATAGRAM / self.datagram))
     }
 
