@@ -24,7 +24,7 @@ use crate::limits;
 /// How long a client may take to close, after a response that ends the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) struct Connection {
+pub(super) struct RtspConnection {
     server: Arc<RtspServer>,
     peer: SocketAddr,
     local: SocketAddr,
@@ -35,16 +35,16 @@ pub(super) struct Connection {
     sessions: Vec<SessionId>,
 }
 
-impl Connection {
+impl RtspConnection {
     pub(super) fn new(
         stream: TcpStream,
         peer: SocketAddr,
         local: SocketAddr,
         server: Arc<RtspServer>,
-    ) -> Connection {
+    ) -> RtspConnection {
         let (stream, write) = stream.into_split();
         let (reader, writer) = (MessageReader::default(), Arc::new(Writer::new(write)));
-        Connection { server, peer, local, stream, writer, reader, sessions: Vec::new() }
+        RtspConnection { server, peer, local, stream, writer, reader, sessions: Vec::new() }
     }
 
     /// Serves the connection until it is over. Its interleaved sessions end with it.
@@ -163,7 +163,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for RtspConnection {
     fn drop(&mut self) {
         for &id in &self.sessions {
             let session = self.server.sessions.get(id);

@@ -4,8 +4,8 @@
 //! `net`, `media` and `wire`.
 //!
 //! ```text
-//! TCP -> MessageReader -> RtspRequest -> Connection -> SessionCommand -> SessionTask -> Sink -> UDP, by the air thread
-//!                             Playback: LivePlayback or VodPlayback ---------^           \---> the RTSP connection
+//! TCP -> MessageReader -> RtspRequest -> RtspConnection -> SessionCommand -> SessionTask -> Sink -> UDP, by the air thread
+//!                                       Playback: LivePlayback or VodPlayback ----^             \---> the RTSP connection
 //! ```
 //!
 //! - `reader`, `request`, `transport`: parse and check the bytes of a client. Pure.
@@ -42,7 +42,7 @@ use tokio::time::timeout;
 use crate::content::reel::Reel;
 use crate::headend::{HeadEnd, NotRecorded, StationHandle};
 use crate::limits::{self, ConnectionLimits, Permit, canonical};
-use connection::Connection;
+use connection::RtspConnection;
 use fanout::Fanouts;
 use session::SessionTable;
 
@@ -91,7 +91,7 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
         Ok(permit) => {
             // An error means that the client has disconnected already.
             let local = prepare(&stream).ok()?;
-            let connection = Connection::new(stream, peer, local, server.clone());
+            let connection = RtspConnection::new(stream, peer, local, server.clone());
             Some(async move {
                 connection.serve().await;
                 drop(permit);

@@ -64,7 +64,7 @@ pub(super) fn record(dir: &Path, film: &Path, first: usize, count: usize) -> Arc
     recorder.finish(RATE, RATE.nth(count as u64), now).unwrap()
 }
 
-struct TestServer {
+struct TestRtspServer {
     head_end: Arc<HeadEnd>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
@@ -72,14 +72,14 @@ struct TestServer {
     folder: TempDir,
 }
 
-impl TestServer {
+impl TestRtspServer {
     /// A station with a programme of two films of 20 and 30 pictures.
-    async fn new() -> TestServer {
-        TestServer::with(|_| {}).await
+    async fn new() -> TestRtspServer {
+        TestRtspServer::with(|_| {}).await
     }
 
     /// The same with a changed station.
-    async fn with(change: impl FnOnce(&mut StationSpec)) -> TestServer {
+    async fn with(change: impl FnOnce(&mut StationSpec)) -> TestRtspServer {
         let folder = TempDir::new().unwrap();
         let reels = folder.path().join("reels");
         let media = vec![folder.path().join("a.mp4"), folder.path().join("b.mp4")];
@@ -113,7 +113,7 @@ impl TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(serve(listener, head_end.clone()));
-        TestServer { head_end, stop, task, address, folder }
+        TestRtspServer { head_end, stop, task, address, folder }
     }
 
     /// Puts picture `n` on air, due in `ahead`.
@@ -134,8 +134,8 @@ impl TestServer {
         (client.pictures.load(Relaxed), client.dropped.load(Relaxed))
     }
 
-    async fn connect(&self) -> TestClient {
-        TestClient::from("127.0.0.1:0", self.address).await
+    async fn connect(&self) -> TestRtspClient {
+        TestRtspClient::from("127.0.0.1:0", self.address).await
     }
 
     async fn wait_until(&self, condition: impl Fn(&HeadEnd) -> bool) {
@@ -148,7 +148,7 @@ impl TestServer {
     }
 }
 
-struct TestClient {
+struct TestRtspClient {
     stream: TcpStream,
     bytes: Vec<u8>,
     cseq: u32,
@@ -158,35 +158,35 @@ struct TestClient {
 }
 
 #[derive(Debug)]
-enum Received {
+enum ReceivedMessage {
     /// Sequence number, timestamp, picture.
     Picture(u16, u32, usize),
     Rtcp(Vec<u8>),
     Response(Response<Vec<u8>>),
 }
 
-impl TestClient {
-    async fn from(own: &str, server: SocketAddr) -> TestClient {
+impl TestRtspClient {
+    async fn from(own: &str, server: SocketAddr) -> TestRtspClient {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(8192).unwrap();
         socket.bind(own.parse().unwrap()).unwrap();
         let stream = socket.connect(server).await.unwrap();
-        TestClient { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
+        TestRtspClient { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
     }
 
     /// The next message; `None` if the server has closed the connection.
-    async fn receive(&mut self) -> Option<Received> {
+    async fn receive(&mut self) -> Option<ReceivedMessage> {
         loop {
             match Message::<Vec<u8>>::parse(&self.bytes) {
                 Ok((message, length)) => {
                     self.bytes.drain(..length);
                     return Some(match message {
-                        Message::Response(response) => Received::Response(response),
+                        Message::Response(response) => ReceivedMessage::Response(response),
                         Message::Data(data) if data.channel_id() == 0 => {
                             let (header, picture) = parse_packet(data.as_slice());
-                            Received::Picture(header.sequence, header.timestamp, picture)
+                            ReceivedMessage::Picture(header.sequence, header.timestamp, picture)
                         }
-                        Message::Data(data) => Received::Rtcp(data.into_body()),
+                        Message::Data(data) => ReceivedMessage::Rtcp(data.into_body()),
                         Message::Request(_) => panic!("the server sends a request"),
                     });
                 }
@@ -204,9 +204,9 @@ impl TestClient {
     async fn picture(&mut self) -> (u16, u32, usize) {
         loop {
             match self.receive().await.expect("the connection is open") {
-                Received::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
-                Received::Rtcp(_) => {}
-                Received::Response(response) => panic!("{response:?}"),
+                ReceivedMessage::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
+                ReceivedMessage::Rtcp(_) => {}
+                ReceivedMessage::Response(response) => panic!("{response:?}"),
             }
         }
     }
@@ -220,13 +220,13 @@ impl TestClient {
         self.early = 0;
         loop {
             match self.receive().await.expect("the connection is open") {
-                Received::Response(response) => {
+                ReceivedMessage::Response(response) => {
                     if let Ok(Some(session)) = response.typed_header::<headers::Session>() {
                         self.session = Some(session.0);
                     }
                     return response;
                 }
-                Received::Picture(..) | Received::Rtcp(_) => self.early += 1,
+                ReceivedMessage::Picture(..) | ReceivedMessage::Rtcp(_) => self.early += 1,
             }
         }
     }

@@ -10,7 +10,7 @@ use rtsp_types::{Request, Response, ResponseBuilder, StatusCode, Url};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::Connection;
+use super::RtspConnection;
 use crate::headend::{self, NotRecorded, StationHandle, describe};
 use crate::rtsp::request::{
     self, Kind, METHODS, PlayRange, Rejection, Resource, RtspRequest, control_url, response,
@@ -26,7 +26,7 @@ use crate::rtsp::{RETRY_AFTER, SESSIONS_PER_CONNECTION};
 use crate::wire::rtcp::NTP_EPOCH;
 use crate::wire::sdp::{Description, Transport};
 
-impl Connection {
+impl RtspConnection {
     /// Executes a request, which `parsed` comes from. Playback begins when the caller drops `hold`, after the response.
     pub(super) async fn execute(
         &mut self,

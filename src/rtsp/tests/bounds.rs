@@ -14,7 +14,7 @@ use crate::rtsp::transport::SessionTransport;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_loses_whole_pictures_and_sees_a_gap_for_each() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     client.status("SETUP rtsp://h/2/video", TCP).await;
     let (first, _) = client.play("PLAY rtsp://h/2", "").await;
@@ -43,7 +43,7 @@ async fn a_slow_client_loses_whole_pictures_and_sees_a_gap_for_each() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interleaved_session_ends_with_its_connection() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     client.status("SETUP rtsp://h/2/video", TCP).await;
     server.show(1, 100, Duration::ZERO);
@@ -54,13 +54,13 @@ async fn an_interleaved_session_ends_with_its_connection() {
     let session = client.session.clone();
     drop((client, ready));
     server.wait_until(|head_end| head_end.clients.all().is_empty() && head_end.table.audience(ID) == 0).await;
-    let mut client = TestClient { session, ..server.connect().await };
+    let mut client = TestRtspClient { session, ..server.connect().await };
     assert_eq!(client.status("PLAY rtsp://h/2", "").await, 454);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sessions_of_a_connection_are_limited_and_have_channels_of_their_own() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     for n in 0..SESSIONS_PER_CONNECTION {
         client.session = None;
@@ -79,7 +79,7 @@ async fn the_sessions_of_a_connection_are_limited_and_have_channels_of_their_own
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_session_gets_a_bye_when_the_server_stops() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     client.status("SETUP rtsp://h/2/video", TCP).await;
     client.play("PLAY rtsp://h/2", "").await;
@@ -88,7 +88,7 @@ async fn every_session_gets_a_bye_when_the_server_stops() {
     let mut received = Vec::new();
     while let Some(message) = client.receive().await {
         match message {
-            Received::Rtcp(packet) => received.extend(packet_types(&packet)),
+            ReceivedMessage::Rtcp(packet) => received.extend(packet_types(&packet)),
             other => panic!("{other:?}"),
         }
     }
@@ -97,7 +97,7 @@ async fn every_session_gets_a_bye_when_the_server_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_gets_one_response_and_the_connection_is_closed() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     for (bytes, status) in [
         (&b"\x16\x03\x01 nonsense\r\n\r\n"[..], 400),
         (b"OPTIONS * RTSP/9.9\r\nCSeq: 1\r\n\r\n", 505),
@@ -105,7 +105,7 @@ async fn nonsense_gets_one_response_and_the_connection_is_closed() {
     ] {
         let mut client = server.connect().await;
         client.stream.write_all(bytes).await.unwrap();
-        let Some(Received::Response(response)) = client.receive().await else { panic!("no response") };
+        let Some(ReceivedMessage::Response(response)) = client.receive().await else { panic!("no response") };
         assert_eq!(u16::from(response.status()), status);
         assert!(client.receive().await.is_none(), "the connection is closed");
     }
@@ -113,7 +113,7 @@ async fn nonsense_gets_one_response_and_the_connection_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let (head_end, sessions) = (&server.head_end, SessionTable::new());
     let (keep_alive, owner) = (Arc::new(KeepAlive::new()), server.address.ip());
     let (commands, received) = mpsc::channel(1);
@@ -154,13 +154,13 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_request_is_a_sign_of_life() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let rtsp_server = Arc::new(RtspServer::new(server.head_end.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connect = async |own| {
-        let client = TestClient::from(own, listener.local_addr().unwrap()).await;
+        let client = TestRtspClient::from(own, listener.local_addr().unwrap()).await;
         let (stream, peer) = listener.accept().await.unwrap();
-        tokio::spawn(Connection::new(stream, peer, server.address, rtsp_server.clone()).serve());
+        tokio::spawn(RtspConnection::new(stream, peer, server.address, rtsp_server.clone()).serve());
         client
     };
     let mut client = connect("127.0.0.1:0").await;
@@ -173,7 +173,7 @@ async fn a_rejected_request_is_a_sign_of_life() {
     assert_eq!(client.status("SET_PARAMETER rtsp://h/2", ping).await, 451);
     let touched = keep_alive.deadline();
     assert!(touched > set_up);
-    let mut foreign = TestClient { session, ..connect("127.0.0.2:0").await };
+    let mut foreign = TestRtspClient { session, ..connect("127.0.0.2:0").await };
     assert_eq!(foreign.status("SET_PARAMETER rtsp://h/2", ping).await, 454);
     assert_eq!(keep_alive.deadline(), touched, "requests of other addresses are not");
 }

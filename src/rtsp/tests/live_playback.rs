@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_by_tcp_begins_with_the_picture_on_air() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     server.show(1, 5000, Duration::ZERO);
     let on_air = server.show(2, 60_000, Duration::ZERO);
     let mut client = server.connect().await;
@@ -13,7 +13,9 @@ async fn live_by_tcp_begins_with_the_picture_on_air() {
     let (sequence, timestamp) = client.play("PLAY rtsp://h/2", "Range: npt=0-").await;
     assert_eq!(client.early, 0, "no packet overtakes the response");
     assert_eq!(timestamp, Some(on_air.rtp_timestamp()));
-    let Some(Received::Rtcp(report)) = client.receive().await else { panic!("no sender report at once") };
+    let Some(ReceivedMessage::Rtcp(report)) = client.receive().await else {
+        panic!("no sender report at once")
+    };
     assert_eq!(packet_types(&report), ["SR", "SDES"]);
     let next = server.show(3, 100, Duration::from_millis(30));
     assert_eq!(client.picture().await, (sequence.unwrap(), on_air.rtp_timestamp(), 2));
@@ -41,7 +43,7 @@ async fn live_by_tcp_begins_with_the_picture_on_air() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_client_gets_each_picture_once_and_one_that_does_not_read_harms_no_other() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut clients = Vec::new();
     for _ in 0..4 {
         let mut client = server.connect().await;
@@ -78,7 +80,7 @@ async fn each_client_gets_each_picture_once_and_one_that_does_not_read_harms_no_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_picture_comes_during_a_pause_and_sequence_numbers_go_on_after_it() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let (mut client, mut other) = (server.connect().await, server.connect().await);
     for client in [&mut client, &mut other] {
         client.status("SETUP rtsp://h/2/video", TCP).await;
@@ -106,7 +108,7 @@ async fn no_picture_comes_during_a_pause_and_sequence_numbers_go_on_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_by_udp_comes_from_the_ports_in_the_response() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     // The client's two ports need not be adjacent.
     let (rtp, rtcp) =
         (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
@@ -151,10 +153,12 @@ async fn live_by_udp_comes_from_the_ports_in_the_response() {
     // The session outlives the connection, and any connection from the owner's address may end it.
     let session = client.session.clone();
     drop(client);
-    let mut foreign =
-        TestClient { session: session.clone(), ..TestClient::from("127.0.0.2:0", server.address).await };
+    let mut foreign = TestRtspClient {
+        session: session.clone(),
+        ..TestRtspClient::from("127.0.0.2:0", server.address).await
+    };
     assert_eq!(foreign.status("TEARDOWN rtsp://h/2", "").await, 454);
-    let mut client = TestClient { session, ..server.connect().await };
+    let mut client = TestRtspClient { session, ..server.connect().await };
     assert_eq!(client.status("TEARDOWN rtsp://h/2", "").await, 200);
     let (length, _) = timeout(PATIENCE, rtcp.recv_from(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(packet_types(&buffer[..length]), ["SR", "SDES", "BYE"]);
@@ -162,7 +166,7 @@ async fn live_by_udp_comes_from_the_ports_in_the_response() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_that_are_too_late_leave_a_gap() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     client.status("SETUP rtsp://h/2/video", TCP).await;
     let first = client.play("PLAY rtsp://h/2", "").await.0.unwrap();
@@ -188,7 +192,7 @@ async fn pictures_that_are_too_late_leave_a_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_description_has_the_rate_of_the_film_and_not_of_a_slate() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     // The directory has the rate of a slate, which is no film's.
     server.head_end.table.update(ID, |entry| entry.rate = FrameRate::new(5, 1)).unwrap();
@@ -204,7 +208,7 @@ async fn a_description_has_the_rate_of_the_film_and_not_of_a_slate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_of_a_group_is_the_address_that_the_station_sends_from() {
-    let server = TestServer::with(|spec| {
+    let server = TestRtspServer::with(|spec| {
         spec.group = "[ff15::2]:5004".parse().unwrap();
         spec.interface.v6 = vec!["fe80::1".parse().unwrap(), "2001:db8::7".parse().unwrap()];
     });

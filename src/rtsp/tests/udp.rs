@@ -3,7 +3,7 @@
 use super::*;
 
 /// Sets up a session by UDP. Returns the sockets for RTP and RTCP.
-async fn set_up(client: &mut TestClient) -> (UdpSocket, UdpSocket) {
+async fn set_up(client: &mut TestRtspClient) -> (UdpSocket, UdpSocket) {
     let ports =
         (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
@@ -22,7 +22,7 @@ async fn packet(socket: &UdpSocket) -> (u16, u32, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn playback_begins_with_the_picture_on_air_when_the_air_thread_gets_it() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     let (rtp, _rtcp) = set_up(&mut client).await;
     server.show(1, 100, Duration::ZERO);
@@ -38,7 +38,7 @@ async fn playback_begins_with_the_picture_on_air_when_the_air_thread_gets_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rtp_info_has_the_next_sequence_number_after_skipped_pictures() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     let (rtp, _rtcp) = set_up(&mut client).await;
     let (first, _) = client.play("PLAY rtsp://h/2", "").await;
@@ -60,7 +60,7 @@ async fn rtp_info_has_the_next_sequence_number_after_skipped_pictures() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_packet_comes_after_teardown() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let (mut client, mut other) = (server.connect().await, server.connect().await);
     let (rtp, rtcp) = set_up(&mut client).await;
     let (other_rtp, _rtcp) = set_up(&mut other).await;

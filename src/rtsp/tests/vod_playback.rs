@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_programme_plays_from_its_beginning_to_its_end_and_again() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     let described = client.request("DESCRIBE rtsp://h:1/2/demand", "").await;
     let sdp = String::from_utf8(described.into_body()).unwrap();
@@ -20,7 +20,7 @@ async fn a_programme_plays_from_its_beginning_to_its_end_and_again() {
         assert_eq!((sequence, picture), (expected.0, n));
         assert!(timestamp.wrapping_sub(expected.1).wrapping_add(1) <= 2, "{timestamp} {}", expected.1);
     }
-    let Some(Received::Rtcp(bye)) = client.receive().await else { panic!("no BYE at the end") };
+    let Some(ReceivedMessage::Rtcp(bye)) = client.receive().await else { panic!("no BYE at the end") };
     assert_eq!(packet_types(&bye), ["SR", "SDES", "BYE"]);
     // It has ended, so it starts again.
     client.play("PLAY rtsp://h/2/demand", "").await;
@@ -30,7 +30,7 @@ async fn a_programme_plays_from_its_beginning_to_its_end_and_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_programme_goes_on_where_it_was_and_a_range_says_where_to_begin() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let mut client = server.connect().await;
     client.status("SETUP rtsp://h/2/demand/video", TCP).await;
     client.play("PLAY rtsp://h/2/demand", "").await;
@@ -52,10 +52,10 @@ async fn a_paused_programme_goes_on_where_it_was_and_a_range_says_where_to_begin
     let mut pictures = Vec::new();
     loop {
         match client.receive().await.unwrap() {
-            Received::Picture(_, _, picture) => pictures.push(picture),
-            Received::Rtcp(packet) if packet_types(&packet).contains(&"BYE") => break,
-            Received::Rtcp(_) => {}
-            Received::Response(response) => panic!("{response:?}"),
+            ReceivedMessage::Picture(_, _, picture) => pictures.push(picture),
+            ReceivedMessage::Rtcp(packet) if packet_types(&packet).contains(&"BYE") => break,
+            ReceivedMessage::Rtcp(_) => {}
+            ReceivedMessage::Response(response) => panic!("{response:?}"),
         }
     }
     assert_eq!(pictures, [25, 26, 27, 28, 29]);
@@ -67,7 +67,7 @@ async fn a_paused_programme_goes_on_where_it_was_and_a_range_says_where_to_begin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_programme_without_all_its_reels_is_not_available_yet() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     std::fs::write(server.folder.path().join("b.mp4"), "another film").unwrap();
     let mut client = server.connect().await;
     let response = client.request("DESCRIBE rtsp://h/2/demand", "").await;
@@ -79,7 +79,7 @@ async fn a_programme_without_all_its_reels_is_not_available_yet() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_that_are_read_too_late_leave_a_gap() {
-    let server = TestServer::new().await;
+    let server = TestRtspServer::new().await;
     let head_end = server.head_end.clone();
     let reels = tokio::task::spawn_blocking(move || head_end.reels(head_end.station(ID).unwrap()));
     let reels = reels.await.unwrap().unwrap();
@@ -97,14 +97,14 @@ async fn pictures_that_are_read_too_late_leave_a_gap() {
     let mut next = None;
     loop {
         match client.receive().await.unwrap() {
-            Received::Picture(sequence, _, picture) => {
+            ReceivedMessage::Picture(sequence, _, picture) => {
                 assert_eq!(sequence, first.unwrap().wrapping_add(picture as u16));
                 assert_eq!(picture, *next.get_or_insert(picture));
                 next = Some(picture + 1);
             }
-            Received::Rtcp(packet) if packet_types(&packet).contains(&"BYE") => break,
-            Received::Rtcp(_) => {}
-            Received::Response(response) => panic!("{response:?}"),
+            ReceivedMessage::Rtcp(packet) if packet_types(&packet).contains(&"BYE") => break,
+            ReceivedMessage::Rtcp(_) => {}
+            ReceivedMessage::Response(response) => panic!("{response:?}"),
         }
     }
     let (sent, dropped) = server.counts();
