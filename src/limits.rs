@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -179,8 +180,22 @@ impl Repeats {
     }
 }
 
+/// Reads and discards up to 64 KiB, until the peer closes. For the close of a connection whose peer shall still read our last
+/// message: closing with unread bytes would be a reset, and a reset may overtake the message. The caller has shut its own
+/// half down, and bounds the time.
+pub(crate) async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut discarded = [0; 1024];
+    for _ in 0..64 {
+        if !matches!(stream.read(&mut discarded).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     #[test]
@@ -200,6 +215,17 @@ mod tests {
         drop((second, third, fourth));
         let inside = limits.lock();
         assert_eq!((inside.all, inside.by_address.len()), (0, 0), "nothing is kept of who has left");
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_when_the_peer_closes_or_after_64_kib() {
+        let (mut ours, mut theirs) = tokio::io::duplex(100 << 10);
+        theirs.write_all(&vec![0; 100 << 10]).await.unwrap();
+        drain(&mut ours).await;
+        drop(theirs);
+        let mut rest = Vec::new();
+        assert_eq!(ours.read_to_end(&mut rest).await.unwrap(), 36 << 10);
+        drain(&mut ours).await;
     }
 
     #[tokio::test(start_paused = true)]

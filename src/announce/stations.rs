@@ -12,7 +12,7 @@ use crate::directory::State;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::lineup::StationSpec;
 use crate::net;
-use crate::wire::sap::{self, Message};
+use crate::wire::sap::{self, MessageType};
 
 /// How often a station is announced. RFC 2974 would have five minutes and more, for the Internet of 2000; players in a
 /// hall want the list when they are switched on, and VLC forgets a session after ten of its periods. It is what
@@ -44,7 +44,7 @@ pub(super) async fn announce(head_end: Arc<HeadEnd>) {
     }
     for slot in &slots {
         if let Some(sdp) = &slot.announced {
-            troubles.note(&slot.handle.spec, send(&slot.handle, Message::Deletion, sdp));
+            troubles.note(&slot.handle.spec, send(&slot.handle, MessageType::Deletion, sdp));
         }
     }
 }
@@ -66,22 +66,22 @@ impl Slot {
     }
 
     /// What to send when its turn has come: the description, after the deletion of one that is no longer true.
-    fn turn(&mut self, state: &State) -> Vec<(Message, String)> {
+    fn turn(&mut self, state: &State) -> Vec<(MessageType, String)> {
         if *state == State::Starting && self.announced.is_none() {
             return Vec::new();
         }
         let sdp = self.handle.sdp();
         let mut messages = Vec::new();
         let old = self.announced.replace(sdp.clone());
-        messages.extend(old.filter(|old| *old != sdp).map(|old| (Message::Deletion, old)));
-        messages.push((Message::Announcement, sdp));
+        messages.extend(old.filter(|old| *old != sdp).map(|old| (MessageType::Deletion, old)));
+        messages.push((MessageType::Announcement, sdp));
         messages
     }
 }
 
 /// Sends a packet to the group of its station's scope, out of the station's own interface. The socket is a new one each
 /// time: five system calls, and nothing to mend when an interface went and came.
-fn send(station: &StationHandle, message: Message, sdp: &str) -> io::Result<()> {
+fn send(station: &StationHandle, message: MessageType, sdp: &str) -> io::Result<()> {
     let spec = &station.spec;
     let interface = station.interface().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let source = interface.source(spec.group.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -126,7 +126,7 @@ mod tests {
         let handle = Arc::new(StationHandle::new(StationSpec::sample("239.77.0.2:5004")));
         let rate = |rate| FrameRate::new(rate, 1).unwrap();
         let slate = State::Slate { reason: "gone".into() };
-        let announced = |sdp: &String| (Message::Announcement, sdp.clone());
+        let announced = |sdp: &String| (MessageType::Announcement, sdp.clone());
 
         let bare = handle.sdp();
         assert!(!bare.contains("framerate"), "{bare}");
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(slot.turn(&State::Film), [announced(&pal)]);
         handle.shows_film(rate(24));
         let film = handle.sdp();
-        assert_eq!(slot.turn(&State::Film), [(Message::Deletion, pal), announced(&film)]);
+        assert_eq!(slot.turn(&State::Film), [(MessageType::Deletion, pal), announced(&film)]);
         assert_eq!(slot.turn(&slate), [announced(&film)], "a slate is no other session");
         assert_eq!(slot.turn(&State::Starting), [announced(&film)]);
     }

@@ -5,6 +5,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::message::{Inbox, Message, MessageError};
+use crate::limits;
 
 /// A stream that carries a conversation: TCP, or a pipe in memory, whose time a test can hold.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -55,20 +56,10 @@ impl<S: Wire, In: Message> Link<S, In> {
         self.stream.flush().await
     }
 
-    /// The close of a connection whose peer should still read our last words: ends our side, then
-    /// throws away what the peer sends (up to 64 KiB) until it closes. Without that, what
-    /// it had sent and we had not read would make the close a reset, and a reset may overtake the
-    /// words.
+    /// Closes so that the peer can still read our last message; see [`limits::drain`].
     pub(super) async fn part(mut self) {
-        if self.stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut sink = [0; 1024];
-        for _ in 0..64 {
-            match self.stream.read(&mut sink).await {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return,
-            }
+        if self.stream.shutdown().await.is_ok() {
+            limits::drain(&mut self.stream).await;
         }
     }
 

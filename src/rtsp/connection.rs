@@ -1,6 +1,6 @@
-//! One RTSP connection: reads requests, does what they ask for, answers.
+//! One RTSP connection: reads requests, executes them (`methods`) and responds.
 
-mod orders;
+mod methods;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,92 +13,94 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::conversation::{self, Order, Refusal};
-use super::inbox::Inbox;
+use super::reader::MessageReader;
+use super::request::{self, Rejection, RtspRequest};
 use super::session::SessionId;
-use super::transport::Way;
+use super::transport::SessionTransport;
 use super::writer::{Gone, Writer};
-use super::{IDLE, REQUEST, Shared};
+use super::{IDLE_TIMEOUT, REQUEST_TIMEOUT, RtspServer};
+use crate::limits;
 
-/// How long last words may take, and how many reads of what comes meanwhile.
-const PARTING: Duration = Duration::from_secs(1);
-const PARTING_READS: usize = 64;
+/// How long a client may take to close, after a response that ends the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) struct Connection {
-    shared: Arc<Shared>,
+pub(super) struct RtspConnection {
+    server: Arc<RtspServer>,
     peer: SocketAddr,
     local: SocketAddr,
-    read: OwnedReadHalf,
+    stream: OwnedReadHalf,
     writer: Arc<Writer>,
-    inbox: Inbox,
-    /// Sessions that were set up here.
+    reader: MessageReader,
+    /// The sessions that were set up here.
     sessions: Vec<SessionId>,
 }
 
-impl Connection {
+impl RtspConnection {
     pub(super) fn new(
         stream: TcpStream,
         peer: SocketAddr,
         local: SocketAddr,
-        shared: Arc<Shared>,
-    ) -> Connection {
-        let (read, write) = stream.into_split();
-        let writer = Arc::new(Writer::new(write));
-        Connection { shared, peer, local, read, writer, inbox: Inbox::default(), sessions: Vec::new() }
+        server: Arc<RtspServer>,
+    ) -> RtspConnection {
+        let (stream, write) = stream.into_split();
+        let (reader, writer) = (MessageReader::default(), Arc::new(Writer::new(write)));
+        RtspConnection { server, peer, local, stream, writer, reader, sessions: Vec::new() }
     }
 
-    /// Serves it to its end. Its interleaved sessions end with it.
+    /// Serves the connection until it is over. Its interleaved sessions end with it.
     pub(super) async fn serve(mut self) {
-        let end = self.converse().await;
-        debug!(peer = %self.peer, "rtsp: {end}");
+        let why = self.run().await;
+        debug!(peer = %self.peer, "rtsp: connection closed: {why}");
         self.writer.close();
     }
 
-    /// Why it ended.
-    async fn converse(&mut self) -> &'static str {
-        // Bounds how long half a request may stay, the first above all: a connection is not for nothing.
+    /// Returns why the connection is over.
+    async fn run(&mut self) -> &'static str {
+        // Timeouts count from here. It stays at the connection's beginning until the first request, so that a client without
+        // any does not hold a permit for long.
         let mut since = Instant::now();
-        let mut heard = false;
+        let mut had_request = false;
         let mut buffer = [0; 2048];
         loop {
-            match self.inbox.take() {
+            match self.reader.take() {
                 Ok(Some(Message::Request(request))) => {
-                    let ended = self.attend(&request).await;
-                    (since, heard) = (Instant::now(), true);
-                    if ended.is_err() {
-                        return "the client is gone";
+                    let handled = self.handle(&request).await;
+                    (since, had_request) = (Instant::now(), true);
+                    if handled.is_err() {
+                        return "cannot send a response";
                     }
                     continue;
                 }
                 Ok(Some(Message::Data(data))) => {
-                    self.hear(data.channel_id(), data.as_slice());
+                    self.handle_interleaved(data.channel_id(), data.as_slice());
                     continue;
                 }
-                // We ask for nothing.
+                // Ignored, since we send no requests.
                 Ok(Some(Message::Response(_))) => continue,
                 Ok(None) => {}
                 Err(status) => {
-                    self.part(Refusal::from(status).response(None)).await;
-                    return "it sent what is no request";
+                    self.close_with(Rejection::from(status).response(None)).await;
+                    return "the client sent something that is not a request";
                 }
             }
-            let patience = if heard && !self.inbox.is_midway() { IDLE } else { REQUEST };
-            let room = self.inbox.room().min(buffer.len());
+            let patience =
+                if had_request && !self.reader.is_midway() { IDLE_TIMEOUT } else { REQUEST_TIMEOUT };
+            let room = self.reader.room().min(buffer.len());
             tokio::select! {
-                () = self.writer.closed() => return "closed",
-                read = self.read.read(&mut buffer[..room]) => match read {
+                () = self.writer.closed() => return "a write failed",
+                read = self.stream.read(&mut buffer[..room]) => match read {
                     Ok(length @ 1..) => {
-                        // Empty lines before the first request do not prolong its time.
-                        if heard && !self.inbox.is_midway() {
+                        // Empty lines before the first request do not extend its time.
+                        if had_request && !self.reader.is_midway() {
                             since = Instant::now();
                         }
-                        self.inbox.push(&buffer[..length]);
+                        self.reader.push(&buffer[..length]);
                     }
                     Ok(0) | Err(_) => return "the client has closed it",
                 },
                 () = sleep_until(since + patience) => {
-                    if self.inbox.is_midway() || !heard || !self.has_sessions() {
-                        return "it was idle";
+                    if self.reader.is_midway() || !had_request || !self.has_sessions() {
+                        return "the client sent nothing for too long";
                     }
                     since = Instant::now();
                 }
@@ -106,75 +108,69 @@ impl Connection {
         }
     }
 
-    /// Whether a session that was set up here is still there.
+    /// Whether a session that was set up here still exists.
     fn has_sessions(&mut self) -> bool {
-        self.sessions.retain(|&id| self.shared.sessions.get(id).is_some());
+        self.sessions.retain(|&id| self.server.sessions.get(id).is_some());
         !self.sessions.is_empty()
     }
 
     async fn send(&self, response: Response<Vec<u8>>) -> Result<(), Gone> {
         let mut bytes = Vec::new();
-        response.write(&mut bytes).expect("a vector takes all that is written");
+        response.write(&mut bytes).expect("writing into a vector cannot fail");
         self.writer.write(&bytes, &[]).await
     }
 
-    /// Sends the last words, and throws away what still comes for a little while: to close on unread bytes is a reset, which
-    /// may overtake the words.
-    async fn part(&mut self, words: Response<Vec<u8>>) {
-        if self.send(words).await.is_err() || self.writer.finish().await.is_err() {
-            return;
+    /// Sends a last response, and closes so that the client can still read it: closing with unread bytes would be a reset,
+    /// and a reset may overtake the response.
+    async fn close_with(&mut self, response: Response<Vec<u8>>) {
+        if self.send(response).await.is_ok() && self.writer.finish().await.is_ok() {
+            let _ = timeout(CLOSE_TIMEOUT, limits::drain(&mut self.stream)).await;
         }
-        let mut sink = [0; 1024];
-        let drain = async {
-            for _ in 0..PARTING_READS {
-                if !matches!(self.read.read(&mut sink).await, Ok(1..)) {
-                    break;
-                }
-            }
-        };
-        let _ = timeout(PARTING, drain).await;
     }
 
-    /// Interleaved data: receiver reports, on the second channel of a session.
-    fn hear(&self, channel: u8, packet: &[u8]) {
-        for session in self.sessions.iter().filter_map(|&id| self.shared.sessions.get(id)) {
-            if let (Way::Interleaved { channels, .. }, Some(audit)) = (session.way, &session.audit)
+    /// Interleaved data: receiver reports, on a session's channel for RTCP.
+    fn handle_interleaved(&self, channel: u8, packet: &[u8]) {
+        for session in self.sessions.iter().filter_map(|&id| self.server.sessions.get(id)) {
+            if let (SessionTransport::Interleaved { channels, .. }, Some(receiver_reports)) =
+                (session.transport, &session.receiver_reports)
                 && channels.1 == channel
             {
-                audit.hear(packet);
+                receiver_reports.record(packet);
             }
         }
     }
 
-    /// Answers a request.
-    async fn attend(&mut self, request: &Request<Vec<u8>>) -> Result<(), Gone> {
-        let cseq = conversation::cseq(request);
-        let named = conversation::session(request).and_then(|id| self.shared.sessions.get(id));
-        // Refused or not, it is a sign of life.
+    /// Executes a request and responds.
+    async fn handle(&mut self, request: &Request<Vec<u8>>) -> Result<(), Gone> {
+        let cseq = request::cseq(request);
+        let named = request::session_id(request).and_then(|id| self.server.sessions.get(id));
+        // A rejected request is a sign of life, too.
         if let Some(session) = named.as_ref().filter(|session| session.owner == self.peer.ip()) {
-            session.life.touch();
+            session.keep_alive.touch();
         }
-        let view = named.as_ref().map(|session| session.view());
-        // For as long as this is not dropped, nothing that has begun overtakes the response.
-        let mut go = None;
-        let response = match Order::of(request, self.peer.ip(), view) {
-            Ok(order) => self.carry_out(order, request, cseq, &mut go).await,
-            Err(refusal) => Err(refusal),
+        let session = named.as_ref().map(|session| session.info());
+        // Dropped when the response is written: until then playback does not begin.
+        let mut hold = None;
+        let response = match RtspRequest::parse(request, self.peer.ip(), session) {
+            Ok(parsed) => self.execute(parsed, request, cseq, &mut hold).await,
+            Err(rejection) => Err(rejection),
         };
-        if let Err(refusal) = &response {
-            let status = u16::from(refusal.status);
-            debug!(peer = %self.peer, status, "rtsp: refused {:?}", request.method());
+        if let Err(rejection) = &response {
+            let status = u16::from(rejection.status);
+            debug!(peer = %self.peer, status, "rtsp: rejected {:?}", request.method());
         }
-        self.send(response.unwrap_or_else(|refusal| refusal.response(cseq))).await
+        self.send(response.unwrap_or_else(|rejection| rejection.response(cseq))).await
     }
 }
 
-impl Drop for Connection {
+impl Drop for RtspConnection {
     fn drop(&mut self) {
         for &id in &self.sessions {
-            let session = self.shared.sessions.get(id);
-            if session.is_some_and(|session| matches!(session.way, Way::Interleaved { .. })) {
-                self.shared.sessions.remove(id);
+            let session = self.server.sessions.get(id);
+            if session
+                .is_some_and(|session| matches!(session.transport, SessionTransport::Interleaved { .. }))
+            {
+                self.server.sessions.remove(id);
             }
         }
     }

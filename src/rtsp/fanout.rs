@@ -1,9 +1,8 @@
-//! A station's pictures into all connections that keep up. One task writes a picture to each of them when it is due, one after
-//! the other, as a bare writer would: to wake a task for each viewer and picture was a third of what 500 viewers cost
-//! (docs/bench.md).
+//! A station's pictures to all connections that keep up. One task writes a picture to each of them when it is due, one after
+//! the other. Waking a task for each viewer and picture was a third of what 500 viewers cost (docs/bench.md).
 //!
-//! It waits for nobody. A connection that does not take a picture at once is left to the session's own task, which does wait,
-//! and hands it on again when it has caught up.
+//! The task waits for no connection. It hands a client back whose connection does not take a picture at once: the session
+//! task waits for the connection, and joins again when the client has caught up.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,35 +12,33 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::delivery::BEHIND;
-use super::sink::Tcp;
-use super::writer::{Gone, Took};
+use super::session_task::MAX_LATENESS;
+use super::sink::TcpSink;
+use super::writer::{Gone, TryWrite};
 use crate::clock::AirClock;
 use crate::headend::feed::Subscription;
 use crate::headend::{Client, StationHandle};
-use crate::media::StationId;
-use crate::media::Unit;
+use crate::media::{StationId, Unit};
 
-/// Clients of one task. Writing 22 kB takes some 10 us: the last of them has its picture 1 to 2 ms after the first; and
-/// a larger audience has more tasks, for all cores.
+/// Most clients of one fan-out. Writing 22 kB takes some 10 us: the last client has its picture 1 to 2 ms after the first. A
+/// larger audience has more fan-outs, which run on all cores.
 const CLIENTS: usize = 128;
 
-/// The tasks of all stations, while anybody needs them.
+/// The fan-outs of all stations. Sessions keep them alive.
 #[derive(Default)]
 pub(super) struct Fanouts(Mutex<HashMap<StationId, Vec<Weak<Fanout>>>>);
 
 impl Fanouts {
-    /// One with a place for another client of a station.
-    pub(super) fn place(&self, monitor: &Arc<StationHandle>, clock: &AirClock) -> Arc<Fanout> {
+    /// A fan-out of a station with room for another client.
+    pub(super) fn with_room(&self, station: &Arc<StationHandle>, clock: &AirClock) -> Arc<Fanout> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fanouts = all.entry(monitor.spec.id).or_default();
+        let fanouts = all.entry(station.spec.id).or_default();
         fanouts.retain(|fanout| fanout.strong_count() > 0);
-        // Its own task counts as one.
-        let free = |fanout: &Arc<Fanout>| Arc::strong_count(fanout) <= CLIENTS + 1;
-        fanouts.iter().filter_map(Weak::upgrade).find(free).unwrap_or_else(|| {
-            let fanout =
-                Fanout { monitor: monitor.clone(), clock: clock.clone(), crowd: AsyncMutex::default() };
-            let fanout = Arc::new(fanout);
+        // One reference is that of its task.
+        let has_room = |fanout: &Arc<Fanout>| Arc::strong_count(fanout) <= CLIENTS + 1;
+        fanouts.iter().filter_map(Weak::upgrade).find(has_room).unwrap_or_else(|| {
+            let (station, clock) = (station.clone(), clock.clone());
+            let fanout = Arc::new(Fanout { station, clock, state: AsyncMutex::default() });
             fanouts.push(Arc::downgrade(&fanout));
             fanout
         })
@@ -50,129 +47,170 @@ impl Fanouts {
 
 /// The connections that one task writes to.
 pub(super) struct Fanout {
-    monitor: Arc<StationHandle>,
+    station: Arc<StationHandle>,
     clock: AirClock,
-    /// Held while it writes: who has it knows that nobody does.
-    crowd: AsyncMutex<Crowd>,
+    /// Locked by the task while it writes.
+    state: AsyncMutex<FanoutState>,
 }
 
 #[derive(Default)]
-struct Crowd {
-    carried: Vec<Carried>,
+struct FanoutState {
+    members: Vec<Member>,
     /// The number of the next unit.
     next: u64,
+    /// Whether there is a task.
     running: bool,
 }
 
-/// A client's connection.
+/// A client that can be a member.
 #[derive(Clone)]
-pub(super) struct Tap {
-    pub(super) tcp: Arc<Tcp>,
-    pub(super) client: Arc<Client>,
+pub(super) struct FanoutClient {
+    pub(super) sink: Arc<TcpSink>,
+    pub(super) counters: Arc<Client>,
 }
 
-struct Carried {
-    tap: Tap,
-    /// The number of the next unit that it shall have.
+struct Member {
+    client: FanoutClient,
+    /// The number of the next unit that the client gets.
     next: u64,
-    back: oneshot::Sender<Subscription>,
+    /// To the session task.
+    hand_back: oneshot::Sender<Subscription>,
+}
+
+/// A client's membership of a fan-out, which its session task can join and leave.
+pub(super) struct FanoutMembership {
+    fanout: Arc<Fanout>,
+    client: FanoutClient,
+    /// `Some` while the fan-out writes. It receives the units that the client has not got, when the fan-out hands it back.
+    handed_back: Option<oneshot::Receiver<Subscription>>,
+}
+
+impl FanoutMembership {
+    pub(super) fn new(fanout: Arc<Fanout>, client: FanoutClient) -> FanoutMembership {
+        FanoutMembership { fanout, client, handed_back: None }
+    }
+
+    /// Whether the fan-out writes for the client.
+    pub(super) fn is_active(&self) -> bool {
+        self.handed_back.is_some()
+    }
+
+    /// Joins from unit `next` on. False if the fan-out has written that unit already. Cancel-safe: cancelled, it has not
+    /// joined.
+    pub(super) async fn join(&mut self, next: u64) -> bool {
+        self.handed_back = self.fanout.add(&self.client, next).await;
+        self.is_active()
+    }
+
+    /// Waits until the fan-out hands the client back. Returns the units that the client has not got; `None` if its
+    /// connection is over. Cancel-safe. Never returns if the client is not a member.
+    pub(super) async fn handed_back(&mut self) -> Option<Subscription> {
+        let Some(handed_back) = &mut self.handed_back else { return std::future::pending().await };
+        let units = handed_back.await.ok();
+        self.handed_back = None;
+        units
+    }
+
+    /// Leaves. Returns the units that the client has not got; `None` if it was not a member, or its connection is over.
+    pub(super) async fn leave(&mut self) -> Option<Subscription> {
+        self.handed_back.as_ref()?;
+        self.fanout.remove(&self.client).await;
+        self.handed_back.take()?.try_recv().ok()
+    }
 }
 
 impl Fanout {
-    /// Takes a client over, from unit `next` on. The answer comes when it is left to itself: the units that it has not got; or
-    /// nothing when its connection is over. `None`: that unit has been written to the others already.
-    ///
-    /// May be cancelled.
-    pub(super) async fn take(
+    /// Adds a client from unit `next` on. `None` if that unit has been written already.
+    async fn add(
         self: &Arc<Self>,
-        tap: &Tap,
+        client: &FanoutClient,
         next: u64,
     ) -> Option<oneshot::Receiver<Subscription>> {
-        let mut crowd = self.crowd.lock().await;
-        if crowd.running && next < crowd.next {
+        let mut state = self.state.lock().await;
+        if state.running && next < state.next {
             return None;
         }
-        let (back, left) = oneshot::channel();
-        crowd.carried.push(Carried { tap: tap.clone(), next, back });
-        if !crowd.running {
-            crowd.running = true;
-            crowd.next = next;
-            tokio::spawn(self.clone().run(self.monitor.feed.resume(next)));
+        let (hand_back, handed_back) = oneshot::channel();
+        state.members.push(Member { client: client.clone(), next, hand_back });
+        if !state.running {
+            state.running = true;
+            state.next = next;
+            tokio::spawn(self.clone().run(self.station.feed.resume(next)));
         }
-        Some(left)
+        Some(handed_back)
     }
 
-    /// Leaves a client to itself.
-    pub(super) async fn give_back(&self, tap: &Tap) {
-        let mut crowd = self.crowd.lock().await;
-        let place = crowd.carried.iter().position(|carried| Arc::ptr_eq(&carried.tap.tcp, &tap.tcp));
-        if let Some(place) = place {
-            crowd.carried.swap_remove(place).give_back(&self.monitor);
+    /// Hands a client back.
+    async fn remove(&self, client: &FanoutClient) {
+        let mut state = self.state.lock().await;
+        let index = state.members.iter().position(|member| Arc::ptr_eq(&member.client.sink, &client.sink));
+        if let Some(index) = index {
+            state.members.swap_remove(index).hand_back(&self.station);
         }
     }
 
-    /// Runs until it has no client any more.
+    /// The task. Runs while there are members.
     async fn run(self: Arc<Self>, mut units: Subscription) {
         loop {
             let unit = units.recv().await;
             if let Ok(unit) = &unit {
                 sleep_until(Instant::now() + self.clock.until(unit.due.at)).await;
             }
-            let mut crowd = self.crowd.lock().await;
-            // Sessions end without a word.
-            crowd.carried.retain(|carried| !carried.back.is_closed());
-            crowd.next = units.next();
+            let mut state = self.state.lock().await;
+            // A session that ends drops its receiver and does not leave.
+            state.members.retain(|member| !member.hand_back.is_closed());
+            state.next = units.next();
             match unit {
-                // Left out: each client counts it when it gets its next one.
-                Ok(unit) if self.clock.now().since(unit.due.at) > BEHIND => {}
+                // Left out: each client counts the gap when it gets its next unit.
+                Ok(unit) if self.clock.now().since(unit.due.at) > MAX_LATENESS => {}
                 Err(RecvError::Lagged(_)) => {}
-                Ok(unit) => crowd.write(&unit, &self.monitor),
-                Err(RecvError::Closed) => crowd.carried.clear(),
+                Ok(unit) => state.write(&unit, &self.station),
+                Err(RecvError::Closed) => state.members.clear(),
             }
-            if crowd.carried.is_empty() {
-                crowd.running = false;
+            if state.members.is_empty() {
+                state.running = false;
                 return;
             }
         }
     }
 }
 
-impl Crowd {
-    /// Writes the unit before `next` to all who are waiting for it.
-    fn write(&mut self, unit: &Unit, monitor: &StationHandle) {
+impl FanoutState {
+    /// Writes a unit, whose number is one below `next`, to all members that have not got it.
+    fn write(&mut self, unit: &Unit, station: &StationHandle) {
         let number = self.next - 1;
-        let mut place = 0;
-        while let Some(carried) = self.carried.get_mut(place) {
-            match carried.write(unit, number) {
-                Ok(true) => place += 1,
-                Ok(false) => self.carried.swap_remove(place).give_back(monitor),
-                // Its session sees that it is dropped.
-                Err(Gone) => drop(self.carried.swap_remove(place)),
+        let mut index = 0;
+        while let Some(member) = self.members.get_mut(index) {
+            match member.write(unit, number) {
+                Ok(true) => index += 1,
+                Ok(false) => self.members.swap_remove(index).hand_back(station),
+                // Its session task sees that the sender is dropped.
+                Err(Gone) => drop(self.members.swap_remove(index)),
             }
         }
     }
 }
 
-impl Carried {
-    /// Writes unit `number`. False if it did not take it as a whole.
+impl Member {
+    /// Writes unit `number`. False if the connection did not take all of it.
     fn write(&mut self, unit: &Unit, number: u64) -> Result<bool, Gone> {
         let Some(missed) = number.checked_sub(self.next) else { return Ok(true) };
-        let Tap { tcp, client } = &self.tap;
+        let FanoutClient { sink, counters } = &self.client;
         if missed > 0 {
-            tcp.miss(missed);
-            client.dropped.fetch_add(missed, Relaxed);
+            sink.miss(missed);
+            counters.dropped.fetch_add(missed, Relaxed);
             self.next = number;
         }
-        let took = tcp.begin(unit)?;
-        if took != Took::Nothing {
+        let written = sink.try_send(unit)?;
+        if written != TryWrite::WouldBlock {
             self.next += 1;
-            client.pictures.fetch_add(1, Relaxed);
+            counters.pictures.fetch_add(1, Relaxed);
         }
-        Ok(took == Took::All)
+        Ok(written == TryWrite::Complete)
     }
 
-    fn give_back(self, monitor: &StationHandle) {
-        // Dropped with its session: nobody is left.
-        let _ = self.back.send(monitor.feed.resume(self.next));
+    fn hand_back(self, station: &StationHandle) {
+        // An error means that the session has ended.
+        let _ = self.hand_back.send(station.feed.resume(self.next));
     }
 }

@@ -1,29 +1,32 @@
-//! RTSP 1.0 (RFC 2326): stations for any player, by multicast, unicast or in the connection itself.
+//! The RTSP 1.0 server (RFC 2326): stations for any player, live or on demand, by multicast, by UDP or in the connection.
+//!
+//! Only `daemon` imports it. Of ours it imports `headend`, `air`, `content::reel`, `directory`, `limits`, `lineup`, `clock`,
+//! `net`, `media` and `wire`.
 //!
 //! ```text
-//! TCP -> Inbox -> Order -> Connection -> Session: Command -> Delivery -> Sink -> UDP, by the air thread
-//!                                                  Live, Showing ----^      \--> the connection
+//! TCP -> MessageReader -> RtspRequest -> RtspConnection -> SessionCommand -> SessionTask -> Sink -> UDP, by the air thread
+//!                                       Playback: LivePlayback or VodPlayback ----^             \---> the RTSP connection
 //! ```
 //!
-//! - `inbox`, `conversation`, `transport`, `rtcp`: what the bytes mean. Pure; a stranger's bytes are judged there.
-//! - `connection`: reads, does, answers. `writer`: its other half, shared by responses and pictures.
-//! - `session`: the sessions there are. They may outlive the connection that made them.
-//! - `delivery`: the task of a session; from `live` or `demand`, to a `sink`. `fanout`: one task for all whose connections
-//!   keep up with a station.
+//! - `reader`, `request`, `transport`: parse and check the bytes of a client. Pure.
+//! - `connection`: reads requests, executes them and responds. `writer`: its sending half, shared by responses and pictures.
+//! - `session`: the table of all sessions. A session by UDP may outlive the connection that set it up.
+//! - `session_task`: one task a session; takes units from a `playback`, live or `vod`, and gives them to a `sink`.
+//! - `fanout`: one task that writes a station's pictures to all connections that keep up.
 //!
-//! What a stranger can take is bounded in every direction, as in the directory: connections, sessions, bytes of a request,
-//! and the time for each step. `docs/rtsp.md` promises it.
+//! Every resource that a client can take is bounded, as in the directory: connections, sessions, bytes of a request, and the
+//! time of each step. `docs/rtsp.md` states the limits.
 
 mod connection;
-mod conversation;
-mod delivery;
-mod demand;
 mod fanout;
-mod inbox;
-mod live;
+mod playback;
+mod reader;
+mod request;
 mod session;
+mod session_task;
 mod sink;
 mod transport;
+mod vod;
 mod writer;
 
 use std::io;
@@ -39,42 +42,42 @@ use tokio::time::timeout;
 use crate::content::reel::Reel;
 use crate::headend::{HeadEnd, NotRecorded, StationHandle};
 use crate::limits::{self, ConnectionLimits, Permit, canonical};
-use connection::Connection;
+use connection::RtspConnection;
 use fanout::Fanouts;
-use session::Sessions;
+use session::SessionTable;
 
-/// Connections at one time, and from one address: the next is told 503 and closed.
+/// Most connections at one time: in all, and from one address. The next one gets 503 and is closed.
 const CONNECTIONS: (usize, usize) = (2048, 1024);
 
-/// Sessions that one connection may set up.
+/// Most sessions of one connection.
 const SESSIONS_PER_CONNECTION: usize = 4;
 
-/// From a connection's beginning to its first request, and from a request's first byte to its last.
-const REQUEST: Duration = Duration::from_secs(10);
+/// Longest time from a connection's beginning to its first complete request, and from a request's first byte to its last.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection without a session may say nothing.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection without a session may send nothing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a client's connection holds in the kernel at most, as it is asked for (Linux takes twice that, for its own
-/// book-keeping). Half a second of 22 kB at 25 pictures a second: what a wireless network stands still for.
+/// Kernel send buffer of a connection, in bytes; Linux takes twice that, for its own bookkeeping. It bridges a stall of
+/// half a second, as wireless networks have, with pictures of 22 kB at 25 a second.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// Programmes that are looked up at one time. A film that is new is read and hashed.
+/// Most programmes that are looked up at one time. A look-up reads and hashes films that are new.
 const LOOK_UPS: usize = 4;
 
-/// How long a client waits for that; it goes on, and whoever asks later has the answer.
-const LOOK_UP: Duration = Duration::from_secs(5);
+/// How long a client waits for a look-up until it gets 503. The look-up goes on, and a later request finds its result.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pictures that are read from a disk at one time, by all who watch on demand. As a rule they are in memory.
+/// Most pictures that are read from disk at one time, for all sessions on demand. Most pictures are in memory.
 const READS: usize = 64;
 
-/// When to ask again for a programme that is not recorded yet.
+/// When a client shall ask again for a programme that is not recorded yet.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// What the connections share.
-struct Shared {
+/// State shared by all connections.
+struct RtspServer {
     head_end: Arc<HeadEnd>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<SessionTable>,
     fanouts: Arc<Fanouts>,
     look_ups: Arc<Semaphore>,
     reads: Arc<Semaphore>,
@@ -83,58 +86,58 @@ struct Shared {
 /// Serves stations until the head-end stops, then ends every session and connection and returns.
 pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
     let limits = ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1);
-    let shared = Arc::new(Shared::new(head_end.clone()));
-    let visit = |stream: TcpStream, peer, place: Result<Permit, String>| match place {
-        Ok(place) => {
-            // One that has gone already: nothing to serve.
+    let server = Arc::new(RtspServer::new(head_end.clone()));
+    let visit = |stream: TcpStream, peer, permit: Result<Permit, String>| match permit {
+        Ok(permit) => {
+            // An error means that the client has disconnected already.
             let local = prepare(&stream).ok()?;
-            let connection = Connection::new(stream, peer, local, shared.clone());
+            let connection = RtspConnection::new(stream, peer, local, server.clone());
             Some(async move {
                 connection.serve().await;
-                drop(place);
+                drop(permit);
             })
         }
         Err(_) => {
-            // If it does not go out at once it does not go out.
+            // Nothing waits here: if the socket does not take the response at once, the client goes without.
             let _ = stream.try_write(b"RTSP/1.0 503 Service Unavailable\r\n\r\n");
             None
         }
     };
     let mut connections = limits::attend(listener, "rtsp", limits, head_end.stopping(), visit).await;
-    shared.sessions.end().await;
+    server.sessions.end().await;
     connections.shutdown().await;
 }
 
-/// Sets a connection up. Returns the address that it came in by.
+/// Sets the send buffer of a connection. Returns the connection's local address.
 fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
     SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)?;
     stream.local_addr().map(canonical)
 }
 
-impl Shared {
-    fn new(head_end: Arc<HeadEnd>) -> Shared {
-        Shared {
+impl RtspServer {
+    fn new(head_end: Arc<HeadEnd>) -> RtspServer {
+        RtspServer {
             head_end,
-            sessions: Sessions::new(),
+            sessions: SessionTable::new(),
             fanouts: Arc::default(),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
             reads: Arc::new(Semaphore::new(READS)),
         }
     }
 
-    /// The reels of a station's programme; `None` when that takes too long to find out.
-    async fn reels(&self, monitor: &Arc<StationHandle>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
-        let (head_end, monitor) = (self.head_end.clone(), monitor.clone());
+    /// The reels of a station's programme; `None` if the look-up takes too long.
+    async fn reels(&self, station: &Arc<StationHandle>) -> Option<Result<Vec<Arc<Reel>>, NotRecorded>> {
+        let (head_end, station) = (self.head_end.clone(), station.clone());
         let look_up = async {
             let permit = self.look_ups.clone().acquire_owned().await.ok()?;
             let looked = tokio::task::spawn_blocking(move || {
-                let reels = head_end.reels(&monitor);
+                let reels = head_end.reels(&station);
                 drop(permit);
                 reels
             });
             looked.await.ok()
         };
-        timeout(LOOK_UP, look_up).await.ok().flatten()
+        timeout(LOOK_UP_TIMEOUT, look_up).await.ok().flatten()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The sessions there are: their ids, their states, and when they end for want of a sign of life.
+//! The table of sessions, and the state of a session that its connection and its task share.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -16,22 +16,22 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::conversation::{Resource, View, Wish};
-use super::transport::Way;
+use super::request::{PlayRange, Resource, SessionInfo};
+use super::transport::SessionTransport;
 use crate::headend::Client;
 use crate::limits::{ConnectionLimits, Permit};
 use crate::wire::rtcp;
 
-/// How long a session lives after the last sign of its client: a request that names it, or a receiver report.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a session lives after the last sign of life: a request that names it, or a receiver report.
+pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Sessions at one time, and of one address. One costs a task, and by UDP two ports. The next is told 503.
+/// Most sessions at one time: in all, and of one address. Each costs a task, and by UDP two ports. The next one gets 503.
 pub(super) const SESSIONS: (usize, usize) = (2048, 1024);
 
-/// How long all sessions together may take to say BYE when the broadcaster stops.
-const PARTING: Duration = Duration::from_millis(500);
+/// How long all sessions together may take to send their BYEs when the broadcaster stops.
+const BYE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a client calls its session: 64 bits that nobody can guess, as 16 hexadecimal digits.
+/// The id of a session: 64 bits that nobody can guess, as 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SessionId(u64);
 
@@ -49,93 +49,95 @@ impl FromStr for SessionId {
     }
 }
 
-/// What a session is told to do. The answer comes when it is done.
+/// A command from a connection to the task of a session. The task replies when it is done.
 #[derive(Debug)]
-pub(super) enum Command {
-    /// Or why not.
-    Play(Wish, oneshot::Sender<Result<Started, StatusCode>>),
+pub(super) enum SessionCommand {
+    /// The reply is an error if the session cannot play that range.
+    Play(PlayRange, oneshot::Sender<Result<Started, StatusCode>>),
     Pause(oneshot::Sender<()>),
     End(oneshot::Sender<()>),
 }
 
-/// A delivery that is about to begin.
+/// Playback that is about to begin, as the response to PLAY describes it.
 #[derive(Debug)]
 pub(super) struct Started {
-    /// The sequence number and the timestamp of the first packet, as far as they are known.
+    /// Sequence number of the first packet; `None` by multicast.
     pub(super) sequence: Option<u16>,
+    /// RTP timestamp of the first packet, if it is known.
     pub(super) timestamp: Option<u32>,
-    /// From where to where, of what has a beginning and an end.
+    /// Beginning and end in normal play time; `None` if live.
     pub(super) span: Option<(Duration, Duration)>,
+    /// Speed: 1 is the films' own.
     pub(super) scale: f64,
-    /// Dropped, it begins: pictures shall not overtake the response.
-    pub(super) go: Option<oneshot::Sender<()>>,
+    /// Playback begins when this is dropped. The connection holds it until the response is written, so that no picture
+    /// overtakes it.
+    pub(super) hold: Option<oneshot::Sender<()>>,
 }
 
-/// Whether a session is playing, and when its client was last heard of.
+/// When the client of a session last gave a sign of life.
 #[derive(Debug)]
-pub(super) struct Life {
-    playing: AtomicBool,
-    seen: Mutex<Instant>,
-}
+pub(super) struct KeepAlive(Mutex<Instant>);
 
-impl Life {
-    pub(super) fn new() -> Life {
-        Life { playing: AtomicBool::new(false), seen: Mutex::new(Instant::now()) }
+impl KeepAlive {
+    pub(super) fn new() -> KeepAlive {
+        KeepAlive(Mutex::new(Instant::now()))
     }
 
+    /// Notes a sign of life.
     pub(super) fn touch(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// When it ends, if nothing is heard until then.
-    pub(super) fn ends(&self) -> Instant {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) + TIMEOUT
-    }
-
-    pub(super) fn play(&self, playing: bool) {
-        self.playing.store(playing, Relaxed);
+    /// When the session ends without a further sign of life.
+    pub(super) fn deadline(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) + SESSION_TIMEOUT
     }
 }
 
 /// A session, as connections see it.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct RtspSession {
+    /// The address that set it up: only requests from there may name it.
     pub(super) owner: IpAddr,
     pub(super) resource: Resource,
-    pub(super) way: Way,
+    pub(super) transport: SessionTransport,
+    /// Playing time of its programme; `None` if live.
     pub(super) length: Option<Duration>,
-    pub(super) life: Arc<Life>,
-    pub(super) audit: Option<Audit>,
-    pub(super) commands: mpsc::Sender<Command>,
-    /// Its place among all sessions, and its address's.
-    pub(super) _place: Permit,
+    /// Written by its task.
+    pub(super) playing: Arc<AtomicBool>,
+    pub(super) keep_alive: Arc<KeepAlive>,
+    /// `None` by multicast.
+    pub(super) receiver_reports: Option<ReceiverReports>,
+    pub(super) commands: mpsc::Sender<SessionCommand>,
+    pub(super) _permit: Permit,
 }
 
-impl Session {
-    pub(super) fn view(&self) -> View {
-        View {
+impl RtspSession {
+    pub(super) fn info(&self) -> SessionInfo {
+        SessionInfo {
             owner: self.owner,
             resource: self.resource,
-            way: self.way,
-            playing: self.life.playing.load(Relaxed),
+            transport: self.transport,
+            playing: self.playing.load(Relaxed),
             length: self.length,
         }
     }
 }
 
-/// Takes down what a client reports.
+/// Records the receiver reports of a session's client.
 #[derive(Debug, Clone)]
-pub(super) struct Audit {
+pub(super) struct ReceiverReports {
+    /// The SSRC of the session's packets.
     pub(super) ssrc: u32,
     pub(super) client: Arc<Client>,
-    pub(super) life: Arc<Life>,
+    pub(super) keep_alive: Arc<KeepAlive>,
 }
 
-impl Audit {
-    /// Takes an RTCP packet from the client. What is none is left alone.
-    pub(super) fn hear(&self, packet: &[u8]) {
-        let Some(reports) = rtcp::reports(packet, self.ssrc) else { return };
-        self.life.touch();
+impl ReceiverReports {
+    /// Records an RTCP packet of the client. Ignores packets that are not RTCP.
+    pub(super) fn record(&self, packet: &[u8]) {
+        let Some(reports) = rtcp::reception_reports(packet, self.ssrc) else { return };
+        self.keep_alive.touch();
         for report in reports {
             self.client.lost.store(report.lost.into(), Relaxed);
             self.client.fraction_lost.store(report.fraction_lost.into(), Relaxed);
@@ -144,22 +146,22 @@ impl Audit {
     }
 }
 
-/// All sessions of a server. They outlive connections.
+/// All sessions of a server. They may outlive connections.
 #[derive(Debug)]
-pub(super) struct Sessions {
-    table: Mutex<HashMap<SessionId, Arc<Session>>>,
+pub(super) struct SessionTable {
+    sessions: Mutex<HashMap<SessionId, Arc<RtspSession>>>,
     tasks: Mutex<JoinSet<()>>,
     limits: Arc<ConnectionLimits>,
-    /// Ids are a count under SipHash with 128 bits of key from the system: who sees some of them cannot tell the next.
-    /// (fastrand's can be computed from a few of them.)
+    /// An id is a count under SipHash with a key of 128 bits from the system, so nobody can tell the next one from those
+    /// before. The numbers of fastrand could be computed from a few of them.
     key: RandomState,
     count: AtomicU64,
 }
 
-impl Sessions {
-    pub(super) fn new() -> Arc<Sessions> {
-        Arc::new(Sessions {
-            table: Mutex::default(),
+impl SessionTable {
+    pub(super) fn new() -> Arc<SessionTable> {
+        Arc::new(SessionTable {
+            sessions: Mutex::default(),
             tasks: Mutex::default(),
             limits: ConnectionLimits::new(SESSIONS.0, SESSIONS.1),
             key: RandomState::new(),
@@ -167,60 +169,60 @@ impl Sessions {
         })
     }
 
-    /// A place for a session of `address`; `None` when all are taken.
-    pub(super) fn place(&self, address: IpAddr) -> Option<Permit> {
+    /// A permit for a session of `address`; `None` if there are too many sessions.
+    pub(super) fn permit(&self, address: IpAddr) -> Option<Permit> {
         self.limits.enter(address).ok()
     }
 
-    pub(super) fn get(&self, id: SessionId) -> Option<Arc<Session>> {
-        self.table().get(&id).cloned()
+    pub(super) fn get(&self, id: SessionId) -> Option<Arc<RtspSession>> {
+        self.lock().get(&id).cloned()
     }
 
-    /// Enters a session, whose `task` runs until all senders of its commands are gone or it ends by itself: then the
-    /// session is over.
-    pub(super) fn enter(
+    /// Adds a session and starts its `task`, which returns when all senders of the session's commands are dropped, or
+    /// earlier. Then the session is removed.
+    pub(super) fn insert(
         self: &Arc<Self>,
-        session: Session,
+        session: RtspSession,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> SessionId {
-        let mut table = self.table();
+        let mut sessions = self.lock();
         let id = loop {
             let id = SessionId(self.key.hash_one(self.count.fetch_add(1, Relaxed)));
-            if !table.contains_key(&id) {
+            if !sessions.contains_key(&id) {
                 break id;
             }
         };
-        table.insert(id, Arc::new(session));
-        drop(table);
-        let sessions = Arc::downgrade(self);
+        sessions.insert(id, Arc::new(session));
+        drop(sessions);
+        let table = Arc::downgrade(self);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             task.await;
-            if let Some(sessions) = sessions.upgrade() {
-                sessions.remove(id);
+            if let Some(table) = table.upgrade() {
+                table.remove(id);
             }
         });
         id
     }
 
-    /// Ends a session.
+    /// Removes a session, which ends its task.
     pub(super) fn remove(&self, id: SessionId) {
-        let session = self.table().remove(&id);
-        // Dropped without the lock: its place has one of its own.
+        let session = self.lock().remove(&id);
+        // Dropped when the table is unlocked: dropping the permit takes a lock, too.
         drop(session);
     }
 
-    /// Ends all sessions, and waits a little for them to say so.
+    /// Ends all sessions, and waits up to half a second until their BYEs are sent.
     pub(super) async fn end(&self) {
-        let all = std::mem::take(&mut *self.table());
+        let all = std::mem::take(&mut *self.lock());
         drop(all);
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let _ = timeout(PARTING, async { while tasks.join_next().await.is_some() {} }).await;
+        let _ = timeout(BYE_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await;
         tasks.shutdown().await;
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<RtspSession>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

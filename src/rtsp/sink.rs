@@ -1,4 +1,4 @@
-//! Where the packets of a session go: by the air thread to two UDP ports, or into the RTSP connection.
+//! Where the packets of a session go: to two UDP ports of the client, by the air thread, or into the RTSP connection.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,110 +10,112 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::transport::Way;
-use super::writer::{Gone, Took, Writer};
+use super::transport::SessionTransport;
+use super::writer::{Gone, TryWrite, Writer};
 use crate::air::sender::RtpSender;
 use crate::air::{Air, AirCounters, Flow, UNICAST_NAP};
 use crate::headend::Client;
 use crate::lineup::Spread;
-use crate::media::AirTime;
-use crate::media::Unit;
+use crate::media::{AirTime, Unit};
 use crate::wire::MAX_DATAGRAM;
 use crate::wire::payload::jpeg::PACKET_OVERHEAD;
-use crate::wire::rtcp::Sent;
+use crate::wire::rtcp::SenderInfo;
 use crate::wire::rtp;
 use crate::wire::udp_headers;
 
-/// What a UDP socket asks for as its send buffer: a few of the largest pictures.
+/// Send buffer of a UDP socket, in bytes: a few of the largest pictures.
 const SEND_BUFFER: usize = 512 * 1024;
 
-/// How long before it is due a unit is given to the air thread. Enough to sleep through a busy moment; little enough that
-/// PAUSE is felt at once, as what the thread has will leave.
+/// How long before it is due the air thread gets a unit. Long enough to survive a busy moment of this machine; short enough
+/// for PAUSE to take effect soon, since the air thread sends all units that it has.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// Tries to find two ports, an even one and the one above it, that are free.
+/// How often to try for two free ports, an even one and the one above it.
 const PORT_TRIES: usize = 64;
 
-/// UDP payload of a packet on Ethernet, where the path is unknown: 1,500 less the headers of IPv4 or IPv6, and UDP.
+/// UDP payload of a packet on Ethernet, in bytes, for a path whose MTU is unknown: 1,500 less the headers of IP and UDP.
 const fn usual_datagram(address: IpAddr) -> usize {
     1500 - udp_headers(address)
 }
 
-/// The way of a session's packets.
+/// Where the packets of a session go.
 pub(super) enum Sink {
-    /// They go to the group in any case.
-    Nowhere,
-    Udp(Udp),
-    Tcp(Arc<Tcp>),
+    /// Nowhere: the client receives the station's group.
+    Multicast,
+    Udp(UdpSink),
+    Tcp(Arc<TcpSink>),
 }
 
-pub(super) struct Udp {
-    /// `None` when nothing more shall leave.
+pub(super) struct UdpSink {
+    /// `None` after [`Sink::close`].
     flow: Option<Flow>,
     counters: Arc<AirCounters>,
-    /// Most bytes of a scan in a packet.
-    room: usize,
+    /// Most bytes of UDP payload in a packet.
+    datagram: usize,
     ssrc: u32,
-    /// The sequence number of the next packet, had the air thread left out no picture.
+    /// The sequence number behind all packets that the air thread got, as if it had skipped no picture.
     sequence: u16,
-    /// When the last unit is due that it has.
+    /// When the last unit is due that the air thread got.
     last: AirTime,
-    /// Pictures left out before it got them, and those that its ring had no room for.
+    /// Pictures that the air thread did not get: they were too late, or the flow was full.
     missed: u64,
     rtcp: UdpSocket,
+    /// The client's address for RTCP.
     client: SocketAddr,
 }
 
-/// Pictures into a connection. The task of the session writes them, or the [`Fanout`](super::fanout) for it: never both.
-pub(super) struct Tcp {
+/// Pictures into an RTSP connection, one packet each. Either the session task writes them or its
+/// [`Fanout`](super::fanout), never both at a time.
+pub(super) struct TcpSink {
     writer: Arc<Writer>,
+    /// For RTP and RTCP.
     channels: (u8, u8),
     ssrc: u32,
-    count: Mutex<Count>,
+    state: Mutex<SendState>,
 }
 
-/// What has been written.
 #[derive(Clone, Copy)]
-struct Count {
+struct SendState {
+    /// Packets sent.
     packets: u64,
-    /// Of payload.
+    /// Bytes of payload sent.
     octets: u64,
-    /// The number of the next packet.
+    /// The sequence number of the next packet.
     sequence: u16,
     /// Pictures left out.
     missed: u64,
 }
 
-impl Udp {
-    /// Sockets on `local`, a flow on air, and what the two are called.
+impl UdpSink {
+    /// Opens two sockets on the address of `local`, and a flow for the two ports of `client` on the address of `peer`.
     ///
     /// # Errors
-    /// The system's: no two ports, or no open files.
+    /// There are no two free ports, or no more file descriptors.
     pub(super) fn open(
         air: &Air,
         local: SocketAddr,
         peer: SocketAddr,
         client: (u16, u16),
         spread: Spread,
-    ) -> io::Result<(Udp, Way)> {
+    ) -> io::Result<(UdpSink, SessionTransport)> {
         let at = |mut address: SocketAddr, port| {
             address.set_port(port);
             address
         };
-        let (rtp, rtcp, server) = ports(local)?;
+        let (rtp, rtcp, server) = open_ports(local)?;
         if rtp.send_buffer_size()? < SEND_BUFFER {
             rtp.set_send_buffer_size(SEND_BUFFER)?;
         }
-        // Nothing is expected there but what opens a way through a client's firewall.
+        // Nothing is read from it: a client sends packets here only to open its firewall.
         rtp.set_recv_buffer_size(0)?;
-        let datagram = datagram(at(local, 0), at(peer, client.0));
-        let outlet = RtpSender::unicast(rtp, at(peer, client.0), datagram, spread);
-        let (ssrc, sequence) = (outlet.ssrc(), outlet.sequence());
+        let datagram = path_datagram(at(local, 0), at(peer, client.0));
+        let sender = RtpSender::unicast(rtp, at(peer, client.0), datagram, spread);
+        let (ssrc, sequence) = (sender.ssrc(), sender.sequence());
         let counters = Arc::<AirCounters>::default();
-        let udp = Udp {
-            flow: Some(air.unicast_flow(outlet, counters.clone())),
+        let udp = UdpSink {
+            flow: Some(air.unicast_flow(sender, counters.clone())),
             counters,
-            room: datagram - PACKET_OVERHEAD,
+            datagram,
             ssrc,
             sequence,
             last: AirTime::default(),
@@ -121,134 +123,142 @@ impl Udp {
             rtcp: UdpSocket::from_std(rtcp.into())?,
             client: at(peer, client.1),
         };
-        Ok((udp, Way::Udp { client, server, ssrc }))
+        Ok((udp, SessionTransport::Udp { client, server, ssrc }))
     }
 
-    fn offer(&mut self, unit: Unit) {
+    fn send(&mut self, unit: Unit) {
         let Some(flow) = &mut self.flow else { return };
-        // PAUSE and PLAY within [`AHEAD`] of each other: what is on air has left already, or is about to.
+        // The air thread has it already, if PAUSE and PLAY came within `AHEAD` of each other.
         if unit.due.at <= self.last {
             return;
         }
         self.last = unit.due.at;
-        let packets = unit.jpeg().scan.len().div_ceil(self.room).max(1);
+        let packets = unit.jpeg().fragments(self.datagram).len();
         match flow.offer(unit) {
             Ok(()) => self.sequence = self.sequence.wrapping_add(packets as u16),
             Err(_) => self.missed += 1,
         }
     }
+
+    /// The sequence number of the next packet. The sender cannot tell: it does not know the units that still wait in the
+    /// flow.
+    fn next_sequence(&self) -> u16 {
+        let skipped = self.counters.skipped_packets.load(Relaxed);
+        self.sequence.wrapping_sub(skipped as u16)
+    }
 }
 
-impl Tcp {
-    pub(super) fn new(writer: Arc<Writer>, channels: (u8, u8)) -> (Tcp, Way) {
+impl TcpSink {
+    pub(super) fn new(writer: Arc<Writer>, channels: (u8, u8)) -> (TcpSink, SessionTransport) {
         let ssrc = fastrand::u32(..);
-        let count = Count { packets: 0, octets: 0, sequence: fastrand::u16(..), missed: 0 };
-        (Tcp { writer, channels, ssrc, count: Mutex::new(count) }, Way::Interleaved { channels, ssrc })
+        let state = Mutex::new(SendState { packets: 0, octets: 0, sequence: fastrand::u16(..), missed: 0 });
+        (TcpSink { writer, channels, ssrc, state }, SessionTransport::Interleaved { channels, ssrc })
     }
 
-    /// Writes a picture, in one packet: 65,535 bytes hold any (RFC 2326 section 10.12).
+    /// Sends a picture in one packet: the 65,535 bytes of interleaved data hold any (RFC 2326 section 10.12).
     ///
     /// # Errors
-    /// There is nobody any more.
+    /// The connection is over.
     async fn send(&self, unit: &Unit) -> Result<(), Gone> {
-        let Some((head, octets)) = self.head(unit) else { return Ok(()) };
-        self.writer.write(&head, &unit.jpeg().scan).await?;
-        self.count().sent(octets);
+        let Some((headers, octets)) = self.headers(unit) else { return Ok(()) };
+        self.writer.write(&headers, &unit.jpeg().scan).await?;
+        self.state().count(octets);
         Ok(())
     }
 
-    /// Writes of a picture what the connection takes now: the rest goes out before the next.
+    /// Sends as much of a picture as the connection takes at once. The rest of it goes out before the next message.
     ///
     /// # Errors
-    /// There is nobody any more.
-    pub(super) fn begin(&self, unit: &Unit) -> Result<Took, Gone> {
-        let Some((head, octets)) = self.head(unit) else { return Ok(Took::All) };
-        let took = self.writer.begin(&head, &unit.jpeg().scan)?;
-        if took != Took::Nothing {
-            self.count().sent(octets);
+    /// The connection is over.
+    pub(super) fn try_send(&self, unit: &Unit) -> Result<TryWrite, Gone> {
+        let Some((headers, octets)) = self.headers(unit) else { return Ok(TryWrite::Complete) };
+        let written = self.writer.try_write(&headers, &unit.jpeg().scan)?;
+        if written != TryWrite::WouldBlock {
+            self.state().count(octets);
         }
-        Ok(took)
+        Ok(written)
     }
 
-    /// Writes what was begun.
+    /// Waits until the rest of a picture is out.
     ///
     /// # Errors
-    /// There is nobody any more.
+    /// The connection is over.
     async fn flush(&self) -> Result<(), Gone> {
         self.writer.write(&[], &[]).await
     }
 
-    /// Leaves a gap where pictures were left out, so that the client sees it.
+    /// Counts pictures that were left out. Each takes a sequence number, so that the client sees the gap.
     pub(super) fn miss(&self, pictures: u64) {
-        let mut count = self.count();
-        count.sequence = count.sequence.wrapping_add(pictures as u16);
-        count.missed += pictures;
+        let mut state = self.state();
+        state.sequence = state.sequence.wrapping_add(pictures as u16);
+        state.missed += pictures;
     }
 
-    /// What stands before the scan of a picture, and the payload's bytes.
-    fn head(&self, unit: &Unit) -> Option<([u8; 4 + PACKET_OVERHEAD], usize)> {
+    /// All headers in front of the scan of a picture, and the length of the RTP payload. `None` if the picture does not fit
+    /// one packet.
+    fn headers(&self, unit: &Unit) -> Option<([u8; 4 + PACKET_OVERHEAD], usize)> {
         let fragment = unit.jpeg().fragments(MAX_DATAGRAM).next().filter(|fragment| fragment.last)?;
         let header = rtp::Header {
             marker: true,
             payload_type: rtp::PAYLOAD_TYPE_JPEG,
-            sequence: self.count().sequence,
+            sequence: self.state().sequence,
             timestamp: unit.due.at.rtp_timestamp(),
             ssrc: self.ssrc,
         };
-        let mut head = [0; 4 + PACKET_OVERHEAD];
-        head[..4].copy_from_slice(&frame(self.channels.0, PACKET_OVERHEAD + fragment.end));
-        head[4..].copy_from_slice(&unit.jpeg().packet_header(header, fragment));
-        Some((head, PACKET_OVERHEAD - rtp::HEADER_LEN + fragment.end))
+        let mut headers = [0; 4 + PACKET_OVERHEAD];
+        headers[..4].copy_from_slice(&interleaved_header(self.channels.0, PACKET_OVERHEAD + fragment.end));
+        headers[4..].copy_from_slice(&unit.jpeg().packet_header(header, fragment));
+        Some((headers, PACKET_OVERHEAD - rtp::HEADER_LEN + fragment.end))
     }
 
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SendState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Count {
-    /// One more picture, in one packet.
-    fn sent(&mut self, octets: usize) {
+impl SendState {
+    /// Counts a packet.
+    fn count(&mut self, octets: usize) {
         self.packets += 1;
         self.octets += octets as u64;
         self.sequence = self.sequence.wrapping_add(1);
     }
 }
 
-/// What stands before interleaved data: `$`, the channel, the length.
-fn frame(channel: u8, length: usize) -> [u8; 4] {
+/// The header of interleaved data: `$`, the channel, the length.
+fn interleaved_header(channel: u8, length: usize) -> [u8; 4] {
     let [high, low] = (length as u16).to_be_bytes();
     [b'$', channel, high, low]
 }
 
 impl Sink {
-    /// How long before it is due a unit is to be handed over.
+    /// How long before it is due [`send`](Self::send) wants a unit.
     pub(super) fn ahead(&self) -> Duration {
         if let Sink::Udp(_) = self { AHEAD } else { Duration::ZERO }
     }
 
-    /// How long it may be until a first unit leaves: of what is on air by then, it is not too late.
+    /// Longest time until the first unit leaves. Playback begins with the unit that is on air then: it is not too late.
     pub(super) fn delay(&self) -> Duration {
-        // The air thread looks in, and as long again for us to get there.
+        // Until the air thread looks into the flow, and as long for the unit to get there.
         if let Sink::Udp(_) = self { UNICAST_NAP * 2 } else { Duration::ZERO }
     }
 
-    /// Nothing more leaves, nor what the air thread has.
+    /// Stops sending. The units that the air thread has are not sent either.
     pub(super) fn close(&mut self) {
         if let Sink::Udp(udp) = self {
             udp.flow = None;
         }
     }
 
-    /// Hands over a unit whose time has come.
+    /// Sends a unit, [`ahead`](Self::ahead) of its due time, and counts it for the client.
     ///
     /// # Errors
-    /// There is nobody any more.
+    /// The connection is over.
     pub(super) async fn send(&mut self, unit: Unit, client: &Client) -> Result<(), Gone> {
         match self {
-            Sink::Nowhere => {}
+            Sink::Multicast => {}
             Sink::Udp(udp) => {
-                udp.offer(unit);
+                udp.send(unit);
                 client.pictures.store(udp.counters.aired.load(Relaxed), Relaxed);
             }
             Sink::Tcp(tcp) => {
@@ -259,97 +269,96 @@ impl Sink {
         Ok(())
     }
 
-    /// Counts pictures that were left out, and lets the client see the gap if nobody else does.
+    /// Counts pictures that were left out.
     pub(super) fn miss(&mut self, pictures: u64) {
         match self {
-            Sink::Nowhere => {}
+            Sink::Multicast => {}
             Sink::Udp(udp) => udp.missed += pictures,
             Sink::Tcp(tcp) => tcp.miss(pictures),
         }
     }
 
-    /// Writes what was begun.
+    /// Waits until the rest of a picture is out that the fan-out has begun.
     ///
     /// # Errors
-    /// There is nobody any more.
+    /// The connection is over.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         match self {
             Sink::Tcp(tcp) => tcp.flush().await,
-            Sink::Udp(_) | Sink::Nowhere => Ok(()),
+            Sink::Udp(_) | Sink::Multicast => Ok(()),
         }
     }
 
-    /// Pictures lost on our side of the wire.
-    pub(super) fn lost(&self) -> u64 {
+    /// Pictures that were not sent.
+    pub(super) fn dropped(&self) -> u64 {
         match self {
             Sink::Udp(udp) => {
                 let air = &udp.counters;
                 udp.missed + air.skipped.load(Relaxed) + air.send_errors.load(Relaxed)
             }
-            Sink::Tcp(tcp) => tcp.count().missed,
-            Sink::Nowhere => 0,
+            Sink::Tcp(tcp) => tcp.state().missed,
+            Sink::Multicast => 0,
         }
     }
 
-    /// The sequence number of the next packet, if that is known.
-    pub(super) fn sequence(&self) -> Option<u16> {
+    /// The sequence number of the next packet, for RTP-Info; `None` by multicast.
+    pub(super) fn next_sequence(&self) -> Option<u16> {
         match self {
-            Sink::Nowhere => None,
-            Sink::Udp(udp) => {
-                let skipped = udp.counters.skipped_packets.load(Relaxed);
-                Some(udp.sequence.wrapping_sub(skipped as u16))
-            }
-            Sink::Tcp(tcp) => Some(tcp.count().sequence),
+            Sink::Multicast => None,
+            Sink::Udp(udp) => Some(udp.next_sequence()),
+            Sink::Tcp(tcp) => Some(tcp.state().sequence),
         }
     }
 
-    /// What has been sent.
-    pub(super) fn sent(&self) -> Option<Sent> {
+    /// The counters for sender reports; `None` by multicast.
+    pub(super) fn sender_info(&self) -> Option<SenderInfo> {
         match self {
-            Sink::Nowhere => None,
+            Sink::Multicast => None,
             Sink::Udp(udp) => {
                 let (packets, bytes) = (udp.counters.packets.load(Relaxed), udp.counters.bytes.load(Relaxed));
                 let octets = bytes.saturating_sub(packets * rtp::HEADER_LEN as u64);
-                Some(Sent { ssrc: udp.ssrc, packets, octets })
+                Some(SenderInfo { ssrc: udp.ssrc, packets, octets })
             }
             Sink::Tcp(tcp) => {
-                let Count { packets, octets, .. } = *tcp.count();
-                Some(Sent { ssrc: tcp.ssrc, packets, octets })
+                let SendState { packets, octets, .. } = *tcp.state();
+                Some(SenderInfo { ssrc: tcp.ssrc, packets, octets })
             }
         }
     }
 
-    /// Sends RTCP.
+    /// Sends an RTCP packet.
     ///
     /// # Errors
-    /// There is nobody any more. By UDP nobody can tell.
-    pub(super) async fn control(&mut self, packet: &[u8]) -> Result<(), Gone> {
+    /// The connection is over. By UDP there are none.
+    pub(super) async fn send_rtcp(&mut self, packet: &[u8]) -> Result<(), Gone> {
         match self {
-            Sink::Nowhere => Ok(()),
+            Sink::Multicast => Ok(()),
             Sink::Udp(udp) => {
-                // A report that is lost is followed by another.
+                // A lost report is followed by another.
                 let _ = udp.rtcp.send_to(packet, udp.client).await;
                 Ok(())
             }
-            Sink::Tcp(tcp) => tcp.writer.write(&frame(tcp.channels.1, packet.len()), packet).await,
+            Sink::Tcp(tcp) => {
+                tcp.writer.write(&interleaved_header(tcp.channels.1, packet.len()), packet).await
+            }
         }
     }
 
-    /// The next RTCP packet from the client, if it comes to a socket of ours. May be cancelled.
-    pub(super) async fn hear<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
+    /// Receives the client's next RTCP packet by UDP. Never returns for other sinks. Cancel-safe.
+    pub(super) async fn receive_rtcp<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
         let Sink::Udp(udp) = self else { return std::future::pending().await };
         loop {
             match udp.rtcp.recv_from(buffer).await {
                 Ok((length, from)) if from.ip() == udp.client.ip() => return &buffer[..length],
-                // Of others; or an error, which is that of a packet of ours that did not arrive: the next call waits.
+                // A packet of another sender, or the error of a packet that we sent before: the next call waits.
                 Ok(_) | Err(_) => tokio::task::yield_now().await,
             }
         }
     }
 }
 
-/// Two sockets on the address of `local`, the first on an even port and the second on the one above.
-fn ports(local: SocketAddr) -> io::Result<(Socket, Socket, (u16, u16))> {
+/// Opens two sockets on the address of `local`, the first on an even port and the second on the port above it.
+fn open_ports(local: SocketAddr) -> io::Result<(Socket, Socket, (u16, u16))> {
     let bind = |port| {
         let mut address = local;
         address.set_port(port);
@@ -370,13 +379,13 @@ fn ports(local: SocketAddr) -> io::Result<(Socket, Socket, (u16, u16))> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// The UDP payload that goes from `local` to `client` in one piece, as far as the system knows the path now.
-fn datagram(local: SocketAddr, client: SocketAddr) -> usize {
+/// Most bytes of UDP payload that travel from `local` to `client` unfragmented, as far as the system knows the path's MTU.
+fn path_datagram(local: SocketAddr, client: SocketAddr) -> usize {
     let mtu = || {
         let socket = std::net::UdpSocket::bind(local).ok()?;
-        // Nothing is sent by that.
+        // This sends nothing.
         socket.connect(client).ok()?;
-        // There is no such option for IPv6 in nix.
+        // nix has no such option for IPv6.
         getsockopt(&socket, sockopt::IpMtu).ok().filter(|_| client.is_ipv4())
     };
     let payload = mtu().and_then(|mtu| usize::try_from(mtu).ok()?.checked_sub(udp_headers(client.ip())));

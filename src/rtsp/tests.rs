@@ -1,9 +1,9 @@
-//! The server and a client, on loopback TCP and UDP; the stations show what a test puts on air.
+//! The server and its clients, on loopback TCP and UDP. The station shows the pictures that a test puts on air.
 
 mod bounds;
-mod demand;
-mod live;
+mod live_playback;
 mod udp;
+mod vod_playback;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,13 +31,13 @@ use crate::wire::rtp;
 const ID: StationId = StationId(2);
 const SIZE: Size = Size { width: 32, height: 16 };
 const ENCODING: Encoding = Encoding { size: SIZE, quality: 80 };
-/// Fast, so that a programme is over soon.
+/// High, so that a programme is over soon.
 pub(super) const RATE: FrameRate = FrameRate::new(100, 1).unwrap();
-/// Longer than anything takes here: what has not come by then will not come.
+/// Longer than anything takes here.
 const PATIENCE: Duration = Duration::from_secs(20);
 const TCP: &str = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1";
 
-/// A picture whose scan tells its number.
+/// A picture whose scan begins with its number.
 pub(super) fn picture(n: usize, bytes: usize) -> Jpeg {
     let mut scan = vec![0; bytes];
     scan[..8].copy_from_slice(&(n as u64).to_le_bytes());
@@ -50,7 +50,7 @@ pub(super) fn picture(n: usize, bytes: usize) -> Jpeg {
     }
 }
 
-/// A reel of `count` pictures in a store in `dir`, which is that of the film at `film`.
+/// Records a reel of `count` pictures, for the film at `film`, in a store in `dir`.
 pub(super) fn record(dir: &Path, film: &Path, first: usize, count: usize) -> Arc<Reel> {
     std::fs::write(film, film.as_os_str().as_encoded_bytes()).unwrap();
     let now = AirTime(4_000_000_000_000_000_000);
@@ -63,22 +63,22 @@ pub(super) fn record(dir: &Path, film: &Path, first: usize, count: usize) -> Arc
     recorder.finish(RATE, RATE.nth(count as u64), now).unwrap()
 }
 
-struct Bench {
+struct TestRtspServer {
     head_end: Arc<HeadEnd>,
     stop: watch::Sender<bool>,
-    server: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
     address: SocketAddr,
     folder: TempDir,
 }
 
-impl Bench {
-    /// A station with a programme of two films, of 20 and 30 pictures.
-    async fn new() -> Bench {
-        Bench::with(|_| {}).await
+impl TestRtspServer {
+    /// A station with a programme of two films of 20 and 30 pictures.
+    async fn new() -> TestRtspServer {
+        TestRtspServer::with(|_| {}).await
     }
 
-    /// The same with another station.
-    async fn with(change: impl FnOnce(&mut StationSpec)) -> Bench {
+    /// The same with a changed station.
+    async fn with(change: impl FnOnce(&mut StationSpec)) -> TestRtspServer {
         let folder = TempDir::new().unwrap();
         let reels = folder.path().join("reels");
         let media = vec![folder.path().join("a.mp4"), folder.path().join("b.mp4")];
@@ -104,90 +104,89 @@ impl Bench {
         head_end.table.enter(entry, || None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, head_end.clone()));
-        Bench { head_end, stop, server, address, folder }
+        let task = tokio::spawn(serve(listener, head_end.clone()));
+        TestRtspServer { head_end, stop, task, address, folder }
     }
 
-    /// Puts picture `n` on air, due `ahead` from now.
+    /// Puts picture `n` on air, due in `ahead`.
     fn show(&self, n: usize, bytes: usize, ahead: Duration) -> AirTime {
         let at = self.head_end.clock.now() + ahead;
         self.show_at(n, bytes, Due { at, interval: Duration::from_millis(40) });
         at
     }
 
-    /// Puts it on air for another time, perhaps one that is over.
+    /// Puts picture `n` on air, due at any time, which may be over.
     fn show_at(&self, n: usize, bytes: usize, due: Due) {
         self.head_end.show(ID, Unit::picture(due, picture(n, bytes)));
     }
 
-    /// Pictures that its only client was sent, and those that it was not.
+    /// Pictures that the only client was sent, and those that were left out.
     fn counts(&self) -> (u64, u64) {
         let client = self.head_end.clients.all().remove(0);
         (client.pictures.load(Relaxed), client.dropped.load(Relaxed))
     }
 
-    async fn connect(&self) -> Guest {
-        Guest::from("127.0.0.1:0", self.address).await
+    async fn connect(&self) -> TestRtspClient {
+        TestRtspClient::from("127.0.0.1:0", self.address).await
     }
 
-    /// Waits until `so`.
-    async fn until(&self, so: impl Fn(&HeadEnd) -> bool) {
+    async fn wait_until(&self, condition: impl Fn(&HeadEnd) -> bool) {
         let wait = async {
-            while !so(&self.head_end) {
+            while !condition(&self.head_end) {
                 sleep_until(Instant::now() + Duration::from_millis(2)).await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("it never came to that");
+        timeout(PATIENCE, wait).await.expect("the condition comes true");
     }
 }
 
-struct Guest {
+struct TestRtspClient {
     stream: TcpStream,
     bytes: Vec<u8>,
     cseq: u32,
     session: Option<String>,
-    /// Interleaved data that came before a response.
+    /// Number of interleaved packets that came before the last response.
     early: usize,
 }
 
 #[derive(Debug)]
-enum Heard {
+enum ReceivedMessage {
     /// Sequence number, timestamp, picture.
     Picture(u16, u32, usize),
-    Control(Vec<u8>),
+    Rtcp(Vec<u8>),
     Response(Response<Vec<u8>>),
 }
 
-impl Guest {
-    async fn from(own: &str, server: SocketAddr) -> Guest {
+impl TestRtspClient {
+    async fn from(own: &str, server: SocketAddr) -> TestRtspClient {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(8192).unwrap();
         socket.bind(own.parse().unwrap()).unwrap();
         let stream = socket.connect(server).await.unwrap();
-        Guest { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
+        TestRtspClient { stream, bytes: Vec::new(), cseq: 0, session: None, early: 0 }
     }
 
-    /// The next message; `None` when the server has closed.
-    async fn hear(&mut self) -> Option<Heard> {
+    /// The next message; `None` if the server has closed the connection.
+    async fn receive(&mut self) -> Option<ReceivedMessage> {
         loop {
             match Message::<Vec<u8>>::parse(&self.bytes) {
                 Ok((message, length)) => {
                     self.bytes.drain(..length);
                     return Some(match message {
-                        Message::Response(response) => Heard::Response(response),
+                        Message::Response(response) => ReceivedMessage::Response(response),
                         Message::Data(data) if data.channel_id() == 0 => {
-                            let (header, picture) = seen(data.as_slice());
-                            Heard::Picture(header.sequence, header.timestamp, picture)
+                            let (header, picture) = parse_packet(data.as_slice());
+                            ReceivedMessage::Picture(header.sequence, header.timestamp, picture)
                         }
-                        Message::Data(data) => Heard::Control(data.into_body()),
-                        Message::Request(_) => panic!("the server asks for something"),
+                        Message::Data(data) => ReceivedMessage::Rtcp(data.into_body()),
+                        Message::Request(_) => panic!("the server sends a request"),
                     });
                 }
                 Err(ParseError::Incomplete(_)) => {}
                 Err(error) => panic!("{error}: {}", self.bytes.escape_ascii()),
             }
             let read =
-                timeout(PATIENCE, self.stream.read_buf(&mut self.bytes)).await.expect("something comes");
+                timeout(PATIENCE, self.stream.read_buf(&mut self.bytes)).await.expect("a message comes");
             if matches!(read, Ok(0) | Err(_)) {
                 return None;
             }
@@ -196,15 +195,15 @@ impl Guest {
 
     async fn picture(&mut self) -> (u16, u32, usize) {
         loop {
-            match self.hear().await.expect("the connection is open") {
-                Heard::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
-                Heard::Control(_) => {}
-                Heard::Response(response) => panic!("{response:?}"),
+            match self.receive().await.expect("the connection is open") {
+                ReceivedMessage::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
+                ReceivedMessage::Rtcp(_) => {}
+                ReceivedMessage::Response(response) => panic!("{response:?}"),
             }
         }
     }
 
-    async fn ask(&mut self, line: &str, header: &str) -> Response<Vec<u8>> {
+    async fn request(&mut self, line: &str, header: &str) -> Response<Vec<u8>> {
         self.cseq += 1;
         let session = self.session.iter().map(|id| format!("Session: {id}\r\n")).collect::<String>();
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
@@ -212,25 +211,25 @@ impl Guest {
         self.stream.write_all(request.as_bytes()).await.unwrap();
         self.early = 0;
         loop {
-            match self.hear().await.expect("the connection is open") {
-                Heard::Response(response) => {
+            match self.receive().await.expect("the connection is open") {
+                ReceivedMessage::Response(response) => {
                     if let Ok(Some(session)) = response.typed_header::<headers::Session>() {
                         self.session = Some(session.0);
                     }
                     return response;
                 }
-                Heard::Picture(..) | Heard::Control(_) => self.early += 1,
+                ReceivedMessage::Picture(..) | ReceivedMessage::Rtcp(_) => self.early += 1,
             }
         }
     }
 
     async fn status(&mut self, line: &str, header: &str) -> u16 {
-        self.ask(line, header).await.status().into()
+        self.request(line, header).await.status().into()
     }
 
-    /// Plays. Returns sequence number and timestamp of the first picture, as the server tells.
+    /// Plays. Returns sequence number and timestamp of the first picture, by the response's RTP-Info.
     async fn play(&mut self, line: &str, header: &str) -> (Option<u16>, Option<u32>) {
-        let response = self.ask(line, header).await;
+        let response = self.request(line, header).await;
         assert_eq!(u16::from(response.status()), 200);
         let Some(headers::RtpInfos::V1(infos)) = response.typed_header::<headers::RtpInfos>().unwrap() else {
             panic!("{response:?}")
@@ -239,19 +238,20 @@ impl Guest {
     }
 }
 
-/// The header and the number of a picture in an RTP packet.
-fn seen(packet: &[u8]) -> (rtp::Header, usize) {
+/// The header of an RTP packet, and the number of its picture.
+fn parse_packet(packet: &[u8]) -> (rtp::Header, usize) {
     let (header, _) = rtp::Header::parse(packet).unwrap();
     let number = packet[PACKET_OVERHEAD..].first_chunk::<8>().unwrap();
     (header, u64::from_le_bytes(*number) as usize)
 }
 
-fn kinds(packet: &[u8]) -> Vec<&'static str> {
-    let kind = |packet| match packet {
+/// The RTCP packet types of a compound packet.
+fn packet_types(packet: &[u8]) -> Vec<&'static str> {
+    let packet_type = |packet| match packet {
         Ok(Packet::Sr(_)) => "SR",
         Ok(Packet::Sdes(_)) => "SDES",
         Ok(Packet::Bye(_)) => "BYE",
         other => panic!("{other:?}"),
     };
-    Compound::parse(packet).unwrap().map(kind).collect()
+    Compound::parse(packet).unwrap().map(packet_type).collect()
 }

@@ -1,71 +1,78 @@
-//! How the packets of a session travel: what a client offers (RFC 2326 section 12.39), and what is made of it. Pure.
+//! How the packets of a session travel: the offers of a client (RFC 2326 section 12.39), and the chosen transport. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
 use rtsp_types::headers::{
-    RtpLowerTransport, RtpProfile, RtpTransport, RtpTransportParameters, Transport, TransportMode,
-    Transports, TypedHeader,
+    self, RtpLowerTransport, RtpProfile, RtpTransport, RtpTransportParameters, TransportMode, Transports,
+    TypedHeader,
 };
-use rtsp_types::{Headers, StatusCode, headers};
+use rtsp_types::{Headers, StatusCode};
 
-/// The lowest port of a client that is sent to. Below are the ports of services: nobody shall aim a station at one.
+/// Lowest UDP port of a client. Below are the ports of services, at which nobody shall aim a station.
 const UNPRIVILEGED: u16 = 1024;
 
-/// What a client wants, of what there is.
+/// A transport that a client offers and the server supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum TransportOffer {
     /// The station's own group.
     Multicast,
-    /// UDP to these ports of the client.
+    /// UDP to these two ports of the client.
     Udp { rtp: u16, rtcp: u16 },
-    /// In the RTSP connection; on these channels, if it says which.
+    /// In the RTSP connection, on these channels for RTP and RTCP; `None` if the client leaves them to us.
     Interleaved(Option<(u8, u8)>),
 }
 
-/// How a session travels, as it was settled.
+/// The transport of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// It does anyway: nothing is delivered for this client.
+pub(super) enum SessionTransport {
+    /// The station's own group. Nothing is sent for this client.
     Multicast { group: SocketAddr, ttl: u8, source: IpAddr },
-    /// From our two ports to the client's.
+    /// From two ports of the server to two of the client, for RTP and RTCP.
     Udp { client: (u16, u16), server: (u16, u16), ssrc: u32 },
-    /// Channels for RTP and RTCP.
+    /// In the RTSP connection, on these channels for RTP and RTCP.
     Interleaved { channels: (u8, u8), ssrc: u32 },
 }
 
-impl Offer {
-    /// The first offer of a Transport header that can be taken. The client's address is `peer`; who shall have a
-    /// programme of their own can have it by unicast only.
+impl TransportOffer {
+    /// The first supported offer of a Transport header. `peer` is the client's address. `unicast_only` is for programmes on
+    /// demand.
     ///
     /// # Errors
-    /// 400 without the header or with one that makes no sense, 403 for packets to others, 461 for everything else.
-    pub(super) fn first(headers: &Headers, peer: IpAddr, unicast_only: bool) -> Result<Offer, StatusCode> {
-        let mut refusal = StatusCode::UnsupportedTransport;
+    /// 400 if the header is missing or malformed; 403 if the packets shall go to another address; 461 if no offer is
+    /// supported.
+    pub(super) fn first(
+        headers: &Headers,
+        peer: IpAddr,
+        unicast_only: bool,
+    ) -> Result<TransportOffer, StatusCode> {
+        let mut rejection = StatusCode::UnsupportedTransport;
         for transport in parse(headers)?.iter() {
-            match acceptable(transport, peer) {
-                Ok(Offer::Multicast) if unicast_only => {}
+            match supported(transport, peer) {
+                Ok(TransportOffer::Multicast) if unicast_only => {}
                 Ok(offer) => return Ok(offer),
-                Err(StatusCode::Forbidden) => refusal = StatusCode::Forbidden,
+                Err(StatusCode::Forbidden) => rejection = StatusCode::Forbidden,
                 Err(_) => {}
             }
         }
-        Err(refusal)
+        Err(rejection)
     }
 }
 
 fn parse(headers: &Headers) -> Result<Transports, StatusCode> {
     let text = headers.get(&headers::TRANSPORT).ok_or(StatusCode::BadRequest)?.as_str();
-    // Quotes are of use around a `mode` only, where they may as well be missing. The parser of rtsp-types 0.1.3 panics at
-    // some that do not pair up, as in `mode="` and `dest_addr="/"`.
+    // Only `mode` may be quoted, and need not be. The parser of rtsp-types 0.1.3 panics at quotes that do not pair up, as in
+    // `mode="` and `dest_addr="/"`.
     let unquoted: String = text.chars().filter(|c| !matches!(c, '"' | '\\')).collect();
     let mut header = headers.clone();
     header.insert(headers::TRANSPORT, unquoted);
     Transports::from_headers(header).ok().flatten().ok_or(StatusCode::BadRequest)
 }
 
-fn acceptable(transport: &Transport, peer: IpAddr) -> Result<Offer, StatusCode> {
+fn supported(transport: &headers::Transport, peer: IpAddr) -> Result<TransportOffer, StatusCode> {
     let unsupported = StatusCode::UnsupportedTransport;
-    let Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params }) = transport else {
+    let headers::Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params }) =
+        transport
+    else {
         return Err(unsupported);
     };
     if !params.mode.is_empty() && !params.mode.contains(&TransportMode::Play) {
@@ -79,7 +86,7 @@ fn acceptable(transport: &Transport, peer: IpAddr) -> Result<Offer, StatusCode> 
             if pair.is_some_and(|(rtp, rtcp)| rtp == rtcp) {
                 return Err(unsupported);
             }
-            Ok(Offer::Interleaved(pair))
+            Ok(TransportOffer::Interleaved(pair))
         }
         None | Some(RtpLowerTransport::Udp) if unicast => {
             let elsewhere = |to: &String| to.parse().map(|to: IpAddr| to.to_canonical()) != Ok(peer);
@@ -91,31 +98,33 @@ fn acceptable(transport: &Transport, peer: IpAddr) -> Result<Offer, StatusCode> 
             if rtp < UNPRIVILEGED || rtcp < UNPRIVILEGED || rtp == rtcp {
                 return Err(unsupported);
             }
-            Ok(Offer::Udp { rtp, rtcp })
+            Ok(TransportOffer::Udp { rtp, rtcp })
         }
-        // What says neither is multicast (RFC 2326 section 12.39).
-        None | Some(RtpLowerTransport::Udp) => Ok(Offer::Multicast),
+        // Multicast is the default (RFC 2326 section 12.39).
+        None | Some(RtpLowerTransport::Udp) => Ok(TransportOffer::Multicast),
         Some(RtpLowerTransport::Other(_)) => Err(unsupported),
     }
 }
 
-impl Way {
-    /// Whether this is what `offer` asks for.
-    pub(super) fn is(&self, offer: &Offer) -> bool {
+impl SessionTransport {
+    /// Whether `offer` asks for this transport.
+    pub(super) fn matches(&self, offer: &TransportOffer) -> bool {
         match (self, offer) {
-            (Way::Multicast { .. }, Offer::Multicast) => true,
-            (Way::Udp { client, .. }, &Offer::Udp { rtp, rtcp }) => *client == (rtp, rtcp),
-            // Which channels, we have the last word on.
-            (Way::Interleaved { .. }, Offer::Interleaved(_)) => true,
+            (SessionTransport::Multicast { .. }, TransportOffer::Multicast) => true,
+            (SessionTransport::Udp { client, .. }, &TransportOffer::Udp { rtp, rtcp }) => {
+                *client == (rtp, rtcp)
+            }
+            // On any channels: the server decides which.
+            (SessionTransport::Interleaved { .. }, TransportOffer::Interleaved(_)) => true,
             _ => false,
         }
     }
 
-    /// The Transport header that says so.
+    /// The Transport header of the response to SETUP.
     pub(super) fn header(&self) -> Transports {
         let unicast = RtpTransportParameters { unicast: true, ..Default::default() };
         let (lower_transport, params) = match *self {
-            Way::Multicast { group, ttl, source } => {
+            SessionTransport::Multicast { group, ttl, source } => {
                 let params = RtpTransportParameters {
                     multicast: true,
                     destination: Some(group.ip().to_string()),
@@ -126,18 +135,19 @@ impl Way {
                 };
                 (None, params)
             }
-            Way::Udp { client, server, ssrc } => {
+            SessionTransport::Udp { client, server, ssrc } => {
                 let pair = |(rtp, rtcp)| Some((rtp, Some(rtcp)));
                 let (client_port, server_port) = (pair(client), pair(server));
                 (None, RtpTransportParameters { client_port, server_port, ssrc: vec![ssrc], ..unicast })
             }
-            Way::Interleaved { channels: (rtp, rtcp), ssrc } => {
+            SessionTransport::Interleaved { channels: (rtp, rtcp), ssrc } => {
                 let interleaved = Some((rtp, Some(rtcp)));
                 let params = RtpTransportParameters { interleaved, ssrc: vec![ssrc], ..unicast };
                 (Some(RtpLowerTransport::Tcp), params)
             }
         };
-        vec![Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params })].into()
+        vec![headers::Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params })]
+            .into()
     }
 }
 
@@ -150,18 +160,18 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
 
-    fn first(text: &str, unicast_only: bool) -> Result<Offer, u16> {
+    fn first(text: &str, unicast_only: bool) -> Result<TransportOffer, u16> {
         let request = Request::builder(Method::Setup, Version::V1_0).header(headers::TRANSPORT, text).empty();
-        Offer::first(request.as_ref(), PEER, unicast_only).map_err(u16::from)
+        TransportOffer::first(request.as_ref(), PEER, unicast_only).map_err(u16::from)
     }
 
     #[test]
-    fn the_first_offer_that_can_be_taken_is() {
-        let udp = Ok(Offer::Udp { rtp: 5000, rtcp: 5001 });
-        let on = |pair| Ok(Offer::Interleaved(pair));
+    fn the_first_supported_offer_is_taken() {
+        let udp = Ok(TransportOffer::Udp { rtp: 5000, rtcp: 5001 });
+        let on = |pair| Ok(TransportOffer::Interleaved(pair));
         for (text, offer) in [
-            ("RTP/AVP;multicast", Ok(Offer::Multicast)),
-            ("RTP/AVP", Ok(Offer::Multicast)),
+            ("RTP/AVP;multicast", Ok(TransportOffer::Multicast)),
+            ("RTP/AVP", Ok(TransportOffer::Multicast)),
             ("RTP/AVP/UDP;unicast;client_port=5000-5001;mode=play", udp),
             ("RTP/AVP;unicast;client_port=5000;mode=\"PLAY\"", udp),
             ("RTP/AVP;client_port=5000-5001;destination=192.0.2.9", udp),
@@ -178,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taken_is_refused() {
+    fn unsupported_offers_have_their_status() {
         for (text, status) in [
             ("", 461),
             ("mode=\"", 400),
@@ -203,30 +213,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_said_in_the_header() {
-        let said = |way: Way| {
+    fn the_header_of_a_response_describes_the_transport() {
+        let header = |transport: SessionTransport| {
             let mut request = Request::builder(Method::Setup, Version::V1_0).empty();
-            way.header().insert_into(&mut request);
+            transport.header().insert_into(&mut request);
             request.header(&headers::TRANSPORT).unwrap().as_str().to_owned()
         };
         let group = "239.77.0.2:5004".parse().unwrap();
         assert_eq!(
-            said(Way::Multicast { group, ttl: 4, source: PEER }),
+            header(SessionTransport::Multicast { group, ttl: 4, source: PEER }),
             "RTP/AVP;multicast;ttl=4;port=5004-5005;destination=239.77.0.2;source=192.0.2.9"
         );
-        let udp = Way::Udp { client: (5000, 5001), server: (6000, 6001), ssrc: 0xabc };
-        assert_eq!(said(udp), "RTP/AVP;unicast;ssrc=00000ABC;client_port=5000-5001;server_port=6000-6001");
+        let udp = SessionTransport::Udp { client: (5000, 5001), server: (6000, 6001), ssrc: 0xabc };
+        assert_eq!(header(udp), "RTP/AVP;unicast;ssrc=00000ABC;client_port=5000-5001;server_port=6000-6001");
         assert!(
-            udp.is(&Offer::Udp { rtp: 5000, rtcp: 5001 }) && !udp.is(&Offer::Udp { rtp: 5000, rtcp: 5002 })
+            udp.matches(&TransportOffer::Udp { rtp: 5000, rtcp: 5001 })
+                && !udp.matches(&TransportOffer::Udp { rtp: 5000, rtcp: 5002 })
         );
-        let tcp = Way::Interleaved { channels: (0, 1), ssrc: 1 };
-        assert_eq!(said(tcp), "RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=00000001");
-        assert!(tcp.is(&Offer::Interleaved(None)) && !tcp.is(&Offer::Multicast));
+        let tcp = SessionTransport::Interleaved { channels: (0, 1), ssrc: 1 };
+        assert_eq!(header(tcp), "RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=00000001");
+        assert!(tcp.matches(&TransportOffer::Interleaved(None)) && !tcp.matches(&TransportOffer::Multicast));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in "(RTP|/|AVP|TCP|;|=|,|-|\"|\\\\|mode|dest_addr|src_addr|ssrc|port|[ -~é]){0,24}") {
+        fn no_text_makes_it_panic(text in "(RTP|/|AVP|TCP|;|=|,|-|\"|\\\\|mode|dest_addr|src_addr|ssrc|port|[ -~é]){0,24}") {
             let _ = first(&text, false);
         }
     }

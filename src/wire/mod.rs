@@ -1,13 +1,13 @@
-//! ON AIR: the bytes both sides agree on. Pure: no clock, no socket, nothing of ours but
-//! [`units`](crate::media).
+//! The bytes that sender and receiver agree on. Pure: no clock, no socket; of ours it imports only
+//! [`media`](crate::media). Every room may import it.
 //!
-//! A station is an RTP session (RFC 3550) that carries JPEG (RFC 2435), one access unit per picture:
+//! A station is an RTP session (RFC 3550) that carries JPEG (RFC 2435), one access unit a picture:
 //!
-//! - [`rtp`]: the 12-byte header, and undoing the wrap of its counters;
-//! - [`payload`]: what follows it, one module a codec;
+//! - [`rtp`]: the 12-byte header, and the 64-bit values of its counters, which wrap;
+//! - [`payload`]: the payload formats, one module a codec;
 //! - [`packetizer`]: from access units to packets;
-//! - `rtcp`: reports of senders and receivers;
-//! - [`sdp`]: what a player must know before the first packet; `sap`: how it is announced.
+//! - `rtcp`: sender reports and reception reports;
+//! - [`sdp`]: the description that a player needs before the first packet; `sap`: its announcement.
 
 pub mod packetizer;
 pub mod payload;

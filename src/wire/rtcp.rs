@@ -1,4 +1,4 @@
-//! RTCP (RFC 3550 section 6): what we say of a session's packets, and what the client says of them. Pure.
+//! RTCP (RFC 3550 section 6): the sender reports of a session, and the reception reports of its receiver.
 
 use rtcp_types::prelude::*;
 use rtcp_types::{
@@ -7,31 +7,32 @@ use rtcp_types::{
 
 use crate::media::AirTime;
 
-/// From the epoch of NTP, 1900-01-01, to that of Unix, in seconds.
+/// Seconds from the epoch of NTP, 1900-01-01, to the epoch of Unix.
 pub(crate) const NTP_EPOCH: u64 = 2_208_988_800;
 
-/// What a sender says of itself.
+/// The counters of a sender (RFC 3550 section 6.4.1, "sender info").
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent {
+pub(crate) struct SenderInfo {
     pub(crate) ssrc: u32,
+    /// Packets sent since the beginning.
     pub(crate) packets: u64,
-    /// Of payload: without the RTP headers.
+    /// Bytes of payload sent since the beginning, without RTP headers.
     pub(crate) octets: u64,
 }
 
-impl Sent {
-    /// A sender report at `now`, and who sends.
-    pub(crate) fn report(&self, now: AirTime, cname: &str) -> Vec<u8> {
+impl SenderInfo {
+    /// A compound packet of a sender report at `now` and the CNAME of the sender.
+    pub(crate) fn sender_report(&self, now: AirTime, cname: &str) -> Vec<u8> {
         bytes(self.compound(now, cname))
     }
 
-    /// The same with a BYE: the last that is heard of this source.
+    /// The same with a BYE: the last packet of this source.
     pub(crate) fn bye(&self, now: AirTime, cname: &str) -> Vec<u8> {
         bytes(self.compound(now, cname).add_packet(Bye::builder().add_source(self.ssrc)))
     }
 
     fn compound<'a>(&self, now: AirTime, cname: &'a str) -> CompoundBuilder<'a> {
-        // Both counts go round at 2^32 (RFC 3550 section 6.4.1).
+        // Both counts wrap at 2^32 (RFC 3550 section 6.4.1).
         let report = SenderReport::builder(self.ssrc)
             .ntp_timestamp(ntp(now))
             .rtp_timestamp(now.rtp_timestamp())
@@ -49,33 +50,33 @@ fn bytes(compound: CompoundBuilder<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Seconds since 1900 in 32.32 bits.
+/// An NTP timestamp: seconds since 1900, as a fixed-point number of 32.32 bits.
 fn ntp(at: AirTime) -> u64 {
     let seconds = at.0 / 1_000_000_000 + NTP_EPOCH;
     let fraction = (u128::from(at.0 % 1_000_000_000) << 32) / 1_000_000_000;
     seconds << 32 | fraction as u64
 }
 
-/// What a receiver says of a source.
+/// A receiver's report on one source (RFC 3550 section 6.4.1, "reception report block").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// In 256ths, since its last report.
+pub(crate) struct ReceptionReport {
+    /// Share of packets lost since the previous report, in 256ths.
     pub(crate) fraction_lost: u8,
-    /// Packets, since the beginning. More can have come than were sent, if some came twice: then none is lost.
+    /// Packets lost since the beginning. A receiver of duplicates may report a negative number: that is 0 here.
     pub(crate) lost: u32,
-    /// In units of the timestamp.
+    /// Interarrival jitter, in ticks of the RTP clock.
     pub(crate) jitter: u32,
 }
 
-/// What `packet` says of the packets of `ssrc`; `None` if it is no RTCP.
-pub(crate) fn reports(packet: &[u8], ssrc: u32) -> Option<Vec<Heard>> {
-    let mut heard = Vec::new();
+/// The reports on the source `ssrc` in a compound packet; `None` if it is not RTCP.
+pub(crate) fn reception_reports(packet: &[u8], ssrc: u32) -> Option<Vec<ReceptionReport>> {
+    let mut reports = Vec::new();
     for packet in Compound::parse(packet).ok()? {
-        let mut note = |block: ReportBlock<'_>| {
+        let mut add = |block: ReportBlock<'_>| {
             if block.ssrc() == ssrc {
-                // 24 bits, signed.
+                // A signed number of 24 bits.
                 let lost = (block.cumulative_lost() << 8) as i32 >> 8;
-                heard.push(Heard {
+                reports.push(ReceptionReport {
                     fraction_lost: block.fraction_lost(),
                     lost: lost.max(0) as u32,
                     jitter: block.interarrival_jitter(),
@@ -83,12 +84,12 @@ pub(crate) fn reports(packet: &[u8], ssrc: u32) -> Option<Vec<Heard>> {
             }
         };
         match packet.ok()? {
-            Packet::Rr(report) => report.report_blocks().for_each(&mut note),
-            Packet::Sr(report) => report.report_blocks().for_each(&mut note),
+            Packet::Rr(report) => report.report_blocks().for_each(&mut add),
+            Packet::Sr(report) => report.report_blocks().for_each(&mut add),
             _ => {}
         }
     }
-    Some(heard)
+    Some(reports)
 }
 
 #[cfg(test)]
@@ -98,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    const SENT: Sent = Sent { ssrc: 0xcafe_f00d, packets: (1 << 32) + 7, octets: 90_000 };
+    const SENT: SenderInfo = SenderInfo { ssrc: 0xcafe_f00d, packets: (1 << 32) + 7, octets: 90_000 };
 
     #[test]
     fn a_sender_report_ties_the_wall_clock_to_the_media_clock() {
@@ -115,11 +116,11 @@ mod tests {
         let chunk = sdes.chunks().next().unwrap();
         assert_eq!(chunk.items().next().unwrap().get_value_string().unwrap(), "stationcast@192.0.2.7");
         assert_eq!(bye.ssrcs().collect::<Vec<_>>(), [0xcafe_f00d]);
-        assert_eq!(Compound::parse(&SENT.report(now, "x")).unwrap().count(), 2);
+        assert_eq!(Compound::parse(&SENT.sender_report(now, "x")).unwrap().count(), 2);
     }
 
     #[test]
-    fn a_receiver_tells_of_our_packets_and_others() {
+    fn reports_on_other_sources_are_ignored() {
         let block = |ssrc, lost| {
             ReportBlock::builder(ssrc).fraction_lost(12).cumulative_lost(lost).interarrival_jitter(345)
         };
@@ -127,17 +128,17 @@ mod tests {
             .add_report_block(block(2, 99))
             .add_report_block(block(0xcafe_f00d, 67))
             .add_report_block(block(0xcafe_f00d, 0xff_ffff));
-        let heard = reports(&bytes(Compound::builder().add_packet(report)), 0xcafe_f00d).unwrap();
-        let first = Heard { fraction_lost: 12, lost: 67, jitter: 345 };
-        assert_eq!(heard, [first, Heard { lost: 0, ..first }], "-1 is none");
-        assert_eq!(reports(b"", 1), None);
-        assert_eq!(reports(b"\x80\xc9\x00\x01", 1), None);
+        let reports = reception_reports(&bytes(Compound::builder().add_packet(report)), 0xcafe_f00d).unwrap();
+        let first = ReceptionReport { fraction_lost: 12, lost: 67, jitter: 345 };
+        assert_eq!(reports, [first, ReceptionReport { lost: 0, ..first }], "-1 counts as 0");
+        assert_eq!(reception_reports(b"", 1), None);
+        assert_eq!(reception_reports(b"\x80\xc9\x00\x01", 1), None);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered(mut bytes in proptest::collection::vec(any::<u8>(), 0..128), kind in 192u8..210) {
-            let _ = reports(&bytes, 1);
+        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..128), kind in 192u8..210) {
+            let _ = reception_reports(&bytes, 1);
             if let [first, second, ..] = &mut bytes[..] {
                 (*first, *second) = (*first & 0x3f | 0x80, kind);
             }
@@ -146,7 +147,7 @@ mod tests {
                 bytes[2..4].copy_from_slice(&words.to_be_bytes());
                 bytes.truncate(4 * (usize::from(words) + 1));
             }
-            let _ = reports(&bytes, 1);
+            let _ = reception_reports(&bytes, 1);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The RTP header (RFC 3550 section 5.1), and the one place where its 16- and 32-bit counters are
-//! unwrapped.
+//! unwrapped into 64 bits.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -15,38 +15,38 @@
 
 use crate::media::{AirTime, RTP_CLOCK};
 
-/// Bytes of the header we send: no CSRC list, no extension.
+/// Length of the headers that we send, in bytes: they have no CSRC list and no extension.
 pub const HEADER_LEN: usize = 12;
 
 /// The static payload type of JPEG video (RFC 3551 table 5).
 pub const PAYLOAD_TYPE_JPEG: u8 = 26;
 
-/// What an RTP header says, without what only its own layout needs.
+/// The fields of an RTP header that have a meaning beyond its layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// For video: this packet is the last of its access unit (RFC 3551 section 5).
+    /// Set in the last packet of an access unit of video (RFC 3551 section 5).
     pub marker: bool,
-    /// What the payload is, 0..=127.
+    /// The format of the payload, 0..=127.
     pub payload_type: u8,
-    /// Counts packets, modulo 2^16.
+    /// The number of the packet, modulo 2^16.
     pub sequence: u16,
-    /// Counts the payload's clock, modulo 2^32; equal for all packets of an access unit.
+    /// Time in ticks of the payload's clock, modulo 2^32. All packets of an access unit have the same.
     pub timestamp: u32,
-    /// Who sends: random, and new with each run of a sender.
+    /// Identifies the sender. Random, and new with each run of a sender.
     pub ssrc: u32,
 }
 
-/// Why bytes are not an RTP packet.
+/// Why a datagram is not an RTP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The datagram ends inside the header or the parts that the header announces.
+    /// The datagram ends inside the fixed header, the CSRC list or the extension.
     #[error("the datagram ends inside the RTP header")]
     Truncated,
     /// The first two bits are not 2.
     #[error("RTP version {0}, not 2")]
     Version(u8),
-    /// The padding bit is set and the last byte counts more than there is, or nothing.
-    #[error("RTP padding that does not fit the packet")]
+    /// The padding bit is set, and the last byte, the length of the padding, is 0 or exceeds the packet.
+    #[error("RTP padding does not fit the packet")]
     Padding,
 }
 
@@ -60,11 +60,10 @@ impl Header {
         out[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
     }
 
-    /// Reads a header and finds the payload behind it: CSRCs, a header extension and padding are
-    /// checked and left out.
+    /// Reads a header, and returns it with the payload. CSRC list, header extension and padding are checked and skipped.
     ///
     /// # Errors
-    /// Any byte sequence that is not a whole RTP version 2 packet.
+    /// The datagram is not a complete RTP version 2 packet.
     pub fn parse(datagram: &[u8]) -> Result<(Header, &[u8]), Error> {
         let (fixed, mut rest) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(Error::Truncated)?;
         if fixed[0] >> 6 != 2 {
@@ -96,8 +95,8 @@ impl Header {
     }
 }
 
-/// Undoes the wrap of a counter of `BITS` bits: each value becomes the 64-bit number nearest to the
-/// one before it, so that order survives any number of wraps, and reordering across one.
+/// Undoes the wrap of a counter of `BITS` bits: each value becomes the 64-bit number nearest to the previous
+/// one. Order is kept through any number of wraps, and for packets that are reordered across one.
 #[derive(Debug, Clone, Default)]
 pub struct Unwrap<const BITS: u32> {
     last: Option<u64>,
@@ -106,8 +105,8 @@ pub struct Unwrap<const BITS: u32> {
 impl<const BITS: u32> Unwrap<BITS> {
     const RANGE: u64 = 1 << BITS;
 
-    /// The full value of `counter`. The first one is placed a whole range above zero, so that packets
-    /// which were overtaken by it still have room below.
+    /// The full value of `counter`. The first one is placed a whole range above zero, so that packets that it has
+    /// overtaken still get values above zero.
     pub fn unwrap(&mut self, counter: u32) -> u64 {
         let counter = u64::from(counter) % Self::RANGE;
         let full = match self.last {
@@ -117,7 +116,7 @@ impl<const BITS: u32> Unwrap<BITS> {
                 if forward < Self::RANGE / 2 {
                     last + forward
                 } else {
-                    // Going back below zero would need 2^BITS packets that were never sent.
+                    // It cannot saturate: going back below zero takes 2^BITS packets that were never sent.
                     (last + forward).saturating_sub(Self::RANGE)
                 }
             }
@@ -127,10 +126,9 @@ impl<const BITS: u32> Unwrap<BITS> {
     }
 }
 
-/// The moment that a timestamp of ours names, given a moment within 6.6 hours of it (half of the
-/// 13.3 hours in which 2^32 ticks go round): the inverse of
-/// [`AirTime::rtp_timestamp`](crate::media::AirTime::rtp_timestamp), to half a tick, 5.6 microseconds.
-/// However far `near` is from it, a timestamp always names the same moment.
+/// The moment of a timestamp that a station has sent: the inverse of
+/// [`AirTime::rtp_timestamp`](crate::media::AirTime::rtp_timestamp), to half a tick, 5.6 us. `near` is any moment within
+/// 6.6 hours of it, half of the 13.3 hours in which 2^32 ticks wrap; the result does not depend on which.
 pub fn air_time_near(timestamp: u32, near: AirTime) -> AirTime {
     const NANOS: i128 = 1_000_000_000;
     let clock = i128::from(RTP_CLOCK);
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_between_header_and_payload_is_left_out() {
+    fn csrcs_extension_and_padding_are_skipped() {
         // Two CSRCs, an extension of one word, two bytes of payload, three of padding.
         let mut packet = GOLDEN.to_vec();
         packet[0] = 0x80 | 0x20 | 0x10 | 2;
@@ -178,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_go_on_through_their_wraps() {
+    fn unwrapped_counters_rise_through_wraps() {
         let mut sequence = Unwrap::<16>::default();
         let mut timestamp = Unwrap::<32>::default();
         let (first_seq, first_ts) = (sequence.unwrap(65_000), timestamp.unwrap(u32::MAX - 10_000));
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_overtaken_across_the_wrap_stays_behind() {
+    fn a_packet_that_was_overtaken_across_the_wrap_keeps_its_order() {
         let mut sequence = Unwrap::<16>::default();
         let zero = sequence.unwrap(0);
         assert_eq!(sequence.unwrap(65_535), zero - 1);
@@ -198,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_finds_its_moment_again() {
+    fn a_timestamp_yields_the_moment_it_was_made_from() {
         let due = AirTime(1_790_000_000_123_456_789);
         for late_ms in [0i64, 3, 40_000, -250, 20_000_000, -20_000_000] {
             let now = AirTime((due.0 as i64 + late_ms * 1_000_000) as u64);
@@ -210,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Header::parse(&bytes);
         }
 

@@ -1,20 +1,20 @@
-//! The Session Announcement Protocol (RFC 2974): one packet, and the group it goes to. Pure.
+//! The Session Announcement Protocol (RFC 2974): one packet, and the group that it is sent to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The port of all announcements.
+/// The UDP port of all announcements.
 const PORT: u16 = 9875;
 
-/// What a packet does to the session it carries.
+/// Whether a packet announces a session or deletes it (RFC 2974 section 3, field T).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Message {
-    /// It is there.
+pub(crate) enum MessageType {
+    /// The session exists.
     Announcement,
-    /// It is there no more.
+    /// The session has ended.
     Deletion,
 }
 
-/// A packet: no authentication, no encryption, no compression.
+/// A packet without authentication, encryption and compression.
 ///
 /// ```text
 ///  0                   1                   2                   3
@@ -27,8 +27,8 @@ pub(crate) enum Message {
 /// |  payload type, "application/sdp", and a zero byte; the SDP    |
 /// ```
 ///
-/// A deletion carries the whole description too: some receivers look for its origin, some for the hash.
-pub(crate) fn packet(message: Message, source: IpAddr, sdp: &str) -> Vec<u8> {
+/// A deletion carries the whole description, too: some receivers compare its origin, others the hash.
+pub(crate) fn packet(message_type: MessageType, source: IpAddr, sdp: &str) -> Vec<u8> {
     const VERSION: u8 = 1 << 5;
     const IPV6: u8 = 1 << 4;
     const DELETION: u8 = 1 << 2;
@@ -36,7 +36,7 @@ pub(crate) fn packet(message: Message, source: IpAddr, sdp: &str) -> Vec<u8> {
     if source.is_ipv6() {
         flags |= IPV6;
     }
-    if message == Message::Deletion {
+    if message_type == MessageType::Deletion {
         flags |= DELETION;
     }
     let mut packet = vec![flags, 0];
@@ -50,15 +50,14 @@ pub(crate) fn packet(message: Message, source: IpAddr, sdp: &str) -> Vec<u8> {
     packet
 }
 
-/// Tells one description from every other of the same source, with luck: another text, another hash. Never 0, which
-/// says "no hash".
+/// Identifies a description among those of one source; two may collide. Never 0, which means "no hash".
 fn hash(sdp: &str) -> u16 {
     let [high, low, ..] = *blake3::hash(sdp.as_bytes()).as_bytes();
     u16::from_be_bytes([high, low]).max(1)
 }
 
-/// Where sessions on `group` are announced: in the same scope, so that whoever hears of one can watch it, and nobody
-/// else hears of it (RFC 2974 section 3, RFC 2365 section 6).
+/// The address at which sessions on `group` are announced. It has the same scope as the group: exactly the receivers that
+/// can watch a session hear of it (RFC 2974 section 3, RFC 2365 section 6).
 pub(crate) fn group(group: IpAddr) -> SocketAddr {
     let announced = match group {
         IpAddr::V4(group) => IpAddr::V4(match group.octets() {
@@ -83,27 +82,30 @@ mod tests {
     fn a_packet_is_header_source_type_and_text() {
         let sdp = "v=0\r\n";
         let hash = hash(sdp).to_be_bytes();
-        let v4 = packet(Message::Announcement, [192, 0, 2, 7].into(), sdp);
+        let v4 = packet(MessageType::Announcement, [192, 0, 2, 7].into(), sdp);
         assert_eq!(
             v4,
             [&[0x20, 0, hash[0], hash[1], 192, 0, 2, 7], &b"application/sdp\0v=0\r\n"[..]].concat()
         );
 
         let source = "2001:db8::7".parse().unwrap();
-        let v6 = packet(Message::Deletion, source, sdp);
+        let v6 = packet(MessageType::Deletion, source, sdp);
         assert_eq!(v6[..4], [0x34, 0, hash[0], hash[1]]);
         assert_eq!(v6[4..20], [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(&v6[20..], b"application/sdp\0v=0\r\n");
     }
 
     #[test]
-    fn another_text_has_another_hash_and_none_is_zero() {
+    fn the_hash_depends_on_the_text_and_is_never_zero() {
         assert_ne!(hash("a=framerate:25"), hash("a=framerate:30"));
-        assert!((0..200_000).all(|n: u32| hash(&n.to_string()) != 0), "three of them would be");
+        assert!(
+            (0..200_000).all(|n: u32| hash(&n.to_string()) != 0),
+            "without the exception, three of them would be"
+        );
     }
 
     #[test]
-    fn each_scope_has_its_group() {
+    fn each_scope_has_its_announcement_address() {
         for (station, announced) in [
             ("239.255.1.2", "239.255.255.255:9875"),
             ("239.77.0.2", "239.255.255.255:9875"),

@@ -1,4 +1,4 @@
-//! SDP (RFC 8866): what a player must know of a station before its first packet.
+//! SDP (RFC 8866): the description of a station, which a player needs before the first packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -8,50 +8,49 @@ use sdp_types::{Connection, Media, MediaType, Origin, Session, Time, TransportPr
 use super::rtp;
 use crate::media::FrameRate;
 
-/// The RTP timestamp at the epoch of NTP, 1900-01-01: timestamps count from 1970-01-01, and that is 2,208,988,800 s
-/// later. So -2,208,988,800 x 90,000 modulo 2^32 (RFC 7273 section 5.2).
+/// The RTP timestamp at the epoch of NTP, 1900-01-01 (RFC 7273 section 5.2). Timestamps are 0 at 1970-01-01, which is
+/// 2,208,988,800 s later, so it is -2,208,988,800 x 90,000 modulo 2^32.
 const MEDIA_CLOCK_OFFSET: u32 = 749_164_544;
 
-/// A station, as SDP describes it.
+/// The content of a station's SDP.
 #[derive(Debug, Clone, Copy)]
 pub struct Description<'a> {
-    /// What a viewer reads.
+    /// The station's name, for people.
     pub name: &'a str,
-    /// The address that the station is sent from, or the description served from.
+    /// The source address of the station's packets or, for RTSP, of the server.
     pub origin: IpAddr,
-    /// Tells one session from another at the same origin: the same for as long as it is the same session, greater for a
-    /// later one.
+    /// Identifies the session among those of the same origin. Constant during a session, and greater for a later one.
     pub session: u64,
-    /// Pictures a second; of a station whose films differ, those of the film that is on.
+    /// Pictures a second of the film that is on air: films of one station may differ. `None` if unknown.
     pub rate: Option<FrameRate>,
-    /// Whether to say that its timestamps are the time of day by NTP. Only who sends it can, and that holds only where
-    /// NTP sets the clock.
+    /// Whether to state that RTP timestamps are the time of day by NTP. Only the sender can state it, and it is true only
+    /// if NTP sets the sender's clock.
     pub by_ntp: bool,
-    /// How it travels.
+    /// How the packets travel.
     pub transport: Transport<'a>,
 }
 
 /// How the packets travel.
 #[derive(Debug, Clone, Copy)]
 pub enum Transport<'a> {
-    /// To a multicast group, always.
+    /// To a multicast group, whether anybody watches or not.
     Multicast {
-        /// The group and its port.
+        /// The group's address and port.
         group: SocketAddr,
-        /// How many networks a packet may cross.
+        /// How many networks a packet may cross, the first included.
         ttl: u8,
     },
-    /// As RTSP will settle it.
+    /// As RTSP negotiates in SETUP.
     Rtsp {
-        /// What SETUP is asked for: a URL, absolute or relative to the description's.
+        /// The URL for SETUP, absolute or relative to the URL of the description.
         control: &'a str,
-        /// How long it is, of what has a beginning and an end.
+        /// Playing time; `None` for a live station.
         length: Option<Duration>,
     },
 }
 
 impl Description<'_> {
-    /// The text. Its lines end in CR LF.
+    /// The description as text. Its lines end in CR LF.
     pub fn to_sdp(&self) -> String {
         let origin = Origin::with_ip_addr(self.session, self.session, self.origin);
         let (port, connection) = match self.transport {
@@ -97,20 +96,21 @@ impl Description<'_> {
         String::from_utf8(text).expect("it was made of text")
     }
 
-    /// RFC 4570 section 3.
+    /// The value of `a=source-filter` (RFC 4570 section 3).
     fn source_filter(&self, group: IpAddr) -> String {
         let family = if group.is_ipv4() { "IP4" } else { "IP6" };
         format!(" incl IN {family} {group} {}", self.origin)
     }
 }
 
-/// A rate as a decimal number, as SDP wants it: `25`, `29.97003`.
+/// A rate as the decimal number that SDP requires: `25`, `29.97003`.
 fn decimal(rate: FrameRate) -> String {
     let digits = format!("{:.5}", rate.as_f64());
     digits.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Whether receivers must name the sender when they join: 232.0.0.0/8 (RFC 4607 section 1), ff3x::/32.
+/// Whether a group is source-specific, that is, whether receivers must name the sender when they join: 232.0.0.0/8 and
+/// ff3x::/32 (RFC 4607 section 1).
 pub fn is_source_specific(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(group) => group.octets()[0] == 232,
@@ -118,8 +118,9 @@ pub fn is_source_specific(group: IpAddr) -> bool {
     }
 }
 
-fn unspecified(like: IpAddr) -> IpAddr {
-    match like {
+/// The unspecified address of the same family.
+fn unspecified(address: IpAddr) -> IpAddr {
+    match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_described_whole() {
+    fn the_description_of_a_multicast_station() {
         let group = "239.77.0.2:5004".parse().unwrap();
         let text = description(Transport::Multicast { group, ttl: 4 }).to_sdp();
         let version = env!("CARGO_PKG_VERSION");
@@ -165,13 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn the_media_clock_is_the_time_since_1970() {
+    fn the_media_clock_is_zero_in_1970() {
         let at_ntp_epoch = (-2_208_988_800_i64 * 90_000).rem_euclid(1 << 32);
         assert_eq!(i64::from(MEDIA_CLOCK_OFFSET), at_ntp_epoch);
     }
 
     #[test]
-    fn who_sends_is_told_where_a_receiver_must_know_it() {
+    fn a_source_specific_group_has_a_source_filter() {
         let filter = |group: &str, origin: IpAddr| {
             let group = SocketAddr::new(group.parse().unwrap(), 5004);
             let transport = Transport::Multicast { group, ttl: 1 };
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn rtsp_settles_the_addresses_later() {
+    fn a_description_by_rtsp_has_no_addresses_and_a_range() {
         let length = Some(Duration::from_millis(12_345));
         let text = description(Transport::Rtsp { control: "video", length }).to_sdp();
         for line in ["c=IN IP4 0.0.0.0", "m=video 0 RTP/AVP 26", "a=control:video", "a=range:npt=0-12.345"] {
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn another_parser_reads_the_same() {
+    fn another_parser_reads_the_description() {
         let name = "two\r\nlines \0 and a=x";
         let group = "[ff15::77:2]:5004".parse().unwrap();
         let transport = Transport::Multicast { group, ttl: 1 };

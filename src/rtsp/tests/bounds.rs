@@ -1,170 +1,179 @@
-//! What one client can take, and what ends.
+//! The limits of a client, and the end of sessions and connections.
+
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::rtsp::conversation::{Kind, Resource};
-use crate::rtsp::delivery::Delivery;
-use crate::rtsp::session::{Life, Session, TIMEOUT};
+use crate::rtsp::request::{Kind, Resource};
+use crate::rtsp::session::{KeepAlive, RtspSession, SESSION_TIMEOUT};
+use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::Sink;
-use crate::rtsp::transport::Way;
+use crate::rtsp::transport::SessionTransport;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_client_loses_whole_pictures_and_sees_how_many() {
-    let bench = Bench::new().await;
-    let mut guest = bench.connect().await;
-    guest.status("SETUP rtsp://h/2/video", TCP).await;
-    let (first, _) = guest.play("PLAY rtsp://h/2", "").await;
-    // Sixty megabytes are on air while it reads nothing: more than anybody holds for it.
+async fn a_slow_client_loses_whole_pictures_and_sees_a_gap_for_each() {
+    let server = TestRtspServer::new().await;
+    let mut client = server.connect().await;
+    client.status("SETUP rtsp://h/2/video", TCP).await;
+    let (first, _) = client.play("PLAY rtsp://h/2", "").await;
+    // Sixty megabytes are on air while it reads nothing: more than all buffers hold.
     for n in 0..1000 {
-        bench.show(n, 60_000, Duration::ZERO);
+        server.show(n, 60_000, Duration::ZERO);
     }
-    let (mut seen, mut last) = (0, None::<usize>);
+    let (mut received, mut last) = (0, None::<usize>);
     loop {
-        let (sequence, _, picture) = guest.picture().await;
+        let (sequence, _, picture) = client.picture().await;
         let behind = usize::from(sequence.wrapping_sub(first.unwrap()));
-        assert_eq!(behind, picture, "a number for each picture, sent or not");
+        assert_eq!(behind, picture, "each picture takes a number, sent or not");
         assert!(last.is_none_or(|last| picture > last));
-        (seen, last) = (seen + 1, Some(picture));
+        (received, last) = (received + 1, Some(picture));
         if picture == 999 {
             break;
         }
     }
-    let client = bench.head_end.clients.all().remove(0);
-    assert!(seen < 1000);
-    assert_eq!((client.pictures.load(Relaxed), client.dropped.load(Relaxed)), (seen, 1000 - seen));
+    let counters = server.head_end.clients.all().remove(0);
+    assert!(received < 1000);
+    assert_eq!(
+        (counters.pictures.load(Relaxed), counters.dropped.load(Relaxed)),
+        (received, 1000 - received)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interleaved_session_ends_with_its_connection() {
-    let bench = Bench::new().await;
-    let mut guest = bench.connect().await;
-    guest.status("SETUP rtsp://h/2/video", TCP).await;
-    bench.show(1, 100, Duration::ZERO);
-    guest.play("PLAY rtsp://h/2", "").await;
-    // Another is set up only: no write to it will find out.
-    let mut ready = bench.connect().await;
+    let server = TestRtspServer::new().await;
+    let mut client = server.connect().await;
+    client.status("SETUP rtsp://h/2/video", TCP).await;
+    server.show(1, 100, Duration::ZERO);
+    client.play("PLAY rtsp://h/2", "").await;
+    // Another session does not play: no failing write ends it.
+    let mut ready = server.connect().await;
     ready.status("SETUP rtsp://h/2/video", TCP).await;
-    let session = guest.session.clone();
-    drop((guest, ready));
-    bench.until(|head_end| head_end.clients.all().is_empty() && head_end.table.audience(ID) == 0).await;
-    let mut guest = Guest { session, ..bench.connect().await };
-    assert_eq!(guest.status("PLAY rtsp://h/2", "").await, 454);
+    let session = client.session.clone();
+    drop((client, ready));
+    server.wait_until(|head_end| head_end.clients.all().is_empty() && head_end.table.audience(ID) == 0).await;
+    let mut client = TestRtspClient { session, ..server.connect().await };
+    assert_eq!(client.status("PLAY rtsp://h/2", "").await, 454);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_has_so_many_sessions_and_channels() {
-    let bench = Bench::new().await;
-    let mut guest = bench.connect().await;
+async fn the_sessions_of_a_connection_are_limited_and_have_channels_of_their_own() {
+    let server = TestRtspServer::new().await;
+    let mut client = server.connect().await;
     for n in 0..SESSIONS_PER_CONNECTION {
-        guest.session = None;
-        let response = guest.ask("SETUP rtsp://h/2/video", TCP).await;
+        client.session = None;
+        let response = client.request("SETUP rtsp://h/2/video", TCP).await;
         let transport = response.header(&headers::TRANSPORT).unwrap().as_str();
         assert!(transport.contains(&format!("interleaved={}-{}", 2 * n, 2 * n + 1)), "{transport}");
     }
-    let last = guest.session.take();
-    assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 503);
-    guest.session = last;
-    assert_eq!(guest.status("TEARDOWN rtsp://h/2", "").await, 200);
-    guest.session = None;
-    assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 200);
-    assert_eq!(guest.status("SETUP rtsp://h/2/video", TCP).await, 200, "twice is once");
+    let last = client.session.take();
+    assert_eq!(client.status("SETUP rtsp://h/2/video", TCP).await, 503);
+    client.session = last;
+    assert_eq!(client.status("TEARDOWN rtsp://h/2", "").await, 200);
+    client.session = None;
+    assert_eq!(client.status("SETUP rtsp://h/2/video", TCP).await, 200);
+    assert_eq!(client.status("SETUP rtsp://h/2/video", TCP).await, 200, "a second SETUP of the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_says_bye_to_everybody() {
-    let bench = Bench::new().await;
-    let mut guest = bench.connect().await;
-    guest.status("SETUP rtsp://h/2/video", TCP).await;
-    guest.play("PLAY rtsp://h/2", "").await;
-    bench.stop.send_replace(true);
-    timeout(PATIENCE, bench.server).await.unwrap().unwrap();
-    let mut heard = Vec::new();
-    while let Some(message) = guest.hear().await {
+async fn every_session_gets_a_bye_when_the_server_stops() {
+    let server = TestRtspServer::new().await;
+    let mut client = server.connect().await;
+    client.status("SETUP rtsp://h/2/video", TCP).await;
+    client.play("PLAY rtsp://h/2", "").await;
+    server.stop.send_replace(true);
+    timeout(PATIENCE, server.task).await.unwrap().unwrap();
+    let mut received = Vec::new();
+    while let Some(message) = client.receive().await {
         match message {
-            Heard::Control(packet) => heard.extend(kinds(&packet)),
+            ReceivedMessage::Rtcp(packet) => received.extend(packet_types(&packet)),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(heard, ["SR", "SDES", "SR", "SDES", "BYE"]);
+    assert_eq!(received, ["SR", "SDES", "SR", "SDES", "BYE"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_is_answered_once_and_closed() {
-    let bench = Bench::new().await;
+async fn nonsense_gets_one_response_and_the_connection_is_closed() {
+    let server = TestRtspServer::new().await;
     for (bytes, status) in [
         (&b"\x16\x03\x01 nonsense\r\n\r\n"[..], 400),
         (b"OPTIONS * RTSP/9.9\r\nCSeq: 1\r\n\r\n", 505),
-        (&[b'x'; inbox::MAX_REQUEST], 413),
+        (&[b'x'; reader::MAX_REQUEST], 413),
     ] {
-        let mut guest = bench.connect().await;
-        guest.stream.write_all(bytes).await.unwrap();
-        let Some(Heard::Response(response)) = guest.hear().await else { panic!("it is answered") };
+        let mut client = server.connect().await;
+        client.stream.write_all(bytes).await.unwrap();
+        let Some(ReceivedMessage::Response(response)) = client.receive().await else { panic!("no response") };
         assert_eq!(u16::from(response.status()), status);
-        assert!(guest.hear().await.is_none(), "and closed");
+        assert!(client.receive().await.is_none(), "the connection is closed");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
-    let bench = Bench::new().await;
-    let (head_end, sessions) = (&bench.head_end, Sessions::new());
-    let (life, owner) = (Arc::new(Life::new()), bench.address.ip());
-    let (commands, orders) = mpsc::channel(1);
-    let delivery = Delivery {
+    let server = TestRtspServer::new().await;
+    let (head_end, sessions) = (&server.head_end, SessionTable::new());
+    let (keep_alive, owner) = (Arc::new(KeepAlive::new()), server.address.ip());
+    let (commands, received) = mpsc::channel(1);
+    let playing = Arc::new(AtomicBool::new(false));
+    let task = SessionTask {
         clock: head_end.clock.clone(),
         table: head_end.table.clone(),
-        monitor: head_end.station(ID).unwrap().clone(),
-        programme: None,
-        sink: Sink::Nowhere,
+        station: head_end.station(ID).unwrap().clone(),
+        reels: None,
+        sink: Sink::Multicast,
         fanouts: Arc::default(),
-        life: life.clone(),
-        audit: None,
+        playing: playing.clone(),
+        keep_alive: keep_alive.clone(),
+        receiver_reports: None,
         cname: String::new(),
     };
-    let session = Session {
+    let session = RtspSession {
         owner,
         resource: Resource { station: ID, kind: Kind::Live },
-        way: Way::Multicast { group: bench.address, ttl: 1, source: owner },
+        transport: SessionTransport::Multicast { group: server.address, ttl: 1, source: owner },
         length: None,
-        life: life.clone(),
-        audit: None,
+        playing,
+        keep_alive: keep_alive.clone(),
+        receiver_reports: None,
         commands,
-        _place: sessions.place(owner).unwrap(),
+        _permit: sessions.permit(owner).unwrap(),
     };
     let start = Instant::now();
-    let id = sessions.enter(session, delivery.run(orders));
-    sleep_until(start + TIMEOUT - Duration::from_secs(1)).await;
-    life.touch();
-    sleep_until(start + 2 * TIMEOUT - Duration::from_secs(2)).await;
-    assert!(sessions.get(id).is_some(), "it was heard of");
-    sleep_until(start + 2 * TIMEOUT).await;
+    let id = sessions.insert(session, task.run(received));
+    sleep_until(start + SESSION_TIMEOUT - Duration::from_secs(1)).await;
+    keep_alive.touch();
+    sleep_until(start + 2 * SESSION_TIMEOUT - Duration::from_secs(2)).await;
+    assert!(sessions.get(id).is_some(), "it has given a sign of life");
+    sleep_until(start + 2 * SESSION_TIMEOUT).await;
     yield_now().await;
     assert!(sessions.get(id).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_refused_is_a_sign_of_life() {
-    let bench = Bench::new().await;
-    let shared = Arc::new(Shared::new(bench.head_end.clone()));
+async fn a_rejected_request_is_a_sign_of_life() {
+    let server = TestRtspServer::new().await;
+    let rtsp_server = Arc::new(RtspServer::new(server.head_end.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connect = async |own| {
-        let guest = Guest::from(own, listener.local_addr().unwrap()).await;
+        let client = TestRtspClient::from(own, listener.local_addr().unwrap()).await;
         let (stream, peer) = listener.accept().await.unwrap();
-        tokio::spawn(Connection::new(stream, peer, bench.address, shared.clone()).serve());
-        guest
+        tokio::spawn(RtspConnection::new(stream, peer, server.address, rtsp_server.clone()).serve());
+        client
     };
-    let mut guest = connect("127.0.0.1:0").await;
-    guest.status("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
-    let session = guest.session.clone();
-    let life = shared.sessions.get(session.as_ref().unwrap().parse().unwrap()).unwrap().life.clone();
+    let mut client = connect("127.0.0.1:0").await;
+    client.status("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
+    let session = client.session.clone();
+    let keep_alive =
+        rtsp_server.sessions.get(session.as_ref().unwrap().parse().unwrap()).unwrap().keep_alive.clone();
     let ping = "Content-Length: 4\r\n\r\nping";
-    let set_up = life.ends();
-    assert_eq!(guest.status("SET_PARAMETER rtsp://h/2", ping).await, 451);
-    let heard = life.ends();
-    assert!(heard > set_up);
-    let mut foreign = Guest { session, ..connect("127.0.0.2:0").await };
+    let set_up = keep_alive.deadline();
+    assert_eq!(client.status("SET_PARAMETER rtsp://h/2", ping).await, 451);
+    let touched = keep_alive.deadline();
+    assert!(touched > set_up);
+    let mut foreign = TestRtspClient { session, ..connect("127.0.0.2:0").await };
     assert_eq!(foreign.status("SET_PARAMETER rtsp://h/2", ping).await, 454);
-    assert_eq!(life.ends(), heard, "but not of somebody else");
+    assert_eq!(keep_alive.deadline(), touched, "requests of other addresses are not");
 }

@@ -1,3 +1,3 @@
-//! Payload formats: what follows the RTP header, one module a codec.
+//! RTP payload formats: the bytes behind the RTP header, one module a codec.
 
 pub mod jpeg;

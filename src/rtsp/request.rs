@@ -1,8 +1,8 @@
-//! What a request asks for, and whether it may: RFC 2326 without a socket, a clock or a station. Pure.
+//! Requests, parsed and checked: RFC 2326 without a socket, a clock or a station. Pure.
 //!
 //! ```text
-//! bytes -> Inbox -> Request -> Order::of -> Order -> connection: does it, answers
-//!                                       \-> Refusal ---------------> answers
+//! bytes -> MessageReader -> Request -> RtspRequest::parse -> RtspRequest -> connection: executes it, responds
+//!                                                       \--> Rejection ---> responds
 //! ```
 
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use rtsp_types::headers::{self, CSeq, NptRange, NptTime, Range, Scale};
 use rtsp_types::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode, Url, Version};
 
 use super::session::SessionId;
-use super::transport::{Offer, Way};
+use super::transport::{SessionTransport, TransportOffer};
 use crate::media::StationId;
 
-/// What is served.
+/// The methods that the server implements.
 pub(super) const METHODS: [Method; 8] = [
     Method::Options,
     Method::Describe,
@@ -27,89 +27,90 @@ pub(super) const METHODS: [Method; 8] = [
     Method::SetParameter,
 ];
 
-/// The last part of a medium's URL.
+/// The last part of a media URL, and the part of a URL on demand.
 const VIDEO: &str = "video";
 const DEMAND: &str = "demand";
 
-/// How fast a programme may be played. Faster than it was made for, pictures are left out.
+/// Least and greatest `Scale` of a programme. Above 1, pictures are left out.
 const SCALES: (f64, f64) = (0.5, 4.0);
 
-/// What can be watched.
+/// A station, live or on demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Resource {
     pub(super) station: StationId,
     pub(super) kind: Kind,
 }
 
-/// How it is watched.
+/// How a client watches a station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// As it is on air.
+    /// The pictures that are on air.
     Live,
-    /// Its programme, for one client alone.
-    Demand,
+    /// The station's programme, for this client alone.
+    OnDemand,
 }
 
-/// What is known of a session that a request names.
+/// The session that a request names, as far as parsing needs it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View {
+pub(super) struct SessionInfo {
+    /// The address that set it up.
     pub(super) owner: IpAddr,
     pub(super) resource: Resource,
-    pub(super) way: Way,
+    pub(super) transport: SessionTransport,
     pub(super) playing: bool,
-    /// How long its programme is; a live station has no end.
+    /// Playing time of the programme; `None` if live.
     pub(super) length: Option<Duration>,
 }
 
-/// What a request asks for, after everything that can be said against it.
+/// A request that is valid as far as can be told without looking at a station.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Order {
+pub(super) enum RtspRequest {
     Options,
     Describe(Resource),
     Setup {
         resource: Resource,
-        offer: Offer,
+        offer: TransportOffer,
     },
-    /// A SETUP of what is set up just so.
+    /// A SETUP that offers the transport that the session has already.
     SetupAgain(SessionId),
-    Play(SessionId, Wish),
+    Play(SessionId, PlayRange),
     Pause(SessionId),
     Teardown(SessionId),
     KeepAlive,
 }
 
-/// From where, to where and how fast. Of a live station nothing of it matters.
+/// The part of a programme that a PLAY asks for. Live playback ignores it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Wish {
-    /// `None`: where it stopped.
+pub(super) struct PlayRange {
+    /// Where to begin, in normal play time (RFC 2326 section 3.6). `None`: where playback stopped.
     pub(super) from: Option<Duration>,
-    /// `None`: to the end.
+    /// Where to end, in normal play time. `None`: at the end of the programme.
     pub(super) to: Option<Duration>,
-    /// `None`: nothing was said.
+    /// Speed: 1 is the films' own. `None` without a `Scale` header.
     pub(super) scale: Option<f64>,
 }
 
-/// Why not.
+/// Why a request is refused, as the response says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     pub(super) status: StatusCode,
-    /// The header that says more.
+    /// A header with details.
     pub(super) header: Option<(HeaderName, String)>,
 }
 
-impl From<StatusCode> for Refusal {
-    fn from(status: StatusCode) -> Refusal {
-        Refusal { status, header: None }
+impl From<StatusCode> for Rejection {
+    fn from(status: StatusCode) -> Rejection {
+        Rejection { status, header: None }
     }
 }
 
-impl Refusal {
-    pub(super) fn with(status: StatusCode, name: HeaderName, value: impl Into<String>) -> Refusal {
-        Refusal { status, header: Some((name, value.into())) }
+impl Rejection {
+    pub(super) fn with(status: StatusCode, name: HeaderName, value: impl Into<String>) -> Rejection {
+        Rejection { status, header: Some((name, value.into())) }
     }
 
     pub(super) fn response(self, cseq: Option<u32>) -> Response<Vec<u8>> {
-        let mut response = answer(self.status, cseq);
+        let mut response = response(self.status, cseq);
         if let Some((name, value)) = self.header {
             response = response.header(name, value);
         }
@@ -117,8 +118,8 @@ impl Refusal {
     }
 }
 
-/// The beginning of every response.
-pub(super) fn answer(status: StatusCode, cseq: Option<u32>) -> ResponseBuilder {
+/// A response with the headers that all responses have.
+pub(super) fn response(status: StatusCode, cseq: Option<u32>) -> ResponseBuilder {
     // Some clients look for "OK"; rtsp-types says "Ok".
     let reason = if status == StatusCode::Ok { "OK".to_owned() } else { status.to_string() };
     let response = Response::builder(Version::V1_0, status)
@@ -135,18 +136,22 @@ pub(super) fn cseq(request: &Request<Vec<u8>>) -> Option<u32> {
     request.typed_header::<CSeq>().ok().flatten().map(u32::from)
 }
 
-/// The session that a request names, whether there is one or not.
-pub(super) fn session(request: &Request<Vec<u8>>) -> Option<SessionId> {
+/// The session that a request names. It may not exist.
+pub(super) fn session_id(request: &Request<Vec<u8>>) -> Option<SessionId> {
     let header = request.typed_header::<headers::Session>().ok().flatten()?;
     header.0.trim().parse().ok()
 }
 
-impl Order {
-    /// What `request` asks for. It comes from `peer`; `view` knows the session that it names, if there is one.
+impl RtspRequest {
+    /// Parses a request from `peer`. `session` is the session that it names, if that exists.
     ///
     /// # Errors
-    /// All that needs no look at a station.
-    pub(super) fn of(request: &Request<Vec<u8>>, peer: IpAddr, view: Option<View>) -> Result<Order, Refusal> {
+    /// Everything that can be wrong without looking at a station.
+    pub(super) fn parse(
+        request: &Request<Vec<u8>>,
+        peer: IpAddr,
+        session: Option<SessionInfo>,
+    ) -> Result<RtspRequest, Rejection> {
         if request.version() != Version::V1_0 {
             return Err(StatusCode::RTSPVersionNotSupported.into());
         }
@@ -156,91 +161,96 @@ impl Order {
         for header in [headers::REQUIRE, headers::PROXY_REQUIRE] {
             if let Some(options) = request.header(&header) {
                 let (status, options) = (StatusCode::OptionNotSupported, options.as_str());
-                return Err(Refusal::with(status, headers::UNSUPPORTED, options));
+                return Err(Rejection::with(status, headers::UNSUPPORTED, options));
             }
         }
         if !METHODS.contains(request.method()) {
-            return Err(Refusal::with(StatusCode::NotImplemented, headers::PUBLIC, list(&METHODS)));
+            return Err(Rejection::with(StatusCode::NotImplemented, headers::PUBLIC, list(&METHODS)));
         }
-        // A session of somebody else's is as good as none: nothing tells whether there is one.
-        let named = session(request).zip(view.filter(|view| view.owner == peer));
+        // The session of another address does not exist for `peer`, which so cannot find out whether an id is in use.
+        let named = session_id(request).zip(session.filter(|session| session.owner == peer));
         if request.header(&headers::SESSION).is_some() && named.is_none() {
             return Err(StatusCode::SessionNotFound.into());
         }
         let Some(uri) = request.request_uri() else {
             return match request.method() {
-                Method::Options => Ok(Order::Options),
+                Method::Options => Ok(RtspRequest::Options),
                 Method::GetParameter | Method::SetParameter => parameters(request),
                 _ => Err(StatusCode::BadRequest.into()),
             };
         };
-        let target = Target::of(uri);
+        let target = RequestTarget::parse(uri);
         match request.method() {
-            Method::Options => Ok(Order::Options),
+            Method::Options => Ok(RtspRequest::Options),
             Method::GetParameter | Method::SetParameter => parameters(request),
             Method::Describe => describe(request, target.ok_or(StatusCode::NotFound)?),
             Method::Setup => setup(request, peer, target.ok_or(StatusCode::NotFound)?, named),
             method => {
-                let (id, view) = named.ok_or(StatusCode::SessionNotFound)?;
+                let (id, session) = named.ok_or(StatusCode::SessionNotFound)?;
                 let target = target.ok_or(StatusCode::NotFound)?;
-                if target.resource != view.resource {
+                if target.resource != session.resource {
                     return Err(StatusCode::SessionNotFound.into());
                 }
                 match method {
-                    Method::Teardown => Ok(Order::Teardown(id)),
-                    // There is one medium, but what is played is the presentation.
-                    _ if target.medium => Err(StatusCode::OnlyAggregateOperationAllowed.into()),
-                    Method::Pause => Ok(Order::Pause(id)),
-                    _ => Ok(Order::Play(id, Wish::of(request, view.length)?)),
+                    Method::Teardown => Ok(RtspRequest::Teardown(id)),
+                    // Only the presentation can be played, although it has a single medium.
+                    _ if target.is_medium => Err(StatusCode::OnlyAggregateOperationAllowed.into()),
+                    Method::Pause => Ok(RtspRequest::Pause(id)),
+                    _ => Ok(RtspRequest::Play(id, PlayRange::parse(request, session.length)?)),
                 }
             }
         }
     }
 }
 
-fn describe(request: &Request<Vec<u8>>, target: Target) -> Result<Order, Refusal> {
-    if target.medium {
+fn describe(request: &Request<Vec<u8>>, target: RequestTarget) -> Result<RtspRequest, Rejection> {
+    if target.is_medium {
         return Err(StatusCode::NotFound.into());
     }
     let takes = |accept: &str| ["application/sdp", "application/*", "*/*"].iter().any(|t| accept.contains(t));
     if request.header(&headers::ACCEPT).is_some_and(|accept| !takes(accept.as_str())) {
         return Err(StatusCode::NotAcceptable.into());
     }
-    Ok(Order::Describe(target.resource))
+    Ok(RtspRequest::Describe(target.resource))
 }
 
 fn setup(
     request: &Request<Vec<u8>>,
     peer: IpAddr,
-    target: Target,
-    named: Option<(SessionId, View)>,
-) -> Result<Order, Refusal> {
+    target: RequestTarget,
+    named: Option<(SessionId, SessionInfo)>,
+) -> Result<RtspRequest, Rejection> {
     let resource = target.resource;
-    if !target.medium {
+    if !target.is_medium {
         return Err(StatusCode::AggregateOperationNotAllowed.into());
     }
-    if let Some((_, view)) = named {
-        if view.resource != resource {
+    if let Some((_, session)) = named {
+        if session.resource != resource {
             return Err(StatusCode::AggregateOperationNotAllowed.into());
         }
-        if view.playing {
+        if session.playing {
             let allowed =
                 [Method::Options, Method::Play, Method::Pause, Method::Teardown, Method::GetParameter];
-            return Err(Refusal::with(StatusCode::MethodNotValidInThisState, headers::ALLOW, list(&allowed)));
+            return Err(Rejection::with(
+                StatusCode::MethodNotValidInThisState,
+                headers::ALLOW,
+                list(&allowed),
+            ));
         }
     }
-    let offer = Offer::first(request.as_ref(), peer, resource.kind == Kind::Demand)?;
+    let offer = TransportOffer::first(request.as_ref(), peer, resource.kind == Kind::OnDemand)?;
     match named {
-        None => Ok(Order::Setup { resource, offer }),
-        Some((id, view)) if view.way.is(&offer) => Ok(Order::SetupAgain(id)),
+        None => Ok(RtspRequest::Setup { resource, offer }),
+        Some((id, session)) if session.transport.matches(&offer) => Ok(RtspRequest::SetupAgain(id)),
         Some(_) => Err(StatusCode::UnsupportedTransport.into()),
     }
 }
 
-/// There are none. A body that asks for or sets one is not understood; without a body it keeps a session alive.
-fn parameters(request: &Request<Vec<u8>>) -> Result<Order, Refusal> {
+/// GET_PARAMETER or SET_PARAMETER. There are no parameters, so a body is not understood. Without one, the request keeps the
+/// session alive.
+fn parameters(request: &Request<Vec<u8>>) -> Result<RtspRequest, Rejection> {
     if request.body().is_empty() {
-        Ok(Order::KeepAlive)
+        Ok(RtspRequest::KeepAlive)
     } else {
         Err(StatusCode::ParameterNotUnderstood.into())
     }
@@ -250,87 +260,87 @@ fn list(methods: &[Method]) -> String {
     methods.iter().map(<&str>::from).collect::<Vec<_>>().join(", ")
 }
 
-/// What a URL names.
+/// The URL of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Target {
+struct RequestTarget {
     resource: Resource,
-    /// Its only medium, not the presentation.
-    medium: bool,
+    /// The resource's only medium, not the presentation.
+    is_medium: bool,
 }
 
-impl Target {
+impl RequestTarget {
     /// `/2`, `/2/video`, `/2/demand`, `/2/demand/video`; a slash may follow.
-    fn of(uri: &Url) -> Option<Target> {
+    fn parse(uri: &Url) -> Option<RequestTarget> {
         let mut parts = uri.path().trim_matches('/').split('/').peekable();
         let digits = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?;
         let station = StationId(digits.parse().ok()?);
-        let demand = parts.next_if_eq(&DEMAND).is_some();
-        let medium = parts.next_if_eq(&VIDEO).is_some();
-        let kind = if demand { Kind::Demand } else { Kind::Live };
-        parts.next().is_none().then_some(Target { resource: Resource { station, kind }, medium })
+        let on_demand = parts.next_if_eq(&DEMAND).is_some();
+        let is_medium = parts.next_if_eq(&VIDEO).is_some();
+        let kind = if on_demand { Kind::OnDemand } else { Kind::Live };
+        parts.next().is_none().then_some(RequestTarget { resource: Resource { station, kind }, is_medium })
     }
 }
 
-/// The URL of what is watched, as the client calls this server; it ends in a slash, as a base of others.
-pub(super) fn base(uri: &Url, resource: Resource) -> Url {
+/// The base URL of a resource, with the host that the client used. It ends in a slash.
+pub(super) fn content_base(uri: &Url, resource: Resource) -> Url {
     let mut base = uri.clone();
     base.set_query(None);
     base.set_fragment(None);
-    // Refused where the scheme has no place for them: then there are none.
+    // An error means that URLs of this scheme have no user name.
     let _ = base.set_username("");
     let _ = base.set_password(None);
     base.set_path(&match resource.kind {
         Kind::Live => format!("/{}/", resource.station),
-        Kind::Demand => format!("/{}/{DEMAND}/", resource.station),
+        Kind::OnDemand => format!("/{}/{DEMAND}/", resource.station),
     });
     base
 }
 
-/// The URL of its medium.
-pub(super) fn control(uri: &Url, resource: Resource) -> Url {
-    let mut control = base(uri, resource);
+/// The URL of a resource's medium.
+pub(super) fn control_url(uri: &Url, resource: Resource) -> Url {
+    let mut control = content_base(uri, resource);
     control.set_path(&format!("{}{VIDEO}", control.path()));
     control
 }
 
-impl Wish {
-    fn of(request: &Request<Vec<u8>>, length: Option<Duration>) -> Result<Wish, Refusal> {
+impl PlayRange {
+    /// The range of a PLAY. `length` is the playing time of the programme; `None` if live.
+    fn parse(request: &Request<Vec<u8>>, length: Option<Duration>) -> Result<PlayRange, Rejection> {
         let scale = request.typed_header::<Scale>().map_err(|_| StatusCode::BadRequest)?.map(f64::from);
+        let (from, to) = parse_range(request)?;
         let Some(length) = length else {
-            // Live is now, whatever the range: players ask for `npt=0-` of everything.
-            range(request)?;
-            return Ok(Wish { scale: scale.map(|_| 1.0), ..Wish::default() });
+            // A live station plays from now on, whatever the range: players ask for `npt=0-` of everything.
+            return Ok(PlayRange { scale: scale.map(|_| 1.0), ..PlayRange::default() });
         };
         let scale = scale.map(|scale| if scale.is_nan() { 1.0 } else { scale.clamp(SCALES.0, SCALES.1) });
-        let (from, to) = range(request)?;
         let begin = from.unwrap_or_default();
         if begin >= length || to.is_some_and(|to| to <= begin) {
             return Err(StatusCode::InvalidRange.into());
         }
-        Ok(Wish { from, to: to.filter(|&to| to < length), scale })
+        Ok(PlayRange { from, to: to.filter(|&to| to < length), scale })
     }
 }
 
-/// The ends of a Range header in normal play time.
-fn range(request: &Request<Vec<u8>>) -> Result<(Option<Duration>, Option<Duration>), StatusCode> {
+/// Both ends of the Range header, in normal play time.
+fn parse_range(request: &Request<Vec<u8>>) -> Result<(Option<Duration>, Option<Duration>), StatusCode> {
     let Some(text) = request.header(&headers::RANGE) else { return Ok((None, None)) };
-    // RFC 2326 section 12.29 knows a `;time=` at which to begin; we begin at once.
+    // A `;time=` may follow, at which playback shall begin (RFC 2326 section 12.29). We begin at once.
     let npt = text.as_str().split(';').next().unwrap_or_default().trim();
-    // Times of other clocks are none of ours, and are not even parsed.
+    // Ranges in `smpte` and `clock` are not supported, so they are not parsed.
     if !npt.starts_with("npt") {
         return Err(StatusCode::InvalidRange);
     }
     match npt.parse().map_err(|_| StatusCode::InvalidRange)? {
         Range::Npt(NptRange::Empty) => Ok((None, None)),
-        Range::Npt(NptRange::From(from)) => Ok((seconds(from)?, None)),
-        Range::Npt(NptRange::FromTo(from, to)) => Ok((seconds(from)?, seconds(to)?)),
-        Range::Npt(NptRange::To(to)) => Ok((None, seconds(to)?)),
+        Range::Npt(NptRange::From(from)) => Ok((parse_npt(from)?, None)),
+        Range::Npt(NptRange::FromTo(from, to)) => Ok((parse_npt(from)?, parse_npt(to)?)),
+        Range::Npt(NptRange::To(to)) => Ok((None, parse_npt(to)?)),
         _ => Err(StatusCode::InvalidRange),
     }
 }
 
-/// A time; `None` for `now`: where it stopped.
-fn seconds(time: NptTime) -> Result<Option<Duration>, StatusCode> {
+/// A normal play time; `None` for `now`, which is where playback stopped.
+fn parse_npt(time: NptTime) -> Result<Option<Duration>, StatusCode> {
     match time {
         NptTime::Now => Ok(None),
         NptTime::Seconds(seconds, nanos) => Ok(Some(Duration::new(seconds, nanos.unwrap_or(0)))),
@@ -342,8 +352,8 @@ fn seconds(time: NptTime) -> Result<Option<Duration>, StatusCode> {
     }
 }
 
-/// The Range header of what is played; `None` for what is live.
-pub(super) fn npt(span: Option<(Duration, Duration)>) -> Range {
+/// The Range header of a response to PLAY. `span` is `None` if live.
+pub(super) fn range_header(span: Option<(Duration, Duration)>) -> Range {
     let time = |at: Duration| NptTime::Seconds(at.as_secs(), Some(at.subsec_nanos()));
     Range::Npt(match span {
         None => NptRange::From(NptTime::Now),

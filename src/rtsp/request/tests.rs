@@ -1,4 +1,4 @@
-//! What is asked for, what is refused, and what any text comes to.
+//! Requests and their parsed form or rejection.
 
 use proptest::prelude::*;
 
@@ -8,12 +8,12 @@ const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
 const ID: &str = "00000000000000ff";
 const TCP: &str = "RTP/AVP/TCP;unicast;interleaved=0-1";
 
-/// A session of station 2: its programme of 60 s, if that is its kind.
-fn view(kind: Kind, playing: bool) -> View {
+/// A session with station 2, whose programme is 60 s long.
+fn session_info(kind: Kind, playing: bool) -> SessionInfo {
     let resource = Resource { station: StationId(2), kind };
-    let way = Way::Interleaved { channels: (0, 1), ssrc: 1 };
-    let length = matches!(kind, Kind::Demand).then_some(Duration::from_secs(60));
-    View { owner: PEER, resource, way, playing, length }
+    let transport = SessionTransport::Interleaved { channels: (0, 1), ssrc: 1 };
+    let length = matches!(kind, Kind::OnDemand).then_some(Duration::from_secs(60));
+    SessionInfo { owner: PEER, resource, transport, playing, length }
 }
 
 fn parse(text: &str) -> Request<Vec<u8>> {
@@ -24,30 +24,30 @@ fn parse(text: &str) -> Request<Vec<u8>> {
     }
 }
 
-/// What the request `line` asks for, with `headers` between spaced bars and a session that is named where there is one.
-fn ask(line: &str, headers: &str, view: Option<View>) -> Result<Order, Refusal> {
-    let named = if view.is_some() { format!("Session: {ID}\n") } else { String::new() };
+/// Parses the request `line` with `headers`, which are separated by ` | `. It names the session, if there is one.
+fn ask(line: &str, headers: &str, session: Option<SessionInfo>) -> Result<RtspRequest, Rejection> {
+    let named = if session.is_some() { format!("Session: {ID}\n") } else { String::new() };
     let headers: String = headers.split(" | ").filter(|h| !h.is_empty()).map(|h| format!("{h}\n")).collect();
-    Order::of(&parse(&format!("{line} RTSP/1.0\nCSeq: 7\n{named}{headers}\n")), PEER, view)
+    RtspRequest::parse(&parse(&format!("{line} RTSP/1.0\nCSeq: 7\n{named}{headers}\n")), PEER, session)
 }
 
-fn status(line: &str, headers: &str, view: Option<View>) -> u16 {
-    ask(line, headers, view).map_or_else(|refusal| refusal.status.into(), |_| 200)
+fn status(line: &str, headers: &str, session: Option<SessionInfo>) -> u16 {
+    ask(line, headers, session).map_or_else(|rejection| rejection.status.into(), |_| 200)
 }
 
 #[test]
-fn urls_name_a_station_its_programme_and_the_medium_of_either() {
+fn a_url_names_a_station_or_its_programme_or_the_medium_of_either() {
     let of = |path: &str| {
-        let target = Target::of(&Url::parse(&format!("rtsp://host:8554{path}")).unwrap())?;
-        Some((target.resource.station.0, target.resource.kind, target.medium))
+        let target = RequestTarget::parse(&Url::parse(&format!("rtsp://host:8554{path}")).unwrap())?;
+        Some((target.resource.station.0, target.resource.kind, target.is_medium))
     };
     for (path, target) in [
         ("/2", Some((2, Kind::Live, false))),
         ("/2/", Some((2, Kind::Live, false))),
         ("/2?x=y", Some((2, Kind::Live, false))),
         ("/2/video", Some((2, Kind::Live, true))),
-        ("/2/demand", Some((2, Kind::Demand, false))),
-        ("/2/demand/video/", Some((2, Kind::Demand, true))),
+        ("/2/demand", Some((2, Kind::OnDemand, false))),
+        ("/2/demand/video/", Some((2, Kind::OnDemand, true))),
         ("", None),
         ("/", None),
         ("/two", None),
@@ -60,16 +60,16 @@ fn urls_name_a_station_its_programme_and_the_medium_of_either() {
         assert_eq!(of(path), target, "{path}");
     }
     let uri = Url::parse("rtsp://me:secret@host:8554/2/demand?x=y#z").unwrap();
-    let resource = view(Kind::Demand, false).resource;
-    assert_eq!(base(&uri, resource).as_str(), "rtsp://host:8554/2/demand/");
-    assert_eq!(control(&uri, resource).as_str(), "rtsp://host:8554/2/demand/video");
+    let resource = session_info(Kind::OnDemand, false).resource;
+    assert_eq!(content_base(&uri, resource).as_str(), "rtsp://host:8554/2/demand/");
+    assert_eq!(control_url(&uri, resource).as_str(), "rtsp://host:8554/2/demand/video");
 }
 
 #[test]
-fn requests_are_refused_for_what_is_wrong_with_them() {
-    let (ready, playing) = (Some(view(Kind::Live, false)), Some(view(Kind::Live, true)));
+fn each_fault_of_a_request_has_its_status() {
+    let (ready, playing) = (Some(session_info(Kind::Live, false)), Some(session_info(Kind::Live, true)));
     let transport = format!("Transport: {TCP}");
-    for (line, headers, view, expected) in [
+    for (line, headers, session, expected) in [
         ("OPTIONS *", "", None, 200),
         ("OPTIONS rtsp://h/anything", "", None, 200),
         ("DESCRIBE rtsp://h/2", "", None, 200),
@@ -106,61 +106,63 @@ fn requests_are_refused_for_what_is_wrong_with_them() {
         ("PLAY rtsp://h/2", "Session: 1", None, 454),
         ("GET_PARAMETER rtsp://h/2", "Session: ../../etc", None, 454),
     ] {
-        assert_eq!(status(line, headers, view), expected, "{line} {headers} {view:?}");
+        assert_eq!(status(line, headers, session), expected, "{line} {headers} {session:?}");
     }
     let with_body = parse("SET_PARAMETER rtsp://h/2 RTSP/1.0\nCSeq: 1\nContent-Length: 3\n\na:b");
-    assert_eq!(Order::of(&with_body, PEER, None).unwrap_err().status, StatusCode::ParameterNotUnderstood);
+    assert_eq!(
+        RtspRequest::parse(&with_body, PEER, None).unwrap_err().status,
+        StatusCode::ParameterNotUnderstood
+    );
     for (text, expected) in [
         ("OPTIONS * RTSP/1.0\n\n", StatusCode::BadRequest),
         ("OPTIONS * RTSP/1.0\nCSeq: x\n\n", StatusCode::BadRequest),
         ("OPTIONS * RTSP/2.0\nCSeq: 1\n\n", StatusCode::RTSPVersionNotSupported),
     ] {
-        assert_eq!(Order::of(&parse(text), PEER, None).unwrap_err().status, expected, "{text}");
+        assert_eq!(RtspRequest::parse(&parse(text), PEER, None).unwrap_err().status, expected, "{text}");
     }
 }
 
 #[test]
-fn a_refusal_says_what_would_do() {
-    let said = |line, headers, view| {
-        let refusal = ask(line, headers, view).unwrap_err();
-        let response = refusal.response(Some(7));
+fn a_rejection_says_what_is_allowed() {
+    let header = |line, headers, session| {
+        let response = ask(line, headers, session).unwrap_err().response(Some(7));
         assert_eq!(response.header(&headers::CSEQ).unwrap().as_str(), "7");
         move |name| response.header(&name).map(|value| value.as_str().to_owned())
     };
-    let playing = Some(view(Kind::Live, true));
-    let allow = said("SETUP rtsp://h/2/video", "", playing)(headers::ALLOW);
+    let playing = Some(session_info(Kind::Live, true));
+    let allow = header("SETUP rtsp://h/2/video", "", playing)(headers::ALLOW);
     assert_eq!(allow.as_deref(), Some("OPTIONS, PLAY, PAUSE, TEARDOWN, GET_PARAMETER"));
-    let unsupported = said("PLAY rtsp://h/2", "Require: a, b", playing)(headers::UNSUPPORTED);
+    let unsupported = header("PLAY rtsp://h/2", "Require: a, b", playing)(headers::UNSUPPORTED);
     assert_eq!(unsupported.as_deref(), Some("a, b"));
     assert!(
-        said("RECORD rtsp://h/2", "", playing)(headers::PUBLIC).unwrap().starts_with("OPTIONS, DESCRIBE")
+        header("RECORD rtsp://h/2", "", playing)(headers::PUBLIC).unwrap().starts_with("OPTIONS, DESCRIBE")
     );
 }
 
 #[test]
-fn a_session_is_its_owners_only() {
-    let theirs = View { owner: [192, 0, 2, 10].into(), ..view(Kind::Live, true) };
+fn a_session_exists_for_its_owner_only() {
+    let theirs = SessionInfo { owner: [192, 0, 2, 10].into(), ..session_info(Kind::Live, true) };
     for method in ["PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "OPTIONS"] {
         assert_eq!(status(&format!("{method} rtsp://h/2"), "", Some(theirs)), 454, "{method}");
     }
 }
 
 #[test]
-fn a_range_is_where_to_play_and_a_scale_how_fast() {
+fn a_play_has_a_range_and_a_scale() {
     let ms = |ms| Some(Duration::from_millis(ms));
-    let wish = |from, to, scale| Ok(Wish { from, to, scale });
+    let range = |from, to, scale| Ok(PlayRange { from, to, scale });
     for (headers, expected) in [
-        ("", wish(None, None, None)),
-        ("Range: npt=0-", wish(ms(0), None, None)),
-        ("Range: npt=now-", wish(None, None, None)),
-        ("Range: npt=1.5-2.25", wish(ms(1500), ms(2250), None)),
-        ("Range: npt=0:00:07.5-99999", wish(ms(7500), None, None)),
-        ("Range: npt=-5", wish(None, ms(5000), None)),
-        ("Range: npt=3-;time=19970123T143720Z", wish(ms(3000), None, None)),
-        ("Scale: 2", wish(None, None, Some(2.0))),
-        ("Scale: 100", wish(None, None, Some(4.0))),
-        ("Scale: -1", wish(None, None, Some(0.5))),
-        ("Scale: NaN", wish(None, None, Some(1.0))),
+        ("", range(None, None, None)),
+        ("Range: npt=0-", range(ms(0), None, None)),
+        ("Range: npt=now-", range(None, None, None)),
+        ("Range: npt=1.5-2.25", range(ms(1500), ms(2250), None)),
+        ("Range: npt=0:00:07.5-99999", range(ms(7500), None, None)),
+        ("Range: npt=-5", range(None, ms(5000), None)),
+        ("Range: npt=3-;time=19970123T143720Z", range(ms(3000), None, None)),
+        ("Scale: 2", range(None, None, Some(2.0))),
+        ("Scale: 100", range(None, None, Some(4.0))),
+        ("Scale: -1", range(None, None, Some(0.5))),
+        ("Scale: NaN", range(None, None, Some(1.0))),
         ("Scale: fast", Err(400)),
         ("Range: npt=60-", Err(457)),
         ("Range: npt=5-5", Err(457)),
@@ -173,30 +175,30 @@ fn a_range_is_where_to_play_and_a_scale_how_fast() {
         ("Range: smpte=10:12:33:20-", Err(457)),
         ("Range: é", Err(457)),
     ] {
-        let order = ask("PLAY rtsp://h/2/demand", headers, Some(view(Kind::Demand, false)));
-        let asked = order.map_err(|refusal| u16::from(refusal.status)).map(|order| match order {
-            Order::Play(_, wish) => wish,
+        let request = ask("PLAY rtsp://h/2/demand", headers, Some(session_info(Kind::OnDemand, false)));
+        let asked = request.map_err(|rejection| u16::from(rejection.status)).map(|request| match request {
+            RtspRequest::Play(_, range) => range,
             other => panic!("{other:?}"),
         });
         assert_eq!(asked, expected, "{headers}");
     }
-    let live = |headers| ask("PLAY rtsp://h/2", headers, Some(view(Kind::Live, false)));
-    let wish = Wish { scale: Some(1.0), ..Wish::default() };
-    assert_eq!(live("Range: npt=99- | Scale: 2"), Ok(Order::Play(ID.parse().unwrap(), wish)));
+    let live = |headers| ask("PLAY rtsp://h/2", headers, Some(session_info(Kind::Live, false)));
+    let range = PlayRange { scale: Some(1.0), ..PlayRange::default() };
+    assert_eq!(live("Range: npt=99- | Scale: 2"), Ok(RtspRequest::Play(ID.parse().unwrap(), range)));
     assert_eq!(live("Range: bytes=0-").unwrap_err().status, StatusCode::InvalidRange);
     let span = Some((Duration::from_millis(1500), Duration::from_secs(60)));
-    assert_eq!(npt(span).to_string(), "npt=1.500000000-60.000000000");
-    assert_eq!(npt(None).to_string(), "npt=now-");
+    assert_eq!(range_header(span).to_string(), "npt=1.500000000-60.000000000");
+    assert_eq!(range_header(None).to_string(), "npt=now-");
 }
 
 proptest! {
     #[test]
-    fn any_headers_are_answered(
+    fn no_headers_make_it_panic(
         range in "(npt|=|-|:|\\.|now|clock|[0-9]{1,20}|[ -~é]){0,12}",
         scale in "[ -~]{0,12}",
         session in "[ -~é]{0,20}",
     ) {
         let text = format!("PLAY rtsp://h/2/demand RTSP/1.0\nCSeq: 1\nRange: {range}\nScale: {scale}\nSession: {session}\n\n");
-        let _ = Order::of(&parse(&text), PEER, Some(view(Kind::Demand, false)));
+        let _ = RtspRequest::parse(&parse(&text), PEER, Some(session_info(Kind::OnDemand, false)));
     }
 }

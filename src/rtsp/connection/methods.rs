@@ -1,0 +1,269 @@
+//! The RTSP methods: the part of a connection that looks at stations and sessions.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rtsp_types::headers::rtp_info::v1::RtpInfo;
+use rtsp_types::headers::{self, Public, RtpInfos, Scale};
+use rtsp_types::{Request, Response, ResponseBuilder, StatusCode, Url};
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use super::RtspConnection;
+use crate::headend::{self, NotRecorded, StationHandle};
+use crate::rtsp::request::{
+    self, Kind, METHODS, PlayRange, Rejection, Resource, RtspRequest, control_url, response,
+};
+use crate::rtsp::session::{
+    KeepAlive, ReceiverReports, RtspSession, SESSION_TIMEOUT, SessionCommand, SessionId,
+};
+use crate::rtsp::session_task::SessionTask;
+use crate::rtsp::sink::{Sink, TcpSink, UdpSink};
+use crate::rtsp::transport::{SessionTransport, TransportOffer};
+use crate::rtsp::vod::ReelSequence;
+use crate::rtsp::{RETRY_AFTER, SESSIONS_PER_CONNECTION};
+use crate::wire::rtcp::NTP_EPOCH;
+use crate::wire::sdp::{Description, Transport};
+
+impl RtspConnection {
+    /// Executes a request, which `parsed` comes from. Playback begins when the caller drops `hold`, after the response.
+    pub(super) async fn execute(
+        &mut self,
+        parsed: RtspRequest,
+        request: &Request<Vec<u8>>,
+        cseq: Option<u32>,
+        hold: &mut Option<oneshot::Sender<()>>,
+    ) -> Result<Response<Vec<u8>>, Rejection> {
+        let ok = response(StatusCode::Ok, cseq);
+        let in_session = |id: SessionId| {
+            response(StatusCode::Ok, cseq)
+                .typed_header(&headers::Session::with_timeout(id.to_string(), SESSION_TIMEOUT.as_secs()))
+        };
+        let uri = || request.request_uri().ok_or(Rejection::from(StatusCode::BadRequest));
+        match parsed {
+            RtspRequest::Options => Ok(ok.typed_header(&Public::from(&METHODS[..])).build(Vec::new())),
+            RtspRequest::KeepAlive => Ok(match request::session_id(request) {
+                Some(id) => in_session(id).build(Vec::new()),
+                None => ok.build(Vec::new()),
+            }),
+            RtspRequest::Describe(resource) => {
+                let sdp = self.describe(uri()?, resource).await?;
+                let base = request::content_base(uri()?, resource);
+                Ok(ok
+                    .header(headers::CONTENT_BASE, base.as_str())
+                    .header(headers::CONTENT_TYPE, "application/sdp")
+                    .build(sdp.into_bytes()))
+            }
+            RtspRequest::Setup { resource, offer } => {
+                let (id, transport) = self.set_up(resource, offer).await?;
+                Ok(in_session(id).typed_header(&transport.header()).build(Vec::new()))
+            }
+            RtspRequest::SetupAgain(id) => {
+                let transport = self.session(id)?.transport;
+                Ok(in_session(id).typed_header(&transport.header()).build(Vec::new()))
+            }
+            RtspRequest::Play(id, range) => self.play(id, range, uri()?, in_session(id), hold).await,
+            RtspRequest::Pause(id) => {
+                self.command(id, SessionCommand::Pause).await?;
+                Ok(in_session(id).build(Vec::new()))
+            }
+            RtspRequest::Teardown(id) => {
+                // The task is done before the response is sent: no picture follows it.
+                self.command(id, SessionCommand::End).await?;
+                self.server.sessions.remove(id);
+                self.sessions.retain(|&own| own != id);
+                Ok(ok.build(Vec::new()))
+            }
+        }
+    }
+
+    fn session(&self, id: SessionId) -> Result<Arc<RtspSession>, Rejection> {
+        self.server.sessions.get(id).ok_or_else(|| StatusCode::SessionNotFound.into())
+    }
+
+    async fn play(
+        &self,
+        id: SessionId,
+        range: PlayRange,
+        uri: &Url,
+        response: ResponseBuilder,
+        hold: &mut Option<oneshot::Sender<()>>,
+    ) -> Result<Response<Vec<u8>>, Rejection> {
+        let session = self.session(id)?;
+        let (reply, started) = oneshot::channel();
+        let ended = || Rejection::from(StatusCode::SessionNotFound);
+        session.commands.send(SessionCommand::Play(range, reply)).await.map_err(|_| ended())?;
+        let mut started = started.await.map_err(|_| ended())??;
+        *hold = started.hold.take();
+        let info = RtpInfo {
+            uri: control_url(uri, session.resource),
+            seq: started.sequence,
+            rtptime: started.timestamp,
+        };
+        let mut response = response
+            .typed_header(&request::range_header(started.span))
+            .typed_header(&RtpInfos::V1(vec![info]));
+        if range.scale.is_some() {
+            response = response.typed_header(&Scale::from(started.scale));
+        }
+        Ok(response.build(Vec::new()))
+    }
+
+    /// Sends a command to a session, and waits until it is done.
+    async fn command(
+        &self,
+        id: SessionId,
+        command: impl FnOnce(oneshot::Sender<()>) -> SessionCommand,
+    ) -> Result<(), Rejection> {
+        let session = self.session(id)?;
+        let (reply, done) = oneshot::channel();
+        let ended = || Rejection::from(StatusCode::SessionNotFound);
+        session.commands.send(command(reply)).await.map_err(|_| ended())?;
+        done.await.map_err(|_| ended())
+    }
+
+    fn station(&self, resource: Resource) -> Result<Arc<StationHandle>, Rejection> {
+        self.server.head_end.station(resource.station).cloned().ok_or_else(|| StatusCode::NotFound.into())
+    }
+
+    async fn describe(&self, uri: &Url, resource: Resource) -> Result<String, Rejection> {
+        let station = self.station(resource)?;
+        let reels = self.reels(&station, resource.kind).await?;
+        let control = control_url(uri, resource);
+        let head_end = &self.server.head_end;
+        let description = Description {
+            name: &station.spec.name,
+            origin: self.local.ip(),
+            // In NTP time, as RFC 8866 section 5.2 suggests.
+            session: head_end.since.0 / 1_000_000_000 + NTP_EPOCH,
+            rate: match &reels {
+                Some(reels) => reels.rate(),
+                None => station.film_rate(),
+            },
+            by_ntp: true,
+            transport: Transport::Rtsp {
+                control: control.as_str(),
+                length: reels.map(|reels| reels.length()),
+            },
+        };
+        Ok(description.to_sdp())
+    }
+
+    /// The reels of a station's programme; `None` if live.
+    async fn reels(
+        &self,
+        station: &Arc<StationHandle>,
+        kind: Kind,
+    ) -> Result<Option<Arc<ReelSequence>>, Rejection> {
+        let Kind::OnDemand = kind else { return Ok(None) };
+        let later = || {
+            let seconds = RETRY_AFTER.as_secs().to_string();
+            Rejection::with(StatusCode::ServiceUnavailable, headers::RETRY_AFTER, seconds)
+        };
+        match self.server.reels(station).await {
+            Some(Ok(reels)) => {
+                let reels = ReelSequence::new(reels, self.server.reads.clone());
+                reels.map(|reels| Some(Arc::new(reels))).ok_or_else(later)
+            }
+            Some(Err(NotRecorded::Never)) => Err(StatusCode::NotFound.into()),
+            Some(Err(NotRecorded::NotYet)) | None => Err(later()),
+        }
+    }
+
+    async fn set_up(
+        &mut self,
+        resource: Resource,
+        offer: TransportOffer,
+    ) -> Result<(SessionId, SessionTransport), Rejection> {
+        let full = || Rejection::from(StatusCode::ServiceUnavailable);
+        let station = self.station(resource)?;
+        self.has_sessions();
+        if self.sessions.len() >= SESSIONS_PER_CONNECTION {
+            return Err(full());
+        }
+        let reels = self.reels(&station, resource.kind).await?;
+        let permit = self.server.sessions.permit(self.peer.ip()).ok_or_else(full)?;
+        let head_end = &self.server.head_end;
+        let (sink, transport) = match offer {
+            TransportOffer::Multicast => {
+                let spec = &station.spec;
+                let source = station.source().unwrap_or(self.local.ip());
+                (Sink::Multicast, SessionTransport::Multicast { group: spec.group, ttl: spec.ttl, source })
+            }
+            TransportOffer::Udp { rtp, rtcp } => {
+                let spread = station.spec.spread;
+                let opened = UdpSink::open(&head_end.air, self.local, self.peer, (rtp, rtcp), spread);
+                let (udp, transport) = opened.map_err(|error| {
+                    debug!(peer = %self.peer, %error, "rtsp: cannot open sockets for a session");
+                    full()
+                })?;
+                (Sink::Udp(udp), transport)
+            }
+            TransportOffer::Interleaved(pair) => {
+                let channels = self.channels(pair).ok_or(StatusCode::UnsupportedTransport)?;
+                let (tcp, transport) = TcpSink::new(self.writer.clone(), channels);
+                (Sink::Tcp(Arc::new(tcp)), transport)
+            }
+        };
+        let keep_alive = Arc::new(KeepAlive::new());
+        let unicast = match transport {
+            SessionTransport::Multicast { .. } => None,
+            SessionTransport::Udp { client, ssrc, .. } => {
+                let client = SocketAddr::new(self.peer.ip(), client.0);
+                Some((client, headend::Way::RtspUdp, ssrc))
+            }
+            SessionTransport::Interleaved { ssrc, .. } => Some((self.peer, headend::Way::RtspTcp, ssrc)),
+        };
+        let receiver_reports = unicast.map(|(peer, way, ssrc)| {
+            let client = head_end.clients.enter(resource.station, peer, way);
+            ReceiverReports { ssrc, client, keep_alive: keep_alive.clone() }
+        });
+        let (commands, received) = mpsc::channel(1);
+        let length = reels.as_ref().map(|reels| reels.length());
+        let playing = Arc::new(AtomicBool::new(false));
+        let task = SessionTask {
+            clock: head_end.clock.clone(),
+            table: head_end.table.clone(),
+            station,
+            reels,
+            sink,
+            fanouts: self.server.fanouts.clone(),
+            playing: playing.clone(),
+            keep_alive: keep_alive.clone(),
+            receiver_reports: receiver_reports.clone(),
+            cname: format!("stationcast@{}", self.local.ip()),
+        };
+        let owner = self.peer.ip();
+        let session = RtspSession {
+            owner,
+            resource,
+            transport,
+            length,
+            playing,
+            keep_alive,
+            receiver_reports,
+            commands,
+            _permit: permit,
+        };
+        let id = self.server.sessions.insert(session, task.run(received));
+        self.sessions.push(id);
+        Ok((id, transport))
+    }
+
+    /// Two channels that no session of this connection uses: those that the client wants, if they are free.
+    fn channels(&self, wanted: Option<(u8, u8)>) -> Option<(u8, u8)> {
+        let taken: Vec<u8> = self
+            .sessions
+            .iter()
+            .filter_map(|&id| match self.server.sessions.get(id)?.transport {
+                SessionTransport::Interleaved { channels, .. } => Some([channels.0, channels.1]),
+                SessionTransport::Multicast { .. } | SessionTransport::Udp { .. } => None,
+            })
+            .flatten()
+            .collect();
+        let free = |&(rtp, rtcp): &(u8, u8)| !taken.contains(&rtp) && !taken.contains(&rtcp);
+        let any = (0..SESSIONS_PER_CONNECTION as u8).map(|n| (2 * n, 2 * n + 1));
+        wanted.into_iter().chain(any).find(free)
+    }
+}

@@ -1,0 +1,147 @@
+//! Playback as a sequence of events: of a station as it is on air, or of its programme on demand (`vod`).
+
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
+
+use super::fanout::FanoutMembership;
+use super::vod::{VodError, VodPlayback};
+use crate::clock::AirClock;
+use crate::directory::table::Seat;
+use crate::headend::feed::{Feed, Subscription};
+use crate::media::{AirTime, Unit};
+
+pub(super) enum PlaybackEvent {
+    /// A unit, perhaps before it is due.
+    Unit(Unit),
+    /// Number of units that are lost to the session.
+    Missed(u64),
+    /// The fan-out has handed the client back, since its connection did not keep up. The session must finish the message
+    /// that the fan-out has begun.
+    Behind,
+    /// Playback ends at this moment; at once, if it is the default.
+    End(AirTime),
+    /// A reel cannot be read: playback ends at once.
+    Failed(VodError),
+}
+
+pub(super) struct Playback {
+    pub(super) kind: PlaybackKind,
+    /// The next event, if it was fetched already. It stays here if the wait for its time is cancelled.
+    next: Option<PlaybackEvent>,
+}
+
+pub(super) enum PlaybackKind {
+    Live { live: LivePlayback, _audience: Option<Seat> },
+    Vod(VodPlayback),
+}
+
+impl Playback {
+    pub(super) fn new(kind: PlaybackKind) -> Playback {
+        Playback { kind, next: None }
+    }
+
+    /// The normal play time of the next picture; `None` if live.
+    pub(super) fn npt(&self) -> Option<Duration> {
+        match &self.kind {
+            PlaybackKind::Live { .. } => None,
+            PlaybackKind::Vod(vod) => Some(vod.npt()),
+        }
+    }
+
+    /// Returns the next event, a unit `ahead` of its due time. While a live client keeps up, the fan-out writes its
+    /// pictures, and nothing returns. Cancel-safe.
+    pub(super) async fn next(&mut self, clock: &AirClock, ahead: Duration) -> PlaybackEvent {
+        let due = loop {
+            if self.next.is_none() {
+                self.next = Some(self.fetch().await);
+            }
+            match (&self.next, &mut self.kind) {
+                (Some(PlaybackEvent::Unit(unit)), PlaybackKind::Live { live, .. })
+                    if unit.due.at > clock.now() =>
+                {
+                    let due = unit.due.at - ahead;
+                    if !live.join_fanout().await {
+                        break due;
+                    }
+                    self.next = None;
+                }
+                (Some(PlaybackEvent::Unit(unit)), _) => break unit.due.at - ahead,
+                (Some(PlaybackEvent::End(at)), _) => break *at,
+                _ => break AirTime::default(),
+            }
+        };
+        sleep_until(Instant::now() + clock.until(due)).await;
+        self.next.take().unwrap_or(PlaybackEvent::Missed(0))
+    }
+
+    async fn fetch(&mut self) -> PlaybackEvent {
+        match &mut self.kind {
+            PlaybackKind::Live { live, .. } => live.next().await,
+            PlaybackKind::Vod(vod) => vod.next().await.unwrap_or_else(PlaybackEvent::Failed),
+        }
+    }
+
+    /// Stops the fan-out from writing for this client. From now on, only the session task writes.
+    pub(super) async fn leave_fanout(&mut self) {
+        if let PlaybackKind::Live { live, .. } = &mut self.kind {
+            live.leave_fanout().await;
+        }
+    }
+}
+
+/// A station as it is on air.
+pub(super) struct LivePlayback {
+    units: Subscription,
+    /// `None` if the session cannot use a fan-out: by UDP.
+    membership: Option<FanoutMembership>,
+}
+
+impl LivePlayback {
+    /// Begins with the unit that is on air at `at`.
+    pub(super) fn join(feed: &Feed, at: AirTime, membership: Option<FanoutMembership>) -> LivePlayback {
+        LivePlayback { units: feed.subscribe(at), membership }
+    }
+
+    /// The first unit, if there is one yet.
+    pub(super) fn first(&self) -> Option<&Unit> {
+        self.units.first()
+    }
+
+    /// The next event for the session task. Cancel-safe.
+    async fn next(&mut self) -> PlaybackEvent {
+        if let Some(membership) = self.membership.as_mut().filter(|membership| membership.is_active()) {
+            return match membership.handed_back().await {
+                Some(units) => {
+                    self.units = units;
+                    PlaybackEvent::Behind
+                }
+                // The connection is over.
+                None => PlaybackEvent::End(AirTime::default()),
+            };
+        }
+        match self.units.recv().await {
+            Ok(unit) => PlaybackEvent::Unit(unit),
+            Err(RecvError::Lagged(missed)) => PlaybackEvent::Missed(missed),
+            Err(RecvError::Closed) => PlaybackEvent::End(AirTime::default()),
+        }
+    }
+
+    /// Has the fan-out write the unit that came last, and those after it. False if there is no fan-out, or it has written
+    /// that unit to its clients already. Cancel-safe: cancelled, it has not joined.
+    async fn join_fanout(&mut self) -> bool {
+        match &mut self.membership {
+            Some(membership) => membership.join(self.units.next() - 1).await,
+            None => false,
+        }
+    }
+
+    async fn leave_fanout(&mut self) {
+        if let Some(membership) = &mut self.membership
+            && let Some(units) = membership.leave().await
+        {
+            self.units = units;
+        }
+    }
+}

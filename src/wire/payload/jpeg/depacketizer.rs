@@ -1,0 +1,135 @@
+//! Packets back to pictures.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Error, Headers, MAX_RECEIVED_SCAN, parse};
+use crate::media::jpeg::{Chroma, Jpeg, Tables};
+use crate::wire::rtp;
+
+/// Reassembles pictures from packets that come in order. The caller reports missing packets
+/// ([`gap`](Depacketizer::gap)); an incomplete picture is never returned.
+#[derive(Debug, Default)]
+pub struct Depacketizer {
+    assembling: Option<Assembling>,
+    /// The timestamp of a picture that was given up: its remaining packets are ignored.
+    abandoned: Option<u32>,
+    /// In-band tables by Q. Those of 128..=254 (at most 127) stay valid until others arrive (RFC 2435 section 4.2).
+    known_tables: BTreeMap<u8, Tables>,
+    /// Pictures that were given up.
+    broken: u64,
+}
+
+/// An incomplete picture.
+#[derive(Debug)]
+struct Assembling {
+    timestamp: u32,
+    kind: u8,
+    q: u8,
+    jpeg: Jpeg,
+    scan: Vec<u8>,
+}
+
+impl Depacketizer {
+    /// Takes the next packet. Returns the picture that it completes.
+    ///
+    /// # Errors
+    /// The payload is not RTP/JPEG, or does not continue the picture. The picture is given up, and counted as broken.
+    pub fn push(&mut self, header: &rtp::Header, payload: &[u8]) -> Result<Option<Jpeg>, Error> {
+        if self.assembling.as_ref().is_some_and(|a| a.timestamp != header.timestamp) {
+            // The picture ended without a marker.
+            self.give_up();
+        }
+        match self.add(header, payload) {
+            Ok(jpeg) => Ok(jpeg),
+            Err(error) => {
+                self.abandon(header.timestamp);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reports that packets are missing before the next one: gives up the incomplete picture.
+    pub fn gap(&mut self) {
+        self.give_up();
+    }
+
+    /// The number of pictures that were given up.
+    pub fn broken(&self) -> u64 {
+        self.broken
+    }
+
+    fn give_up(&mut self) {
+        if let Some(assembling) = self.assembling.take() {
+            self.broken += 1;
+            self.abandoned = Some(assembling.timestamp);
+        }
+    }
+
+    fn abandon(&mut self, timestamp: u32) {
+        self.assembling = None;
+        if self.abandoned != Some(timestamp) {
+            self.abandoned = Some(timestamp);
+            self.broken += 1;
+        }
+    }
+
+    fn add(&mut self, header: &rtp::Header, payload: &[u8]) -> Result<Option<Jpeg>, Error> {
+        let (headers, data) = parse(payload)?;
+        if headers.offset == 0 {
+            // A second first packet with the same timestamp restarts the picture.
+            self.give_up();
+            self.abandoned = None;
+            self.assembling = Some(Assembling {
+                timestamp: header.timestamp,
+                kind: headers.kind,
+                q: headers.q,
+                jpeg: Jpeg {
+                    size: headers.size,
+                    chroma: if headers.kind & 1 == 0 { Chroma::Yuv422 } else { Chroma::Yuv420 },
+                    tables: self.tables(&headers)?,
+                    restart_interval: headers.restart_interval,
+                    scan: Bytes::new(),
+                },
+                scan: Vec::with_capacity(data.len()),
+            });
+        }
+        let Some(assembling) = &mut self.assembling else {
+            // The picture's first packet is lost: the picture counts as broken once.
+            self.abandon(header.timestamp);
+            return Ok(None);
+        };
+        let fits = headers.offset == assembling.scan.len()
+            && headers.kind == assembling.kind
+            && headers.q == assembling.q
+            && headers.size == assembling.jpeg.size
+            && headers.restart_interval == assembling.jpeg.restart_interval;
+        if !fits {
+            return Err(Error::Fragment);
+        }
+        if assembling.scan.len() + data.len() > MAX_RECEIVED_SCAN {
+            return Err(Error::TooLong);
+        }
+        assembling.scan.extend_from_slice(data);
+        if !header.marker {
+            return Ok(None);
+        }
+        Ok(self.assembling.take().map(|done| Jpeg { scan: done.scan.into(), ..done.jpeg }))
+    }
+
+    /// The tables of a picture that begins: standard, in band, or known from an earlier picture of the same Q.
+    fn tables(&mut self, headers: &Headers<'_>) -> Result<Tables, Error> {
+        if let Some(standard) = Tables::standard(headers.q) {
+            return Ok(standard);
+        }
+        let Some((luma, chroma)) = headers.tables.and_then(|bytes| bytes.split_first_chunk::<64>()) else {
+            return self.known_tables.get(&headers.q).cloned().ok_or(Error::Tables(0));
+        };
+        let tables = Tables::in_band(*luma, chroma.try_into().map_err(|_| Error::Truncated)?);
+        if headers.q != 255 {
+            self.known_tables.insert(headers.q, tables.clone());
+        }
+        Ok(tables)
+    }
+}

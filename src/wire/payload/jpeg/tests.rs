@@ -1,0 +1,187 @@
+//! Both directions, against golden bytes and against each other.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::media::jpeg::tests::jpeg;
+
+fn header(timestamp: u32, marker: bool) -> rtp::Header {
+    rtp::Header { marker, payload_type: 26, sequence: 7, timestamp, ssrc: 0x0102_0304 }
+}
+
+fn packets(jpeg: &Jpeg, datagram: usize, timestamp: u32) -> Vec<(rtp::Header, Vec<u8>)> {
+    jpeg.fragments(datagram)
+        .map(|fragment| {
+            let rtp = header(timestamp, fragment.last);
+            let mut packet = jpeg.packet_header(rtp, fragment).to_vec();
+            packet.extend_from_slice(&jpeg.scan[fragment.start..fragment.end]);
+            assert!(packet.len() <= datagram);
+            let (rtp, payload) = rtp::Header::parse(&packet).unwrap();
+            (rtp, payload.to_vec())
+        })
+        .collect()
+}
+
+#[test]
+fn golden_packet_both_ways() {
+    #[rustfmt::skip]
+    let golden = [
+        0x80, 0x9a, 0x00, 0x07, 0x00, 0x00, 0x0e, 0x10, 0x01, 0x02, 0x03, 0x04, // RTP
+        0x00, 0x00, 0x00, 0x00, 0x01, 0x50, 0x50, 0x2e, // offset 0, type 1, Q 80, 80 x 46 eights
+        0xaa, 0xbb, 0xcc,
+    ];
+    let jpeg = jpeg(vec![0xaa, 0xbb, 0xcc]);
+    let fragments: Vec<_> = jpeg.fragments(576).collect();
+    assert_eq!(fragments, [Fragment { start: 0, end: 3, last: true }]);
+    let mut packet = jpeg.packet_header(header(3600, true), fragments[0]).to_vec();
+    packet.extend_from_slice(&jpeg.scan);
+    assert_eq!(packet, golden);
+    let (rtp, payload) = rtp::Header::parse(&golden).unwrap();
+    assert_eq!(Depacketizer::default().push(&rtp, payload), Ok(Some(jpeg)));
+}
+
+#[test]
+fn the_offset_is_24_bits_big_endian() {
+    let jpeg = jpeg(vec![1; 2000]);
+    let second = jpeg.fragments(1472).nth(1).unwrap();
+    assert_eq!(second, Fragment { start: 1452, end: 2000, last: true });
+    assert_eq!(jpeg.packet_header(header(0, true), second)[13..16], [0x00, 0x05, 0xac]);
+}
+
+#[test]
+fn an_incomplete_picture_is_never_returned() {
+    let jpeg = jpeg((0..=255).cycle().take(5000).collect());
+    for lost in 0..4 {
+        let mut depacketizer = Depacketizer::default();
+        for (n, (rtp, payload)) in packets(&jpeg, 1472, 1).iter().enumerate() {
+            if n == lost {
+                depacketizer.gap();
+            } else {
+                assert_eq!(depacketizer.push(rtp, payload), Ok(None), "without packet {lost}, at {n}");
+            }
+        }
+        let (rtp, payload) = &packets(&jpeg, 65_507, 2)[0];
+        assert_eq!(depacketizer.push(rtp, payload), Ok(Some(jpeg.clone())), "the next one is whole");
+        assert_eq!(depacketizer.broken(), 1);
+    }
+}
+
+#[test]
+fn wrong_headers_are_errors() {
+    let jpeg = jpeg(vec![9; 3000]);
+    let all = packets(&jpeg, 1472, 1);
+    // Byte of the payload to change, its new value.
+    for (at, value) in [(3, 0x11), (4, 0), (5, 81), (6, 79), (7, 47)] {
+        let mut depacketizer = Depacketizer::default();
+        assert_eq!(depacketizer.push(&all[0].0, &all[0].1), Ok(None));
+        let mut wrong = all[1].1.clone();
+        wrong[at] = value;
+        assert_eq!(depacketizer.push(&all[1].0, &wrong), Err(Error::Fragment), "byte {at}");
+        assert_eq!(depacketizer.push(&all[2].0, &all[2].1), Ok(None), "the rest of the picture is ignored");
+        assert_eq!(depacketizer.broken(), 1);
+    }
+    for (at, value, error) in [
+        (0, 1, Error::Interlaced(1)),
+        (4, 2, Error::Type(2)),
+        (5, 0, Error::Q(0)),
+        (5, 100, Error::Q(100)),
+        (6, 0, Error::Size),
+        (7, 0, Error::Size),
+    ] {
+        let mut wrong = all[0].1.clone();
+        wrong[at] = value;
+        assert_eq!(Depacketizer::default().push(&all[0].0, &wrong), Err(error), "byte {at} = {value}");
+    }
+}
+
+#[test]
+fn in_band_tables_and_restart_markers_are_received() {
+    let mut first = vec![0, 0, 0, 0, 65, 200, 2, 2, 0, 4, 0xff, 0xff, 0, 0, 0, 128];
+    first.extend([5; 64]);
+    first.extend([6; 64]);
+    first.extend([0xda, 0xda]);
+    let mut depacketizer = Depacketizer::default();
+    let jpeg = depacketizer.push(&header(1, true), &first).unwrap().unwrap();
+    assert_eq!(jpeg.tables, Tables::in_band([5; 64], [6; 64]));
+    assert_eq!(jpeg.restart_interval, Some(4));
+    assert_eq!(jpeg.scan[..], [0xda, 0xda]);
+    for cut in 0..first.len() - 2 {
+        assert_eq!(
+            Depacketizer::default().push(&header(1, true), &first[..cut]),
+            Err(Error::Truncated),
+            "{cut} bytes"
+        );
+    }
+    for (at, value, error) in [(13, 1, Error::Precision), (15, 64, Error::Tables(64))] {
+        let mut wrong = first.clone();
+        wrong[at] = value;
+        assert_eq!(Depacketizer::default().push(&header(1, true), &wrong), Err(error), "byte {at}");
+    }
+    // A Q of 128..=254 without tables means the last tables of that Q. 255 always needs tables of its own.
+    let bare = |q| [0, 0, 0, 0, 65, q, 2, 2, 0, 4, 0xff, 0xff, 0, 0, 0, 0, 1];
+    let mut tables =
+        |payload: &[u8]| depacketizer.push(&header(2, true), payload).map(|jpeg| jpeg.unwrap().tables);
+    assert_eq!(tables(&bare(200)), Ok(jpeg.tables.clone()));
+    assert_eq!(tables(&bare(201)), Err(Error::Tables(0)));
+    for (q, value) in [(201, 7), (255, 8)] {
+        let mut other = first.clone();
+        other[5] = q;
+        other[16..144].fill(value);
+        assert_eq!(tables(&other), Ok(Tables::in_band([value; 64], [value; 64])));
+    }
+    assert_eq!(tables(&bare(200)), Ok(jpeg.tables));
+    assert_eq!(tables(&bare(201)), Ok(Tables::in_band([7; 64], [7; 64])));
+    assert_eq!(tables(&bare(255)), Err(Error::Tables(0)));
+}
+
+#[test]
+fn the_length_of_a_scan_is_bounded() {
+    let mut depacketizer = Depacketizer::default();
+    let mut sent = 0usize;
+    let refused = loop {
+        let mut payload = vec![0; HEADER_LEN + 60_000];
+        payload[1..4].copy_from_slice(&(sent as u32).to_be_bytes()[1..]);
+        payload[4..8].copy_from_slice(&[1, 80, 80, 46]);
+        sent += 60_000;
+        if let Err(error) = depacketizer.push(&header(1, false), &payload) {
+            break error;
+        }
+        assert!(sent < 2 * MAX_RECEIVED_SCAN);
+    };
+    assert_eq!(refused, Error::TooLong);
+}
+
+proptest! {
+    #[test]
+    fn round_trip_for_any_picture_and_datagram(
+        scan in proptest::collection::vec(any::<u8>(), 0..=20_000),
+        datagram in 576usize..=65_507,
+        q in 1u8..=99,
+        (w, h) in (1u16..=255, 1u16..=255),
+    ) {
+        let jpeg = Jpeg {
+            size: Size { width: w * 8, height: h * 8 },
+            tables: Tables::Standard(q),
+            ..jpeg(scan)
+        };
+        let mut depacketizer = Depacketizer::default();
+        let mut got = None;
+        for (rtp, payload) in packets(&jpeg, datagram, 42) {
+            prop_assert!(got.is_none());
+            got = depacketizer.push(&rtp, &payload).unwrap();
+        }
+        prop_assert_eq!(got, Some(jpeg));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        payloads in proptest::collection::vec((any::<bool>(), 0u32..3, proptest::collection::vec(any::<u8>(), 0..200)), 0..8)
+    ) {
+        let mut depacketizer = Depacketizer::default();
+        for (marker, timestamp, payload) in payloads {
+            if let Ok(Some(jpeg)) = depacketizer.push(&header(timestamp, marker), &payload) {
+                prop_assert!(jpeg.to_jfif().len() < 2000);
+            }
+        }
+    }
+}
