@@ -80,7 +80,7 @@ pub async fn broadcast(
         clock,
     });
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
-    head_end.table.serve_also(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
+    head_end.table.set_services(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
     let following = runtime.handle().spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
     for station in head_end.stations() {

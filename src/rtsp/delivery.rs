@@ -20,7 +20,7 @@ use super::sink::Sink;
 use super::writer::Gone;
 use crate::clock::AirClock;
 use crate::directory::StationTable;
-use crate::directory::table::Seat;
+use crate::directory::table::AudienceMember;
 use crate::headend::StationHandle;
 use crate::media::AirTime;
 use crate::media::Unit;
@@ -56,7 +56,7 @@ struct Show {
 }
 
 enum What {
-    Live { live: Live, _audience: Option<Seat> },
+    Live { live: Live, _audience: Option<AudienceMember> },
     Demand(Showing),
 }
 
@@ -188,7 +188,7 @@ impl Delivery {
             (None, None) => {
                 let live = Live::join(&self.monitor.feed, now + self.sink.delay(), self.carrier());
                 answer.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
-                let _audience = self.table.sit(self.monitor.spec.id);
+                let _audience = self.table.join_audience(self.monitor.spec.id);
                 Show { what: What::Live { live, _audience }, next: None }
             }
             (Some((programme, span)), _) => {

@@ -169,7 +169,7 @@ impl Sessions {
 
     /// A place for a session of `address`; `None` when all are taken.
     pub(super) fn place(&self, address: IpAddr) -> Option<Permit> {
-        self.limits.enter(address).ok()
+        self.limits.try_acquire(address).ok()
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Session>> {

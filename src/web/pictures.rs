@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::relay::Shot;
 use super::server::Guest;
 use super::{Refusal, Web};
-use crate::directory::table::Seat;
+use crate::directory::table::AudienceMember;
 use crate::headend::{Client, Way};
 use crate::media::StationId;
 
@@ -46,7 +46,7 @@ pub(super) async fn station(
                 newest: web.relays.get(&id).ok_or_else(unknown)?.look(),
                 client: web.head_end.clients.enter(id, guest.peer, Way::Mjpeg),
                 before: None,
-                _seat: web.head_end.table.sit(id),
+                _seat: web.head_end.table.join_audience(id),
                 _guest: guest,
             };
             let kind = "multipart/x-mixed-replace; boundary=picture";
@@ -63,7 +63,7 @@ struct Reader {
     newest: watch::Receiver<Option<Shot>>,
     client: Arc<Client>,
     before: Option<u32>,
-    _seat: Option<Seat>,
+    _seat: Option<AudienceMember>,
     _guest: Guest,
 }
 

@@ -74,7 +74,7 @@ pub async fn serve(
         let guest = Guest { peer, _place: Arc::new(place.ok()?) };
         Some(attend(stream, guest, router.clone(), limits.clone()))
     };
-    limits::attend(listener, "http", connections, shutdown, visit).await.shutdown().await;
+    limits::accept_loop(listener, "http", connections, shutdown, visit).await.shutdown().await;
 }
 
 /// One connection. It ends at its end, or goes on as a WebSocket's.

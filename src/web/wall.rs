@@ -24,7 +24,7 @@ use tracing::debug;
 use super::relay::Shot;
 use super::server::Guest;
 use super::{Refusal, Web, api};
-use crate::directory::table::Seat;
+use crate::directory::table::AudienceMember;
 use crate::headend::{Client, Way};
 use crate::media::StationId;
 
@@ -88,7 +88,7 @@ struct Wall {
     tiles: BTreeMap<StationId, Tile>,
     tasks: JoinSet<()>,
     /// A place in the audience of the station being watched. A tile among others is not counted.
-    seat: Option<(StationId, Option<Seat>)>,
+    seat: Option<(StationId, Option<AudienceMember>)>,
     pictures: mpsc::Sender<Bytes>,
     outbox: mpsc::Receiver<Bytes>,
 }
@@ -177,7 +177,7 @@ impl Wall {
                     self.show(id);
                 }
                 if self.seat.as_ref().map(|seat| seat.0) != watched {
-                    self.seat = watched.map(|id| (id, self.web.head_end.table.sit(id)));
+                    self.seat = watched.map(|id| (id, self.web.head_end.table.join_audience(id)));
                 }
             }
         }
