@@ -18,7 +18,7 @@ use stationcast::generate::Generate;
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::Lineup;
 use stationcast::media::StationId;
-use stationcast::web::status;
+use stationcast::status;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -121,7 +121,7 @@ fn command() -> ExitCode {
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(_)) => print(&format!("{}\n", lineup.table())),
         Some(Command::Status(status)) => match lineup.http {
-            Some(listen) => show_status(status, &status::ask_at(listen)),
+            Some(listen) => show_status(status, &status::address_of(listen)),
             None => Err(anyhow!(
                 "the line-up has no [http] section, so a broadcaster does not say how it is; add one, or name the \
                  address of a running one with --http"

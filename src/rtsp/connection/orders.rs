@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::Connection;
-use crate::headend::{self, NotRecorded, StationHandle, describe};
+use crate::headend::{ClientKind, NotRecorded, StationHandle, describe};
 use crate::rtsp::conversation::{self, Kind, METHODS, Order, Refusal, Resource, Wish, answer};
 use crate::rtsp::delivery::Delivery;
 use crate::rtsp::demand::Programme;
@@ -200,12 +200,12 @@ impl Connection {
             Way::Multicast { .. } => None,
             Way::Udp { client, ssrc, .. } => {
                 let client = SocketAddr::new(self.peer.ip(), client.0);
-                Some((client, headend::Way::RtspUdp, ssrc))
+                Some((client, ClientKind::RtspUdp, ssrc))
             }
-            Way::Interleaved { ssrc, .. } => Some((self.peer, headend::Way::RtspTcp, ssrc)),
+            Way::Interleaved { ssrc, .. } => Some((self.peer, ClientKind::RtspTcp, ssrc)),
         };
-        let audit = served.map(|(peer, way, ssrc)| {
-            let client = head_end.clients.enter(resource.station, peer, way);
+        let audit = served.map(|(peer, kind, ssrc)| {
+            let client = head_end.clients.enter(resource.station, peer, kind);
             Audit { ssrc, client, life: life.clone() }
         });
         let (commands, orders) = mpsc::channel(1);
