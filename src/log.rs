@@ -55,7 +55,7 @@ fn wants_colour(no_color: Option<OsString>) -> bool {
 }
 
 /// An entry of the queue to the thread.
-enum Entry {
+enum QueueItem {
     Line(Vec<u8>),
     /// Acknowledge when all entries before this one are written.
     Flush(SyncSender<()>),
@@ -64,7 +64,7 @@ enum Entry {
 /// The sending end of the queue to the thread.
 #[derive(Clone)]
 struct Lines {
-    queue: SyncSender<Entry>,
+    queue: SyncSender<QueueItem>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -80,7 +80,7 @@ impl Lines {
 
     fn flush(&self, timeout: Duration) {
         let (acknowledge, written) = sync_channel(1);
-        let mut entry = Entry::Flush(acknowledge);
+        let mut entry = QueueItem::Flush(acknowledge);
         // The queue is full for as long as nobody reads the log, so this retries until the timeout.
         for _ in 0..10 {
             match self.queue.try_send(entry) {
@@ -98,7 +98,7 @@ impl Lines {
 impl Write for Lines {
     /// Queues a line. The formatter writes each line in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Entry::Line(line.to_vec())).is_err() {
+        if self.queue.try_send(QueueItem::Line(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
         Ok(line.len())
@@ -109,12 +109,12 @@ impl Write for Lines {
     }
 }
 
-fn write_all(entries: &Receiver<Entry>, mut sink: impl Write, dropped: &AtomicU64) {
+fn write_all(entries: &Receiver<QueueItem>, mut sink: impl Write, dropped: &AtomicU64) {
     for entry in entries {
         match entry {
             // The program goes on if its log cannot be written.
-            Entry::Line(line) => _ = sink.write_all(&line),
-            Entry::Flush(acknowledge) => _ = acknowledge.try_send(()),
+            QueueItem::Line(line) => _ = sink.write_all(&line),
+            QueueItem::Flush(acknowledge) => _ = acknowledge.try_send(()),
         }
         let dropped = dropped.swap(0, Relaxed);
         if dropped > 0 {

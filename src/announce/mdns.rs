@@ -1,4 +1,4 @@
-//! The directory to viewers, by multicast DNS (RFC 6762) as a DNS-SD service (RFC 6763): `_stationcast._tcp`.
+//! Announces the directory to viewers, by multicast DNS (RFC 6762), as the DNS-SD service `_stationcast._tcp` (RFC 6763).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use crate::headend::HeadEnd;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
 
-/// How long taking it back may take at the end: a packet on each interface.
+/// Longest time for the goodbye at the end: one packet on each interface.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// The longest part of this machine's name that is in the service's names, in bytes: a label of the DNS has 63.
-const HOST: usize = 32;
+/// Most bytes of this machine's name in the service's names. A DNS label has 63.
+const MAX_HOST: usize = 32;
 
-/// What the network is told of the directory, and where.
+/// The announcement of a directory.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// Where it is told.
+    /// The interfaces on which it is announced.
     on: Vec<IfKind>,
     port: u16,
     txt: Vec<(&'static str, String)>,
 }
 
 impl Service {
-    /// Of a directory that listens on `directory`; `None` where no other machine could reach it. Outputs that listen on
-    /// loopback are not told of.
+    /// For a directory that listens on `directory`; `None` if no other machine could reach it. Outputs that listen on
+    /// loopback are left out.
     pub(super) fn new(
         directory: SocketAddr,
         stations: &[StationSpec],
@@ -50,8 +50,8 @@ impl Service {
     }
 }
 
-/// The interfaces on which a directory at `listen` is announced: that of its address; of one that listens on all, those
-/// of the stations, since where no station is nobody has a use for it. Never loopback.
+/// The interfaces on which a directory at `listen` is announced: the interface of its address, or, if it listens on every
+/// address, the interfaces of the stations, since elsewhere there is nothing to watch. Never loopback.
 fn interfaces<'a>(listen: IpAddr, stations: impl Iterator<Item = &'a Interface>) -> Vec<IfKind> {
     if listen.is_loopback() {
         return Vec::new();
@@ -59,7 +59,8 @@ fn interfaces<'a>(listen: IpAddr, stations: impl Iterator<Item = &'a Interface>)
     if !listen.is_unspecified() {
         return vec![IfKind::Addr(listen)];
     }
-    let mut indices: Vec<u32> = stations.filter(|one| !one.loopback).map(|one| one.index).collect();
+    let mut indices: Vec<u32> =
+        stations.filter(|interface| !interface.loopback).map(|interface| interface.index).collect();
     indices.sort_unstable();
     indices.dedup();
     let mut kinds: Vec<IfKind> = indices.iter().copied().map(IfKind::IndexV4).collect();
@@ -79,20 +80,20 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
         }
     };
     if let Ok(events) = daemon.monitor() {
-        // Ends with the daemon.
-        tokio::task::spawn_blocking(move || events.iter().for_each(tell));
+        // Ends with the mDNS daemon.
+        tokio::task::spawn_blocking(move || events.iter().for_each(log_event));
     }
     head_end.stopping().await;
     let goodbye = move || daemon.shutdown().map(|done| done.recv_timeout(GOODBYE).is_ok());
     if !matches!(tokio::task::spawn_blocking(goodbye).await, Ok(Ok(true))) {
-        debug!("mDNS: no goodbye was said");
+        debug!("mDNS: no goodbye was sent");
     }
 }
 
 fn register(service: Service) -> mdns_sd::Result<ServiceDaemon> {
     let host = host();
-    // A host name of its own: that of the machine belongs to whatever speaks mDNS for the machine, and another
-    // broadcaster on it would take this one's addresses back at its end.
+    // A host name of its own. The machine's name belongs to the machine's mDNS responder, and another broadcaster on the same
+    // machine would withdraw this one's addresses when it ends.
     let host_name = format!("stationcast-{host}-{}.local.", service.port);
     let mut info = ServiceInfo::new(
         SERVICE,
@@ -105,14 +106,14 @@ fn register(service: Service) -> mdns_sd::Result<ServiceDaemon> {
     .enable_addr_auto();
     info.set_interfaces(service.on.clone());
     let daemon = ServiceDaemon::new()?;
-    // It begins with every interface. Commands are obeyed in their order, so nothing is sent before the choice.
+    // The daemon starts with every interface enabled. It obeys commands in order, so nothing is sent before this choice.
     daemon.disable_interface(IfKind::All)?;
     daemon.enable_interface(service.on)?;
     daemon.register(info)?;
     Ok(daemon)
 }
 
-/// This machine's name as the part of a DNS label.
+/// This machine's name as part of a DNS label.
 fn host() -> String {
     let name = rustix::system::uname();
     label(&name.nodename().to_string_lossy())
@@ -121,16 +122,16 @@ fn host() -> String {
 fn label(name: &str) -> String {
     let first = name.split('.').next().unwrap_or_default();
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let label: String = first.chars().map(plain).take(HOST).collect();
+    let label: String = first.chars().map(plain).take(MAX_HOST).collect();
     let label = label.trim_matches('-');
     if label.is_empty() { "host".to_owned() } else { label.to_owned() }
 }
 
-fn tell(event: DaemonEvent) {
+fn log_event(event: DaemonEvent) {
     match event {
         DaemonEvent::Announce(name, address) => info!("announced by mDNS: {name} {address}"),
         DaemonEvent::NameChange(change) => {
-            info!("mDNS: {} is taken on this network; this is {}", change.original, change.new_name);
+            info!("mDNS: the name {} is taken on this network; using {}", change.original, change.new_name);
         }
         DaemonEvent::Error(error) => warn!("mDNS: {error}"),
         event => debug!("mDNS: {event:?}"),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_announced_where_it_can_be_reached_and_used() {
+    fn the_directory_is_announced_where_viewers_can_reach_it_and_its_stations() {
         assert_eq!(on("127.0.0.1"), "[]");
         assert_eq!(on("::1"), "[]");
         assert_eq!(on("192.0.2.7"), "[Addr(192.0.2.7)]");
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_listens_on_loopback_is_not_told_of() {
+    fn outputs_on_loopback_are_left_out() {
         let address = |text: &str| text.parse().unwrap();
         let stations = [spec("239.77.0.1:5004")];
         let service = |rtsp: &str, http| {
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn any_host_name_makes_a_label() {
+    fn any_host_name_becomes_a_valid_label() {
         for (name, expected) in [
             ("tower", "tower"),
             ("tower.example.org", "tower"),
@@ -182,6 +183,6 @@ mod tests {
         ] {
             assert_eq!(label(name), expected);
         }
-        assert_eq!(label(&"x".repeat(100)).len(), HOST);
+        assert_eq!(label(&"x".repeat(100)).len(), MAX_HOST);
     }
 }

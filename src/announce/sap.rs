@@ -1,4 +1,4 @@
-//! Each station to players, by SAP: every five seconds while it is on air, and taken back at the end.
+//! Announces each station to players, by SAP: every five seconds while it is on air. Deletes the announcements at the end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,58 +15,60 @@ use crate::lineup::StationSpec;
 use crate::net;
 use crate::wire::sap::{self, Message};
 
-/// How often a station is announced. RFC 2974 would have five minutes and more, for the Internet of 2000; players in a
-/// hall want the list when they are switched on, and VLC forgets a session after ten of its periods. It is what
-/// MuMuDVB does.
-const EVERY: Duration = Duration::from_secs(5);
+/// Time between two announcements of a station. RFC 2974 asks for five minutes or more, for the Internet of 2000. In a hall,
+/// players should have the list soon after they are switched on, and VLC forgets a session after ten of its periods.
+/// MuMuDVB also uses five seconds.
+const PERIOD: Duration = Duration::from_secs(5);
 
-/// The least time between two announcements of whatever stations: no more than 100 packets, some 40 kB a second. So
-/// from 500 stations on it takes longer than [`EVERY`]; 999 are round in 10 s.
-const APART: Duration = Duration::from_millis(10);
+/// Shortest time between two packets, of any station: at most 100 packets a second, some 40 kB/s. With more than 500
+/// stations the period is therefore longer than [`PERIOD`]: 10 s for 999 stations.
+const MIN_GAP: Duration = Duration::from_millis(10);
 
-/// Announces all stations until the head-end stops, then takes back what was announced.
+/// Announces all stations until the head-end stops, then deletes every announcement.
 pub(super) async fn announce(head_end: Arc<HeadEnd>) {
-    let mut slots: Vec<Slot> = head_end.stations().cloned().map(Slot::new).collect();
-    let mut troubles = Troubles::default();
-    // One after the other, spread over the interval.
-    let mut moments = tokio::time::interval(step(slots.len()));
-    moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sessions: Vec<SapSession> = head_end.stations().cloned().map(SapSession::new).collect();
+    let mut failures = SendFailures::default();
+    // The stations take turns, evenly spread over the period.
+    let mut turns = tokio::time::interval(gap(sessions.len()));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopping = std::pin::pin!(head_end.stopping());
-    for n in (0..slots.len()).cycle() {
+    for n in (0..sessions.len()).cycle() {
         tokio::select! {
-            _ = moments.tick() => {}
+            _ = turns.tick() => {}
             () = &mut stopping => break,
         }
-        let slot = &mut slots[n];
-        let Some(entry) = head_end.entry(slot.handle.spec.id) else { continue };
-        for (message, sdp) in slot.turn(&entry.state) {
-            troubles.note(&slot.handle.spec, send(&slot.handle.spec, message, &sdp));
+        let session = &mut sessions[n];
+        let Some(entry) = head_end.entry(session.handle.spec.id) else { continue };
+        for (message, sdp) in session.turn(&entry.state) {
+            failures.log(&session.handle.spec, send(&session.handle.spec, message, &sdp));
         }
     }
-    for slot in &slots {
-        if let Some(sdp) = &slot.announced {
-            troubles.note(&slot.handle.spec, send(&slot.handle.spec, Message::Deletion, sdp));
+    for session in &sessions {
+        if let Some(sdp) = &session.announced {
+            failures.log(&session.handle.spec, send(&session.handle.spec, Message::Deletion, sdp));
         }
     }
 }
 
-/// How long after a station the next one is announced.
-fn step(stations: usize) -> Duration {
-    (EVERY / stations.max(1) as u32).max(APART)
+/// Time between the turns of two stations.
+fn gap(stations: usize) -> Duration {
+    (PERIOD / stations.max(1) as u32).max(MIN_GAP)
 }
 
-/// A station, and what the network was told of it.
-struct Slot {
+/// A station as a session of SAP.
+struct SapSession {
     handle: Arc<StationHandle>,
+    /// The description announced last, as SDP.
     announced: Option<String>,
 }
 
-impl Slot {
-    fn new(handle: Arc<StationHandle>) -> Slot {
-        Slot { handle, announced: None }
+impl SapSession {
+    fn new(handle: Arc<StationHandle>) -> SapSession {
+        SapSession { handle, announced: None }
     }
 
-    /// What to send when its turn has come: the description, after the deletion of one that is no longer true.
+    /// The messages to send at this station's turn: its description, and before it, if the description has changed, the
+    /// deletion of the old one.
     fn turn(&mut self, state: &State) -> Vec<(Message, String)> {
         if *state == State::Starting && self.announced.is_none() {
             return Vec::new();
@@ -80,8 +82,8 @@ impl Slot {
     }
 }
 
-/// Sends a packet to the group of its station's scope, out of the station's own interface. The socket is a new one each
-/// time: five system calls, and nothing to mend when an interface went and came.
+/// Sends a packet to the SAP group of the station's scope, on the station's interface. Each packet has a new socket: that
+/// costs five system calls, and needs no repair when an interface has gone and come back.
 fn send(spec: &StationSpec, message: Message, sdp: &str) -> io::Result<()> {
     let source = source(spec).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let group = sap::group(spec.group.ip());
@@ -90,28 +92,25 @@ fn send(spec: &StationSpec, message: Message, sdp: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// What is wrong with which interface: told when it begins, not every five seconds for every station.
+/// The last error of each interface and IP version; `None` if the last packet was sent. Only changes are logged.
 #[derive(Default)]
-struct Troubles(BTreeMap<(String, bool), String>);
+struct SendFailures(BTreeMap<(String, &'static str), Option<String>>);
 
-impl Troubles {
-    fn note(&mut self, spec: &StationSpec, sent: io::Result<()>) {
+impl SendFailures {
+    fn log(&mut self, spec: &StationSpec, sent: io::Result<()>) {
         let (interface, family) = (&spec.interface.name, if spec.group.is_ipv4() { "IPv4" } else { "IPv6" });
-        let key = (interface.clone(), spec.group.is_ipv4());
-        match sent {
-            Ok(()) => {
-                if self.0.remove(&key).is_some() {
-                    info!("stations on {interface} ({family}) are announced by SAP again");
-                }
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                if self.0.get(&key) != Some(&reason) {
-                    warn!("stations on {interface} ({family}) cannot be announced by SAP for now: {reason}");
-                    self.0.insert(key, reason);
-                }
+        let error = sent.err().map(|error| error.to_string());
+        let last = self.0.entry((interface.clone(), family)).or_default();
+        if *last == error {
+            return;
+        }
+        match &error {
+            None => info!("stations on {interface} ({family}) are announced by SAP again"),
+            Some(error) => {
+                warn!("stations on {interface} ({family}) cannot be announced by SAP; retrying: {error}");
             }
         }
+        *last = error;
     }
 }
 
@@ -122,7 +121,7 @@ mod tests {
     use crate::media::FrameRate;
 
     #[test]
-    fn what_is_no_longer_true_is_deleted_before_the_new_is_announced() {
+    fn an_outdated_description_is_deleted_before_the_new_one_is_announced() {
         let handle = Arc::new(StationHandle::new(spec("239.77.0.2:5004")));
         let rate = |rate| FrameRate::new(rate, 1).unwrap();
         let slate = State::Slate { reason: "gone".into() };
@@ -130,27 +129,31 @@ mod tests {
 
         let bare = handle.sdp();
         assert!(!bare.contains("framerate"), "{bare}");
-        assert_eq!(Slot::new(handle.clone()).turn(&slate), [announced(&bare)], "a slate is something to see");
+        assert_eq!(
+            SapSession::new(handle.clone()).turn(&slate),
+            [announced(&bare)],
+            "a station on a slate is announced"
+        );
 
-        let mut slot = Slot::new(handle.clone());
-        assert_eq!(slot.turn(&State::Starting), [], "nothing is known yet");
+        let mut session = SapSession::new(handle.clone());
+        assert_eq!(session.turn(&State::Starting), [], "a station that has not started is not announced");
         handle.shows_film(rate(25));
         let pal = handle.sdp();
-        assert_eq!(slot.turn(&State::Film), [announced(&pal)]);
-        assert_eq!(slot.turn(&State::Film), [announced(&pal)]);
+        assert_eq!(session.turn(&State::Film), [announced(&pal)]);
+        assert_eq!(session.turn(&State::Film), [announced(&pal)]);
         handle.shows_film(rate(24));
         let film = handle.sdp();
-        assert_eq!(slot.turn(&State::Film), [(Message::Deletion, pal), announced(&film)]);
-        assert_eq!(slot.turn(&slate), [announced(&film)], "a slate is no other session");
-        assert_eq!(slot.turn(&State::Starting), [announced(&film)]);
+        assert_eq!(session.turn(&State::Film), [(Message::Deletion, pal), announced(&film)]);
+        assert_eq!(session.turn(&slate), [announced(&film)], "a slate does not change the description");
+        assert_eq!(session.turn(&State::Starting), [announced(&film)]);
     }
 
     #[test]
     fn the_rate_of_packets_is_bounded() {
-        assert_eq!(step(0), EVERY);
-        assert_eq!(step(1), EVERY);
-        assert_eq!(step(100), Duration::from_millis(50));
-        assert_eq!(step(500), APART);
-        assert_eq!(step(999), APART);
+        assert_eq!(gap(0), PERIOD);
+        assert_eq!(gap(1), PERIOD);
+        assert_eq!(gap(100), Duration::from_millis(50));
+        assert_eq!(gap(500), MIN_GAP);
+        assert_eq!(gap(999), MIN_GAP);
     }
 }

@@ -17,19 +17,19 @@ use crate::media::StationId;
 /// Every change of an entry raises the *revision* and wakes the connections that watch. A change of the audience does
 /// neither: otherwise every zap would send the whole line-up to every viewer.
 pub struct StationTable {
-    stations: Mutex<BTreeMap<StationId, Row>>,
+    stations: Mutex<BTreeMap<StationId, StationRow>>,
     revision: watch::Sender<u64>,
     services: OnceLock<Services>,
 }
 
-struct Row {
-    /// Its `audience` is 0; `Row::audience` counts.
+struct StationRow {
+    /// Its `audience` is 0; `StationRow::audience` counts.
     entry: StationInfo,
     picture: Arc<dyn Fn() -> Option<OnAir> + Send + Sync>,
     audience: Arc<AtomicU32>,
 }
 
-impl Row {
+impl StationRow {
     fn entry(&self) -> StationInfo {
         StationInfo { audience: self.audience.load(Ordering::Relaxed), ..self.entry.clone() }
     }
@@ -82,7 +82,7 @@ impl StationTable {
         let entry = normalized(entry)?;
         let mut stations = self.lock();
         let audience = stations.get(&entry.id).map(|old| Arc::clone(&old.audience)).unwrap_or_default();
-        stations.insert(entry.id, Row { entry, picture: Arc::new(picture), audience });
+        stations.insert(entry.id, StationRow { entry, picture: Arc::new(picture), audience });
         self.bump();
         Ok(())
     }
@@ -114,13 +114,13 @@ impl StationTable {
     /// The revision, and all stations as they are now, ascending by id.
     pub fn line_up(&self) -> (u64, Vec<StationInfo>) {
         let stations = self.lock();
-        let entries = stations.values().map(Row::entry).collect();
+        let entries = stations.values().map(StationRow::entry).collect();
         (*self.revision.borrow(), entries)
     }
 
     /// A station as it is now; `None` if the table has no such station.
     pub fn entry(&self, id: StationId) -> Option<StationInfo> {
-        self.lock().get(&id).map(Row::entry)
+        self.lock().get(&id).map(StationRow::entry)
     }
 
     /// Receives the revision whenever it rises.
@@ -152,7 +152,7 @@ impl StationTable {
     }
 
     // A `change` that panics has modified its own copy only, so a poisoned table is consistent.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StationId, Row>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StationId, StationRow>> {
         self.stations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
