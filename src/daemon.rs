@@ -1,6 +1,6 @@
 //! A whole broadcaster: composes the stations of a line-up, the air thread, the clock and all servers, and runs them.
 //!
-//! The binary alone imports it. It may import every room but those of the viewer.
+//! Only the binary imports it. It may import every room but those of the viewer.
 
 use std::future::Future;
 use std::io;
@@ -124,7 +124,8 @@ fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
         .ok()
 }
 
-/// Locks all memory, each page when it is first used. Fails if there is a limit: with one, some later allocation would fail.
+/// Locks all memory, each page when it is first used, unless a limit applies: with a limit, some later allocation would
+/// fail.
 fn lock_memory() -> rustix::io::Result<()> {
     let limit = rustix::process::getrlimit(Resource::Memlock);
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;

@@ -112,7 +112,7 @@ impl Write for Lines {
 fn write_all(entries: &Receiver<QueueItem>, mut sink: impl Write, dropped: &AtomicU64) {
     for entry in entries {
         match entry {
-            // The program goes on if its log cannot be written.
+            // The program must not stop because its log cannot be written.
             QueueItem::Line(line) => _ = sink.write_all(&line),
             QueueItem::Flush(acknowledge) => _ = acknowledge.try_send(()),
         }
@@ -131,8 +131,8 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// Counts an event at `now`. `Some` if it is to be logged: the number of events since the last one that was, this one
-    /// included.
+    /// Counts an event at `now`. If the event is to be logged, returns the number of events since the last one that was,
+    /// including this one.
     pub(crate) fn note(&mut self, now: Instant) -> Option<u64> {
         self.events += 1;
         if self.logged_at.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1)) {

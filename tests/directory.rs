@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stationcast::directory::framing::FrameReader;
-use stationcast::directory::message::{Reply, Request, encode};
+use stationcast::directory::message::{Reply, Request};
+use stationcast::directory::serialization::encode;
 use stationcast::directory::{
     DirectoryClient, ErrorCode, Event, Limits, OnAir, QueryError, State, StationInfo, StationTable, VERSION,
     list, serve,

@@ -8,7 +8,8 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 use stationcast::directory::framing::FrameReader;
-use stationcast::directory::message::{Message, Reply, Request, decode};
+use stationcast::directory::message::{Message, Reply, Request};
+use stationcast::directory::serialization::decode;
 
 struct Watched;
 

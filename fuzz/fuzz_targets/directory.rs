@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use stationcast::directory::framing::FrameReader;
-use stationcast::directory::message::{Message, Reply, Request, decode, encode};
+use stationcast::directory::message::{Message, Reply, Request};
+use stationcast::directory::serialization::{decode, encode};
 
 fuzz_target!(|bytes: &[u8]| {
     body::<Request>(bytes);

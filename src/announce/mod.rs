@@ -1,7 +1,7 @@
 //! Announcements, so that nothing on the network has to be configured: each station to players, by SAP (RFC 2974), and the
 //! directory to viewers, by multicast DNS (RFC 6762).
 //!
-//! `daemon` alone imports it. It imports `headend`, `directory`, `lineup`, `interface`, `net` and `wire`.
+//! Only `daemon` imports it. It imports `headend`, `directory`, `lineup`, `interface`, `net` and `wire`.
 
 mod mdns;
 mod sap;

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::framing::{ByteStream, Framed};
-use super::message::{ErrorCode, OnAir, Reply, Request, StationInfo, VERSION, encode};
+use super::message::{ErrorCode, OnAir, Reply, Request, StationInfo, VERSION};
+use super::serialization::encode;
 use crate::media::StationId;
 
 /// Timeout of an attempt to connect.

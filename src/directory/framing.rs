@@ -1,4 +1,4 @@
-//! Where one message of a byte stream ends and the next begins: [`FrameReader`], which is pure, and [`Framed`], a stream
+//! Where one message of a byte stream ends and the next begins: [`FrameReader`], which is pure, and `Framed`, a stream
 //! with a reader in front. Neither reads a clock: callers put a deadline on every wait.
 
 use std::io;
@@ -9,7 +9,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::message::{Message, MessageError, PREFIX, decode};
+use super::message::{Message, MessageError};
+use super::serialization::{PREFIX, decode};
 
 /// Cuts a stream of bytes into messages. Its buffer holds one incomplete message, and little more.
 #[derive(Debug)]

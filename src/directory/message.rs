@@ -1,15 +1,4 @@
-//! The directory's messages and their bytes. Pure, and the only module that uses bincode.
-//!
-//! ```text
-//!  0               4
-//! +---------------+------------------------------------+
-//! | length (u32,  | body: one Request or one Reply,    |
-//! | little endian)| `length` bytes, none left over     |
-//! +---------------+------------------------------------+
-//! ```
-//!
-//! A request's body has at most 4 KiB, a reply's 1 MiB. `docs/protocol.md` describes the bodies; its examples are this
-//! module's golden tests.
+//! The directory's messages and their rules. Pure. `docs/protocol.md` describes them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,9 +26,6 @@ pub const MAX_SENTENCE: usize = 512;
 
 /// Most stations in a line-up: numbers 1..=999, each once. With the limits above, a full line-up always fits a reply.
 pub const MAX_STATIONS: usize = 999;
-
-/// Bytes of the length prefix.
-pub(super) const PREFIX: usize = 4;
 
 /// A message from a client to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,51 +340,8 @@ pub fn plain_text(text: &str, limit: usize) -> String {
     plain
 }
 
-// bincode's limit counts an integer at its size in memory (8 for a u64), not at the 1..=9 bytes that it takes on the
-// wire: at most 8 bytes counted for 1 sent. With 8 times MAX_BODY no message within MAX_BODY is refused. Memory is
-// bounded otherwise: by the body's length, and by the functions below, which allocate for text, pictures and stations
-// only what has arrived, whatever length the body claims.
-const LIMIT: usize = 8 * 1024 * 1024;
-
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<LIMIT>()
-}
-
-/// Encodes `message`, with its length prefix.
-///
-/// # Errors
-/// [`MessageError::TooLong`] if its body exceeds [`Message::MAX_BODY`].
-pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, MessageError> {
-    let mut bytes = vec![0; PREFIX];
-    bincode::serde::encode_into_std_write(message, &mut bytes, config())
-        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: error.to_string() })?;
-    let length = bytes.len() - PREFIX;
-    if length > M::MAX_BODY {
-        return Err(MessageError::TooLong { kind: M::KIND, length, limit: M::MAX_BODY });
-    }
-    bytes[..PREFIX].copy_from_slice(&(length as u32).to_le_bytes()); // at most 1 MiB: fits
-    Ok(bytes)
-}
-
-/// Decodes a message from its whole body, without the length prefix.
-///
-/// # Errors
-/// Any [`MessageError`]: all of `body` is one valid message, or this fails.
-pub fn decode<M: Message>(body: &[u8]) -> Result<M, MessageError> {
-    if body.len() > M::MAX_BODY {
-        return Err(MessageError::TooLong { kind: M::KIND, length: body.len(), limit: M::MAX_BODY });
-    }
-    let (message, used): (M, usize) = bincode::serde::decode_from_slice(body, config())
-        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: error.to_string() })?;
-    if used != body.len() {
-        return Err(MessageError::Trailing { kind: M::KIND, extra: body.len() - used });
-    }
-    message.check().map_err(|rule| MessageError::Invalid { kind: M::KIND, rule })?;
-    Ok(message)
-}
-
-// serde's own String and Vec<u8> would allocate the length that the body claims, up to LIMIT, before they check that so
-// many bytes are there. A borrowed value is checked first, so a false length costs nothing.
+// serde's own String and Vec<u8> would allocate the length that the body claims, up to bincode's limit, before they check
+// that so many bytes are there. A borrowed value is checked first, so a false length costs nothing.
 
 fn text<'de, D: Deserializer<'de>>(decoder: D) -> Result<String, D::Error> {
     <&str>::deserialize(decoder).map(str::to_owned)
@@ -436,4 +379,14 @@ fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<StationInfo>, D
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_cut_at_a_character_and_has_no_control_characters() {
+        assert_eq!(plain_text("a\nb\x1b[0m\u{9b}", 64), "a b [0m ");
+        assert_eq!(plain_text("aéé", 4), "aé");
+        assert_eq!(plain_text("é", 1), "");
+        assert_eq!(plain_text("", 0), "");
+    }
+}

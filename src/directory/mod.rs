@@ -8,10 +8,11 @@
 //!
 //! ```text
 //!  stations -> StationTable <- server <-> TCP <-> client, query -> viewer
-//!                         \----- message, framing -----/
+//!                     \-- message, serialization, framing --/
 //! ```
 //!
-//! - [`message`]: requests and replies, and their bytes. Pure. `docs/protocol.md` describes them byte by byte.
+//! - [`message`]: requests and replies, and their rules. Pure.
+//! - [`serialization`]: the bytes of a message. Pure. `docs/protocol.md` describes them byte by byte.
 //! - [`framing`]: cuts a stream of bytes into messages.
 //! - [`table`]: the state of all stations, written by the stations and read by the connections; counts the audience.
 //! - [`server`]: connections, and the limits that keep one client from harming the others.
@@ -25,6 +26,7 @@ pub mod client;
 pub mod framing;
 pub mod message;
 pub mod query;
+pub mod serialization;
 pub mod server;
 pub mod table;
 

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::framing::Framed;
-use super::message::{ErrorCode, MessageError, Reply, Request, Services, StationInfo, VERSION, encode};
+use super::message::{ErrorCode, MessageError, Reply, Request, Services, StationInfo, VERSION};
+use super::serialization::encode;
 
 /// Why a directory gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +133,7 @@ async fn ask<T>(
     let mut framed = connected.map_err(|reason| QueryError::Connect { addr, reason })?;
     let lost = |reason| QueryError::Io { addr, reason };
     let wrong = |reason| QueryError::Message { addr, reason };
-    let unexpected = QueryError::Unexpected { addr, what: "a reply to nothing that was asked" };
+    let unexpected = QueryError::Unexpected { addr, what: "its reply does not belong to the question" };
 
     let mut questions = encode(&Request::hello()).map_err(wrong)?;
     questions.extend(encode(&question).map_err(wrong)?);

@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use super::framing::{ByteStream, Framed};
-use super::message::{ErrorCode, Reply, Request, encode};
+use super::message::{ErrorCode, Reply, Request};
+use super::serialization::encode;
 use super::table::StationTable;
 use crate::limits::{Accept, ConnectionLimits, Permit, accept_loop};
 use crate::log::RateLimit;

@@ -192,7 +192,8 @@ fn normalized(mut entry: StationInfo) -> Result<StationInfo, InvalidEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::message::{MAX_STATIONS, Reply, encode};
+    use crate::directory::message::{MAX_STATIONS, Reply};
+    use crate::directory::serialization::encode;
     use crate::media::{FrameRate, Size};
 
     fn entry(id: u16) -> StationInfo {

@@ -1,4 +1,5 @@
-//! The paths that `media` names: films and folders of films. The only file of the room that reads the disk, besides `load`.
+//! The paths that `media` names: films and folders of films. Besides [`Lineup::load`](super::Lineup::load), only this file
+//! of the room reads the disk.
 
 use std::cmp::Ordering;
 use std::fs;

@@ -9,9 +9,9 @@ use super::fields::Field;
 use super::report::Report;
 use super::sections::section;
 
-/// Where RTSP listens unless `[rtsp] listen` says otherwise: 8554, the usual port that needs no privilege.
+/// The default of `[rtsp] listen`. Port 8554 is the usual alternative to 554, which needs privileges.
 const RTSP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8554);
-/// Where HTTP listens unless `[http] listen` says otherwise.
+/// The default of `[http] listen`.
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8088);
 
 /// The outputs that the file turns on.

@@ -1,4 +1,4 @@
-//! The sections of the file: which there are, and how each is found.
+//! The sections of the file: their names, and the look-up of one.
 
 use toml::de::{DeTable, DeValue};
 

@@ -26,7 +26,7 @@ pub enum StatusError {
     },
     /// The answer is not a broadcaster's.
     #[error(
-        "what answers at http://{address}/ is not a broadcaster: {reason}; name its [http] listen with --http"
+        "the server at http://{address}/ is not a broadcaster: {reason}; name the broadcaster's [http] listen with --http"
     )]
     Unknown {
         /// The host and port that were asked.
@@ -102,7 +102,7 @@ mod tests {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>");
             }
         });
-        let expected = format!("what answers at http://{address}/ is not a broadcaster: ");
+        let expected = format!("the server at http://{address}/ is not a broadcaster: ");
         for error in [fetch_json(&address).unwrap_err(), fetch(&address).unwrap_err()] {
             assert!(error.to_string().starts_with(&expected), "{error}");
         }

@@ -1,7 +1,7 @@
 //! `broadcaster status`: shows how the stations of a running broadcaster are, read from its HTTP API; once, or as a table
 //! that is kept up to date.
 //!
-//! The binary alone imports it. It imports `web::api` (the answer's types) and `text_table`.
+//! Only the binary imports it. It imports `web::api` (the answer's types) and `text_table`.
 //!
 //! - `client`: asks the broadcaster;
 //! - `rows`: the answer as rows of text and as a table;

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use crate::directory::framing::{ByteStream, Framed};
-use crate::directory::message::{ErrorCode, Reply, Request, VERSION, encode};
+use crate::directory::message::{ErrorCode, Reply, Request, VERSION};
+use crate::directory::serialization::encode;
 use crate::directory::table::{AudienceMember, StationTable};
 use crate::media::StationId;
 

@@ -1,9 +1,14 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::directory::framing::FrameReader;
+use crate::directory::message::{
+    ErrorCode, MAX_NAME, OnAir, Reply, Request, Services, State, StationInfo, plain_text,
+};
+use crate::media::{AirTime, FrameRate, Size, StationId};
 
 /// The examples of docs/protocol.md, by name. They are the golden messages.
 fn examples() -> Vec<(&'static str, Vec<u8>)> {
@@ -185,14 +190,6 @@ fn a_length_beyond_the_limit_is_an_error_before_any_body_arrives() {
     let now = Some(OnAir { due: AirTime(1), jpeg: vec![7; room] });
     let largest = Reply::Tuned { entry: nature(), now };
     assert_eq!(decode::<Reply>(&encode(&largest).unwrap()[PREFIX..]).unwrap(), largest);
-}
-
-#[test]
-fn plain_text_is_cut_at_a_character_and_has_no_control_characters() {
-    assert_eq!(plain_text("a\nb\x1b[0m\u{9b}", 64), "a b [0m ");
-    assert_eq!(plain_text("aéé", 4), "aé");
-    assert_eq!(plain_text("é", 1), "");
-    assert_eq!(plain_text("", 0), "");
 }
 
 fn name() -> impl Strategy<Value = String> {
