@@ -1,4 +1,6 @@
-//! A line-up on air: all its stations, the thread that sends, the clock, the directory.
+//! A whole broadcaster: composes the stations of a line-up, the air thread, the clock and all servers, and runs them.
+//!
+//! Only the binary imports it. It may import every room but those of the viewer.
 
 use std::future::Future;
 use std::io;
@@ -29,24 +31,24 @@ use crate::station::keep_on_air;
 use crate::station::runtime::StationRuntime;
 use crate::{announce, rtsp, web};
 
-/// Longest time for stations and connections to end once they are told to.
+/// Longest time for stations and connections to end after the shutdown has begun.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// The most threads of a station that can wait for the system at once. They are made when they are needed; should all films of a full
-/// line-up hang at once, each station's few wait there and nobody else waits for a thread.
-const MOST_BLOCKED: usize = 4;
+/// Blocking threads for each station; the runtime starts them when they are needed. If every film of the line-up hangs at
+/// once, each station blocks its own few threads, and none waits for a thread of another.
+const BLOCKING_THREADS: usize = 4;
 
-/// What a broadcaster listens on.
+/// The sockets on which a broadcaster listens.
 pub struct Listeners {
     /// For the directory.
     pub directory: TcpListener,
-    /// For RTSP, if that is served.
+    /// For RTSP; `None` if it is not served.
     pub rtsp: Option<TcpListener>,
-    /// For the web, if that is served.
+    /// For the web; `None` if it is not served.
     pub http: Option<TcpListener>,
 }
 
-/// Keeps every station of `lineup` on air, and served by `listeners`, until `shutdown` is ready.
+/// Keeps every station of `lineup` on air, and serves `listeners`, until `shutdown` is ready.
 ///
 /// # Errors
 /// The system has no thread for the air or for the stations.
@@ -55,7 +57,7 @@ pub async fn broadcast(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    // A socket and a reel for each station, a connection for each viewer.
+    // Each station has a socket and a reel open, and each viewer a connection.
     if let Err(error) = raise_open_files() {
         warn!("cannot raise the limit of open files: {error}");
     }
@@ -69,8 +71,8 @@ pub async fn broadcast(
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
     let (current, interfaces) = watch::channel(lineup.interfaces.as_slice().into());
-    let announced = announce::Announced::new(&lineup, listeners.directory.local_addr().ok());
-    let runtime = StationRuntime::start(MOST_BLOCKED * lineup.stations.len())?;
+    let announcer = announce::Announcer::new(&lineup, listeners.directory.local_addr().ok());
+    let runtime = StationRuntime::start(BLOCKING_THREADS * lineup.stations.len())?;
     let handles = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
     let head_end = Arc::new(HeadEnd {
         air: Air::start(clock.clone())?,
@@ -85,7 +87,7 @@ pub async fn broadcast(
         clock,
     });
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
-    head_end.table.serve_also(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
+    head_end.table.set_services(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
     let following = runtime.handle().spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
     let watching = tokio::spawn(keep_current(current));
@@ -104,7 +106,7 @@ pub async fn broadcast(
     if let Some(listener) = listeners.http {
         tasks.spawn(web::serve(listener, head_end.clone()));
     }
-    tasks.spawn(announce::announce(announced, head_end.clone()));
+    tasks.spawn(announcer.run(head_end.clone()));
 
     shutdown.await;
     info!("going off air");
@@ -120,7 +122,7 @@ pub async fn broadcast(
     Ok(())
 }
 
-/// Where the reels are. Without a place for them every pass of a film is encoded anew: no reason to stay off air.
+/// Opens the store of reels. Without it, every pass of a film is encoded again, and the stations still go on air.
 fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
     let dir = lineup.reel.dir.as_ref().filter(|_| lineup.stations.iter().any(|station| station.reel))?;
     Store::open(dir, lineup.reel.bytes, now)
@@ -129,22 +131,23 @@ fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
         .ok()
 }
 
-/// Locks all memory, as it comes to be used, if all of it may be: with less, some later allocation would fail.
+/// Locks all memory, each page when it is first used, unless a limit applies: with a limit, some later allocation would
+/// fail.
 fn lock_memory() -> rustix::io::Result<()> {
     let limit = rustix::process::getrlimit(Resource::Memlock);
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     if limit.current.is_none() {
         return mlockall(all);
     }
-    // With a limit of nothing it is CAP_IPC_LOCK alone that allows it; and in a user namespace, where root has that in
-    // name only, it does not.
+    // With a limit of 0, mlockall succeeds only with CAP_IPC_LOCK. So this also fails in a user namespace, where root has
+    // that capability in name only.
     rustix::process::setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit })?;
     let locked = mlockall(all);
     rustix::process::setrlimit(Resource::Memlock, limit)?;
     locked
 }
 
-/// Takes as many open files as the system allows: the usual 1,024 are for programs that use select(2).
+/// Raises the limit of open files to the hard limit. The usual soft limit of 1,024 is for programs that use select(2).
 fn raise_open_files() -> rustix::io::Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })

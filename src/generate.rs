@@ -1,4 +1,4 @@
-//! What packages ship beside a program, made from its command line: the manual page, and completions for shells.
+//! The manual page and the shell completions of a program, generated from its command line for packages.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// What to make.
+/// What to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Generate {
     /// The manual page, section 1, in roff.
@@ -20,7 +20,7 @@ pub enum Generate {
 }
 
 impl Generate {
-    /// Makes it of a program's command line.
+    /// Generates it from a program's command line.
     ///
     /// # Errors
     /// Those of `out`.
@@ -32,14 +32,14 @@ impl Generate {
             Generate::Zsh => Shell::Zsh,
             Generate::Fish => Shell::Fish,
         };
-        // It panics where it cannot write, as into a pipe that was closed.
+        // `generate` panics if it cannot write, as to a closed pipe, so it writes to memory.
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut command, name, &mut text);
         out.write_all(&text)
     }
 }
 
-/// One page: the program's, and then the options of each subcommand.
+/// One page for the program, with the options of each subcommand at its end.
 fn manual(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
     command.build();
     let subcommands: Vec<Command> = command
@@ -47,7 +47,7 @@ fn manual(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
         .filter(|sub| sub.get_name() != "help" && !sub.is_hide_set())
         .cloned()
         .collect();
-    // `check` has no page of its own to refer to.
+    // The help subcommand would refer to a page of each subcommand, which there is not.
     let command = command.disable_help_subcommand(true);
     let name = command.get_name().to_owned();
     Man::new(command).render(out)?;

@@ -53,6 +53,8 @@ pub mod web;
 
 #[cfg(feature = "broadcaster")]
 pub mod daemon;
+#[cfg(feature = "broadcaster")]
+pub mod status;
 
 pub mod tuner;
 

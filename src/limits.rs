@@ -1,5 +1,4 @@
-//! The front of every server here (directory, RTSP, web): connections are accepted for as long as it runs, counted in all and
-//! by address, and what repeats is counted for the log.
+//! The accept loop of every server here (directory, RTSP, web), and its limits of connections, in all and by address.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -14,15 +13,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-/// The rest after a failed accept. When the process is out of file descriptors (EMFILE) accept
-/// fails at once, again and again: without a rest that is a busy loop. Not after the errors that
-/// are the connection's own (accept(2)): whoever can cause them could slow the others down.
-pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(100);
+use crate::log::RateLimit;
 
-/// Where connections come from: a TCP listener, or a test.
+/// Pause after a failed accept. If the process is out of file descriptors (EMFILE), accept fails at once, again and
+/// again: without a pause that is a busy loop. There is no pause after errors of the connection itself (accept(2)), since
+/// a client can cause those and would delay others.
+pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A source of connections: a TCP listener, or a test.
 pub(crate) trait Accept {
     type Stream;
-    /// The next connection. May be cancelled.
+    /// Waits for the next connection. Cancel-safe.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 }
 
@@ -31,33 +32,33 @@ impl Accept for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = TcpListener::accept(self).await?;
-        // What is sent here is sent whole: never wait to fill a segment. One that has gone already may make
-        // this fail; its task will find out.
+        // Every write here is a whole message, so Nagle's algorithm would only delay it. This fails if the client has
+        // gone already, which the connection's task will notice.
         let _ = stream.set_nodelay(true);
         Ok((stream, peer))
     }
 }
 
-/// Accepts until `shutdown` is done, and returns the tasks that still run then. Nothing ends it before: a failing accept is
-/// logged (once a second, with a count) and tried again. `visit` is given each connection and its place behind the limits, or
-/// why there is none; what it returns is run as a task.
-pub(crate) async fn attend<L: Accept, F: Future<Output = ()> + Send + 'static>(
+/// Accepts until `shutdown` is ready, and returns the tasks that still run then. Nothing else ends it: a failed accept is
+/// logged (once a second, with a count) and retried. `handler` gets each connection with its permit, or with the sentence
+/// that refuses it, and returns the task to spawn, if any.
+pub(crate) async fn accept_loop<L: Accept, F: Future<Output = ()> + Send + 'static>(
     mut listener: L,
     name: &'static str,
     limits: Arc<ConnectionLimits>,
     shutdown: impl Future<Output = ()>,
-    mut visit: impl FnMut(L::Stream, SocketAddr, Result<Permit, String>) -> Option<F>,
+    mut handler: impl FnMut(L::Stream, SocketAddr, Result<Permit, String>) -> Option<F>,
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
-    let (mut failed, mut full) = (Repeats::default(), Repeats::default());
-    let mut rest_until = Instant::now();
+    let (mut failed, mut full) = (RateLimit::default(), RateLimit::default());
+    let mut accept_at = Instant::now();
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => return connections,
             Some(_) = connections.join_next() => continue,
             accepted = async {
-                sleep_until(rest_until).await;
+                sleep_until(accept_at).await;
                 listener.accept().await
             } => accepted,
         };
@@ -65,21 +66,21 @@ pub(crate) async fn attend<L: Accept, F: Future<Output = ()> + Send + 'static>(
         match accepted {
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
-                    rest_until = now + ACCEPT_REST;
+                    accept_at = now + ACCEPT_BACKOFF;
                 }
                 if let Some(count) = failed.note(now) {
-                    warn!(%error, count, "{name}: cannot accept connections; trying on");
+                    warn!(%error, count, "{name}: cannot accept connections; retrying");
                 }
             }
             Ok((stream, peer)) => {
                 let peer = canonical(peer);
-                let place = limits.enter(peer.ip());
-                if let Err(sentence) = &place
+                let permit = limits.try_acquire(peer.ip());
+                if let Err(sentence) = &permit
                     && let Some(count) = full.note(now)
                 {
                     info!(%peer, count, "{name}: refused: {sentence}");
                 }
-                if let Some(task) = visit(stream, peer, place) {
+                if let Some(task) = handler(stream, peer, permit) {
                     connections.spawn(task);
                 }
             }
@@ -87,7 +88,7 @@ pub(crate) async fn attend<L: Accept, F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
+/// `address`, as an IPv4 address if it is an IPv4-mapped IPv6 address, as from an IPv6 socket.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
@@ -95,59 +96,60 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The connections there are, and how many there may be.
+/// Counts open connections against a limit in all and a limit for each address.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimits {
     most: usize,
     most_per_address: usize,
-    inside: Mutex<Inside>,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
+struct OpenConnections {
     all: usize,
-    by_address: HashMap<IpAddr, usize>, // none of them 0: no longer than `all`
+    /// No count is 0, so the map has at most `all` entries.
+    by_address: HashMap<IpAddr, usize>,
 }
 
 impl ConnectionLimits {
     pub(crate) fn new(most: usize, most_per_address: usize) -> Arc<ConnectionLimits> {
-        Arc::new(ConnectionLimits { most, most_per_address, inside: Mutex::default() })
+        Arc::new(ConnectionLimits { most, most_per_address, open: Mutex::default() })
     }
 
-    /// A place for a connection from `address`, held until it is dropped; or why there is none. An
-    /// IPv4 address is the same whether it came by an IPv4 or an IPv6 socket.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, String> {
+    /// A permit for a connection from `address`, or the sentence that refuses it. An IPv4 address counts as the same
+    /// whether it came by an IPv4 or an IPv6 socket.
+    pub(crate) fn try_acquire(self: &Arc<Self>, address: IpAddr) -> Result<Permit, String> {
         let address = address.to_canonical();
-        let mut inside = self.lock();
-        if inside.all >= self.most {
+        let mut open = self.lock();
+        if open.all >= self.most {
             return Err(format!("all {} places are taken; try again later", self.most));
         }
-        let here = inside.by_address.get(&address).copied().unwrap_or(0);
+        let here = open.by_address.get(&address).copied().unwrap_or(0);
         if here >= self.most_per_address {
             return Err(format!("{here} connections from {address} are open already: close some first"));
         }
-        inside.by_address.insert(address, here + 1);
-        inside.all += 1;
+        open.by_address.insert(address, here + 1);
+        open.all += 1;
         Ok(Permit { limits: Arc::clone(self), address })
     }
 
-    fn leave(&self, address: IpAddr) {
-        let mut inside = self.lock();
-        inside.all -= 1;
-        let left = inside.by_address.get(&address).map_or(0, |here| here - 1);
+    fn release(&self, address: IpAddr) {
+        let mut open = self.lock();
+        open.all -= 1;
+        let left = open.by_address.get(&address).map_or(0, |here| here - 1);
         if left == 0 {
-            inside.by_address.remove(&address);
+            open.by_address.remove(&address);
         } else {
-            inside.by_address.insert(address, left);
+            open.by_address.insert(address, left);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection's place, given back when dropped.
+/// A connection's share of the limits, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     limits: Arc<ConnectionLimits>,
@@ -156,27 +158,7 @@ pub(crate) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limits.leave(self.address);
-    }
-}
-
-/// Counts what happens again and again, and says so at most once a second.
-#[derive(Debug, Default)]
-pub(crate) struct Repeats {
-    said: Option<Instant>,
-    since: u64,
-}
-
-impl Repeats {
-    /// Notes one more at `now`; `Some` when it is time to say it, with how many there were since
-    /// it was last said.
-    pub(crate) fn note(&mut self, now: Instant) -> Option<u64> {
-        self.since += 1;
-        if self.said.is_some_and(|said| now.duration_since(said) < Duration::from_secs(1)) {
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.since))
+        self.limits.release(self.address);
     }
 }
 
@@ -199,22 +181,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_in_all_and_by_address_and_come_free() {
+    fn connections_are_bounded_in_all_and_by_address_and_permits_come_back() {
         let limits = ConnectionLimits::new(3, 2);
         let [a, b, c] = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
-        let first = limits.enter(a).unwrap();
-        let second = limits.enter(c).unwrap();
+        let first = limits.try_acquire(a).unwrap();
+        let second = limits.try_acquire(c).unwrap();
         assert_eq!(
-            limits.enter(a).unwrap_err(),
+            limits.try_acquire(a).unwrap_err(),
             "2 connections from 10.0.0.1 are open already: close some first"
         );
-        let third = limits.enter(b).unwrap();
-        assert_eq!(limits.enter(b).unwrap_err(), "all 3 places are taken; try again later");
+        let third = limits.try_acquire(b).unwrap();
+        assert_eq!(limits.try_acquire(b).unwrap_err(), "all 3 places are taken; try again later");
         drop(first);
-        let fourth = limits.enter(a).unwrap();
+        let fourth = limits.try_acquire(a).unwrap();
         drop((second, third, fourth));
-        let inside = limits.lock();
-        assert_eq!((inside.all, inside.by_address.len()), (0, 0), "nothing is kept of who has left");
+        let open = limits.lock();
+        assert_eq!((open.all, open.by_address.len()), (0, 0), "no address is kept after its last connection");
     }
 
     #[tokio::test]
@@ -226,15 +208,5 @@ mod tests {
         let mut rest = Vec::new();
         assert_eq!(ours.read_to_end(&mut rest).await.unwrap(), 36 << 10);
         drain(&mut ours).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn repeats_are_said_once_a_second_with_their_count() {
-        let mut repeats = Repeats::default();
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let said: Vec<_> =
-            [0, 1, 500, 999, 1000, 1001, 5000].into_iter().map(|ms| repeats.note(at(ms))).collect();
-        assert_eq!(said, [Some(1), None, None, None, Some(4), None, Some(2)]);
     }
 }

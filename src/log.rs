@@ -1,7 +1,9 @@
-//! Logs go to stderr: one line an event, coloured only where somebody looks who wants that.
+//! The log: one line an event, on stderr, in colour only on a terminal and unless `NO_COLOR` forbids it.
 //!
-//! A thread of its own writes them. Whoever reads them may stop reading, as a terminal does after Ctrl-S or a pager that is
-//! not scrolled: no station waits for that. Lines that find no place are lost, and counted in the log.
+//! A thread of its own writes the lines. A reader may stop reading, as a terminal does after Ctrl-S or a pager that is not
+//! scrolled; no station waits for it. If the queue is full, lines are dropped and counted in the log.
+//!
+//! Any room may import this. It imports nothing of ours.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write, stderr};
@@ -11,92 +13,93 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
-/// Lines that wait to be written: all that 999 stations have to say at once, four times.
-const WAITING: usize = 4096;
+/// Lines in the queue to the thread: 999 stations may log four lines each at once. Any more are dropped.
+const QUEUE: usize = 4096;
 
-/// How long [`flush`] waits for whoever reads.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long [`flush`] waits for the reader of stderr.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static LINES: OnceLock<Lines> = OnceLock::new();
 
-/// Starts logging what `filter` lets through. Call once, from a binary, and [`flush`] at its end.
+/// Starts logging to stderr the events that pass `filter`. A binary calls it once, and [`flush`] at its end.
 pub fn to_stderr(filter: EnvFilter) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(stderr().is_terminal() && wants_colour(std::env::var_os("NO_COLOR")));
-    match Lines::to(stderr(), WAITING) {
+    match Lines::to(stderr(), QUEUE) {
         Ok(lines) => {
             let lines = LINES.get_or_init(|| lines);
             subscriber.with_writer(|| lines.clone()).init();
         }
-        // No thread to be had: then without.
+        // The system has no thread for it: then each caller writes.
         Err(_) => subscriber.with_writer(stderr).init(),
     }
 }
 
-/// Waits until what was logged is written, but not for ever. To be called before anything else is written to stderr, and
+/// Waits until all queued lines are written, at most half a second. Call it before writing anything else to stderr, and
 /// before the program ends.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
-        lines.flush(PATIENCE);
+        lines.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// Whether `NO_COLOR`, as the environment has it, lets colours be: <https://no-color.org>. The formatter would ask by
-/// itself, if it were not told.
+/// Whether the value of `NO_COLOR` allows colours: <https://no-color.org>. The formatter reads the variable only if it is
+/// not told.
 fn wants_colour(no_color: Option<OsString>) -> bool {
     no_color.is_none_or(|set| set.is_empty())
 }
 
-/// What waits for the thread that writes.
-enum Job {
+/// An entry of the queue to the thread.
+enum QueueItem {
     Line(Vec<u8>),
-    /// Tell when all before is written.
-    Tell(SyncSender<()>),
+    /// Acknowledge when all entries before this one are written.
+    Flush(SyncSender<()>),
 }
 
-/// The way to the thread that writes.
+/// The sending end of the queue to the thread.
 #[derive(Clone)]
 struct Lines {
-    jobs: SyncSender<Job>,
-    lost: Arc<AtomicU64>,
+    queue: SyncSender<QueueItem>,
+    dropped: Arc<AtomicU64>,
 }
 
 impl Lines {
-    /// Starts a thread that writes to `sink`; at most `waiting` lines wait for it.
-    fn to(sink: impl Write + Send + 'static, waiting: usize) -> io::Result<Lines> {
-        let (jobs, queue) = sync_channel(waiting);
-        let lost = Arc::<AtomicU64>::default();
-        let lines = Lines { jobs, lost: lost.clone() };
-        thread::Builder::new().name("log".into()).spawn(move || write_all(&queue, sink, &lost))?;
+    /// Starts a thread that writes to `sink`. Its queue holds at most `capacity` lines.
+    fn to(sink: impl Write + Send + 'static, capacity: usize) -> io::Result<Lines> {
+        let (queue, entries) = sync_channel(capacity);
+        let dropped = Arc::<AtomicU64>::default();
+        let lines = Lines { queue, dropped: dropped.clone() };
+        thread::Builder::new().name("log".into()).spawn(move || write_all(&entries, sink, &dropped))?;
         Ok(lines)
     }
 
-    fn flush(&self, patience: Duration) {
-        let (tell, told) = sync_channel(1);
-        let mut job = Job::Tell(tell);
-        // The queue may be full for as long as nobody reads.
+    fn flush(&self, timeout: Duration) {
+        let (acknowledge, written) = sync_channel(1);
+        let mut entry = QueueItem::Flush(acknowledge);
+        // The queue is full for as long as nobody reads the log, so this retries until the timeout.
         for _ in 0..10 {
-            match self.jobs.try_send(job) {
+            match self.queue.try_send(entry) {
                 Ok(()) => {
-                    let _ = told.recv_timeout(patience);
+                    let _ = written.recv_timeout(timeout);
                     return;
                 }
-                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => job = back,
+                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => entry = back,
             }
-            let _: Result<(), RecvTimeoutError> = told.recv_timeout(patience / 10);
+            let _: Result<(), RecvTimeoutError> = written.recv_timeout(timeout / 10);
         }
     }
 }
 
 impl Write for Lines {
-    /// Takes a line: the formatter hands over each in one piece.
+    /// Queues a line. The formatter writes each line in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.jobs.try_send(Job::Line(line.to_vec())).is_err() {
-            self.lost.fetch_add(1, Relaxed);
+        if self.queue.try_send(QueueItem::Line(line.to_vec())).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
         }
         Ok(line.len())
     }
@@ -106,17 +109,37 @@ impl Write for Lines {
     }
 }
 
-fn write_all(queue: &Receiver<Job>, mut sink: impl Write, lost: &AtomicU64) {
-    for job in queue {
-        match job {
-            // A log that cannot be written is nobody's reason to stop.
-            Job::Line(line) => _ = sink.write_all(&line),
-            Job::Tell(tell) => _ = tell.try_send(()),
+fn write_all(entries: &Receiver<QueueItem>, mut sink: impl Write, dropped: &AtomicU64) {
+    for entry in entries {
+        match entry {
+            // The program must not stop because its log cannot be written.
+            QueueItem::Line(line) => _ = sink.write_all(&line),
+            QueueItem::Flush(acknowledge) => _ = acknowledge.try_send(()),
         }
-        let lost = lost.swap(0, Relaxed);
-        if lost > 0 {
-            let _ = writeln!(sink, "{lost} lines of this log are lost: nobody read it");
+        let dropped = dropped.swap(0, Relaxed);
+        if dropped > 0 {
+            let _ = writeln!(sink, "{dropped} lines of this log were dropped: nobody was reading it");
         }
+    }
+}
+
+/// Limits the log lines about an event that repeats: one line a second, with the number of events since the last line.
+#[derive(Debug, Default)]
+pub(crate) struct RateLimit {
+    logged_at: Option<Instant>,
+    events: u64,
+}
+
+impl RateLimit {
+    /// Counts an event at `now`. If the event is to be logged, returns the number of events since the last one that was,
+    /// including this one.
+    pub(crate) fn note(&mut self, now: Instant) -> Option<u64> {
+        self.events += 1;
+        if self.logged_at.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1)) {
+            return None;
+        }
+        self.logged_at = Some(now);
+        Some(std::mem::take(&mut self.events))
     }
 }
 
@@ -132,15 +155,15 @@ mod tests {
         assert!(!wants_colour(Some("1".into())) && !wants_colour(Some("0".into())));
     }
 
-    /// A terminal that is held until it is let go.
-    struct Held {
-        let_go: Receiver<()>,
+    /// A terminal that shows nothing until it is released, as after Ctrl-S.
+    struct Stopped {
+        released: Receiver<()>,
         shown: Sender<String>,
     }
 
-    impl Write for Held {
+    impl Write for Stopped {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let _ = self.let_go.recv();
+            let _ = self.released.recv();
             let _ = self.shown.send(String::from_utf8_lossy(line).into_owned());
             Ok(line.len())
         }
@@ -151,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_terminal_that_is_held_and_lost_lines_are_counted() {
-        let (release, let_go) = channel();
+    fn nobody_waits_for_a_stopped_terminal_and_dropped_lines_are_counted() {
+        let (release, released) = channel();
         let (shown, seen) = channel();
-        let mut lines = Lines::to(Held { let_go, shown }, 4).unwrap();
+        let mut lines = Lines::to(Stopped { released, shown }, 4).unwrap();
         for n in 0..100 {
             lines.write_all(format!("line {n}\n").as_bytes()).unwrap();
         }
@@ -166,8 +189,18 @@ mod tests {
         let text: String = seen.try_iter().collect();
         let whole = text.lines().filter(|line| line.starts_with("line ")).count();
         assert!(text.starts_with("line 0\n"), "{text}");
-        // Four that waited, and one in the hands of the thread if it was quick.
+        // Four in the queue, and perhaps one that the thread has already taken.
         assert!((4..=5).contains(&whole), "{text}");
-        assert!(text.contains(&format!("{} lines of this log are lost", 100 - whole)), "{text}");
+        assert!(text.contains(&format!("{} lines of this log were dropped", 100 - whole)), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn repeated_events_are_logged_once_a_second_with_their_count() {
+        let mut limit = RateLimit::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let logged: Vec<_> =
+            [0, 1, 500, 999, 1000, 1001, 5000].into_iter().map(|ms| limit.note(at(ms))).collect();
+        assert_eq!(logged, [Some(1), None, None, None, Some(4), None, Some(2)]);
     }
 }

@@ -1,6 +1,7 @@
-//! Tables for a terminal, in plain text: aligned by the columns that a terminal needs for a text.
+//! Tables in plain text for a terminal, aligned by the terminal columns that each character takes.
 
-/// A line for each row, two spaces between cells, each column as wide as its widest; those `right` of it stand there.
+/// A line for each row, with two spaces between cells. Each column is as wide as its widest cell; `right` tells which
+/// columns are aligned to the right.
 pub(crate) fn aligned<const N: usize>(rows: &[[String; N]], right: [bool; N]) -> String {
     let widths = widths(rows);
     let mut text = String::new();
@@ -18,13 +19,13 @@ pub(crate) fn aligned<const N: usize>(rows: &[[String; N]], right: [bool; N]) ->
     text
 }
 
-/// The widest cell of each column, in columns of a terminal.
+/// The width of each column, in terminal columns.
 pub(crate) fn widths<const N: usize>(rows: &[[String; N]]) -> [usize; N] {
     std::array::from_fn(|n| rows.iter().map(|row| columns(&row[n])).max().unwrap_or_default())
 }
 
-/// The terminal columns that `text` takes, near enough to align names: East Asian wide characters
-/// and emoji take two, combining marks none (Unicode Annex 11, its large blocks only).
+/// The terminal columns that `text` takes, exact enough to align names: East Asian wide characters and emoji take two,
+/// combining marks none (only the large blocks of Unicode Annex 11).
 fn columns(text: &str) -> usize {
     text.chars()
         .map(|character| match u32::from(character) {

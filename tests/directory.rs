@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stationcast::directory::message::{Inbox, Reply, Request, encode};
+use stationcast::directory::framing::FrameReader;
+use stationcast::directory::message::{Reply, Request};
+use stationcast::directory::serialization::encode;
 use stationcast::directory::{
-    ClientError, ErrorCode, Event, Limits, OnAir, Session, State, StationInfo, StationTable, VERSION, list,
-    serve,
+    DirectoryClient, ErrorCode, Event, Limits, OnAir, QueryError, State, StationInfo, StationTable, VERSION,
+    list, serve,
 };
 use stationcast::media::{AirTime, StationId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,12 +83,12 @@ impl Server {
 /// A client that can also speak badly.
 struct Raw {
     stream: TcpStream,
-    inbox: Inbox<Reply>,
+    reader: FrameReader<Reply>,
 }
 
 impl Raw {
     async fn connect(server: &Server) -> Raw {
-        Raw { stream: TcpStream::connect(server.addr).await.unwrap(), inbox: Inbox::default() }
+        Raw { stream: TcpStream::connect(server.addr).await.unwrap(), reader: FrameReader::default() }
     }
 
     async fn greeted(server: &Server) -> Raw {
@@ -103,10 +105,10 @@ impl Raw {
     /// The next reply; `None` when the server has closed, in order or by a reset.
     async fn hear(&mut self) -> Option<Reply> {
         loop {
-            if let Some(reply) = self.inbox.take().expect("the server speaks well") {
+            if let Some(reply) = self.reader.take().expect("the server speaks well") {
                 return Some(reply);
             }
-            let read = timeout(PATIENCE, self.stream.read_buf(self.inbox.room())).await.expect("a word");
+            let read = timeout(PATIENCE, self.stream.read_buf(self.reader.room())).await.expect("a word");
             if read.unwrap_or(0) == 0 {
                 return None;
             }
@@ -128,16 +130,16 @@ impl Raw {
     }
 }
 
-fn session(addr: SocketAddr) -> (Session, UnboundedReceiver<Event>) {
+fn start_client(addr: SocketAddr) -> (DirectoryClient, UnboundedReceiver<Event>) {
     let (said, events) = unbounded_channel();
-    (Session::start(addr, move |event| drop(said.send(event))), events)
+    (DirectoryClient::start(addr, move |event| drop(said.send(event))), events)
 }
 
 /// The first event that `wanted` makes something of.
 async fn event<T>(events: &mut UnboundedReceiver<Event>, wanted: impl Fn(Event) -> Option<T>) -> T {
     let search = async {
         loop {
-            if let Some(found) = wanted(events.recv().await.expect("the session lives")) {
+            if let Some(found) = wanted(events.recv().await.expect("the client runs")) {
                 return found;
             }
         }
@@ -171,24 +173,24 @@ async fn list_says_why_it_cannot() {
 
     let full = Server::start(Limits { connections: 0, ..Limits::default() }).await;
     let refused = list(full.addr, PATIENCE).await.unwrap_err();
-    assert!(matches!(refused, ClientError::Refused { code: ErrorCode::Busy, .. }), "{refused}");
+    assert!(matches!(refused, QueryError::Refused { code: ErrorCode::Busy, .. }), "{refused}");
 }
 
 #[tokio::test]
 async fn tune_hands_over_the_picture_and_counts_the_audience() {
     let server = Server::start(Limits::default()).await;
-    let (session, mut events) = session(server.addr);
-    session.tune(NATURE);
+    let (client, mut events) = start_client(server.addr);
+    client.tune(NATURE);
     let (entry, now) = event(&mut events, tuned).await;
     assert_eq!((entry.id, entry.audience), (NATURE, 1));
     assert_eq!(now, Some(OnAir { due: AirTime(77), jpeg: vec![0xff, 0xd8, 0xff, 0xd9] }));
 
-    session.tune(SPACE);
+    client.tune(SPACE);
     let (entry, now) = event(&mut events, tuned).await;
     assert_eq!((entry.id, entry.audience, now), (SPACE, 1, None));
     assert_eq!(server.table.audience(NATURE), 0);
 
-    session.tune(StationId(9));
+    client.tune(StationId(9));
     let code = event(&mut events, |event| match event {
         Event::Refused { code, .. } => Some(code),
         _ => None,
@@ -196,14 +198,14 @@ async fn tune_hands_over_the_picture_and_counts_the_audience() {
     assert_eq!(code.await, ErrorCode::NoSuchStation);
     server.audience_becomes(SPACE, 1).await; // a refused Tune leaves things as they were
 
-    drop(session);
+    drop(client);
     server.audience_becomes(SPACE, 0).await;
 }
 
 #[tokio::test]
 async fn a_watcher_is_told_of_a_change() {
     let server = Server::start(Limits::default()).await;
-    let (_session, mut events) = session(server.addr);
+    let (_client, mut events) = start_client(server.addr);
     let local = event(&mut events, |event| match event {
         Event::Connected { local } => Some(local),
         _ => None,
@@ -323,7 +325,7 @@ async fn places_are_bounded_and_come_free() {
         drop(first);
         let admitted = async {
             while let Err(error) = list(server.addr, PATIENCE).await {
-                assert!(matches!(error, ClientError::Refused { code: ErrorCode::Busy, .. }), "{error}");
+                assert!(matches!(error, QueryError::Refused { code: ErrorCode::Busy, .. }), "{error}");
             }
         };
         timeout(PATIENCE, admitted).await.expect("the place comes free");
@@ -332,11 +334,11 @@ async fn places_are_bounded_and_come_free() {
 }
 
 #[tokio::test]
-async fn the_session_outlives_the_server() {
+async fn a_client_outlives_the_server() {
     let server = Server::start(Limits::default()).await;
     let addr = server.addr;
-    let (session, mut events) = session(addr);
-    session.tune(NATURE);
+    let (client, mut events) = start_client(addr);
+    client.tune(NATURE);
     assert_eq!(event(&mut events, tuned).await.0.id, NATURE);
 
     server.stop().await;

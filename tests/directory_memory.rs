@@ -7,7 +7,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use proptest::prelude::*;
-use stationcast::directory::message::{Inbox, Message, Reply, Request, decode};
+use stationcast::directory::framing::FrameReader;
+use stationcast::directory::message::{Message, Reply, Request};
+use stationcast::directory::serialization::decode;
 
 struct Watched;
 
@@ -52,18 +54,18 @@ fn of_body<M: Message>(body: &[u8]) -> usize {
 /// The largest allocation made while a stream is judged, up to its first error.
 fn of_stream<M: Message>(stream: &[u8]) -> usize {
     LARGEST.set(0);
-    let mut inbox = Inbox::<M>::default();
+    let mut reader = FrameReader::<M>::default();
     for piece in stream.chunks(512) {
-        inbox.room().extend_from_slice(piece);
+        reader.room().extend_from_slice(piece);
         loop {
-            match inbox.take() {
+            match reader.take() {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => return LARGEST.get(),
             }
         }
     }
-    inbox.room();
+    reader.room();
     LARGEST.get()
 }
 

@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stationcast::directory::message::{Inbox, Message, Reply, Request, decode, encode};
+use stationcast::directory::framing::FrameReader;
+use stationcast::directory::message::{Message, Reply, Request};
+use stationcast::directory::serialization::{decode, encode};
 
 fuzz_target!(|bytes: &[u8]| {
     body::<Request>(bytes);
@@ -22,11 +24,11 @@ fn body<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
 /// A stream gives the same messages however it arrives.
 fn stream<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let read = |step: usize| {
-        let (mut inbox, mut messages) = (Inbox::<M>::default(), Vec::new());
+        let (mut reader, mut messages) = (FrameReader::<M>::default(), Vec::new());
         for piece in bytes.chunks(step) {
-            inbox.room().extend_from_slice(piece);
+            reader.room().extend_from_slice(piece);
             loop {
-                match inbox.take() {
+                match reader.take() {
                     Ok(Some(message)) => messages.push(message),
                     Ok(None) => break,
                     Err(error) => return (messages, Some(error)),

@@ -1,46 +1,45 @@
-//! Announcements: each station to players, by SAP; the directory to viewers, by multicast DNS. Who is on the network
-//! needs to be told nothing.
+//! Announcements, so that nothing on the network has to be configured: each station to players, by SAP (RFC 2974), and the
+//! directory to viewers, by multicast DNS (RFC 6762).
 //!
-//! - `stations`: when the packets of SAP are sent;
-//! - `directory`: the service that viewers look for.
+//! Only `daemon` imports it. It imports `headend`, `directory`, `lineup`, `interface`, `net` and `wire`.
 
-mod directory;
-mod stations;
+mod mdns;
+mod sap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::headend::HeadEnd;
 use crate::lineup::Lineup;
-use directory::Service;
+use mdns::Service;
 
-/// What is announced, and where.
+/// Announces what a line-up wants announced.
 #[derive(Debug)]
-pub struct Announced {
+pub struct Announcer {
     stations: bool,
     directory: Option<Service>,
 }
 
-impl Announced {
-    /// What a line-up wants announced, where the directory listens on `directory`.
-    pub fn new(lineup: &Lineup, directory: Option<SocketAddr>) -> Announced {
+impl Announcer {
+    /// For `lineup`, whose directory listens on `directory`.
+    pub fn new(lineup: &Lineup, directory: Option<SocketAddr>) -> Announcer {
         let directory = directory.filter(|_| lineup.announce.mdns);
         let directory = directory.and_then(|at| Service::new(at, lineup));
-        Announced { stations: lineup.announce.sap, directory }
+        Announcer { stations: lineup.announce.sap, directory }
     }
-}
 
-/// Announces until the head-end stops, then takes it back.
-pub async fn announce(announced: Announced, head_end: Arc<HeadEnd>) {
-    let stations = async {
-        if announced.stations {
-            stations::announce(head_end.clone()).await;
-        }
-    };
-    let directory = async {
-        if let Some(service) = announced.directory {
-            directory::announce(service, head_end.clone()).await;
-        }
-    };
-    tokio::join!(stations, directory);
+    /// Announces until the head-end stops, then withdraws the announcements.
+    pub async fn run(self, head_end: Arc<HeadEnd>) {
+        let stations = async {
+            if self.stations {
+                sap::announce(head_end.clone()).await;
+            }
+        };
+        let directory = async {
+            if let Some(service) = self.directory {
+                mdns::announce(service, head_end.clone()).await;
+            }
+        };
+        tokio::join!(stations, directory);
+    }
 }

@@ -1,4 +1,4 @@
-//! `broadcaster`: every station of a line-up on air until it is told to stop.
+//! `broadcaster`: keeps every station of a line-up on air until a signal stops it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use stationcast::generate::Generate;
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::Lineup;
 use stationcast::media::StationId;
-use stationcast::web::status;
+use stationcast::status;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,7 +63,7 @@ enum Command {
         #[command(flatten)]
         line_up: LineupFile,
     },
-    /// Show how the stations of a running broadcaster are
+    /// Show the status of a running broadcaster's stations
     Status(Status),
 }
 
@@ -77,7 +77,7 @@ struct Status {
     /// Keep the table up to date until q is pressed
     #[arg(long, conflicts_with = "json")]
     watch: bool,
-    /// Print what the API answers
+    /// Print the JSON that the API answers
     #[arg(long)]
     json: bool,
 }
@@ -121,10 +121,10 @@ fn command() -> ExitCode {
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(_)) => print(&format!("{}\n", lineup.table())),
         Some(Command::Status(status)) => match lineup.http {
-            Some(listen) => show_status(status, &status::ask_at(listen)),
+            Some(listen) => show_status(status, &status::address_of(listen)),
             None => Err(anyhow!(
-                "the line-up has no [http] section, so a broadcaster does not say how it is; add one, or name the \
-                 address of a running one with --http"
+                "the line-up has no [http] section, so its broadcaster serves no status; add one, or name the address \
+                 of a running broadcaster with --http"
             )),
         },
         Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
@@ -152,7 +152,7 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
 fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {
-        let told_to_stop = told_to_stop()?;
+        let shutdown_signal = shutdown_signal()?;
         let listeners = Listeners {
             directory: listen(lineup.directory, "directory").await?,
             rtsp: match lineup.rtsp {
@@ -164,16 +164,16 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
                 None => None,
             },
         };
-        let shutdown = async { info!("{}", told_to_stop.await) };
+        let shutdown = async { info!("{}", shutdown_signal.await) };
         daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start its threads")
     });
-    // A disk that hangs must not keep the daemon from ending.
+    // A disk that hangs must not keep the program from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-/// Catches SIGINT and SIGTERM from now on. What it returns is ready with the first of them, and says which.
-fn told_to_stop() -> io::Result<impl Future<Output = &'static str>> {
+/// Catches SIGINT and SIGTERM from now on. The future is ready at the first of them, and names it for the log.
+fn shutdown_signal() -> io::Result<impl Future<Output = &'static str>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
@@ -184,20 +184,20 @@ fn told_to_stop() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Turns true when this program is told to stop, as long as the runtime is kept.
+/// A flag that turns true at SIGINT or SIGTERM, for as long as the runtime is kept.
 fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let stop = Arc::new(AtomicBool::new(false));
-    let told_to_stop = runtime.block_on(async { told_to_stop() })?;
+    let shutdown_signal = runtime.block_on(async { shutdown_signal() })?;
     let turned = stop.clone();
     runtime.spawn(async move {
-        told_to_stop.await;
+        shutdown_signal.await;
         turned.store(true, Relaxed);
     });
     Ok((runtime, stop))
 }
 
-/// Prints what was asked for. Whoever reads it may stop reading: it is no failure.
+/// Prints the result. A reader that stops reading is not a failure.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -206,7 +206,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Listens on `address`, which the section of that name in the line-up chose.
+/// Listens on `address`, which is configured in `[section]` of the line-up.
 async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; [{section}] listen in the line-up chooses another address")
@@ -215,19 +215,19 @@ async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListene
     Ok(listener)
 }
 
-/// Prints how the stations of the broadcaster at `address` are, or shows it until it is told to stop.
-fn show_status(form: &Status, address: &str) -> anyhow::Result<()> {
-    if form.json {
+/// Prints the status of the stations of the broadcaster at `address`, or shows it until a key or a signal ends it.
+fn show_status(options: &Status, address: &str) -> anyhow::Result<()> {
+    if options.json {
         return print(&format!("{}\n", status::fetch_json(address)?));
     }
-    if !form.watch {
+    if !options.watch {
         return print(&format!("{}\n", status::table(&status::fetch(address)?)));
     }
     let (_runtime, stop) = stop_flag()?;
     status::watch(address, &stop).context("cannot use the terminal; leave --watch out")
 }
 
-/// Makes the reels; `Ok` says that all of them are there.
+/// Makes the reels. `Ok` means that there is one of every film.
 fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
     let dir = lineup.reel.dir.as_ref().context("no folder for reels: name one under [reel] as `dir`")?;
     let store = Store::open(dir, lineup.reel.bytes, wall_clock())

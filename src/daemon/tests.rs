@@ -1,4 +1,4 @@
-//! The web of a broadcaster whose films cannot be opened: its slates are pictures like any other, and need no film.
+//! The web of a whole broadcaster whose films cannot be opened: slates are pictures like any other, and need no film.
 
 mod exposition;
 mod walls;
@@ -34,15 +34,15 @@ width = 160
 reel = false
 "#;
 
-/// A broadcaster that serves until it is dropped.
-struct OnAir {
+/// A broadcaster that runs until it is dropped.
+struct TestBroadcaster {
     http: SocketAddr,
     rtsp: Option<SocketAddr>,
     _stop: oneshot::Sender<()>,
 }
 
-impl OnAir {
-    async fn start(rtsp: bool) -> OnAir {
+impl TestBroadcaster {
+    async fn start(rtsp: bool) -> TestBroadcaster {
         let world = World {
             interfaces: interfaces().unwrap(),
             home: None,
@@ -58,12 +58,12 @@ impl OnAir {
         let listeners = Listeners { directory: listen().await.unwrap(), rtsp, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(broadcast(lineup, listeners, async move { drop(stopped.await) }));
-        let on_air = OnAir { http: address, rtsp: rtsp_at, _stop: stop };
-        on_air.until("/healthz", |answer| answer.status == 200).await;
-        on_air
+        let broadcaster = TestBroadcaster { http: address, rtsp: rtsp_at, _stop: stop };
+        broadcaster.until("/healthz", |answer| answer.status == 200).await;
+        broadcaster
     }
 
-    /// Asks for `path` until the answer is right.
+    /// Asks for `path` until `right` accepts the answer.
     async fn until(&self, path: &str, right: impl Fn(&Answer) -> bool) -> Answer {
         let asked = async {
             loop {
@@ -81,7 +81,7 @@ impl OnAir {
         self.get_from("television.example:80", path).await
     }
 
-    /// Asks as one who knows this host by that name.
+    /// Asks as a client that knows this host as `host`.
     async fn get_from(&self, host: &str, path: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
     }
@@ -124,17 +124,17 @@ impl Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_to_watch_is_there() {
-    let on_air = OnAir::start(false).await;
-    let picture = on_air.get("/stations/40.jpg").await;
+async fn pictures_sdp_playlist_and_page_are_served() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let picture = broadcaster.get("/stations/40.jpg").await;
     assert!(picture.has("content-type: image/jpeg") && picture.has("cache-control: no-store"));
     assert!(picture.body.starts_with(&[0xff, 0xd8]) && picture.body.ends_with(&[0xff, 0xd9]));
 
-    let sdp = on_air.get("/stations/40.sdp").await;
+    let sdp = broadcaster.get("/stations/40.sdp").await;
     assert!(sdp.has("content-type: application/sdp"));
     assert!(sdp.text().contains("\r\nc=IN IP4 239.79.3.40/1\r\n"), "{}", sdp.text());
 
-    let list = on_air.get("/stations.m3u").await;
+    let list = broadcaster.get("/stations.m3u").await;
     let expected = "#EXTM3U\n\
         #EXTINF:-1 tvg-chno=\"1\" tvg-name=\"First\",1 First\n\
         http://television.example:80/stations/1.mjpeg\n\
@@ -142,28 +142,28 @@ async fn every_way_to_watch_is_there() {
         http://television.example:80/stations/40.mjpeg\n";
     assert_eq!(list.text(), expected);
 
-    let page = on_air.get("/").await;
+    let page = broadcaster.get("/").await;
     let policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     assert!(page.has(&format!("content-security-policy: {policy}")), "{}", page.head);
     for (path, kind) in
         [("/wall.js", "text/javascript"), ("/wall.css", "text/css"), ("/icon.svg", "image/svg+xml")]
     {
-        let file = on_air.get(path).await;
+        let file = broadcaster.get(path).await;
         assert!(file.status == 200 && file.head.contains(kind), "{path}: {}", file.head);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_playlist_names_rtsp_where_it_is_served() {
-    let on_air = OnAir::start(true).await;
+async fn a_playlist_names_rtsp_if_the_client_can_reach_it() {
+    let broadcaster = TestBroadcaster::start(true).await;
     let first = async |host, path| {
-        let list = on_air.get_from(host, path).await;
+        let list = broadcaster.get_from(host, path).await;
         list.text().lines().nth(2).unwrap().to_owned()
     };
     let entry = first("localhost:80", "/stations.m3u").await;
     assert!(entry.starts_with("rtsp://127.0.0.1:") && entry.ends_with("/1"), "{entry}");
     assert_eq!(first("localhost:80", "/stations.m3u?via=http").await, "http://localhost:80/stations/1.mjpeg");
-    // It listens on loopback: from elsewhere that is another machine.
+    // RTSP listens on loopback, which on a client's machine is that machine's own.
     assert_eq!(
         first("television.example:80", "/stations.m3u").await,
         "http://television.example:80/stations/1.mjpeg"
@@ -171,8 +171,8 @@ async fn a_playlist_names_rtsp_where_it_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_had_is_refused_in_a_sentence() {
-    let on_air = OnAir::start(false).await;
+async fn a_request_that_cannot_be_served_is_refused_in_a_sentence() {
+    let broadcaster = TestBroadcaster::start(false).await;
     for (path, status, sentence) in [
         ("/nothing", 404, "there is nothing at /nothing\n"),
         ("/stations/7.jpg", 404, "no station 7\n"),
@@ -182,27 +182,27 @@ async fn what_cannot_be_had_is_refused_in_a_sentence() {
         ("/api/stations/7", 404, "no station 7\n"),
         ("/api/stations/x", 404, "a station's number is 1 to 999\n"),
     ] {
-        let answer = on_air.get(path).await;
+        let answer = broadcaster.get(path).await;
         assert_eq!((answer.status, answer.text()), (status, sentence), "{path}");
     }
     let posted =
-        on_air.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        broadcaster.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
     assert_eq!((posted.status, posted.text()), (405, "this can only be read: use GET\n"));
     for host in ["", "Host: \r\n", "Host: a b\r\n", "Host: user@a\r\n", "Host: a\"b\r\n"] {
         let list =
-            on_air.ask(&format!("GET /stations.m3u HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
+            broadcaster.ask(&format!("GET /stations.m3u HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
         assert_eq!(list.status, 400, "{host}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_mjpeg_stream_is_pictures_one_after_another() {
-    let on_air = OnAir::start(false).await;
-    let mut stream = TcpStream::connect(on_air.http).await.unwrap();
+async fn an_mjpeg_stream_is_a_multipart_sequence_of_pictures() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let mut stream = TcpStream::connect(broadcaster.http).await.unwrap();
     stream.write_all(b"GET /stations/1.mjpeg HTTP/1.0\r\n\r\n").await.unwrap();
-    // To HTTP/1.0 there are no chunks in between: the body is as it is.
+    // HTTP/1.0 has no chunked encoding, so the body is plain.
     let mut all = Vec::new();
-    // The end of the head and the first boundary make the first of four.
+    // The end of the head and the first boundary are the first of the four matches.
     let three = async {
         while String::from_utf8_lossy(&all).matches("\r\n--picture\r\n").count() < 4 {
             assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0);
@@ -225,16 +225,16 @@ async fn an_mjpeg_stream_is_pictures_one_after_another() {
         assert!(file.starts_with(&[0xff, 0xd8]) && file.ends_with(&[0xff, 0xd9]));
         rest = after.strip_prefix(b"\r\n--picture\r\n").expect("the boundary follows at once");
     }
-    let station = on_air.get("/api/stations/1").await.json();
+    let station = broadcaster.get("/api/stations/1").await.json();
     assert_eq!(station["audience"], 1);
     drop(stream);
-    on_air.until("/api/stations/1", |answer| answer.json()["audience"] == 0).await;
+    broadcaster.until("/api/stations/1", |answer| answer.json()["audience"] == 0).await;
 }
 
-/// Whether `value` is as `schema` says, with no property more or less.
+/// Asserts that `value` matches `schema`, with exactly its properties.
 fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
     if let Some(name) = schema["$ref"].as_str() {
-        let schema = document.pointer(name.trim_start_matches('#')).expect("what is referred to is there");
+        let schema = document.pointer(name.trim_start_matches('#')).expect("the reference resolves");
         return check(value, schema, document, place);
     }
     if let Some(any) = schema["oneOf"].as_array() {
@@ -261,11 +261,11 @@ fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
         assert!(values.contains(value), "{place}: {value}");
     }
     if let Some(properties) = schema["properties"].as_object() {
-        let mut said: Vec<_> = properties.keys().collect();
+        let mut described: Vec<_> = properties.keys().collect();
         let mut answered: Vec<_> = value.as_object().unwrap().keys().collect();
-        said.sort();
+        described.sort();
         answered.sort();
-        assert_eq!(said, answered, "{place}");
+        assert_eq!(described, answered, "{place}");
         for (name, schema) in properties {
             check(&value[name], schema, document, &format!("{place}.{name}"));
         }
@@ -276,14 +276,14 @@ fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_api_is_as_its_description_says() {
-    let on_air = OnAir::start(false).await;
-    let document = on_air.get("/api/openapi.json").await.json();
+async fn the_api_answers_as_openapi_json_describes() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let document = broadcaster.get("/api/openapi.json").await.json();
     for (path, template) in [("/api/stations", "/api/stations"), ("/api/stations/40", "/api/stations/{id}")] {
-        let answer = on_air.until(path, |answer| answer.text().contains("\"slate\"")).await;
+        let answer = broadcaster.until(path, |answer| answer.text().contains("\"slate\"")).await;
         let content = &document["paths"][template]["get"]["responses"]["200"]["content"];
         check(&answer.json(), &content["application/json"]["schema"], &document, path);
     }
-    let station = on_air.get("/api/stations/40").await.json();
+    let station = broadcaster.get("/api/stations/40").await.json();
     assert_eq!(station["reason"], "cannot read nor this.mp4: no such file or directory");
 }

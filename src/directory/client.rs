@@ -1,198 +1,228 @@
-//! The directory's client: one question, or a connection kept for as long as a viewer runs.
+//! A connection to the directory that is made again whenever it is lost, for as long as the viewer runs.
 
-mod session;
+#![expect(clippy::disallowed_methods, reason = "a shell: it waits between attempts")]
 
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::debug;
 
-use super::link::Link;
-use super::message::{ErrorCode, MessageError, Reply, Request, Services, StationInfo, VERSION, encode};
+use super::framing::{ByteStream, Framed};
+use super::message::{ErrorCode, OnAir, Reply, Request, StationInfo, VERSION};
+use super::serialization::encode;
+use crate::media::StationId;
 
-pub use session::{Event, Session};
+/// Timeout of an attempt to connect.
+const CONNECT: Duration = Duration::from_secs(3);
 
-/// Why the directory could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody listens there, or there is no way there.
-    #[error("cannot connect to the directory at {addr}: {reason}; is the broadcaster running?")]
-    Connect {
-        /// The directory.
-        addr: SocketAddr,
-        /// What the system said.
-        reason: io::Error,
+/// Longest time from our last request to the next one, a Ping if there is no other. The server closes after 90 s without
+/// a request, however much it sends itself.
+const PING: Duration = Duration::from_secs(20);
+
+/// Longest time from a request to some reply. After it the server counts as lost.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A connection that lasted this long resets the backoff.
+const GOOD: Duration = Duration::from_secs(8);
+
+/// What the directory sends, or what became of the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The directory has answered our Hello.
+    Connected {
+        /// Our end of the connection. Its address is that of the interface by which the server is reached.
+        local: SocketAddr,
     },
-    /// The connection broke.
-    #[error("lost the directory at {addr}: {reason}")]
-    Io {
-        /// The directory.
-        addr: SocketAddr,
-        /// What the system said.
-        reason: io::Error,
+    /// All stations, ascending by id: after every Connected, and after every change.
+    LineUp(Vec<StationInfo>),
+    /// We are in the audience of the station last wanted.
+    Tuned {
+        /// The station.
+        entry: StationInfo,
+        /// The picture on air now; `None` before the station's first picture.
+        now: Option<OnAir>,
     },
-    /// No complete answer in time.
-    #[error("the directory at {addr} did not answer within {after:?}")]
-    TimedOut {
-        /// The directory.
-        addr: SocketAddr,
-        /// The time it had.
-        after: Duration,
-    },
-    /// The server closed before it had answered.
-    #[error("the directory at {addr} closed the connection without an answer")]
-    Closed {
-        /// The directory.
-        addr: SocketAddr,
-    },
-    /// The server said no.
-    #[error("the directory at {addr} refused ({code:?}): {sentence}")]
+    /// The directory refused a request. Unless the code is [`ErrorCode::NoSuchStation`], a Lost follows.
     Refused {
-        /// The directory.
-        addr: SocketAddr,
         /// For programs.
         code: ErrorCode,
-        /// The server's words.
+        /// The server's sentence.
         sentence: String,
     },
-    /// What answered is no directory, or a broken one.
-    #[error("{addr} does not answer as a directory does: {reason}")]
-    Message {
-        /// Who answered.
-        addr: SocketAddr,
-        /// What is wrong with it.
-        reason: MessageError,
-    },
-    /// A reply that is none to what was asked.
-    #[error("{addr} does not answer as a directory does: {what}")]
-    Unexpected {
-        /// Who answered.
-        addr: SocketAddr,
-        /// What was wrong.
-        what: &'static str,
+    /// There is no connection.
+    Lost {
+        /// Why, for people.
+        reason: String,
+        /// Time until the next attempt: 250 ms to 8 s.
+        retry_in: Duration,
     },
 }
 
-/// Asks the directory at `addr` what is on, once: the stations, ascending by id. Takes at most
-/// `timeout`. Needs a tokio runtime.
-///
-/// # Errors
-/// [`ClientError`]; whatever answers, this returns within `timeout` and holds at most one reply.
-pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationInfo>, ClientError> {
-    let stations = |reply| match reply {
-        Reply::LineUp { stations, .. } => Some(stations),
-        _ => None,
-    };
-    within(timeout, addr, ask(addr, Request::List, stations)).await
+/// A client that stays connected to a directory, with retries, until it is dropped.
+#[derive(Debug)]
+pub struct DirectoryClient {
+    wanted: watch::Sender<Option<StationId>>,
+    task: AbortHandle,
 }
 
-/// Asks the directory at `addr` where its stations are served besides multicast, as seen from here: what only its own
-/// machine can reach is none. Takes at most `timeout`. Needs a tokio runtime.
-///
-/// # Errors
-/// As [`list`].
-pub async fn services(addr: SocketAddr, timeout: Duration) -> Result<Services, ClientError> {
-    let services = |reply| match reply {
-        Reply::Services(services) => Some(services),
-        _ => None,
-    };
-    let Services { rtsp, http } = within(timeout, addr, ask(addr, Request::Services, services)).await?;
-    let from_here = |service: Option<SocketAddr>| from_here(service?, addr);
-    Ok(Services { rtsp: from_here(rtsp), http: from_here(http) })
-}
-
-/// Where a service is for who reached the directory at `directory`; `None` where that cannot be.
-fn from_here(service: SocketAddr, directory: SocketAddr) -> Option<SocketAddr> {
-    let by = directory.ip().to_canonical();
-    if service.ip().is_unspecified() {
-        let mut here = directory; // with its zone, if it has one
-        here.set_port(service.port());
-        // All addresses of IPv4 are none of IPv6. The other way round Linux serves both.
-        return (by.is_ipv4() || service.is_ipv6()).then_some(here);
+impl DirectoryClient {
+    /// Starts a task that connects, says Hello, watches the line-up, and tunes when [`tune`](Self::tune) is called.
+    /// Between failed attempts it waits 250 ms at first and 8 s at most. It calls `events`, which must not block.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time and I/O enabled.
+    pub fn start(directory: SocketAddr, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
+        let (wanted, watched) = watch::channel(None);
+        let task = ClientTask { wanted: watched, events: Box::new(events) };
+        let task = tokio::spawn(task.run(directory)).abort_handle();
+        DirectoryClient { wanted, task }
     }
-    (by.is_loopback() || !service.ip().is_loopback()).then_some(service)
-}
 
-async fn within<T>(
-    timeout: Duration,
-    addr: SocketAddr,
-    answer: impl Future<Output = Result<T, ClientError>>,
-) -> Result<T, ClientError> {
-    match tokio::time::timeout(timeout, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ClientError::TimedOut { addr, after: timeout }),
+    /// Asks for a station: at once if connected, and again after every reconnect. Never blocks. Of several quick calls
+    /// the last one wins. Answered by [`Event::Tuned`] or [`Event::Refused`]; a Tuned for any station but the last one
+    /// asked for is dropped.
+    pub fn tune(&self, station: StationId) {
+        self.wanted.send_replace(Some(station));
     }
 }
 
-/// Asks `question` in a connection of its own; `answer` picks what it needs from the reply that is one.
-async fn ask<T>(
-    addr: SocketAddr,
-    question: Request,
-    answer: impl Fn(Reply) -> Option<T>,
-) -> Result<T, ClientError> {
-    let stream = connect(addr).await.map_err(|reason| ClientError::Connect { addr, reason })?;
-    let mut link = Link::<TcpStream, Reply>::new(stream);
-    let lost = |reason| ClientError::Io { addr, reason };
-    let wrong = |reason| ClientError::Message { addr, reason };
-    let unexpected = ClientError::Unexpected { addr, what: "a reply to nothing that was asked" };
+impl Drop for DirectoryClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
-    let mut questions = encode(&hello()).map_err(wrong)?;
-    questions.extend(encode(&question).map_err(wrong)?);
-    // A server that is full answers and closes, perhaps before it has our questions: what it said
-    // is worth more than that we could not finish.
-    let sent = link.send(&questions).await;
-    let mut greeted = false;
-    loop {
-        while let Some(reply) = link.take().map_err(wrong)? {
-            match reply {
-                Reply::Hello { version: VERSION, .. } if !greeted => greeted = true,
-                Reply::Error { code, sentence } => return Err(ClientError::Refused { addr, code, sentence }),
-                reply if greeted => return answer(reply).ok_or(unexpected),
-                _ => return Err(unexpected),
+struct ClientTask {
+    wanted: watch::Receiver<Option<StationId>>,
+    events: Box<dyn Fn(Event) + Send>,
+}
+
+impl ClientTask {
+    async fn run(mut self, directory: SocketAddr) {
+        let mut backoff = Backoff::default();
+        loop {
+            let began = Instant::now();
+            let reason = match timeout(CONNECT, Framed::connect(directory)).await {
+                Ok(Ok(framed)) => match framed.local_addr() {
+                    Ok(local) => self.run_once(framed, local).await,
+                    Err(error) => Err(error.to_string()),
+                },
+                Ok(Err(error)) => Err(format!("cannot connect to the directory at {directory}: {error}")),
+                Err(_) => Err(format!("the directory at {directory} does not answer")),
+            };
+            let Err(reason) = reason else { return };
+            if began.elapsed() >= GOOD {
+                backoff = Backoff::default();
             }
+            let retry_in = backoff.next(fastrand::f64());
+            (self.events)(Event::Lost { reason, retry_in });
+            sleep(retry_in).await;
         }
-        if !link.fill().await.map_err(lost)? {
-            sent.map_err(lost)?;
-            return Err(ClientError::Closed { addr });
+    }
+
+    /// Serves one connection until it is lost (`Err`: why) or the client is dropped (`Ok`).
+    async fn run_once(
+        &mut self,
+        mut framed: Framed<impl ByteStream, Reply>,
+        local: SocketAddr,
+    ) -> Result<(), String> {
+        let mut opening = vec![Request::hello(), Request::Watch];
+        let wanted = *self.wanted.borrow_and_update();
+        opening.extend(wanted.map(|station| Request::Tune { station }));
+        send(&mut framed, &opening).await?;
+
+        let mut greeted = false;
+        let mut sent_at = Instant::now();
+        let mut unanswered_since = Some(sent_at);
+        loop {
+            while let Some(reply) = framed.take().map_err(|error| error.to_string())? {
+                unanswered_since = None;
+                self.handle(reply, &mut greeted, local)?;
+            }
+            let lost_at = unanswered_since.map(|since| since + ANSWER);
+            let request = tokio::select! {
+                changed = self.wanted.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    match *self.wanted.borrow_and_update() {
+                        Some(station) => Request::Tune { station },
+                        None => continue,
+                    }
+                }
+                read = framed.fill() => match read {
+                    Ok(true) => continue,
+                    Ok(false) => return Err("the directory closed the connection".to_owned()),
+                    Err(error) => return Err(error.to_string()),
+                },
+                () = sleep_until(sent_at + PING) => Request::Ping,
+                () = sleep_until(lost_at.unwrap_or(sent_at)), if lost_at.is_some() => {
+                    return Err(format!("the directory has not answered for {} s", ANSWER.as_secs()));
+                }
+            };
+            send(&mut framed, &[request]).await?;
+            sent_at = Instant::now();
+            unanswered_since.get_or_insert(sent_at);
         }
+    }
+
+    fn handle(&self, reply: Reply, greeted: &mut bool, local: SocketAddr) -> Result<(), String> {
+        match reply {
+            Reply::Hello { version, server } if !*greeted => {
+                if version != VERSION {
+                    return Err(format!("the directory speaks version {version}, we speak {VERSION}"));
+                }
+                debug!(%local, %server, "directory: connected");
+                *greeted = true;
+                (self.events)(Event::Connected { local });
+            }
+            Reply::Error { code, sentence } => (self.events)(Event::Refused { code, sentence }),
+            _ if !*greeted => return Err("the directory did not begin with Hello".to_owned()),
+            Reply::Hello { .. } => return Err("the directory said Hello twice".to_owned()),
+            Reply::LineUp { stations, .. } => (self.events)(Event::LineUp(stations)),
+            Reply::Tuned { entry, now } => {
+                // The answer to a Tune before the last one would show the wrong picture for a moment.
+                if *self.wanted.borrow() == Some(entry.id) {
+                    (self.events)(Event::Tuned { entry, now });
+                }
+            }
+            Reply::Pong | Reply::Services(_) => {}
+        }
+        Ok(())
     }
 }
 
-async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(addr).await?;
-    stream.set_nodelay(true)?; // a Tune is a few bytes in the path of a zap
-    Ok(stream)
+/// Sends requests in one write.
+async fn send(framed: &mut Framed<impl ByteStream, Reply>, requests: &[Request]) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    for request in requests {
+        bytes.extend(encode(request).map_err(|error| error.to_string())?);
+    }
+    match timeout(ANSWER, framed.send(&bytes)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the directory does not read what we send".to_owned()),
+    }
 }
 
-fn hello() -> Request {
-    Request::Hello { version: VERSION, agent: concat!("stationcast ", env!("CARGO_PKG_VERSION")).to_owned() }
+/// Time between attempts: doubles from 250 ms to 6.4 s, plus up to a quarter at random, so that a thousand viewers do
+/// not all reconnect to a restarted server in the same instant.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// Time until the next attempt. `jitter` is 0.0..1.0.
+    fn next(&mut self, jitter: f64) -> Duration {
+        let steady = Duration::from_millis(250 << self.failures.min(5)).min(Duration::from_millis(6400));
+        self.failures = self.failures.saturating_add(1);
+        steady.mul_f64(1.0 + jitter / 4.0)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_is_where_it_can_be_reached_from_here() {
-        for (service, directory, expected) in [
-            ("0.0.0.0:8554", "192.0.2.7:9688", Some("192.0.2.7:8554")),
-            ("[::]:8554", "192.0.2.7:9688", Some("192.0.2.7:8554")),
-            ("[::]:8554", "[2001:db8::7]:9688", Some("[2001:db8::7]:8554")),
-            ("[::]:8554", "[fe80::1%2]:9688", Some("[fe80::1%2]:8554")),
-            ("0.0.0.0:8554", "[2001:db8::7]:9688", None),
-            ("0.0.0.0:8554", "[::ffff:192.0.2.7]:9688", Some("[::ffff:192.0.2.7]:8554")),
-            ("192.0.2.8:8554", "192.0.2.7:9688", Some("192.0.2.8:8554")),
-            ("127.0.0.1:8554", "127.0.0.1:9688", Some("127.0.0.1:8554")),
-            ("127.0.0.1:8554", "[::1]:9688", Some("127.0.0.1:8554")),
-            // Somebody else's loopback is not ours.
-            ("127.0.0.1:8554", "192.0.2.7:9688", None),
-            ("[::1]:8554", "192.0.2.7:9688", None),
-        ] {
-            let address = |text: &str| text.parse::<SocketAddr>().expect(text);
-            let found = from_here(address(service), address(directory));
-            assert_eq!(found, expected.map(address), "{service}, directory at {directory}");
-        }
-    }
-}
+mod tests;

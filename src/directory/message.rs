@@ -1,17 +1,4 @@
-//! The directory's messages and their bytes: pure, and the only module that names bincode.
-//!
-//! ```text
-//!  0               4
-//! +---------------+------------------------------------+
-//! | length (u32,  | body: one Request or one Reply,    |
-//! | little endian)| `length` bytes, none left over     |
-//! +---------------+------------------------------------+
-//! ```
-//!
-//! A request's body has at most 4 KiB, a reply's 1 MiB. `docs/protocol.md` spells the bodies out;
-//! its examples are this module's golden tests.
-
-mod inbox;
+//! The directory's messages and their rules. Pure. `docs/protocol.md` describes them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,36 +8,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::media::{AirTime, FrameRate, Size, StationId};
 
-pub use inbox::Inbox;
-
 /// The directory's TCP port.
 pub const PORT: u16 = 9688;
 
-/// The protocol spoken here; a [`Request::Hello`] with any other is refused.
+/// The version of the protocol. A [`Request::Hello`] with any other version is refused.
 pub const VERSION: u16 = 1;
 
-/// The longest name of a station, client or server, in bytes of UTF-8: the 63 characters that a line-up allows, of
-/// four bytes each.
+/// Longest name of a station, client or server, in bytes of UTF-8: the 63 characters that a line-up allows, at four
+/// bytes each.
 pub const MAX_NAME: usize = 252;
 
-/// The longest name of an interface, in bytes of UTF-8. Linux has 15; others have room.
+/// Longest name of an interface, in bytes of UTF-8. Linux allows 15; other systems allow more.
 pub const MAX_INTERFACE: usize = 128;
 
-/// The longest sentence (of an error, or why a slate is shown), in bytes of UTF-8.
+/// Longest sentence (of an error, or the reason for a slate), in bytes of UTF-8.
 pub const MAX_SENTENCE: usize = 512;
 
-/// The most stations in a line-up: numbers 1..=999, each once. With the limits above, a full line-up
-/// always fits a reply.
+/// Most stations in a line-up: numbers 1..=999, each once. With the limits above, a full line-up always fits a reply.
 pub const MAX_STATIONS: usize = 999;
 
-const PREFIX: usize = 4;
-
-/// What a client asks.
+/// A message from a client to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// The first request of a connection, and only that.
+    /// The first request of a connection, sent once.
     Hello {
-        /// The protocol the client speaks: [`VERSION`].
+        /// The version of the protocol that the client speaks: [`VERSION`].
         version: u16,
         /// The client's name and version, for logs; at most [`MAX_NAME`] bytes.
         #[serde(deserialize_with = "text")]
@@ -58,7 +40,7 @@ pub enum Request {
     },
     /// Answered by one [`Reply::LineUp`].
     List,
-    /// Answered by [`Reply::Tuned`]; counts this connection in that station's audience from now on.
+    /// Answered by [`Reply::Tuned`]. From now on this connection counts in that station's audience.
     Tune {
         /// The station to watch.
         station: StationId,
@@ -71,12 +53,12 @@ pub enum Request {
     Services,
 }
 
-/// What the server answers, or pushes.
+/// A message from the server to a client: an answer or a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Answers the client's Hello.
     Hello {
-        /// The protocol the server speaks on this connection.
+        /// The version of the protocol that the server speaks on this connection.
         version: u16,
         /// The server's name and version; at most [`MAX_NAME`] bytes.
         #[serde(deserialize_with = "text")]
@@ -84,7 +66,7 @@ pub enum Reply {
     },
     /// All stations, ascending by id.
     LineUp {
-        /// Grows with every change of the line-up; comparable within one run of the server only.
+        /// Rises with every change of the line-up. Comparable within one run of the server only.
         revision: u64,
         /// At most [`MAX_STATIONS`].
         #[serde(deserialize_with = "stations")]
@@ -94,11 +76,11 @@ pub enum Reply {
     Tuned {
         /// The station, as it is now.
         entry: StationInfo,
-        /// What it shows now; `None` when nothing has gone on air yet.
+        /// The picture on air now; `None` before the station's first picture.
         now: Option<OnAir>,
     },
-    /// A request was not served. After [`ErrorCode::NoSuchStation`] the connection goes on; after
-    /// any other the server closes it.
+    /// A request was refused. After [`ErrorCode::NoSuchStation`] the connection stays open; after any other code the
+    /// server closes it.
     Error {
         /// For programs.
         code: ErrorCode,
@@ -108,33 +90,33 @@ pub enum Reply {
     },
     /// Answers Ping.
     Pong,
-    /// Where stations are served besides multicast.
+    /// Answers Services.
     Services(Services),
 }
 
-/// Where the broadcaster serves its stations besides multicast. An address of all zeros is every address of the
-/// broadcaster, 0.0.0.0 of IPv4 only: the one at which its directory was reached will do. One of loopback is of use
-/// on its own machine only.
+/// Where the broadcaster serves its stations besides multicast. An unspecified address means every address of the
+/// broadcaster (0.0.0.0: of IPv4 only), so a client can use the address at which it reached the directory. A loopback
+/// address is of use on the broadcaster's machine only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Services {
-    /// Where RTSP listens, if at all.
+    /// Where RTSP listens; `None` if it is not served.
     pub rtsp: Option<SocketAddr>,
-    /// Where the web listens, if at all.
+    /// Where the web listens; `None` if it is not served.
     pub http: Option<SocketAddr>,
 }
 
-/// Why a request was not served.
+/// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ErrorCode {
-    /// Not a request, or one that has no place here.
+    /// The bytes are not a request, or the request is out of order.
     BadRequest,
-    /// The Hello asks for a protocol that is not spoken here.
+    /// The server does not speak the version that the Hello asks for.
     UnsupportedVersion,
     /// The line-up has no station of that number.
     NoSuchStation,
     /// Too many connections, in all or from that address.
     Busy,
-    /// No Hello, a request not finished, or nothing said for too long.
+    /// The Hello or the rest of a request came too late, or the client was silent for too long.
     TimedOut,
 }
 
@@ -146,10 +128,10 @@ pub struct StationInfo {
     /// Its name, at most [`MAX_NAME`] bytes.
     #[serde(deserialize_with = "text")]
     pub name: String,
-    /// The multicast group and port it sends to. Of an IPv6 address the scope does not travel.
+    /// The multicast group and port it sends to. The scope ID of an IPv6 address is not transmitted.
     pub group: SocketAddr,
-    /// The name of the interface it is sent on, at most [`MAX_INTERFACE`] bytes: the broadcaster's, so of use on
-    /// the same machine only.
+    /// The name of the broadcaster's interface that it is sent on, at most [`MAX_INTERFACE`] bytes. Of use on the
+    /// broadcaster's machine only.
     #[serde(deserialize_with = "text")]
     pub interface: String,
     /// Its pictures' size, once known.
@@ -160,7 +142,7 @@ pub struct StationInfo {
     pub quality: u8,
     /// What it is sending.
     pub state: State,
-    /// How many connections are tuned to it, at the moment of the reply.
+    /// Connections tuned to it at the moment of the reply.
     pub audience: u32,
 }
 
@@ -169,17 +151,17 @@ pub struct StationInfo {
 pub enum State {
     /// Nothing yet.
     Starting,
-    /// Its programme.
+    /// The films of its programme.
     Film,
     /// A still that says what is wrong.
     Slate {
-        /// One sentence, at most [`MAX_SENTENCE`] bytes.
+        /// What is wrong: one sentence, at most [`MAX_SENTENCE`] bytes.
         #[serde(deserialize_with = "text")]
         reason: String,
     },
 }
 
-/// The picture on air at this moment.
+/// The picture on air at the moment of the reply.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnAir {
     /// When it was due.
@@ -195,10 +177,10 @@ impl fmt::Debug for OnAir {
     }
 }
 
-/// Why bytes are not a message, or a message cannot become bytes.
+/// Why bytes cannot be decoded as a message, or a message cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// The length prefix, or the message to send, is beyond the limit of its kind.
+    /// The length prefix, or the message to send, exceeds the limit of its kind.
     #[error("a {kind} of {length} bytes is longer than the {limit} allowed")]
     TooLong {
         /// "request" or "reply".
@@ -213,10 +195,10 @@ pub enum MessageError {
     Malformed {
         /// "request" or "reply".
         kind: &'static str,
-        /// The decoder's words.
+        /// The decoder's error.
         reason: String,
     },
-    /// The body goes on after the message.
+    /// The body continues after the message.
     #[error("{extra} bytes too many after the {kind}")]
     Trailing {
         /// "request" or "reply".
@@ -224,7 +206,7 @@ pub enum MessageError {
         /// Bytes left over.
         extra: usize,
     },
-    /// Readable, but it breaks a rule of the protocol.
+    /// The message was decoded but breaks a rule of the protocol.
     #[error("the {kind} breaks a rule: {rule}")]
     Invalid {
         /// "request" or "reply".
@@ -242,12 +224,22 @@ mod sealed {
 
 /// A [`Request`] or a [`Reply`].
 pub trait Message: Serialize + DeserializeOwned + sealed::Sealed {
-    /// The most bytes its body may have.
+    /// Most bytes of its body.
     const MAX_BODY: usize;
     /// Its name in errors.
     const KIND: &'static str;
-    /// The rules that the types alone do not enforce; every decoded message keeps them. `Err` is the rule broken.
+    /// Checks the rules that the types do not enforce. Every decoded message keeps them. `Err` is the broken rule.
     fn check(&self) -> Result<(), &'static str>;
+}
+
+impl Request {
+    /// The Hello of this program.
+    pub(super) fn hello() -> Request {
+        Request::Hello {
+            version: VERSION,
+            agent: concat!("stationcast ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
 }
 
 impl Message for Request {
@@ -285,7 +277,7 @@ impl Message for Reply {
 }
 
 impl StationInfo {
-    /// A station that has not begun: nothing is known of its pictures, and nobody watches.
+    /// A station that has sent nothing yet: its pictures are unknown and its audience is 0.
     pub fn starting(
         id: StationId,
         name: &str,
@@ -306,7 +298,7 @@ impl StationInfo {
         }
     }
 
-    /// The rules every entry on the wire keeps; `Err` is the one broken.
+    /// Checks the rules for a station in a message. `Err` is the broken rule.
     pub fn check(&self) -> Result<(), &'static str> {
         if !(1..=MAX_STATIONS).contains(&usize::from(self.id.0)) {
             return Err("a station's number is 1 to 999");
@@ -328,7 +320,8 @@ impl StationInfo {
     }
 }
 
-/// Text ends up in terminals, logs and on screens: bounded, and free of what a terminal would obey.
+/// Text is shown in terminals, logs and on screens, so it is bounded and has no control characters, which a terminal
+/// would obey.
 fn check_text(text: &str, limit: usize) -> Result<(), &'static str> {
     if text.len() > limit {
         return Err("a name has at most 252 bytes, an interface's 128, a sentence 512");
@@ -339,8 +332,7 @@ fn check_text(text: &str, limit: usize) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// `text` made to keep the rule for text: control characters become spaces, and what is beyond
-/// `limit` bytes is cut off, at a character's border.
+/// `text` with control characters replaced by spaces, cut to at most `limit` bytes at a character boundary.
 pub fn plain_text(text: &str, limit: usize) -> String {
     let mut plain = text.replace(char::is_control, " ");
     let end = (0..=limit.min(plain.len())).rev().find(|&end| plain.is_char_boundary(end));
@@ -348,51 +340,8 @@ pub fn plain_text(text: &str, limit: usize) -> String {
     plain
 }
 
-// bincode's limit counts a number as wide as it is in memory (8 for a u64), not as the 1..=9 bytes
-// it takes on the wire; at most 8 for 1. So that no message within MAX_BODY is refused, the limit is
-// 8 times that; memory is bounded elsewhere: by the body's length, and because text, pictures and
-// stations are taken by the functions below, never as long as a length inside the body claims.
-const LIMIT: usize = 8 * 1024 * 1024;
-
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<LIMIT>()
-}
-
-/// `message` with its length prefix, ready to be sent.
-///
-/// # Errors
-/// [`MessageError::TooLong`] when its body is beyond [`Message::MAX_BODY`].
-pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, MessageError> {
-    let mut bytes = vec![0; PREFIX];
-    bincode::serde::encode_into_std_write(message, &mut bytes, config())
-        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: error.to_string() })?;
-    let length = bytes.len() - PREFIX;
-    if length > M::MAX_BODY {
-        return Err(MessageError::TooLong { kind: M::KIND, length, limit: M::MAX_BODY });
-    }
-    bytes[..PREFIX].copy_from_slice(&(length as u32).to_le_bytes()); // at most 1 MiB: fits
-    Ok(bytes)
-}
-
-/// The message whose body, without its prefix, is `body`: all of it.
-///
-/// # Errors
-/// All of [`MessageError`]: whatever the bytes are, they are one valid message or an error.
-pub fn decode<M: Message>(body: &[u8]) -> Result<M, MessageError> {
-    if body.len() > M::MAX_BODY {
-        return Err(MessageError::TooLong { kind: M::KIND, length: body.len(), limit: M::MAX_BODY });
-    }
-    let (message, used): (M, usize) = bincode::serde::decode_from_slice(body, config())
-        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: error.to_string() })?;
-    if used != body.len() {
-        return Err(MessageError::Trailing { kind: M::KIND, extra: body.len() - used });
-    }
-    message.check().map_err(|rule| MessageError::Invalid { kind: M::KIND, rule })?;
-    Ok(message)
-}
-
-// serde's own String and Vec<u8> would take memory for the length that the body claims, up to
-// LIMIT, before they look whether so many bytes are there; borrowed first, a lie costs nothing.
+// serde's own String and Vec<u8> would allocate the length that the body claims, up to bincode's limit, before they check
+// that so many bytes are there. A borrowed value is checked first, so a false length costs nothing.
 
 fn text<'de, D: Deserializer<'de>>(decoder: D) -> Result<String, D::Error> {
     <&str>::deserialize(decoder).map(str::to_owned)
@@ -407,8 +356,8 @@ fn write_bytes<S: Serializer>(bytes: &[u8], encoder: S) -> Result<S::Ok, S::Erro
 }
 
 fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<StationInfo>, D::Error> {
-    struct Stations;
-    impl<'de> Visitor<'de> for Stations {
+    struct StationsVisitor;
+    impl<'de> Visitor<'de> for StationsVisitor {
         type Value = Vec<StationInfo>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -426,8 +375,18 @@ fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<StationInfo>, D
             Ok(stations)
         }
     }
-    decoder.deserialize_seq(Stations)
+    decoder.deserialize_seq(StationsVisitor)
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_cut_at_a_character_and_has_no_control_characters() {
+        assert_eq!(plain_text("a\nb\x1b[0m\u{9b}", 64), "a b [0m ");
+        assert_eq!(plain_text("aéé", 4), "aé");
+        assert_eq!(plain_text("é", 1), "");
+        assert_eq!(plain_text("", 0), "");
+    }
+}

@@ -1,33 +1,38 @@
-//! The directory: which stations are on, where they are, and what each shows this moment. TCP 9688.
+//! The directory: tells clients over TCP (port 9688) which stations there are, where each is sent, and what it shows now.
 //!
-//! A viewer could find a station's group in a file and wait for the next picture. The directory is
-//! what makes it a television set: the line-up is pushed when it changes, and the answer to "tune
-//! me to 2" carries the picture now on air, so that there is something to paint before the first
-//! datagram arrives.
+//! Any room may import it. It imports `media`, `limits` and `log`.
+//!
+//! A viewer could read a station's group from a file and wait for the next picture. The directory does better: it
+//! pushes the line-up at every change, and its answer to "tune me to 2" carries the picture now on air, so that the
+//! viewer has something to paint before the first datagram arrives.
 //!
 //! ```text
-//!  stations -> StationTable <- server <-> TCP <-> client -> viewer
-//!                         \--- message ---/
+//!  stations -> StationTable <- server <-> TCP <-> client, query -> viewer
+//!                     \-- message, serialization, framing --/
 //! ```
 //!
-//! - [`message`]: the requests and replies and their bytes. Pure; a stranger's bytes are judged
-//!   here and nowhere else. `docs/protocol.md` describes them byte by byte.
-//! - [`table`]: what is on, written by the stations, read by the connections; counts the audience.
-//! - [`server`]: connections, and everything that keeps one of them from harming the others.
-//! - [`client`]: one question ([`list`]), or a connection kept for as long as a viewer runs
-//!   ([`Session`]).
+//! - [`message`]: requests and replies, and their rules. Pure.
+//! - [`serialization`]: the bytes of a message. Pure. `docs/protocol.md` describes them byte by byte.
+//! - [`framing`]: cuts a stream of bytes into messages.
+//! - [`table`]: the state of all stations, written by the stations and read by the connections; counts the audience.
+//! - [`server`]: connections, and the limits that keep one client from harming the others.
+//! - [`query`]: one question on a connection of its own ([`list`], [`services`]).
+//! - [`client`]: a connection that lasts as long as the viewer runs ([`DirectoryClient`]).
 //!
-//! Both ends treat the other as hostile: every length is bounded before memory is taken for it,
-//! every wait has an end.
+//! Both ends treat the other as hostile: every length is checked before memory is allocated for it, and every wait has
+//! a deadline.
 
 pub mod client;
-mod link;
+pub mod framing;
 pub mod message;
+pub mod query;
+pub mod serialization;
 pub mod server;
 pub mod table;
 
-pub use client::{ClientError, Event, Session, list, services};
+pub use client::{DirectoryClient, Event};
 pub use message::{ErrorCode, OnAir, PORT, Services, State, StationInfo, VERSION};
+pub use query::{QueryError, list, services};
 pub use server::{Limits, serve};
 pub use table::StationTable;
 

@@ -1,9 +1,9 @@
-//! The directory's server: accepts, bounds, and keeps one client from harming another.
+//! The directory's server: accepts connections, bounds them, and keeps one client from harming another.
 //!
-//! A task a connection, no threads. What a stranger can take is bounded in every direction:
-//! connections in all and from one address, bytes of a request, and the time for each step.
+//! One task per connection, no threads. A client's share is bounded in every direction: connections in all and from one
+//! address, bytes of a request, and the time for each step.
 
-mod conversation;
+mod connection;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,54 +14,26 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::link::{Link, Wire};
-use super::message::{ErrorCode, Reply, Request, encode};
+use super::framing::{ByteStream, Framed};
+use super::message::{ErrorCode, Reply, Request};
+use super::serialization::encode;
 use super::table::StationTable;
-use crate::limits::{self, Accept, ConnectionLimits, Permit, Repeats};
-use conversation::{Conversation, End};
+use crate::limits::{Accept, ConnectionLimits, Permit, accept_loop};
+use crate::log::RateLimit;
+use connection::{Connection, Disconnect};
 
-/// How long the last words to a client may take until the connection is closed regardless.
-const PARTING: Duration = Duration::from_secs(1);
+pub use connection::Limits;
 
-/// Clients that are told "busy" at one time; beyond it a connection is closed without a word. A
-/// refusal holds a file descriptor for at most [`PARTING`] twice.
+/// Time for the last message to a client, and again for the client's close. After it the connection is closed
+/// regardless.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Clients that are told "busy" at one time; any more are closed without a message. A refused client holds a file
+/// descriptor for at most twice [`CLOSING`].
 const REFUSALS: usize = 64;
 
-/// What one client, and all of them, may take. The default is what `docs/protocol.md` promises.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at one time; the next is told [`ErrorCode::Busy`].
-    pub connections: usize,
-    /// Connections at one time from one address.
-    pub per_address: usize,
-    /// From the connection's beginning to its complete Hello.
-    pub hello: Duration,
-    /// From a request's first byte to its last.
-    pub request: Duration,
-    /// From one request to the next.
-    pub idle: Duration,
-    /// For the peer to take one reply.
-    pub write: Duration,
-    /// Between two pushes to a watcher; changes in between travel together, newest state wins.
-    pub push: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            connections: 1024,
-            per_address: 256,
-            hello: Duration::from_secs(5),
-            request: Duration::from_secs(5),
-            idle: Duration::from_secs(90),
-            write: Duration::from_secs(5),
-            push: Duration::from_millis(100),
-        }
-    }
-}
-
-/// Serves the directory until `shutdown` is done, then closes every connection and returns.
-/// Nothing ends it before: a failing accept is logged (once a second, with a count) and tried again.
+/// Serves the directory until `shutdown` is ready, then closes every connection and returns. Nothing else ends it: a
+/// failed accept is logged (once a second, with a count) and retried.
 pub async fn serve(
     listener: TcpListener,
     table: Arc<StationTable>,
@@ -76,11 +48,11 @@ struct Shared {
     table: Arc<StationTable>,
     limits: Limits,
     refusals: Arc<Semaphore>,
-    /// Clients that broke the protocol, for a log that none of them can flood.
-    misbehaved: Mutex<Repeats>,
+    /// Limits the log lines about clients that break the protocol.
+    misbehaved: Mutex<RateLimit>,
 }
 
-async fn run<S: Wire>(
+async fn run<S: ByteStream>(
     listener: impl Accept<Stream = S>,
     table: Arc<StationTable>,
     limits: Limits,
@@ -89,40 +61,39 @@ async fn run<S: Wire>(
     let connections = ConnectionLimits::new(limits.connections, limits.per_address);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let shared = Arc::new(Shared { table, limits, refusals, misbehaved: Mutex::default() });
-    let visit = |stream, peer, place: Result<Permit, String>| {
+    let handler = |stream, peer, permit: Result<Permit, String>| {
         let shared = Arc::clone(&shared);
-        let permit = match &place {
+        let refusal = match &permit {
             Ok(_) => None,
-            // Without a permit the stream is dropped here: closed, no word.
+            // `?` drops the stream, which closes it without a message.
             Err(_) => Some(Arc::clone(&shared.refusals).try_acquire_owned().ok()?),
         };
         Some(async move {
-            match place {
-                Ok(_place) => attend(stream, peer, &shared).await,
-                Err(sentence) => refuse(Link::new(stream), ErrorCode::Busy, sentence).await,
+            match permit {
+                Ok(_permit) => serve_connection(stream, peer, &shared).await,
+                Err(sentence) => refuse(Framed::new(stream), ErrorCode::Busy, sentence).await,
             }
-            drop(permit);
+            drop(refusal);
         })
     };
-    limits::attend(listener, "directory", connections, shutdown, visit).await.shutdown().await;
+    accept_loop(listener, "directory", connections, shutdown, handler).await.shutdown().await;
 }
 
-/// One connection, from the door to the close.
-async fn attend(stream: impl Wire, peer: SocketAddr, shared: &Shared) {
+async fn serve_connection(stream: impl ByteStream, peer: SocketAddr, shared: &Shared) {
     debug!(%peer, "directory: connected");
-    let mut conversation = Conversation::new(Link::new(stream), peer, &shared.table, &shared.limits);
-    let end = conversation.run().await;
-    let link = conversation.leave();
-    match end {
-        End::Closed => debug!(%peer, "directory: closed"),
-        End::Lost(error) => debug!(%peer, %error, "directory: lost"),
-        End::Stuck => {
+    let mut connection = Connection::new(Framed::new(stream), peer, &shared.table, &shared.limits);
+    let disconnect = connection.run().await;
+    let framed = connection.into_framed();
+    match disconnect {
+        Disconnect::Closed => debug!(%peer, "directory: closed"),
+        Disconnect::Lost(error) => debug!(%peer, %error, "directory: lost"),
+        Disconnect::Stuck => {
             shared.report(peer, "does not read its replies");
-            link.forget_unsent();
+            framed.discard_unsent();
         }
-        End::Refused { code, sentence } => {
+        Disconnect::Refused { code, sentence } => {
             shared.report(peer, &sentence);
-            refuse(link, code, sentence).await;
+            refuse(framed, code, sentence).await;
         }
     }
 }
@@ -136,14 +107,13 @@ impl Shared {
     }
 }
 
-/// Says why, and closes.
-async fn refuse(mut link: Link<impl Wire, Request>, code: ErrorCode, sentence: String) {
+/// Sends an error and closes the connection.
+async fn refuse(mut framed: Framed<impl ByteStream, Request>, code: ErrorCode, sentence: String) {
     let Ok(bytes) = encode(&Reply::Error { code, sentence }) else { return };
-    match timeout(PARTING, link.send(&bytes)).await {
-        // However it ends, the connection is over.
-        Ok(Ok(())) => drop(timeout(PARTING, link.part()).await),
+    match timeout(CLOSING, framed.send(&bytes)).await {
+        Ok(Ok(())) => drop(timeout(CLOSING, framed.drain_and_close()).await),
         Ok(Err(_)) => {}
-        Err(_) => link.forget_unsent(),
+        Err(_) => framed.discard_unsent(),
     }
 }
 

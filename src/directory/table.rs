@@ -1,4 +1,4 @@
-//! The table: what is on. Stations write it, connections read it and are counted on it.
+//! The state of all stations, shared: stations write it, connections read it, and audiences are counted here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,36 +12,36 @@ use super::message::{
 };
 use crate::media::StationId;
 
-/// What is on, shared by stations and connections.
+/// The state of all stations.
 ///
-/// Every change of an entry raises the *revision* and wakes the watchers. A change of the audience
-/// does neither: a line-up has the audience of the moment it was made, but a zapping crowd does
-/// not make every screen's line-up travel again.
+/// Every change of an entry raises the *revision* and wakes the connections that watch. A change of the audience does
+/// neither: otherwise every zap would send the whole line-up to every viewer.
 pub struct StationTable {
-    stations: Mutex<BTreeMap<StationId, Station>>,
+    stations: Mutex<BTreeMap<StationId, StationRow>>,
     revision: watch::Sender<u64>,
     services: OnceLock<Services>,
 }
 
-struct Station {
-    entry: StationInfo, // its audience is not kept here but below
+struct StationRow {
+    /// Its `audience` is 0; `StationRow::audience` counts.
+    entry: StationInfo,
     picture: Arc<dyn Fn() -> Option<OnAir> + Send + Sync>,
     audience: Arc<AtomicU32>,
 }
 
-impl Station {
+impl StationRow {
     fn entry(&self) -> StationInfo {
         StationInfo { audience: self.audience.load(Ordering::Relaxed), ..self.entry.clone() }
     }
 }
 
-/// An entry that may not go on the table.
+/// The table refuses an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("station {id} cannot be announced: {rule}")]
 pub struct InvalidEntry {
-    /// Its number.
+    /// The station's number.
     pub id: StationId,
-    /// The rule it breaks.
+    /// The rule that the entry breaks.
     pub rule: &'static str,
 }
 
@@ -55,8 +55,8 @@ impl StationTable {
         })
     }
 
-    /// Says, once, where stations are served besides multicast.
-    pub fn serve_also(&self, services: Services) {
+    /// Sets where stations are served besides multicast. Only the first call counts.
+    pub fn set_services(&self, services: Services) {
         self.services.get_or_init(|| services);
     }
 
@@ -65,40 +65,39 @@ impl StationTable {
         self.services.get().copied().unwrap_or_default()
     }
 
-    /// Puts a station on the table, or replaces it there, its audience staying. `picture` is asked
-    /// for what is on air at each Tune, on a connection's task and without a lock held: it should
-    /// copy and return. Its text is made to fit: control characters become spaces, names are
-    /// cut at 252 bytes, an interface's at 128 and a slate's reason at 512. `entry.audience` is not used.
+    /// Adds a station, or replaces it and keeps its audience. The table calls `picture` for each Tune, on a connection's
+    /// task and without holding a lock; it must not block.
+    ///
+    /// Control characters in text become spaces. A name is cut to 252 bytes, an interface's name to 128, a slate's
+    /// reason to 512. `entry.audience` is ignored.
     ///
     /// # Errors
-    /// [`InvalidEntry`] for one that clients would refuse: a number outside 1..=999, a group that
-    /// is no multicast address or has port 0, a size with a side of 0, a quality outside 1..=99. The table stays as it
-    /// was.
+    /// [`InvalidEntry`] if clients would refuse the entry: its number is outside 1..=999, its group is not a multicast
+    /// address or has port 0, a side of its size is 0, or its quality is outside 1..=99. The table is then unchanged.
     pub fn enter(
         &self,
         entry: StationInfo,
         picture: impl Fn() -> Option<OnAir> + Send + Sync + 'static,
     ) -> Result<(), InvalidEntry> {
-        let entry = presentable(entry)?;
+        let entry = normalized(entry)?;
         let mut stations = self.lock();
         let audience = stations.get(&entry.id).map(|old| Arc::clone(&old.audience)).unwrap_or_default();
-        stations.insert(entry.id, Station { entry, picture: Arc::new(picture), audience });
+        stations.insert(entry.id, StationRow { entry, picture: Arc::new(picture), audience });
         self.bump();
         Ok(())
     }
 
-    /// Changes a station's entry; its id and audience cannot be changed. `change` runs with the
-    /// table locked: it must not use the table. Returns whether anything is different now; if not,
-    /// or if there is no such station, nobody is woken.
+    /// Changes a station's entry; its id and audience stay. `change` runs with the table locked, so it must not use the
+    /// table. Returns whether the entry has changed. If it has not, or if there is no such station, nobody is woken.
     ///
     /// # Errors
-    /// [`InvalidEntry`] as in [`enter`](Self::enter); the entry stays as it was.
+    /// [`InvalidEntry`] as in [`enter`](Self::enter). The entry is then unchanged.
     pub fn update(&self, id: StationId, change: impl FnOnce(&mut StationInfo)) -> Result<bool, InvalidEntry> {
         let mut stations = self.lock();
         let Some(station) = stations.get_mut(&id) else { return Ok(false) };
         let mut entry = station.entry.clone();
         change(&mut entry);
-        let entry = presentable(StationInfo { id, ..entry })?;
+        let entry = normalized(StationInfo { id, ..entry })?;
         if entry == station.entry {
             return Ok(false);
         }
@@ -107,7 +106,7 @@ impl StationTable {
         Ok(true)
     }
 
-    /// How many connections are tuned to a station now; 0 for one that is not on the table.
+    /// Connections tuned to a station now; 0 if the table has no such station.
     pub fn audience(&self, id: StationId) -> u32 {
         self.lock().get(&id).map_or(0, |station| station.audience.load(Ordering::Relaxed))
     }
@@ -115,29 +114,30 @@ impl StationTable {
     /// The revision, and all stations as they are now, ascending by id.
     pub fn line_up(&self) -> (u64, Vec<StationInfo>) {
         let stations = self.lock();
-        let entries = stations.values().map(Station::entry).collect();
+        let entries = stations.values().map(StationRow::entry).collect();
         (*self.revision.borrow(), entries)
     }
 
-    /// A station as it is now; `None` for one that is not on the table.
+    /// A station as it is now; `None` if the table has no such station.
     pub fn entry(&self, id: StationId) -> Option<StationInfo> {
-        self.lock().get(&id).map(Station::entry)
+        self.lock().get(&id).map(StationRow::entry)
     }
 
-    /// Says when the revision rises.
+    /// Receives the revision whenever it rises.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
 
-    /// A seat in a station's audience, counted until it is dropped; `None` when there is no such station.
-    pub fn sit(&self, id: StationId) -> Option<Seat> {
+    /// Counts one more viewer in a station's audience until the result is dropped; `None` if the table has no such
+    /// station.
+    pub fn join_audience(&self, id: StationId) -> Option<AudienceMember> {
         let audience = Arc::clone(&self.lock().get(&id)?.audience);
         audience.fetch_add(1, Ordering::Relaxed);
-        Some(Seat { station: id, audience })
+        Some(AudienceMember { station: id, audience })
     }
 
-    /// A station as it is now and what it shows.
-    pub(super) fn look(&self, id: StationId) -> Option<(StationInfo, Option<OnAir>)> {
+    /// A station as it is now, and its picture on air; `None` if the table has no such station.
+    pub(super) fn on_air(&self, id: StationId) -> Option<(StationInfo, Option<OnAir>)> {
         let (entry, picture) = {
             let stations = self.lock();
             let station = stations.get(&id)?;
@@ -146,13 +146,13 @@ impl StationTable {
         Some((entry, picture()))
     }
 
-    // Called with the table locked, so that a line-up and its revision belong together.
+    // The caller holds the lock, so that a line-up and its revision belong together.
     fn bump(&self) {
         self.revision.send_modify(|revision| *revision += 1);
     }
 
-    // A `change` that panicked has touched only its own copy: the table behind the poison is sound.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StationId, Station>> {
+    // A `change` that panics has modified its own copy only, so a poisoned table is consistent.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StationId, StationRow>> {
         self.stations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,21 +164,21 @@ impl fmt::Debug for StationTable {
     }
 }
 
-/// A place in a station's audience; dropping it leaves the audience.
+/// One viewer in a station's audience. Dropping it leaves the audience.
 #[derive(Debug)]
-pub struct Seat {
+pub struct AudienceMember {
     pub(super) station: StationId,
     audience: Arc<AtomicU32>,
 }
 
-impl Drop for Seat {
+impl Drop for AudienceMember {
     fn drop(&mut self) {
         self.audience.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// An entry whose text is made to fit and whose rules hold, without an audience.
-fn presentable(mut entry: StationInfo) -> Result<StationInfo, InvalidEntry> {
+/// `entry` with its text cut to the limits and an audience of 0, if it then keeps the rules of the protocol.
+fn normalized(mut entry: StationInfo) -> Result<StationInfo, InvalidEntry> {
     entry.audience = 0;
     entry.name = plain_text(&entry.name, MAX_NAME);
     entry.interface = plain_text(&entry.interface, MAX_INTERFACE);
@@ -192,7 +192,8 @@ fn presentable(mut entry: StationInfo) -> Result<StationInfo, InvalidEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::message::{MAX_STATIONS, Reply, encode};
+    use crate::directory::message::{MAX_STATIONS, Reply};
+    use crate::directory::serialization::encode;
     use crate::media::{FrameRate, Size};
 
     fn entry(id: u16) -> StationInfo {
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_raises_the_revision_and_the_same_again_does_not() {
+    fn a_change_raises_the_revision_and_an_update_without_a_change_does_not() {
         let table = StationTable::new();
         let mut changes = table.changes();
         for id in [7, 2, 5] {
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_would_refuse_never_gets_on_the_board() {
+    fn an_entry_that_clients_would_refuse_never_gets_into_the_table() {
         let table = StationTable::new();
         table.enter(entry(1), || None).unwrap();
         let refused = |change: fn(&mut StationInfo)| {
@@ -251,7 +252,7 @@ mod tests {
         );
         assert_eq!(table.line_up(), (1, vec![entry(1)]));
 
-        // An id cannot be changed, and text is made to fit.
+        // The id stays, and text is cut to the limits.
         let changed = table.update(StationId(1), |entry| {
             entry.id = StationId(2);
             entry.name = "ä".repeat(200) + "\n";
@@ -264,32 +265,32 @@ mod tests {
     }
 
     #[test]
-    fn every_name_that_a_line_up_allows_is_shown_whole() {
+    fn the_longest_name_that_a_line_up_allows_is_not_cut() {
         let table = StationTable::new();
-        let name = "\u{20bb7}".repeat(63); // of four bytes each
+        let name = "\u{20bb7}".repeat(63); // four bytes each
         table.enter(StationInfo { name: name.clone(), ..entry(1) }, || None).unwrap();
         assert_eq!(table.line_up().1[0].name, name);
     }
 
     #[test]
-    fn a_seat_counts_until_it_is_dropped() {
+    fn an_audience_member_counts_until_it_is_dropped() {
         let table = StationTable::new();
         table.enter(entry(3), || None).unwrap();
         let revision = table.line_up().0;
-        let first = table.sit(StationId(3)).unwrap();
-        let second = table.sit(StationId(3)).unwrap();
+        let first = table.join_audience(StationId(3)).unwrap();
+        let second = table.join_audience(StationId(3)).unwrap();
         assert_eq!(table.audience(StationId(3)), 2);
         drop(first);
         table.enter(entry(3), || None).unwrap(); // the audience stays
         assert_eq!(table.line_up().1[0].audience, 1);
         drop(second);
         assert_eq!(table.audience(StationId(3)), 0);
-        assert!(table.sit(StationId(4)).is_none());
+        assert!(table.join_audience(StationId(4)).is_none());
         assert_eq!(table.line_up().0, revision + 1, "only the second enter is a change");
     }
 
     #[test]
-    fn the_picture_is_asked_without_a_lock() {
+    fn the_picture_is_fetched_without_holding_the_lock() {
         let table = StationTable::new();
         let again = Arc::downgrade(&table);
         let picture = move || {
@@ -298,7 +299,7 @@ mod tests {
             None
         };
         table.enter(entry(1), picture).unwrap();
-        assert!(table.look(StationId(1)).is_some());
+        assert!(table.on_air(StationId(1)).is_some());
         assert_eq!(table.line_up().1[0].state, State::Film);
     }
 

@@ -223,7 +223,7 @@ pub struct Client {
     /// Where they are.
     pub peer: SocketAddr,
     /// How they are served.
-    pub way: Way,
+    pub kind: ClientKind,
     /// Whole pictures sent.
     pub pictures: AtomicU64,
     /// Pictures left out because the client was slow.
@@ -238,7 +238,7 @@ pub struct Client {
 
 /// How a client is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum ClientKind {
     /// RTP over UDP, set up by RTSP.
     RtspUdp,
     /// RTP in the RTSP connection.
@@ -251,14 +251,14 @@ pub enum Way {
 
 impl Clients {
     /// Enters a client; it is gone when the last of what is returned is dropped.
-    pub fn enter(&self, station: StationId, peer: SocketAddr, way: Way) -> Arc<Client> {
+    pub fn enter(&self, station: StationId, peer: SocketAddr, kind: ClientKind) -> Arc<Client> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         clients.count += 1;
         let client = Arc::new(Client {
             number: clients.count,
             station,
             peer,
-            way,
+            kind,
             pictures: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn the_list_of_clients_is_bounded_and_seldom_walked() {
         let clients = Clients::default();
-        let enter = || clients.enter(StationId(1), ([127, 0, 0, 1], 1).into(), Way::Wall);
+        let enter = || clients.enter(StationId(1), ([127, 0, 0, 1], 1).into(), ClientKind::Wall);
         let length = || clients.0.lock().unwrap().list.len();
         let (mut staying, mut walks) = (Vec::new(), 0);
         for _ in 0..10_000 {

@@ -1,4 +1,4 @@
-//! One table of the file and its keys: from a TOML value to a value which keeps the key's rule, or a fault.
+//! One table of the file: turns the TOML value of a key into a value that keeps the key's rule, or into a fault.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,24 +14,24 @@ use crate::interface::{Choice, Interface};
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
-/// A key's value, as far as it is known.
+/// The value of a key.
 #[derive(Debug, Clone)]
 pub(super) enum Field<T> {
-    /// The key is not there.
+    /// The table does not have the key.
     Absent,
-    /// The key is there, but its value breaks the rule; the fault has been noted.
+    /// The value breaks the key's rule. The fault is reported.
     Wrong,
-    /// What the key says.
+    /// A value that keeps the rule.
     Is(T),
 }
 
 impl<T> Field<T> {
-    /// This, or `other` when this is absent.
+    /// This, or `other` if this is absent.
     pub(super) fn or(self, other: Field<T>) -> Field<T> {
         if let Field::Absent = self { other } else { self }
     }
 
-    /// The value, if there is a right one.
+    /// The value, if it keeps the rule.
     pub(super) fn value(self) -> Option<T> {
         if let Field::Is(value) = self { Some(value) } else { None }
     }
@@ -48,9 +48,9 @@ impl<T> Field<T> {
 /// One table of the file.
 pub(super) struct Section<'s, 'i> {
     pub(super) table: &'s DeTable<'i>,
-    /// The byte where it begins.
+    /// The byte at which it begins.
     pub(super) at: usize,
-    /// What messages call it: `station "Nature"`, `[defaults]`.
+    /// Its name in messages: `station "Nature"`, `[defaults]`.
     pub(super) place: String,
 }
 
@@ -59,12 +59,12 @@ impl<'s, 'i> Section<'s, 'i> {
         self.table.get(key)
     }
 
-    /// Notes a fault at byte `at` of this table.
+    /// Reports a fault of this table at byte `at`.
     pub(super) fn fault(&self, report: &mut Report<'_>, at: usize, sentence: impl Display) {
         report.fault(at, format_args!("{}: {sentence}", self.place));
     }
 
-    /// Notes that `key`'s value is not what it must be.
+    /// Reports that the value of `key` breaks its rule.
     pub(super) fn wrong<T>(&self, report: &mut Report<'_>, key: &str, sentence: impl Display) -> Field<T> {
         if let Some(value) = self.get(key) {
             let typed = report.typed(value.span());
@@ -73,12 +73,12 @@ impl<'s, 'i> Section<'s, 'i> {
         Field::Wrong
     }
 
-    /// Notes that a key which must be there is not.
+    /// Reports that a required key is missing.
     pub(super) fn missing(&self, report: &mut Report<'_>, key: &str, fix: &str) {
         self.fault(report, self.at, format_args!("`{key}` is missing; {fix}"));
     }
 
-    /// Notes every key that is none of `known`, with what was probably meant.
+    /// Reports every key that is not in `known`, with the name that was probably meant.
     pub(super) fn unknown_keys(&self, report: &mut Report<'_>, known: &[&str], whose: &str) {
         for key in self.table.keys() {
             let typed = key.get_ref().as_ref();
@@ -118,7 +118,7 @@ impl<'s, 'i> Section<'s, 'i> {
         match self.get(key).map(Spanned::get_ref) {
             None => Field::Absent,
             Some(DeValue::Integer(digits)) => {
-                // What does not fit the integer's type does not fit the range either.
+                // A number that does not fit the type is out of range too.
                 let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok();
                 match number.and_then(|number| T::try_from(number).ok()) {
                     Some(number) if range.contains(&number) => Field::Is(number),
@@ -156,7 +156,7 @@ impl<'s, 'i> Section<'s, 'i> {
         }
     }
 
-    /// An address with a port other than 0; `example` is one.
+    /// An address with a port, which is not 0. `example` is one for messages.
     pub(super) fn socket(&self, report: &mut Report<'_>, key: &str, example: &str) -> Field<SocketAddr> {
         let fix = format!("write an address and a port, as in \"{example}\"");
         self.text(report, key, &fix).and_then(|text| {
@@ -172,7 +172,7 @@ impl<'s, 'i> Section<'s, 'i> {
             {
                 Field::Is(socket)
             } else if let Some(ip) = bare(text) {
-                // "ff15::77:5004" is an address, all of it: brackets tell where it ends.
+                // "ff15::77:5004" is an address without a port: only brackets would tell where the address ends.
                 let whole = example.rsplit_once(':').map_or("", |(_, port)| port);
                 let socket = SocketAddr::new(ip, whole.parse().unwrap_or_default());
                 self.wrong(report, key, format_args!("has no port; write it as in \"{socket}\""))
@@ -233,8 +233,8 @@ pub(super) fn interface(text: &str, world: &World) -> Result<Choice, String> {
     }
 }
 
-/// The path that `text`, which is not empty, means: `~/` is the home folder, and a relative path starts at
-/// `folder`; or what is wrong with it.
+/// The path that `text` means, or what is wrong with it. `~/` is the home folder, and a relative path starts at `folder`.
+/// `text` must not be empty.
 pub(super) fn located(text: &str, folder: &Path, world: &World) -> Result<PathBuf, &'static str> {
     match (text.strip_prefix("~/"), &world.home) {
         (None, _) => Ok(folder.join(text)),
@@ -243,13 +243,13 @@ pub(super) fn located(text: &str, folder: &Path, world: &World) -> Result<PathBu
     }
 }
 
-/// What a value is, in words.
+/// The type of a value, for messages.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a number",
-        DeValue::Float(_) => "no whole number",
-        DeValue::Boolean(_) => "a truth value",
+        DeValue::Float(_) => "not a whole number",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
@@ -258,7 +258,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 
 pub(super) const NAME_FIX: &str = "choose 1 to 63 characters, as in \"Ocean\"";
 
-/// What is wrong with a station's name, and the fix.
+/// What is wrong with a station's name, and the fix; `None` if nothing is.
 pub(super) fn name_fault(name: &str) -> Option<String> {
     let characters = name.chars().count();
     if name.trim().is_empty() {
@@ -266,13 +266,13 @@ pub(super) fn name_fault(name: &str) -> Option<String> {
     } else if characters > 63 {
         Some(format!("has {characters} characters; {NAME_FIX}"))
     } else if name.chars().any(char::is_control) {
-        Some("has a control character; leave that out".into())
+        Some("has a control character; remove it".into())
     } else {
         None
     }
 }
 
-/// What is wrong with a group's address, its port aside, and the fix.
+/// What is wrong with the address of a group, and the fix; `None` if nothing is. Does not check the port.
 pub(super) fn group_fault(group: SocketAddr) -> Option<&'static str> {
     match group {
         SocketAddr::V4(group) if !group.ip().is_multicast() => {
@@ -295,13 +295,13 @@ pub(super) fn group_fault(group: SocketAddr) -> Option<&'static str> {
             Some("has a reserved scope (RFC 4291); choose one in ff15::/16")
         }
         SocketAddr::V6(group) if group.scope_id() != 0 => {
-            Some("names a zone after the %; leave that out: `interface` says where it is sent")
+            Some("names a zone after the %; remove it: `interface` says where the station is sent")
         }
         _ => None,
     }
 }
 
-/// How far packets to this multicast address may go: RFC 4291 section 2.7.
+/// The scope of a multicast address (RFC 4291 section 2.7).
 fn scope(group: &Ipv6Addr) -> u16 {
     group.segments()[0] & 0xf
 }

@@ -1,16 +1,19 @@
-//! The line-up: what `stations.toml` says, as types that cannot be wrong.
+//! The line-up: parses `stations.toml` into types that cannot hold a wrong value, and reports every fault at once.
 //!
-//! Reading is pure: the text, and the [`World`] in which interfaces and films exist, come in; a
-//! [`Lineup`] or every fault of the file comes out. Only [`Lineup::load`], [`World::of_this_machine`]
-//! and [`films`] ask the system.
+//! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire` and
+//! `text_table`.
+//!
+//! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
+//! file. Only [`Lineup::load`], [`World::of_this_machine`] and [`films()`] ask the system.
 
 mod fields;
-mod media;
+mod films;
+mod listing;
 mod outputs;
 mod parse;
 mod reel;
 mod report;
-mod table;
+mod sections;
 #[cfg(test)]
 mod tests;
 
@@ -26,23 +29,23 @@ use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
-pub use media::{EXTENSIONS, MediaKind, films};
+pub use films::{EXTENSIONS, MediaKind, films};
 
-/// Where the directory listens unless `[directory] listen` says otherwise: this machine only.
+/// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
-/// Every station to put on air, and where viewers ask for the list.
+/// The stations of a broadcaster, and the addresses on which it serves them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineup {
-    /// The TCP address the directory listens on; its port is not 0.
+    /// The TCP address on which the directory listens. Its port is not 0.
     pub directory: SocketAddr,
-    /// Where encoded pictures are kept, and how many bytes of them.
+    /// The store of encoded pictures.
     pub reel: ReelSpec,
-    /// The TCP address on which stations are served by RTSP; its port is not 0. `None`: not at all.
+    /// The TCP address on which stations are served by RTSP. Its port is not 0. `None`: not served.
     pub rtsp: Option<SocketAddr>,
-    /// The TCP address of the web pages, the API and the metrics; its port is not 0. `None`: not at all.
+    /// The TCP address of the web pages, the API and the metrics. Its port is not 0. `None`: not served.
     pub http: Option<SocketAddr>,
-    /// How stations and directory are announced.
+    /// How stations and the directory are announced.
     pub announce: Announce,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
@@ -50,7 +53,7 @@ pub struct Lineup {
     pub interfaces: Vec<Interface>,
 }
 
-/// How a network learns of the stations without asking.
+/// Which announcements are sent to the network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Announce {
     /// Each station to players, by SAP (RFC 2974).
@@ -59,72 +62,72 @@ pub struct Announce {
     pub mdns: bool,
 }
 
-/// Where reels are kept: the encoded pictures of films, so that a film is encoded once and then only sent.
+/// The store of reels: the encoded pictures of films, so that a film is encoded once and then only sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReelSpec {
-    /// The folder; nothing need be there yet. Relative to the current folder when the line-up's path was.
-    /// `None` where none is configured and the user has no cache folder: then no station keeps a reel.
+    /// The folder, which need not exist yet. It is relative to the current folder if the line-up's path was. `None` if
+    /// none is configured and the user has no cache folder: then no station keeps a reel.
     pub dir: Option<PathBuf>,
-    /// The most bytes that all reels together may take, [`ReelSpec::MIN`]`..=i64::MAX`.
+    /// Most bytes of all reels together, [`ReelSpec::MIN`]`..=i64::MAX`.
     pub bytes: u64,
 }
 
 impl ReelSpec {
-    /// The bytes that reels may take unless `[reel] bytes` says otherwise.
+    /// The default of `[reel] bytes`.
     pub const BYTES: u64 = 20_000_000_000;
-    /// The fewest bytes: some twenty pictures of 47 kB. With less no reel of use would ever fit.
+    /// The least value of `bytes`: some twenty pictures of 47 kB. With less, no useful reel would fit.
     pub const MIN: u64 = 1_000_000;
 }
 
-/// One station as it was configured, defaults filled in.
+/// One station as configured, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StationSpec {
-    /// What a viewer types, 1..=999.
+    /// The number that viewers type, 1..=999.
     pub id: StationId,
-    /// What a viewer reads: 1..=63 characters, no control characters.
+    /// The name that viewers see: 1..=63 characters, no control characters.
     pub name: String,
-    /// Films and folders of films, in playing order; relative ones joined to the file's folder.
-    /// At least one. [`films`] makes a programme of them.
+    /// Films and folders of films, in playing order; at least one. Relative paths are joined to the file's folder.
+    /// [`films()`] expands the folders.
     pub media: Vec<PathBuf>,
     /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
     pub group: SocketAddr,
-    /// The interface that it is multicast on. What that is like is looked up when a socket is opened.
+    /// The interface that it is multicast on. Its properties are looked up when a socket is opened.
     pub interface: Choice,
-    /// How many networks a packet may cross: 0 stays on this machine, 1 on this network.
+    /// TTL of its packets: 0 stays on this machine, 1 on this network.
     pub ttl: u8,
-    /// Pixels in a row, 16..=2040. The picture's own width is this, rounded to a multiple of 16.
+    /// Width of its pictures in pixels, 16..=2040, before rounding to a multiple of 16.
     pub width: u16,
     /// JPEG quality, 1..=99: the Q of RFC 2435.
     pub quality: u8,
-    /// How large a datagram may become.
+    /// Largest size of a datagram.
     pub datagram: Datagram,
-    /// Whether its encoded pictures are kept in a reel, where [`ReelSpec::dir`] is one.
+    /// Whether its encoded pictures are kept in reels, if [`ReelSpec::dir`] names a folder.
     pub reel: bool,
-    /// The share of a picture's interval over which its packets leave.
+    /// The share of a picture's interval over which its packets are sent.
     pub spread: Spread,
-    /// The line of the file where this station begins, from 1; for messages.
+    /// The line of the file on which this station begins, from 1. For messages.
     pub line: usize,
 }
 
-/// How large a station's datagrams may become.
+/// The largest size of a station's datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datagram {
-    /// As large as the interface sends in one piece, so that IP never fragments: one lost fragment loses
-    /// the datagram, and orphaned fragments fill the receiver's reassembly memory.
+    /// What fits the interface's MTU, so that IP never fragments: one lost fragment loses the datagram, and its other
+    /// fragments fill the receiver's reassembly memory.
     Auto,
-    /// At most this many bytes of UDP payload, 576..=65,507. Above the MTU, IP fragments.
+    /// At most this many bytes of UDP payload, 576..=65,507. IP fragments datagrams that exceed the MTU.
     Limit(u16),
 }
 
 impl Datagram {
-    /// The smallest limit, in bytes of UDP payload.
+    /// The least limit, in bytes of UDP payload.
     pub const MIN: u16 = 576;
     /// The largest limit: what UDP carries.
     pub const MAX: u16 = MAX_DATAGRAM as u16;
 }
 
-/// The share of a picture's interval over which its packets are spread when there are several: 0..=0.95,
-/// in thousandths. Spread packets do not overrun a switch's queue; but the picture is whole that much later.
+/// The share of a picture's interval over which its packets are spread, if it has several: 0..=0.95, in thousandths.
+/// Spread packets do not overrun a switch's queue, but the picture is complete that much later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spread {
     permille: u16,
@@ -133,18 +136,18 @@ pub struct Spread {
 impl Spread {
     /// All packets at once.
     pub const NONE: Spread = Spread { permille: 0 };
-    /// What is taken unless the line-up says otherwise.
+    /// The default of `spread`.
     pub const DEFAULT: Spread = Spread { permille: 500 };
-    /// The most: the rest of the interval is left for the last packet to leave late.
+    /// The greatest share. The rest of the interval is a reserve in case the last packet is late.
     pub const MAX: Spread = Spread { permille: 950 };
 
-    /// A share of 0..=0.95, rounded to a thousandth; `None` for any other number.
+    /// From a share of 0..=0.95, which is rounded to a thousandth. `None` for any other number.
     pub fn new(share: f64) -> Option<Spread> {
         let right = (0.0..=Spread::MAX.as_f64()).contains(&share);
         right.then(|| Spread { permille: (share * 1000.0).round() as u16 })
     }
 
-    /// The share, 0..=950 thousandths: for integer arithmetic.
+    /// The share in thousandths, 0..=950, for integer arithmetic.
     pub const fn permille(self) -> u16 {
         self.permille
     }
@@ -156,8 +159,8 @@ impl Spread {
 }
 
 impl StationSpec {
-    /// The most bytes of UDP payload in one datagram by an interface of this `mtu`, RTP header included: 576..=65,507.
-    /// A smaller MTU than 576 needs is left to IP to fragment.
+    /// Most bytes of UDP payload in one datagram on an interface of this `mtu`, RTP header included: 576..=65,507. If the MTU is
+    /// too small for 576, IP fragments.
     pub fn datagram_limit(&self, mtu: u32) -> usize {
         match self.datagram {
             Datagram::Limit(bytes) => usize::from(bytes),
@@ -190,42 +193,42 @@ impl StationSpec {
     }
 }
 
-/// What a line-up is checked against: this machine's, or a test's.
+/// The surroundings against which a line-up is checked: those of this machine, or of a test.
 pub struct World {
-    /// The network interfaces there are.
+    /// The network interfaces.
     pub interfaces: Vec<Interface>,
-    /// What `~/` means; `None` where the user has no home.
+    /// The meaning of `~/`; `None` if the user has no home folder.
     pub home: Option<PathBuf>,
-    /// Where this user's programs keep what they can make again; `None` where the user has no home.
+    /// The user's cache folder; `None` if the user has no home folder.
     pub cache: Option<PathBuf>,
-    /// What is at a path.
+    /// Tells what is at a path.
     pub media: Box<dyn Fn(&Path) -> MediaKind>,
 }
 
 impl World {
-    /// The machine that this runs on.
+    /// The surroundings on this machine.
     ///
     /// # Errors
     ///
-    /// The system's, when it cannot list its network interfaces.
+    /// The system's, if it cannot list its network interfaces.
     pub fn of_this_machine() -> io::Result<World> {
         let interfaces = interfaces()?;
-        // An empty HOME is set to nothing, not to the current folder.
+        // An empty HOME means no home folder, not the current folder.
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
-        Ok(World { interfaces, home, cache, media: Box::new(media::kind) })
+        Ok(World { interfaces, home, cache, media: Box::new(films::kind) })
     }
 }
 
-/// The user's cache folder, as the XDG Base Directory Specification finds it: what `XDG_CACHE_HOME` is set
-/// to, unless that is empty or relative ("consider the path invalid and ignore it"); else `~/.cache`.
+/// The user's cache folder by the XDG Base Directory Specification: the value of `XDG_CACHE_HOME`, unless it is empty or
+/// relative ("consider the path invalid and ignore it"); else `~/.cache`.
 fn cache(set: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
     let set = set.map(PathBuf::from).filter(|path| path.is_absolute());
     set.or_else(|| home.map(|home| home.join(".cache")))
 }
 
-/// All that is wrong with a line-up: one sentence a fault, in the order of the file, each naming the
-/// place, the rule and the fix. Displayed one a line.
+/// All faults of a line-up, in the order of the file: one sentence each, with the place, the rule and the fix. `Display`
+/// prints one sentence a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", sentences.join("\n"))]
 pub struct ConfigError {
@@ -233,35 +236,36 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The sentences, at least one, none with a line break.
+    /// The sentences, at least one. None has a line break.
     pub fn sentences(&self) -> &[String] {
         &self.sentences
     }
 }
 
 impl Lineup {
-    /// Reads the text of a line-up. `file` is its path as the user gave it: messages name it, and
-    /// relative media are looked for in its folder.
+    /// Parses the text of a line-up. `file` is its path as the user gave it: messages name it, and relative paths start
+    /// at its folder.
     ///
     /// # Errors
     ///
-    /// Every fault at once; but where the text is no TOML, only those faults, since the rest would
-    /// be guesses.
+    /// Every fault. If the text is not TOML, only the faults of its syntax.
     pub fn parse(text: &str, file: &Path, world: &World) -> Result<Lineup, ConfigError> {
         parse::lineup(text, file, world)
     }
 
-    /// Reads a line-up from a file, for this machine.
+    /// Loads a line-up from a file, for this machine.
     ///
     /// # Errors
     ///
-    /// As [`parse`](Self::parse), and when the file cannot be read.
+    /// As [`parse`](Self::parse), or the file cannot be read.
     pub fn load(file: &Path) -> Result<Lineup, ConfigError> {
         let name = report::printable(&file.display().to_string());
         let fault = |sentence: String| ConfigError { sentences: vec![format!("{name}{sentence}")] };
         let bytes = fs::read(file).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => fault(": no such file; name the line-up with --config FILE".into()),
-            io::ErrorKind::IsADirectory => fault(": is a folder; name the line-up in it, a file".into()),
+            io::ErrorKind::IsADirectory => {
+                fault(": is a folder; name a line-up in it, which is a file".into())
+            }
             _ => fault(format!(": cannot be read: {error}")),
         })?;
         let text = str::from_utf8(&bytes).map_err(|error| {
@@ -274,11 +278,11 @@ impl Lineup {
         Lineup::parse(text, file, &world)
     }
 
-    /// The station of that number.
+    /// The station with the number `id`.
     ///
     /// # Errors
     ///
-    /// There is none; the sentence lists those there are.
+    /// There is none. The sentence lists the stations of the line-up.
     pub fn station(&self, id: StationId) -> Result<&StationSpec, String> {
         self.stations.iter().find(|station| station.id == id).ok_or_else(|| {
             let all: Vec<String> =
@@ -302,7 +306,7 @@ impl Lineup {
         self.interface_of(station).is_some_and(|interface| interface.loopback)
     }
 
-    /// What is allowed but may surprise, one sentence each: for the log, and below the table.
+    /// Settings that are allowed but may surprise, one sentence each. For the log.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for (n, station) in self.stations.iter().enumerate() {
@@ -320,7 +324,7 @@ impl Lineup {
             let group = station.group.ip();
             if let Some(first) = self.stations[..n].iter().find(|other| other.group.ip() == group) {
                 notes.push(format!(
-                    "stations \"{}\" and \"{name}\" share group address {group}: whoever watches one is sent both",
+                    "stations \"{}\" and \"{name}\" share group address {group}: viewers of one are sent both",
                     first.name
                 ));
             }
@@ -341,13 +345,13 @@ impl Lineup {
         let local = self.directory.ip().is_loopback();
         if let Some(away) = self.stations.iter().find(|station| local && !self.stays_here(station)) {
             notes.push(format!(
-                "station \"{}\" leaves this machine, but the directory on {} does not: other machines' \
-                 viewers cannot ask it",
+                "station \"{}\" leaves this machine, but the directory on {} does not: viewers on other machines \
+                 cannot ask it",
                 away.name, self.directory
             ));
             if self.announce.mdns {
                 notes.push(
-                    "the directory is not announced by mDNS while it listens on loopback: nobody could reach it"
+                    "the directory is not announced by mDNS while it listens on loopback, where no other machine can reach it"
                         .into(),
                 );
             }
@@ -364,9 +368,9 @@ impl Lineup {
         notes
     }
 
-    /// The line-up as `broadcaster check` prints it: aligned columns, a line a station, and a last line
-    /// that counts them and says what listens where. Ends without a line break.
+    /// The line-up as `broadcaster check` prints it: aligned columns, a line for each station, and a last line with their
+    /// number and the addresses on which the outputs listen. Ends without a line break.
     pub fn table(&self) -> String {
-        table::table(self)
+        listing::table(self)
     }
 }

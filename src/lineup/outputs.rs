@@ -1,4 +1,4 @@
-//! `[rtsp]`, `[http]` and `[announce]`: the ways to watch besides multicast, each off unless its section is there.
+//! `[rtsp]`, `[http]` and `[announce]`: the outputs besides multicast. Each is off unless the file has its section.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,15 +6,15 @@ use toml::de::DeTable;
 
 use super::Announce;
 use super::fields::Field;
-use super::parse::section;
 use super::report::Report;
+use super::sections::section;
 
-/// Where RTSP listens unless `[rtsp] listen` says otherwise: 8554, the usual port that needs no privilege.
+/// The default of `[rtsp] listen`. Port 8554 is the usual alternative to 554, which needs privileges.
 const RTSP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8554);
-/// Where HTTP listens unless `[http] listen` says otherwise.
+/// The default of `[http] listen`.
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8088);
 
-/// The outputs of a line-up that are on.
+/// The outputs that the file turns on.
 #[derive(Default)]
 pub(super) struct Outputs {
     pub(super) rtsp: Option<SocketAddr>,
@@ -22,7 +22,7 @@ pub(super) struct Outputs {
     pub(super) announce: Announce,
 }
 
-/// `directory` is where that listens.
+/// Reads the sections. `directory` is the address on which the directory listens.
 pub(super) fn read(root: &DeTable<'_>, report: &mut Report<'_>, directory: SocketAddr) -> Outputs {
     let rtsp = listener(root, report, "rtsp", RTSP);
     let http = listener(root, report, "http", HTTP);
@@ -30,7 +30,7 @@ pub(super) fn read(root: &DeTable<'_>, report: &mut Report<'_>, directory: Socke
     Outputs { rtsp, http, announce: announce(root, report) }
 }
 
-/// Where the output of that section listens; `None` when there is no such section.
+/// The address on which the output of the section `name` listens; `None` if the file has no such section.
 fn listener(
     root: &DeTable<'_>,
     report: &mut Report<'_>,
@@ -43,7 +43,7 @@ fn listener(
     listen.or(Field::Is(default)).value()
 }
 
-/// Notes every section that listens where an earlier one does.
+/// Reports every section that listens on the address of an earlier one.
 fn distinct(root: &DeTable<'_>, report: &mut Report<'_>, sections: &[(&str, Option<SocketAddr>)]) {
     for (n, (name, listen)) in sections.iter().enumerate() {
         let earlier = sections[..n].iter().find(|(_, other)| collide(*listen, *other));
@@ -59,8 +59,8 @@ fn distinct(root: &DeTable<'_>, report: &mut Report<'_>, sections: &[(&str, Opti
     }
 }
 
-/// Whether the system would give one socket only. An unspecified address takes the port on every address; of IPv6, also
-/// those of IPv4.
+/// Whether the system would refuse the second of two sockets. An unspecified address takes the port on every address; that
+/// of IPv6 also on those of IPv4.
 fn collide(one: Option<SocketAddr>, other: Option<SocketAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return false };
     let covers =
@@ -68,7 +68,7 @@ fn collide(one: Option<SocketAddr>, other: Option<SocketAddr>) -> bool {
     one.port() == other.port() && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
-/// Both ways of announcing are on where the section is, but for what it turns off.
+/// With the section, SAP and mDNS are on unless it turns them off.
 fn announce(root: &DeTable<'_>, report: &mut Report<'_>) -> Announce {
     let Some(section) = section(root, "announce", report) else { return Announce::default() };
     section.unknown_keys(report, &["sap", "mdns"], "[announce]");

@@ -1,4 +1,4 @@
-//! From the text of a line-up to a [`Lineup`], or to every fault in it.
+//! Parses the text of a line-up into a [`Lineup`], or into every fault of the text.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::fields::{Field, NAME_FIX, Section, group_fault, interface, kind, located, name_fault};
 use super::outputs::Outputs;
-use super::report::{Report, nearest, short};
+use super::report::{Report, short};
+use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, Spread, StationSpec, World,
     outputs, reel,
@@ -16,14 +17,9 @@ use super::{
 use crate::interface::Choice;
 use crate::media::StationId;
 
-const SECTIONS: [&str; 7] = ["directory", "defaults", "reel", "rtsp", "http", "announce", "station"];
-/// The sections as a file begins them.
-const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce] and [[station]]";
-/// The keys of `[defaults]`, which each station may set for itself.
-const SETTINGS: [&str; 7] = ["interface", "ttl", "width", "quality", "datagram", "reel", "spread"];
 const STATION: [&str; 11] =
     ["id", "name", "media", "group", "interface", "ttl", "width", "quality", "datagram", "reel", "spread"];
-/// The interface of a station for which nothing names one: nothing leaves this machine.
+/// The interface of a station that names none and has no default: nothing leaves this machine.
 const LOOPBACK: &str = "127.0.0.1";
 
 pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, ConfigError> {
@@ -42,7 +38,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         });
     }
     let root = document.get_ref();
-    sections(root, &mut report);
+    unknown_sections(root, &mut report);
 
     let directory = match section(root, "directory", &mut report) {
         None => Field::Absent,
@@ -71,68 +67,10 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     };
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
     let Outputs { rtsp, http, announce } = outputs::read(root, &mut report, directory);
-    let mut reader = Reader { report, world, folder, defaults, known: Vec::new() };
-    let stations = reader.stations(root);
-    reader.report.finish(Lineup {
-        directory,
-        reel,
-        rtsp,
-        http,
-        announce,
-        stations,
-        interfaces: world.interfaces.clone(),
-    })
-}
-
-/// Notes what stands at the top of the file and means nothing to this version.
-fn sections(root: &DeTable<'_>, report: &mut Report<'_>) {
-    for (key, value) in root {
-        let name = key.get_ref().as_ref();
-        if SECTIONS.contains(&name) {
-            continue;
-        }
-        let shown = short(name);
-        let sentence = match value.get_ref() {
-            DeValue::Table(_) | DeValue::Array(_) => {
-                let meant =
-                    nearest(name, &SECTIONS).map(|known| format!("; did you mean {}?", header(known)));
-                format!(
-                    "unknown section [{shown}]; this version has the sections {HEADERS}{}",
-                    meant.unwrap_or_default()
-                )
-            }
-            _ if SETTINGS.contains(&name) => stray_setting(name),
-            _ => format!("`{shown}` stands before any section; put it under one of {HEADERS}"),
-        };
-        report.fault(key.span().start, sentence);
-    }
-}
-
-fn stray_setting(key: &str) -> String {
-    format!("`{key}` stands before any section; put it under [defaults] or a [[station]]")
-}
-
-fn header(section: &str) -> String {
-    if section == "station" { "[[station]]".to_owned() } else { format!("[{section}]") }
-}
-
-pub(super) fn section<'s, 'i>(
-    root: &'s DeTable<'i>,
-    name: &str,
-    report: &mut Report<'_>,
-) -> Option<Section<'s, 'i>> {
-    let (key, value) = root.get_key_value(name)?;
-    let place = header(name);
-    let DeValue::Table(table) = value.get_ref() else {
-        let sentence = match value.get_ref() {
-            // `reel = false` is a setting; `reel` alone of them is a section's name too.
-            DeValue::Boolean(_) if SETTINGS.contains(&name) => stray_setting(name),
-            other => format!("{name} is {}; write its keys under one line {place}", kind(other)),
-        };
-        report.fault(key.span().start, sentence);
-        return None;
-    };
-    Some(Section { table, at: key.span().start, place })
+    let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
+    let stations = parser.stations(root);
+    let interfaces = world.interfaces.clone();
+    parser.report.finish(Lineup { directory, reel, rtsp, http, announce, stations, interfaces })
 }
 
 /// The keys that `[defaults]` and every station may have.
@@ -151,7 +89,7 @@ impl Settings {
     fn read(section: &Section<'_, '_>, report: &mut Report<'_>, world: &World) -> Settings {
         let ttl = "choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)";
         let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
-        let quality = "choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)";
+        let quality = "choose a whole number from 1 to 99 (JPEG quality, the Q of RTP/JPEG)";
         let reel = "choose true or false (whether encoded pictures are kept, to be sent again)";
         Settings {
             interface: section.interface(report, world),
@@ -178,7 +116,7 @@ impl Settings {
     }
 }
 
-/// What of a station no other may have, as far as it is known.
+/// The values of a station that must be unique; `None` if a value is missing or wrong.
 struct Taken {
     place: String,
     line: usize,
@@ -187,7 +125,7 @@ struct Taken {
     group: Option<SocketAddr>,
 }
 
-struct Reader<'a> {
+struct StationParser<'a> {
     report: Report<'a>,
     world: &'a World,
     folder: &'a Path,
@@ -195,8 +133,8 @@ struct Reader<'a> {
     known: Vec<Taken>,
 }
 
-impl Reader<'_> {
-    /// The stations that are right; each that is not has left its faults in the report.
+impl StationParser<'_> {
+    /// The stations without faults. The faults of the others are in the report.
     fn stations(&mut self, root: &DeTable<'_>) -> Vec<StationSpec> {
         let none = "no station; add a [[station]] with id, name, media and group";
         let Some((key, value)) = root.get_key_value("station") else {
@@ -229,7 +167,8 @@ impl Reader<'_> {
         let at = entry.span().start;
         let DeValue::Table(table) = entry.get_ref() else {
             let typed = self.report.typed(entry.span());
-            let sentence = format!("station #{n}: {typed} is no table; write [[station]] and its keys below");
+            let sentence =
+                format!("station #{n}: {typed} is not a table; write [[station]] and its keys below");
             self.report.fault(at, sentence);
             return None;
         };
@@ -273,7 +212,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Notes it when an earlier station has the same value under `key`.
+    /// Reports a fault if an earlier station has the same value under `key`.
     fn unique(&mut self, section: &Section<'_, '_>, key: &str, same: impl Fn(&Taken) -> bool) {
         if let Some(first) = self.known.iter().find(|taken| same(taken)) {
             let (line, place) = (first.line, &first.place);
@@ -283,7 +222,7 @@ impl Reader<'_> {
     }
 
     fn id(&mut self, section: &Section<'_, '_>) -> Option<StationId> {
-        let fix = "choose a whole number from 1 to 999 (what a viewer types)";
+        let fix = "choose a whole number from 1 to 999 (the number that viewers type)";
         let id = section.number(&mut self.report, "id", 1..=999, fix);
         if let Field::Absent = id {
             section.missing(&mut self.report, "id", fix);
@@ -322,8 +261,8 @@ impl Reader<'_> {
         Some(group)
     }
 
-    /// Notes it when the interface speaks only the other internet protocol than the group. One that
-    /// is down may get its addresses when it comes up.
+    /// Reports a fault if the interface has addresses, but none of the group's IP version. An interface without any address may
+    /// be waiting for one.
     fn family(&mut self, section: &Section<'_, '_>, group: SocketAddr, interface: &Choice) {
         let Some(interface) = interface.find(&self.world.interfaces) else { return };
         let (own, others, family, other) = match group.ip() {
@@ -333,7 +272,6 @@ impl Reader<'_> {
             }
             IpAddr::V6(_) => (interface.v6.len(), interface.v4.len(), "IPv6", "IPv4"),
         };
-        // Without any address the interface may be waiting for one.
         if own == 0 && others > 0 {
             let sentence = format!(
                 "is {family}, but interface {interface} has no {family} address; choose an {other} group or \
@@ -372,10 +310,10 @@ impl Reader<'_> {
                 }
             }
         }
-        Some(media) // what is wrong is missing here, but then `finish` returns no line-up
+        Some(media) // without the wrong entries, but then `finish` returns no line-up
     }
 
-    /// Where one entry of `media` is, or what is wrong with it.
+    /// The path of one entry of `media`, or what is wrong with it.
     fn film(&self, text: &str) -> Result<PathBuf, String> {
         if text.is_empty() {
             return Err("is empty; name a film or a folder of films".into());
@@ -386,7 +324,7 @@ impl Reader<'_> {
             MediaKind::File => Ok(path),
             MediaKind::Folder { films } if films > 0 => Ok(path),
             MediaKind::Folder { .. } => Err(format!(
-                "is a folder without films; put one in whose name ends in {}",
+                "is a folder without films; put in one whose name ends in {}",
                 EXTENSIONS.join(", ")
             )),
             MediaKind::Missing if text.starts_with(['/', '~']) => {
@@ -397,7 +335,7 @@ impl Reader<'_> {
                 self.report.file()
             )),
             MediaKind::Unreadable(why) => {
-                Err(format!("cannot be read: {}; check {shown} and who may read it", short(&why)))
+                Err(format!("cannot be read: {}; check {shown} and its permissions", short(&why)))
             }
         }
     }

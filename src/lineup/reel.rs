@@ -1,4 +1,4 @@
-//! `[reel]`: where the encoded pictures of films are kept.
+//! `[reel]`: the folder in which the encoded pictures of films are kept, and its size.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use super::fields::{Field, Section, located};
 use super::report::{Report, short};
 use super::{MediaKind, ReelSpec, World};
 
-/// What is taken where the file has no `[reel]`.
+/// The values for a file without `[reel]`.
 pub(super) fn default(world: &World) -> ReelSpec {
     let dir = world.cache.as_ref().map(|cache| cache.join("stationcast"));
     ReelSpec { dir, bytes: ReelSpec::BYTES }
 }
 
-/// What the section says, its gaps filled with the defaults.
+/// The values of the section, with defaults for missing keys.
 pub(super) fn read(
     section: &Section<'_, '_>,
     report: &mut Report<'_>,
@@ -33,15 +33,15 @@ pub(super) fn read(
     ReelSpec { dir: dir.value().or(default.dir), bytes: bytes.value().unwrap_or(default.bytes) }
 }
 
-/// The folder that `dir` names, which need not be there yet; or what is wrong with it.
+/// The folder that `dir` names, or what is wrong with it. The folder need not exist yet.
 fn dir(text: &str, folder: &Path, world: &World) -> Result<PathBuf, String> {
     if text.is_empty() {
         return Err("is empty; name a folder, as in \"/var/cache/stationcast\"".into());
     }
     if text.chars().any(char::is_control) {
-        return Err("has a control character; leave that out".into());
+        return Err("has a control character; remove it".into());
     }
-    // A film must be there, so a wrong one shows. This would be made: a folder whose name is "~".
+    // This folder would be created, with the name "~". (A film must exist, so for films the mistake shows by itself.)
     if text.starts_with('~') && !text.starts_with("~/") {
         return Err(
             "does not say whose home; write \"~/\" before a folder in your own, or the whole path".into()
@@ -53,7 +53,7 @@ fn dir(text: &str, folder: &Path, world: &World) -> Result<PathBuf, String> {
         MediaKind::Missing | MediaKind::Folder { .. } => Ok(path),
         MediaKind::File => Err(format!("is a file; name a folder: {shown} is in the way")),
         MediaKind::Unreadable(why) => {
-            Err(format!("cannot be used: {}; check {shown} and who may read it", short(&why)))
+            Err(format!("cannot be used: {}; check {shown} and its permissions", short(&why)))
         }
     }
 }

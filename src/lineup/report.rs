@@ -1,4 +1,4 @@
-//! The faults of one file, as sentences: place, value, rule, fix.
+//! The faults of one file, as sentences that name the place, the value, the rule and the fix.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::ConfigError;
 
-/// Gathers every fault of a file, so that one run of `check` shows them all.
+/// Collects every fault of a file, so that one run of `check` shows them all.
 pub(super) struct Report<'a> {
     file: String,
     text: &'a str,
@@ -28,30 +28,30 @@ impl<'a> Report<'a> {
         1 + self.text.bytes().take(at).filter(|&byte| byte == b'\n').count()
     }
 
-    /// What the user typed at `span`, on one line, shortened.
+    /// The file's text at `span`, on one line, shortened.
     pub(super) fn typed(&self, span: Range<usize>) -> String {
         short(self.text.get(span).unwrap_or_default())
     }
 
-    /// Notes a fault of the line which holds byte `at`.
+    /// Reports a fault on the line of byte `at`.
     pub(super) fn fault(&mut self, at: usize, sentence: impl Display) {
         let line = self.line(at);
         self.faults.push((line, format!("{}:{line}: {sentence}", self.file)));
     }
 
-    /// Notes a fault of the file as a whole.
+    /// Reports a fault of the file as a whole.
     pub(super) fn fault_of_file(&mut self, sentence: impl Display) {
         self.faults.push((0, format!("{}: {sentence}", self.file)));
     }
 
-    /// Notes why the text is not TOML, in words for people who write a line-up once a year.
+    /// Reports why the text is not TOML, in words for people who write a line-up once a year.
     pub(super) fn syntax(&mut self, errors: Vec<toml::de::Error>) {
         let mut errors: Vec<_> =
             errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message())).collect();
         errors.sort_by_key(|(span, _)| span.start);
         for (span, message) in errors {
             let line = self.line(span.start);
-            // One mistake often makes several errors on its line; the first is the one to mend.
+            // One mistake often causes several errors on its line; the first is the one to correct.
             if self.faults.last().is_some_and(|(last, _)| *last == line) {
                 continue;
             }
@@ -63,30 +63,30 @@ impl<'a> Report<'a> {
                 }
                 "string values must be quoted" if is_truth(&typed) => {
                     format!(
-                        "{typed} is no value; write true or false, or put text in quotes, as in \"{typed}\""
+                        "{typed} is not a value; write true or false, or put text in quotes, as in \"{typed}\""
                     )
                 }
                 "string values must be quoted" => {
-                    format!("{typed} is no value; put text in quotes, as in \"{typed}\"")
+                    format!("{typed} is not a value; put text in quotes, as in \"{typed}\"")
                 }
                 "invalid basic string" | "invalid literal string"
                     if message.contains("visible characters") =>
                 {
-                    "this text has a control character; leave that out".to_owned()
+                    "this text has a control character; remove it".to_owned()
                 }
                 "invalid basic string" | "invalid literal string" => {
                     "this text has no closing quote; end it where it began, on this line".to_owned()
                 }
                 "invalid float" => {
-                    "this is no number; put text in quotes, as in \"239.77.0.1:5004\"".to_owned()
+                    "this is not a number; put text in quotes, as in \"239.77.0.1:5004\"".to_owned()
                 }
                 "invalid mantissa" | "invalid fraction" => {
-                    "a number has digits on both sides of its point; write it as in 0.5".to_owned()
+                    "a number has digits on both sides of its decimal point; write it as in 0.5".to_owned()
                 }
                 "unexpected key or value" if is_decimal_comma(self.text, span.start) => {
-                    "a number has a point, no comma; write it as in 0.5".to_owned()
+                    "a number has a decimal point, not a comma; write it as in 0.5".to_owned()
                 }
-                "unexpected leading zero" => "a number does not begin with 0; leave that out".to_owned(),
+                "unexpected leading zero" => "a number does not begin with 0; remove the 0".to_owned(),
                 _ => {
                     let plain = message.strip_suffix(", expected nothing").unwrap_or(message);
                     format!("not TOML: {}", plain.replace('\n', "line break"))
@@ -96,7 +96,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// `value` when there was no fault; else all of them, in the order of the file.
+    /// `value` if there is no fault; else all faults, in the order of the file.
     pub(super) fn finish<T>(mut self, value: T) -> Result<T, ConfigError> {
         if self.faults.is_empty() {
             return Ok(value);
@@ -106,21 +106,21 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Whether somebody meant a truth value, in other words than TOML's.
+/// Whether `typed` was meant as a boolean, in other words than TOML's.
 fn is_truth(typed: &str) -> bool {
     ["true", "false", "yes", "no", "on", "off"].iter().any(|word| typed.eq_ignore_ascii_case(word))
 }
 
-/// Whether a number goes on with a comma at byte `at`, as half the world writes it.
+/// Whether a number has a decimal comma at byte `at`, as half the world writes it.
 fn is_decimal_comma(text: &str, at: usize) -> bool {
     let (before, after) = text.as_bytes().split_at_checked(at).unwrap_or_default();
     before.last().is_some_and(u8::is_ascii_digit) && matches!(after, [b',', b'0'..=b'9', ..])
 }
 
-/// The name of `known` that `typed` was probably meant to be.
+/// The name in `known` that `typed` was probably meant to be.
 pub(super) fn nearest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
     let typed = typed.to_lowercase();
-    // A third of the letters may be wrong: "groop" is "group", but "x" is nothing.
+    // A third of the letters may be wrong: "groop" is meant as "group", but "x" is not.
     known
         .iter()
         .map(|&name| (distance(&typed, name), name))
@@ -129,7 +129,7 @@ pub(super) fn nearest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, name)| name)
 }
 
-/// How many letters to insert, delete or replace to make `b` of `a` (Levenshtein).
+/// Letters to insert, delete or replace to turn `a` into `b` (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -145,7 +145,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// `a, b and c`.
+/// The names as `a, b and c`.
 pub(super) fn listed(names: &[&str]) -> String {
     match names {
         [] => String::new(),
@@ -154,7 +154,7 @@ pub(super) fn listed(names: &[&str]) -> String {
     }
 }
 
-/// `text` with its control characters written out, so that a sentence stays one line.
+/// `text` with its control characters escaped, so that a sentence stays on one line.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
@@ -165,7 +165,7 @@ pub(super) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// `text` on one line, its end cut off past 60 characters.
+/// `text` on one line, cut to 60 characters.
 pub(super) fn short(text: &str) -> String {
     let text = printable(text);
     match text.char_indices().nth(60) {

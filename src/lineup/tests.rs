@@ -1,4 +1,4 @@
-//! What a line-up becomes. Its messages have a table of their own.
+//! The values of a line-up. `messages` has a table of all messages.
 
 mod messages;
 mod outputs;
@@ -9,8 +9,8 @@ use super::*;
 
 const SHIPPED: &str = include_str!("../../stations.toml");
 
-/// A machine with a loopback, a network with both protocols, one with IPv4 alone, one with IPv6 alone, one
-/// that is down, and two tunnels that share an address.
+/// A machine with loopback, an interface with both IP versions, one with IPv4 only, one with IPv6 only, one that is down,
+/// and two tunnels that share an address.
 fn world() -> World {
     let interface = |index: u32, name: &str, mtu: u32, v4: &[&str], v6: &[&str]| Interface {
         name: name.into(),
@@ -57,9 +57,9 @@ fn one(text: &str) -> StationSpec {
 }
 
 #[test]
-fn the_shipped_lineup_is_right_and_stays_on_this_machine() {
+fn the_shipped_lineup_has_no_faults_and_stays_on_this_machine() {
     let lineup = Lineup::parse(SHIPPED, Path::new("stations.toml"), &world()).unwrap();
-    // README shows it.
+    // The README shows this table.
     let shown = include_str!("../../README.md").split("broadcaster check --config stations.toml\n").nth(1);
     let shown = shown.and_then(|text| text.split("\n```").next()).unwrap();
     assert_eq!(lineup.table(), shown);
@@ -68,7 +68,7 @@ fn the_shipped_lineup_is_right_and_stays_on_this_machine() {
 }
 
 #[test]
-fn the_shipped_lineup_says_what_the_defaults_are() {
+fn the_shipped_lineup_names_the_defaults() {
     let keys = [
         "listen",
         "interface",
@@ -92,8 +92,8 @@ fn the_shipped_lineup_says_what_the_defaults_are() {
 }
 
 #[test]
-fn the_examples_in_its_comments_are_right_too() {
-    // A comment that begins with a key or a header is an example: "# id = 40".
+fn the_examples_in_its_comments_have_no_faults() {
+    // A comment that begins with a key or a header is an example, as in "# id = 40".
     let example = |line: &str| {
         let bare = line.strip_prefix("# ")?;
         let key = bare.split(" = ").next()?;
@@ -119,7 +119,7 @@ fn the_examples_in_its_comments_are_right_too() {
 }
 
 #[test]
-fn a_station_takes_its_own_key_then_the_default_then_ours() {
+fn a_station_uses_its_own_key_then_defaults_then_the_built_in_value() {
     let text = "[defaults]\nttl = 9\nwidth = 320\ninterface = \"eth0\"\ndatagram = 1400\nreel = false\n\
                 spread = 0.2\n[[station]]\nid = 7\n\
                 name = \"A\"\nmedia = [\"a.mp4\", \"films\"]\ngroup = \"239.1.1.1:5004\"\nttl = 0\n\
@@ -138,7 +138,7 @@ fn a_station_takes_its_own_key_then_the_default_then_ours() {
 }
 
 #[test]
-fn the_bounds_themselves_are_allowed() {
+fn the_bounds_of_each_range_are_allowed() {
     for text in ["ttl = 0", "ttl = 255", "width = 16", "width = 2040", "quality = 1", "quality = 99"] {
         one(text);
     }
@@ -176,7 +176,7 @@ fn a_spread_is_exact_to_a_thousandth() {
 }
 
 #[test]
-fn reels_are_kept_where_the_file_says_else_in_the_users_cache() {
+fn reels_are_kept_in_the_configured_folder_or_in_the_users_cache() {
     let reel = |section: &str| parse(&(messages::with("id", Some("1")) + "\n" + section)).unwrap().reel;
     let dir = |typed: &str| reel(&format!("[reel]\ndir = \"{typed}\"")).dir.unwrap();
     let default = ReelSpec { dir: Some("/home/op/.cache/stationcast".into()), bytes: 20_000_000_000 };
@@ -184,14 +184,14 @@ fn reels_are_kept_where_the_file_says_else_in_the_users_cache() {
     assert_eq!(reel("[reel]"), default);
     assert_eq!(dir("~/reels"), Path::new("/home/op/reels"));
     assert_eq!(dir("reels"), Path::new("conf/reels"));
-    assert_eq!(dir("films"), Path::new("conf/films")); // there already
+    assert_eq!(dir("films"), Path::new("conf/films")); // exists already
     assert_eq!(dir("/var/cache/reels"), Path::new("/var/cache/reels"));
     assert_eq!(reel("[reel]\nbytes = 1_000_000"), ReelSpec { bytes: 1_000_000, ..default.clone() });
     assert_eq!(reel("[reel]\nbytes = 9223372036854775807").bytes, i64::MAX as u64);
 }
 
 #[test]
-fn without_a_home_there_are_reels_only_where_the_file_says() {
+fn without_a_home_reels_are_kept_only_in_a_configured_folder() {
     let mut world = world();
     (world.home, world.cache) = (None, None);
     let read = |text: String| Lineup::parse(&text, Path::new("stations.toml"), &world).unwrap();
@@ -208,7 +208,7 @@ fn without_a_home_there_are_reels_only_where_the_file_says() {
 }
 
 #[test]
-fn the_users_cache_is_what_xdg_says_else_below_home() {
+fn the_users_cache_is_from_xdg_or_in_the_home_folder() {
     let home = Some(Path::new("/home/op"));
     let found = |set: Option<&str>, home| cache(set.map(OsString::from), home);
     assert_eq!(found(Some("/var/tmp/op"), home), Some("/var/tmp/op".into()));
@@ -220,7 +220,7 @@ fn the_users_cache_is_what_xdg_says_else_below_home() {
 }
 
 #[test]
-fn auto_fills_one_packet_of_the_interface() {
+fn an_auto_datagram_fills_one_packet_of_the_interface() {
     let limit = |text: &str| {
         let station = one(text);
         station.datagram_limit(station.interface.find(&world().interfaces).unwrap().mtu)
@@ -235,14 +235,14 @@ fn auto_fills_one_packet_of_the_interface() {
 }
 
 #[test]
-fn an_interface_goes_by_its_name_or_any_of_its_addresses() {
+fn an_interface_is_found_by_its_name_or_any_of_its_addresses() {
     let found = |text: &str| one(text).interface.find(&world().interfaces).unwrap();
     assert_eq!(found("interface = \"lo\"").index, 1);
     let second = found("interface = \"192.0.2.8\"");
     assert_eq!(second.name, "eth0");
     assert_eq!(second.v4, [Ipv4Addr::new(192, 0, 2, 8), Ipv4Addr::new(192, 0, 2, 7)]);
     assert_eq!(found("group = \"[ff15::1]:5004\"\ninterface = \"2001:db8:0::9\"").name, "eth2");
-    // Down, and so without an address yet: it may come up later, with either protocol.
+    // This interface is down and has no address yet. It may come up later, with either IP version.
     assert!(!found("interface = \"eth3\"").up);
     one("group = \"[ff15::1]:5004\"\ninterface = \"eth3\"");
 }
@@ -268,7 +268,7 @@ fn a_file_saved_on_windows_is_read() {
 }
 
 #[test]
-fn a_file_is_loaded_with_what_this_machine_has() {
+fn a_file_is_loaded_with_the_interfaces_and_films_of_this_machine() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("media")).unwrap();
     fs::write(dir.path().join("stations.toml"), SHIPPED).unwrap();
@@ -282,7 +282,7 @@ fn a_file_is_loaded_with_what_this_machine_has() {
 }
 
 #[test]
-fn what_may_surprise_is_noted() {
+fn settings_that_may_surprise_are_noted() {
     let station = |id: u16, group: &str, interface: &str| {
         format!(
             "[[station]]\nid = {id}\nname = \"{id}\"\nmedia = \"a.mp4\"\ngroup = \"{group}\"\n\
@@ -295,10 +295,10 @@ fn what_may_surprise_is_noted() {
     assert_eq!(
         parse(&text).unwrap().notes(),
         [
-            "stations \"1\" and \"2\" share group address 239.1.1.1: whoever watches one is sent both",
+            "stations \"1\" and \"2\" share group address 239.1.1.1: viewers of one are sent both",
             "station \"3\" goes on air when interface eth3 comes up",
-            "station \"3\" leaves this machine, but the directory on 127.0.0.1:9688 does not: other machines' \
-             viewers cannot ask it",
+            "station \"3\" leaves this machine, but the directory on 127.0.0.1:9688 does not: viewers on other \
+             machines cannot ask it",
         ]
     );
 }
@@ -320,7 +320,7 @@ fn a_source_specific_group_is_noted() {
 }
 
 #[test]
-fn what_listens_on_loopback_while_the_directory_does_not_is_noted() {
+fn an_output_on_loopback_is_noted_if_the_directory_is_not() {
     let notes = |text: &str| parse(&(messages::with("id", Some("1")) + "\n" + text)).unwrap().notes();
     let away = "[directory]\nlisten = \"0.0.0.0:9688\"\n";
     assert_eq!(
@@ -357,9 +357,9 @@ station = [
     );
 }
 
-/// Whatever the text: no panic; every sentence is one line that begins with the file; and a right
-/// line-up keeps each of its promises, with no station lost on the way.
-fn promises(text: &str) -> Result<(), TestCaseError> {
+/// Asserts for any text: parsing does not panic; every sentence is one line that begins with the file's name; a line-up
+/// without faults keeps the documented ranges and has every station of the file.
+fn check_invariants(text: &str) -> Result<(), TestCaseError> {
     match parse(text) {
         Err(error) => {
             prop_assert!(!error.sentences().is_empty());
@@ -392,11 +392,11 @@ fn promises(text: &str) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn no_text_panics_the_parser(text in any::<String>()) {
-        promises(&text)?;
+        check_invariants(&text)?;
     }
 
     #[test]
-    fn no_damage_to_the_shipped_lineup_panics_it(
+    fn no_damage_to_the_shipped_lineup_panics_the_parser(
         at in 0..SHIPPED.len(),
         length in 0_usize..40,
         put in "[\\[\\]\"'=#\\.{}0-9a-z\\n\u{e9}:~/-]{0,12}",
@@ -408,17 +408,17 @@ proptest! {
             at
         };
         let (from, to) = (keep(at), keep((at + length).min(SHIPPED.len())));
-        promises(&format!("{}{put}{}", &SHIPPED[..from], &SHIPPED[to..]))?;
+        check_invariants(&format!("{}{put}{}", &SHIPPED[..from], &SHIPPED[to..]))?;
     }
 
     #[test]
-    fn no_value_panics_a_key(
+    fn no_value_of_a_key_panics_the_parser(
         key in "id|name|media|group|interface|ttl|width|quality|datagram|reel|spread|other",
         value in "[0-9_xobe.+-]{1,24}|\"[^\"\\\\]{0,70}\"|\\[[0-9,\"a]{0,9}\\]|true|\"[0-9a-f:.\\[\\]%]{1,30}\"",
     ) {
-        promises(&messages::with(&key, Some(&value)))?;
+        check_invariants(&messages::with(&key, Some(&value)))?;
         for key in ["dir", "bytes"] {
-            promises(&(messages::with("id", Some("1")) + &format!("\n[reel]\n{key} = {value}")))?;
+            check_invariants(&(messages::with("id", Some("1")) + &format!("\n[reel]\n{key} = {value}")))?;
         }
     }
 }

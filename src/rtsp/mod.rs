@@ -103,7 +103,7 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
             None
         }
     };
-    let mut connections = limits::attend(listener, "rtsp", limits, head_end.stopping(), visit).await;
+    let mut connections = limits::accept_loop(listener, "rtsp", limits, head_end.stopping(), visit).await;
     server.sessions.end().await;
     connections.shutdown().await;
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::fanout::FanoutMembership;
 use super::vod::{VodError, VodPlayback};
 use crate::clock::AirClock;
-use crate::directory::table::Seat;
+use crate::directory::table::AudienceMember;
 use crate::headend::feed::{Feed, Subscription};
 use crate::media::{AirTime, Unit};
 
@@ -33,7 +33,7 @@ pub(super) struct Playback {
 }
 
 pub(super) enum PlaybackKind {
-    Live { live: LivePlayback, _audience: Option<Seat> },
+    Live { live: LivePlayback, _audience: Option<AudienceMember> },
     Vod(VodPlayback),
 }
 

@@ -171,7 +171,7 @@ impl SessionTable {
 
     /// A permit for a session of `address`; `None` if there are too many sessions.
     pub(super) fn permit(&self, address: IpAddr) -> Option<Permit> {
-        self.limits.enter(address).ok()
+        self.limits.try_acquire(address).ok()
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<RtspSession>> {

@@ -192,7 +192,7 @@ impl SessionTask {
                 let at = now + self.sink.delay();
                 let live = LivePlayback::join(&self.station.feed, at, self.fanout_membership());
                 started.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
-                let _audience = self.table.sit(self.station.spec.id);
+                let _audience = self.table.join_audience(self.station.spec.id);
                 Playback::new(PlaybackKind::Live { live, _audience })
             }
             (Some((reels, span)), _) => {

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::zapper::{Output, Signal, Zapper};
 use crate::clock::wall_clock;
 use crate::directory::{State, StationInfo};
-use crate::limits::Repeats;
+use crate::log::RateLimit;
 use crate::media::{Size, StationId};
 use crate::screen::snapshot::save_png;
 use crate::screen::{Banner, Command, DecodeError, Decoder, List, Mode, Picture, Remote, Row, Screen, View};
@@ -44,7 +44,7 @@ struct Set {
     picture: Option<Picture>,
     /// Into which the next one is decoded: a damaged one shall not cost the one that is shown.
     spare: Picture,
-    damaged: Repeats,
+    damaged: RateLimit,
     remote: Remote,
     began: Instant,
     /// Station whose picture is in `picture` and has not been painted yet.
@@ -107,7 +107,7 @@ impl Set {
             decoder: Decoder::new()?,
             picture: None,
             spare: Picture::empty(),
-            damaged: Repeats::default(),
+            damaged: RateLimit::default(),
             remote: Remote::new(),
             began: now,
             unpainted: None,

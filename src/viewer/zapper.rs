@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use self::queue::Queue;
 use super::reception;
-use crate::directory::{ErrorCode, Event, Session, StationInfo};
+use crate::directory::{DirectoryClient, ErrorCode, Event, StationInfo};
 use crate::media::StationId;
 use crate::tuner::Received;
 use crate::tuner::receiver::{Origin, Receiver, Report};
@@ -132,7 +132,7 @@ struct Wish {
 
 /// Receives one station at a time and changes between them.
 pub struct Zapper {
-    session: Session,
+    session: DirectoryClient,
     inbox: mpsc::Receiver<Inbox>,
     outbox: mpsc::Sender<Inbox>,
     way: Way,
@@ -430,10 +430,10 @@ impl Zapper {
     }
 }
 
-fn session(directory: SocketAddr, outbox: &mpsc::Sender<Inbox>) -> Session {
+fn session(directory: SocketAddr, outbox: &mpsc::Sender<Inbox>) -> DirectoryClient {
     let events = outbox.clone();
     // The receiving end is gone only when the zapper is.
-    Session::start(directory, move |event| drop(events.send(Inbox::Directory(event))))
+    DirectoryClient::start(directory, move |event| drop(events.send(Inbox::Directory(event))))
 }
 
 #[cfg(test)]

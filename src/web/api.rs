@@ -1,4 +1,4 @@
-//! What stations are and have counted, as JSON. `/api/openapi.json` describes it.
+//! The state and the counters of stations as JSON. `/api/openapi.json` describes it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::directory;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::media::{AirTime, FrameRate, StationId};
 
-/// A station that has sent nothing for so long is not on air. The slowest, a slate, sends 5 pictures a second.
+/// A station that has sent nothing for this long is not on air. The slowest, on a slate, sends 5 pictures a second.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// A station, as `/api/stations` and the wall tell of it. Counters count from the broadcaster's start.
+/// A station in `/api/stations` and in messages to the wall. Counters count from the broadcaster's start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Station {
+pub struct StationStatus {
     /// Its number.
     pub id: StationId,
     /// Its name.
@@ -36,33 +36,33 @@ pub struct Station {
     pub width: Option<u16>,
     /// Rows, once known.
     pub height: Option<u16>,
-    /// Pictures a second, once known, as the fraction it is.
+    /// Pictures a second as a fraction, once known.
     pub rate: Option<FrameRate>,
-    /// The same as a decimal number.
+    /// [`rate`](Self::rate) as a decimal number.
     pub fps: Option<f64>,
     /// The JPEG quality aimed at.
     pub quality: u8,
     /// What it is sending.
     pub state: Sending,
-    /// Why it shows a slate, while it does.
+    /// Why it is showing a slate; `None` if it is not.
     pub reason: Option<String>,
-    /// Viewers tuned to it, by the directory, the full picture of a wall or an MJPEG stream.
+    /// Viewers tuned to it: by the directory, by RTSP, as the full picture of a wall, or by an MJPEG stream.
     pub audience: u32,
-    /// Pictures sent whole.
+    /// Pictures sent completely.
     pub aired: u64,
-    /// Their packets.
+    /// Packets of those pictures.
     pub packets: u64,
-    /// Their bytes of UDP payload.
+    /// UDP payload of those packets, in bytes.
     pub bytes: u64,
-    /// Pictures left out because they were late.
+    /// Pictures skipped because they were late.
     pub skipped: u64,
     /// Pictures encoded at a lower quality so that they fit.
     pub squeezed: u64,
-    /// Pictures that the system would not send, or not whole.
+    /// Pictures of which the system refused to send at least one packet.
     pub send_errors: u64,
-    /// Rounds of the programme begun.
+    /// Rounds of the programme that have begun.
     pub rounds: u64,
-    /// How late pictures began to leave, in microseconds.
+    /// Lateness of the first packet of each picture, in microseconds.
     pub lateness_us: Quantiles,
 }
 
@@ -70,7 +70,7 @@ pub struct Station {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sending {
-    /// Its programme.
+    /// The films of its programme.
     Film,
     /// A still that says what is wrong.
     Slate,
@@ -78,12 +78,12 @@ pub enum Sending {
     Starting,
 }
 
-/// Quantiles, by the bound of their bucket; `None` of nothing, and above the last bound.
+/// Quantiles, each as the upper bound of its histogram bucket. `None` without samples, and above the last bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantiles {
-    /// Half of all.
+    /// Half of the samples do not exceed it.
     pub p50: Option<u64>,
-    /// All but one in a hundred.
+    /// 99 % of the samples do not exceed it.
     pub p99: Option<u64>,
 }
 
@@ -94,8 +94,8 @@ impl Quantiles {
     }
 }
 
-impl Station {
-    fn of(head_end: &HeadEnd, StationHandle { spec, air, task, .. }: &StationHandle) -> Station {
+impl StationStatus {
+    fn of(head_end: &HeadEnd, StationHandle { spec, air, task, .. }: &StationHandle) -> StationStatus {
         let entry = head_end.entry(spec.id);
         let size = entry.as_ref().and_then(|entry| entry.size);
         let rate = entry.as_ref().and_then(|entry| entry.rate);
@@ -105,7 +105,7 @@ impl Station {
             Some(directory::State::Slate { reason }) => (Sending::Slate, Some(reason)),
             Some(directory::State::Starting) | None => (Sending::Starting, None),
         };
-        Station {
+        StationStatus {
             id: spec.id,
             name: spec.name.clone(),
             group: spec.group,
@@ -131,8 +131,8 @@ impl Station {
 }
 
 /// All stations now, ascending by number.
-pub(super) fn stations(head_end: &HeadEnd) -> Vec<Station> {
-    head_end.stations().map(|station| Station::of(head_end, station)).collect()
+pub(super) fn stations(head_end: &HeadEnd) -> Vec<StationStatus> {
+    head_end.stations().map(|station| StationStatus::of(head_end, station)).collect()
 }
 
 /// `GET /api/stations`.
@@ -145,7 +145,7 @@ pub(super) async fn one(State(web): State<Arc<Web>>, Path(id): Path<String>) -> 
     let id = id.parse().map(StationId);
     let id = id.map_err(|_| Refusal(StatusCode::NOT_FOUND, "a station's number is 1 to 999".into()))?;
     let station = web.station(id)?;
-    Ok(fresh(Json(Station::of(&web.head_end, station))))
+    Ok(fresh(Json(StationStatus::of(&web.head_end, station))))
 }
 
 /// `GET /healthz`.
@@ -166,7 +166,7 @@ pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
     fresh((StatusCode::SERVICE_UNAVAILABLE, sentence))
 }
 
-/// What is true for this moment only.
+/// A response that no cache may keep.
 fn fresh(response: impl IntoResponse) -> Response {
     ([(CACHE_CONTROL, "no-store")], response).into_response()
 }

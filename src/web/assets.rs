@@ -1,4 +1,4 @@
-//! The page's own files, part of the program: nothing to install beside it, and no request to any other host.
+//! The page's own files, compiled into the program: there is nothing to install beside it, and the page asks no other host.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use axum::routing::get;
 
 use super::Web;
 
-/// Everything comes from here, and nothing is in the line. Pictures arrive by the WebSocket, which 'self' covers; no other
-/// page may frame this one.
+/// Everything is loaded from this host, and nothing is inline. Pictures arrive over the WebSocket, which 'self' covers. No
+/// other page may frame this one.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Path, type and text.
+/// Path, media type and text of each file.
 const FILES: [(&str, &str, &str); 8] = [
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/wall.css", "text/css; charset=utf-8", include_str!("page/wall.css")),
@@ -30,7 +30,7 @@ pub(super) fn routes() -> Router<Arc<Web>> {
     FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
         let headers = [
             (CONTENT_TYPE, kind),
-            // Asked again each time: the program may have been replaced by a newer one.
+            // Browsers must revalidate: a newer program has newer files.
             (CACHE_CONTROL, "no-cache"),
             (CONTENT_SECURITY_POLICY, POLICY),
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),

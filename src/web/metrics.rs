@@ -1,7 +1,7 @@
-//! `/metrics`: what has been counted, for Prometheus, read at the moment of the scrape. OpenMetrics 1.0 text.
+//! `/metrics`: counters for Prometheus, read at the moment of the scrape. OpenMetrics 1.0 text.
 //!
-//! The series are bounded: a fixed number for each of at most 999 stations, and two for each of the first
-//! [`MOST_CLIENTS`] clients, five if it is one of RTSP.
+//! The number of series is bounded: a fixed number for each of at most 999 stations, and two for each of the first
+//! [`MOST_CLIENTS`] clients, or five if it is an RTSP client.
 
 mod process;
 
@@ -20,19 +20,19 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::api::{Sending, Station};
+use super::api::{Sending, StationStatus};
 use super::{Refusal, Web, api};
 use crate::air::lateness::{BOUNDS, Lateness};
-use crate::headend::{Client, HeadEnd, Way};
+use crate::headend::{Client, ClientKind, HeadEnd};
 use crate::media::RTP_CLOCK;
 
-/// Clients told of one by one; those who came first. All are in `stationcast_clients`.
+/// Clients with series of their own: the ones that came first. `stationcast_clients` counts all of them.
 const MOST_CLIENTS: usize = 1000;
 
 /// `GET /metrics`.
 pub(super) async fn scrape(State(web): State<Arc<Web>>) -> Result<Response, Refusal> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Stations(web.head_end.clone())));
+    registry.register_collector(Box::new(StationMetrics(web.head_end.clone())));
     registry.register_collector(Box::new(process::Process { since: web.head_end.since }));
     let mut answer = String::new();
     text::encode(&mut answer, &registry)
@@ -41,16 +41,16 @@ pub(super) async fn scrape(State(web): State<Arc<Web>>) -> Result<Response, Refu
     Ok(([(CONTENT_TYPE, kind)], answer).into_response())
 }
 
-/// The stations, and who is served alone.
-struct Stations(Arc<HeadEnd>);
+/// The metrics of the stations and of their unicast clients.
+struct StationMetrics(Arc<HeadEnd>);
 
-impl fmt::Debug for Stations {
+impl fmt::Debug for StationMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stations")
+        f.write_str("StationMetrics")
     }
 }
 
-impl Collector for Stations {
+impl Collector for StationMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.stations(&mut encoder)?;
         self.lateness(&mut encoder)?;
@@ -58,21 +58,21 @@ impl Collector for Stations {
     }
 }
 
-/// A counter of stations: its name without `_total`, its unit, what it is, and where it is.
-type StationCounter = (&'static str, Option<Unit>, &'static str, fn(&Station) -> u64);
+/// A counter of each station: its name without `stationcast_` and `_total`, its unit, its help, and its value.
+type StationCounter = (&'static str, Option<Unit>, &'static str, fn(&StationStatus) -> u64);
 
 const COUNTERS: [StationCounter; 6] = [
-    ("pictures_aired", None, "Pictures sent whole", |station| station.aired),
-    ("packets_sent", None, "RTP packets of the pictures sent whole", |station| station.packets),
-    ("sent", Some(Unit::Bytes), "UDP payload of the pictures sent whole", |station| station.bytes),
+    ("pictures_aired", None, "Pictures sent completely", |station| station.aired),
+    ("packets_sent", None, "RTP packets of the pictures sent completely", |station| station.packets),
+    ("sent", Some(Unit::Bytes), "UDP payload of the pictures sent completely", |station| station.bytes),
     ("pictures_squeezed", None, "Pictures encoded at a lower quality to fit", |station| station.squeezed),
-    ("send_errors", None, "Pictures that the system would not send, or not whole", |station| {
+    ("send_errors", None, "Pictures of which the system refused to send at least one packet", |station| {
         station.send_errors
     }),
-    ("rounds", None, "Rounds of the programme begun", |station| station.rounds),
+    ("rounds", None, "Rounds of the programme that have begun", |station| station.rounds),
 ];
 
-impl Stations {
+impl StationMetrics {
     fn stations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let stations = api::stations(&self.0);
         for (name, unit, help, value) in COUNTERS {
@@ -84,7 +84,7 @@ impl Stations {
             }
         }
 
-        let help = "Pictures left out because they were late, before the air thread had them or there";
+        let help = "Pictures skipped because they were late, before they reached the air thread or in it";
         let mut family =
             encoder.encode_descriptor("stationcast_pictures_skipped", help, None, MetricType::Counter)?;
         for station in self.0.stations() {
@@ -101,7 +101,7 @@ impl Stations {
             ConstGauge::new(i64::from(station.audience)).encode(family.encode_family(&labels(station))?)?;
         }
 
-        let help = "What a station is sending: 1 for the state it is in";
+        let help = "What a station is sending: 1 for its state, 0 for the others";
         let mut family = encoder.encode_descriptor("stationcast_state", help, None, MetricType::Gauge)?;
         for station in &stations {
             let [id, name] = labels(station);
@@ -116,7 +116,7 @@ impl Stations {
     }
 
     fn lateness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "How late pictures began to leave";
+        let help = "Lateness of the first packet of each picture";
         let unit = Unit::Seconds;
         let mut family =
             encoder.encode_descriptor("stationcast_lateness", help, Some(&unit), MetricType::Histogram)?;
@@ -130,30 +130,30 @@ impl Stations {
 
     fn clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut clients = self.0.clients.all();
-        let help = "Clients that are served alone";
+        let help = "Clients served by unicast";
         let mut family = encoder.encode_descriptor("stationcast_clients", help, None, MetricType::Gauge)?;
-        for way in [Way::RtspUdp, Way::RtspTcp, Way::Mjpeg, Way::Wall] {
-            let count = clients.iter().filter(|client| client.way == way).count();
-            ConstGauge::new(count as i64).encode(family.encode_family(&[("way", name_of(way))])?)?;
+        for kind in [ClientKind::RtspUdp, ClientKind::RtspTcp, ClientKind::Mjpeg, ClientKind::Wall] {
+            let count = clients.iter().filter(|client| client.kind == kind).count();
+            ConstGauge::new(count as i64).encode(family.encode_family(&[("way", name_of(kind))])?)?;
         }
 
         clients.truncate(MOST_CLIENTS);
-        // Only RTSP has receiver reports.
-        let reporting = |client: &Client| matches!(client.way, Way::RtspUdp | Way::RtspTcp);
+        // Only RTSP clients send receiver reports.
+        let reporting = |client: &Client| matches!(client.kind, ClientKind::RtspUdp | ClientKind::RtspTcp);
         type Counted = (&'static str, &'static str, bool, fn(&Client) -> &AtomicU64);
         let counted: [Counted; 3] = [
-            ("stationcast_client_pictures", "Whole pictures sent to a client", false, |client| {
+            ("stationcast_client_pictures", "Pictures sent completely to a client", false, |client| {
                 &client.pictures
             }),
             (
                 "stationcast_client_pictures_dropped",
-                "Pictures left out because a client was slow",
+                "Pictures dropped because a client was slow",
                 false,
                 |client| &client.dropped,
             ),
             (
                 "stationcast_client_packets_lost",
-                "Packets lost on the way, by receiver reports",
+                "Packets lost in the network, by receiver reports",
                 true,
                 |client| &client.lost,
             ),
@@ -171,7 +171,7 @@ impl Stations {
             (
                 "stationcast_client_packet_loss",
                 &ratio,
-                "The share of packets lost lately, by the last receiver report",
+                "Share of packets lost in the interval of the last receiver report",
                 |client| f64::from(client.fraction_lost.load(Relaxed)) / 256.0,
             ),
             (
@@ -193,7 +193,7 @@ impl Stations {
 
 type Label = (&'static str, String);
 
-fn labels(station: &Station) -> [Label; 2] {
+fn labels(station: &StationStatus) -> [Label; 2] {
     names(&station.id.to_string(), &station.name)
 }
 
@@ -201,26 +201,27 @@ fn names(id: &str, name: &str) -> [Label; 2] {
     [("station", id.to_owned()), ("name", name.to_owned())]
 }
 
-/// Two of them may be the same station's, by the same connection: only the number is a client's own.
+/// Two clients may have the same station and connection; only the `id` is unique.
 fn client_labels(client: &Client) -> [Label; 4] {
     [
         ("station", client.station.to_string()),
         ("client", client.peer.to_string()),
-        ("way", name_of(client.way).to_owned()),
+        ("way", name_of(client.kind).to_owned()),
         ("id", client.number.to_string()),
     ]
 }
 
-fn name_of(way: Way) -> &'static str {
-    match way {
-        Way::RtspUdp => "rtsp_udp",
-        Way::RtspTcp => "rtsp_tcp",
-        Way::Mjpeg => "mjpeg",
-        Way::Wall => "wall",
+fn name_of(kind: ClientKind) -> &'static str {
+    match kind {
+        ClientKind::RtspUdp => "rtsp_udp",
+        ClientKind::RtspTcp => "rtsp_tcp",
+        ClientKind::Mjpeg => "mjpeg",
+        ClientKind::Wall => "wall",
     }
 }
 
-/// Sum in seconds, count, and the buckets by their upper bound in seconds, not yet cumulative: the encoder adds them up.
+/// The sum in seconds, the count, and the buckets: the upper bound of each in seconds, and its own count. The encoder
+/// makes the counts cumulative.
 fn histogram(lateness: &Lateness) -> (f64, u64, Vec<(f64, u64)>) {
     let sum = lateness.sum().as_secs_f64();
     let counts = lateness.counts();

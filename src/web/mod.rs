@@ -1,27 +1,28 @@
-//! The web: a wall of all stations, single pictures, the API, metrics. Plain HTTP/1.1, for a browser or any program.
+//! The web: a page with all stations, single pictures, an API and metrics, over plain HTTP/1.1.
+//!
+//! `daemon` imports it, and `status` its types. It imports `headend`, `directory`, `air` (its histogram of lateness),
+//! `media`, `clock` and `limits`.
 //!
 //! ```text
-//!                 +-> wall: one WebSocket carries all tiles        /, /wall
-//! Feed -> Relay --+-> pictures: one station to one client          /stations/2.mjpeg, /stations/2.jpg
-//!                     playlist: what opens stations in a player    /stations.m3u, /stations/2.sdp
-//!                     api: what stations are and have counted      /api/stations, /healthz, /metrics
+//!                      +-> wall: one WebSocket carries all tiles        /, /wall
+//! Feed -> JpegCache ---+-> pictures: one station to one client          /stations/2.mjpeg, /stations/2.jpg
+//!                          m3u: a playlist for players                  /stations.m3u
+//!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
 //!
-//! The pictures are the access units on air. A relay shows each at its time, while somebody looks, and makes its JPEG
-//! file once, when the first client is sent it; all share those bytes. Nobody is ever sent an old picture because it is
-//! slow: it is sent fewer, and what it missed is counted. `docs/web.md` is the contract.
+//! The pictures are the access units on air. A station's cache offers each at its due time, while a client is subscribed,
+//! and makes its JPEG file once, when the first client is sent it; all clients share those bytes. A slow client is sent
+//! fewer pictures, never an old one, and the pictures it misses are counted. `docs/web.md` is the contract.
 //!
-//! - [`server`]: connections, and everything that keeps one of them from harming the others;
-//! - [`status`]: `broadcaster status`, a client of the API.
+//! [`server`] accepts connections and keeps one client from harming another.
 
 pub mod api;
 mod assets;
+mod jpeg_cache;
+mod m3u;
 mod metrics;
 mod pictures;
-mod playlist;
-mod relay;
 pub mod server;
-pub mod status;
 mod wall;
 
 use std::collections::BTreeMap;
@@ -35,10 +36,10 @@ use tokio::net::TcpListener;
 
 use crate::headend::{HeadEnd, StationHandle};
 use crate::media::StationId;
-use relay::Relay;
+use jpeg_cache::JpegCache;
 use server::Limits;
 
-/// Serves pages until the head-end stops.
+/// Serves the web until the head-end stops.
 pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
     let router = router(Web::new(head_end.clone()));
     server::serve(listener, router, Limits::default(), head_end.stopping()).await;
@@ -47,17 +48,17 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
 /// What all connections share.
 pub(crate) struct Web {
     head_end: Arc<HeadEnd>,
-    relays: BTreeMap<StationId, Arc<Relay>>,
-    bulletin: wall::Bulletin,
+    jpegs: BTreeMap<StationId, Arc<JpegCache>>,
+    status: wall::StatusCache,
 }
 
 impl Web {
     fn new(head_end: Arc<HeadEnd>) -> Arc<Web> {
-        let relay = |station: &Arc<StationHandle>| {
-            (station.spec.id, Arc::new(Relay::new(station.clone(), head_end.clock.clone())))
+        let jpegs = |station: &Arc<StationHandle>| {
+            (station.spec.id, Arc::new(JpegCache::new(station.clone(), head_end.clock.clone())))
         };
-        let relays = head_end.stations().map(relay).collect();
-        Arc::new(Web { relays, bulletin: wall::Bulletin::default(), head_end })
+        let jpegs = head_end.stations().map(jpegs).collect();
+        Arc::new(Web { jpegs, status: wall::StatusCache::default(), head_end })
     }
 
     fn station(&self, id: StationId) -> Result<&Arc<StationHandle>, Refusal> {
@@ -68,7 +69,7 @@ impl Web {
 fn router(web: Arc<Web>) -> Router {
     assets::routes()
         .route("/wall", get(wall::open))
-        .route("/stations.m3u", get(playlist::m3u))
+        .route("/stations.m3u", get(m3u::playlist))
         .route("/stations/{file}", get(pictures::station))
         .route("/api/stations", get(api::all))
         .route("/api/stations/{id}", get(api::one))
@@ -83,7 +84,7 @@ fn router(web: Arc<Web>) -> Router {
         .with_state(web)
 }
 
-/// A request that is not served, and the sentence that says why.
+/// A refused request: the status, and a sentence that says why.
 struct Refusal(StatusCode, String);
 
 impl IntoResponse for Refusal {

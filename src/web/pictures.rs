@@ -12,21 +12,21 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::watch;
 
-use super::relay::Shot;
-use super::server::Guest;
+use super::jpeg_cache::Still;
+use super::server::Admitted;
 use super::{Refusal, Web};
-use crate::directory::table::Seat;
-use crate::headend::{Client, Way};
+use crate::directory::table::AudienceMember;
+use crate::headend::{Client, ClientKind};
 use crate::media::StationId;
 
-/// Between two pictures of a multipart stream. A browser paints a picture once it sees the line after it, so that is sent
-/// with the picture and not with the next.
+/// Between two pictures of a multipart stream. It is sent together with the picture before it, since a browser paints a
+/// picture only when it has received the line after it.
 const BOUNDARY: &str = "\r\n--picture\r\n";
 
 /// `GET /stations/{file}`.
 pub(super) async fn station(
     State(web): State<Arc<Web>>,
-    Extension(guest): Extension<Guest>,
+    Extension(admitted): Extension<Admitted>,
     Path(file): Path<String>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal(StatusCode::NOT_FOUND, format!("there is no /stations/{file}"));
@@ -42,15 +42,15 @@ pub(super) async fn station(
                 .into_response())
         }
         "mjpeg" => {
-            let reader = Reader {
-                newest: web.relays.get(&id).ok_or_else(unknown)?.look(),
-                client: web.head_end.clients.enter(id, guest.peer, Way::Mjpeg),
-                before: None,
-                _seat: web.head_end.table.sit(id),
-                _guest: guest,
+            let stream = MjpegStream {
+                newest: web.jpegs.get(&id).ok_or_else(unknown)?.subscribe(),
+                client: web.head_end.clients.enter(id, admitted.peer, ClientKind::Mjpeg),
+                last: None,
+                _audience: web.head_end.table.join_audience(id),
+                _admitted: admitted,
             };
             let kind = "multipart/x-mixed-replace; boundary=picture";
-            let body = Body::from_stream(reader.pictures());
+            let body = Body::from_stream(stream.pictures());
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
         }
         "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
@@ -58,23 +58,24 @@ pub(super) async fn station(
     }
 }
 
-/// Who reads a multipart stream.
-struct Reader {
-    newest: watch::Receiver<Option<Shot>>,
+/// A multipart stream to one client.
+struct MjpegStream {
+    newest: watch::Receiver<Option<Still>>,
     client: Arc<Client>,
-    before: Option<u32>,
-    _seat: Option<Seat>,
-    _guest: Guest,
+    /// Number of the last picture sent.
+    last: Option<u32>,
+    _audience: Option<AudienceMember>,
+    _admitted: Admitted,
 }
 
-impl Reader {
-    /// The parts of the stream. hyper asks for the next when the last has gone, and gets the newest picture.
+impl MjpegStream {
+    /// The parts of the stream. hyper polls for a part when it has sent the one before, and gets the newest picture.
     fn pictures(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
         let first = stream::iter([Ok(Bytes::from_static(&BOUNDARY.as_bytes()[2..]))]);
-        let parts = stream::unfold(self, |mut reader| async {
-            let shot = reader.next().await?;
-            let file = shot.file();
-            let due = shot.due.0;
+        let parts = stream::unfold(self, |mut stream| async {
+            let still = stream.next().await?;
+            let file = still.file();
+            let due = still.due.0;
             let head = format!(
                 "Content-Type: image/jpeg\r\nContent-Length: {}\r\nX-Timestamp: {}.{:06}\r\n\r\n",
                 file.len(),
@@ -82,20 +83,20 @@ impl Reader {
                 due % 1_000_000_000 / 1000
             );
             let part = [head.into(), file, Bytes::from_static(BOUNDARY.as_bytes())];
-            Some((stream::iter(part.map(Ok)), reader))
+            Some((stream::iter(part.map(Ok)), stream))
         });
         first.chain(parts.flatten())
     }
 
-    async fn next(&mut self) -> Option<Shot> {
+    async fn next(&mut self) -> Option<Still> {
         loop {
             self.newest.changed().await.ok()?;
-            let Some(shot) = self.newest.borrow_and_update().clone() else { continue };
-            let passed = self.before.map_or(0, |before| shot.number.wrapping_sub(before).saturating_sub(1));
+            let Some(still) = self.newest.borrow_and_update().clone() else { continue };
+            let dropped = self.last.map_or(0, |last| still.number.wrapping_sub(last).saturating_sub(1));
             self.client.pictures.fetch_add(1, Relaxed);
-            self.client.dropped.fetch_add(u64::from(passed), Relaxed);
-            self.before = Some(shot.number);
-            return Some(shot);
+            self.client.dropped.fetch_add(u64::from(dropped), Relaxed);
+            self.last = Some(still.number);
+            return Some(still);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The web's connections: accepted, bounded, and ended when they stand still.
+//! The web's server: accepts connections, bounds them, and closes those that stall.
 //!
-//! What a stranger can take is bounded in every direction: connections in all and from one address, the bytes of a
-//! request's head and the time for it, the bytes that wait to be sent, and the time in which none of them goes.
-//! Nothing reads a request's body, so hyper closes the connection that sends one.
+//! A client's share is bounded in every direction: connections in all and from one address, the bytes of a request's head
+//! and the time for it, the unsent bytes in the kernel, and the time in which the client takes none of them. Nothing reads
+//! a request's body, so hyper closes a connection that sends one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,28 +18,28 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::debug;
 
-use crate::limits::{self, ConnectionLimits, Permit};
+use crate::limits::{ConnectionLimits, Permit, accept_loop};
 
-/// Bytes of a request's head. Browsers send 1 kB, and as much again for the cookies of other programs on this host.
+/// Most bytes of a request's head. Browsers send 1 kB, and as much again in cookies of other programs on this host.
 const HEAD: usize = 16 * 1024;
 
-/// Header lines of a request. Browsers send 15.
+/// Most header lines of a request. Browsers send 15.
 const HEADERS: usize = 64;
 
-/// Bytes that may wait in the kernel and are not yet on their way: what is queued there is old when it arrives. Two
-/// pictures of a usual station, so that the kernel always has something to send.
+/// Most unsent bytes in the kernel: a picture that is queued there is old when it arrives. Two pictures of a usual station,
+/// so that the kernel always has something to send.
 const UNSENT: u32 = 64 * 1024;
 
-/// What one client, and all of them, may take.
+/// Limits for one client and for all of them. `docs/web.md` documents the defaults.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at one time; the next is closed at once.
+    /// Connections at one time. Any more are closed at once.
     pub connections: usize,
     /// Connections at one time from one address.
     pub per_address: usize,
-    /// From a connection's beginning, or its last answer, to the end of the next request's head.
+    /// Time from accepting a connection, or from its last answer, to the end of the next request's head.
     pub head: Duration,
-    /// How long what was sent may wait for the peer to take any of it.
+    /// Longest time in which the peer acknowledges none of the bytes sent.
     pub stuck: Duration,
 }
 
@@ -54,14 +54,15 @@ impl Default for Limits {
     }
 }
 
-/// Who asks: where they are, and their place among the connections, for whoever answers beyond the end of a request.
+/// An admitted connection: its peer and its permit. A handler whose response outlives the request, as a stream or a
+/// WebSocket does, keeps this so that the connection goes on counting.
 #[derive(Clone)]
-pub(super) struct Guest {
+pub(super) struct Admitted {
     pub(super) peer: SocketAddr,
-    _place: Arc<Permit>,
+    _permit: Arc<Permit>,
 }
 
-/// Serves `router` until `shutdown` is done, then closes every connection and returns. Nothing ends it before.
+/// Serves `router` until `shutdown` is ready, then closes every connection and returns. Nothing else ends it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -69,22 +70,22 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = ConnectionLimits::new(limits.connections, limits.per_address);
-    let visit = |stream, peer, place: Result<Permit, String>| {
-        // Whoever has no place is closed at once.
-        let guest = Guest { peer, _place: Arc::new(place.ok()?) };
-        Some(attend(stream, guest, router.clone(), limits.clone()))
+    let handler = |stream, peer, permit: Result<Permit, String>| {
+        // `?` drops the stream, which closes it.
+        let admitted = Admitted { peer, _permit: Arc::new(permit.ok()?) };
+        Some(serve_connection(stream, admitted, router.clone(), limits.clone()))
     };
-    limits::attend(listener, "http", connections, shutdown, visit).await.shutdown().await;
+    accept_loop(listener, "http", connections, shutdown, handler).await.shutdown().await;
 }
 
-/// One connection. It ends at its end, or goes on as a WebSocket's.
-async fn attend(stream: TcpStream, guest: Guest, router: Router, limits: Limits) {
-    let peer = guest.peer;
+/// Serves one connection until it closes or becomes a WebSocket.
+async fn serve_connection(stream: TcpStream, admitted: Admitted, router: Router, limits: Limits) {
+    let peer = admitted.peer;
     if let Err(error) = prepare(&stream, &limits) {
         debug!(%peer, %error, "http: lost");
         return;
     }
-    let service = TowerToHyperService::new(router.layer(Extension(guest)));
+    let service = TowerToHyperService::new(router.layer(Extension(admitted)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)

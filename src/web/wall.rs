@@ -1,8 +1,8 @@
-//! The wall's WebSocket: all tiles of one page on one connection, since browsers open six to a host.
+//! The wall's WebSocket: all tiles of one page on one connection, since a browser opens only six connections to a host.
 //!
-//! Flow control is the page's. A tile's next picture leaves when the page has drawn the one before, and it is the
-//! newest of that moment: a slow page is sent fewer pictures, never older ones, and nothing queues but one a tile. What was
-//! left out is counted. Only the tiles that the page says are in sight are sent.
+//! The page controls the flow. A tile's next picture is sent when the page has drawn the one before, and it is the newest
+//! of that moment: a slow page is sent fewer pictures, never older ones, and at most one picture a tile is in flight.
+//! Dropped pictures are counted. Only the tiles that the page names as visible are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,43 +21,43 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::debug;
 
-use super::relay::Shot;
-use super::server::Guest;
+use super::jpeg_cache::Still;
+use super::server::Admitted;
 use super::{Refusal, Web, api};
-use crate::directory::table::Seat;
-use crate::headend::{Client, Way};
+use crate::directory::table::AudienceMember;
+use crate::headend::{Client, ClientKind};
 use crate::media::StationId;
 
-/// The longest message that a page sends: all 999 stations of the largest line-up, with room.
-const LONGEST: usize = 8 * 1024;
+/// Most bytes of a message from a page: all 999 stations of the largest line-up, with room to spare.
+const MAX_MESSAGE: usize = 8 * 1024;
 
-/// How often the page is told how the stations are.
-const BULLETIN: Duration = Duration::from_secs(1);
+/// Time between two messages with the status of all stations.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A page that is open says something at least this often, if only a pong.
+/// A connection without any message from the page, a pong included, is closed after this time.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// How often it is asked.
-const PING: u32 = 15; // bulletins
+/// Status messages from one ping to the next.
+const PING_EVERY: u32 = 15;
 
-/// What a page says.
+/// A message from the page.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum Ask {
-    /// These tiles are in sight, and that station is the one being watched. Replaces what it said before.
+enum PageMessage {
+    /// The visible tiles, and the station that fills the page. Replaces the message before.
     Want {
         stations: BTreeSet<StationId>,
         #[serde(default)]
         watched: Option<StationId>,
     },
-    /// It has drawn the picture of that number.
+    /// The page has drawn the picture of this number.
     Drawn(StationId, u32),
 }
 
 /// `GET /wall`.
 pub(super) async fn open(
     State(web): State<Arc<Web>>,
-    Extension(guest): Extension<Guest>,
+    Extension(admitted): Extension<Admitted>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -66,13 +66,13 @@ pub(super) async fn open(
         return Refusal(StatusCode::FORBIDDEN, sentence).into_response();
     }
     upgrade
-        .max_message_size(LONGEST)
-        .max_frame_size(LONGEST)
-        .on_upgrade(move |socket| async move { Wall::new(web, guest).run(socket).await })
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(move |socket| async move { Wall::new(web, admitted).run(socket).await })
 }
 
-/// Whether the page that asks, if it is one, comes from here. Browsers let any page open a WebSocket to any host, and
-/// say by `Origin` (RFC 6455 section 10.2) which page it is.
+/// Whether the page that opens the WebSocket, if it is a page, comes from this host. Browsers let any page open a WebSocket
+/// to any host, and name the page's host in `Origin` (RFC 6455 section 10.2).
 fn same_site(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
@@ -81,19 +81,19 @@ fn same_site(headers: &HeaderMap) -> bool {
     origin.and_then(same).unwrap_or(false)
 }
 
-/// One page's wall.
+/// The connection of one page.
 struct Wall {
     web: Arc<Web>,
-    guest: Guest,
+    admitted: Admitted,
     tiles: BTreeMap<StationId, Tile>,
     tasks: JoinSet<()>,
-    /// A place in the audience of the station being watched. A tile among others is not counted.
-    seat: Option<(StationId, Option<Seat>)>,
+    /// The station that fills the page, and our part in its audience. A tile among others does not count.
+    watched: Option<(StationId, Option<AudienceMember>)>,
     pictures: mpsc::Sender<Bytes>,
     outbox: mpsc::Receiver<Bytes>,
 }
 
-/// A tile in sight. Its task ends with it.
+/// A visible tile. Its task ends with it.
 struct Tile {
     drawn: watch::Sender<u32>,
     task: AbortHandle,
@@ -106,142 +106,145 @@ impl Drop for Tile {
 }
 
 impl Wall {
-    fn new(web: Arc<Web>, guest: Guest) -> Wall {
-        // One picture on its way to the socket: the next is chosen when that has gone.
+    fn new(web: Arc<Web>, admitted: Admitted) -> Wall {
+        // One picture on its way to the socket: the next one is chosen only when this one has gone.
         let (pictures, outbox) = mpsc::channel(1);
-        Wall { web, guest, tiles: BTreeMap::new(), tasks: JoinSet::new(), seat: None, pictures, outbox }
+        Wall { web, admitted, tiles: BTreeMap::new(), tasks: JoinSet::new(), watched: None, pictures, outbox }
     }
 
     async fn run(mut self, mut socket: WebSocket) {
-        let end = self.serve(&mut socket).await;
-        if let End::Refused(code, reason) = end {
+        let cause = self.serve(&mut socket).await;
+        if let CloseCause::Ours(code, reason) = cause {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
             let _ = socket.send(Message::Close(Some(frame))).await;
         }
-        debug!(peer = %self.guest.peer, "http: a wall was closed");
+        debug!(peer = %self.admitted.peer, "http: a wall was closed");
     }
 
-    async fn serve(&mut self, socket: &mut WebSocket) -> End {
+    async fn serve(&mut self, socket: &mut WebSocket) -> CloseCause {
         let head_end = self.web.head_end.clone();
         let mut stopping = std::pin::pin!(head_end.stopping());
-        let mut bulletins = interval(BULLETIN);
-        bulletins.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut status_due = interval(STATUS_INTERVAL);
+        status_due.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut silent_until = Instant::now() + SILENCE;
-        let mut told: u32 = 0;
+        let mut count: u32 = 0;
         loop {
             let sent = tokio::select! {
-                () = &mut stopping => return End::Refused(close_code::AWAY, "the broadcaster is stopping"),
-                () = sleep_until(silent_until) => return End::Lost,
+                () = &mut stopping => return CloseCause::Ours(close_code::AWAY, "the broadcaster is stopping"),
+                () = sleep_until(silent_until) => return CloseCause::Lost,
                 message = socket.recv() => {
                     silent_until = Instant::now() + SILENCE;
                     match message {
                         Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
-                            Ok(ask) => self.hear(ask),
-                            Err(_) => return End::Refused(close_code::POLICY, "docs/web.md has no such message"),
+                            Ok(message) => self.handle(message),
+                            Err(_) => {
+                                return CloseCause::Ours(close_code::POLICY, "docs/web.md has no such message");
+                            }
                         },
                         Some(Ok(Message::Binary(_))) => {
-                            return End::Refused(close_code::UNSUPPORTED, "a page sends text only");
+                            return CloseCause::Ours(close_code::UNSUPPORTED, "a page sends text only");
                         }
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                        Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Lost,
+                        Some(Ok(Message::Close(_)) | Err(_)) | None => return CloseCause::Lost,
                     }
                     Ok(())
                 }
                 Some(picture) = self.outbox.recv() => socket.send(Message::Binary(picture)).await,
-                _ = bulletins.tick() => {
-                    let ping = told % PING == PING - 1;
-                    told = told.wrapping_add(1);
-                    match socket.send(Message::Text(self.web.bulletin(Instant::now()))).await {
+                _ = status_due.tick() => {
+                    let ping = count % PING_EVERY == PING_EVERY - 1;
+                    count = count.wrapping_add(1);
+                    match socket.send(Message::Text(self.web.status_message(Instant::now()))).await {
                         Ok(()) if ping => socket.send(Message::Ping(Bytes::new())).await,
                         sent => sent,
                     }
                 }
             };
             if sent.is_err() {
-                return End::Lost;
+                return CloseCause::Lost;
             }
         }
     }
 
-    fn hear(&mut self, ask: Ask) {
-        match ask {
-            Ask::Drawn(station, number) => {
+    fn handle(&mut self, message: PageMessage) {
+        match message {
+            PageMessage::Drawn(station, number) => {
                 if let Some(tile) = self.tiles.get(&station) {
                     tile.drawn.send_replace(number);
                 }
             }
-            Ask::Want { stations, watched } => {
+            PageMessage::Want { stations, watched } => {
                 self.tiles.retain(|id, _| stations.contains(id));
                 while self.tasks.try_join_next().is_some() {}
                 for id in stations {
                     self.show(id);
                 }
-                if self.seat.as_ref().map(|seat| seat.0) != watched {
-                    self.seat = watched.map(|id| (id, self.web.head_end.table.sit(id)));
+                if self.watched.as_ref().map(|(id, _)| *id) != watched {
+                    self.watched = watched.map(|id| (id, self.web.head_end.table.join_audience(id)));
                 }
             }
         }
     }
 
     fn show(&mut self, id: StationId) {
-        let Some(relay) = self.web.relays.get(&id).filter(|_| !self.tiles.contains_key(&id)) else { return };
+        let Some(cache) = self.web.jpegs.get(&id).filter(|_| !self.tiles.contains_key(&id)) else { return };
         let (drawn, acknowledged) = watch::channel(0);
-        let client = self.web.head_end.clients.enter(id, self.guest.peer, Way::Wall);
-        let task = keep_showing(relay.look(), acknowledged, self.pictures.clone(), client);
+        let client = self.web.head_end.clients.enter(id, self.admitted.peer, ClientKind::Wall);
+        let task = send_pictures(cache.subscribe(), acknowledged, self.pictures.clone(), client);
         self.tiles.insert(id, Tile { drawn, task: self.tasks.spawn(task) });
     }
 }
 
-/// How a wall ended.
-enum End {
+/// Why a connection ends.
+enum CloseCause {
     /// The page is gone.
     Lost,
-    /// We end it, and say why.
-    Refused(u16, &'static str),
+    /// We close it, with this code and reason.
+    Ours(u16, &'static str),
 }
 
-/// Sends a tile's pictures, each after the one before was drawn, for as long as it is not dropped.
-async fn keep_showing(
-    mut newest: watch::Receiver<Option<Shot>>,
+/// Sends a tile's pictures until the tile is dropped, each after the page has drawn the one before.
+async fn send_pictures(
+    mut newest: watch::Receiver<Option<Still>>,
     mut drawn: watch::Receiver<u32>,
     out: mpsc::Sender<Bytes>,
     client: Arc<Client>,
 ) {
-    let mut before: Option<u32> = None;
+    let mut last: Option<u32> = None;
     while newest.changed().await.is_ok() {
-        // First the way, then the picture: what waits for its turn would grow old.
-        let Ok(way) = out.reserve().await else { return };
-        let Some(shot) = newest.borrow_and_update().clone() else { continue };
-        let number = shot.number;
-        way.send(shot.message());
+        // The picture is chosen only when the channel has room: one that waited for room would grow old.
+        let Ok(slot) = out.reserve().await else { return };
+        let Some(still) = newest.borrow_and_update().clone() else { continue };
+        let number = still.number;
+        slot.send(still.message());
         client.pictures.fetch_add(1, Relaxed);
-        let passed = before.map_or(0, |before| number.wrapping_sub(before).saturating_sub(1));
-        client.dropped.fetch_add(u64::from(passed), Relaxed);
-        before = Some(number);
+        let dropped = last.map_or(0, |last| number.wrapping_sub(last).saturating_sub(1));
+        client.dropped.fetch_add(u64::from(dropped), Relaxed);
+        last = Some(number);
         if drawn.wait_for(|&drawn| drawn == number).await.is_err() {
             return;
         }
     }
 }
 
-/// How all stations are, as the walls are told: made once for all of them.
+/// The last status message, and when it was made. All walls share it.
 #[derive(Debug, Default)]
-pub(super) struct Bulletin(Mutex<Option<(Instant, Utf8Bytes)>>);
+pub(super) struct StatusCache(Mutex<Option<(Instant, Utf8Bytes)>>);
 
 #[derive(Serialize)]
-struct Stations {
-    stations: Vec<api::Station>,
+struct StatusMessage {
+    stations: Vec<api::StationStatus>,
 }
 
 impl Web {
-    /// What walls are told at `now`: at most half a [`BULLETIN`] old.
-    fn bulletin(&self, now: Instant) -> Utf8Bytes {
-        let mut last = self.bulletin.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, text)) = last.as_ref().filter(|(made, _)| now.duration_since(*made) < BULLETIN / 2) {
+    /// The status of all stations at `now`, at most half a [`STATUS_INTERVAL`] old.
+    fn status_message(&self, now: Instant) -> Utf8Bytes {
+        let mut last = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |made: Instant| now.duration_since(made) < STATUS_INTERVAL / 2;
+        if let Some((_, text)) = last.as_ref().filter(|(made, _)| fresh(*made)) {
             return text.clone();
         }
-        let stations = Stations { stations: api::stations(&self.head_end) };
-        let text = serde_json::to_string(&stations).expect("it has no map whose keys are not text");
+        let message = StatusMessage { stations: api::stations(&self.head_end) };
+        let text = serde_json::to_string(&message).expect("every map in it has text keys");
         let text = Utf8Bytes::from(text);
         *last = Some((now, text.clone()));
         text

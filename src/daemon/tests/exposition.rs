@@ -1,4 +1,4 @@
-//! A strict reader of OpenMetrics text, of what we use of it.
+//! `/metrics`, read by a strict parser of the part of OpenMetrics that we use.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::walls::Page;
-use super::{OnAir, SOON};
+use super::{SOON, TestBroadcaster};
 
 struct Sample {
     name: String,
@@ -31,7 +31,7 @@ fn parse(line: &str) -> Sample {
                     '\\' => match chars.next() {
                         Some('n') => value.push('\n'),
                         Some(c @ ('\\' | '"')) => value.push(c),
-                        other => panic!("{other:?} is not escaped so: {line}"),
+                        other => panic!("\\{other:?} is not an escape: {line}"),
                     },
                     c => value.push(c),
                 }
@@ -46,9 +46,9 @@ fn parse(line: &str) -> Sample {
     Sample { name: name.to_owned(), labels, value }
 }
 
-/// A connection that has two sessions on station 40.
-async fn two_sessions(on_air: &OnAir) -> TcpStream {
-    let mut stream = TcpStream::connect(on_air.rtsp.unwrap()).await.unwrap();
+/// An RTSP connection with two sessions on station 40.
+async fn two_sessions(broadcaster: &TestBroadcaster) -> TcpStream {
+    let mut stream = TcpStream::connect(broadcaster.rtsp.unwrap()).await.unwrap();
     let ask = "SETUP rtsp://h/40/video RTSP/1.0\r\nCSeq: 1\r\nTransport: RTP/AVP/TCP;unicast\r\n\r\n";
     stream.write_all(ask.repeat(2).as_bytes()).await.unwrap();
     let mut all = Vec::new();
@@ -63,14 +63,14 @@ async fn two_sessions(on_air: &OnAir) -> TcpStream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_metrics_are_openmetrics() {
-    let on_air = OnAir::start(true).await;
-    let mut page = Page::open(&on_air).await;
-    page.say(r#"{"want": {"stations": [1, 40]}}"#).await;
+    let broadcaster = TestBroadcaster::start(true).await;
+    let mut page = Page::open(&broadcaster).await;
+    page.send(r#"{"want": {"stations": [1, 40]}}"#).await;
     page.picture().await;
-    let _sessions = two_sessions(&on_air).await;
-    let answer = on_air.get("/metrics").await;
+    let _sessions = two_sessions(&broadcaster).await;
+    let answer = broadcaster.get("/metrics").await;
     assert!(answer.has("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
-    let text = answer.text().strip_suffix("# EOF\n").expect("ends as it must");
+    let text = answer.text().strip_suffix("# EOF\n").expect("ends with EOF");
     let mut families: BTreeMap<String, &str> = BTreeMap::new();
     let mut seen = HashSet::new();
     let mut samples = Vec::new();
@@ -119,9 +119,9 @@ async fn the_metrics_are_openmetrics() {
 
     let clients = |name: &str| samples.iter().filter(|sample| sample.name == name).count();
     assert_eq!(clients("stationcast_client_pictures_total"), 4);
-    assert_eq!(clients("stationcast_client_packets_lost_total"), 2, "of RTSP only");
+    assert_eq!(clients("stationcast_client_packets_lost_total"), 2, "of RTSP clients only");
 
-    // Buckets add up, and the last is all.
+    // Buckets are cumulative, and the last one counts all.
     let bounds = samples
         .iter()
         .filter(|s| s.name == "stationcast_lateness_seconds_bucket" && s.labels["station"] == "40");

@@ -1,4 +1,4 @@
-//! Walls: what a page is sent, and what it may say.
+//! The wall's WebSocket: what a page is sent, and what it may send.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -7,25 +7,25 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{OnAir, SOON};
+use super::{SOON, TestBroadcaster};
 
 pub(super) struct Page(WebSocketStream<TcpStream>);
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Picture {
+pub(super) struct WallPicture {
     station: u16,
     number: u32,
     due: u64,
 }
 
 impl Page {
-    pub(super) async fn open(on_air: &OnAir) -> Page {
-        let stream = TcpStream::connect(on_air.http).await.unwrap();
-        let (socket, _) = client_async(format!("ws://{}/wall", on_air.http), stream).await.unwrap();
+    pub(super) async fn open(broadcaster: &TestBroadcaster) -> Page {
+        let stream = TcpStream::connect(broadcaster.http).await.unwrap();
+        let (socket, _) = client_async(format!("ws://{}/wall", broadcaster.http), stream).await.unwrap();
         Page(socket)
     }
 
-    pub(super) async fn say(&mut self, text: &str) {
+    pub(super) async fn send(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
@@ -34,13 +34,13 @@ impl Page {
         message.expect("it is open").unwrap()
     }
 
-    /// The next picture; the bulletins before it are passed over.
-    pub(super) async fn picture(&mut self) -> Picture {
+    /// The next picture. Status messages before it are ignored.
+    pub(super) async fn picture(&mut self) -> WallPicture {
         loop {
             if let Message::Binary(bytes) = self.next().await {
                 assert_eq!(&bytes[..2], [1, 0]);
                 assert!(bytes[16..].starts_with(&[0xff, 0xd8]) && bytes.ends_with(&[0xff, 0xd9]));
-                return Picture {
+                return WallPicture {
                     station: u16::from_be_bytes([bytes[2], bytes[3]]),
                     number: u32::from_be_bytes(bytes[4..8].try_into().unwrap()),
                     due: u64::from_be_bytes(bytes[8..16].try_into().unwrap()),
@@ -49,13 +49,13 @@ impl Page {
         }
     }
 
-    /// The next bulletin's station of that number; there must be no picture before it.
-    async fn told(&mut self, station: u64) -> Value {
+    /// The station with this number in the next status message. No picture may come before it.
+    async fn status(&mut self, station: u64) -> Value {
         loop {
             match self.next().await {
                 Message::Text(text) => {
-                    let bulletin: Value = serde_json::from_str(&text).unwrap();
-                    let stations = bulletin["stations"].as_array().unwrap();
+                    let status: Value = serde_json::from_str(&text).unwrap();
+                    let stations = status["stations"].as_array().unwrap();
                     return stations.iter().find(|s| s["id"] == station).unwrap().clone();
                 }
                 Message::Binary(_) => panic!("a picture that was not asked for"),
@@ -74,47 +74,49 @@ impl Page {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tiles_next_picture_waits_until_the_last_is_drawn_and_is_the_newest() {
-    let on_air = OnAir::start(false).await;
-    let mut page = Page::open(&on_air).await;
-    let begun = page.told(40).await["aired"].as_u64().unwrap();
-    page.say(r#"{"want": {"stations": [40, 7]}}"#).await;
+async fn a_tile_is_sent_the_newest_picture_when_the_last_one_is_drawn() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let mut page = Page::open(&broadcaster).await;
+    let begun = page.status(40).await["aired"].as_u64().unwrap();
+    page.send(r#"{"want": {"stations": [40, 7]}}"#).await;
     let first = page.picture().await;
     assert_eq!(first.station, 40);
-    // Nothing but bulletins, while the station goes on; nor for an answer about another picture.
-    page.say(r#"{"drawn": [40, 4000000000]}"#).await;
-    page.say(r#"{"drawn": [1, 1]}"#).await;
-    while page.told(40).await["aired"].as_u64().unwrap() < begun + 10 {}
-    page.say(&format!(r#"{{"drawn": [40, {}]}}"#, first.number)).await;
+    // Only status messages come while the station goes on, even if another picture or tile is acknowledged.
+    page.send(r#"{"drawn": [40, 4000000000]}"#).await;
+    page.send(r#"{"drawn": [1, 1]}"#).await;
+    while page.status(40).await["aired"].as_u64().unwrap() < begun + 10 {}
+    page.send(&format!(r#"{{"drawn": [40, {}]}}"#, first.number)).await;
     let second = page.picture().await;
-    let passed = second.number - first.number - 1;
-    assert!(passed >= 5, "{first:?} {second:?}");
+    let dropped = second.number - first.number - 1;
+    assert!(dropped >= 5, "{first:?} {second:?}");
     assert!(second.due > first.due + 1_000_000_000);
-    let metrics = on_air.get("/metrics").await;
+    let metrics = broadcaster.get("/metrics").await;
     let of = |name: &str| {
         let start = format!("stationcast_client_{name}_total{{station=\"40\",");
         let line =
             metrics.text().lines().find(|line| line.starts_with(&start) && line.contains("way=\"wall\""));
         line.unwrap().rsplit_once(' ').unwrap().1.parse::<u32>().unwrap()
     };
-    assert_eq!((of("pictures"), of("pictures_dropped")), (2, passed));
+    assert_eq!((of("pictures"), of("pictures_dropped")), (2, dropped));
 
-    // Out of sight: not one more.
-    page.say(r#"{"want": {"stations": []}}"#).await;
-    page.say(&format!(r#"{{"drawn": [40, {}]}}"#, second.number)).await;
-    on_air.until("/metrics", |answer| answer.text().contains("stationcast_clients{way=\"wall\"} 0")).await;
-    let aired = page.told(40).await["aired"].as_u64().unwrap();
-    while page.told(40).await["aired"].as_u64().unwrap() < aired + 5 {}
-    // Again in sight: what is on now, at once.
-    page.say(r#"{"want": {"stations": [40]}}"#).await;
+    // Not visible: no more pictures come.
+    page.send(r#"{"want": {"stations": []}}"#).await;
+    page.send(&format!(r#"{{"drawn": [40, {}]}}"#, second.number)).await;
+    broadcaster
+        .until("/metrics", |answer| answer.text().contains("stationcast_clients{way=\"wall\"} 0"))
+        .await;
+    let aired = page.status(40).await["aired"].as_u64().unwrap();
+    while page.status(40).await["aired"].as_u64().unwrap() < aired + 5 {}
+    // Visible again: the picture on air comes at once.
+    page.send(r#"{"want": {"stations": [40]}}"#).await;
     assert!(page.picture().await.due > second.due);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_tiles_come_by_one_connection() {
-    let on_air = OnAir::start(false).await;
-    let mut page = Page::open(&on_air).await;
-    page.say(r#"{"want": {"stations": [1, 40]}}"#).await;
+async fn one_connection_carries_all_tiles() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let mut page = Page::open(&broadcaster).await;
+    page.send(r#"{"want": {"stations": [1, 40]}}"#).await;
     let mut last = [(1, 0), (40, 0)];
     let mut seen = [0, 0];
     while seen.iter().any(|&seen| seen < 3) {
@@ -124,29 +126,29 @@ async fn all_tiles_come_by_one_connection() {
         assert!(picture.number > last[tile].1);
         last[tile].1 = picture.number;
         seen[tile] += 1;
-        page.say(&format!(r#"{{"drawn": [{}, {}]}}"#, picture.station, picture.number)).await;
+        page.send(&format!(r#"{{"drawn": [{}, {}]}}"#, picture.station, picture.number)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_watches_a_station_is_its_audience_and_a_tile_is_not() {
-    let on_air = OnAir::start(false).await;
-    let mut page = Page::open(&on_air).await;
-    page.say(r#"{"want": {"stations": [1, 40]}}"#).await;
+async fn a_watched_station_has_an_audience_and_a_tile_does_not() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let mut page = Page::open(&broadcaster).await;
+    page.send(r#"{"want": {"stations": [1, 40]}}"#).await;
     page.picture().await;
-    assert_eq!(on_air.get("/api/stations/40").await.json()["audience"], 0);
-    page.say(r#"{"want": {"stations": [40], "watched": 40}}"#).await;
-    on_air.until("/api/stations/40", |answer| answer.json()["audience"] == 1).await;
-    page.say(r#"{"want": {"stations": [1], "watched": 1}}"#).await;
-    on_air.until("/api/stations/40", |answer| answer.json()["audience"] == 0).await;
-    on_air.until("/api/stations/1", |answer| answer.json()["audience"] == 1).await;
+    assert_eq!(broadcaster.get("/api/stations/40").await.json()["audience"], 0);
+    page.send(r#"{"want": {"stations": [40], "watched": 40}}"#).await;
+    broadcaster.until("/api/stations/40", |answer| answer.json()["audience"] == 1).await;
+    page.send(r#"{"want": {"stations": [1], "watched": 1}}"#).await;
+    broadcaster.until("/api/stations/40", |answer| answer.json()["audience"] == 0).await;
+    broadcaster.until("/api/stations/1", |answer| answer.json()["audience"] == 1).await;
     drop(page);
-    on_air.until("/api/stations/1", |answer| answer.json()["audience"] == 0).await;
+    broadcaster.until("/api/stations/1", |answer| answer.json()["audience"] == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_message_ends_the_wall() {
-    let on_air = OnAir::start(false).await;
+async fn an_invalid_message_closes_the_wall() {
+    let broadcaster = TestBroadcaster::start(false).await;
     for text in [
         "",
         "{",
@@ -156,27 +158,27 @@ async fn what_is_no_message_ends_the_wall() {
         r#"{"want": {"stations": [70000]}}"#,
         r#"{"other": 1}"#,
     ] {
-        let mut page = Page::open(&on_air).await;
-        page.say(text).await;
+        let mut page = Page::open(&broadcaster).await;
+        page.send(text).await;
         assert_eq!(page.closed().await, CloseCode::Policy, "{text}");
     }
-    let mut page = Page::open(&on_air).await;
+    let mut page = Page::open(&broadcaster).await;
     page.0.send(Message::binary(vec![1])).await.unwrap();
     assert_eq!(page.closed().await, CloseCode::Unsupported);
-    // The longest line-up is heard; more is not even read.
-    let mut page = Page::open(&on_air).await;
+    // A message about the longest line-up is read; one beyond the limit is not.
+    let mut page = Page::open(&broadcaster).await;
     let all: Vec<String> = (1..1000).map(|id| id.to_string()).collect();
-    page.say(&format!(r#"{{"want": {{"stations": [{}]}}}}"#, all.join(", "))).await;
+    page.send(&format!(r#"{{"want": {{"stations": [{}]}}}}"#, all.join(", "))).await;
     page.picture().await;
-    page.say(&" ".repeat(10_000)).await;
+    page.send(&" ".repeat(10_000)).await;
     let ended = async { while let Some(Ok(_)) = page.0.next().await {} };
-    tokio::time::timeout(SOON, ended).await.expect("it ends");
+    tokio::time::timeout(SOON, ended).await.expect("it is closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_of_another_site_may_not_open_it() {
-    let on_air = OnAir::start(false).await;
-    let http = on_air.http;
+async fn a_page_of_another_site_may_not_open_the_wall() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let http = broadcaster.http;
     for (origin, welcome) in [
         (format!("http://{http}"), true),
         (format!("https://{http}"), true),

@@ -1,14 +1,14 @@
-//! Every message of the line-up, word by word: they are the interface an operator meets first.
+//! Every message about a line-up, word by word: messages are the first interface that an operator meets.
 
 use super::*;
 
-/// A right station "Ocean", its first key on line 2, then `extra` from line 6 on.
+/// A station "Ocean" without faults, its first key on line 2, then `extra` from line 6 on.
 fn ocean(extra: &str) -> String {
     "[[station]]\nid = 1\nname = \"Ocean\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.1:5004\"\n".to_owned()
         + extra
 }
 
-/// A right station but for `key`, which is `value`, on line 2; `None` leaves the key out.
+/// The station "Ocean" with `value` for `key`, on line 2; `None` leaves the key out.
 pub(super) fn with(key: &str, value: Option<&str>) -> String {
     let mut lines = vec!["[[station]]".to_owned()];
     lines.extend(value.map(|value| format!("{key} = {value}")));
@@ -25,7 +25,7 @@ pub(super) fn with(key: &str, value: Option<&str>) -> String {
 const ALL: &str = "lo (127.0.0.1, ::1), eth0 (192.0.2.7, 192.0.2.8, 2001:db8::7), eth1 (10.0.0.1), eth2 (2001:db8::9), \
     eth3 (down, no address), tun0 (10.9.9.9), tun1 (10.9.9.9)";
 
-/// (what the file says, its messages: each after `conf/stations.toml`; ALL stands for all interfaces)
+/// (the text of the file, its messages). Each message follows `conf/stations.toml`; ALL stands for all interfaces.
 #[rustfmt::skip] // one message a line, as it is printed
 fn cases() -> Vec<(String, &'static [&'static str])> {
     let is = |key: &str, value: &str| with(key, Some(value));
@@ -37,14 +37,14 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         ("id = ".into(),
             &[r#":1: there is no value after the =; write one, text in quotes"#]),
         ("[[station]]\nname = Ocean".into(),
-            &[r#":2: Ocean is no value; put text in quotes, as in "Ocean""#]),
+            &[r#":2: Ocean is not a value; put text in quotes, as in "Ocean""#]),
         ("[[station]]\ngroup = 239.77.0.1:5004".into(),
-            &[r#":2: this is no number; put text in quotes, as in "239.77.0.1:5004""#]),
+            &[r#":2: this is not a number; put text in quotes, as in "239.77.0.1:5004""#]),
         ("[[station]]\nname = \"Ocean\nid = 1".into(),
             &[r#":2: this text has no closing quote; end it where it began, on this line"#]),
         ("[[station]]\nname = \"Oce\x1ban\"\nmedia = 'a\x07.mp4'".into(), &[
-            r#":2: this text has a control character; leave that out"#,
-            r#":3: this text has a control character; leave that out"#,
+            r#":2: this text has a control character; remove it"#,
+            r#":3: this text has a control character; remove it"#,
         ]),
         ("[[station]]\nid = 1\nid = 2".into(),
             &[r#":3: `id` is there twice; keep one of them"#]),
@@ -55,19 +55,19 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         ("[[station]]\nmedia = [\"a.mp4\",\n".into(),
             &[r#":2: not TOML: unclosed array, expected `]`"#]),
         ("[[station]]\nid = 01\nttl = 1 width = 2\n".into(), &[
-            r#":2: a number does not begin with 0; leave that out"#,
-            r#":3: 1 width is no value; put text in quotes, as in "1 width""#,
+            r#":2: a number does not begin with 0; remove the 0"#,
+            r#":3: 1 width is not a value; put text in quotes, as in "1 width""#,
         ]),
         ("[[station]]\nreel = Yes\nname = off".into(), &[
-            r#":2: Yes is no value; write true or false, or put text in quotes, as in "Yes""#,
-            r#":3: off is no value; write true or false, or put text in quotes, as in "off""#,
+            r#":2: Yes is not a value; write true or false, or put text in quotes, as in "Yes""#,
+            r#":3: off is not a value; write true or false, or put text in quotes, as in "off""#,
         ]),
         ("[[station]]\nspread = .5\nttl = 1.".into(), &[
-            r#":2: a number has digits on both sides of its point; write it as in 0.5"#,
-            r#":3: a number has digits on both sides of its point; write it as in 0.5"#,
+            r#":2: a number has digits on both sides of its decimal point; write it as in 0.5"#,
+            r#":3: a number has digits on both sides of its decimal point; write it as in 0.5"#,
         ]),
         ("[[station]]\nspread = 0,5\nttl = 1, 2".into(), &[
-            r#":2: a number has a point, no comma; write it as in 0.5"#,
+            r#":2: a number has a decimal point, not a comma; write it as in 0.5"#,
             r#":3: not TOML: unexpected key or value, expected newline, `#`"#,
         ]),
         // Sections and keys.
@@ -117,15 +117,15 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         ("[station]\nid = 1".into(),
             &[r#":1: [station] is a single table; write [[station]], once for each station"#]),
         ("station = [5]".into(),
-            &[r#":1: station #1: 5 is no table; write [[station]] and its keys below"#]),
+            &[r#":1: station #1: 5 is not a table; write [[station]] and its keys below"#]),
         ("[[station]]".into(), &[
-            r#":1: station #1: `id` is missing; choose a whole number from 1 to 999 (what a viewer types)"#,
+            r#":1: station #1: `id` is missing; choose a whole number from 1 to 999 (the number that viewers type)"#,
             r#":1: station #1: `name` is missing; choose 1 to 63 characters, as in "Ocean""#,
             r#":1: station #1: `group` is missing; choose a multicast address and a port, as in "239.77.0.1:5004""#,
             r#":1: station #1: `media` is missing; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#,
         ]),
         (with("id", None),
-            &[r#":1: station "Ocean": `id` is missing; choose a whole number from 1 to 999 (what a viewer types)"#]),
+            &[r#":1: station "Ocean": `id` is missing; choose a whole number from 1 to 999 (the number that viewers type)"#]),
         (with("name", None),
             &[r#":1: station #1: `name` is missing; choose 1 to 63 characters, as in "Ocean""#]),
         (with("media", None),
@@ -133,15 +133,15 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (with("group", None),
             &[r#":1: station "Ocean": `group` is missing; choose a multicast address and a port, as in "239.77.0.1:5004""#]),
         (is("id", "0"),
-            &[r#":2: station "Ocean": id = 0 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+            &[r#":2: station "Ocean": id = 0 is out of range; choose a whole number from 1 to 999 (the number that viewers type)"#]),
         (is("id", "1000"),
-            &[r#":2: station "Ocean": id = 1000 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+            &[r#":2: station "Ocean": id = 1000 is out of range; choose a whole number from 1 to 999 (the number that viewers type)"#]),
         (is("id", "-1"),
-            &[r#":2: station "Ocean": id = -1 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+            &[r#":2: station "Ocean": id = -1 is out of range; choose a whole number from 1 to 999 (the number that viewers type)"#]),
         (is("id", "99999999999999999999999"),
-            &[r#":2: station "Ocean": id = 99999999999999999999999 is out of range; choose a whole number from 1 to 999 (what a viewer types)"#]),
+            &[r#":2: station "Ocean": id = 99999999999999999999999 is out of range; choose a whole number from 1 to 999 (the number that viewers type)"#]),
         (is("id", "\"1\""),
-            &[r#":2: station "Ocean": id = "1" is text; choose a whole number from 1 to 999 (what a viewer types)"#]),
+            &[r#":2: station "Ocean": id = "1" is text; choose a whole number from 1 to 999 (the number that viewers type)"#]),
         (is("name", "\"\""),
             &[r#":2: station #1: name = "" is empty; choose 1 to 63 characters, as in "Ocean""#]),
         (is("name", "\"  \""),
@@ -149,7 +149,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("name", &format!("\"{}\"", "a".repeat(64))),
             &[r#":2: station #1: name = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… has 64 characters; choose 1 to 63 characters, as in "Ocean""#]),
         (is("name", "\"a\\tb\""),
-            &[r#":2: station #1: name = "a\tb" has a control character; leave that out"#]),
+            &[r#":2: station #1: name = "a\tb" has a control character; remove it"#]),
         (is("name", "7"),
             &[r#":2: station #1: name = 7 is a number; choose 1 to 63 characters, as in "Ocean""#]),
         (ocean("[[station]]\nid = 1\nname = \"B\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.2:5004\""),
@@ -196,7 +196,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("group", "\"[ff1f::1]:5004\""),
             &[r#":2: station "Ocean": group = "[ff1f::1]:5004" has a reserved scope (RFC 4291); choose one in ff15::/16"#]),
         (is("group", "\"[ff15::77:2%2]:5004\""),
-            &[r#":2: station "Ocean": group = "[ff15::77:2%2]:5004" names a zone after the %; leave that out: `interface` says where it is sent"#]),
+            &[r#":2: station "Ocean": group = "[ff15::77:2%2]:5004" names a zone after the %; remove it: `interface` says where the station is sent"#]),
         (is("interface", "\"eth1\"").replace("239.77.0.1", "[ff15::77:2]"),
             &[r#":6: station "Ocean": group = "[ff15::77:2]:5004" is IPv6, but interface eth1 (10.0.0.1) has no IPv6 address; choose an IPv4 group or another interface"#]),
         (is("interface", "\"eth2\""),
@@ -213,13 +213,13 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("width", "\"big\""),
             &[r#":2: station "Ocean": width = "big" is text; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
         (is("width", "640.0"),
-            &[r#":2: station "Ocean": width = 640.0 is no whole number; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
+            &[r#":2: station "Ocean": width = 640.0 is not a whole number; choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)"#]),
         (is("quality", "0"),
-            &[r#":2: station "Ocean": quality = 0 is out of range; choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)"#]),
+            &[r#":2: station "Ocean": quality = 0 is out of range; choose a whole number from 1 to 99 (JPEG quality, the Q of RTP/JPEG)"#]),
         (is("quality", "100"),
-            &[r#":2: station "Ocean": quality = 100 is out of range; choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)"#]),
+            &[r#":2: station "Ocean": quality = 100 is out of range; choose a whole number from 1 to 99 (JPEG quality, the Q of RTP/JPEG)"#]),
         (is("quality", "true"),
-            &[r#":2: station "Ocean": quality = true is a truth value; choose a whole number from 1 to 99 (JPEG quality, as RTP/JPEG knows it)"#]),
+            &[r#":2: station "Ocean": quality = true is a boolean; choose a whole number from 1 to 99 (JPEG quality, the Q of RTP/JPEG)"#]),
         (is("ttl", "256"),
             &[r#":2: station "Ocean": ttl = 256 is out of range; choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)"#]),
         (is("ttl", "-1"),
@@ -265,7 +265,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("spread", "\"0.5\""),
             &[r#":2: station "Ocean": spread = "0.5" is text; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
         (is("spread", "true"),
-            &[r#":2: station "Ocean": spread = true is a truth value; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
+            &[r#":2: station "Ocean": spread = true is a boolean; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
         (is("spread", "[0.5]"),
             &[r#":2: station "Ocean": spread = [0.5] is a list; choose a number from 0 to 0.95 (the share of a picture's interval over which its packets are spread; 0 sends them at once)"#]),
         (is("reel", "1"),
@@ -273,7 +273,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("reel", "\"false\""),
             &[r#":2: station "Ocean": reel = "false" is text; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
         (is("reel", "0.5"),
-            &[r#":2: station "Ocean": reel = 0.5 is no whole number; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
+            &[r#":2: station "Ocean": reel = 0.5 is not a whole number; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
         (is("reel", "{ dir = \"reels\" }"),
             &[r#":2: station "Ocean": reel = { dir = "reels" } is a table; choose true or false (whether encoded pictures are kept, to be sent again)"#]),
         (ocean("[defaults]\nspread = 2\nreel = \"no\""), &[
@@ -288,9 +288,9 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("media", "\"/srv/none\""),
             &[r#":2: station "Ocean": media = "/srv/none" does not exist; nothing is at /srv/none: name a film or a folder that is there"#]),
         (is("media", "\"locked.mp4\""),
-            &[r#":2: station "Ocean": media = "locked.mp4" cannot be read: Permission denied (os error 13); check conf/locked.mp4 and who may read it"#]),
+            &[r#":2: station "Ocean": media = "locked.mp4" cannot be read: Permission denied (os error 13); check conf/locked.mp4 and its permissions"#]),
         (is("media", "\"empty\""),
-            &[r#":2: station "Ocean": media = "empty" is a folder without films; put one in whose name ends in mp4, m4v, mov, mkv, avi, webm, ts, mpg, mpeg"#]),
+            &[r#":2: station "Ocean": media = "empty" is a folder without films; put in one whose name ends in mp4, m4v, mov, mkv, avi, webm, ts, mpg, mpeg"#]),
         (is("media", "[]"),
             &[r#":2: station "Ocean": media = [] is an empty list; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#]),
         (is("media", "\"\""),
@@ -314,7 +314,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (reel("dir = \"\""),
             &[r#":7: [reel]: dir = "" is empty; name a folder, as in "/var/cache/stationcast""#]),
         (reel("dir = false"),
-            &[r#":7: [reel]: dir = false is a truth value; name a folder, as in "/var/cache/stationcast""#]),
+            &[r#":7: [reel]: dir = false is a boolean; name a folder, as in "/var/cache/stationcast""#]),
         (reel("dir = [\"a\", \"b\"]"),
             &[r#":7: [reel]: dir = ["a", "b"] is a list; name a folder, as in "/var/cache/stationcast""#]),
         (reel("dir = \"~\""),
@@ -322,11 +322,11 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (reel("dir = \"~op/reels\""),
             &[r#":7: [reel]: dir = "~op/reels" does not say whose home; write "~/" before a folder in your own, or the whole path"#]),
         (reel("dir = \"a\\u0000b\""),
-            &[r#":7: [reel]: dir = "a\u0000b" has a control character; leave that out"#]),
+            &[r#":7: [reel]: dir = "a\u0000b" has a control character; remove it"#]),
         (reel("dir = \"ocean.mp4\""),
             &[r#":7: [reel]: dir = "ocean.mp4" is a file; name a folder: conf/ocean.mp4 is in the way"#]),
         (reel("dir = \"locked.mp4\""),
-            &[r#":7: [reel]: dir = "locked.mp4" cannot be used: Permission denied (os error 13); check conf/locked.mp4 and who may read it"#]),
+            &[r#":7: [reel]: dir = "locked.mp4" cannot be used: Permission denied (os error 13); check conf/locked.mp4 and its permissions"#]),
         (reel("bytes = 0"),
             &[r#":7: [reel]: bytes = 0 is out of range; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
         (reel("bytes = 999_999"),
@@ -336,12 +336,12 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (reel("bytes = 9223372036854775808"),
             &[r#":7: [reel]: bytes = 9223372036854775808 is out of range; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
         (reel("bytes = 20e9"),
-            &[r#":7: [reel]: bytes = 20e9 is no whole number; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+            &[r#":7: [reel]: bytes = 20e9 is not a whole number; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
         (reel("bytes = \"20 GB\""),
             &[r#":7: [reel]: bytes = "20 GB" is text; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
         (reel("bytes = true"),
-            &[r#":7: [reel]: bytes = true is a truth value; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
-        // A wrong default is told once, not for each station; all faults come at once, in order.
+            &[r#":7: [reel]: bytes = true is a boolean; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
+        // A wrong default is reported once, not for each station. All faults are reported, in the order of the file.
         (
             "[defaults]\nttl = 300\ninterface = \"eth9\"\n".to_owned()
                 + &ocean("[[station]]\nid = 1\nname = \"\"\nwidth = 1\n"),
@@ -372,7 +372,7 @@ fn every_message_names_the_place_the_rule_and_the_fix() {
 }
 
 #[test]
-fn what_the_machine_lacks_is_told() {
+fn a_missing_interface_or_home_folder_is_reported() {
     let mut world = world();
     world.interfaces.retain(|interface| interface.name == "eth1");
     world.home = None;
@@ -392,7 +392,7 @@ fn what_the_machine_lacks_is_told() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told() {
+fn a_file_that_cannot_be_read_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("stations.toml");
     let shown = file.display().to_string();
@@ -403,5 +403,5 @@ fn a_file_that_cannot_be_read_is_told() {
     assert_eq!(message(), format!("{shown}:2: byte 0xff is not UTF-8; save the file as UTF-8"));
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    assert_eq!(message(), format!("{shown}: is a folder; name the line-up in it, a file"));
+    assert_eq!(message(), format!("{shown}: is a folder; name a line-up in it, which is a file"));
 }

@@ -1,8 +1,8 @@
-//! `[rtsp]`, `[http]` and `[announce]`: what they become, and every message of theirs.
+//! `[rtsp]`, `[http]` and `[announce]`: their values, and every message about them.
 
 use super::*;
 
-/// A right line-up, then `sections` from line 6 on.
+/// A line-up without faults, then `sections` from line 6 on.
 fn read(sections: &str) -> Result<Lineup, ConfigError> {
     parse(&(messages::with("id", Some("1")) + "\n" + sections))
 }
@@ -26,7 +26,7 @@ fn a_section_turns_an_output_on() {
     assert_eq!(outputs("[announce]\nsap = false"), (None, None, false, true));
 }
 
-/// (what the file says from line 6 on, its messages: each after `conf/stations.toml`)
+/// (the text of the file from line 6 on, its messages). Each message follows `conf/stations.toml`.
 #[rustfmt::skip] // one message a line, as it is printed
 const CASES: [(&str, &[&str]); 15] = [
     ("[rtsp]\nport = 8554",
@@ -38,7 +38,7 @@ const CASES: [(&str, &[&str]); 15] = [
     ("[rtsp]\nlisten = 8554",
         &[r#":7: [rtsp]: listen = 8554 is a number; write an address and a port, as in "127.0.0.1:8554""#]),
     ("[http]\nlisten = true",
-        &[r#":7: [http]: listen = true is a truth value; write an address and a port, as in "127.0.0.1:8088""#]),
+        &[r#":7: [http]: listen = true is a boolean; write an address and a port, as in "127.0.0.1:8088""#]),
     ("[http]\nlisten = \"0.0.0.0\"",
         &[r#":7: [http]: listen = "0.0.0.0" has no port; write it as in "0.0.0.0:8088""#]),
     ("[rtsp]\nlisten = \"0.0.0.0:0\"",
@@ -51,7 +51,7 @@ const CASES: [(&str, &[&str]); 15] = [
     ]),
     ("[[http]]\nlisten = \"127.0.0.1:80\"",
         &[r#":6: http is a list; write its keys under one line [http]"#]),
-    // What one socket cannot serve.
+    // Addresses that two sockets cannot both have.
     ("[rtsp]\nlisten = \"127.0.0.1:9688\"",
         &[r#":7: [rtsp]: listen = "127.0.0.1:9688" is taken: [directory] listens there; choose another port"#]),
     ("[rtsp]\nlisten = \"127.0.0.1:8088\"\n[http]",
@@ -75,7 +75,7 @@ fn every_message_names_the_place_the_rule_and_the_fix() {
 }
 
 #[test]
-fn one_port_on_two_addresses_is_no_fault() {
+fn one_port_on_two_addresses_is_allowed() {
     for sections in [
         "[http]\nlisten = \"192.0.2.7:9688\"",
         "[http]\nlisten = \"[::1]:9688\"",
@@ -86,7 +86,7 @@ fn one_port_on_two_addresses_is_no_fault() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_announced_is_noted_where_stations_can_be_watched() {
+fn a_directory_that_cannot_be_announced_is_noted_if_other_machines_can_watch() {
     let away = "interface = \"eth0\"\n[announce]\n";
     let told = |sections: &str| {
         let notes = read(sections).unwrap().notes();
@@ -95,5 +95,5 @@ fn a_directory_that_cannot_be_announced_is_noted_where_stations_can_be_watched()
     assert_eq!(told(away), 1);
     assert_eq!(told(&format!("{away}mdns = false")), 0);
     assert_eq!(told(&format!("{away}[directory]\nlisten = \"0.0.0.0:9688\"")), 0);
-    assert_eq!(told("[announce]"), 0, "all of it stays on this machine");
+    assert_eq!(told("[announce]"), 0, "nothing leaves this machine");
 }

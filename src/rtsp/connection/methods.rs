@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::RtspConnection;
-use crate::headend::{self, NotRecorded, StationHandle};
+use crate::headend::{ClientKind, NotRecorded, StationHandle};
 use crate::rtsp::request::{
     self, Kind, METHODS, PlayRange, Rejection, Resource, RtspRequest, control_url, response,
 };
@@ -211,9 +211,9 @@ impl RtspConnection {
             SessionTransport::Multicast { .. } => None,
             SessionTransport::Udp { client, ssrc, .. } => {
                 let client = SocketAddr::new(self.peer.ip(), client.0);
-                Some((client, headend::Way::RtspUdp, ssrc))
+                Some((client, ClientKind::RtspUdp, ssrc))
             }
-            SessionTransport::Interleaved { ssrc, .. } => Some((self.peer, headend::Way::RtspTcp, ssrc)),
+            SessionTransport::Interleaved { ssrc, .. } => Some((self.peer, ClientKind::RtspTcp, ssrc)),
         };
         let receiver_reports = unicast.map(|(peer, way, ssrc)| {
             let client = head_end.clients.enter(resource.station, peer, way);

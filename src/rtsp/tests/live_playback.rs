@@ -1,6 +1,7 @@
 //! Stations as they are on air, by TCP and UDP.
 
 use super::*;
+use crate::interface::Interface;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_by_tcp_begins_with_the_picture_on_air() {
@@ -208,13 +209,15 @@ async fn a_description_has_the_rate_of_the_film_and_not_of_a_slate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_of_a_group_is_the_address_that_the_station_sends_from() {
-    let server = TestRtspServer::with(|spec| {
-        spec.group = "[ff15::2]:5004".parse().unwrap();
-        spec.interface.v6 = vec!["fe80::1".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-    });
-    let server = server.await;
-    let response =
-        server.connect().await.request("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
-    let transport = response.header(&headers::TRANSPORT).unwrap().as_str();
-    assert!(transport.contains("source=2001:db8::7"), "{transport}");
+    let server = TestRtspServer::with(|spec| spec.group = "[ff15::2]:5004".parse().unwrap()).await;
+    for address in ["2001:db8::7", "2001:db8::9"] {
+        let v6 = vec!["fe80::1".parse().unwrap(), address.parse().unwrap()];
+        let station = server.head_end.station(ID).unwrap();
+        station.set_interface(Some(Interface { v6, ..Interface::sample() }));
+        assert!(station.sdp().contains(&format!("IN IP6 {address}\r\n")), "{}", station.sdp());
+        let response =
+            server.connect().await.request("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
+        let transport = response.header(&headers::TRANSPORT).unwrap().as_str();
+        assert!(transport.contains(&format!("source={address}")), "{transport}");
+    }
 }

@@ -1,4 +1,4 @@
-//! This process's own figures, by the names that Prometheus's client libraries have given them.
+//! Metrics of this process, under the names that Prometheus's client libraries use.
 
 use std::fmt;
 use std::fs;
@@ -14,10 +14,10 @@ use prometheus_client::registry::Unit;
 
 use crate::media::AirTime;
 
-/// Asks the system when it is asked. What the system does not tell is left out.
+/// Reads the metrics from the system at each scrape. It leaves out those that the system does not tell.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// When it started.
+    /// When the process started.
     pub(super) since: AirTime,
 }
 
@@ -48,7 +48,7 @@ impl Collector for Process {
     }
 }
 
-/// Resident bytes, of `/proc/self/status` (proc_pid_status(5)).
+/// Resident memory in bytes, from the text of `/proc/self/status` (proc_pid_status(5)).
 fn resident(status: &str) -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: i64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resident_memory_is_found_in_what_linux_writes() {
+    fn resident_memory_is_read_from_proc_self_status() {
         assert_eq!(resident("Name:\tx\nVmHWM:\t  300 kB\nVmRSS:\t  250 kB\nThreads:\t1\n"), Some(256_000));
         assert_eq!(resident("Name:\tx\n"), None);
     }

@@ -1,12 +1,13 @@
-// The connection to the broadcaster: one WebSocket for all tiles (docs/web.md). It comes back by itself.
+// The connection to the broadcaster: one WebSocket for all tiles (docs/web.md). It reconnects by itself.
 
 const VERSION = 1;
 const HEADER = 16;
 
-// Waits between tries, in milliseconds: doubled each time, from the first to the last.
+// Time before a retry, in milliseconds: from the first to the second, doubling each time.
 const RETRY = [500, 10_000];
 
-// The broadcaster says how the stations are every second. When it has said nothing for so long, it is gone.
+// The broadcaster sends the status of the stations every second. After this many milliseconds without it, the connection
+// counts as lost.
 const SILENCE = 6000;
 
 // Calls on.stations(list), on.picture(station, number, bitmap) and on.connected(yes, wait).
@@ -19,12 +20,12 @@ export class Link {
 
   constructor(on) {
     this.#on = on;
-    // The network is back: no need to wait any longer.
+    // The network is back: connect at once.
     addEventListener("online", () => this.#socket ?? this.#open());
     this.#open();
   }
 
-  // Which tiles are in sight, and which station is being watched.
+  // Tells the broadcaster which tiles are visible, and which station fills the page (null: none).
   want(stations, watched) {
     this.#want = { stations, watched };
     this.#say({ want: this.#want });
@@ -58,7 +59,7 @@ export class Link {
     this.#on.stations(stations);
   }
 
-  // A picture is acknowledged once it is drawn, also when it cannot be: the next one may be better.
+  // Acknowledges a picture when it is drawn, and also if it cannot be: otherwise the broadcaster would send no more.
   async #show(data) {
     const view = new DataView(data);
     if (data.byteLength <= HEADER || view.getUint8(0) !== VERSION) return;

@@ -1,6 +1,6 @@
-// The remote control: digits become station numbers. The same rules as the viewer's (src/screen/keys.rs).
+// The remote control: turns digits into station numbers, by the rules of the viewer (src/screen/keys.rs).
 
-// How long a number waits for its next digit, in milliseconds.
+// Longest time from a digit to the next one, in milliseconds.
 export const DIGIT_WAIT = 1200;
 
 const MOST_DIGITS = 3;
@@ -8,13 +8,13 @@ const MOST_DIGITS = 3;
 export class NumberEntry {
   digits = "";
 
-  // One more digit. Answers the number at once when it is complete: no number of `ids` begins with it and goes on.
+  // Adds a digit. Returns the number if it is complete, that is, if no longer number of `ids` begins with it; else null.
   digit(digit, ids) {
     this.digits += digit;
     return this.#goesOn(ids) ? null : this.enter();
   }
 
-  // The number typed, at once; null of none.
+  // Returns the number typed so far, and clears it; null without digits.
   enter() {
     const number = this.digits === "" ? null : Number(this.digits);
     this.digits = "";
@@ -33,7 +33,7 @@ export class NumberEntry {
     return this.digits !== "";
   }
 
-  // Some people type 02 for 2: leading zeros count as digits, up to as many as the largest number has.
+  // Some people type 02 for 2: leading zeros count as digits, up to the length of the largest number.
   #goesOn(ids) {
     const most = Math.min(MOST_DIGITS, String(Math.max(0, ...ids)).length);
     const typed = Number(this.digits);

@@ -1,31 +1,31 @@
-// The stage: one station that fills the page, and the keys of the viewer.
+// The stage: one station that fills the page, and the viewer's keys.
 
 import { DIGIT_WAIT, NumberEntry } from "./remote.js";
 
 const at = (id) => document.getElementById(id);
 
-// How long the banner stays when nothing is touched, in milliseconds.
+// Time without input after which the banner hides, in milliseconds.
 const BANNER = 4000;
 
-// A finger that moves so many pixels sideways changes the station.
+// A finger that moves more than this many pixels sideways changes the station.
 const SWIPE = 60;
 
 export class Stage {
-  watched = null; // the station, null while the wall is shown
+  watched = null; // the station's number; null while the wall is shown
   holding = false;
-  #wall; // what it needs of the wall
+  #wall; // the wall's callbacks
   #last = null;
   #entry = new NumberEntry();
   #entryTimer = 0;
   #bannerTimer = 0;
   #context = at("screen").getContext("2d", { alpha: false });
-  #drawn = []; // when the last pictures were drawn
+  #drawn = []; // times at which pictures were drawn, of the last 2 s
 
   constructor(wall) {
     this.#wall = wall;
     addEventListener("hashchange", () => this.#follow());
     document.addEventListener("keydown", (event) => this.#key(event));
-    // A finger that brings the banner back shall not press what it could not see.
+    // A tap that brings the banner back must not press a button that was not visible.
     let woke = false;
     at("stage").addEventListener("pointerdown", () => (woke = document.body.classList.contains("asleep")));
     at("controls").addEventListener("click", ({ target, detail }) => {
@@ -35,7 +35,7 @@ export class Stage {
     at("screen").addEventListener("dblclick", () => this.#does("fullscreen"));
     const stage = at("stage");
     for (const kind of ["pointermove", "pointerdown", "focusin"]) stage.addEventListener(kind, () => this.#wake());
-    let from = null; // of the first finger; more than one is no swipe
+    let from = null; // where the first finger came down; several fingers are not a swipe
     stage.addEventListener("pointerdown", (event) => {
       from = event.isPrimary && event.pointerType === "touch" ? event.clientX : null;
     });
@@ -46,7 +46,7 @@ export class Stage {
     });
   }
 
-  // The stations have changed, or have come for the first time.
+  // To be called when the status of the stations arrives.
   update() {
     if (this.watched === null) this.#follow();
     else this.#tell();
@@ -72,7 +72,7 @@ export class Stage {
     this.#context.drawImage(image, 0, 0);
   }
 
-  // Shows what the address says: #2 is station 2, none is the wall.
+  // Shows what the URL's fragment names: #2 is station 2, none is the wall.
   #follow() {
     const stations = this.#wall.stations();
     const number = /^#(\d{1,3})$/.exec(location.hash)?.[1];
@@ -125,7 +125,7 @@ export class Stage {
 
   #go(id) {
     if (this.#wall.stations().some((station) => station.id === id)) {
-      // A zapping viewer does not want every station again on the way back.
+      // A zap replaces the history entry: Back leads to the wall, not through every station.
       if (this.watched === null) location.hash = `#${id}`;
       else history.replaceState(null, "", `#${id}`);
       this.#follow();
@@ -217,7 +217,7 @@ export class Stage {
     this.#wall.changed();
   }
 
-  // As the viewer names it: stationcast-02-Nature-2026-11-20T03-31-00.123Z.png
+  // The file is named as by the viewer: stationcast-02-Nature-2026-11-20T03-31-00.123Z.png
   #save() {
     const name = at("name").textContent.replace(/[^\p{L}\p{N}]+/gu, "-");
     const number = String(this.watched).padStart(2, "0");
@@ -242,7 +242,7 @@ export class Stage {
     command();
   }
 
-  // What a key does now; nothing where the browser's own meaning is the better one.
+  // What a key does now; nothing if the browser's own meaning should stay.
   #command(key, target) {
     const typing = this.#entry.typing;
     if (/^\d$/.test(key)) return () => this.#digit(key);
@@ -298,7 +298,7 @@ export class Stage {
     if (passing) this.#entryTimer = setTimeout(() => (at("entry").hidden = true), 2500);
   }
 
-  // The banner comes, and goes again when nothing is touched.
+  // Shows the banner, and hides it again after BANNER without input.
   #wake() {
     document.body.classList.remove("asleep");
     clearTimeout(this.#bannerTimer);

@@ -1,11 +1,11 @@
-// The wall: a tile for each station; one of them at a time fills the page.
+// The wall: a tile for each station. One station at a time can fill the page.
 
 import { Link } from "./link.js";
 import { Stage } from "./stage.js";
 
 const at = (id) => document.getElementById(id);
 
-const tiles = new Map(); // by station: { item, anchor, canvas, context, seen, ... }
+const tiles = new Map(); // by station number: { item, anchor, canvas, context, seen, ... }
 let stations = [];
 let waiting = false;
 
@@ -29,7 +29,7 @@ const link = new Link({ stations: update, picture: draw, connected });
 
 document.addEventListener("visibilitychange", want);
 
-// Tells the broadcaster what is in sight, once for all changes of a moment.
+// Tells the broadcaster which tiles are visible, in one message for all changes of the current task.
 function want() {
   if (waiting) return;
   waiting = true;
@@ -70,7 +70,7 @@ function update(list) {
   }
   list.forEach((station, n) => {
     const tile = tiles.get(station.id) ?? add(station);
-    // In the order of their numbers, which the list has: a broadcaster that comes back may have other stations.
+    // Keeps the tiles in the order of the list, by number: a restarted broadcaster may have other stations.
     const there = at("tiles").children[n];
     if (there !== tile.item) at("tiles").insertBefore(tile.item, there ?? null);
     const { id, name, state, reason, audience } = station;
@@ -122,8 +122,8 @@ function add({ id }) {
   return tile;
 }
 
-// Chooses the columns with which all tiles are largest and yet all in sight. Where that would make them smaller than
-// SMALLEST pixels, the page scrolls.
+// Chooses the number of columns with which the tiles are largest and all visible. If they would be narrower than SMALLEST
+// pixels, the page scrolls instead.
 function fit() {
   const SMALLEST = 240;
   const list = at("tiles");
@@ -167,7 +167,7 @@ function set(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// On the wall, arrows move among the tiles as they are seen.
+// On the wall, the arrow keys move the focus among the tiles, as they lie on the screen.
 document.addEventListener("keydown", (event) => {
   if (stage.watched !== null || event.altKey || event.ctrlKey || event.metaKey || at("help").open) return;
   const anchors = stations.map(({ id }) => tiles.get(id).anchor);

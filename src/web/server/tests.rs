@@ -11,7 +11,7 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Serves `router` until what is returned is dropped.
+/// Serves `router` until the sender that it returns is dropped.
 async fn listen(router: Router, limits: Limits) -> (SocketAddr, oneshot::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -20,10 +20,10 @@ async fn listen(router: Router, limits: Limits) -> (SocketAddr, oneshot::Sender<
     (address, stop)
 }
 
-/// What the server says until it closes, which it must.
+/// What the server sends until it closes, which it must.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
-    // A connection that is reset is closed as well.
+    // A reset is a close too.
     let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut all)).await.expect("it is closed");
     String::from_utf8_lossy(&all).into_owned()
 }
@@ -33,7 +33,7 @@ fn hello() -> Router {
 }
 
 #[tokio::test]
-async fn a_place_is_held_until_the_connection_ends() {
+async fn a_permit_is_held_until_the_connection_ends() {
     let (address, _stop) = listen(hello(), Limits { per_address: 1, ..Limits::default() }).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -41,9 +41,9 @@ async fn a_place_is_held_until_the_connection_ends() {
     first.read_exact(&mut begun).await.unwrap();
     assert_eq!(&begun, b"HTTP/1.1 200 OK");
     let mut second = TcpStream::connect(address).await.unwrap();
-    assert_eq!(rest(&mut second).await, "", "closed without a word");
+    assert_eq!(rest(&mut second).await, "", "closed without a message");
     drop(first);
-    // The place comes free when the server has seen the end.
+    // The permit is free when the server has seen the close.
     let admitted = async {
         loop {
             let mut third = TcpStream::connect(address).await.unwrap();
@@ -59,7 +59,7 @@ async fn a_place_is_held_until_the_connection_ends() {
 }
 
 #[tokio::test]
-async fn a_slow_head_and_an_endless_one_are_ended() {
+async fn a_slow_head_and_an_endless_head_close_the_connection() {
     let (address, _stop) =
         listen(hello(), Limits { head: Duration::from_millis(50), ..Limits::default() }).await;
     let mut slow = TcpStream::connect(address).await.unwrap();
@@ -83,19 +83,19 @@ async fn a_slow_head_and_an_endless_one_are_ended() {
     assert!(rest(&mut garbage).await.starts_with("HTTP/1.1 400 "));
 }
 
-/// Says so when it is dropped.
-struct Told(Option<oneshot::Sender<()>>);
+/// Reports that it is dropped.
+struct DropReport(Option<oneshot::Sender<()>>);
 
-impl Drop for Told {
+impl Drop for DropReport {
     fn drop(&mut self) {
         let _ = self.0.take().map(|told| told.send(()));
     }
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_ended() {
+async fn a_client_that_does_not_read_is_closed() {
     let (told, ended) = oneshot::channel();
-    let told = Arc::new(std::sync::Mutex::new(Some(Told(Some(told)))));
+    let told = Arc::new(std::sync::Mutex::new(Some(DropReport(Some(told)))));
     let endless = get(move || async move {
         let told = told.lock().unwrap().take();
         let piece = Bytes::from(vec![0; 50_000]);
@@ -113,7 +113,7 @@ async fn who_does_not_read_is_ended() {
 }
 
 #[tokio::test]
-async fn stopping_closes_every_connection() {
+async fn shutdown_closes_every_connection() {
     let (address, stop) = listen(hello(), Limits::default()).await;
     let mut open = TcpStream::connect(address).await.unwrap();
     open.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();

@@ -1,4 +1,4 @@
-//! The line-up as a table for people, in plain text.
+//! The line-up as a table in plain text, for `broadcaster check`.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use crate::interface::Interface;
 use crate::text_table::aligned;
 
 const HEAD: [&str; 9] = ["id", "name", "group", "interface", "ttl", "width", "quality", "datagram", "media"];
-/// Numbers align to the right.
+/// Which columns are numbers, and aligned to the right.
 const RIGHT: [bool; 9] = [true, false, false, false, true, true, true, true, false];
 
 pub(super) fn table(lineup: &Lineup) -> String {

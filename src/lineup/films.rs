@@ -1,27 +1,28 @@
-//! What `media` names: a film, or a folder of films. The part of the line-up that reads disks.
+//! The paths that `media` names: films and folders of films. Besides [`Lineup::load`](super::Lineup::load), only this file
+//! of the room reads the disk.
 
 use std::cmp::Ordering;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file in a folder is a film when its name ends so, in capitals or not. A file that `media` names
-/// itself may end in anything.
+/// The extensions of films, in any case. They select the films in a folder; a file that `media` names itself may have any
+/// extension.
 pub const EXTENSIONS: [&str; 9] = ["mp4", "m4v", "mov", "mkv", "avi", "webm", "ts", "mpg", "mpeg"];
 
 /// What is at a path that `media` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MediaKind {
-    /// Nothing.
+    /// Nothing exists there.
     Missing,
-    /// A file that can be opened. Whether it is a film shows when it is decoded.
+    /// A file that can be opened. Only decoding shows whether it is a film.
     File,
     /// A folder.
     Folder {
-        /// How many films are in it, its subfolders left out.
+        /// Number of films in it, without its subfolders.
         films: usize,
     },
-    /// Something, but it cannot be read; and why.
+    /// Something that cannot be read, and why.
     Unreadable(String),
 }
 
@@ -44,16 +45,16 @@ pub(super) fn kind(path: &Path) -> MediaKind {
     })
 }
 
-/// The films of one round of the programme: `media` in its order, each folder replaced by the films in
-/// it, sorted by name (naturally: 2 before 10). Hidden files, other files and subfolders are left
-/// out. Asked anew for each round, so that a film put into a folder goes on air in the next one.
+/// The films of one round of the programme: `media` in its order, with each folder replaced by its films, sorted by name in
+/// natural order (2 before 10). Hidden files, other files and subfolders are left out. Stations call this for each round,
+/// so that a film that is put into a folder goes on air in the next one.
 ///
-/// A path that is no folder is passed on as it is, even when nothing is there any more: whoever opens
-/// it says so, and the other films still play. May be empty, when its folders have become so.
+/// A path that is not a folder is returned as it is, even if nothing exists there any more: opening it will report that,
+/// and the other films still play. The result is empty if every entry is a folder that has become empty.
 ///
 /// # Errors
 ///
-/// The system's, with the path, when a folder cannot be read.
+/// The system's, with the path, if a folder cannot be read.
 pub fn films(media: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     let mut films = Vec::new();
     for path in media {
@@ -72,7 +73,7 @@ fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut films = Vec::new();
     for entry in fs::read_dir(path)? {
         let film = entry?.path();
-        // `is_file` follows links, and is false for one that leads nowhere.
+        // `is_file` follows links, and is false for a broken one.
         if is_film(&film) && film.is_file() {
             films.push(film);
         }
@@ -90,14 +91,14 @@ fn is_film(path: &Path) -> bool {
     !name(path).starts_with('.') && EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// Orders names as people do: runs of digits by their value, letters without regard to case.
+/// Compares names in natural order: runs of digits by value, letters ignoring case.
 fn natural(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let (digits_a, digits_b) = (digits(a), digits(b));
         if !digits_a.is_empty() && !digits_b.is_empty() {
             let (value_a, value_b) = (digits_a.trim_start_matches('0'), digits_b.trim_start_matches('0'));
-            // Without leading zeros the longer number is the greater, however long both are.
+            // Without leading zeros the longer number is the greater. This has no limit, unlike parsing.
             let order = value_a.len().cmp(&value_b.len()).then_with(|| value_a.cmp(value_b));
             if order.is_ne() {
                 return order;
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_becomes_its_films_in_order_and_grows() {
+    fn a_folder_is_replaced_by_its_films_in_order_and_may_grow() {
         let dir = tempfile::tempdir().unwrap();
         let make = |name: &str| {
             fs::write(dir.path().join(name), b"").unwrap();
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_a_path() {
+    fn the_kind_of_a_path_is_what_the_disk_has_there() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("film.bin");
         fs::write(&file, b"").unwrap();

@@ -1,4 +1,4 @@
-//! What opens stations in a player: an M3U playlist of all.
+//! The M3U playlist that opens all stations in a player.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Refusal, Web};
 
-/// `GET /stations.m3u`: by RTSP where that is served to who asks, by HTTP otherwise or if asked with `?via=http`.
-pub(super) async fn m3u(
+/// `GET /stations.m3u`. The entries are RTSP URLs if the client can reach RTSP, else HTTP URLs. `?via=http` asks for HTTP.
+pub(super) async fn playlist(
     State(web): State<Arc<Web>>,
     uri: Uri,
     headers: HeaderMap,
@@ -25,7 +25,7 @@ pub(super) async fn m3u(
     let mut text = String::from("#EXTM3U\n");
     for station in web.head_end.stations() {
         let (id, name) = (station.spec.id, &station.spec.name);
-        // Names hold no control characters; a quotation mark would end the attribute.
+        // A quotation mark would end the attribute. Names have no control characters.
         let quoted = name.replace('"', "'");
         let url = match &rtsp {
             Some(at) => format!("rtsp://{at}/{id}"),
@@ -36,19 +36,20 @@ pub(super) async fn m3u(
     Ok(([(CONTENT_TYPE, "audio/x-mpegurl; charset=utf-8")], text).into_response())
 }
 
-/// Where RTSP that listens on `listen` is found by who knows this host as `host`; `None` where it is not.
+/// The address of RTSP, which listens on `listen`, for a client that knows this host as `host`; `None` if the client
+/// cannot reach it.
 fn rtsp_at(listen: SocketAddr, host: &Authority) -> Option<String> {
     if listen.ip().is_unspecified() {
         return Some(format!("{}:{}", host.host(), listen.port()));
     }
-    // Loopback is another machine wherever else this is read. Whoever comes by a proxy has a loopback address here, so the
-    // name counts and not the peer.
+    // On any other machine a loopback address is that machine's own. A client behind a proxy on this host has a loopback
+    // address here, so this looks at the host name and not at the peer.
     let name = host.host().trim_matches(['[', ']']);
     let here = name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     (here || !listen.ip().is_loopback()).then(|| listen.to_string())
 }
 
-/// By what name the client knows this host: it is written into what it gets, so it must be one.
+/// The name by which the client knows this host. It is written into the playlist, so it must be a valid one.
 fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
     let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty()).ok_or_else(|| {
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rtsp_is_named_where_it_is_found() {
+    fn rtsp_is_named_by_an_address_that_the_client_can_reach() {
         for (listen, host, at) in [
             ("0.0.0.0:8554", "tower:8088", Some("tower:8554")),
             ("[::]:8554", "[2001:db8::7]:8088", Some("[2001:db8::7]:8554")),

@@ -1,10 +1,16 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::directory::framing::FrameReader;
+use crate::directory::message::{
+    ErrorCode, MAX_NAME, OnAir, Reply, Request, Services, State, StationInfo, plain_text,
+};
+use crate::media::{AirTime, FrameRate, Size, StationId};
 
-/// The examples of docs/protocol.md, by name: they are the goldens.
+/// The examples of docs/protocol.md, by name. They are the golden messages.
 fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let document = include_str!("../../../docs/protocol.md");
     let blocks = document.split("```hex ").skip(1);
@@ -84,14 +90,14 @@ fn replies() -> Vec<(&'static str, Reply)> {
 fn golden<M: Message + PartialEq + fmt::Debug>(name: &str, message: &M) {
     let (_, bytes) = examples().into_iter().find(|(example, _)| *example == name).expect(name);
     assert_eq!(encode(message).unwrap(), bytes, "{name}: encoded");
-    let mut inbox = Inbox::<M>::default();
-    inbox.room().extend_from_slice(&bytes);
-    assert_eq!(inbox.take().unwrap().as_ref(), Some(message), "{name}: decoded");
-    assert!(!inbox.is_midway());
+    let mut reader = FrameReader::<M>::default();
+    reader.room().extend_from_slice(&bytes);
+    assert_eq!(reader.take().unwrap().as_ref(), Some(message), "{name}: decoded");
+    assert!(!reader.is_midway());
 }
 
 #[test]
-fn the_protocol_document_says_what_is_sent() {
+fn the_examples_of_the_protocol_document_are_the_bytes_sent() {
     let names: Vec<_> = examples().into_iter().map(|(name, _)| name).collect();
     let known: Vec<_> =
         requests().iter().map(|(name, _)| *name).chain(replies().iter().map(|(name, _)| *name)).collect();
@@ -111,9 +117,9 @@ fn every_variant_has_the_documented_number() {
     assert_eq!([BadRequest, UnsupportedVersion, NoSuchStation, Busy, TimedOut].map(code), [0, 1, 2, 3, 4]);
 }
 
-/// Each example is one as it travels, and its body alone.
+/// The fuzz target has two seeds for each example: with the length prefix, and the body alone.
 #[test]
-fn the_seeds_of_the_fuzz_target_are_the_examples() {
+fn the_fuzz_seeds_are_the_examples() {
     let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/directory");
     for (name, bytes) in examples() {
         assert_eq!(std::fs::read(seeds.join(name)).expect(name), bytes, "{name}");
@@ -122,10 +128,10 @@ fn the_seeds_of_the_fuzz_target_are_the_examples() {
 }
 
 #[test]
-fn what_breaks_a_rule_is_refused() {
+fn a_message_that_breaks_a_rule_is_refused() {
     let refused = |body: &[u8], why: &str| {
         let error = decode::<Reply>(body).unwrap_err().to_string();
-        assert!(error.contains(why), "{error:?} should say {why:?}");
+        assert!(error.contains(why), "{error:?} should contain {why:?}");
     };
     let body = |reply: &Reply| encode(reply).unwrap()[PREFIX..].to_vec();
     let line_up = |stations: Vec<StationInfo>| body(&Reply::LineUp { revision: 1, stations });
@@ -165,11 +171,11 @@ fn what_breaks_a_rule_is_refused() {
 }
 
 #[test]
-fn a_prefix_beyond_the_limit_is_an_error_before_any_body() {
+fn a_length_beyond_the_limit_is_an_error_before_any_body_arrives() {
     fn judge<M: Message + fmt::Debug>(length: u32) -> Result<Option<M>, MessageError> {
-        let mut inbox = Inbox::default();
-        inbox.room().extend_from_slice(&length.to_le_bytes());
-        inbox.take()
+        let mut reader = FrameReader::default();
+        reader.room().extend_from_slice(&length.to_le_bytes());
+        reader.take()
     }
     assert!(matches!(judge::<Request>(4096), Ok(None)));
     assert!(matches!(judge::<Request>(4097), Err(MessageError::TooLong { length: 4097, limit: 4096, .. })));
@@ -179,19 +185,11 @@ fn a_prefix_beyond_the_limit_is_an_error_before_any_body() {
 
     let long = Request::Hello { version: 1, agent: "a".repeat(5000) };
     assert!(matches!(encode(&long), Err(MessageError::TooLong { length: 5005, .. })));
-    // The largest picture that fits is not refused by the decoder's own limit.
+    // bincode's own limit does not refuse the largest picture that fits.
     let room = (1 << 20) - encode(&Reply::Tuned { entry: nature(), now: None }).unwrap().len() - 10;
     let now = Some(OnAir { due: AirTime(1), jpeg: vec![7; room] });
     let largest = Reply::Tuned { entry: nature(), now };
     assert_eq!(decode::<Reply>(&encode(&largest).unwrap()[PREFIX..]).unwrap(), largest);
-}
-
-#[test]
-fn plain_text_is_cut_at_a_border_and_has_nothing_to_obey() {
-    assert_eq!(plain_text("a\nb\x1b[0m\u{9b}", 64), "a b [0m ");
-    assert_eq!(plain_text("aéé", 4), "aé");
-    assert_eq!(plain_text("é", 1), "");
-    assert_eq!(plain_text("", 0), "");
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -257,42 +255,42 @@ fn reply() -> impl Strategy<Value = Reply> {
     ]
 }
 
-/// Through the wire in pieces of `step` bytes, with every strict prefix seen as incomplete by the
-/// inbox and as an error by the decoder.
-fn through<M: Message + PartialEq + fmt::Debug + Clone>(message: M, step: usize) {
+/// Encodes `message` and reads it in pieces of `step` bytes. The decoder refuses every strict prefix of the body, and the
+/// reader waits for more after every strict prefix of the message.
+fn round_trip<M: Message + PartialEq + fmt::Debug + Clone>(message: M, step: usize) {
     let bytes = encode(&message).expect("it fits");
     let body = &bytes[PREFIX..];
     assert_eq!(decode::<M>(body).as_ref(), Ok(&message));
     for end in 0..body.len() {
         assert!(decode::<M>(&body[..end]).is_err(), "{end} of {} bytes", body.len());
     }
-    let mut inbox = Inbox::<M>::default();
+    let mut reader = FrameReader::<M>::default();
     let mut rest = &bytes[..];
     while !rest.is_empty() {
-        assert_eq!(inbox.take(), Ok(None));
+        assert_eq!(reader.take(), Ok(None));
         let (now, later) = rest.split_at(step.min(rest.len()));
-        inbox.room().extend_from_slice(now);
+        reader.room().extend_from_slice(now);
         rest = later;
     }
-    assert_eq!(inbox.take(), Ok(Some(message)));
-    assert_eq!((inbox.take(), inbox.is_midway()), (Ok(None), false));
+    assert_eq!(reader.take(), Ok(Some(message)));
+    assert_eq!((reader.take(), reader.is_midway()), (Ok(None), false));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn requests_survive_the_wire(request in request(), step in 1usize..9) {
-        through(request, step);
+    fn requests_survive_a_round_trip(request in request(), step in 1usize..9) {
+        round_trip(request, step);
     }
 
     #[test]
-    fn replies_survive_the_wire(reply in reply(), step in 1usize..99) {
-        through(reply, step);
+    fn replies_survive_a_round_trip(reply in reply(), step in 1usize..99) {
+        round_trip(reply, step);
     }
 
     #[test]
-    fn what_can_be_decoded_is_encoded_to_the_same(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..6) {
+    fn a_decoded_message_survives_a_round_trip(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..6) {
         if let Some(first) = bytes.first_mut() {
             *first = variant;
         }
@@ -309,8 +307,8 @@ proptest! {
         let mut bytes = encode(&reply).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = to;
-        let mut inbox = Inbox::<Reply>::default();
-        inbox.room().extend_from_slice(&bytes);
-        while let Ok(Some(_)) = inbox.take() {}
+        let mut reader = FrameReader::<Reply>::default();
+        reader.room().extend_from_slice(&bytes);
+        while let Ok(Some(_)) = reader.take() {}
     }
 }

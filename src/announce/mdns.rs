@@ -1,4 +1,4 @@
-//! The directory to viewers, by multicast DNS (RFC 6762) as a DNS-SD service (RFC 6763): `_stationcast._tcp`.
+//! Announces the directory to viewers, by multicast DNS (RFC 6762), as the DNS-SD service `_stationcast._tcp` (RFC 6763).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::headend::HeadEnd;
 use crate::interface::{Choice, Interface};
 use crate::lineup::{Lineup, StationSpec};
 
-/// How long taking it back may take at the end: a packet on each interface.
+/// Longest time for the goodbye at the end: one packet on each interface.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// The longest part of this machine's name that is in the service's names, in bytes: a label of the DNS has 63.
-const HOST: usize = 32;
+/// Most bytes of this machine's name in the service's names. A DNS label has 63.
+const MAX_HOST: usize = 32;
 
-/// What the network is told of the directory, and where.
+/// The announcement of a directory.
 #[derive(Debug)]
 pub(super) struct Service {
     listen: SocketAddr,
@@ -28,8 +28,8 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Of a directory that listens on `listen`; `None` if no other machine could reach it or has a use for it. Outputs that
-    /// listen on loopback are not told of.
+    /// For a directory that listens on `listen`; `None` if no other machine could reach it, or if no station leaves this machine.
+    /// Outputs that listen on loopback are left out.
     pub(super) fn new(listen: SocketAddr, lineup: &Lineup) -> Option<Service> {
         let loopback = |station: &StationSpec| {
             station.interface.find(&lineup.interfaces).is_some_and(|interface| interface.loopback)
@@ -51,8 +51,7 @@ impl Service {
         Some(Service { listen, stations, txt })
     }
 
-    /// The indices of the interfaces on which it is told, as they are: those of the stations, since where no station is nobody has a
-    /// use for it. Never loopback.
+    /// The indices that the stations' interfaces have now: elsewhere there is nothing to watch. Never loopback's.
     fn indices(&self, all: &[Interface]) -> Vec<u32> {
         let own = self.stations.iter().filter_map(|station| station.find(all));
         let mut indices: Vec<u32> = own.filter(|one| !one.loopback).map(|one| one.index).collect();
@@ -61,7 +60,8 @@ impl Service {
         indices
     }
 
-    /// The same as mdns-sd takes it; only the address that the directory listens on, if that is one.
+    /// The interfaces on which it is announced: the interface of the address that the directory listens on, or, if it listens on
+    /// every address, those with these indices.
     fn on(&self, indices: &[u32]) -> Vec<IfKind> {
         if !self.listen.ip().is_unspecified() {
             return vec![IfKind::Addr(self.listen.ip())];
@@ -74,7 +74,8 @@ impl Service {
     }
 }
 
-/// Announces the directory until the head-end stops, then says goodbye. Anew when a station's interface was made anew.
+/// Announces the directory until the head-end stops, then says goodbye. If the interface of a station gets another index, the
+/// announcement begins anew.
 pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
     let mut current = head_end.network.interfaces.clone();
     loop {
@@ -87,8 +88,8 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
             }
         };
         if let Ok(events) = daemon.monitor() {
-            // Ends with the daemon.
-            tokio::task::spawn_blocking(move || events.iter().for_each(tell));
+            // Ends with the mDNS daemon.
+            tokio::task::spawn_blocking(move || events.iter().for_each(log_event));
         }
         let stopping = tokio::select! {
             () = head_end.stopping() => true,
@@ -96,7 +97,7 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
         };
         let goodbye = move || daemon.shutdown().map(|done| done.recv_timeout(GOODBYE).is_ok());
         if !matches!(tokio::task::spawn_blocking(goodbye).await, Ok(Ok(true))) {
-            debug!("mDNS: no goodbye was said");
+            debug!("mDNS: no goodbye was sent");
         }
         if stopping {
             return;
@@ -106,22 +107,22 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
 
 fn register(service: &Service, on: Vec<IfKind>) -> mdns_sd::Result<ServiceDaemon> {
     let (host, port) = (host(), service.listen.port());
-    // A host name of its own: that of the machine belongs to whatever speaks mDNS for the machine, and another
-    // broadcaster on it would take this one's addresses back at its end.
+    // A host name of its own. The machine's name belongs to the machine's mDNS responder, and another broadcaster on the same
+    // machine would withdraw this one's addresses when it ends.
     let host_name = format!("stationcast-{host}-{port}.local.");
     let name = format!("stationcast on {host}");
     let mut info =
         ServiceInfo::new(SERVICE, &name, &host_name, (), port, &service.txt[..])?.enable_addr_auto();
     info.set_interfaces(on.clone());
     let daemon = ServiceDaemon::new()?;
-    // It begins with every interface. Commands are obeyed in their order, so nothing is sent before the choice.
+    // The daemon starts with every interface enabled. It obeys commands in order, so nothing is sent before this choice.
     daemon.disable_interface(IfKind::All)?;
     daemon.enable_interface(on)?;
     daemon.register(info)?;
     Ok(daemon)
 }
 
-/// This machine's name as the part of a DNS label.
+/// This machine's name as part of a DNS label.
 fn host() -> String {
     let name = rustix::system::uname();
     label(&name.nodename().to_string_lossy())
@@ -130,16 +131,16 @@ fn host() -> String {
 fn label(name: &str) -> String {
     let first = name.split('.').next().unwrap_or_default();
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let label: String = first.chars().map(plain).take(HOST).collect();
+    let label: String = first.chars().map(plain).take(MAX_HOST).collect();
     let label = label.trim_matches('-');
     if label.is_empty() { "host".to_owned() } else { label.to_owned() }
 }
 
-fn tell(event: DaemonEvent) {
+fn log_event(event: DaemonEvent) {
     match event {
         DaemonEvent::Announce(name, address) => info!("announced by mDNS: {name} {address}"),
         DaemonEvent::NameChange(change) => {
-            info!("mDNS: {} is taken on this network; this is {}", change.original, change.new_name);
+            info!("mDNS: the name {} is taken on this network; using {}", change.original, change.new_name);
         }
         DaemonEvent::Error(error) => warn!("mDNS: {error}"),
         event => debug!("mDNS: {event:?}"),
@@ -194,7 +195,7 @@ group = "239.77.0.2:5004"
     }
 
     #[test]
-    fn the_directory_is_announced_where_it_can_be_reached_and_used() {
+    fn the_directory_is_announced_where_viewers_can_reach_it_and_its_stations() {
         let on = |listen| {
             service(listen, LINEUP)
                 .map(|service| format!("{:?}", service.on(&service.indices(&world().interfaces))))
@@ -208,7 +209,7 @@ group = "239.77.0.2:5004"
     }
 
     #[test]
-    fn an_interface_that_is_made_anew_is_announced_on_by_its_new_index() {
+    fn an_interface_that_was_created_anew_is_found_by_its_new_index() {
         let service = service("0.0.0.0:9688", LINEUP).unwrap();
         let mut interfaces = world().interfaces;
         interfaces[1].index = 9;
@@ -218,13 +219,13 @@ group = "239.77.0.2:5004"
     }
 
     #[test]
-    fn outputs_that_listen_on_loopback_are_not_told_of() {
+    fn outputs_on_loopback_are_left_out() {
         let txt = service("0.0.0.0:9688", LINEUP).unwrap().txt;
         assert_eq!(txt[2..], [("stations", "2".to_owned()), ("rtsp", "8554".to_owned())]);
     }
 
     #[test]
-    fn any_host_name_makes_a_label() {
+    fn any_host_name_becomes_a_valid_label() {
         for (name, expected) in [
             ("tower", "tower"),
             ("tower.example.org", "tower"),
@@ -234,6 +235,6 @@ group = "239.77.0.2:5004"
         ] {
             assert_eq!(label(name), expected);
         }
-        assert_eq!(label(&"x".repeat(100)).len(), HOST);
+        assert_eq!(label(&"x".repeat(100)).len(), MAX_HOST);
     }
 }

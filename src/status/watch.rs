@@ -1,6 +1,6 @@
 //! `broadcaster status --watch`: the table, kept up to date in a terminal.
 
-#![expect(clippy::disallowed_methods, reason = "a shell: it says how old what it shows is")]
+#![expect(clippy::disallowed_methods, reason = "a shell: it shows the age of its data")]
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,34 +15,35 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::{NUMBERS, StatusError, fetch, rows, summary};
+use super::client::{StatusError, fetch};
+use super::rows::{NUMBERS, rows, summary};
 use crate::text_table::widths;
-use crate::web::api::{Sending, Station};
+use crate::web::api::{Sending, StationStatus};
 
-/// How often the broadcaster is asked.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two requests.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a key may wait to be seen, and a signal.
+/// Longest time until a key or a signal has an effect.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What is on the screen.
 #[derive(Default)]
-struct View {
+struct Dashboard {
     address: String,
-    stations: Vec<Station>,
-    /// Why the last question had no answer.
+    stations: Vec<StationStatus>,
+    /// Why the last request failed; `None` if it did not.
     lost: Option<String>,
-    /// Of the last answer.
+    /// Age of the last answer.
     age: Option<Duration>,
-    /// Which row is chosen: more stations than lines are scrolled.
-    rows: TableState,
+    /// The selected row: if there are more stations than lines, the table scrolls to it.
+    selected: TableState,
 }
 
-/// Shows the stations of the broadcaster at `address` until q, Esc or Ctrl-C is pressed, or `stop` turns true. The terminal
-/// is then as it was before, also after a panic.
+/// Shows the stations of the broadcaster at `address` until q, Esc or Ctrl-C is pressed, or `stop` turns true. Then, and
+/// after a panic, the terminal is as it was before.
 ///
 /// # Errors
-/// This is no terminal, or it is gone.
+/// Standard output is not a terminal, or the terminal is gone.
 pub fn watch(address: &str, stop: &AtomicBool) -> io::Result<()> {
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, address, stop);
@@ -52,17 +53,17 @@ pub fn watch(address: &str, stop: &AtomicBool) -> io::Result<()> {
 
 fn show(terminal: &mut DefaultTerminal, address: &str, stop: &AtomicBool) -> io::Result<()> {
     let answers = ask(address.to_owned());
-    let mut view = View { address: address.to_owned(), ..View::default() };
+    let mut dashboard = Dashboard { address: address.to_owned(), ..Dashboard::default() };
     let mut answered = None;
     while !stop.load(Relaxed) {
         for answer in answers.try_iter() {
             if answer.is_ok() {
                 answered = Some(Instant::now());
             }
-            view.take(answer);
+            dashboard.update(answer);
         }
-        view.age = answered.map(|at| at.elapsed());
-        terminal.draw(|frame| view.draw(frame))?;
+        dashboard.age = answered.map(|at| at.elapsed());
+        terminal.draw(|frame| dashboard.draw(frame))?;
         if event::poll(TICK)?
             && let Event::Key(key) = event::read()?
             && key.kind != KeyEventKind::Release
@@ -71,10 +72,10 @@ fn show(terminal: &mut DefaultTerminal, address: &str, stop: &AtomicBool) -> io:
             match key.code {
                 _ if interrupt => return Ok(()),
                 KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
-                KeyCode::Down => view.rows.scroll_down_by(1),
-                KeyCode::Up => view.rows.scroll_up_by(1),
-                KeyCode::PageDown => view.rows.scroll_down_by(10),
-                KeyCode::PageUp => view.rows.scroll_up_by(10),
+                KeyCode::Down => dashboard.selected.scroll_down_by(1),
+                KeyCode::Up => dashboard.selected.scroll_up_by(1),
+                KeyCode::PageDown => dashboard.selected.scroll_down_by(10),
+                KeyCode::PageUp => dashboard.selected.scroll_up_by(10),
                 _ => {}
             }
         }
@@ -82,14 +83,14 @@ fn show(terminal: &mut DefaultTerminal, address: &str, stop: &AtomicBool) -> io:
     Ok(())
 }
 
-/// Asks again and again on a thread of its own, so that keys are not kept waiting, until nobody listens.
-fn ask(address: String) -> mpsc::Receiver<Result<Vec<Station>, StatusError>> {
-    // The newest is enough: the thread waits until it was taken.
+/// Asks once every [`INTERVAL`] until the receiver is dropped; on a thread of its own, so that keys do not wait.
+fn ask(address: String) -> mpsc::Receiver<Result<Vec<StationStatus>, StatusError>> {
+    // The thread waits until its last answer is taken, so that no old answers queue up.
     let (answers, receiver) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let (_never, pause) = mpsc::channel::<()>();
         while answers.send(fetch(&address)).is_ok() {
-            if pause.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
+            if pause.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
@@ -97,14 +98,14 @@ fn ask(address: String) -> mpsc::Receiver<Result<Vec<Station>, StatusError>> {
     receiver
 }
 
-impl View {
-    fn take(&mut self, answer: Result<Vec<Station>, StatusError>) {
+impl Dashboard {
+    fn update(&mut self, answer: Result<Vec<StationStatus>, StatusError>) {
         match answer {
             Ok(stations) => {
                 self.stations = stations;
                 self.lost = None;
             }
-            // What was known stays on the screen.
+            // The last answer stays on the screen.
             Err(error) => self.lost = Some(error.to_string()),
         }
     }
@@ -117,9 +118,9 @@ impl View {
         let attention = Style::new().fg(Color::Yellow);
         let state = match (&self.lost, self.age) {
             (Some(reason), Some(age)) => {
-                Line::styled(format!("{} s old. {reason}; trying again", age.as_secs()), attention)
+                Line::styled(format!("{} s old. {reason}; retrying", age.as_secs()), attention)
             }
-            (Some(reason), None) => Line::styled(format!("{reason}; trying again"), attention),
+            (Some(reason), None) => Line::styled(format!("{reason}; retrying"), attention),
             (None, None) => Line::styled(format!("asking {} ...", self.address), quiet),
             (None, Some(_)) => Line::raw(summary(&self.stations)),
         };
@@ -144,7 +145,7 @@ impl View {
             .header(Row::new(heads).style(quiet))
             .column_spacing(2)
             .row_highlight_style(Modifier::REVERSED);
-        frame.render_stateful_widget(table, body, &mut self.rows);
+        frame.render_stateful_widget(table, body, &mut self.selected);
         frame.render_widget(Line::styled("q ends   arrows and page keys scroll", quiet), foot);
     }
 }
@@ -159,44 +160,44 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::tests::station;
+    use super::super::rows::tests::station;
     use super::*;
 
-    fn screen(view: &mut View) -> Vec<String> {
+    fn screen(dashboard: &mut Dashboard) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(130, 6)).unwrap();
-        terminal.draw(|frame| view.draw(frame)).unwrap();
+        terminal.draw(|frame| dashboard.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
         let line = |y| (0..130).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
         (0..6).map(line).collect()
     }
 
     #[test]
-    fn a_wide_name_is_whole() {
-        let mut view = View::default();
+    fn a_wide_name_is_not_cut() {
+        let mut dashboard = Dashboard::default();
         let mut wide = station(2, Sending::Film, None);
         wide.name = "日本放送".into();
-        view.take(Ok(vec![wide]));
-        let lines = screen(&mut view);
-        // The cell beside a wide character is empty.
+        dashboard.update(Ok(vec![wide]));
+        let lines = screen(&mut dashboard);
+        // A wide character takes two cells; the second is empty.
         let line: String = lines[3].split_whitespace().collect();
         assert!(line.starts_with("2日本放送film"), "{lines:?}");
     }
 
     #[test]
-    fn what_was_known_stays_on_the_screen_when_the_broadcaster_is_lost() {
-        let mut view = View { address: "127.0.0.1:8088".into(), ..View::default() };
-        assert_eq!(screen(&mut view)[1], "asking 127.0.0.1:8088 ...");
-        view.take(Ok(vec![station(2, Sending::Film, None)]));
-        view.age = Some(Duration::ZERO);
-        let lines = screen(&mut view);
+    fn the_last_answer_stays_on_the_screen_when_the_broadcaster_is_lost() {
+        let mut dashboard = Dashboard { address: "127.0.0.1:8088".into(), ..Dashboard::default() };
+        assert_eq!(screen(&mut dashboard)[1], "asking 127.0.0.1:8088 ...");
+        dashboard.update(Ok(vec![station(2, Sending::Film, None)]));
+        dashboard.age = Some(Duration::ZERO);
+        let lines = screen(&mut dashboard);
         assert_eq!(lines[0], "stationcast  127.0.0.1:8088");
         assert!(lines[1].starts_with("1 station, 0 off air, 3 watching; 1234 pictures aired"), "{lines:?}");
         assert!(lines[2].starts_with("id  name    state        rate  audience  aired"), "{lines:?}");
         assert!(lines[3].starts_with(" 2  Nature  film   30000/1001         3   1234"), "{lines:?}");
         let error = StatusError::Unreachable { address: "a:1".into(), reason: "gone".into() };
-        view.take(Err(error));
-        view.age = Some(Duration::from_secs(7));
-        let lost = screen(&mut view);
+        dashboard.update(Err(error));
+        dashboard.age = Some(Duration::from_secs(7));
+        let lost = screen(&mut dashboard);
         assert!(lost[1].starts_with("7 s old. no broadcaster answers at http://a:1/: gone"), "{lost:?}");
         assert_eq!(lost[3], lines[3]);
     }

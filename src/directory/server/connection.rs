@@ -1,0 +1,250 @@
+//! One client's connection: answers requests in order, pushes the line-up in between, and puts a deadline on every wait.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use crate::directory::framing::{ByteStream, Framed};
+use crate::directory::message::{ErrorCode, Reply, Request, VERSION};
+use crate::directory::serialization::encode;
+use crate::directory::table::{AudienceMember, StationTable};
+use crate::media::StationId;
+
+/// Limits for one client and for all of them. `docs/protocol.md` documents the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at one time. Any more are told [`ErrorCode::Busy`].
+    pub connections: usize,
+    /// Connections at one time from one address.
+    pub per_address: usize,
+    /// Time from accepting a connection to its complete Hello.
+    pub hello: Duration,
+    /// Time from a request's first byte to its last.
+    pub request: Duration,
+    /// Time from one request to the next.
+    pub idle: Duration,
+    /// Time for the client to take one reply.
+    pub write: Duration,
+    /// Shortest time between two pushes to a client. Changes in between travel together, as the newest state.
+    pub push: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 1024,
+            per_address: 256,
+            hello: Duration::from_secs(5),
+            request: Duration::from_secs(5),
+            idle: Duration::from_secs(90),
+            write: Duration::from_secs(5),
+            push: Duration::from_millis(100),
+        }
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Disconnect {
+    /// The client closed it.
+    Closed,
+    /// The connection broke.
+    Lost(io::Error),
+    /// The client did not take a reply in time.
+    Stuck,
+    /// The server refused a request. It still has to send this error, and to close.
+    Refused { code: ErrorCode, sentence: String },
+}
+
+fn refused(code: ErrorCode, sentence: impl Into<String>) -> Disconnect {
+    Disconnect::Refused { code, sentence: sentence.into() }
+}
+
+pub(super) struct Connection<'a, S> {
+    framed: Framed<S, Request>,
+    peer: SocketAddr,
+    table: &'a StationTable,
+    limits: &'a Limits,
+    greeted: bool,
+    tuned: Option<AudienceMember>,
+    watching: Option<Watching>,
+}
+
+impl<'a, S: ByteStream> Connection<'a, S> {
+    pub(super) fn new(
+        framed: Framed<S, Request>,
+        peer: SocketAddr,
+        table: &'a StationTable,
+        limits: &'a Limits,
+    ) -> Self {
+        Connection { framed, peer, table, limits, greeted: false, tuned: None, watching: None }
+    }
+
+    /// Leaves the audience, and returns the stream for a last message.
+    pub(super) fn into_framed(self) -> Framed<S, Request> {
+        self.framed
+    }
+
+    /// Serves the client until the connection has to end.
+    pub(super) async fn run(&mut self) -> Disconnect {
+        let accepted_at = Instant::now();
+        let mut last_request_at = accepted_at;
+        let mut request_began_at = None;
+        loop {
+            loop {
+                match self.framed.take() {
+                    Ok(Some(request)) => {
+                        if let Err(disconnect) = self.answer(request).await {
+                            return disconnect;
+                        }
+                        last_request_at = Instant::now();
+                        request_began_at = None;
+                    }
+                    Ok(None) => break,
+                    Err(error) => return refused(ErrorCode::BadRequest, error.to_string()),
+                }
+            }
+            let (deadline, sentence) = if !self.greeted {
+                (accepted_at + self.limits.hello, "no Hello came in time")
+            } else if self.framed.is_midway() {
+                (
+                    *request_began_at.get_or_insert_with(Instant::now) + self.limits.request,
+                    "a request was not finished in time",
+                )
+            } else {
+                (last_request_at + self.limits.idle, "no request came for too long: send a Ping now and then")
+            };
+            tokio::select! {
+                read = self.framed.fill() => match read {
+                    Ok(true) => {}
+                    Ok(false) => return Disconnect::Closed,
+                    Err(error) => return Disconnect::Lost(error),
+                },
+                () = Watching::due(&mut self.watching, self.limits) => {
+                    if let Err(disconnect) = self.push().await {
+                        return disconnect;
+                    }
+                }
+                () = sleep_until(deadline) => return refused(ErrorCode::TimedOut, sentence),
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<(), Disconnect> {
+        match request {
+            Request::Hello { .. } if self.greeted => {
+                Err(refused(ErrorCode::BadRequest, "a second Hello: one is enough"))
+            }
+            Request::Hello { version, agent } => {
+                if version != VERSION {
+                    let sentence = format!(
+                        "version {version} is not spoken here: this directory speaks version {VERSION}"
+                    );
+                    return Err(refused(ErrorCode::UnsupportedVersion, sentence));
+                }
+                debug!(peer = %self.peer, ?agent, "directory: hello");
+                self.greeted = true;
+                let server = concat!("stationcast ", env!("CARGO_PKG_VERSION")).to_owned();
+                self.send(&Reply::Hello { version, server }).await
+            }
+            _ if !self.greeted => Err(refused(ErrorCode::BadRequest, "the first request must be Hello")),
+            Request::List => self.send(&self.line_up()).await,
+            Request::Tune { station } => self.tune(station).await,
+            Request::Watch => {
+                self.watching.get_or_insert_with(|| Watching {
+                    changes: self.table.changes(),
+                    pushed: Instant::now(),
+                    due: None,
+                });
+                self.push().await
+            }
+            Request::Ping => self.send(&Reply::Pong).await,
+            Request::Services => self.send(&Reply::Services(self.table.services())).await,
+        }
+    }
+
+    async fn tune(&mut self, station: StationId) -> Result<(), Disconnect> {
+        if self.tuned.as_ref().is_none_or(|member| member.station != station)
+            && let Some(member) = self.table.join_audience(station)
+        {
+            self.tuned = Some(member); // leaves the audience of the station before
+        }
+        let Some((entry, now)) = self.table.on_air(station) else {
+            let sentence = format!("there is no station {station} in the line-up");
+            return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
+        };
+        match encode(&Reply::Tuned { entry: entry.clone(), now }) {
+            Ok(bytes) => self.write(&bytes).await,
+            Err(error) => {
+                warn!(station = %station, %error, "directory: cannot send the picture on air");
+                self.send(&Reply::Tuned { entry, now: None }).await
+            }
+        }
+    }
+
+    fn line_up(&self) -> Reply {
+        let (revision, stations) = self.table.line_up();
+        Reply::LineUp { revision, stations }
+    }
+
+    /// Sends the line-up.
+    async fn push(&mut self) -> Result<(), Disconnect> {
+        if let Some(watching) = &mut self.watching {
+            // Before the line-up is read: a change in between is then sent twice, and not missed.
+            watching.changes.mark_unchanged();
+            watching.pushed = Instant::now();
+            watching.due = None;
+        }
+        self.send(&self.line_up()).await
+    }
+
+    async fn send(&mut self, reply: &Reply) -> Result<(), Disconnect> {
+        match encode(reply) {
+            Ok(bytes) => self.write(&bytes).await,
+            Err(error) => {
+                // The table accepts only entries that fit, so this is our bug.
+                tracing::error!(peer = %self.peer, %error, "directory: cannot answer");
+                Err(Disconnect::Closed)
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Disconnect> {
+        match timeout(self.limits.write, self.framed.send(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Disconnect::Lost(error)),
+            Err(_) => Err(Disconnect::Stuck),
+        }
+    }
+}
+
+/// The state of a client that has asked to be told of changes.
+struct Watching {
+    changes: watch::Receiver<u64>,
+    /// Time of the last push.
+    pushed: Instant,
+    /// Time of the next push; `None` before a change.
+    due: Option<Instant>,
+}
+
+impl Watching {
+    /// Waits until a push is due: after a change, and [`Limits::push`] after the last push. Never ready without
+    /// `watching`. Cancel-safe.
+    async fn due(watching: &mut Option<Watching>, limits: &Limits) {
+        let Some(watching) = watching else { return std::future::pending().await };
+        let due = match watching.due {
+            Some(due) => due,
+            None => {
+                if watching.changes.changed().await.is_err() {
+                    return std::future::pending().await; // the table is gone: there are no more changes
+                }
+                *watching.due.insert(watching.pushed + limits.push)
+            }
+        };
+        sleep_until(due).await;
+    }
+}
