@@ -17,12 +17,12 @@ use stationcast::directory::{self, State, StationInfo};
 use stationcast::generate::Generate;
 use stationcast::interface::named;
 use stationcast::media::StationId;
+use stationcast::viewer::app;
 use stationcast::viewer::discover::{self, Search};
-use stationcast::viewer::headless::{self, Plan};
-use stationcast::viewer::live;
+use stationcast::viewer::headless::{self, HeadlessPlan};
+use stationcast::viewer::measure::{self, ProbeTarget};
 use stationcast::viewer::player::{self, Template};
-use stationcast::viewer::probe::{self, Target};
-use stationcast::viewer::zapper::{Keep, Way, Zapper};
+use stationcast::viewer::zapper::{QueuePolicy, ReceiveVia, Zapper};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -192,35 +192,41 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     let interface = cli.interface.clone();
     if cli.probe {
         let target = match cli.rtp {
-            Some(group) => Target::Stream { group, clock: cli.clock },
-            None => Target::Station { directory, station },
+            Some(group) => ProbeTarget::Stream { group, clock: cli.clock },
+            None => ProbeTarget::Station { directory, station },
         };
         let (seconds, plot) = (cli.seconds, cli.plot.clone());
-        let plan =
-            probe::Plan { target, interface, seconds, plot, talk: !cli.json, stop: told_to_end(&runtime)? };
-        return print(&probe::run(plan)?, cli.json);
+        let plan = measure::ProbePlan {
+            target,
+            interface,
+            seconds,
+            plot,
+            talk: !cli.json,
+            stop: told_to_end(&runtime)?,
+        };
+        return print(&measure::run(plan)?, cli.json);
     }
-    let way = if cli.tcp {
+    let via = if cli.tcp {
         let services = runtime.block_on(directory::services(directory, Duration::from_secs(5)))?;
         let none = "this broadcaster serves no RTSP that can be reached from here: see [rtsp] in its line-up";
-        Way::Tcp(services.rtsp.context(none)?)
+        ReceiveVia::Tcp(services.rtsp.context(none)?)
     } else {
-        Way::Multicast { interface }
+        ReceiveVia::Multicast { interface }
     };
     if !cli.headless {
-        let zapper = Zapper::start(directory, way, Keep::Newest, live::MEASURED);
+        let zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
         if found.is_none() {
             let interface = cli.interface.clone();
             zapper.look_for(move || discover::wait(interface.as_deref()))?;
         }
-        return live::watch(zapper, station, cli.save_to.clone());
+        return app::watch(zapper, station, cli.save_to.clone());
     }
-    let mut zapper = Zapper::start(directory, way, Keep::Last(headless::QUEUE), headless::MEASURED);
+    let mut zapper = Zapper::start(directory, via, QueuePolicy::Last(headless::QUEUE), headless::MEASURED);
     if let Some(hops) = cli.zap {
         let summary = headless::zap(&mut zapper, station, hops as usize)?;
         return print(&summary, cli.json);
     }
-    let plan = Plan {
+    let plan = HeadlessPlan {
         station,
         duration: cli.seconds,
         pictures: cli.frames,

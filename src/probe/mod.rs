@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 pub use report::ProbeReport;
-use sequence::{Heard, Sequence};
+use sequence::{Sequence, SequenceVerdict};
 
 use crate::media::{AirTime, RTP_CLOCK};
 use crate::tuner::SENDER_GONE;
@@ -78,7 +78,7 @@ struct Counts {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Packet {
+struct PacketArrival {
     arrival: AirTime,
     number: u64,
     unit: u64,
@@ -86,13 +86,13 @@ struct Packet {
 
 /// An access unit as it came.
 #[derive(Debug, Clone, Copy)]
-struct Unit {
+struct ReceivedUnit {
     /// Unwrapped timestamp.
     ticks: u64,
     first: AirTime,
     last: AirTime,
     /// Its sender's time and ours count from here.
-    origin: Origin,
+    origin: TimeOrigin,
     packets: u32,
     /// Its lowest packet number.
     lowest: u64,
@@ -105,26 +105,26 @@ struct Unit {
 
 /// From where the sender's time line and ours are counted, anew after a jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Origin {
+struct TimeOrigin {
     /// Counts the jumps.
     segment: u32,
     ticks: u64,
     arrival: AirTime,
 }
 
-impl Unit {
+impl ReceivedUnit {
     fn transit(&self, clock: NonZeroU32) -> i64 {
         transit(self.origin, self.ticks, self.first, clock)
     }
 }
 
-fn transit(origin: Origin, ticks: u64, arrival: AirTime, clock: NonZeroU32) -> i64 {
+fn transit(origin: TimeOrigin, ticks: u64, arrival: AirTime, clock: NonZeroU32) -> i64 {
     let came = arrival.signed_since(origin.arrival);
     came.saturating_sub(sent(origin, ticks, clock))
 }
 
 /// The sender's time of `ticks`, in nanoseconds from its origin.
-fn sent(origin: Origin, ticks: u64, clock: NonZeroU32) -> i64 {
+fn sent(origin: TimeOrigin, ticks: u64, clock: NonZeroU32) -> i64 {
     let ticks = i128::from(ticks) - i128::from(origin.ticks);
     let nanos = (ticks * 1_000_000_000).div_euclid(i128::from(clock.get()));
     nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64
@@ -153,9 +153,9 @@ pub struct Probe {
     counts: Counts,
     sequence: Sequence,
     ticks: Unwrap<32>,
-    source: Option<Source>,
-    packets: VecDeque<Packet>,
-    units: VecDeque<Unit>,
+    source: Option<MeasuredSource>,
+    packets: VecDeque<PacketArrival>,
+    units: VecDeque<ReceivedUnit>,
     /// Units forgotten: the number of the first one kept.
     forgotten: u64,
     began: Option<AirTime>,
@@ -165,10 +165,10 @@ pub struct Probe {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Source {
+struct MeasuredSource {
     ssrc: u32,
     payload_type: u8,
-    origin: Origin,
+    origin: TimeOrigin,
     last_arrival: AirTime,
     last_transit: i64,
 }
@@ -231,26 +231,26 @@ impl Probe {
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;
         let heard = if restart {
-            Heard::Restart(self.sequence.start_over(header.sequence))
+            SequenceVerdict::Restart(self.sequence.start_over(header.sequence))
         } else {
             self.sequence.hear(header.sequence)
         };
         let number = match heard {
-            Heard::New(number) | Heard::Reordered(number) => number,
-            Heard::Restart(number) => {
+            SequenceVerdict::New(number) | SequenceVerdict::Reordered(number) => number,
+            SequenceVerdict::Restart(number) => {
                 self.counts.restarts += 1;
                 restart = true;
                 number
             }
-            Heard::Duplicate => {
+            SequenceVerdict::Duplicate => {
                 self.counts.duplicates += 1;
                 return Ok(());
             }
-            Heard::TooOld => {
+            SequenceVerdict::TooOld => {
                 self.counts.too_old += 1;
                 return Ok(());
             }
-            Heard::Stray => {
+            SequenceVerdict::Stray => {
                 self.counts.strays += 1;
                 return Ok(());
             }
@@ -258,7 +258,7 @@ impl Probe {
         self.largest = self.largest.max(datagram.len());
         self.began.get_or_insert(arrival);
         let ticks = self.place(arrival, &header, restart);
-        let late = matches!(heard, Heard::Reordered(_));
+        let late = matches!(heard, SequenceVerdict::Reordered(_));
         self.file(arrival, &header, number, ticks, late, datagram.len());
         Ok(())
     }
@@ -282,10 +282,10 @@ impl Probe {
         self.ticks = Unwrap::default();
         ticks = self.ticks.unwrap(header.timestamp);
         let segment = self.source.map_or(0, |source| source.origin.segment.wrapping_add(1));
-        self.source = Some(Source {
+        self.source = Some(MeasuredSource {
             ssrc: header.ssrc,
             payload_type: header.payload_type,
-            origin: Origin { segment, ticks, arrival },
+            origin: TimeOrigin { segment, ticks, arrival },
             last_arrival: arrival,
             last_transit: 0,
         });
@@ -305,7 +305,7 @@ impl Probe {
         let Some(origin) = self.source.map(|source| source.origin) else { return };
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let recent = self.units.len().saturating_sub(OPEN_UNITS);
-        let mine = |unit: &Unit| {
+        let mine = |unit: &ReceivedUnit| {
             let ended = unit.marker.is_some_and(|marker| number > marker);
             unit.origin.segment == origin.segment && unit.ticks == ticks && !ended
         };
@@ -330,7 +330,7 @@ impl Probe {
                     self.forgotten += 1;
                 }
                 self.counts.units += 1;
-                self.units.push_back(Unit {
+                self.units.push_back(ReceivedUnit {
                     ticks,
                     first: arrival,
                     last: arrival,
@@ -356,17 +356,17 @@ impl Probe {
         if self.packets.len() == self.max_packets {
             self.packets.pop_front();
         }
-        self.packets.push_back(Packet { arrival, number, unit: self.forgotten + at as u64 });
+        self.packets.push_back(PacketArrival { arrival, number, unit: self.forgotten + at as u64 });
     }
 
     /// The units whose beginning is known, in the order in which they came: with each the number of its place among
     /// those kept.
-    fn measured(&self) -> impl Iterator<Item = (usize, &Unit)> {
+    fn measured(&self) -> impl Iterator<Item = (usize, &ReceivedUnit)> {
         self.units.iter().enumerate().filter(|(_, unit)| unit.whole)
     }
 
     /// How late a unit is by its own timestamp, whether or not that means anything.
-    fn lateness(unit: &Unit) -> i64 {
+    fn lateness(unit: &ReceivedUnit) -> i64 {
         unit.first.signed_since(air_time_near(unit.ticks as u32, unit.first))
     }
 
@@ -384,7 +384,7 @@ impl Probe {
     pub fn samples(&self) -> Vec<UnitSample> {
         let tells_time = self.tells_time();
         let least = statistics::least_transits(self.measured().map(|(_, unit)| unit), self.clock);
-        let mut before: Option<(usize, &Unit)> = None;
+        let mut before: Option<(usize, &ReceivedUnit)> = None;
         let mut samples = Vec::with_capacity(self.units.len());
         for (at, unit) in self.measured() {
             let neighbour = before.filter(|&(n, before)| n + 1 == at && before.origin == unit.origin);

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::statistics::{drift, interval_ticks, least_transits};
-use super::traffic::{self, Arrival, Traffic};
+use super::traffic::{self, PacketTime, Traffic};
 use super::{Probe, sent};
 
 pub use super::statistics::{Bin, Distribution, Drift, Histogram};
@@ -232,7 +232,7 @@ impl Probe {
     }
 
     fn pacing_less(&self, drift: Drift) -> Vec<i64> {
-        let level = |unit: &super::Unit| {
+        let level = |unit: &super::ReceivedUnit| {
             let age = unit.first.signed_since(unit.origin.arrival) as f64;
             unit.transit(self.clock).saturating_add((age * drift.ppm / 1e6) as i64)
         };
@@ -248,7 +248,7 @@ impl Probe {
         let first = self.units.front()?.first;
         let frame = interval_ticks(self.units.iter())? * 1e9 / f64::from(self.clock.get());
         let least = least_transits(self.measured().map(|(_, unit)| unit), self.clock);
-        let mut arrivals: Vec<Arrival> = self
+        let mut arrivals: Vec<PacketTime> = self
             .packets
             .iter()
             .filter_map(|packet| {
@@ -258,7 +258,7 @@ impl Probe {
                     .saturating_add(began)
                     .saturating_add(*least.get(&unit.origin.segment).unwrap_or(&0));
                 let place = unit.whole.then(|| (time, packet.number.saturating_sub(unit.lowest)));
-                Some(Arrival { at: packet.arrival.signed_since(first), place })
+                Some(PacketTime { at: packet.arrival.signed_since(first), place })
             })
             .collect();
         // The kernel's stamps may go back when somebody sets the clock.

@@ -12,7 +12,7 @@ const WINDOW: u64 = 1024;
 
 /// What a packet's sequence number makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum SequenceVerdict {
     /// New; its number, unwrapped. Packets in front of it may be missing.
     New(u64),
     /// New, though a packet with a higher number came before it.
@@ -60,48 +60,48 @@ impl Default for Sequence {
 
 impl Sequence {
     /// Judges the next number.
-    pub(super) fn hear(&mut self, sequence: u16) -> Heard {
+    pub(super) fn hear(&mut self, sequence: u16) -> SequenceVerdict {
         let before = self.unwrap.clone();
         let number = self.unwrap.unwrap(sequence.into());
-        let Some((first, highest)) = self.span else { return Heard::New(self.begin(number)) };
+        let Some((first, highest)) = self.span else { return SequenceVerdict::New(self.begin(number)) };
         if number > highest + MAX_DROPOUT || number + MAX_DROPOUT < first {
             let follows = self.stray.take() == Some(sequence.wrapping_sub(1));
             if follows && number > highest {
                 // An outage: the same numbers, further on.
                 self.stray = None;
                 self.advance(first, highest, number);
-                return Heard::New(number);
+                return SequenceVerdict::New(number);
             }
             if follows {
-                return Heard::Restart(self.start_over(sequence));
+                return SequenceVerdict::Restart(self.start_over(sequence));
             }
             self.unwrap = before;
             self.stray = Some(sequence);
-            return Heard::Stray;
+            return SequenceVerdict::Stray;
         }
         if number > highest {
             self.stray = None;
             self.advance(first, highest, number);
-            return Heard::New(number);
+            return SequenceVerdict::New(number);
         }
         // The unwrapping goes on from the highest: going back by half a range in small steps is no way.
         self.unwrap = before;
         if number < first || highest - number >= WINDOW {
             let follows = self.stray.take() == Some(sequence.wrapping_sub(1));
             if follows && highest - number >= WINDOW {
-                return Heard::Restart(self.start_over(sequence));
+                return SequenceVerdict::Restart(self.start_over(sequence));
             }
             self.stray = Some(sequence);
-            return Heard::TooOld;
+            return SequenceVerdict::TooOld;
         }
         if self.has(number) {
-            return Heard::Duplicate;
+            return SequenceVerdict::Duplicate;
         }
         self.mark(number);
         self.unique += 1;
         self.reordered += 1;
         self.furthest = self.furthest.max(highest - number);
-        Heard::Reordered(number)
+        SequenceVerdict::Reordered(number)
     }
 
     /// Whether packet `number` came, as far as the window knows.
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run(numbers: impl IntoIterator<Item = u16>) -> (Sequence, Vec<Heard>) {
+    fn run(numbers: impl IntoIterator<Item = u16>) -> (Sequence, Vec<SequenceVerdict>) {
         let mut sequence = Sequence::default();
         let heard = numbers.into_iter().map(|number| sequence.hear(number)).collect();
         (sequence, heard)
@@ -186,13 +186,13 @@ mod tests {
         let (sequence, heard) = run([65_533, 65_534, 1, 2, 65_535, 2, 4]);
         let zero = 2 * 65_536;
         let expected = [
-            Heard::New(zero - 3),
-            Heard::New(zero - 2),
-            Heard::New(zero + 1),
-            Heard::New(zero + 2),
-            Heard::Reordered(zero - 1),
-            Heard::Duplicate,
-            Heard::New(zero + 4),
+            SequenceVerdict::New(zero - 3),
+            SequenceVerdict::New(zero - 2),
+            SequenceVerdict::New(zero + 1),
+            SequenceVerdict::New(zero + 2),
+            SequenceVerdict::Reordered(zero - 1),
+            SequenceVerdict::Duplicate,
+            SequenceVerdict::New(zero + 4),
         ];
         assert_eq!(heard, expected);
         assert_eq!((sequence.lost(), sequence.reordered(), sequence.furthest()), (2, 1, 3));
@@ -202,23 +202,36 @@ mod tests {
     #[test]
     fn one_wild_number_changes_nothing_and_two_in_a_row_are_an_outage_or_a_restart() {
         let (sequence, heard) = run([10, 11, 30_000, 12]);
-        assert_eq!(heard[2..], [Heard::Stray, Heard::New(65_536 + 12)]);
+        assert_eq!(heard[2..], [SequenceVerdict::Stray, SequenceVerdict::New(65_536 + 12)]);
         assert_eq!(sequence.lost(), 0);
         let (sequence, heard) = run([10, 11, 5011, 5012]);
-        assert_eq!(heard[2..], [Heard::Stray, Heard::New(65_536 + 5012)]);
+        assert_eq!(heard[2..], [SequenceVerdict::Stray, SequenceVerdict::New(65_536 + 5012)]);
         assert_eq!(sequence.lost(), 5000);
         let (sequence, heard) = run([30_000, 30_001, 30_003, 7, 8, 9]);
-        assert_eq!(heard[3..], [Heard::Stray, Heard::Restart(65_536 + 8), Heard::New(65_536 + 9)]);
+        assert_eq!(
+            heard[3..],
+            [SequenceVerdict::Stray, SequenceVerdict::Restart(65_536 + 8), SequenceVerdict::New(65_536 + 9)]
+        );
         assert_eq!(sequence.lost(), 1);
         let (sequence, heard) = run((0..2000).chain([900, 901, 902]));
-        assert_eq!(heard[2000..], [Heard::TooOld, Heard::Restart(65_536 + 901), Heard::New(65_536 + 902)]);
+        assert_eq!(
+            heard[2000..],
+            [
+                SequenceVerdict::TooOld,
+                SequenceVerdict::Restart(65_536 + 901),
+                SequenceVerdict::New(65_536 + 902)
+            ]
+        );
         assert_eq!(sequence.lost(), 0);
     }
 
     #[test]
     fn the_window_forgets_what_a_long_gap_left_out() {
         let (sequence, heard) = run((0..1500).chain([4000, 3999, 2900]));
-        assert_eq!(heard[1500..], [Heard::New(69_536), Heard::Reordered(69_535), Heard::TooOld]);
+        assert_eq!(
+            heard[1500..],
+            [SequenceVerdict::New(69_536), SequenceVerdict::Reordered(69_535), SequenceVerdict::TooOld]
+        );
         assert_eq!(sequence.lost(), 4001 - 1502);
     }
 
@@ -226,7 +239,7 @@ mod tests {
         #[test]
         fn any_numbers_are_counted_without_overflow(numbers in proptest::collection::vec(any::<u16>(), 0..300)) {
             let (sequence, heard) = run(numbers);
-            let new = heard.iter().filter(|h| matches!(h, Heard::New(_) | Heard::Reordered(_) | Heard::Restart(_)));
+            let new = heard.iter().filter(|h| matches!(h, SequenceVerdict::New(_) | SequenceVerdict::Reordered(_) | SequenceVerdict::Restart(_)));
             prop_assert!(sequence.lost() <= 65_536 * new.count() as u64);
         }
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
-use super::Unit;
+use super::ReceivedUnit;
 
 /// A distribution, in the unit that the key it stands under names. Percentiles are exact, by the nearest-rank
 /// method: `p99` is the smallest value that at least 99 of 100 values do not exceed.
@@ -113,7 +113,7 @@ fn nice(value: f64) -> f64 {
 
 /// The least transit of each segment: what stands for the clocks' distance and the way.
 pub(super) fn least_transits<'a>(
-    units: impl Iterator<Item = &'a Unit>,
+    units: impl Iterator<Item = &'a ReceivedUnit>,
     clock: NonZeroU32,
 ) -> BTreeMap<u32, i64> {
     let mut least = BTreeMap::new();
@@ -130,7 +130,7 @@ pub(super) fn least_transits<'a>(
 /// The interval between units in ticks of the sender's clock: the mean of the steps that are within one per cent (or a
 /// tick) of their median. In the order of the timestamps, so that pictures sent before those they
 /// precede on the screen (B-frames) do no harm; 3753 and 3754 in turn make 3753.75.
-pub(super) fn interval_ticks<'a>(units: impl Iterator<Item = &'a Unit>) -> Option<f64> {
+pub(super) fn interval_ticks<'a>(units: impl Iterator<Item = &'a ReceivedUnit>) -> Option<f64> {
     let mut stamps: Vec<(u32, u64)> = units.map(|unit| (unit.origin.segment, unit.ticks)).collect();
     stamps.sort_unstable();
     let mut steps: Vec<u64> = stamps

@@ -20,7 +20,7 @@ fn bytes(header: Header, length: usize) -> Vec<u8> {
 }
 
 /// A sender without sockets.
-struct Stream {
+struct TestSender {
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
@@ -28,11 +28,11 @@ struct Stream {
     length: usize,
 }
 
-impl Stream {
+impl TestSender {
     /// Timestamps and numbers that wrap after some 100 pictures.
-    fn new(packets: usize) -> Stream {
+    fn new(packets: usize) -> TestSender {
         let timestamp = u32::MAX - 100 * 3600 + 1234;
-        Stream { ssrc: 0xfeed, sequence: 65_400, timestamp, packets, length: 1452 }
+        TestSender { ssrc: 0xfeed, sequence: 65_400, timestamp, packets, length: 1452 }
     }
 
     /// The packets of the next picture.
@@ -52,7 +52,7 @@ impl Stream {
 /// Sends `pictures` of `packets`, packet j of picture n `late(n, j)` after the picture's time.
 fn measure(pictures: u64, packets: usize, late: impl Fn(u64, u64) -> Duration) -> Probe {
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
-    let mut stream = Stream::new(packets);
+    let mut stream = TestSender::new(packets);
     for n in 0..pictures {
         for (j, packet) in (0..).zip(stream.picture()) {
             probe.packet(START + PICTURE * n as u32 + late(n, j), &packet).unwrap();
@@ -119,7 +119,7 @@ fn jitter_is_rfc_3550_s() {
 
 #[test]
 fn losses_reordering_and_repetition_are_told_apart() {
-    let mut stream = Stream::new(4);
+    let mut stream = TestSender::new(4);
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
     for n in 0..400u32 {
         let mut packets = stream.picture();
@@ -150,7 +150,7 @@ fn losses_reordering_and_repetition_are_told_apart() {
 
 #[test]
 fn a_packet_overtaken_by_the_next_picture_still_finds_its_own() {
-    let mut stream = Stream::new(2);
+    let mut stream = TestSender::new(2);
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
     let (one, two, three) = (stream.picture(), stream.picture(), stream.picture());
     for (at, packet) in [&one[0], &one[1], &two[0], &three[0], &two[1], &three[1]].into_iter().enumerate() {
@@ -167,7 +167,7 @@ fn drift_is_found_within_a_ppm() {
     for ppm in [100i64, -100, 0, 3] {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
-        let mut stream = Stream::new(1);
+        let mut stream = TestSender::new(1);
         for n in 0..750i64 {
             let at = n * 40_000_000 * 1_000_000 / (1_000_000 + ppm);
             let delay = us(rng.u64(0..300) * u64::from(rng.u8(0..4) > 0));
@@ -186,7 +186,7 @@ fn drift_is_found_within_a_ppm() {
 fn wall_clock_timestamps_tell_lateness_and_others_do_not() {
     let send = |timestamps, offset: u32, late: Duration| {
         let mut probe = Probe::new(CLOCK, timestamps);
-        let mut stream = Stream::new(1);
+        let mut stream = TestSender::new(1);
         stream.timestamp = START.rtp_timestamp().wrapping_add(offset);
         for n in 0..100u32 {
             probe.packet(START + PICTURE * n + late, &stream.picture()[0]).unwrap();
@@ -220,8 +220,8 @@ fn bursts_and_the_st_2110_21_models() {
 #[test]
 fn strangers_restarts_and_jumps_are_counted_and_do_not_spoil_the_line() {
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
-    let mut stream = Stream::new(1);
-    let mut other = Stream { ssrc: 0xbeef, ..Stream::new(1) };
+    let mut stream = TestSender::new(1);
+    let mut other = TestSender { ssrc: 0xbeef, ..TestSender::new(1) };
     let mut now = START;
     let mut send = |probe: &mut Probe, packet: &[u8]| {
         let _ = probe.packet(now, packet);
@@ -255,7 +255,7 @@ fn strangers_restarts_and_jumps_are_counted_and_do_not_spoil_the_line() {
 #[test]
 fn it_keeps_the_last_packets_and_units_and_counts_all() {
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown).keeping(50, 20);
-    let mut stream = Stream::new(3);
+    let mut stream = TestSender::new(3);
     for n in 0..1000u32 {
         let late = if n == 10 { us(9000) } else { us(0) };
         for packet in stream.picture() {

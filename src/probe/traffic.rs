@@ -38,7 +38,7 @@ pub enum Verdict {
 
 /// The limits of a sender type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Limits {
+pub struct SenderLimits {
     /// The most that C_INST may reach, in packets.
     pub c_max: i64,
     /// The most that the receive buffer may hold, in packets.
@@ -76,16 +76,16 @@ pub struct Traffic {
     /// The receive buffer under the linear read schedule.
     pub vrx_linear: Occupancy,
     /// Limits of type N.
-    pub narrow: Limits,
+    pub narrow: SenderLimits,
     /// Limits of type NL.
-    pub narrow_linear: Limits,
+    pub narrow_linear: SenderLimits,
     /// Limits of type W.
-    pub wide: Limits,
+    pub wide: SenderLimits,
 }
 
 /// A packet as the models take it, times in nanoseconds of our clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct PacketTime {
     pub(super) at: i64,
     /// The time of its frame on the line of least transit, and its place in it; `None` where that is not known.
     pub(super) place: Option<(i64, u64)>,
@@ -106,7 +106,7 @@ const UDP_HEADER: i64 = 8;
 
 /// Runs both models. `arrivals` ascend; `frame` is T_FRAME in nanoseconds, `packets` N_PACKETS, and
 /// `largest` the largest UDP payload. `None` without a frame time.
-pub(super) fn judge(arrivals: &[Arrival], frame: f64, packets: u32, largest: usize) -> Option<Traffic> {
+pub(super) fn judge(arrivals: &[PacketTime], frame: f64, packets: u32, largest: usize) -> Option<Traffic> {
     // An hour or a nanosecond between pictures is no video.
     if arrivals.is_empty() || packets == 0 || !(1e3..=3.6e12).contains(&frame) {
         return None;
@@ -128,9 +128,9 @@ pub(super) fn judge(arrivals: &[Arrival], frame: f64, packets: u32, largest: usi
         cinst_max: cinst_max(arrivals, frame, packets),
         vrx_gapped: occupancy(arrivals, frame, packets, R_ACTIVE),
         vrx_linear: occupancy(arrivals, frame, packets, LINEAR),
-        narrow: Limits { c_max: limit(4, 43_200.0 * active), vrx_full },
-        narrow_linear: Limits { c_max: limit(4, 43_200.0), vrx_full },
-        wide: Limits { c_max: limit(16, 21_600.0), vrx_full: full(1500 * 720, 300.0) },
+        narrow: SenderLimits { c_max: limit(4, 43_200.0 * active), vrx_full },
+        narrow_linear: SenderLimits { c_max: limit(4, 43_200.0), vrx_full },
+        wide: SenderLimits { c_max: limit(16, 21_600.0), vrx_full: full(1500 * 720, 300.0) },
     };
     if max_udp_bytes > EXTENDED_UDP {
         let reason = format!(
@@ -155,7 +155,7 @@ pub(super) fn judge(arrivals: &[Arrival], frame: f64, packets: u32, largest: usi
     Some(traffic)
 }
 
-fn fault(cinst: i64, vrx: Occupancy, limits: Limits) -> Option<String> {
+fn fault(cinst: i64, vrx: Occupancy, limits: SenderLimits) -> Option<String> {
     if vrx.min < 0 {
         Some(format!("packets came after their read time: VRX down to {}", vrx.min))
     } else if cinst > limits.c_max {
@@ -168,7 +168,7 @@ fn fault(cinst: i64, vrx: Occupancy, limits: Limits) -> Option<String> {
 }
 
 /// As EBU LIST does: the drain ticks from the first packet on, which the tick at that moment takes out at once.
-fn cinst_max(arrivals: &[Arrival], frame: f64, packets: i64) -> i64 {
+fn cinst_max(arrivals: &[PacketTime], frame: f64, packets: i64) -> i64 {
     let (from, frame) = (i128::from(arrivals[0].at), frame.round() as i128);
     let mut drained = 0;
     let (mut level, mut most) = (0, 0);
@@ -182,7 +182,7 @@ fn cinst_max(arrivals: &[Arrival], frame: f64, packets: i64) -> i64 {
 }
 
 /// Packets come and packets are read, in the order of time; of what happens in the same nanosecond, coming is first.
-fn occupancy(arrivals: &[Arrival], frame: f64, packets: i64, active: (i64, i64)) -> Occupancy {
+fn occupancy(arrivals: &[PacketTime], frame: f64, packets: i64, active: (i64, i64)) -> Occupancy {
     let frame = frame.round() as i128;
     let offset = frame * 28 / 750;
     let mut events = Vec::with_capacity(2 * arrivals.len());
@@ -208,9 +208,9 @@ mod tests {
     const FRAME: i64 = 40_000_000;
 
     /// `frames` of `packets`, packet j sent `spacing` x j after the frame's time.
-    fn stream(frames: i64, packets: i64, spacing: i64) -> Vec<Arrival> {
+    fn stream(frames: i64, packets: i64, spacing: i64) -> Vec<PacketTime> {
         let packet =
-            |n: i64, j: i64| Arrival { at: n * FRAME + j * spacing, place: Some((n * FRAME, j as u64)) };
+            |n: i64, j: i64| PacketTime { at: n * FRAME + j * spacing, place: Some((n * FRAME, j as u64)) };
         (0..frames).flat_map(|n| (0..packets).map(move |j| packet(n, j))).collect()
     }
 
@@ -224,9 +224,9 @@ mod tests {
     fn limits_by_hand() {
         let frame = 1e9 / 60.0;
         let t = judge(&stream(1, 1, 0), frame, 4320, 1452).unwrap();
-        assert_eq!(t.narrow, Limits { c_max: 6, vrx_full: 9 });
-        assert_eq!(t.narrow_linear, Limits { c_max: 6, vrx_full: 9 });
-        assert_eq!(t.wide, Limits { c_max: 16, vrx_full: 864 });
+        assert_eq!(t.narrow, SenderLimits { c_max: 6, vrx_full: 9 });
+        assert_eq!(t.narrow_linear, SenderLimits { c_max: 6, vrx_full: 9 });
+        assert_eq!(t.wide, SenderLimits { c_max: 16, vrx_full: 864 });
         // Few packets: the least values, 1500 x 8 / 1460 and 1500 x 720 / 1460.
         let t = verdict(1, 1, 0);
         assert_eq!((t.narrow.c_max, t.narrow.vrx_full, t.wide.c_max, t.wide.vrx_full), (4, 8, 16, 739));

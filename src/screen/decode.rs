@@ -16,17 +16,17 @@ const MOST_SCANS: u32 = 20;
 
 /// A decoded picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct DecodedPicture {
     /// Its size.
     pub size: Size,
     /// Row after row from the top, each pixel 0x00RRGGBB.
     pub pixels: Vec<u32>,
 }
 
-impl Picture {
+impl DecodedPicture {
     /// A picture of no pixels, for [`Decoder::decode_into`] to fill.
-    pub const fn empty() -> Picture {
-        Picture { size: Size { width: 0, height: 0 }, pixels: Vec::new() }
+    pub const fn empty() -> DecodedPicture {
+        DecodedPicture { size: Size { width: 0, height: 0 }, pixels: Vec::new() }
     }
 }
 
@@ -79,8 +79,8 @@ impl Decoder {
     ///
     /// # Errors
     /// As of [`decode_into`](Self::decode_into).
-    pub fn decode(&mut self, jpeg: &[u8]) -> Result<Picture, DecodeError> {
-        let mut picture = Picture::empty();
+    pub fn decode(&mut self, jpeg: &[u8]) -> Result<DecodedPicture, DecodeError> {
+        let mut picture = DecodedPicture::empty();
         self.decode_into(jpeg, &mut picture)?;
         Ok(picture)
     }
@@ -89,7 +89,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When it is larger than a station may send, no JPEG, or damaged; `picture` is then not to be shown.
-    pub fn decode_into(&mut self, jpeg: &[u8], picture: &mut Picture) -> Result<(), DecodeError> {
+    pub fn decode_into(&mut self, jpeg: &[u8], picture: &mut DecodedPicture) -> Result<(), DecodeError> {
         let done = self.try_decode(jpeg, picture);
         if done.is_err()
             && let Ok(turbo) = fresh()
@@ -101,7 +101,7 @@ impl Decoder {
         done
     }
 
-    fn try_decode(&mut self, jpeg: &[u8], picture: &mut Picture) -> Result<(), DecodeError> {
+    fn try_decode(&mut self, jpeg: &[u8], picture: &mut DecodedPicture) -> Result<(), DecodeError> {
         let failed = |error: turbojpeg::Error| {
             let reason = match error {
                 turbojpeg::Error::TurboJpegError(reason) => reason,
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn memory_is_used_again_for_any_size() {
         let mut decoder = Decoder::new().unwrap();
-        let mut picture = Picture::empty();
+        let mut picture = DecodedPicture::empty();
         for (width, height) in [(64, 48), (16, 16), (160, 96)] {
             decoder.decode_into(&jpeg(width, height, noise), &mut picture).unwrap();
             assert_eq!(picture, Decoder::new().unwrap().decode(&jpeg(width, height, noise)).unwrap());

@@ -39,7 +39,7 @@ impl From<x11rb::errors::ConnectionError> for DisplayError {
 }
 
 /// Our own connection to the display.
-pub(super) struct Display {
+pub(super) struct DisplayConnection {
     x: RustConnection,
     root: u32,
     screen: (u16, u16),
@@ -48,14 +48,14 @@ pub(super) struct Display {
     before: Option<(i32, i32, u32, u32)>,
 }
 
-impl Display {
+impl DisplayConnection {
     /// Connects to the display that `DISPLAY` names.
-    pub(super) fn connect() -> Result<Display, DisplayError> {
+    pub(super) fn connect() -> Result<DisplayConnection, DisplayError> {
         let (x, screen) = x11rb::connect(None)?;
         let screen = &x.setup().roots[screen];
         let (root, size) = (screen.root, (screen.width_in_pixels, screen.height_in_pixels));
         let atoms = Atoms::new(&x)?.reply()?;
-        Ok(Display { x, root, screen: size, atoms, before: None })
+        Ok(DisplayConnection { x, root, screen: size, atoms, before: None })
     }
 
     /// Width and height of the screen.

@@ -53,7 +53,7 @@ pub enum Key {
 
 /// What the viewer is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum ViewerCommand {
     /// Show this station; it may not exist ("no station 7").
     Station(StationId),
     /// The next station of the line-up.
@@ -105,12 +105,12 @@ impl Remote {
     }
 
     /// A key was pressed. `ids` are the numbers of the line-up.
-    pub fn press(&mut self, now: Duration, key: Key, mode: Mode, ids: &[StationId]) -> Option<Command> {
+    pub fn press(&mut self, now: Duration, key: Key, mode: Mode, ids: &[StationId]) -> Option<ViewerCommand> {
         let typing = self.number.typing();
         let listing = mode == Mode::Listing;
         let command = match key {
-            Key::Digit(digit) => return self.number.digit(now, digit, ids).map(Command::Station),
-            Key::Enter if typing => return self.number.enter().map(Command::Station),
+            Key::Digit(digit) => return self.number.digit(now, digit, ids).map(ViewerCommand::Station),
+            Key::Enter if typing => return self.number.enter().map(ViewerCommand::Station),
             Key::Backspace if typing => {
                 self.number.erase(now);
                 return None;
@@ -119,22 +119,22 @@ impl Remote {
                 self.number.clear();
                 return None;
             }
-            Key::Up if listing => Command::Cursor(-1),
-            Key::Down if listing => Command::Cursor(1),
-            Key::PageUp if listing => Command::Cursor(-PAGE),
-            Key::PageDown if listing => Command::Cursor(PAGE),
-            Key::Enter if listing => Command::Choose,
-            Key::Escape if listing => Command::List,
-            Key::Up | Key::Right | Key::PageUp => Command::Next,
-            Key::Down | Key::Left | Key::PageDown => Command::Previous,
-            Key::Backspace => Command::Last,
-            Key::Space => Command::PauseToggle,
-            Key::I => Command::Info,
-            Key::S => Command::Save,
-            Key::F => Command::FullScreen,
-            Key::L => Command::List,
+            Key::Up if listing => ViewerCommand::Cursor(-1),
+            Key::Down if listing => ViewerCommand::Cursor(1),
+            Key::PageUp if listing => ViewerCommand::Cursor(-PAGE),
+            Key::PageDown if listing => ViewerCommand::Cursor(PAGE),
+            Key::Enter if listing => ViewerCommand::Choose,
+            Key::Escape if listing => ViewerCommand::List,
+            Key::Up | Key::Right | Key::PageUp => ViewerCommand::Next,
+            Key::Down | Key::Left | Key::PageDown => ViewerCommand::Previous,
+            Key::Backspace => ViewerCommand::Last,
+            Key::Space => ViewerCommand::PauseToggle,
+            Key::I => ViewerCommand::Info,
+            Key::S => ViewerCommand::Save,
+            Key::F => ViewerCommand::FullScreen,
+            Key::L => ViewerCommand::List,
             Key::Enter => return None,
-            Key::Q | Key::Escape | Key::Close => Command::Quit,
+            Key::Q | Key::Escape | Key::Close => ViewerCommand::Quit,
         };
         // Who asks for something else has given up the number.
         self.number.clear();
@@ -142,8 +142,8 @@ impl Remote {
     }
 
     /// The station meant by a number that has waited long enough for another digit.
-    pub fn poll(&mut self, now: Duration) -> Option<Command> {
-        self.number.poll(now).map(Command::Station)
+    pub fn poll(&mut self, now: Duration) -> Option<ViewerCommand> {
+        self.number.poll(now).map(ViewerCommand::Station)
     }
 
     /// The number being typed, as it is shown: "1_".
@@ -276,16 +276,16 @@ mod tests {
         let mut remote = Remote::new();
         let mut press = |at, key| remote.press(ms(at), key, Mode::Watching, &lineup);
         assert_eq!(press(0, Key::Digit(1)), None);
-        assert_eq!(press(1, Key::Enter), Some(Command::Station(StationId(1))));
+        assert_eq!(press(1, Key::Enter), Some(ViewerCommand::Station(StationId(1))));
         assert_eq!(press(2, Key::Enter), None);
         assert_eq!(press(3, Key::Digit(1)), None);
         assert_eq!(press(4, Key::Backspace), None);
-        assert_eq!(press(5, Key::Backspace), Some(Command::Last));
+        assert_eq!(press(5, Key::Backspace), Some(ViewerCommand::Last));
         assert_eq!(press(6, Key::Digit(1)), None);
         assert_eq!(press(7, Key::Escape), None);
-        assert_eq!(press(8, Key::Escape), Some(Command::Quit));
+        assert_eq!(press(8, Key::Escape), Some(ViewerCommand::Quit));
         assert_eq!(press(9, Key::Digit(1)), None);
-        assert_eq!(press(10, Key::Up), Some(Command::Next));
+        assert_eq!(press(10, Key::Up), Some(ViewerCommand::Next));
         assert_eq!(remote.poll(ms(9999)), None);
     }
 
@@ -293,13 +293,13 @@ mod tests {
     fn the_line_up_takes_the_arrows() {
         let press = |mode, key| Remote::new().press(ms(0), key, mode, &[]);
         for (key, watching, listing) in [
-            (Key::Up, Some(Command::Next), Some(Command::Cursor(-1))),
-            (Key::PageDown, Some(Command::Previous), Some(Command::Cursor(PAGE))),
-            (Key::Enter, None, Some(Command::Choose)),
-            (Key::Escape, Some(Command::Quit), Some(Command::List)),
-            (Key::Q, Some(Command::Quit), Some(Command::Quit)),
-            (Key::Close, Some(Command::Quit), Some(Command::Quit)),
-            (Key::S, Some(Command::Save), Some(Command::Save)),
+            (Key::Up, Some(ViewerCommand::Next), Some(ViewerCommand::Cursor(-1))),
+            (Key::PageDown, Some(ViewerCommand::Previous), Some(ViewerCommand::Cursor(PAGE))),
+            (Key::Enter, None, Some(ViewerCommand::Choose)),
+            (Key::Escape, Some(ViewerCommand::Quit), Some(ViewerCommand::List)),
+            (Key::Q, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
+            (Key::Close, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
+            (Key::S, Some(ViewerCommand::Save), Some(ViewerCommand::Save)),
         ] {
             assert_eq!(press(Mode::Watching, key), watching, "{key:?}");
             assert_eq!(press(Mode::Listing, key), listing, "{key:?}");

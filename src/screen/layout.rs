@@ -4,7 +4,7 @@
 use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::decode::Picture;
+use super::decode::DecodedPicture;
 use crate::media::Size;
 use crate::paint::{Canvas, Rectangle, area};
 
@@ -43,7 +43,7 @@ impl Default for Fitter {
 impl Fitter {
     /// Paints a picture over the whole canvas, scaled to fit, with black bars where it does not reach.
     /// Answers where it went. Without a picture, or with one whose pixels are not its size's: black.
-    pub fn paint(&mut self, picture: Option<&Picture>, canvas: &mut Canvas) -> Rectangle {
+    pub fn paint(&mut self, picture: Option<&DecodedPicture>, canvas: &mut Canvas) -> Rectangle {
         let place = picture
             .filter(|picture| picture.pixels.len() == pixels(picture.size))
             .map(|picture| (picture, fit(picture.size, canvas.width, canvas.height)))
@@ -61,7 +61,7 @@ impl Fitter {
     }
 
     /// Paints the picture at `at`, which lies inside the canvas; whether that worked.
-    fn place(&mut self, picture: &Picture, at: Rectangle, canvas: &mut Canvas) -> bool {
+    fn place(&mut self, picture: &DecodedPicture, at: Rectangle, canvas: &mut Canvas) -> bool {
         let (width, height) = (u32::from(picture.size.width), u32::from(picture.size.height));
         let (left, top) = (at.top_left.x as u32, at.top_left.y as u32);
         if (at.size.width, at.size.height) == (width, height) {
@@ -96,8 +96,11 @@ mod tests {
 
     use super::*;
 
-    fn white(width: u16, height: u16) -> Picture {
-        Picture { size: Size { width, height }, pixels: vec![0xff_ffff; pixels(Size { width, height })] }
+    fn white(width: u16, height: u16) -> DecodedPicture {
+        DecodedPicture {
+            size: Size { width, height },
+            pixels: vec![0xff_ffff; pixels(Size { width, height })],
+        }
     }
 
     #[test]
@@ -153,7 +156,7 @@ mod tests {
         let mut canvas = Canvas::new(9, 5);
         let mut liar = white(4, 4);
         liar.pixels.pop();
-        for none in [None, Some(&liar), Some(&Picture::empty())] {
+        for none in [None, Some(&liar), Some(&DecodedPicture::empty())] {
             canvas.pixels.fill(0x12_3456);
             Fitter::default().paint(none, &mut canvas);
             assert_eq!(canvas.pixels, vec![0; 45]);

@@ -1,12 +1,12 @@
 //! The screen: from a JPEG to what is seen, and from keys to commands.
 //!
 //! ```text
-//! JPEG -> Decoder -> Picture -\
-//!                              View -> Composer (layout, then osd) -> Canvas -> Window
+//! JPEG -> Decoder -> DecodedPicture -\
+//!                              ScreenView -> Composer (layout, then osd) -> Canvas -> Window
 //! commands <- Remote <- keys <-----------------------------------------------/
 //! ```
 //!
-//! [`View`] is plain data, all that is to be seen at one moment. [`Composer`] turns it into pixels
+//! [`ScreenView`] is plain data, all that is to be seen at one moment. [`Composer`] turns it into pixels
 //! and needs no window, so every test of what is seen runs without a display. [`Window`] alone touches
 //! the window system; [`Remote`] takes the time as an argument.
 
@@ -21,15 +21,15 @@ pub mod window;
 use crate::media::{Size, StationId};
 use crate::paint::Canvas;
 
-pub use decode::{DecodeError, Decoder, Picture};
-pub use keys::{Command, Key, Mode, Remote};
+pub use decode::{DecodeError, DecodedPicture, Decoder};
+pub use keys::{Key, Mode, Remote, ViewerCommand};
 pub use window::{Window, WindowError};
 
 /// What is to be seen at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct View<'a> {
+pub struct ScreenView<'a> {
     /// The picture; without one the screen is black.
-    pub picture: Option<&'a Picture>,
+    pub picture: Option<&'a DecodedPicture>,
     /// Which station this is: shown for a few seconds after a change.
     pub banner: Option<Banner<'a>>,
     /// A dim line on the state of things, "no signal — waiting": in the banner, or where it would be.
@@ -90,7 +90,7 @@ impl Composer {
     }
 
     /// Paints the whole canvas, at its own size.
-    pub fn compose(&mut self, view: &View<'_>, canvas: &mut Canvas) {
+    pub fn compose(&mut self, view: &ScreenView<'_>, canvas: &mut Canvas) {
         self.fitter.paint(view.picture, canvas);
         osd::paint(view, canvas);
     }
@@ -125,7 +125,7 @@ impl Screen {
     ///
     /// # Errors
     /// When the window system refuses the picture.
-    pub fn show(&mut self, view: &View<'_>) -> Result<(), WindowError> {
+    pub fn show(&mut self, view: &ScreenView<'_>) -> Result<(), WindowError> {
         let (width, height) = self.window.size();
         self.canvas.resize(width, height);
         self.composer.compose(view, &mut self.canvas);

@@ -4,7 +4,7 @@
 //! Each part has its place: information top left, the number being typed top right, the line-up right,
 //! the banner bottom left, the pause sign bottom right, a message above the bottom's middle.
 
-use super::{Banner, List, View};
+use super::{Banner, List, ScreenView};
 use crate::paint::{Canvas, Colour, Type, area};
 
 const PANEL: Colour = 0x0d_1219;
@@ -18,7 +18,7 @@ const ACCENT: Colour = 0x4c_b4ff;
 const SMALLEST: (usize, usize) = (64, 48);
 
 /// Paints all of the display that `view` asks for.
-pub(super) fn paint(view: &View<'_>, canvas: &mut Canvas) {
+pub(super) fn paint(view: &ScreenView<'_>, canvas: &mut Canvas) {
     if canvas.width < SMALLEST.0 || canvas.height < SMALLEST.1 {
         return;
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::decode::Picture;
+use super::decode::DecodedPicture;
 use crate::media::{AirTime, StationId};
 
 /// A station's name takes at most so many bytes of a file name, of which file systems allow 255.
@@ -24,7 +24,7 @@ pub fn save_png(
     station: StationId,
     name: &str,
     at: AirTime,
-    picture: &Picture,
+    picture: &DecodedPicture,
 ) -> io::Result<PathBuf> {
     let stem = format!("stationcast-{:02}{}-{}", station.0, safe(name), file_time(at));
     // What the user's mask leaves of it, as for any new file; without this, nobody else could read it.
@@ -70,7 +70,7 @@ fn safe(name: &str) -> String {
     if safe.is_empty() { String::new() } else { format!("-{safe}") }
 }
 
-fn encode(picture: &Picture) -> io::Result<Vec<u8>> {
+fn encode(picture: &DecodedPicture) -> io::Result<Vec<u8>> {
     let rgb: Vec<u8> = picture
         .pixels
         .iter()
@@ -101,8 +101,8 @@ mod tests {
 
     const AT: AirTime = AirTime(1_795_145_460_123_456_789);
 
-    fn picture() -> Picture {
-        Picture { size: Size { width: 2, height: 1 }, pixels: vec![0x00ff_8000, 0x0001_0203] }
+    fn picture() -> DecodedPicture {
+        DecodedPicture { size: Size { width: 2, height: 1 }, pixels: vec![0x00ff_8000, 0x0001_0203] }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use minifb::{InputCallback, ScaleMode, WindowOptions};
 
-use super::fullscreen::{Display, DisplayError};
+use super::fullscreen::{DisplayConnection, DisplayError};
 use super::keys::Key;
 use crate::media::Size;
 use crate::paint::Canvas;
@@ -38,12 +38,12 @@ pub enum WindowError {
 /// A window on the desktop.
 pub struct Window {
     window: minifb::Window,
-    events: Receiver<Event>,
+    events: Receiver<InputEvent>,
     keyboard: Keyboard,
     /// Whether the close button has been reported.
     closed: bool,
     /// Our own connection to the display, for what minifb cannot do.
-    display: Result<Display, DisplayError>,
+    display: Result<DisplayConnection, DisplayError>,
 }
 
 impl Window {
@@ -59,8 +59,8 @@ impl Window {
             return Err(WindowError::NoDisplay);
         }
         let failed = |reason: String| WindowError::Open { display: name, reason };
-        let display = Display::connect();
-        let (width, height) = initial(size, display.as_ref().ok().map(Display::screen));
+        let display = DisplayConnection::connect();
+        let (width, height) = initial(size, display.as_ref().ok().map(DisplayConnection::screen));
         // UpperLeft copies the canvas as it is: the scaling was done by us, and better.
         let options =
             WindowOptions { resize: true, scale_mode: ScaleMode::UpperLeft, ..WindowOptions::default() };
@@ -157,23 +157,23 @@ fn initial(picture: Size, screen: Option<(u16, u16)>) -> (usize, usize) {
 
 /// What minifb's callback is told.
 #[derive(Debug, Clone, Copy)]
-enum Event {
+enum InputEvent {
     Key(minifb::Key, bool),
     Character(char),
 }
 
 /// Passes every event on. `get_keys_pressed` compares the states at two polls, and so misses a key that went
 /// down and up in between: a remote control's, or xdotool's.
-struct Reporter(Sender<Event>);
+struct Reporter(Sender<InputEvent>);
 
 impl InputCallback for Reporter {
     fn add_char(&mut self, character: u32) {
         // The window that receives these owns this reporter too, so it is there to receive them.
-        let _ = char::from_u32(character).map(|character| self.0.send(Event::Character(character)));
+        let _ = char::from_u32(character).map(|character| self.0.send(InputEvent::Character(character)));
     }
 
     fn set_key_state(&mut self, key: minifb::Key, down: bool) {
-        let _ = self.0.send(Event::Key(key, down));
+        let _ = self.0.send(InputEvent::Key(key, down));
     }
 }
 
@@ -195,13 +195,13 @@ impl Keyboard {
         self.active = active;
     }
 
-    fn event(&mut self, event: Event) -> Option<Key> {
+    fn event(&mut self, event: InputEvent) -> Option<Key> {
         match event {
-            Event::Key(key, false) => {
+            InputEvent::Key(key, false) => {
                 self.down.remove(&key);
                 None
             }
-            Event::Key(key, true) => {
+            InputEvent::Key(key, true) => {
                 let repeated = !self.down.insert(key);
                 let meaning = meaning(key);
                 self.digit = matches!(meaning, Some(Key::Digit(_)));
@@ -209,7 +209,7 @@ impl Keyboard {
             }
             // A French keyboard has its digits on the shifted level, where minifb reports only the
             // character. Where it reported the key, the character says nothing new.
-            Event::Character(c) => {
+            InputEvent::Character(c) => {
                 let reported = std::mem::take(&mut self.digit);
                 let digit = c.to_digit(10).filter(|_| !reported && !self.shortcut());
                 digit.map(|digit| Key::Digit(digit as u8))
@@ -266,13 +266,13 @@ fn meaning(key: minifb::Key) -> Option<Key> {
 mod tests {
     use super::*;
 
-    fn press(keyboard: &mut Keyboard, events: &[Event]) -> Vec<Key> {
+    fn press(keyboard: &mut Keyboard, events: &[InputEvent]) -> Vec<Key> {
         events.iter().filter_map(|&event| keyboard.event(event)).collect()
     }
 
     #[test]
     fn every_press_counts_once_and_arrows_repeat() {
-        use Event::{Character, Key as K};
+        use InputEvent::{Character, Key as K};
         let two = minifb::Key::Key2;
         let up = minifb::Key::Up;
         let mut keyboard = Keyboard::default();
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_desktops_shortcuts_are_not_ours() {
-        use Event::{Character, Key as K};
+        use InputEvent::{Character, Key as K};
         let (control, q) = (minifb::Key::LeftCtrl, minifb::Key::Q);
         let mut keyboard = Keyboard::default();
         keyboard.focus(true);

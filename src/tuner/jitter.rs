@@ -35,7 +35,7 @@ const MAX_REMEMBERED: usize = 1024;
 
 /// A packet as the buffer hands it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
+pub struct BufferedPacket {
     /// When it came.
     pub arrival: AirTime,
     /// Its header.
@@ -46,7 +46,7 @@ pub struct Packet {
 
 /// What is to be done with a packet that has just come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PacketVerdict {
     /// Its turn: use it, then [`poll`](JitterBuffer::poll) for those that waited for it.
     Next,
     /// Keep it: packets before it are missing ([`hold`](JitterBuffer::hold)).
@@ -67,7 +67,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The next packet in order.
-    Packet(Packet),
+    Packet(BufferedPacket),
     /// So many packets are lost in front of the next one.
     Gap(u64),
 }
@@ -79,7 +79,7 @@ pub struct JitterBuffer {
     sequence: rtp::Unwrap<16>,
     /// The number that is due; `None` before the first packet.
     next: Option<u64>,
-    held: BTreeMap<u64, Packet>,
+    held: BTreeMap<u64, BufferedPacket>,
     given_up: BTreeSet<u64>,
     recent: VecDeque<u64>,
     stray: Option<u16>,
@@ -89,12 +89,12 @@ pub struct JitterBuffer {
 
 impl JitterBuffer {
     /// Judges a packet by its sequence number.
-    pub fn judge(&mut self, sequence: u16) -> Verdict {
+    pub fn judge(&mut self, sequence: u16) -> PacketVerdict {
         let before = self.sequence.clone();
         let number = self.sequence.unwrap(u32::from(sequence));
         let Some(next) = self.next else {
             self.next = Some(number + 1);
-            return Verdict::Next;
+            return PacketVerdict::Next;
         };
         let newest = self.held.last_key_value().map_or(next, |(&newest, _)| newest);
         if number > newest + BELIEVED || number + (MAX_REMEMBERED as u64) < next {
@@ -102,40 +102,40 @@ impl JitterBuffer {
             let follows = self.stray.take() == Some(sequence.wrapping_sub(1));
             if !follows {
                 self.stray = Some(sequence);
-                return Verdict::Stray;
+                return PacketVerdict::Stray;
             }
             if number > next && number - next <= MAX_DROPOUT {
                 let lost = number - next;
                 *self = JitterBuffer { sequence: self.sequence.clone(), ..JitterBuffer::default() };
                 self.sequence.unwrap(u32::from(sequence));
                 self.next = Some(number + 1);
-                return Verdict::Jump(lost);
+                return PacketVerdict::Jump(lost);
             }
             return self.start_over(sequence);
         }
         self.stray = None;
         if number == next {
             self.next = Some(number + 1);
-            Verdict::Next
+            PacketVerdict::Next
         } else if number > next {
-            if self.held.contains_key(&number) { Verdict::Duplicate } else { Verdict::Early }
+            if self.held.contains_key(&number) { PacketVerdict::Duplicate } else { PacketVerdict::Early }
         } else if self.given_up.remove(&number) {
             let (last, run) = self.late;
             self.late = (number, if number == last + 1 { run + 1 } else { 1 });
-            if self.late.1 == LATE_RUN { self.start_over(sequence) } else { Verdict::Late }
+            if self.late.1 == LATE_RUN { self.start_over(sequence) } else { PacketVerdict::Late }
         } else {
-            Verdict::Duplicate
+            PacketVerdict::Duplicate
         }
     }
 
-    fn start_over(&mut self, sequence: u16) -> Verdict {
+    fn start_over(&mut self, sequence: u16) -> PacketVerdict {
         *self = JitterBuffer::default();
         self.next = Some(self.sequence.unwrap(u32::from(sequence)) + 1);
-        Verdict::Restart
+        PacketVerdict::Restart
     }
 
     /// Keeps a packet that [`judge`](Self::judge) called early.
-    pub fn hold(&mut self, packet: Packet) {
+    pub fn hold(&mut self, packet: BufferedPacket) {
         let number = self.sequence.clone().unwrap(u32::from(packet.header.sequence));
         self.held.insert(number, packet);
     }
@@ -177,14 +177,14 @@ mod tests {
 
     const T0: AirTime = AirTime(1_000_000_000);
 
-    fn packet(sequence: u16, arrival: AirTime) -> Packet {
+    fn packet(sequence: u16, arrival: AirTime) -> BufferedPacket {
         let header = rtp::Header { marker: true, payload_type: 26, sequence, timestamp: 0, ssrc: 1 };
-        Packet { arrival, header, payload: vec![] }
+        BufferedPacket { arrival, header, payload: vec![] }
     }
 
-    fn offer(buffer: &mut JitterBuffer, sequence: u16, now: AirTime) -> Verdict {
+    fn offer(buffer: &mut JitterBuffer, sequence: u16, now: AirTime) -> PacketVerdict {
         let verdict = buffer.judge(sequence);
-        if verdict == Verdict::Early {
+        if verdict == PacketVerdict::Early {
             buffer.hold(packet(sequence, now));
         }
         verdict
@@ -193,16 +193,16 @@ mod tests {
     #[test]
     fn an_early_packet_waits_for_the_one_it_overtook() {
         let mut buffer = JitterBuffer::default();
-        assert_eq!(offer(&mut buffer, 65_534, T0), Verdict::Next);
-        assert_eq!(offer(&mut buffer, 0, T0), Verdict::Early);
-        assert_eq!(offer(&mut buffer, 1, T0), Verdict::Early);
-        assert_eq!(offer(&mut buffer, 1, T0), Verdict::Duplicate);
+        assert_eq!(offer(&mut buffer, 65_534, T0), PacketVerdict::Next);
+        assert_eq!(offer(&mut buffer, 0, T0), PacketVerdict::Early);
+        assert_eq!(offer(&mut buffer, 1, T0), PacketVerdict::Early);
+        assert_eq!(offer(&mut buffer, 1, T0), PacketVerdict::Duplicate);
         assert_eq!(buffer.poll(T0 + HOLD / 2), None);
-        assert_eq!(offer(&mut buffer, 65_535, T0), Verdict::Next);
+        assert_eq!(offer(&mut buffer, 65_535, T0), PacketVerdict::Next);
         assert_eq!(buffer.poll(T0), Some(Step::Packet(packet(0, T0))));
         assert_eq!(buffer.poll(T0), Some(Step::Packet(packet(1, T0))));
         assert_eq!(buffer.poll(T0), None);
-        assert_eq!(offer(&mut buffer, 65_535, T0), Verdict::Duplicate);
+        assert_eq!(offer(&mut buffer, 65_535, T0), PacketVerdict::Duplicate);
     }
 
     #[test]
@@ -214,8 +214,8 @@ mod tests {
         assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Gap(2)));
         assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Packet(packet(13, T0))));
         assert_eq!(buffer.deadline(), None);
-        assert_eq!(offer(&mut buffer, 11, T0), Verdict::Late);
-        assert_eq!(offer(&mut buffer, 11, T0), Verdict::Duplicate);
+        assert_eq!(offer(&mut buffer, 11, T0), PacketVerdict::Late);
+        assert_eq!(offer(&mut buffer, 11, T0), PacketVerdict::Duplicate);
     }
 
     #[test]
@@ -233,31 +233,31 @@ mod tests {
     fn two_packets_in_a_row_start_over() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 30_000, T0), Verdict::Stray);
-        assert_eq!(offer(&mut buffer, 101, T0), Verdict::Next, "one stray packet changes nothing");
-        assert_eq!(offer(&mut buffer, 40_000, T0), Verdict::Stray);
-        assert_eq!(offer(&mut buffer, 40_001, T0), Verdict::Restart);
-        assert_eq!(offer(&mut buffer, 40_002, T0), Verdict::Next);
+        assert_eq!(offer(&mut buffer, 30_000, T0), PacketVerdict::Stray);
+        assert_eq!(offer(&mut buffer, 101, T0), PacketVerdict::Next, "one stray packet changes nothing");
+        assert_eq!(offer(&mut buffer, 40_000, T0), PacketVerdict::Stray);
+        assert_eq!(offer(&mut buffer, 40_001, T0), PacketVerdict::Restart);
+        assert_eq!(offer(&mut buffer, 40_002, T0), PacketVerdict::Next);
     }
 
     #[test]
     fn after_an_outage_the_stream_goes_on_and_the_loss_is_counted() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 5000, T0), Verdict::Stray);
-        assert_eq!(offer(&mut buffer, 5001, T0), Verdict::Jump(4900));
-        assert_eq!(offer(&mut buffer, 5002, T0), Verdict::Next);
+        assert_eq!(offer(&mut buffer, 5000, T0), PacketVerdict::Stray);
+        assert_eq!(offer(&mut buffer, 5001, T0), PacketVerdict::Jump(4900));
+        assert_eq!(offer(&mut buffer, 5002, T0), PacketVerdict::Next);
     }
 
     #[test]
     fn one_wrong_number_does_not_stop_the_stream() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 140, T0), Verdict::Early);
+        assert_eq!(offer(&mut buffer, 140, T0), PacketVerdict::Early);
         assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Gap(39)));
         while buffer.poll(T0 + HOLD).is_some() {}
         let verdicts: Vec<_> = (101..106).map(|n| offer(&mut buffer, n, T0 + HOLD)).collect();
-        use Verdict::{Late, Next, Restart};
+        use PacketVerdict::{Late, Next, Restart};
         assert_eq!(verdicts, [Late, Late, Restart, Next, Next]);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Received;
+use super::ReceivedPicture;
 use crate::media::{AirTime, RTP_CLOCK};
 
 /// A distribution of times, in whatever unit the field it stands in names.
@@ -39,7 +39,7 @@ const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// What the meter has to say.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Reading {
+pub struct MeterReading {
     /// Pictures measured, of those still kept.
     pub pictures: usize,
     /// Pictures a second that came, 0 of fewer than two.
@@ -54,14 +54,14 @@ pub struct Reading {
 #[derive(Debug, Clone)]
 pub struct Meter {
     capacity: usize,
-    samples: VecDeque<Sample>,
+    samples: VecDeque<TransitSample>,
     /// The time lines that the samples are of, oldest first. A sender that starts over begins another: its timestamps
     /// have nothing to do with those before.
-    lines: VecDeque<Line>,
+    lines: VecDeque<SenderRun>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Line {
+struct SenderRun {
     restarts: u64,
     /// Its first picture's time and arrival.
     origin: (u64, AirTime),
@@ -70,7 +70,7 @@ struct Line {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sample {
+struct TransitSample {
     arrival: AirTime,
     /// Arrival less the sender's time, from that of its line's first picture, in nanoseconds.
     transit: i64,
@@ -82,8 +82,8 @@ impl Meter {
         Meter { capacity: capacity.max(2), samples: VecDeque::new(), lines: VecDeque::new() }
     }
 
-    /// Measures a picture that came after so many [restarts](super::Counters::restarts) of its sender.
-    pub fn record(&mut self, picture: &Received, restarts: u64) {
+    /// Measures a picture that came after so many [restarts](super::TunerCounters::restarts) of its sender.
+    pub fn record(&mut self, picture: &ReceivedPicture, restarts: u64) {
         let (ticks, arrival) = match self.lines.back_mut().filter(|line| line.restarts == restarts) {
             Some(line) => {
                 line.samples += 1;
@@ -91,7 +91,7 @@ impl Meter {
             }
             None => {
                 let origin = (picture.ticks, picture.first_arrival);
-                self.lines.push_back(Line { restarts, origin, samples: 1 });
+                self.lines.push_back(SenderRun { restarts, origin, samples: 1 });
                 origin
             }
         };
@@ -106,11 +106,12 @@ impl Meter {
                 }
             }
         }
-        self.samples.push_back(Sample { arrival: picture.first_arrival, transit: (came - sent) as i64 });
+        self.samples
+            .push_back(TransitSample { arrival: picture.first_arrival, transit: (came - sent) as i64 });
     }
 
     /// What the pictures so far amount to.
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> MeterReading {
         let mut pacing = Vec::with_capacity(self.samples.len());
         let mut begins = 0;
         for line in &self.lines {
@@ -122,7 +123,7 @@ impl Meter {
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
         let mut intervals: Vec<i64> = pairs.map(|(a, b)| b.arrival.signed_since(a.arrival)).collect();
         let span: i64 = intervals.iter().sum();
-        Reading {
+        MeterReading {
             pictures: self.samples.len(),
             rate: if span > 0 { intervals.len() as f64 * 1e9 / span as f64 } else { 0.0 },
             pacing: Percentiles::of_nanos(&mut pacing, MICROSECOND),
@@ -183,6 +184,6 @@ mod tests {
 
     #[test]
     fn nothing_is_no_division_by_zero() {
-        assert_eq!(Meter::new(0).read(), Reading::default());
+        assert_eq!(Meter::new(0).read(), MeterReading::default());
     }
 }

@@ -12,9 +12,9 @@
 pub mod jitter;
 pub mod meter;
 pub mod receiver;
-pub mod source;
 #[cfg(feature = "viewer")]
-mod stream;
+mod rtsp_client;
+pub mod source;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, RTP_CLOCK};
 use crate::wire::payload::jpeg::{self, Depacketizer};
 use crate::wire::rtp::{self, Unwrap};
-use jitter::{JitterBuffer, Packet, Step, Verdict};
+use jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
 
 /// After so long without a packet another sender may take over the group: a restarted broadcaster has a
 /// new SSRC. Longer than the 200 ms between a slate's pictures.
@@ -34,7 +34,7 @@ const MAX_READY: usize = 8;
 
 /// One picture as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedPicture {
     /// The picture.
     pub jpeg: Jpeg,
     /// Its RTP timestamp, unwrapped: 90 kHz ticks from an arbitrary origin.
@@ -47,7 +47,7 @@ pub struct Received {
 
 /// All that is counted on the way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct TunerCounters {
     /// Datagrams that came, of whatever kind.
     pub datagrams: u64,
     /// Their bytes.
@@ -78,7 +78,7 @@ pub struct Counters {
 
 /// The last datagram that could not be used, for a message that helps to find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum DatagramError {
     /// Not RTP.
     #[error(transparent)]
     Rtp(#[from] rtp::Error),
@@ -93,14 +93,14 @@ pub enum Fault {
 /// Follows one station on its group.
 #[derive(Debug, Default)]
 pub struct Tuner {
-    sender: Option<Sender>,
-    ready: VecDeque<Received>,
-    counters: Counters,
+    sender: Option<FollowedSender>,
+    ready: VecDeque<ReceivedPicture>,
+    counters: TunerCounters,
 }
 
 /// What is known of the sender that is being followed. Another sender starts from nothing.
 #[derive(Debug)]
-struct Sender {
+struct FollowedSender {
     ssrc: u32,
     last_heard: AirTime,
     jitter: JitterBuffer,
@@ -116,9 +116,9 @@ struct Sender {
     gap: bool,
 }
 
-impl Sender {
-    fn new(ssrc: u32, now: AirTime) -> Sender {
-        Sender {
+impl FollowedSender {
+    fn new(ssrc: u32, now: AirTime) -> FollowedSender {
+        FollowedSender {
             ssrc,
             last_heard: now,
             jitter: JitterBuffer::default(),
@@ -143,14 +143,14 @@ impl Tuner {
     ///
     /// # Errors
     /// Why it is of no use; it has been counted, and nothing else happens.
-    pub fn handle_datagram(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Fault> {
+    pub fn handle_datagram(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), DatagramError> {
         self.counters.datagrams += 1;
         self.counters.bytes += datagram.len() as u64;
         let result = self.take(now, datagram);
         match &result {
             Ok(()) => {}
-            Err(Fault::PayloadType(_)) => self.counters.other_payload += 1,
-            Err(Fault::Rtp(_) | Fault::Jpeg(_)) => self.counters.malformed += 1,
+            Err(DatagramError::PayloadType(_)) => self.counters.other_payload += 1,
+            Err(DatagramError::Rtp(_) | DatagramError::Jpeg(_)) => self.counters.malformed += 1,
         }
         self.release(now);
         result
@@ -173,19 +173,19 @@ impl Tuner {
     }
 
     /// The next picture, oldest first.
-    pub fn poll_picture(&mut self) -> Option<Received> {
+    pub fn poll_picture(&mut self) -> Option<ReceivedPicture> {
         self.ready.pop_front()
     }
 
     /// What has been counted so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> TunerCounters {
         self.counters
     }
 
-    fn take(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Fault> {
+    fn take(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), DatagramError> {
         let (header, payload) = rtp::Header::parse(datagram)?;
         if header.payload_type != rtp::PAYLOAD_TYPE_JPEG {
-            return Err(Fault::PayloadType(header.payload_type));
+            return Err(DatagramError::PayloadType(header.payload_type));
         }
         match &self.sender {
             Some(sender) if sender.ssrc == header.ssrc => {}
@@ -195,30 +195,30 @@ impl Tuner {
             }
             gone => {
                 self.counters.restarts += u64::from(gone.is_some());
-                self.sender = Some(Sender::new(header.ssrc, now));
+                self.sender = Some(FollowedSender::new(header.ssrc, now));
             }
         }
         let Some(sender) = &mut self.sender else { return Ok(()) };
         sender.last_heard = now;
         match sender.jitter.judge(header.sequence) {
-            Verdict::Next => self.deliver(now, header, payload)?,
-            Verdict::Early => {
+            PacketVerdict::Next => self.deliver(now, header, payload)?,
+            PacketVerdict::Early => {
                 self.counters.reordered += 1;
-                sender.jitter.hold(Packet { arrival: now, header, payload: payload.to_vec() });
+                sender.jitter.hold(BufferedPacket { arrival: now, header, payload: payload.to_vec() });
             }
-            Verdict::Late => self.counters.late += 1,
-            Verdict::Duplicate => self.counters.duplicates += 1,
-            Verdict::Stray => self.counters.malformed += 1,
-            Verdict::Jump(lost) => {
+            PacketVerdict::Late => self.counters.late += 1,
+            PacketVerdict::Duplicate => self.counters.duplicates += 1,
+            PacketVerdict::Stray => self.counters.malformed += 1,
+            PacketVerdict::Jump(lost) => {
                 self.counters.packets_lost += lost;
                 sender.gap = true;
                 sender.depacketizer.gap();
                 self.deliver(now, header, payload)?;
             }
-            Verdict::Restart => {
+            PacketVerdict::Restart => {
                 self.counters.restarts += 1;
                 let jitter = std::mem::take(&mut sender.jitter);
-                *sender = Sender { jitter, ..Sender::new(header.ssrc, now) };
+                *sender = FollowedSender { jitter, ..FollowedSender::new(header.ssrc, now) };
                 self.deliver(now, header, payload)?;
             }
         }
@@ -265,12 +265,12 @@ impl Tuner {
             self.counters.overrun += 1;
         }
         let timestamp = header.timestamp;
-        self.ready.push_back(Received { jpeg, ticks, timestamp, first_arrival });
+        self.ready.push_back(ReceivedPicture { jpeg, ticks, timestamp, first_arrival });
         Ok(())
     }
 }
 
-impl Sender {
+impl FollowedSender {
     /// How many pictures are missing between the last whole one and the one at `ticks`. The sequence
     /// numbers say *whether* (a sender that skips one leaves no gap there), the timestamps *how many*.
     fn pictures_lost_before(&mut self, ticks: u64, broken: u64) -> u64 {

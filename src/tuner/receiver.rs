@@ -14,11 +14,11 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::debug;
 
-use super::meter::{Meter, Reading};
-use super::source::{Datagram, DatagramSource, wait};
+use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
-use super::stream::StreamSource;
-use super::{Counters, Received, Tuner};
+use super::rtsp_client::RtspSource;
+use super::source::{DatagramSource, ReceivedDatagram, wait};
+use super::{ReceivedPicture, Tuner, TunerCounters};
 use crate::clock::wall_clock;
 use crate::interface::{Interface, named};
 #[cfg(feature = "viewer")]
@@ -33,7 +33,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// Where a station's packets come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ReceiveFrom {
     /// From its group, which is joined on the interface of that name or address. It is looked for at each try: an
     /// address may have moved, a card may be put in.
     Group(SocketAddr, String),
@@ -44,11 +44,11 @@ pub enum Origin {
 
 /// How a receiver fares.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
+pub struct ReceiverStatus {
     /// What the tuner counted.
-    pub counters: Counters,
+    pub counters: TunerCounters,
     /// What the meter measured.
-    pub reading: Reading,
+    pub reading: MeterReading,
     /// Datagrams that the kernel dropped because this host read too slowly.
     pub kernel_drops: u64,
     /// The receive buffer that the kernel granted, in bytes; it counts its own overhead in.
@@ -59,12 +59,12 @@ pub struct Report {
 
 /// Receives one station until it is dropped.
 pub struct Receiver {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<SharedStatus>>,
     stop: OwnedFd,
 }
 
-struct Shared {
-    report: Report,
+struct SharedStatus {
+    report: ReceiverStatus,
     meter: Meter,
     stopped: bool,
 }
@@ -76,28 +76,29 @@ impl Receiver {
     /// # Errors
     /// The system has no thread or event to give.
     pub fn start(
-        origin: Origin,
+        origin: ReceiveFrom,
         keep: usize,
-        sink: impl FnMut(Received) + Send + 'static,
+        sink: impl FnMut(ReceivedPicture) + Send + 'static,
     ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Shared { report: Report::default(), meter: Meter::new(keep), stopped: false };
+        let shared =
+            SharedStatus { report: ReceiverStatus::default(), meter: Meter::new(keep), stopped: false };
         let shared = Arc::new(Mutex::new(shared));
         let (worker_shared, worker_stop) = (shared.clone(), stop.try_clone()?);
         let mut worker =
-            Worker { origin, tuner: Tuner::new(), shared: worker_shared, stop: worker_stop, sink };
+            ReceiverThread { origin, tuner: Tuner::new(), shared: worker_shared, stop: worker_stop, sink };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
     }
 
     /// How it fares so far.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> ReceiverStatus {
         // Read from a copy: to sort all that was measured in eleven hours takes longer than the socket can wait.
         let (meter, report) = {
             let shared = lock(&self.shared);
             (shared.meter.clone(), shared.report.clone())
         };
-        Report { reading: meter.read(), ..report }
+        ReceiverStatus { reading: meter.read(), ..report }
     }
 }
 
@@ -111,20 +112,20 @@ impl Drop for Receiver {
 }
 
 // Nothing that panics runs with the lock held but our own arithmetic: the state is sound.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<SharedStatus>) -> MutexGuard<'_, SharedStatus> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Worker<S> {
-    origin: Origin,
+struct ReceiverThread<S> {
+    origin: ReceiveFrom,
     /// One for all connections: what was counted and lost before the last one stays counted.
     tuner: Tuner,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<SharedStatus>>,
     stop: OwnedFd,
     sink: S,
 }
 
-impl<S: FnMut(Received)> Worker<S> {
+impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
     fn run(&mut self) {
         loop {
             if let Err(error) = self.run_once() {
@@ -141,9 +142,9 @@ impl<S: FnMut(Received)> Worker<S> {
     /// Receives until the socket is of no more use, or nobody wants more.
     fn run_once(&mut self) -> io::Result<()> {
         match self.origin.clone() {
-            Origin::Group(group, interface) => self.receive(group, &named(&interface)?),
+            ReceiveFrom::Group(group, interface) => self.receive(group, &named(&interface)?),
             #[cfg(feature = "viewer")]
-            Origin::Rtsp(server, station) => self.play(server, station),
+            ReceiveFrom::Rtsp(server, station) => self.play(server, station),
         }
     }
 
@@ -158,7 +159,7 @@ impl<S: FnMut(Received)> Worker<S> {
                 return Ok(());
             }
             while ready.readable
-                && let Some(Datagram { bytes, arrival, from }) = source.read()?
+                && let Some(ReceivedDatagram { bytes, arrival, from }) = source.read()?
             {
                 if let Err(fault) = self.tuner.handle_datagram(arrival, bytes) {
                     let length = bytes.len();
@@ -176,7 +177,7 @@ impl<S: FnMut(Received)> Worker<S> {
     #[cfg(feature = "viewer")]
     fn play(&mut self, server: SocketAddr, station: StationId) -> io::Result<()> {
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
-        let mut source = StreamSource::open(server, station).map_err(at_server)?;
+        let mut source = RtspSource::open(server, station).map_err(at_server)?;
         self.begin(0);
         let mut heard = wall_clock();
         loop {
@@ -231,7 +232,7 @@ impl<S: FnMut(Received)> Worker<S> {
 #[cfg(all(test, feature = "viewer"))]
 mod tests {
     use super::*;
-    use crate::tuner::stream::tests::{framed, opening, serve};
+    use crate::tuner::rtsp_client::tests::{framed, opening, serve};
 
     /// How often to look, and how often at most: a guard against hanging, never a measurement.
     const LOOK: Duration = Duration::from_millis(10);
@@ -244,7 +245,7 @@ mod tests {
         let mut answers = opening("RTP/AVP/TCP;unicast;interleaved=0-1");
         answers[2].extend(framed(0, b"no RTP"));
         let address = serve(vec![answers.clone(), answers]).0;
-        let receiver = Receiver::start(Origin::Rtsp(address, StationId(2)), 10, |_| {}).unwrap();
+        let receiver = Receiver::start(ReceiveFrom::Rtsp(address, StationId(2)), 10, |_| {}).unwrap();
         let came = (0..LOOKS).any(|_| {
             let _ = wait(None, None, Some(LOOK));
             receiver.report().counters.datagrams == 2

@@ -27,7 +27,7 @@ pub struct DatagramSource {
 
 /// One datagram as it came.
 #[derive(Debug)]
-pub struct Datagram<'a> {
+pub struct ReceivedDatagram<'a> {
     /// Its payload.
     pub bytes: &'a [u8],
     /// When the kernel had it: SO_TIMESTAMPNS, stamped before it waits in any queue of the socket.
@@ -76,7 +76,7 @@ impl DatagramSource {
     /// # Errors
     /// The socket is of no more use. A link that went down is no error: the socket stays joined, and
     /// datagrams come again when the link does.
-    pub fn read(&mut self) -> io::Result<Option<Datagram<'_>>> {
+    pub fn read(&mut self) -> io::Result<Option<ReceivedDatagram<'_>>> {
         let mut slices = [IoSliceMut::new(&mut self.bytes)];
         let message = match recvmsg::<SockaddrStorage>(
             self.socket.as_raw_fd(),
@@ -103,7 +103,7 @@ impl DatagramSource {
         }
         let (length, from) = (message.bytes, message.address);
         let arrival = arrival.unwrap_or_else(wall_clock);
-        Ok(Some(Datagram { bytes: &self.bytes[..length], arrival, from }))
+        Ok(Some(ReceivedDatagram { bytes: &self.bytes[..length], arrival, from }))
     }
 }
 

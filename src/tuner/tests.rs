@@ -7,9 +7,9 @@ use super::*;
 use crate::media::FrameRate;
 use crate::media::jpeg::tests::jpeg;
 
-pub(crate) fn picture(ticks: u64, arrival: AirTime) -> Received {
+pub(crate) fn picture(ticks: u64, arrival: AirTime) -> ReceivedPicture {
     let jpeg = jpeg(vec![0]);
-    Received { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival }
+    ReceivedPicture { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival }
 }
 
 const START: AirTime = AirTime(1_790_000_000_000_000_000);
@@ -60,7 +60,7 @@ impl Transmitter {
     }
 }
 
-fn number(received: &Received) -> u64 {
+fn number(received: &ReceivedPicture) -> u64 {
     u64::from_be_bytes(received.jpeg.scan[..8].try_into().unwrap())
 }
 
@@ -76,8 +76,8 @@ struct Weather {
 }
 
 struct Outcome {
-    received: Vec<Received>,
-    counters: Counters,
+    received: Vec<ReceivedPicture>,
+    counters: TunerCounters,
     /// Pictures with a packet that never got through.
     hurt: BTreeSet<u64>,
     packets_lost: u64,
@@ -284,8 +284,8 @@ fn strangers_on_the_group_are_counted_and_never_drawn() {
     let packet = transmitter.send(0).remove(0);
     let mut other_type = packet.clone();
     other_type[1] = 0x80 | 33;
-    assert_eq!(tuner.handle_datagram(START, &other_type), Err(Fault::PayloadType(33)));
-    assert_eq!(tuner.handle_datagram(START, b"hello"), Err(Fault::Rtp(rtp::Error::Truncated)));
+    assert_eq!(tuner.handle_datagram(START, &other_type), Err(DatagramError::PayloadType(33)));
+    assert_eq!(tuner.handle_datagram(START, b"hello"), Err(DatagramError::Rtp(rtp::Error::Truncated)));
     assert!(tuner.handle_datagram(START, &[0; 100]).is_err());
     assert_eq!(tuner.poll_picture(), None);
     let c = tuner.counters();

@@ -31,14 +31,14 @@ const MOST: usize = 64;
 
 /// A directory on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundDirectory {
     /// What it calls itself.
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for FoundDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A stranger's text: no control characters for the terminal.
         let name: String = self.name.chars().filter(|c| !c.is_control()).collect();
@@ -52,7 +52,7 @@ pub enum Search {
     /// One on this machine, at [`HERE`].
     Here,
     /// Those that the network told of, in the order of their names; none: it told of none.
-    Network(Vec<Found>),
+    Network(Vec<FoundDirectory>),
 }
 
 /// The address that `HOST:PORT` names. Of several the first that accepts, else the first: a name may have an IPv6 address
@@ -82,7 +82,7 @@ pub fn wait(interface: Option<&str>) -> SocketAddr {
                 [one] => return one.address,
                 several => {
                     if several.len() > said {
-                        let list: Vec<String> = several.iter().map(Found::to_string).collect();
+                        let list: Vec<String> = several.iter().map(FoundDirectory::to_string).collect();
                         warn!("several directories; choose one with --directory: {}", list.join(", "));
                     }
                     said = several.len();
@@ -139,7 +139,7 @@ pub fn search(interface: Option<&str>) -> mdns_sd::Result<Search> {
 
 /// The directory that a service is; `None` without an address. Of several addresses the one that works without knowing
 /// an interface: IPv4, then IPv6, then IPv6 on one link.
-fn directory(service: &ResolvedService) -> Option<Found> {
+fn directory(service: &ResolvedService) -> Option<FoundDirectory> {
     let addresses = service.addresses.iter().filter_map(|address| match address {
         ScopedIp::V4(v4) => Some(SocketAddr::from((*v4.addr(), service.port))),
         ScopedIp::V6(v6) => {
@@ -154,7 +154,7 @@ fn directory(service: &ResolvedService) -> Option<Found> {
     };
     let address = addresses.min_by_key(|address| (rank(address), *address))?;
     let name = service.fullname.strip_suffix(SERVICE).unwrap_or(&service.fullname);
-    Some(Found { name: name.trim_end_matches('.').to_owned(), address })
+    Some(FoundDirectory { name: name.trim_end_matches('.').to_owned(), address })
 }
 
 #[cfg(test)]

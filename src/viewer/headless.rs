@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
-use super::zapper::{Output, Picture, Zapper};
+use super::zapper::{CodedPicture, Zapper, ZapperEvent};
 use crate::media::StationId;
 use crate::screen::Decoder;
 use crate::tuner::meter::Percentiles;
@@ -36,7 +36,7 @@ pub const MEASURED: usize = 1_000_000;
 
 /// When a headless run ends, and what it leaves behind.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
+pub struct HeadlessPlan {
     /// The station.
     pub station: Option<StationId>,
     /// After so long; `None`: no limit.
@@ -53,7 +53,7 @@ pub struct Plan {
 
 /// What a headless run measured. The names are a contract.
 #[derive(Debug, Clone, Serialize)]
-pub struct Summary {
+pub struct HeadlessSummary {
     /// The station's number.
     pub station: StationId,
     /// The station's name.
@@ -96,14 +96,16 @@ pub struct ZapSummary {
 }
 
 /// One line for people.
-impl fmt::Display for Summary {
+impl fmt::Display for HeadlessSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { station, name, group, frames, width, height, seconds, .. } = self;
+        let HeadlessSummary { station, name, group, frames, width, height, seconds, .. } = self;
         write!(
             f,
             "station {station} \"{name}\" on {group}: {frames} pictures of {width}x{height} in {seconds:.1} s"
         )?;
-        let Summary { fps, frames_lost, frames_dropped, pacing_us: Percentiles { p50, p99, .. }, .. } = self;
+        let HeadlessSummary {
+            fps, frames_lost, frames_dropped, pacing_us: Percentiles { p50, p99, .. }, ..
+        } = self;
         write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
         write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")
     }
@@ -121,7 +123,7 @@ impl fmt::Display for ZapSummary {
 ///
 /// # Errors
 /// No directory, no such station, no picture at all, or a file cannot be written.
-pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
+pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<HeadlessSummary> {
     let began = Instant::now();
     let mut first_picture = None;
     let mut size = None;
@@ -139,10 +141,10 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
     {
         let patience = ends.unwrap_or(next_line).min(next_line).saturating_duration_since(Instant::now());
         match zapper.next(patience)? {
-            Some(Output::Picture { station, picture }) => {
+            Some(ZapperEvent::Picture { station, picture }) => {
                 zapper.shown(station);
                 first_picture.get_or_insert_with(|| began.elapsed());
-                let Picture::Air(received) = picture else { continue };
+                let CodedPicture::Air(received) = picture else { continue };
                 pictures += 1;
                 size = Some(received.jpeg.size);
                 if let Some(folder) = &plan.save {
@@ -165,7 +167,7 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
         let why = report.problem.map_or_else(String::new, |problem| format!(": {problem}"));
         bail!("no picture of station {} \"{}\" on {} came{why}", entry.id, entry.name, entry.group);
     };
-    Ok(Summary {
+    Ok(HeadlessSummary {
         station: entry.id,
         name: entry.name,
         group: entry.group.to_string(),
@@ -196,7 +198,7 @@ pub fn zap(zapper: &mut Zapper, first: Option<StationId>, hops: usize) -> anyhow
         let ends = Instant::now() + LONGEST_ZAP;
         loop {
             match zapper.next(ends.saturating_duration_since(Instant::now()))? {
-                Some(Output::Picture { station, picture }) => {
+                Some(ZapperEvent::Picture { station, picture }) => {
                     // A damaged one shows nothing: the next one ends the change.
                     if decoder.decode(&picture.into_jfif()).is_ok()
                         && let Some(took) = zapper.shown(station)
@@ -235,7 +237,7 @@ fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
     let mut lost = String::from("it does not answer");
     while zapper.line_up().is_empty() {
         match zapper.next(ends.saturating_duration_since(Instant::now()))? {
-            Some(Output::DirectoryLost { reason, .. }) => lost = reason,
+            Some(ZapperEvent::DirectoryLost { reason, .. }) => lost = reason,
             Some(_) => {}
             None => bail!("no directory within {} s: {lost}", FIRST_CONTACT.as_secs()),
         }
@@ -246,10 +248,10 @@ fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn note(output: &Output) -> anyhow::Result<()> {
+fn note(output: &ZapperEvent) -> anyhow::Result<()> {
     match output {
-        Output::NoSuchStation(id) => bail!("the line-up has no station {id}; --list shows those it has"),
-        Output::DirectoryLost { reason, .. } => tracing::warn!("directory lost: {reason}"),
+        ZapperEvent::NoSuchStation(id) => bail!("the line-up has no station {id}; --list shows those it has"),
+        ZapperEvent::DirectoryLost { reason, .. } => tracing::warn!("directory lost: {reason}"),
         _ => {}
     }
     Ok(())

@@ -179,7 +179,7 @@ pub async fn play(
     let origin =
         on_it.filter(|_| reception::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
     let file = match template.uses("sdp") {
-        true => Some(Temporary::write(entry.id.0, &describe(entry, origin))?),
+        true => Some(TemporaryFile::write(entry.id.0, &describe(entry, origin))?),
         false => None,
     };
     let path = file.as_ref().map(|file| file.0.as_path());
@@ -227,21 +227,21 @@ fn judge(program: &str, status: ExitStatus) -> anyhow::Result<()> {
 }
 
 /// A file that is gone when this is dropped.
-struct Temporary(PathBuf);
+struct TemporaryFile(PathBuf);
 
-impl Temporary {
+impl TemporaryFile {
     /// In the system's folder for temporary files, under a name that nobody has taken before us.
-    fn write(station: u16, sdp: &str) -> anyhow::Result<Temporary> {
+    fn write(station: u16, sdp: &str) -> anyhow::Result<TemporaryFile> {
         let name = format!("stationcast-{station}-{:016x}.sdp", fastrand::u64(..));
         let path = std::env::temp_dir().join(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.map(|file| (file, Temporary(path.clone())))
+        file.map(|file| (file, TemporaryFile(path.clone())))
             .and_then(|(mut file, temporary)| file.write_all(sdp.as_bytes()).map(|()| temporary))
             .with_context(|| format!("cannot write {} for the player", path.display()))
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
@@ -311,7 +311,7 @@ mod tests {
             !text.contains("refclk") && !text.contains("mediaclk"),
             "of that clock nothing is known: {text}"
         );
-        let file = Temporary::write(2, &text).unwrap();
+        let file = TemporaryFile::write(2, &text).unwrap();
         let path = file.0.clone();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
         drop(file);

@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::probe::Summary;
+use super::measure::ProbeSummary;
 use crate::probe::UnitSample;
 use crate::probe::report::{Distribution, Histogram};
 use crate::probe::traffic::Verdict;
@@ -40,14 +40,14 @@ type Drawn = Result<(), Box<dyn Error + Send + Sync>>;
 ///
 /// # Errors
 /// The drawing library's: none is known for a drawing in memory.
-pub fn svg(summary: &Summary, samples: &[UnitSample]) -> anyhow::Result<String> {
+pub fn svg(summary: &ProbeSummary, samples: &[UnitSample]) -> anyhow::Result<String> {
     let mut text = String::new();
     let drawn = draw(&mut text, summary, samples);
     drawn.map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(text)
 }
 
-fn draw(text: &mut String, summary: &Summary, samples: &[UnitSample]) -> Drawn {
+fn draw(text: &mut String, summary: &ProbeSummary, samples: &[UnitSample]) -> Drawn {
     let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let (head, body) = root.split_vertically(HEADER);
@@ -97,7 +97,7 @@ fn note(area: &Area, text: &str) -> Drawn {
     Ok(())
 }
 
-fn header(area: &Area, summary: &Summary, what: &str) -> Drawn {
+fn header(area: &Area, summary: &ProbeSummary, what: &str) -> Drawn {
     let r = &summary.report;
     let (edge, end) = (28, SIZE.0 as i32 - 28);
     area.draw_text(&format!("Frame pacing of {}", summary.subject()), &font(27, INK), (edge, 20))?;
@@ -376,7 +376,7 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
-    fn measured(units: u64) -> (Summary, Vec<UnitSample>) {
+    fn measured(units: u64) -> (ProbeSummary, Vec<UnitSample>) {
         let mut probe = Probe::new(NonZeroU32::new(RTP_CLOCK).unwrap(), Timestamps::Unknown);
         for n in 0..units {
             let header = Header {
@@ -392,7 +392,7 @@ mod tests {
             let at = AirTime(1_790_000_000_000_000_000) + Duration::from_millis(40 * n) + late;
             probe.packet(at, &packet).unwrap();
         }
-        let summary = Summary {
+        let summary = ProbeSummary {
             station: None,
             name: None,
             group: "239.1.1.1:5004".into(),

@@ -16,19 +16,19 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::queue::Queue;
+use self::queue::PictureQueue;
 use super::reception;
 use crate::directory::{ErrorCode, Event, Session, StationInfo};
 use crate::media::StationId;
-use crate::tuner::Received;
-use crate::tuner::receiver::{Origin, Receiver, Report};
+use crate::tuner::ReceivedPicture;
+use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
 
 /// A station that has sent nothing for so long is lost: ten pictures of a slate.
 const LOST_AFTER: Duration = Duration::from_secs(2);
 
 /// What becomes of pictures that come faster than they are fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub enum QueuePolicy {
     /// Only the newest one: for eyes.
     Newest,
     /// As many as this, the oldest dropped and [counted](Zapper::dropped): for recording and counting.
@@ -37,7 +37,7 @@ pub enum Keep {
 
 /// By which way stations come.
 #[derive(Debug, Clone)]
-pub enum Way {
+pub enum ReceiveVia {
     /// By multicast, on the interface of that name or address. Without one it is [found](reception::for_station).
     Multicast {
         /// The interface's name or address.
@@ -49,32 +49,32 @@ pub enum Way {
 
 /// Where a picture came from.
 #[derive(Debug, Clone)]
-pub enum Picture {
+pub enum CodedPicture {
     /// The directory's: the picture now on air, a complete JPEG file.
     Directory(Vec<u8>),
     /// The station's own.
-    Air(Received),
+    Air(ReceivedPicture),
 }
 
-impl Picture {
+impl CodedPicture {
     /// The picture as a JPEG file.
     pub fn into_jfif(self) -> Vec<u8> {
         match self {
-            Picture::Directory(file) => file,
-            Picture::Air(received) => received.jpeg.to_jfif(),
+            CodedPicture::Directory(file) => file,
+            CodedPicture::Air(received) => received.jpeg.to_jfif(),
         }
     }
 }
 
 /// What the zapper has to tell.
 #[derive(Debug)]
-pub enum Output {
+pub enum ZapperEvent {
     /// A picture to show. Call [`Zapper::shown`] once it is.
     Picture {
         /// Whose.
         station: StationId,
         /// The picture.
-        picture: Picture,
+        picture: CodedPicture,
     },
     /// The line-up is there, or has changed: [`Zapper::line_up`].
     LineUp,
@@ -91,7 +91,7 @@ pub enum Output {
 
 /// How the station that was chosen fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub enum SignalState {
     /// No picture yet.
     Waiting,
     /// Pictures come.
@@ -100,7 +100,7 @@ pub enum Signal {
     Lost(Duration),
 }
 
-enum Inbox {
+enum ZapperInput {
     Directory(Event),
     /// There is a directory at this address.
     Found(SocketAddr),
@@ -113,17 +113,17 @@ struct Tuned {
     serial: u64,
     entry: StationInfo,
     /// From where it is received. Another one needs another receiver.
-    origin: Origin,
+    origin: ReceiveFrom,
     /// When its change was decided, while no picture of it has been shown.
     decided: Option<Instant>,
     receiver: Receiver,
-    queue: Arc<Queue>,
+    queue: Arc<PictureQueue>,
     last_picture: Instant,
     heard: bool,
 }
 
 /// What the viewer is to show, known or not.
-struct Wish {
+struct WantedStation {
     station: StationId,
     decided: Instant,
     /// The directory had no such station when it was asked: we are in no audience.
@@ -133,20 +133,20 @@ struct Wish {
 /// Receives one station at a time and changes between them.
 pub struct Zapper {
     session: Session,
-    inbox: mpsc::Receiver<Inbox>,
-    outbox: mpsc::Sender<Inbox>,
-    way: Way,
-    keep: Keep,
+    inbox: mpsc::Receiver<ZapperInput>,
+    outbox: mpsc::Sender<ZapperInput>,
+    via: ReceiveVia,
+    keep: QueuePolicy,
     measured: usize,
     directory: SocketAddr,
     /// Our end of the connection to the directory; before there is one, the directory's own, as if that were here.
     local: IpAddr,
     connected: bool,
     line_up: Vec<StationInfo>,
-    wanted: Option<Wish>,
+    wanted: Option<WantedStation>,
     shown: Option<Tuned>,
     coming: Option<Tuned>,
-    pending: VecDeque<Output>,
+    pending: VecDeque<ZapperEvent>,
     serial: u64,
     last_zap: Option<Duration>,
 }
@@ -156,13 +156,13 @@ impl Zapper {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(directory: SocketAddr, way: Way, keep: Keep, measured: usize) -> Zapper {
+    pub fn start(directory: SocketAddr, via: ReceiveVia, keep: QueuePolicy, measured: usize) -> Zapper {
         let (outbox, inbox) = mpsc::channel();
         Zapper {
             session: session(directory, &outbox),
             inbox,
             outbox,
-            way,
+            via,
             keep,
             measured,
             directory,
@@ -185,7 +185,7 @@ impl Zapper {
     /// The system refuses a thread.
     pub fn look_for(&self, look: impl FnOnce() -> SocketAddr + Send + 'static) -> io::Result<()> {
         let found = self.outbox.clone();
-        let search = move || drop(found.send(Inbox::Found(look())));
+        let search = move || drop(found.send(ZapperInput::Found(look())));
         thread::Builder::new().name("search".into()).spawn(search)?;
         Ok(())
     }
@@ -217,13 +217,13 @@ impl Zapper {
 
     /// The station whose pictures are on the screen and how its reception fares; before the first picture, the one that
     /// is awaited.
-    pub fn on_screen(&self) -> Option<(&StationInfo, Report)> {
+    pub fn on_screen(&self) -> Option<(&StationInfo, ReceiverStatus)> {
         let tuned = self.shown.as_ref().or(self.coming.as_ref())?;
         Some((&tuned.entry, tuned.receiver.report()))
     }
 
     /// Pictures of the station on the screen that came whole and gave way to newer ones before they were fetched. With
-    /// [`Keep::Newest`] that is the rule; with [`Keep::Last`] whoever fetches is too slow.
+    /// [`QueuePolicy::Newest`] that is the rule; with [`QueuePolicy::Last`] whoever fetches is too slow.
     pub fn dropped(&self) -> u64 {
         self.shown.as_ref().or(self.coming.as_ref()).map_or(0, |tuned| tuned.queue.dropped())
     }
@@ -234,13 +234,13 @@ impl Zapper {
     }
 
     /// Whether pictures come of the [station](Self::station) that was chosen.
-    pub fn signal(&self) -> Signal {
+    pub fn signal(&self) -> SignalState {
         match self.coming.as_ref().or(self.shown.as_ref()) {
-            None => Signal::Waiting,
+            None => SignalState::Waiting,
             Some(tuned) => match tuned.last_picture.elapsed() {
-                silent if silent > LOST_AFTER => Signal::Lost(silent),
-                _ if !tuned.heard => Signal::Waiting,
-                _ => Signal::Live,
+                silent if silent > LOST_AFTER => SignalState::Lost(silent),
+                _ if !tuned.heard => SignalState::Waiting,
+                _ => SignalState::Live,
             },
         }
     }
@@ -253,10 +253,10 @@ impl Zapper {
     pub fn tune(&mut self, station: StationId) -> io::Result<()> {
         let listed = !self.line_up.is_empty() || self.station().is_some();
         if listed && !self.line_up.iter().any(|entry| entry.id == station) {
-            self.pending.push_back(Output::NoSuchStation(station));
+            self.pending.push_back(ZapperEvent::NoSuchStation(station));
             return Ok(());
         }
-        self.wanted = Some(Wish { station, decided: Instant::now(), refused: false });
+        self.wanted = Some(WantedStation { station, decided: Instant::now(), refused: false });
         self.ask(station);
         self.follow()
     }
@@ -265,16 +265,16 @@ impl Zapper {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn next(&mut self, patience: Duration) -> io::Result<Option<Output>> {
+    pub fn next(&mut self, patience: Duration) -> io::Result<Option<ZapperEvent>> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(output) = self.pending.pop_front() {
                 return Ok(Some(output));
             }
             match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Inbox::Pictures(serial)) => self.fetch(serial),
-                Ok(Inbox::Directory(event)) => self.hear(event)?,
-                Ok(Inbox::Found(directory)) => self.move_to(directory),
+                Ok(ZapperInput::Pictures(serial)) => self.fetch(serial),
+                Ok(ZapperInput::Directory(event)) => self.hear(event)?,
+                Ok(ZapperInput::Found(directory)) => self.move_to(directory),
                 // Disconnected cannot be: `outbox` is ours.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
             }
@@ -297,7 +297,7 @@ impl Zapper {
     /// Asks the directory for the picture now on air and for a place in the audience. Of who plays by RTSP that session
     /// is in the audience, and its first picture comes at once.
     fn ask(&self, station: StationId) {
-        if let Way::Multicast { .. } = self.way {
+        if let ReceiveVia::Multicast { .. } = self.via {
             self.session.tune(station);
         }
     }
@@ -309,7 +309,7 @@ impl Zapper {
         let Some(entry) = self.line_up.iter().find(|entry| entry.id == id).cloned() else {
             // A broadcaster that starts enters its stations one by one: it stays wanted, and what comes is kept.
             if !self.line_up.is_empty() && self.station().is_none() {
-                self.pending.push_back(Output::NoSuchStation(id));
+                self.pending.push_back(ZapperEvent::NoSuchStation(id));
             }
             return Ok(());
         };
@@ -332,28 +332,28 @@ impl Zapper {
         Ok(())
     }
 
-    fn origin(&self, entry: &StationInfo) -> Origin {
-        match &self.way {
-            Way::Multicast { interface } => {
+    fn origin(&self, entry: &StationInfo) -> ReceiveFrom {
+        match &self.via {
+            ReceiveVia::Multicast { interface } => {
                 let wanted = interface.as_deref();
                 let interface = reception::for_station(entry, wanted, self.directory.ip(), self.local);
-                Origin::Group(entry.group, interface)
+                ReceiveFrom::Group(entry.group, interface)
             }
-            Way::Tcp(server) => Origin::Rtsp(*server, entry.id),
+            ReceiveVia::Tcp(server) => ReceiveFrom::Rtsp(*server, entry.id),
         }
     }
 
-    fn receive(&mut self, entry: StationInfo, origin: Origin, decided: Instant) -> io::Result<Tuned> {
+    fn receive(&mut self, entry: StationInfo, origin: ReceiveFrom, decided: Instant) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, notice) = (self.serial, self.outbox.clone());
-        let queue = Arc::new(Queue::new(match self.keep {
-            Keep::Newest => 1,
-            Keep::Last(pictures) => pictures,
+        let queue = Arc::new(PictureQueue::new(match self.keep {
+            QueuePolicy::Newest => 1,
+            QueuePolicy::Last(pictures) => pictures,
         }));
         let put = queue.clone();
         let sink = move |picture| {
             if put.put(picture) {
-                let _ = notice.send(Inbox::Pictures(serial));
+                let _ = notice.send(ZapperInput::Pictures(serial));
             }
         };
         let receiver = Receiver::start(origin.clone(), self.measured, sink)?;
@@ -378,8 +378,9 @@ impl Zapper {
         let station = tuned.entry.id;
         // While a new station is awaited the old one stays on the screen, live.
         let pictures = tuned.queue.fetch().into_iter();
-        self.pending
-            .extend(pictures.map(|received| Output::Picture { station, picture: Picture::Air(received) }));
+        self.pending.extend(
+            pictures.map(|received| ZapperEvent::Picture { station, picture: CodedPicture::Air(received) }),
+        );
     }
 
     fn move_to(&mut self, directory: SocketAddr) {
@@ -401,7 +402,7 @@ impl Zapper {
             }
             Event::LineUp(line_up) => {
                 self.line_up = line_up;
-                self.pending.push_back(Output::LineUp);
+                self.pending.push_back(ZapperEvent::LineUp);
                 self.follow()?;
             }
             Event::Tuned { entry, now } => {
@@ -409,8 +410,8 @@ impl Zapper {
                 let awaited =
                     self.coming.as_ref().is_some_and(|coming| coming.entry.id == entry.id && !coming.heard);
                 if let (true, Some(now)) = (awaited, now) {
-                    let picture = Picture::Directory(now.jpeg);
-                    self.pending.push_back(Output::Picture { station: entry.id, picture });
+                    let picture = CodedPicture::Directory(now.jpeg);
+                    self.pending.push_back(ZapperEvent::Picture { station: entry.id, picture });
                 }
             }
             Event::Refused { code: ErrorCode::NoSuchStation, .. } => {
@@ -419,21 +420,22 @@ impl Zapper {
                 }
             }
             Event::Refused { sentence, .. } => {
-                self.pending.push_back(Output::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
+                self.pending
+                    .push_back(ZapperEvent::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
             }
             Event::Lost { reason, retry_in } => {
                 self.connected = false;
-                self.pending.push_back(Output::DirectoryLost { reason, retry_in });
+                self.pending.push_back(ZapperEvent::DirectoryLost { reason, retry_in });
             }
         }
         Ok(())
     }
 }
 
-fn session(directory: SocketAddr, outbox: &mpsc::Sender<Inbox>) -> Session {
+fn session(directory: SocketAddr, outbox: &mpsc::Sender<ZapperInput>) -> Session {
     let events = outbox.clone();
     // The receiving end is gone only when the zapper is.
-    Session::start(directory, move |event| drop(events.send(Inbox::Directory(event))))
+    Session::start(directory, move |event| drop(events.send(ZapperInput::Directory(event))))
 }
 
 #[cfg(test)]

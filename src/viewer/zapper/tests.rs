@@ -32,8 +32,8 @@ const LOCAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::I
 
 /// A zapper whose directory nobody runs: the tests tell it what one would.
 fn zapper() -> Zapper {
-    let way = Way::Multicast { interface: None };
-    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), way, Keep::Newest, 10);
+    let via = ReceiveVia::Multicast { interface: None };
+    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.hear(Event::Connected { local: LOCAL }).unwrap();
     zapper
 }
@@ -59,7 +59,7 @@ impl Zapper {
 
     fn unknown(&mut self) -> Vec<StationId> {
         let unknown = |output| match output {
-            Output::NoSuchStation(id) => Some(id),
+            ZapperEvent::NoSuchStation(id) => Some(id),
             _ => None,
         };
         self.pending.drain(..).filter_map(unknown).collect()
@@ -106,7 +106,8 @@ fn who_waited_for_a_station_joins_its_audience() {
     let runtime = runtime();
     let _within = runtime.enter();
     let (table, directory) = directory(&runtime);
-    let mut zapper = Zapper::start(directory, Way::Multicast { interface: None }, Keep::Newest, 10);
+    let mut zapper =
+        Zapper::start(directory, ReceiveVia::Multicast { interface: None }, QueuePolicy::Newest, 10);
     zapper.tune(StationId(2)).unwrap();
     let deadline = Instant::now() + GUARD;
     while !zapper.wanted.as_ref().is_some_and(|wish| wish.refused) {
@@ -157,11 +158,11 @@ fn an_interface_that_is_not_there_is_told_and_waited_for() {
     zapper.told(two_stations());
     let on = |zapper: &Zapper| zapper.coming.as_ref().map(|coming| coming.origin.clone());
     let group = "239.255.77.2:5004".parse().unwrap();
-    assert_eq!(on(&zapper), Some(Origin::Group(group, "lo".into())));
+    assert_eq!(on(&zapper), Some(ReceiveFrom::Group(group, "lo".into())));
     zapper.directory = "203.0.113.7:9688".parse().unwrap();
     zapper.hear(Event::Connected { local: "198.51.100.9:5".parse().unwrap() }).unwrap();
     zapper.told(two_stations());
-    assert_eq!(on(&zapper), Some(Origin::Group(group, "198.51.100.9".into())));
+    assert_eq!(on(&zapper), Some(ReceiveFrom::Group(group, "198.51.100.9".into())));
 }
 
 #[test]
@@ -169,8 +170,8 @@ fn a_directory_that_is_found_later_is_asked() {
     let runtime = runtime();
     let _within = runtime.enter();
     let (table, directory) = directory(&runtime);
-    let way = Way::Multicast { interface: None };
-    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), way, Keep::Newest, 10);
+    let via = ReceiveVia::Multicast { interface: None };
+    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.tune(StationId(1)).unwrap();
     zapper.look_for(move || directory).unwrap();
     let deadline = Instant::now() + GUARD;

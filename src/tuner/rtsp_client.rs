@@ -29,7 +29,7 @@ const RTP_CHANNEL: u8 = 0;
 const RTCP_CHANNEL: u8 = 1;
 
 /// A station that plays in an RTSP connection.
-pub(super) struct StreamSource {
+pub(super) struct RtspSource {
     stream: TcpStream,
     buffer: Vec<u8>,
     /// Of it, what has been read and not been used.
@@ -44,9 +44,9 @@ pub(super) struct StreamSource {
     is_open: bool,
 }
 
-impl StreamSource {
+impl RtspSource {
     /// Has `server` play a station. Blocks for [`PATIENCE`] at most for each answer.
-    pub(super) fn open(server: SocketAddr, station: StationId) -> io::Result<StreamSource> {
+    pub(super) fn open(server: SocketAddr, station: StationId) -> io::Result<RtspSource> {
         let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -56,7 +56,7 @@ impl StreamSource {
             host.set_scope_id(0); // a URL has no place for a zone
         }
         let url = Url::parse(&format!("rtsp://{host}/{station}")).map_err(io::Error::other)?;
-        let mut source = StreamSource {
+        let mut source = RtspSource {
             stream,
             buffer: vec![0; BUFFER],
             unread: 0..0,
@@ -207,7 +207,7 @@ impl StreamSource {
     }
 }
 
-impl AsFd for StreamSource {
+impl AsFd for RtspSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
@@ -310,7 +310,7 @@ pub(super) mod tests {
     }
 
     /// Everything that comes until the server closes.
-    fn read_all(source: &mut StreamSource) -> (Vec<Vec<u8>>, io::Error) {
+    fn read_all(source: &mut RtspSource) -> (Vec<Vec<u8>>, io::Error) {
         let mut packets = Vec::new();
         loop {
             super::super::source::wait(Some(source.as_fd()), None, None).unwrap();
@@ -336,7 +336,7 @@ pub(super) mod tests {
         ];
         answers[2].extend(tail.concat());
         let (address, asked) = server(answers);
-        let mut source = StreamSource::open(address, StationId(2)).unwrap();
+        let mut source = RtspSource::open(address, StationId(2)).unwrap();
         let (packets, error) = read_all(&mut source);
         assert!(packets == [b"one".to_vec(), longest.clone(), longest, vec![], b"last".to_vec()]);
         assert_eq!(error.to_string(), "the RTSP server closed the connection");
@@ -354,7 +354,7 @@ pub(super) mod tests {
     fn a_server_that_refuses_or_talks_nonsense_is_an_error() {
         let refused = |answers: Vec<Vec<u8>>| {
             let (address, _asked) = server(answers);
-            StreamSource::open(address, StationId(2)).err().expect("refused").to_string()
+            RtspSource::open(address, StationId(2)).err().expect("refused").to_string()
         };
         assert_eq!(
             refused(vec![b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n".to_vec()]),

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::zapper::{Output, Signal, Zapper};
+use super::zapper::{SignalState, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
 use crate::directory::{State, StationInfo};
 use crate::limits::Repeats;
 use crate::media::{Size, StationId};
 use crate::screen::snapshot::save_png;
-use crate::screen::{Banner, Command, DecodeError, Decoder, List, Mode, Picture, Remote, Row, Screen, View};
+use crate::screen::{
+    Banner, DecodeError, DecodedPicture, Decoder, List, Mode, Remote, Row, Screen, ScreenView, ViewerCommand,
+};
 
 /// How often keys are looked at while no picture comes.
 const POLL: Duration = Duration::from_millis(10);
@@ -38,12 +40,12 @@ pub const MEASURED: usize = 750;
 const UNKNOWN: Size = Size { width: 640, height: 368 };
 
 /// What is on the screen besides the picture, and for how long.
-struct Set {
+struct App {
     zapper: Zapper,
     decoder: Decoder,
-    picture: Option<Picture>,
+    picture: Option<DecodedPicture>,
     /// Into which the next one is decoded: a damaged one shall not cost the one that is shown.
-    spare: Picture,
+    spare: DecodedPicture,
     damaged: Repeats,
     remote: Remote,
     began: Instant,
@@ -68,45 +70,45 @@ pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -
     if let Some(station) = station {
         zapper.tune(station)?;
     }
-    let mut set = Set::new(zapper, save_to)?;
-    while set.picture.is_none() && set.began.elapsed() < OPENING {
-        set.receive(POLL)?;
+    let mut app = App::new(zapper, save_to)?;
+    while app.picture.is_none() && app.began.elapsed() < OPENING {
+        app.receive(POLL)?;
     }
-    let size = set.picture.as_ref().map_or(UNKNOWN, |picture| picture.size);
+    let size = app.picture.as_ref().map_or(UNKNOWN, |picture| picture.size);
     let mut screen = Screen::open("stationcast", size)?;
     let mut painted = Instant::now() - REPAINT;
     loop {
-        set.receive(POLL)?;
+        app.receive(POLL)?;
         for key in screen.window().poll() {
-            let mode = if set.list.is_some() { Mode::Listing } else { Mode::Watching };
-            let ids: Vec<StationId> = set.zapper.line_up().iter().map(|entry| entry.id).collect();
-            let command = set.remote.press(set.began.elapsed(), key, mode, &ids);
-            set.dirty = true;
-            if command == Some(Command::Quit) {
+            let mode = if app.list.is_some() { Mode::Listing } else { Mode::Watching };
+            let ids: Vec<StationId> = app.zapper.line_up().iter().map(|entry| entry.id).collect();
+            let command = app.remote.press(app.began.elapsed(), key, mode, &ids);
+            app.dirty = true;
+            if command == Some(ViewerCommand::Quit) {
                 return Ok(());
             }
             if let Some(command) = command {
-                set.obey(command, &mut screen)?;
+                app.obey(command, &mut screen)?;
             }
         }
-        if let Some(command) = set.remote.poll(set.began.elapsed()) {
-            set.obey(command, &mut screen)?;
+        if let Some(command) = app.remote.poll(app.began.elapsed()) {
+            app.obey(command, &mut screen)?;
         }
-        if set.dirty || painted.elapsed() >= REPAINT {
-            set.paint(&mut screen)?;
+        if app.dirty || painted.elapsed() >= REPAINT {
+            app.paint(&mut screen)?;
             painted = Instant::now();
         }
     }
 }
 
-impl Set {
-    fn new(zapper: Zapper, save_to: PathBuf) -> Result<Set, DecodeError> {
+impl App {
+    fn new(zapper: Zapper, save_to: PathBuf) -> Result<App, DecodeError> {
         let now = Instant::now();
-        Ok(Set {
+        Ok(App {
             zapper,
             decoder: Decoder::new()?,
             picture: None,
-            spare: Picture::empty(),
+            spare: DecodedPicture::empty(),
             damaged: Repeats::default(),
             remote: Remote::new(),
             began: now,
@@ -128,7 +130,7 @@ impl Set {
         while let Some(output) = self.zapper.next(patience)? {
             patience = Duration::ZERO;
             match output {
-                Output::Picture { station, picture } => {
+                ZapperEvent::Picture { station, picture } => {
                     // A held picture stays, but a change of station ends the holding.
                     if self.paused {
                         continue;
@@ -137,7 +139,7 @@ impl Set {
                     // Paint each picture, do not collect them.
                     return Ok(());
                 }
-                Output::LineUp => {
+                ZapperEvent::LineUp => {
                     let first = self.zapper.line_up().first().map(|entry| entry.id);
                     if let (None, Some(first)) = (self.zapper.wanted(), first) {
                         self.zapper.tune(first)?;
@@ -146,8 +148,8 @@ impl Set {
                         self.introduce();
                     }
                 }
-                Output::NoSuchStation(id) => self.say(format!("no station {id}")),
-                Output::DirectoryLost { reason, retry_in } => {
+                ZapperEvent::NoSuchStation(id) => self.say(format!("no station {id}")),
+                ZapperEvent::DirectoryLost { reason, retry_in } => {
                     warn!("directory lost: {reason}");
                     self.say(format!("directory lost, trying again in {:.1} s", retry_in.as_secs_f64()));
                 }
@@ -161,7 +163,7 @@ impl Set {
     fn take(&mut self, station: StationId, jpeg: &[u8]) {
         match self.decoder.decode_into(jpeg, &mut self.spare) {
             Ok(()) => {
-                std::mem::swap(self.picture.get_or_insert_with(Picture::empty), &mut self.spare);
+                std::mem::swap(self.picture.get_or_insert_with(DecodedPicture::empty), &mut self.spare);
                 let chosen = self.zapper.station().is_some_and(|entry| entry.id == station);
                 self.unpainted = chosen.then_some(station);
                 self.dirty = true;
@@ -174,41 +176,41 @@ impl Set {
         }
     }
 
-    fn obey(&mut self, command: Command, screen: &mut Screen) -> anyhow::Result<()> {
+    fn obey(&mut self, command: ViewerCommand, screen: &mut Screen) -> anyhow::Result<()> {
         self.dirty = true;
         match command {
-            Command::Station(id) => self.tune(id)?,
-            Command::Next => self.step(1)?,
-            Command::Previous => self.step(-1)?,
-            Command::Last => match self.previous {
+            ViewerCommand::Station(id) => self.tune(id)?,
+            ViewerCommand::Next => self.step(1)?,
+            ViewerCommand::Previous => self.step(-1)?,
+            ViewerCommand::Last => match self.previous {
                 Some(previous) => self.tune(previous)?,
                 None => self.say("no station before this one".into()),
             },
-            Command::PauseToggle => self.paused = !self.paused,
-            Command::Info => self.info = !self.info,
-            Command::Save => self.save(),
-            Command::FullScreen => {
+            ViewerCommand::PauseToggle => self.paused = !self.paused,
+            ViewerCommand::Info => self.info = !self.info,
+            ViewerCommand::Save => self.save(),
+            ViewerCommand::FullScreen => {
                 if let Err(error) = screen.window().toggle_full_screen() {
                     self.say(error.to_string());
                 }
             }
-            Command::List => {
+            ViewerCommand::List => {
                 let current = self.zapper.station().map(|entry| entry.id);
                 let row = self.zapper.line_up().iter().position(|entry| Some(entry.id) == current);
                 self.list = if self.list.is_some() { None } else { Some(row.unwrap_or(0)) };
             }
-            Command::Cursor(rows) => {
+            ViewerCommand::Cursor(rows) => {
                 let last = self.zapper.line_up().len().saturating_sub(1);
                 self.list = self.list.map(|row| row.saturating_add_signed(rows as isize).min(last));
             }
-            Command::Choose => {
+            ViewerCommand::Choose => {
                 let chosen =
                     self.list.take().and_then(|row| self.zapper.line_up().get(row)).map(|entry| entry.id);
                 if let Some(id) = chosen {
                     self.tune(id)?;
                 }
             }
-            Command::Quit => {}
+            ViewerCommand::Quit => {}
         }
         Ok(())
     }
@@ -274,7 +276,7 @@ impl Set {
             current,
             cursor: Some(cursor),
         });
-        let view = View {
+        let view = ScreenView {
             picture: self.picture.as_ref(),
             banner: self.banner.as_ref().map(|(number, name, _)| Banner { number: *number, name }),
             note: note.as_deref(),
@@ -298,15 +300,15 @@ impl Set {
     /// What is wrong with the picture, if anything.
     fn note(&self) -> Option<String> {
         match self.zapper.signal() {
-            Signal::Lost(silent) => Some(match self.zapper.problem() {
+            SignalState::Lost(silent) => Some(match self.zapper.problem() {
                 Some(problem) => format!("no signal: {problem}"),
                 None => format!("no signal for {} s", silent.as_secs()),
             }),
-            Signal::Waiting if self.tuned_at.elapsed() < PATIENCE => None,
-            Signal::Waiting if self.zapper.station().is_some() => Some("waiting for the station".into()),
-            Signal::Waiting if !self.zapper.is_connected() => Some("waiting for the directory".into()),
-            Signal::Waiting => Some("choose a station: l shows the line-up".into()),
-            Signal::Live => None,
+            SignalState::Waiting if self.tuned_at.elapsed() < PATIENCE => None,
+            SignalState::Waiting if self.zapper.station().is_some() => Some("waiting for the station".into()),
+            SignalState::Waiting if !self.zapper.is_connected() => Some("waiting for the directory".into()),
+            SignalState::Waiting => Some("choose a station: l shows the line-up".into()),
+            SignalState::Live => None,
         }
     }
 
@@ -344,15 +346,15 @@ fn row(entry: &StationInfo) -> Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::viewer::zapper::{Keep, Way};
+    use crate::viewer::zapper::{QueuePolicy, ReceiveVia};
 
     #[test]
     fn a_damaged_picture_leaves_the_one_before_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _within = runtime.enter();
-        let way = Way::Multicast { interface: None };
-        let zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), way, Keep::Newest, 10);
-        let mut set = Set::new(zapper, PathBuf::new()).unwrap();
+        let via = ReceiveVia::Multicast { interface: None };
+        let zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
+        let mut app = App::new(zapper, PathBuf::new()).unwrap();
         let grey = vec![90; 32 * 16 * 3];
         let image = turbojpeg::Image {
             pixels: &grey[..],
@@ -362,16 +364,16 @@ mod tests {
             format: turbojpeg::PixelFormat::RGB,
         };
         let jpeg = turbojpeg::compress(image, 80, turbojpeg::Subsamp::Sub2x2).unwrap();
-        set.take(StationId(1), &jpeg);
-        let before = set.picture.clone().expect("a picture");
+        app.take(StationId(1), &jpeg);
+        let before = app.picture.clone().expect("a picture");
         assert_eq!(before.size, Size { width: 32, height: 16 });
         // Twice: the spare one is used again.
         for _ in 0..2 {
-            set.take(StationId(1), &jpeg[..jpeg.len() - 12]);
-            set.take(StationId(1), b"nothing of the kind");
-            assert_eq!(set.picture.as_ref(), Some(&before));
+            app.take(StationId(1), &jpeg[..jpeg.len() - 12]);
+            app.take(StationId(1), b"nothing of the kind");
+            assert_eq!(app.picture.as_ref(), Some(&before));
         }
-        set.take(StationId(1), &jpeg);
-        assert_eq!(set.picture, Some(before));
+        app.take(StationId(1), &jpeg);
+        assert_eq!(app.picture, Some(before));
     }
 }

@@ -39,7 +39,7 @@ const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
-pub enum Target {
+pub enum ProbeTarget {
     /// A station of ours.
     Station {
         /// Where to ask for it.
@@ -58,9 +58,9 @@ pub enum Target {
 
 /// What to do.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ProbePlan {
     /// What to measure.
-    pub target: Target,
+    pub target: ProbeTarget,
     /// Receive on this interface, by name or address; else it is [found](reception).
     pub interface: Option<String>,
     /// For so long; `None`: ten seconds.
@@ -75,7 +75,7 @@ pub struct Plan {
 
 /// What was measured, and where. The names are a contract; the report's keys stand beside these.
 #[derive(Debug, Clone, Serialize)]
-pub struct Summary {
+pub struct ProbeSummary {
     /// The station's number; `null` of a stream that is none.
     pub station: Option<StationId>,
     /// The station's name; `null` of a stream that is none.
@@ -106,7 +106,7 @@ pub struct Summary {
 ///
 /// # Panics
 /// Outside a tokio runtime, or in a task of one.
-pub fn run(plan: Plan) -> anyhow::Result<Summary> {
+pub fn run(plan: ProbePlan) -> anyhow::Result<ProbeSummary> {
     let Some(path) = &plan.plot else { return Ok(measure(&plan)?.0) };
     // That it cannot be written is better known now than after the measurement.
     let there = path.exists();
@@ -124,11 +124,11 @@ pub fn run(plan: Plan) -> anyhow::Result<Summary> {
     drawn
 }
 
-fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
+fn measure(plan: &ProbePlan) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> {
     let wanted = plan.interface.as_deref();
     let duration = plan.seconds.unwrap_or(DURATION);
     let (entry, group, interface, mut probe) = match plan.target {
-        Target::Station { directory, station } => {
+        ProbeTarget::Station { directory, station } => {
             let entry = look_up(directory, station)?;
             let local = reception::local_towards(directory)
                 .with_context(|| format!("there is no way to the directory at {directory}"))?;
@@ -137,7 +137,7 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
             let group = entry.group;
             (Some(entry), group, interface, Probe::new(clock, Timestamps::WallClock))
         }
-        Target::Stream { group, clock } => {
+        ProbeTarget::Stream { group, clock } => {
             let interface = reception::for_group(group, wanted)?;
             (None, group, interface, Probe::new(clock, Timestamps::Unknown))
         }
@@ -150,7 +150,7 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
     let started = wall_clock();
     let (heard, duration) = listen(&mut source, &mut probe, duration, &plan.stop)?;
     let Some(report) = probe.report() else { return Err(silence(group, &interface, duration, heard)) };
-    let summary = Summary {
+    let summary = ProbeSummary {
         station: entry.as_ref().map(|entry| entry.id),
         name: entry.map(|entry| entry.name),
         group: group.to_string(),
@@ -240,7 +240,7 @@ fn host() -> String {
     )
 }
 
-impl Summary {
+impl ProbeSummary {
     /// What was measured, in a few words: `station 2 "Nature" on 239.77.0.2:5004`.
     pub fn subject(&self) -> String {
         match (&self.station, &self.name) {
@@ -251,7 +251,7 @@ impl Summary {
 }
 
 /// A table for people.
-impl fmt::Display for Summary {
+impl fmt::Display for ProbeSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = &self.report;
         let p = &r.packets;
