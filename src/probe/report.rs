@@ -7,7 +7,8 @@ use super::statistics::{drift, interval_ticks, least_transits};
 use super::traffic::{self, PacketTime, Traffic};
 use super::{Probe, sent};
 
-pub use super::statistics::{Bin, Distribution, Drift, Histogram};
+pub use super::statistics::{Bin, Drift, Histogram};
+pub use crate::tuner::distribution::Distribution;
 
 /// Packets that come closer together than this belong to one burst, in nanoseconds: one after another on the wire. A
 /// full Ethernet frame takes 12.3 us at 1 Gb/s; the rest is for the kernel's stamps, which jitter by some us.

@@ -5,37 +5,13 @@
 //! up. The smallest difference seen stands for the constant; the rest is the picture's *pacing*.
 
 use std::collections::VecDeque;
-use std::time::Duration;
-
-use serde::Serialize;
 
 use super::ReceivedPicture;
+use super::distribution::Distribution;
 use crate::media::{AirTime, RTP_CLOCK};
 
-/// A distribution of times, in whatever unit the field it stands in names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Percentiles {
-    /// Half of the values are not above.
-    pub p50: f64,
-    /// 99 of 100 are not above.
-    pub p99: f64,
-    /// The largest.
-    pub max: f64,
-}
-
-impl Percentiles {
-    /// Of values in nanoseconds, counted in `unit`s, by the nearest-rank method; zero of none. Sorts them.
-    pub fn of_nanos(values: &mut [i64], unit: Duration) -> Percentiles {
-        values.sort_unstable();
-        let at = |share: f64| {
-            let rank = (share * values.len() as f64).ceil() as usize;
-            values.get(rank.max(1) - 1).map_or(0.0, |&nanos| nanos as f64 / unit.as_nanos() as f64)
-        };
-        Percentiles { p50: at(0.50), p99: at(0.99), max: at(1.0) }
-    }
-}
-
-const MICROSECOND: Duration = Duration::from_micros(1);
+/// Nanoseconds in a microsecond.
+const US: f64 = 1e3;
 
 /// What the meter has to say.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -45,9 +21,9 @@ pub struct MeterReading {
     /// Pictures a second that came, 0 of fewer than two.
     pub rate: f64,
     /// How long after the best picture each came, by the sender's time line.
-    pub pacing: Percentiles,
+    pub pacing: Distribution,
     /// From one picture's first packet to the next one's.
-    pub interval: Percentiles,
+    pub interval: Distribution,
 }
 
 /// Measures the last pictures, as many as it was made for.
@@ -121,13 +97,13 @@ impl Meter {
             begins += line.samples;
         }
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
-        let mut intervals: Vec<i64> = pairs.map(|(a, b)| b.arrival.signed_since(a.arrival)).collect();
+        let intervals: Vec<i64> = pairs.map(|(a, b)| b.arrival.signed_since(a.arrival)).collect();
         let span: i64 = intervals.iter().sum();
         MeterReading {
             pictures: self.samples.len(),
             rate: if span > 0 { intervals.len() as f64 * 1e9 / span as f64 } else { 0.0 },
-            pacing: Percentiles::of_nanos(&mut pacing, MICROSECOND),
-            interval: Percentiles::of_nanos(&mut intervals, MICROSECOND),
+            pacing: Distribution::of(pacing, US).unwrap_or_default(),
+            interval: Distribution::of(intervals, US).unwrap_or_default(),
         }
     }
 }
@@ -146,7 +122,8 @@ mod tests {
         }
         let reading = meter.read();
         assert_eq!(reading.pictures, 10);
-        assert_eq!(reading.pacing, Percentiles { p50: 10.0, p99: 3000.0, max: 3000.0 });
+        let Distribution { p50, p99, max, .. } = reading.pacing;
+        assert_eq!((p50, p99, max), (10.0, 3000.0, 3000.0));
         assert_eq!(reading.interval.max, 42_990.0);
         assert!((reading.rate - 25.0).abs() < 0.01, "{}", reading.rate);
     }
@@ -174,7 +151,8 @@ mod tests {
         }
         let reading = meter.read();
         assert_eq!(reading.pictures, 60);
-        assert_eq!(reading.pacing, Percentiles { p50: 10.0, p99: 3000.0, max: 3000.0 });
+        let Distribution { p50, p99, max, .. } = reading.pacing;
+        assert_eq!((p50, p99, max), (10.0, 3000.0, 3000.0));
         // The first one is forgotten, and its time line with it.
         for n in 100..170u64 {
             meter.record(&picture((1 << 32) + n * 3600, AirTime(5_000_000_000 + n * 40_000_000)), 1);

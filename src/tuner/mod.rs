@@ -9,6 +9,7 @@
 //!
 //! Beside that path stands the [`probe`], the instrument: it decodes nothing and measures any RTP stream.
 
+pub mod distribution;
 pub mod jitter;
 pub mod meter;
 pub mod receiver;

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
 use super::zapper::{CodedPicture, Zapper, ZapperEvent};
 use crate::media::StationId;
 use crate::screen::Decoder;
-use crate::tuner::meter::Percentiles;
+use crate::tuner::distribution::Distribution;
 
 /// How long the directory may take to answer at all.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
@@ -81,9 +82,11 @@ pub struct HeadlessSummary {
     /// From the start of the run to the first picture, in milliseconds.
     pub first_picture_ms: f64,
     /// By how much pictures came after the best one, on the sender's time line.
-    pub pacing_us: Percentiles,
+    #[serde(serialize_with = "brief")]
+    pub pacing_us: Distribution,
     /// Between the first packets of pictures that follow each other.
-    pub interval_us: Percentiles,
+    #[serde(serialize_with = "brief")]
+    pub interval_us: Distribution,
 }
 
 /// What a series of hops measured. The names are a contract.
@@ -92,7 +95,17 @@ pub struct ZapSummary {
     /// How many changes of station.
     pub zaps: usize,
     /// From the decision to change until the first picture of the new station is decoded, in milliseconds.
-    pub zap_ms: Percentiles,
+    #[serde(serialize_with = "brief")]
+    pub zap_ms: Distribution,
+}
+
+/// The keys of a distribution in a summary: a part of those that the probe writes.
+fn brief<S: Serializer>(distribution: &Distribution, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut keys = serializer.serialize_struct("Distribution", 3)?;
+    keys.serialize_field("p50", &distribution.p50)?;
+    keys.serialize_field("p99", &distribution.p99)?;
+    keys.serialize_field("max", &distribution.max)?;
+    keys.end()
 }
 
 /// One line for people.
@@ -104,7 +117,11 @@ impl fmt::Display for HeadlessSummary {
             "station {station} \"{name}\" on {group}: {frames} pictures of {width}x{height} in {seconds:.1} s"
         )?;
         let HeadlessSummary {
-            fps, frames_lost, frames_dropped, pacing_us: Percentiles { p50, p99, .. }, ..
+            fps,
+            frames_lost,
+            frames_dropped,
+            pacing_us: Distribution { p50, p99, .. },
+            ..
         } = self;
         write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
         write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")
@@ -114,7 +131,7 @@ impl fmt::Display for HeadlessSummary {
 /// One line for people.
 impl fmt::Display for ZapSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ZapSummary { zaps, zap_ms: Percentiles { p50, p99, max } } = self;
+        let ZapSummary { zaps, zap_ms: Distribution { p50, p99, max, .. } } = self;
         write!(f, "{zaps} changes of station: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")
     }
 }
@@ -225,7 +242,7 @@ pub fn zap(zapper: &mut Zapper, first: Option<StationId>, hops: usize) -> anyhow
         zapper.tune(ids[at])?;
         nanos.push(settle(zapper, &mut decoder)?.as_nanos() as i64);
     }
-    Ok(ZapSummary { zaps: hops, zap_ms: Percentiles::of_nanos(&mut nanos, Duration::from_millis(1)) })
+    Ok(ZapSummary { zaps: hops, zap_ms: Distribution::of(nanos, 1e6).unwrap_or_default() })
 }
 
 /// Waits for the line-up and tunes to `station`, or to the first there is.
@@ -278,5 +295,17 @@ fn line(zapper: &Zapper) -> String {
             zapper.dropped(),
             reading.pacing.p99
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_has_the_keys_that_scripts_read() {
+        let zap_ms = Distribution::of(vec![4_000_000, 6_000_000], 1e6).unwrap();
+        let json = serde_json::to_string(&ZapSummary { zaps: 2, zap_ms }).unwrap();
+        assert_eq!(json, r#"{"zaps":2,"zap_ms":{"p50":4.0,"p99":6.0,"max":6.0}}"#);
     }
 }
