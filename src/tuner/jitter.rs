@@ -1,8 +1,7 @@
 //! The jitter buffer: packets leave it in the order of their sequence numbers, or are declared lost.
 //!
-//! A packet that comes in order is not held at all: on a quiet network this buffer adds no delay and
-//! copies nothing. One that comes early waits for those it overtook, but not longer than
-//! [`HOLD`]; then they are lost.
+//! A packet in order is not held at all: on a quiet network this buffer adds no delay and copies nothing. An early
+//! packet waits for those it overtook, but no longer than [`HOLD`]; then they are lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,80 +9,78 @@ use std::time::Duration;
 use crate::media::AirTime;
 use crate::wire::rtp;
 
-/// How long an early packet waits for the ones it overtook. Reordering on a LAN is a matter of
-/// microseconds (parallel links, several receive queues); a quarter of the 40 ms between pictures also covers
-/// Wi-Fi retries, and a picture that is 10 ms late for its neighbour's sake is not seen.
+/// How long an early packet waits for those it overtook. Reordering on a LAN takes microseconds (parallel links,
+/// several receive queues). A quarter of the 40 ms between pictures also covers Wi-Fi retries, and nobody sees that a
+/// picture is 10 ms late.
 pub const HOLD: Duration = Duration::from_millis(10);
 
-/// Most packets held at a time: the 45 of a full picture over Ethernet, several times.
+/// Most packets held at a time: several full pictures over Ethernet, of 45 packets each.
 const MAX_HELD: usize = 256;
 
-/// A packet further than this from the newest one is not believed until the next one follows on it
-/// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since whatever one forged or
-/// corrupted number makes us give up is lost: here 64 packets, one and a half of the largest pictures over Ethernet.
+/// A sequence number further than this ahead of the newest one is not believed until the next packet continues it
+/// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since one forged or corrupted number
+/// makes us give up as many packets: 64 are one and a half of the largest pictures over Ethernet.
 const BELIEVED: u64 = 64;
 
-/// A longer step ahead is no loss but a sender starting over.
+/// A longer step ahead is not a loss but a sender that starts over.
 const MAX_DROPOUT: u64 = 20_000;
 
-/// So many late packets in a row, each following on the one before, are the stream itself: it was the packet ahead
-/// of them that was wrong.
+/// This many consecutive late packets are the stream itself: the packet that ran ahead of them was wrong.
 const LATE_RUN: u32 = 3;
 
-/// How many sequence numbers given up are remembered, to tell a late packet from a repeated one.
+/// Number of given-up sequence numbers that are remembered, to tell a late packet from a duplicate.
 const MAX_REMEMBERED: usize = 1024;
 
-/// A packet as the buffer hands it on.
+/// An RTP packet that the buffer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BufferedPacket {
-    /// When it came.
+    /// When it arrived.
     pub arrival: AirTime,
-    /// Its header.
+    /// RTP header.
     pub header: rtp::Header,
-    /// What it carries.
+    /// RTP payload.
     pub payload: Vec<u8>,
 }
 
-/// What is to be done with a packet that has just come.
+/// What the caller does with a packet that has just arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketVerdict {
-    /// Its turn: use it, then [`poll`](JitterBuffer::poll) for those that waited for it.
+    /// In order: use it, then [`poll`](JitterBuffer::poll) for those that waited for it.
     Next,
-    /// Keep it: packets before it are missing ([`hold`](JitterBuffer::hold)).
+    /// Packets before it are missing: [`hold`](JitterBuffer::hold) it.
     Early,
-    /// It had been given up, or came before the first one seen: too late.
+    /// It had been given up: drop it.
     Late,
-    /// It has been here already.
+    /// Its number has been seen already, or precedes the first one: drop it.
     Duplicate,
-    /// So many packets before it are lost: the stream goes on here after an outage. Use it.
+    /// The stream continues here after an outage, with this many packets lost: use it.
     Jump(u64),
-    /// The sequence numbers start over: forget what is assembled, then use it.
+    /// The sequence numbers start over: forget the unfinished picture, then use it.
     Restart,
-    /// Its number makes no sense yet; if the next one follows on it, the sequence starts over.
+    /// Its number is implausible: drop it. If the next packet continues it, the sequence starts over.
     Stray,
 }
 
-/// What comes out.
+/// What the buffer releases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The next packet in order.
     Packet(BufferedPacket),
-    /// So many packets are lost in front of the next one.
+    /// This many packets are lost in front of the next one.
     Gap(u64),
 }
 
-/// Orders packets by their unwrapped sequence numbers. Bounded: at most 256 are held; when
-/// full, the oldest gap is given up.
+/// Orders packets by their unwrapped sequence numbers. Holds at most 256; when full, it gives up the oldest gap.
 #[derive(Debug, Default)]
 pub struct JitterBuffer {
     sequence: rtp::Unwrap<16>,
-    /// The number that is due; `None` before the first packet.
+    /// The next number in order; `None` before the first packet.
     next: Option<u64>,
     held: BTreeMap<u64, BufferedPacket>,
     given_up: BTreeSet<u64>,
     recent: VecDeque<u64>,
     stray: Option<u16>,
-    /// The last late packet, and how many in a row led up to it.
+    /// Number of the last late packet, and length of the consecutive run that ends with it.
     late: (u64, u32),
 }
 
@@ -140,7 +137,7 @@ impl JitterBuffer {
         self.held.insert(number, packet);
     }
 
-    /// What comes next, at `now`. Call until `None` after each packet and at each time-out.
+    /// The next release at `now`. Call until `None`, after each packet and at each timeout.
     pub fn poll(&mut self, now: AirTime) -> Option<Step> {
         let next = self.next?;
         let (&first, packet) = self.held.first_key_value()?;
@@ -165,7 +162,7 @@ impl JitterBuffer {
         Some(Step::Gap(first - next))
     }
 
-    /// When [`poll`](Self::poll) will have something to say though no packet comes.
+    /// When [`poll`](Self::poll) releases something even if no packet arrives.
     pub fn deadline(&self) -> Option<AirTime> {
         self.held.first_key_value().map(|(_, packet)| packet.arrival + HOLD)
     }
@@ -206,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_in_time_is_lost_and_late_when_it_comes() {
+    fn a_packet_that_misses_its_deadline_is_lost_and_is_late_when_it_arrives() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 10, T0);
         offer(&mut buffer, 13, T0);
@@ -230,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn two_packets_in_a_row_start_over() {
+    fn two_consecutive_packets_far_away_restart_the_sequence() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
         assert_eq!(offer(&mut buffer, 30_000, T0), PacketVerdict::Stray);
@@ -241,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_outage_the_stream_goes_on_and_the_loss_is_counted() {
+    fn after_an_outage_the_stream_continues_and_the_loss_is_counted() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
         assert_eq!(offer(&mut buffer, 5000, T0), PacketVerdict::Stray);

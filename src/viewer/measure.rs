@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{plot, reception};
+use super::plot;
 use crate::clock::wall_clock;
 use crate::directory::{self, StationInfo};
 use crate::interface::{Interface, named};
@@ -26,6 +26,7 @@ use crate::media::{AirTime, RTP_CLOCK, StationId};
 use crate::probe::report::{Distribution, ProbeReport};
 use crate::probe::traffic::{Traffic, Verdict};
 use crate::probe::{Probe, Timestamps, UnitSample};
+use crate::tuner::join;
 use crate::tuner::source::{DatagramSource, wait};
 
 /// How long a probe measures that is not told.
@@ -61,7 +62,7 @@ pub enum ProbeTarget {
 pub struct ProbePlan {
     /// What to measure.
     pub target: ProbeTarget,
-    /// Receive on this interface, by name or address; else it is [found](reception).
+    /// Receive on this interface, by name or address; else it is [chosen](join).
     pub interface: Option<String>,
     /// For so long; `None`: ten seconds.
     pub seconds: Option<Duration>,
@@ -130,15 +131,14 @@ fn measure(plan: &ProbePlan) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> 
     let (entry, group, interface, mut probe) = match plan.target {
         ProbeTarget::Station { directory, station } => {
             let entry = look_up(directory, station)?;
-            let local = reception::local_towards(directory)
-                .with_context(|| format!("there is no way to the directory at {directory}"))?;
-            let interface = named(&reception::for_station(&entry, wanted, directory.ip(), local))?;
+            let local = join::local_address(directory)?;
+            let interface = named(&join::interface_for_station(&entry, wanted, directory.ip(), local))?;
             let clock = NonZeroU32::new(RTP_CLOCK).context("the clock of RTP/JPEG is not 0")?;
             let group = entry.group;
             (Some(entry), group, interface, Probe::new(clock, Timestamps::WallClock))
         }
         ProbeTarget::Stream { group, clock } => {
-            let interface = reception::for_group(group, wanted)?;
+            let interface = join::interface_for_group(group, wanted)?;
             (None, group, interface, Probe::new(clock, Timestamps::Unknown))
         }
     };

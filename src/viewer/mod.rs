@@ -8,5 +8,4 @@ pub mod headless;
 pub mod measure;
 pub mod player;
 pub mod plot;
-pub mod reception;
 pub mod zapper;

@@ -13,9 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::reception;
 use crate::directory::{self, Services, State, StationInfo};
 use crate::interface::{Interface, named};
+use crate::tuner::join;
 use crate::wire::sdp::{Description, Transport};
 
 /// How long a player has to end when it is told to, before it is killed.
@@ -153,10 +153,8 @@ pub async fn play(
     directory: SocketAddr,
     wanted: Option<&str>,
 ) -> anyhow::Result<()> {
-    let towards = reception::local_towards(directory)
-        .with_context(|| format!("there is no way to the directory at {directory}"))?
-        .to_canonical();
-    let interface = named(&reception::for_station(entry, wanted, directory.ip(), towards));
+    let towards = join::local_address(directory)?.to_canonical();
+    let interface = named(&join::interface_for_station(entry, wanted, directory.ip(), towards));
     let on_it = interface.as_ref().ok().and_then(|i| address(entry.group.ip(), i, towards));
     let local = match (interface, template.uses("local")) {
         (Ok(interface), true) => {
@@ -176,8 +174,7 @@ pub async fn play(
         );
     }
     // A broadcaster here sends from the address on that interface; whose it is elsewhere, the directory does not say.
-    let origin =
-        on_it.filter(|_| reception::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
+    let origin = on_it.filter(|_| join::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
     let file = match template.uses("sdp") {
         true => Some(TemporaryFile::write(entry.id.0, &describe(entry, origin))?),
         false => None,

@@ -17,10 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::queue::PictureQueue;
-use super::reception;
 use crate::directory::{ErrorCode, Event, Session, StationInfo};
 use crate::media::StationId;
 use crate::tuner::ReceivedPicture;
+use crate::tuner::join;
 use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
 
 /// A station that has sent nothing for so long is lost: ten pictures of a slate.
@@ -38,7 +38,7 @@ pub enum QueuePolicy {
 /// By which way stations come.
 #[derive(Debug, Clone)]
 pub enum ReceiveVia {
-    /// By multicast, on the interface of that name or address. Without one it is [found](reception::for_station).
+    /// By multicast, on the interface of that name or address. Without one it is [found](join::interface_for_station).
     Multicast {
         /// The interface's name or address.
         interface: Option<String>,
@@ -219,7 +219,7 @@ impl Zapper {
     /// is awaited.
     pub fn on_screen(&self) -> Option<(&StationInfo, ReceiverStatus)> {
         let tuned = self.shown.as_ref().or(self.coming.as_ref())?;
-        Some((&tuned.entry, tuned.receiver.report()))
+        Some((&tuned.entry, tuned.receiver.status()))
     }
 
     /// Pictures of the station on the screen that came whole and gave way to newer ones before they were fetched. With
@@ -230,7 +230,7 @@ impl Zapper {
 
     /// Why nothing comes of the [station](Self::station) that was chosen, while that is known.
     pub fn problem(&self) -> Option<String> {
-        self.coming.as_ref().or(self.shown.as_ref())?.receiver.report().problem
+        self.coming.as_ref().or(self.shown.as_ref())?.receiver.status().problem
     }
 
     /// Whether pictures come of the [station](Self::station) that was chosen.
@@ -336,7 +336,7 @@ impl Zapper {
         match &self.via {
             ReceiveVia::Multicast { interface } => {
                 let wanted = interface.as_deref();
-                let interface = reception::for_station(entry, wanted, self.directory.ip(), self.local);
+                let interface = join::interface_for_station(entry, wanted, self.directory.ip(), self.local);
                 ReceiveFrom::Group(entry.group, interface)
             }
             ReceiveVia::Tcp(server) => ReceiveFrom::Rtsp(*server, entry.id),
