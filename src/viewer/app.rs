@@ -1,4 +1,4 @@
-//! In a window: pictures as they come, keys as they are pressed.
+//! The window's application: shows pictures as they arrive and obeys keys.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: banners fade")]
 
@@ -17,52 +17,62 @@ use crate::screen::{
     Banner, DecodeError, DecodedPicture, Decoder, List, Mode, Remote, Row, Screen, ScreenView, ViewerCommand,
 };
 
-/// How often keys are looked at while no picture comes.
+/// How often keys are polled while no picture arrives.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How often the screen is painted when nothing on it has changed: for figures, fading banners, and
-/// window systems that forget.
+/// How often the screen is painted when nothing on it has changed: for figures, for banners that expire, and for window
+/// systems that forget what a window showed.
 const REPAINT: Duration = Duration::from_millis(250);
 
-/// How long the window waits for the first picture, to open in its size.
+/// How long the first picture is awaited before the window opens, so that it opens in the picture's size.
 const OPENING: Duration = Duration::from_millis(500);
 
-/// How long a banner or a message stays.
+/// How long a banner or a message is shown.
 const BANNER: Duration = Duration::from_secs(3);
 
-/// A station that has not come after this long says that it is awaited.
+/// Delay after a change of station before the screen says that the station is awaited.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Pictures the meter keeps for the information on the screen: half a minute.
+/// Number of pictures measured for the information on the screen: half a minute.
 pub const MEASURED: usize = 750;
 
-/// The size of a window that knows no picture yet.
+/// Size of the window if no picture has arrived when it opens.
 const UNKNOWN: Size = Size { width: 640, height: 368 };
 
-/// What is on the screen besides the picture, and for how long.
+/// The state of the application: all that is on the screen, and what fills it.
 struct App {
     zapper: Zapper,
     decoder: Decoder,
+    /// The picture on the screen.
     picture: Option<DecodedPicture>,
-    /// Into which the next one is decoded: a damaged one shall not cost the one that is shown.
+    /// Target of the next decoding, so that a damaged picture does not overwrite the one shown.
     spare: DecodedPicture,
+    /// Limits the log lines about damaged pictures.
     damaged: Repeats,
     remote: Remote,
+    /// Zero of the times given to `remote`.
     began: Instant,
-    /// Station whose picture is in `picture` and has not been painted yet.
+    /// The station of `picture`, until it has been painted.
     unpainted: Option<StationId>,
+    /// The station watched before this one.
     previous: Option<StationId>,
+    /// Number, name, and when the banner expires.
     banner: Option<(StationId, String, Instant)>,
+    /// Text, and when the message expires.
     message: Option<(String, Instant)>,
+    /// When the last change of station was requested.
     tuned_at: Instant,
+    /// Whether the information is shown.
     info: bool,
+    /// The cursor's row if the line-up is shown.
     list: Option<usize>,
     paused: bool,
     save_to: PathBuf,
+    /// Whether the screen must be painted again.
     dirty: bool,
 }
 
-/// Shows `station`, or the first there is, until the viewer is told to end. Pictures are saved in `save_to`.
+/// Shows `station`, or the first of the line-up, until the user quits. Pictures are saved in `save_to`.
 ///
 /// # Errors
 /// There is no display, or the system refuses a thread.
@@ -81,7 +91,7 @@ pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -
         app.receive(POLL)?;
         for key in screen.window().poll() {
             let mode = if app.list.is_some() { Mode::Listing } else { Mode::Watching };
-            let ids: Vec<StationId> = app.zapper.line_up().iter().map(|entry| entry.id).collect();
+            let ids = app.ids();
             let command = app.remote.press(app.began.elapsed(), key, mode, &ids);
             app.dirty = true;
             if command == Some(ViewerCommand::Quit) {
@@ -125,22 +135,26 @@ impl App {
         })
     }
 
-    /// Takes in whatever has come, waiting a little for it.
-    fn receive(&mut self, mut patience: Duration) -> anyhow::Result<()> {
-        while let Some(output) = self.zapper.next(patience)? {
-            patience = Duration::ZERO;
-            match output {
+    /// The numbers of the line-up.
+    fn ids(&self) -> Vec<StationId> {
+        self.zapper.line_up().iter().map(|station| station.id).collect()
+    }
+
+    /// Handles the zapper's events up to the next picture; waits up to `timeout` for the first one.
+    fn receive(&mut self, mut timeout: Duration) -> anyhow::Result<()> {
+        while let Some(event) = self.zapper.next(timeout)? {
+            timeout = Duration::ZERO;
+            match event {
                 ZapperEvent::Picture { station, picture } => {
-                    // A held picture stays, but a change of station ends the holding.
                     if self.paused {
                         continue;
                     }
-                    self.take(station, &picture.into_jfif());
-                    // Paint each picture, do not collect them.
+                    self.decode(station, &picture.into_jfif());
+                    // Each picture is painted before the next one is fetched.
                     return Ok(());
                 }
                 ZapperEvent::LineUp => {
-                    let first = self.zapper.line_up().first().map(|entry| entry.id);
+                    let first = self.zapper.line_up().first().map(|station| station.id);
                     if let (None, Some(first)) = (self.zapper.wanted(), first) {
                         self.zapper.tune(first)?;
                     }
@@ -151,7 +165,7 @@ impl App {
                 ZapperEvent::NoSuchStation(id) => self.say(format!("no station {id}")),
                 ZapperEvent::DirectoryLost { reason, retry_in } => {
                     warn!("directory lost: {reason}");
-                    self.say(format!("directory lost, trying again in {:.1} s", retry_in.as_secs_f64()));
+                    self.say(format!("directory lost, retrying in {:.1} s", retry_in.as_secs_f64()));
                 }
             }
             self.dirty = true;
@@ -159,18 +173,18 @@ impl App {
         Ok(())
     }
 
-    /// Decodes a picture; a damaged one leaves the one before it where it is.
-    fn take(&mut self, station: StationId, jpeg: &[u8]) {
+    /// Decodes a picture. If it is damaged, the one before it stays.
+    fn decode(&mut self, station: StationId, jpeg: &[u8]) {
         match self.decoder.decode_into(jpeg, &mut self.spare) {
             Ok(()) => {
                 std::mem::swap(self.picture.get_or_insert_with(DecodedPicture::empty), &mut self.spare);
-                let chosen = self.zapper.station().is_some_and(|entry| entry.id == station);
+                let chosen = self.zapper.station().is_some_and(|chosen| chosen.id == station);
                 self.unpainted = chosen.then_some(station);
                 self.dirty = true;
             }
             Err(error) => {
                 if let Some(count) = self.damaged.note(Instant::now().into()) {
-                    warn!("station {station}: {count} damaged pictures are not shown, the last one: {error}");
+                    warn!("station {station}: {count} damaged pictures not shown, the last one: {error}");
                 }
             }
         }
@@ -184,7 +198,7 @@ impl App {
             ViewerCommand::Previous => self.step(-1)?,
             ViewerCommand::Last => match self.previous {
                 Some(previous) => self.tune(previous)?,
-                None => self.say("no station before this one".into()),
+                None => self.say("no previous station".into()),
             },
             ViewerCommand::PauseToggle => self.paused = !self.paused,
             ViewerCommand::Info => self.info = !self.info,
@@ -195,8 +209,8 @@ impl App {
                 }
             }
             ViewerCommand::List => {
-                let current = self.zapper.station().map(|entry| entry.id);
-                let row = self.zapper.line_up().iter().position(|entry| Some(entry.id) == current);
+                let current = self.zapper.station().map(|station| station.id);
+                let row = self.zapper.line_up().iter().position(|station| Some(station.id) == current);
                 self.list = if self.list.is_some() { None } else { Some(row.unwrap_or(0)) };
             }
             ViewerCommand::Cursor(rows) => {
@@ -205,7 +219,7 @@ impl App {
             }
             ViewerCommand::Choose => {
                 let chosen =
-                    self.list.take().and_then(|row| self.zapper.line_up().get(row)).map(|entry| entry.id);
+                    self.list.take().and_then(|row| self.zapper.line_up().get(row)).map(|station| station.id);
                 if let Some(id) = chosen {
                     self.tune(id)?;
                 }
@@ -216,12 +230,12 @@ impl App {
     }
 
     fn tune(&mut self, id: StationId) -> anyhow::Result<()> {
-        let current = self.zapper.station().map(|entry| entry.id);
+        let current = self.zapper.station().map(|station| station.id);
         if current == Some(id) {
             self.introduce();
             return Ok(());
         }
-        if self.zapper.line_up().iter().any(|entry| entry.id == id) {
+        if self.zapper.line_up().iter().any(|station| station.id == id) {
             self.previous = current.or(self.previous);
             self.paused = false;
         }
@@ -231,10 +245,10 @@ impl App {
         Ok(())
     }
 
-    /// Moves along the line-up, round its ends.
+    /// Changes to the station `by` places further in the line-up, which wraps at its ends.
     fn step(&mut self, by: isize) -> anyhow::Result<()> {
-        let ids: Vec<StationId> = self.zapper.line_up().iter().map(|entry| entry.id).collect();
-        let current = self.zapper.station().map(|entry| entry.id);
+        let ids = self.ids();
+        let current = self.zapper.station().map(|station| station.id);
         let at = ids.iter().position(|&id| Some(id) == current).unwrap_or(0) as isize;
         match ids.get((at + by).rem_euclid(ids.len().max(1) as isize) as usize) {
             Some(&id) => self.tune(id),
@@ -242,10 +256,10 @@ impl App {
         }
     }
 
-    /// Number and name at once, before there is a picture.
+    /// Shows the banner of the chosen station, at once, before there is a picture.
     fn introduce(&mut self) {
         self.banner =
-            self.zapper.station().map(|entry| (entry.id, entry.name.clone(), Instant::now() + BANNER));
+            self.zapper.station().map(|station| (station.id, station.name.clone(), Instant::now() + BANNER));
     }
 
     fn say(&mut self, message: String) {
@@ -253,10 +267,10 @@ impl App {
     }
 
     fn save(&mut self) {
-        let (Some(picture), Some((entry, _))) = (&self.picture, self.zapper.on_screen()) else {
+        let (Some(picture), Some((station, _))) = (&self.picture, self.zapper.on_screen()) else {
             return self.say("no picture to save".into());
         };
-        let message = match save_png(&self.save_to, entry.id, &entry.name, wall_clock(), picture) {
+        let message = match save_png(&self.save_to, station.id, &station.name, wall_clock(), picture) {
             Ok(path) => format!("picture saved as {}", path.strip_prefix(".").unwrap_or(&path).display()),
             Err(error) => format!("cannot save the picture: {error}"),
         };
@@ -270,7 +284,7 @@ impl App {
         let note = self.note();
         let typed = self.remote.shown();
         let info = if self.info { self.information() } else { Vec::new() };
-        let current = self.zapper.station().map(|entry| entry.id);
+        let current = self.zapper.station().map(|station| station.id);
         let list = self.list.map(|cursor| List {
             rows: self.zapper.line_up().iter().map(row).collect(),
             current,
@@ -290,14 +304,14 @@ impl App {
         self.dirty = false;
         if let Some(station) = self.unpainted.take()
             && self.zapper.shown(station).is_some()
-            && let Some(entry) = self.zapper.station()
+            && let Some(station) = self.zapper.station()
         {
-            screen.window().set_title(&format!("{} {} - stationcast", entry.id, entry.name));
+            screen.window().set_title(&format!("{} {} - stationcast", station.id, station.name));
         }
         Ok(())
     }
 
-    /// What is wrong with the picture, if anything.
+    /// Why there is no live picture of the chosen station.
     fn note(&self) -> Option<String> {
         match self.zapper.signal() {
             SignalState::Lost(silent) => Some(match self.zapper.problem() {
@@ -312,35 +326,37 @@ impl App {
         }
     }
 
+    /// Labels and values of the information.
     fn information(&self) -> Vec<(&'static str, String)> {
-        let Some((entry, report)) = self.zapper.on_screen() else { return Vec::new() };
-        let (counters, reading) = (report.counters, report.reading);
+        let Some((station, status)) = self.zapper.on_screen() else { return Vec::new() };
+        let (counters, reading) = (status.counters, status.reading);
         let size = self.picture.as_ref().map_or_else(|| "-".into(), |picture| picture.size.to_string());
-        let rate = entry.rate.map_or_else(String::new, |rate| format!(" of {:.3}", rate.as_f64()));
+        let rate = station.rate.map_or_else(String::new, |rate| format!(" of {:.3}", rate.as_f64()));
         let zap = self
             .zapper
             .last_zap()
             .map_or_else(|| "-".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
         vec![
-            ("station", format!("{} {}", entry.id, entry.name)),
-            ("group", entry.group.to_string()),
-            ("size", format!("{size}, quality {}", entry.quality)),
+            ("station", format!("{} {}", station.id, station.name)),
+            ("group", station.group.to_string()),
+            ("size", format!("{size}, quality {}", station.quality)),
             ("pictures/s", format!("{:.3}{rate}", reading.rate)),
             ("lost", format!("{} pictures, {} packets", counters.pictures_lost, counters.packets_lost)),
             ("lateness", format!("p50 {:.0} us, p99 {:.0} us", reading.pacing.p50, reading.pacing.p99)),
             ("change", zap),
-            ("buffer", format!("{} kB, {} dropped", report.buffer / 1000, report.kernel_drops)),
+            ("buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
         ]
     }
 }
 
-fn row(entry: &StationInfo) -> Row<'_> {
-    let state = match &entry.state {
+/// A station's row in the list.
+fn row(station: &StationInfo) -> Row<'_> {
+    let state = match &station.state {
         State::Starting => "starting",
         State::Film => "",
         State::Slate { .. } => "off air",
     };
-    Row { id: entry.id, name: &entry.name, state }
+    Row { id: station.id, name: &station.name, state }
 }
 
 #[cfg(test)]
@@ -349,7 +365,7 @@ mod tests {
     use crate::viewer::zapper::{QueuePolicy, ReceiveVia};
 
     #[test]
-    fn a_damaged_picture_leaves_the_one_before_it() {
+    fn a_damaged_picture_does_not_replace_the_one_before_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _within = runtime.enter();
         let via = ReceiveVia::Multicast { interface: None };
@@ -364,16 +380,16 @@ mod tests {
             format: turbojpeg::PixelFormat::RGB,
         };
         let jpeg = turbojpeg::compress(image, 80, turbojpeg::Subsamp::Sub2x2).unwrap();
-        app.take(StationId(1), &jpeg);
+        app.decode(StationId(1), &jpeg);
         let before = app.picture.clone().expect("a picture");
         assert_eq!(before.size, Size { width: 32, height: 16 });
-        // Twice: the spare one is used again.
+        // Twice, since the spare picture is used again.
         for _ in 0..2 {
-            app.take(StationId(1), &jpeg[..jpeg.len() - 12]);
-            app.take(StationId(1), b"nothing of the kind");
+            app.decode(StationId(1), &jpeg[..jpeg.len() - 12]);
+            app.decode(StationId(1), b"nothing of the kind");
             assert_eq!(app.picture.as_ref(), Some(&before));
         }
-        app.take(StationId(1), &jpeg);
+        app.decode(StationId(1), &jpeg);
         assert_eq!(app.picture, Some(before));
     }
 }
