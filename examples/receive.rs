@@ -41,8 +41,8 @@ fn main() -> anyhow::Result<()> {
         let Ok(picture) = pictures.recv_timeout(TIMEOUT) else {
             bail!("no picture for 5 s: {}", receiver.status().problem.as_deref().unwrap_or("is it on air?"));
         };
-        // A picture is a JPEG file without what RTP/JPEG leaves out; to_jfif writes the whole file. Its RTP timestamp is
-        // the moment it was due on the sender's clock, so lateness is as good as the two machines' clocks agree.
+        // A picture is a JPEG file without what RTP/JPEG leaves out; to_jfif writes the whole file. Its RTP timestamp
+        // is the moment it was due on the sender's clock, so lateness is as good as the two machines' clocks agree.
         let (size, file) = (picture.jpeg.size, picture.jpeg.to_jfif());
         let late = picture.lateness() as f64 / 1e6;
         println!(

@@ -1,5 +1,5 @@
-//! `viewer`: shows, counts or measures stations, with a window or without. The library does the work; this file parses the
-//! command line.
+//! `viewer`: shows, counts or measures stations, with a window or without. The library does the work; this file parses
+//! the command line.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
@@ -31,15 +31,16 @@ use tracing_subscriber::EnvFilter;
 /// Shows a station and changes stations live.
 ///
 /// Keys: digits choose a station by its number, up and down the next and the previous one, backspace the last one
-/// watched; space pauses, i shows information, l shows the line-up, s saves the picture, f toggles full screen, q quits.
-/// Exit status: 0 success, 1 failed while running, 2 wrong usage.
+/// watched; space pauses, i shows information, l shows the line-up, s saves the picture, f toggles full screen, q
+/// quits. Exit status: 0 success, 1 failed while running, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "viewer", version, group = ArgGroup::new("windowless").args(["headless", "probe"]).multiple(true))]
 struct Cli {
     /// The station to show; default: the first of the line-up
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
     station: Option<u16>,
-    /// The directory's address; default: 127.0.0.1:9688 if one listens there, else the one announced on the network (mDNS)
+    /// The directory's address; default: 127.0.0.1:9688 if one listens there, else the one announced on the network
+    /// (mDNS)
     #[arg(long, value_name = "HOST:PORT")]
     directory: Option<String>,
     /// Receive on this interface, by name or address; default: the one towards the directory
@@ -138,8 +139,8 @@ fn command() -> ExitCode {
     }
 }
 
-/// The directory to use: the one that the user names, the one on this machine, or the only one on the network. `None` if
-/// there is none yet.
+/// The directory to use: the one that the user names, the one on this machine, or the only one on the network. `None`
+/// if there is none yet.
 fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     if let Some(named) = &cli.directory {
         let usage = "a host and a port are needed, as in 127.0.0.1:9688";

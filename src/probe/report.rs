@@ -10,8 +10,8 @@ use super::{Probe, sent};
 pub use super::statistics::{Bin, Drift, Histogram};
 pub use crate::tuner::distribution::Distribution;
 
-/// Packets less than this apart, in nanoseconds, belong to one burst: they were sent back to back. A full Ethernet frame
-/// takes 12.3 us at 1 Gb/s; the rest allows for the kernel's stamps, which jitter by some us.
+/// Packets less than this apart, in nanoseconds, belong to one burst: they were sent back to back. A full Ethernet
+/// frame takes 12.3 us at 1 Gb/s; the rest allows for the kernel's stamps, which jitter by some us.
 pub const BURST_GAP: i64 = 20_000;
 
 /// All packets, by their sequence numbers and headers.
@@ -79,7 +79,8 @@ pub struct Units {
     pub span_us: Option<Distribution>,
 }
 
-/// Interarrival jitter (RFC 3550 section 6.4.1), computed packet by packet as in appendix A.8, without rounding to ticks.
+/// Interarrival jitter (RFC 3550 section 6.4.1), computed packet by packet as in appendix A.8, without rounding to
+/// ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Jitter {
     /// Last value, in ticks of the stream's clock, as in an RTCP receiver report.
@@ -105,8 +106,8 @@ pub struct ProbeReport {
     pub packets: Packets,
     /// The access units.
     pub units: Units,
-    /// Arrival less due time; `null` if timestamps are not the wall clock. Negative if the two machines' clocks disagree
-    /// by more than the network's delay. Includes the rounding of the timestamps, 5.6 us at 90 kHz.
+    /// Arrival less due time; `null` if timestamps are not the wall clock. Negative if the two machines' clocks
+    /// disagree by more than the network's delay. Includes the rounding of the timestamps, 5.6 us at 90 kHz.
     pub lateness_us: Option<Distribution>,
     /// Transit of each unit less that of the fastest one.
     pub pacing_us: Option<Distribution>,

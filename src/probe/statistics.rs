@@ -85,8 +85,8 @@ pub(super) fn least_transits<'a>(
 }
 
 /// The interval between units in ticks of the sender's clock: the mean of the steps within one per cent (or a tick) of
-/// their median, so that 3753, 3754, 3754 and 3754 in turn make 3753.75. Timestamps are sorted first, since pictures may be
-/// sent in another order than they are shown (B-frames).
+/// their median, so that 3753, 3754, 3754 and 3754 in turn make 3753.75. Timestamps are sorted first, since pictures
+/// may be sent in another order than they are shown (B-frames).
 pub(super) fn interval_ticks<'a>(units: impl Iterator<Item = &'a ReceivedUnit>) -> Option<f64> {
     let mut stamps: Vec<(u32, u64)> = units.map(|unit| (unit.origin.segment, unit.ticks)).collect();
     stamps.sort_unstable();

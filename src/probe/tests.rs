@@ -141,8 +141,8 @@ fn losses_reordering_and_duplicates_are_told_apart() {
     let p = report.packets;
     assert_eq!((p.lost, p.reordered, p.reordered_by_max, p.duplicates), (6, 1, 1, 1));
     assert_eq!((p.received, p.loss), (1595, 6.0 / 1600.0));
-    // The beginnings of four units are unknown: the first one, the one that lost its first packet, and those after the two
-    // other losses.
+    // The beginnings of four units are unknown: the first one, the one that lost its first packet, and those after the
+    // two other losses.
     assert_eq!((report.units.received, report.units.measured), (399, 399 - 4));
     assert_eq!(report.pacing_us.unwrap().max, 0.0);
     assert_eq!(report.interval_us.unwrap().max, 40_000.0);
@@ -236,7 +236,8 @@ fn other_senders_restarts_and_jumps_are_counted_and_do_not_affect_pacing() {
         let packet = stream.picture().remove(0);
         send(&mut probe, &packet);
         if n == 60 {
-            stream.timestamp = stream.timestamp.wrapping_sub(5 * 90_000); // a film whose timestamps start over at its loop point
+            // A film whose timestamps start over at its loop point.
+            stream.timestamp = stream.timestamp.wrapping_sub(5 * 90_000);
         }
     }
     let last = START + PICTURE * 99;

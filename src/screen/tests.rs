@@ -1,4 +1,4 @@
-//! What is seen, without a display.
+//! What is visible, tested without a display.
 
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn compose(view: &ScreenView<'_>, width: usize, height: usize) -> Canvas {
     canvas
 }
 
-/// The box around all pixels that two canvases of one size differ in: left, top, right, bottom.
+/// The bounding box of all pixels that differ between two canvases of one size: left, top, right, bottom.
 fn changed(one: &Canvas, two: &Canvas) -> Option<(usize, usize, usize, usize)> {
     let differ = |n: &usize| one.pixels[*n] != two.pixels[*n];
     (0..one.pixels.len()).filter(differ).map(|n| (n % one.width, n / one.width)).fold(
@@ -43,7 +43,7 @@ fn each_part_stays_in_its_place() {
         let bare = ScreenView { picture: Some(&picture), ..ScreenView::default() };
         let plain = compose(&bare, width, height);
         let seen = |view: ScreenView<'_>| {
-            changed(&plain, &compose(&view, width, height)).expect("something is seen")
+            changed(&plain, &compose(&view, width, height)).expect("something is visible")
         };
         let (middle, half) = (width / 2, height / 2);
 
@@ -94,12 +94,12 @@ fn the_line_up_scrolls_to_its_cursor() {
     };
     let (top, bottom, none) = (at(Some(0)), at(Some(29)), at(None));
     assert!(changed(&top, &bottom).is_some() && changed(&top, &none).is_some());
-    // A cursor beyond the end is no more than the end.
+    // A cursor beyond the end does not panic.
     let _ = at(Some(usize::MAX));
 }
 
 #[test]
-fn a_black_screen_says_why_in_its_middle() {
+fn without_a_picture_the_note_is_in_the_middle() {
     let black = compose(&ScreenView::default(), 640, 368);
     assert!(black.pixels.iter().all(|&pixel| pixel == 0));
     let waiting =

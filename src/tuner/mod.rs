@@ -1,8 +1,8 @@
 //! RECEIVE, air to picture: datagrams and time in, pictures and deadlines out.
 //!
 //! The viewer and the probe import this room, and any program that wants a station's pictures may
-//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock` and the directory's description of a
-//! station; nothing of the broadcaster.
+//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock` and the directory's description of
+//! a station; nothing of the broadcaster.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
 //! socket into it: the group's, or without multicast that of an RTSP connection.

@@ -198,8 +198,8 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         self.begin(0);
         let mut heard = wall_clock();
         loop {
-            // Before the wait, since packets may have arrived with the response to PLAY. All packets of one read have the
-            // same arrival.
+            // Before the wait, since packets may have arrived with the response to PLAY. All packets of one read have
+            // the same arrival.
             let packet = |packet: &[u8]| {
                 if let Err(error) = self.tuner.handle_datagram(heard, packet) {
                     debug!("{server}: unusable packet of {} bytes: {error}", packet.len());
@@ -261,8 +261,8 @@ mod tests {
 
     #[test]
     fn the_counters_survive_a_broken_connection() {
-        // The packet arrives in one read with the response to PLAY. Then the first connection is closed; the second stays
-        // open and silent.
+        // The packet arrives in one read with the response to PLAY. Then the first connection is closed; the second
+        // stays open and silent.
         let mut responses = opening("RTP/AVP/TCP;unicast;interleaved=0-1");
         responses[2].extend(framed(0, b"not RTP"));
         let address = serve(vec![responses.clone(), responses]).0;

@@ -87,7 +87,8 @@ impl RtspSource {
     /// Reads until nothing is queued, and calls `packet` with each RTP packet. Does not block.
     ///
     /// # Errors
-    /// The server has closed the connection or sent bytes that are not RTSP; `packet` was called for what preceded them.
+    /// The server has closed the connection or sent bytes that are not RTSP; `packet` was called for what preceded
+    /// them.
     pub(super) fn read(&mut self, mut packet: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
             while let Some(()) = self.next(|message, channel| match message {

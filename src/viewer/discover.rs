@@ -22,7 +22,8 @@ pub const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PO
 const KNOCK: Duration = Duration::from_secs(1);
 
 /// How long a search of the network lasts. It does not end with the first answer, so that the choice does not depend on
-/// which directory is the quickest. As measured, answers arrive within a second, and a lost query is repeated after one.
+/// which directory is the quickest. As measured, answers arrive within a second, and a lost query is repeated after
+/// one.
 const LISTEN: Duration = Duration::from_secs(2);
 
 /// Most directories that a search collects: a stranger could announce any number.
@@ -94,8 +95,8 @@ pub fn wait(interface: Option<&str>) -> SocketAddr {
     }
 }
 
-/// Searches for a directory on this machine and, if there is none, on the network for two seconds: on all interfaces, or
-/// on the one with the name or address `interface`.
+/// Searches for a directory on this machine and, if there is none, on the network for two seconds: on all interfaces,
+/// or on the one with the name or address `interface`.
 ///
 /// # Errors
 /// The system refuses a thread for the search.

@@ -1,5 +1,5 @@
-//! A plot of a measurement: lateness over time, the intervals, and the cumulative distribution, in one self-contained SVG
-//! file.
+//! A plot of a measurement: lateness over time, the intervals, and the cumulative distribution, in one self-contained
+//! SVG file.
 
 use std::error::Error;
 

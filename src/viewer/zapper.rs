@@ -238,8 +238,8 @@ impl Zapper {
         Some((&tuned.station, tuned.receiver.status()))
     }
 
-    /// Whole pictures of the station on the screen that were dropped for newer ones before the caller fetched them. With
-    /// [`QueuePolicy::Newest`] this is normal; with [`QueuePolicy::Last`] the caller is too slow.
+    /// Whole pictures of the station on the screen that were dropped for newer ones before the caller fetched them.
+    /// With [`QueuePolicy::Newest`] this is normal; with [`QueuePolicy::Last`] the caller is too slow.
     pub fn dropped(&self) -> u64 {
         self.shown.as_ref().or(self.coming.as_ref()).map_or(0, |tuned| tuned.queue.dropped())
     }
