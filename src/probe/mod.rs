@@ -57,7 +57,7 @@ const PLAUSIBLE: i64 = 1_000_000_000;
 /// Number of units that decide whether timestamps are the wall clock.
 const FIRST_UNITS: usize = 10;
 
-/// What is known about a stream's timestamps.
+/// Knowledge about a stream's timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timestamps {
     /// They are the wall clock, as those of our stations.

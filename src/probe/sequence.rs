@@ -10,7 +10,7 @@ const MAX_DROPOUT: u64 = 3000;
 /// told from a duplicate (compare the replay window of RFC 3711 section 3.3.2).
 const WINDOW: u64 = 1024;
 
-/// What a packet is, by its sequence number. The numbers given are unwrapped.
+/// Class of a packet by its sequence number. The numbers in it are unwrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SequenceVerdict {
     /// Higher than all before it. Packets before it may be missing.

@@ -1,4 +1,4 @@
-//! What minifb lacks on X11: full screen, a smallest size, the size of the screen. We do it over a connection of our
+//! X11 functions that minifb lacks: full screen, a smallest size, the size of the screen. They use a connection of our
 //! own, which X11 allows for any window whose ID is known (EWMH 1.5, "_NET_WM_STATE": "a client … must send a
 //! ClientMessage event to the root window"). x11rb speaks the protocol in safe Rust, without another C library.
 

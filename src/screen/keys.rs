@@ -51,7 +51,7 @@ pub enum Key {
     Close,
 }
 
-/// What the user asks the viewer to do.
+/// A request of the user to the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewerCommand {
     /// Show this station, which may not exist.
@@ -80,7 +80,7 @@ pub enum ViewerCommand {
     Quit,
 }
 
-/// What the keys apply to.
+/// The target of the arrow keys, page keys, Enter and Escape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The picture.

@@ -1,4 +1,4 @@
-//! What is visible, tested without a display.
+//! The composed screen, without a display.
 
 use proptest::prelude::*;
 

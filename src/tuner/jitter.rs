@@ -10,8 +10,8 @@ use crate::media::AirTime;
 use crate::wire::rtp;
 
 /// How long an early packet waits for those it overtook. Reordering on a LAN takes microseconds (parallel links,
-/// several receive queues). A quarter of the 40 ms between pictures also covers Wi-Fi retries, and nobody sees that a
-/// picture is 10 ms late.
+/// several receive queues). A quarter of the 40 ms between pictures also covers Wi-Fi retries, and 10 ms of delay are
+/// invisible.
 pub const HOLD: Duration = Duration::from_millis(10);
 
 /// Most packets held at a time: several full pictures over Ethernet, of 45 packets each.
@@ -42,7 +42,7 @@ pub struct BufferedPacket {
     pub payload: Vec<u8>,
 }
 
-/// What the caller does with a packet that has just arrived.
+/// How the caller must handle a packet that has just arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketVerdict {
     /// In order: use it, then [`poll`](JitterBuffer::poll) for those that waited for it.
@@ -61,7 +61,7 @@ pub enum PacketVerdict {
     Stray,
 }
 
-/// What the buffer releases.
+/// One release of the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The next packet in order.

@@ -58,7 +58,7 @@ impl ReceivedPicture {
     }
 
     /// How long after its due time the picture arrived, in nanoseconds. Negative if this machine's clock is behind the
-    /// sender's by more than the transit takes. Meaningful where [`due`](Self::due) is.
+    /// sender's by more than the transit takes. Valid for the same senders as [`due`](Self::due).
     pub fn lateness(&self) -> i64 {
         self.first_arrival.signed_since(self.due())
     }
@@ -182,7 +182,7 @@ impl Tuner {
         self.release(now);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called if no datagram comes.
+    /// When [`handle_timeout`](Self::handle_timeout) should be called if no datagram arrives.
     pub fn poll_timeout(&self) -> Option<AirTime> {
         self.sender.as_ref().and_then(|sender| sender.jitter.deadline())
     }

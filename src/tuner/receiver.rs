@@ -31,7 +31,7 @@ const REJOIN: Duration = Duration::from_millis(500);
 #[cfg(feature = "viewer")]
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Where a receiver gets a station's packets.
+/// Source of a station's packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceiveFrom {
     /// The group and port, joined on the interface of this name or address. The interface is looked up at each attempt:
@@ -77,7 +77,7 @@ pub struct Receiver {
     stop: OwnedFd,
 }
 
-/// What the receiver's thread and its owner share.
+/// State shared by the receiver's thread and its owner.
 struct SharedStatus {
     /// All but the reading, which is computed when it is asked for.
     status: ReceiverStatus,

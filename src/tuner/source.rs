@@ -36,7 +36,7 @@ pub struct ReceivedDatagram<'a> {
     pub from: Option<SockaddrStorage>,
 }
 
-/// What ended a [`wait`]; neither, if it timed out.
+/// Result of a [`wait`]; both are false if it timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {
     /// The stop event was signalled.

@@ -35,7 +35,7 @@ pub const QUEUE: usize = 256;
 /// Number of pictures measured: eleven hours at 25 a second, 16 MB.
 pub const MEASURED: usize = 1_000_000;
 
-/// What a headless run receives, when it ends, and what it saves.
+/// Plan of a headless run: its station, its end, its output.
 #[derive(Debug, Clone, Default)]
 pub struct HeadlessPlan {
     /// The station; `None`: the first of the line-up.

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Timeout for the directory.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
-/// What to measure.
+/// The stream to measure.
 #[derive(Debug, Clone, Copy)]
 pub enum ProbeTarget {
     /// A station of ours.
@@ -58,10 +58,10 @@ pub enum ProbeTarget {
     },
 }
 
-/// What a measurement covers, how long it takes, and what it writes.
+/// Plan of a measurement: its stream, its length, its output.
 #[derive(Debug, Clone)]
 pub struct ProbePlan {
-    /// What to measure.
+    /// The stream to measure.
     pub target: ProbeTarget,
     /// Name or address of the interface to receive on; `None`: it is [chosen](join).
     pub interface: Option<String>,

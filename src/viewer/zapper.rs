@@ -19,14 +19,13 @@ use std::time::{Duration, Instant};
 use self::queue::PictureQueue;
 use crate::directory::{ErrorCode, Event, Session, StationInfo};
 use crate::media::StationId;
-use crate::tuner::ReceivedPicture;
-use crate::tuner::join;
 use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
+use crate::tuner::{ReceivedPicture, join};
 
 /// A station without a picture for this long is lost. A slate has sent ten by then.
 const LOST_AFTER: Duration = Duration::from_secs(2);
 
-/// What happens to pictures that arrive faster than the caller fetches them.
+/// Policy for pictures that arrive faster than the caller fetches them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueuePolicy {
     /// Only the newest one is kept: for display.
@@ -47,12 +46,12 @@ pub enum ReceiveVia {
     Tcp(SocketAddr),
 }
 
-/// A picture to decode, by where it is from.
+/// A coded picture, from the directory or from the station.
 #[derive(Debug, Clone)]
 pub enum CodedPicture {
-    /// From the directory: the picture on air when it was asked, a complete JPEG file.
+    /// The picture on air when the directory was asked, a complete JPEG file.
     Directory(Vec<u8>),
-    /// From the station.
+    /// A picture received from the station.
     Air(ReceivedPicture),
 }
 
@@ -66,7 +65,7 @@ impl CodedPicture {
     }
 }
 
-/// What [`Zapper::next`] returns.
+/// An event for the application, returned by [`Zapper::next`].
 #[derive(Debug)]
 pub enum ZapperEvent {
     /// A picture to show. Call [`Zapper::shown`] when it has been.
@@ -100,9 +99,9 @@ pub enum SignalState {
     Lost(Duration),
 }
 
-/// What other threads send to the zapper.
+/// Input from another thread.
 enum ZapperInput {
-    /// From the session with the directory.
+    /// An event of the session with the directory.
     Directory(Event),
     /// The search has found a directory at this address.
     Found(SocketAddr),
@@ -112,7 +111,7 @@ enum ZapperInput {
 
 /// A station being received.
 struct Tuned {
-    /// Tells this receiver's notices from those of receivers dropped since.
+    /// Identifies the receiver in [`ZapperInput::Pictures`]: inputs of a dropped one may still be queued.
     serial: u64,
     station: StationInfo,
     /// Where its packets are from. If this changes, a new receiver is needed.
