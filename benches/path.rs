@@ -12,7 +12,7 @@ use stationcast::content::decode;
 use stationcast::content::encode::{Encoder, station_size};
 use stationcast::media::jpeg::Jpeg;
 use stationcast::media::{AirTime, FrameRate};
-use stationcast::screen::{Decoder, Picture};
+use stationcast::screen::{DecodedPicture, Decoder};
 use stationcast::tuner::Tuner;
 use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
@@ -107,7 +107,7 @@ fn receive(criterion: &mut Criterion) {
     group.finish();
 
     let file = jpeg.to_jfif();
-    let (mut decoder, mut shown) = (Decoder::new().expect("a decoder"), Picture::empty());
+    let (mut decoder, mut shown) = (Decoder::new().expect("a decoder"), DecodedPicture::empty());
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Bytes(4 * u64::from(size.width) * u64::from(size.height)));
     group.bench_function(size.to_string(), |bench| {

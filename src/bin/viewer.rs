@@ -1,4 +1,5 @@
-//! `viewer`: a television set for stationcast, with a window or without.
+//! `viewer`: shows, counts or measures stations, with a window or without. The library does the work; this file parses
+//! the command line.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
@@ -17,77 +18,78 @@ use stationcast::directory::{self, State, StationInfo};
 use stationcast::generate::Generate;
 use stationcast::interface::named;
 use stationcast::media::StationId;
+use stationcast::viewer::app;
 use stationcast::viewer::discover::{self, Search};
-use stationcast::viewer::headless::{self, Plan};
-use stationcast::viewer::live;
+use stationcast::viewer::headless::{self, HeadlessPlan};
+use stationcast::viewer::measure::{self, ProbeTarget};
 use stationcast::viewer::player::{self, Template};
-use stationcast::viewer::probe::{self, Target};
-use stationcast::viewer::zapper::{Keep, Way, Zapper};
+use stationcast::viewer::zapper::{QueuePolicy, ReceiveVia, Zapper};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Shows a station and changes stations live.
 ///
-/// Keys: digits choose a station, up and down the next and the previous, backspace the one before, space
-/// pauses, i shows information, l the line-up, s saves the picture, f full screen, q ends.
-/// Exit status: 0 done, 1 failed while running, 2 wrong usage.
+/// Keys: digits choose a station by its number, up and down the next and the previous one, backspace the last one
+/// watched; space pauses, i shows information, l shows the line-up, s saves the picture, f toggles full screen, q
+/// quits. Exit status: 0 success, 1 failed while running, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "viewer", version, group = ArgGroup::new("windowless").args(["headless", "probe"]).multiple(true))]
 struct Cli {
     /// The station to show; default: the first of the line-up
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
     station: Option<u16>,
-    /// The directory's address; default: 127.0.0.1:9688 where one is, else the one that the network tells of (mDNS)
+    /// The directory's address; default: 127.0.0.1:9688 if one listens there, else the one announced on the network
+    /// (mDNS)
     #[arg(long, value_name = "HOST:PORT")]
     directory: Option<String>,
-    /// Receive on this interface, by name or address; default: where the directory is
+    /// Receive on this interface, by name or address; default: the one towards the directory
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
     /// Receive over TCP, by RTSP: every picture, in order, on networks without multicast
     #[arg(long, conflicts_with_all = ["interface", "list", "probe"])]
     tcp: bool,
-    /// Print the line-up and end
+    /// Print the line-up and exit
     #[arg(long, conflicts_with_all = ["station", "headless", "zap"])]
     list: bool,
-    /// Start this player on the station instead of a window, and end with it: "mpv {sdp}". In braces: sdp (a file),
+    /// Start this player on the station instead of a window, and exit with it: "mpv {sdp}". In braces: sdp (a file),
     /// group, port, local (this machine's address), rtsp, http (URLs), name, station; see docs/players.md
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["windowless", "list", "zap", "tcp"], value_parser = Template::parse)]
     player: Option<Template>,
-    /// Without a window: receive and count
+    /// Receive and count without a window
     #[arg(long)]
     headless: bool,
-    /// Measure how packets and pictures come, for 10 seconds or --seconds; no window, nothing decoded
+    /// Measure how packets and pictures arrive, for 10 seconds or --seconds, without a window or decoding
     #[arg(long, conflicts_with_all = ["zap", "list", "frames", "save_frames"])]
     probe: bool,
-    /// Measure any RTP stream, of whatever payload, on this group
+    /// Measure any RTP stream on this group, whatever its payload
     #[arg(long, value_name = "GROUP:PORT", requires = "probe", conflicts_with_all = ["station", "directory"], value_parser = group)]
     rtp: Option<SocketAddr>,
-    /// The clock of that stream's timestamps, in Hz
+    /// Clock of that stream's timestamps, in Hz
     #[arg(long, value_name = "HZ", requires = "rtp", default_value = "90000")]
     clock: NonZeroU32,
-    /// Draw what was measured, as an SVG file
+    /// Draw the measurement into this SVG file
     #[arg(long, value_name = "FILE", requires = "probe")]
     plot: Option<PathBuf>,
-    /// End after so many seconds
+    /// Stop after this many seconds
     #[arg(long, value_name = "S", requires = "windowless", value_parser = seconds)]
     seconds: Option<Duration>,
-    /// End after so many pictures
+    /// Stop after this many pictures
     #[arg(long, value_name = "N", requires = "headless", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
-    /// Save the JPEG files as received
+    /// Save the JPEG files as received in this folder
     #[arg(long, value_name = "DIR", requires = "headless")]
     save_frames: Option<PathBuf>,
-    /// Change stations so many times and time it
+    /// Change stations this many times and time each change
     #[arg(long, value_name = "N", requires = "headless", conflicts_with_all = ["seconds", "frames", "save_frames"], value_parser = clap::value_parser!(u32).range(1..))]
     zap: Option<u32>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Where the s key saves pictures
+    /// Folder in which the s key saves pictures
     #[arg(long, value_name = "DIR", default_value = ".")]
     save_to: PathBuf,
-    /// Print the manual page, or completions for a shell, and end
+    /// Print the manual page, or completions for a shell, and exit
     #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
     generate: Option<Generate>,
 }
@@ -95,9 +97,9 @@ struct Cli {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     if seconds.is_nan() || seconds <= 0.0 {
-        return Err("not above zero".into());
+        return Err("must be above zero".into());
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| "longer than can be counted".into())
+    Duration::try_from_secs_f64(seconds).map_err(|_| "too long".into())
 }
 
 fn group(text: &str) -> Result<SocketAddr, String> {
@@ -137,8 +139,8 @@ fn command() -> ExitCode {
     }
 }
 
-/// The directory to ask: the one that was named, the one on this machine, or the only one on the network. `None`: there
-/// is none yet.
+/// The directory to use: the one that the user names, the one on this machine, or the only one on the network. `None`
+/// if there is none yet.
 fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     if let Some(named) = &cli.directory {
         let usage = "a host and a port are needed, as in 127.0.0.1:9688";
@@ -167,7 +169,7 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
             }
         },
         Err(error) => {
-            eprintln!("viewer: no directory on this machine, and the network cannot be searched: {error}");
+            eprintln!("viewer: no directory on this machine, and cannot search the network: {error}");
             Ok(None)
         }
     }
@@ -177,11 +179,11 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     let directory = found.unwrap_or(discover::HERE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
-        let entries = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
-        return list(&entries, cli.json);
+        let stations = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
+        return list(&stations, cli.json);
     }
     if let Some(interface) = &cli.interface {
-        // One that vanishes later is waited for; a slip of the pen is not.
+        // A typing error is reported now. An interface that vanishes later is awaited.
         named(interface)?;
     }
     if let Some(template) = &cli.player {
@@ -192,104 +194,115 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     let interface = cli.interface.clone();
     if cli.probe {
         let target = match cli.rtp {
-            Some(group) => Target::Stream { group, clock: cli.clock },
-            None => Target::Station { directory, station },
+            Some(group) => ProbeTarget::Stream { group, clock: cli.clock },
+            None => ProbeTarget::Station { directory, station },
         };
         let (seconds, plot) = (cli.seconds, cli.plot.clone());
-        let plan =
-            probe::Plan { target, interface, seconds, plot, talk: !cli.json, stop: told_to_end(&runtime)? };
-        return print(&probe::run(plan)?, cli.json);
+        let plan = measure::ProbePlan {
+            target,
+            interface,
+            seconds,
+            plot,
+            talk: !cli.json,
+            stop: stop_flag(&runtime)?,
+        };
+        return print(&measure::run(plan)?, cli.json);
     }
-    let way = if cli.tcp {
+    let via = if cli.tcp {
         let services = runtime.block_on(directory::services(directory, Duration::from_secs(5)))?;
         let none = "this broadcaster serves no RTSP that can be reached from here: see [rtsp] in its line-up";
-        Way::Tcp(services.rtsp.context(none)?)
+        ReceiveVia::Tcp(services.rtsp.context(none)?)
     } else {
-        Way::Multicast { interface }
+        ReceiveVia::Multicast { interface }
     };
     if !cli.headless {
-        let zapper = Zapper::start(directory, way, Keep::Newest, live::MEASURED);
+        let zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
         if found.is_none() {
             let interface = cli.interface.clone();
-            zapper.look_for(move || discover::wait(interface.as_deref()))?;
+            zapper.search(move || discover::wait(interface.as_deref()))?;
         }
-        return live::watch(zapper, station, cli.save_to.clone());
+        return app::watch(zapper, station, cli.save_to.clone());
     }
-    let mut zapper = Zapper::start(directory, way, Keep::Last(headless::QUEUE), headless::MEASURED);
+    let mut zapper = Zapper::start(directory, via, QueuePolicy::Last(headless::QUEUE), headless::MEASURED);
     if let Some(hops) = cli.zap {
         let summary = headless::zap(&mut zapper, station, hops as usize)?;
         return print(&summary, cli.json);
     }
-    let plan = Plan {
+    let plan = HeadlessPlan {
         station,
         duration: cli.seconds,
         pictures: cli.frames,
         save: cli.save_frames.clone(),
         talk: !cli.json,
-        stop: told_to_end(&runtime)?,
+        stop: stop_flag(&runtime)?,
     };
     print(&headless::receive(&mut zapper, &plan)?, cli.json)
 }
 
-/// Turns true when the user has seen enough, by Ctrl-C or SIGTERM: without it a run would end without its summary.
-fn told_to_end(runtime: &Runtime) -> anyhow::Result<Arc<AtomicBool>> {
+/// A flag that SIGINT (Ctrl-C) or SIGTERM sets, so that a run still prints its summary.
+fn stop_flag(runtime: &Runtime) -> anyhow::Result<Arc<AtomicBool>> {
     let _within = runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let told = Arc::new(AtomicBool::new(false));
-    let tell = told.clone();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
     runtime.spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tell.store(true, Relaxed);
+        flag.store(true, Relaxed);
     });
-    Ok(told)
+    Ok(stop)
 }
 
 /// Starts a player on a station, or on the first of the line-up.
 async fn play(template: &Template, cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
-    let station = cli.station.map(StationId);
-    let entries = directory::list(directory, Duration::from_secs(5)).await?;
-    let entry = match station {
-        Some(id) => entries.iter().find(|entry| entry.id == id),
-        None => entries.first(),
+    let id = cli.station.map(StationId);
+    let stations = directory::list(directory, Duration::from_secs(5)).await?;
+    let station = match id {
+        Some(id) => stations.iter().find(|station| station.id == id),
+        None => stations.first(),
     };
-    let entry = entry.with_context(|| match station {
+    let station = station.with_context(|| match id {
         Some(id) => format!("the line-up has no station {id}"),
         None => "the line-up has no station".into(),
     })?;
-    player::play(template, entry, directory, cli.interface.as_deref()).await
+    player::play(template, station, directory, cli.interface.as_deref()).await
 }
 
 fn print<T: Serialize + Display>(summary: &T, json: bool) -> anyhow::Result<()> {
-    if json { say(&serde_json::to_string(summary).context("cannot write JSON")?) } else { say(summary) }
+    if json {
+        write_line(&serde_json::to_string(summary).context("cannot write JSON")?)
+    } else {
+        write_line(summary)
+    }
 }
 
-/// Writes to stdout. Who has read enough closes it, as `head` does, and that is no failure.
-fn say(text: &dyn Display) -> anyhow::Result<()> {
+/// Writes a line to stdout. A reader that closes it early, as `head` does, is not a failure.
+fn write_line(text: &dyn Display) -> anyhow::Result<()> {
     match writeln!(stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
         _ => Ok(()),
     }
 }
 
-fn list(entries: &[StationInfo], json: bool) -> anyhow::Result<()> {
+/// Prints the line-up.
+fn list(stations: &[StationInfo], json: bool) -> anyhow::Result<()> {
     if json {
-        return say(&serde_json::to_string(entries).context("cannot write JSON")?);
+        return write_line(&serde_json::to_string(stations).context("cannot write JSON")?);
     }
-    for e in entries {
-        let size = e.size.map_or_else(|| "-".into(), |size| size.to_string());
-        let rate = e.rate.map_or_else(|| "-".into(), |rate| format!("{rate}/s"));
-        let state = match &e.state {
+    for station in stations {
+        let size = station.size.map_or_else(|| "-".into(), |size| size.to_string());
+        let rate = station.rate.map_or_else(|| "-".into(), |rate| format!("{rate}/s"));
+        let state = match &station.state {
             State::Starting => "starting".into(),
             State::Film => "on air".into(),
             State::Slate { reason } => format!("off air: {reason}"),
         };
-        say(&format_args!(
+        write_line(&format_args!(
             "{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}",
-            e.id, e.name, e.group, e.audience
+            station.id, station.name, station.group, station.audience
         ))?;
     }
     Ok(())

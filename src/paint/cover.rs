@@ -1,5 +1,5 @@
-//! A character's shape at any size, out of its bitmap: enlarged by the rules of Scale2x (Mazzoleni 2001),
-//! which keep strokes straight and corners sharp, then averaged down to the size wanted.
+//! A character's shape at any size, from its bitmap: enlarged by Scale2x (Mazzoleni 2001), which keeps strokes straight
+//! and corners sharp, then averaged down to the size wanted.
 
 use std::convert::Infallible;
 
@@ -26,7 +26,7 @@ impl Cover {
         &self.cells[y * self.width..][..self.width]
     }
 
-    /// Lays a colour on the canvas where this covers it.
+    /// Blends a colour over the canvas, by the coverage of each pixel.
     pub(super) fn lay(&self, canvas: &mut Canvas, x: i32, y: i32, colour: Colour) {
         for row in 0..self.height {
             for (column, &cover) in self.row(row).iter().enumerate().filter(|(_, cover)| **cover > 0) {
@@ -47,8 +47,8 @@ impl Cover {
         }
     }
 
-    /// Scale2x: each pixel becomes four; a corner takes the colour of its two neighbours where these
-    /// agree and the opposite ones do not.
+    /// Scale2x: each pixel becomes four, and each of these takes the value of its two neighbours if they agree and the
+    /// opposite ones do not.
     pub(super) fn twice(&self) -> Cover {
         let mut out = Cover::new(self.width * 2, self.height * 2);
         let blank = vec![0; self.width];
@@ -71,8 +71,8 @@ impl Cover {
         out
     }
 
-    /// Down from `times` times the font's size to `halves` halves of it, each pixel the average of
-    /// the area it covers. On a common grid a source pixel is `halves` wide, a target one `2 * times`.
+    /// Scales from `times` times the font's size down to `halves` halves of it. Each pixel is the average of the area
+    /// it covers: on a common grid a source pixel is `halves` wide, and a target pixel `2 * times`.
     pub(super) fn down(&self, times: usize, halves: usize) -> Cover {
         let step = 2 * times;
         let size = |source: usize| (source * halves).div_ceil(step);
@@ -97,7 +97,7 @@ impl Cover {
         out
     }
 
-    /// The same grown by `reach` pixels on all sides.
+    /// The shape, grown by `reach` pixels on all sides.
     pub(super) fn spread(&self, reach: usize) -> Cover {
         let mut wide = Cover::new(self.width + 2 * reach, self.height);
         for y in 0..self.height {

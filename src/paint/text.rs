@@ -1,5 +1,5 @@
-//! Text. The fonts are bitmaps of at most ten by twenty pixels, drawn by hand for exactly that size; larger
-//! text is made from them, with smooth edges, at any size: 180 kB of fonts, and no font file to look for.
+//! Text from bitmap fonts of at most 10x20 pixels, each drawn by hand for its size. Larger text is scaled from them,
+//! with smooth edges. The fonts take 180 kB in the program, so no font file has to be found.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use embedded_graphics::text::renderer::TextRenderer;
 use super::cover::Cover;
 use super::{Canvas, Colour};
 
-/// The same face in several alphabets, all of one cell size.
+/// One face in several alphabets, all of one cell size.
 type Face = [&'static MonoFont<'static>; 7];
 
 /// Latin, Central European, Cyrillic, Greek, Turkish, Baltic, and the euro sign.
@@ -43,29 +43,28 @@ static REGULAR: [Face; 6] = [
 static BOLD: [Face; 5] =
     [face!(FONT_5X8), face!(FONT_6X10), face!(FONT_7X13_BOLD), face!(FONT_9X15_BOLD), face!(FONT_9X18_BOLD)];
 
-/// Faces below this height look coarse when enlarged.
+/// Smallest height of a face that is enlarged; smaller ones look coarse.
 const ENLARGED_FROM: u32 = 18;
 
-/// The shadow under every text, which keeps it readable over a bright picture.
+/// Colour of the shadow under text, which keeps it readable over a bright picture.
 const SHADOW: Colour = 0x00_0000;
 const SHADOW_ALPHA: u32 = 110;
 
-/// A typeface at a size: what text is measured and painted with.
+/// A typeface at a size, with which text is measured and painted.
 #[derive(Debug, Clone, Copy)]
 pub struct Type {
     face: &'static Face,
-    /// Enlargement in halves: 2 is the bitmap as drawn, 3 one and a half times that.
+    /// Scale in halves: 2 is the bitmap's own size, 3 is 1.5 times that.
     halves: u32,
 }
 
 impl Type {
-    /// The regular face whose lines are nearly `height` pixels high: never higher, but for the smallest
-    /// of all, which is 8.
+    /// The regular face with the highest lines of at most `height` pixels. The smallest face is 8 pixels high.
     pub fn regular(height: i32) -> Type {
         Type::nearest(&REGULAR, height)
     }
 
-    /// The bold face, sized like [`regular`](Self::regular).
+    /// The bold face, chosen as by [`regular`](Self::regular).
     pub fn bold(height: i32) -> Type {
         Type::nearest(&BOLD, height)
     }
@@ -84,24 +83,23 @@ impl Type {
         best
     }
 
-    /// Height of a line in pixels.
+    /// Height of a line, in pixels.
     pub fn height(&self) -> i32 {
         (self.face[0].character_size.height * self.halves / 2) as i32
     }
 
-    /// Width of a text in pixels; every character is as wide as the next.
+    /// Width of a text, in pixels. All characters are equally wide.
     pub fn width(&self, text: &str) -> i32 {
         let cells = text.chars().count().min(i32::MAX as usize / 400) as i32;
         cells * (self.face[0].character_size.width * self.halves).div_ceil(2) as i32
     }
 
-    /// How many characters fit in `width` pixels.
+    /// Number of characters that fit in `width` pixels.
     fn fit(&self, width: i32) -> usize {
         (width.max(0) / self.width("0")) as usize
     }
 
-    /// The text, or as much of it as `width` pixels hold, ending in an ellipsis. Empty when
-    /// not one character fits.
+    /// The text, or if it is wider than `width` pixels, its beginning with an ellipsis. Empty if no character fits.
     pub fn cut(&self, text: &str, width: i32) -> String {
         let fit = self.fit(width);
         if text.chars().count() <= fit {
@@ -112,8 +110,8 @@ impl Type {
         kept.trim_end_matches([' ', '.']).to_owned() + "…"
     }
 
-    /// The text in lines of at most `width` pixels, broken between words where possible; at most
-    /// `lines` of them, the last ending in an ellipsis when there is more.
+    /// The text in at most `lines` lines of at most `width` pixels, broken between words if possible. The last line
+    /// ends in an ellipsis if the text is longer.
     pub fn wrap(&self, text: &str, width: i32, lines: usize) -> Vec<String> {
         let fit = self.fit(width);
         if fit == 0 || lines == 0 {
@@ -142,15 +140,15 @@ impl Type {
         }
         wrapped.push(line);
         if wrapped.len() > lines {
-            // Greedy lines: the last one and any of the next is more than fits, so this does cut.
+            // Lines are filled greedily, so the last one with the next does not fit and is cut.
             wrapped[lines - 1] = self.cut(&format!("{} {}", wrapped[lines - 1], wrapped[lines]), width);
             wrapped.truncate(lines);
         }
         wrapped
     }
 
-    /// Paints one line with a soft shadow around it, its top left corner at `x`, `y`.
-    /// Characters that no font has are shown as `?`.
+    /// Paints one line with a shadow around it, its top left corner at `x`, `y`. Characters that no font has are shown
+    /// as `?`.
     pub fn paint(&self, canvas: &mut Canvas, x: i32, y: i32, colour: Colour, text: &str) {
         if x >= canvas.width as i32 || y >= canvas.height as i32 || y + self.height() <= 0 {
             return;
@@ -159,7 +157,7 @@ impl Type {
         let glyphs: Vec<Rc<Glyph>> = text.chars().take(seen).map(|c| self.glyph(c)).collect();
         let step = self.width("0");
         let reach = self.reach() as i32;
-        // All shadows first: none may fall upon a letter.
+        // All shadows first, so that none covers a letter.
         for (n, glyph) in (0..).zip(&glyphs) {
             glyph.shadow.lay(canvas, x + n * step - reach, y - reach, SHADOW);
         }
@@ -168,12 +166,12 @@ impl Type {
         }
     }
 
-    /// How many pixels the shadow reaches around a letter.
+    /// Width of the shadow around a letter, in pixels.
     fn reach(&self) -> usize {
         (self.halves as usize / 4).max(1)
     }
 
-    /// A character at its size, from memory where it was painted before.
+    /// A character at this size, from the cache if it was painted before.
     fn glyph(&self, c: char) -> Rc<Glyph> {
         DRAWN.with_borrow_mut(|drawn| {
             if drawn.len() >= MOST_DRAWN {
@@ -192,20 +190,20 @@ impl Type {
         })
     }
 
-    /// A character's coverage at the size wanted.
+    /// A character's coverage at this size.
     fn shape(&self, c: char) -> Cover {
         let cell = self.face[0].character_size;
         let mut drawn = Cover::new(cell.width as usize, cell.height as usize);
         self.draw(c, &mut drawn);
         match self.halves {
             2 => drawn,
-            // Enlarged fourfold, then down to the size: for the largest sizes eightfold.
+            // Enlarged fourfold, or eightfold for the largest sizes, then scaled down.
             3..=8 => drawn.twice().twice().down(4, self.halves as usize),
             _ => drawn.twice().twice().twice().down(8, self.halves as usize),
         }
     }
 
-    /// Draws one character as the font has it.
+    /// Draws one character at the font's own size.
     fn draw(&self, c: char, drawn: &mut Cover) {
         let cell = self.face[0].character_size;
         let foot = self.face[0].baseline as i32;
@@ -235,18 +233,18 @@ impl Type {
     }
 }
 
-/// A character as it is painted.
+/// A character with its shadow, at one size.
 struct Glyph {
     cover: Cover,
     shadow: Cover,
 }
 
-/// So many glyphs are kept, of 1 to 20 kB each: several screens full, in every alphabet.
+/// Most glyphs in the cache, of 1 to 20 kB each: enough for several full screens in every alphabet.
 const MOST_DRAWN: usize = 600;
 
 thread_local! {
-    /// The glyphs painted lately, by face, enlargement and character. To draw one takes
-    /// ten times as long as to lay it on a canvas, and a display is painted with every picture.
+    /// Cache of glyphs, by face, scale and character. Drawing a glyph takes ten times as long as blending it, and the
+    /// on-screen display is painted with every picture.
     static DRAWN: RefCell<HashMap<(usize, u32, char), Rc<Glyph>>> = RefCell::default();
 }
 
@@ -254,6 +252,7 @@ thread_local! {
 mod tests {
     use super::*;
 
+    /// Number of bright pixels of a text.
     fn lit(kind: Type, text: &str) -> usize {
         let mut canvas = Canvas::new(kind.width(text) as usize, kind.height() as usize);
         kind.paint(&mut canvas, 0, 0, 0xff_ffff, text);
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_come_close_and_never_exceed() {
+    fn a_size_is_close_to_the_wanted_height_and_never_above_it() {
         for height in 8..200 {
             for kind in [Type::regular(height), Type::bold(height)] {
                 assert!(kind.height() <= height, "{height}: {}", kind.height());
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn every_size_paints_about_its_share_of_the_area() {
+    fn every_size_paints_about_the_same_share_of_the_area() {
         let share =
             |kind: Type| lit(kind, "Nature 2") as f64 / f64::from(kind.width("Nature 2") * kind.height());
         let small = share(Type::regular(20));
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn european_alphabets_are_there_and_the_rest_is_a_question_mark() {
+    fn european_alphabets_are_painted_and_other_characters_are_question_marks() {
         let kind = Type::regular(20);
         let image = |c: char| {
             let mut canvas = Canvas::new(10, 20);

@@ -1,13 +1,18 @@
-//! The probe: how a stream's packets and access units come, measured. Pure; decodes nothing, so it takes any RTP.
+//! The probe: an instrument that measures how the packets and access units of any RTP stream arrive. Pure; it decodes
+//! nothing.
+//!
+//! The viewer and the benches import this room. It imports `media`, `wire`, and the tuner's rule for when a sender is
+//! gone.
 //!
 //! Each access unit (one coded picture; the packets that share a timestamp) has two times: the sender's, its RTP
-//! timestamp, and ours, the stamp on the first of its packets that came. Their difference, the *transit*, is
-//! a constant (the two clocks' distance and the way) plus whatever held that unit up. Several figures come of it:
+//! timestamp, and ours, the stamp on the first of its packets that arrived. Their difference, the *transit*, is a
+//! constant (the offset of the two clocks and the network's delay) plus whatever delayed this unit. Several figures are
+//! derived from it:
 //!
-//! - *pacing*: how much more than the least transit. Needs no common clock.
-//! - *lateness*: arrival less the due time, where timestamps tell the wall clock (SMPTE ST 2110-10), as
-//!   those of our stations do. Is as good as the two machines' clocks agree.
-//! - *drift*: how fast the least transit itself changes; the sender's clock against ours.
+//! - *pacing*: transit less the least transit. Needs no common clock.
+//! - *lateness*: arrival less due time, if timestamps are the wall clock (SMPTE ST 2110-10), as those of our stations
+//!   are. As accurate as the two machines' clocks agree.
+//! - *drift*: how fast the least transit itself changes: the sender's clock against ours.
 //! - *jitter*: RFC 3550 section 6.4.1, packet by packet.
 //!
 //! ```text
@@ -15,8 +20,8 @@
 //!                          \----> traffic (SMPTE ST 2110-21)
 //! ```
 //!
-//! Memory is bounded: the last 2^20 packets (24 bytes each) and the last 2^18 units (80 bytes each) are kept, 46 MB;
-//! distributions are over these, counts over everything. At 25 pictures a second that is three hours of units.
+//! Memory is bounded by 46 MB: the last 2^20 packets (24 bytes each) and the last 2^18 units (80 bytes each) are kept.
+//! Distributions cover these, counts cover everything. At 25 pictures a second that is three hours of units.
 
 pub mod report;
 mod sequence;
@@ -27,41 +32,41 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 pub use report::ProbeReport;
-use sequence::{Heard, Sequence};
+use sequence::{Sequence, SequenceVerdict};
 
 use crate::media::{AirTime, RTP_CLOCK};
 use crate::tuner::SENDER_GONE;
 use crate::wire::rtp::{self, Unwrap, air_time_near};
 
-/// Packets kept.
+/// Most packets kept.
 const MAX_PACKETS: usize = 1 << 20;
 
-/// Units kept.
+/// Most units kept.
 const MAX_UNITS: usize = 1 << 18;
 
-/// A belated packet finds its unit among so many last ones.
+/// Number of last units among which a reordered packet is looked up.
 const OPEN_UNITS: usize = 8;
 
-/// A transit that changes by more than this from one packet to the next is no lateness but a jump of the timestamps.
+/// A transit that changes by more nanoseconds than this between two packets is a jump of the timestamps, not lateness.
 const TIMESTAMP_JUMP: i64 = 2_000_000_000;
 
-/// Timestamps of an unknown sender are taken for the wall clock if the first units are this near to it. Of
-/// senders with a random offset (RFC 3550 section 5.1) one in 24,000 is taken for one.
+/// Timestamps of an unknown sender are taken for the wall clock if the first units are within this many nanoseconds of
+/// it. One in 24,000 senders with a random offset (RFC 3550 section 5.1) is taken for it by mistake.
 const PLAUSIBLE: i64 = 1_000_000_000;
 
-/// So many units decide that.
+/// Number of units that decide whether timestamps are the wall clock.
 const FIRST_UNITS: usize = 10;
 
-/// What a stream's timestamps are known to mean.
+/// Knowledge about a stream's timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timestamps {
-    /// The wall clock, as those of our stations.
+    /// They are the wall clock, as those of our stations.
     WallClock,
-    /// Whatever the sender likes; taken for the wall clock when the first of them are within a second of it.
+    /// Nothing. They are taken for the wall clock if the first ones are within a second of it.
     Unknown,
 }
 
-/// What came, counted.
+/// Counts of everything received: see [`report::Packets`] and [`report::Oddities`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     packets: u64,
@@ -77,54 +82,61 @@ struct Counts {
     timestamp_jumps: u64,
 }
 
+/// One packet, for the figures by packet.
 #[derive(Debug, Clone, Copy)]
-struct Packet {
+struct PacketArrival {
     arrival: AirTime,
+    /// Unwrapped sequence number.
     number: u64,
+    /// Number of its unit, counted from the first one received.
     unit: u64,
 }
 
-/// An access unit as it came.
+/// One access unit, as far as its packets have arrived.
 #[derive(Debug, Clone, Copy)]
-struct Unit {
+struct ReceivedUnit {
     /// Unwrapped timestamp.
     ticks: u64,
+    /// Arrival of the first packet.
     first: AirTime,
+    /// Arrival of the last packet.
     last: AirTime,
-    /// Its sender's time and ours count from here.
-    origin: Origin,
+    /// Zero of the sender's time and of ours.
+    origin: TimeOrigin,
     packets: u32,
-    /// Its lowest packet number.
+    /// Lowest packet number.
     lowest: u64,
-    /// The packet number of its marker.
+    /// Number of the packet with the marker bit.
     marker: Option<u64>,
+    /// UDP payload.
     bytes: u32,
-    /// The packet in front of its lowest came too, so that this is where it begins.
-    whole: bool,
+    /// Whether its beginning is known: the packet before the lowest one arrived too.
+    begins: bool,
 }
 
-/// From where the sender's time line and ours are counted, anew after a jump.
+/// The zero from which the sender's time and ours are counted. A jump of the timestamps begins a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Origin {
-    /// Counts the jumps.
+struct TimeOrigin {
+    /// Number of origins before this one.
     segment: u32,
     ticks: u64,
     arrival: AirTime,
 }
 
-impl Unit {
+impl ReceivedUnit {
+    /// Arrival less the sender's time, both from the origin, in nanoseconds.
     fn transit(&self, clock: NonZeroU32) -> i64 {
         transit(self.origin, self.ticks, self.first, clock)
     }
 }
 
-fn transit(origin: Origin, ticks: u64, arrival: AirTime, clock: NonZeroU32) -> i64 {
-    let came = arrival.signed_since(origin.arrival);
-    came.saturating_sub(sent(origin, ticks, clock))
+fn transit(origin: TimeOrigin, ticks: u64, arrival: AirTime, clock: NonZeroU32) -> i64 {
+    let received = arrival.signed_since(origin.arrival);
+    received.saturating_sub(sent(origin, ticks, clock))
 }
 
-/// The sender's time of `ticks`, in nanoseconds from its origin.
-fn sent(origin: Origin, ticks: u64, clock: NonZeroU32) -> i64 {
+/// The sender's time of `ticks`, in nanoseconds from the origin.
+fn sent(origin: TimeOrigin, ticks: u64, clock: NonZeroU32) -> i64 {
     let ticks = i128::from(ticks) - i128::from(origin.ticks);
     let nanos = (ticks * 1_000_000_000).div_euclid(i128::from(clock.get()));
     nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64
@@ -133,13 +145,13 @@ fn sent(origin: Origin, ticks: u64, clock: NonZeroU32) -> i64 {
 /// One measured access unit, for plots.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UnitSample {
-    /// When its first packet came.
+    /// Arrival of its first packet.
     pub arrival: AirTime,
-    /// How much more than the least transit it took, in nanoseconds.
+    /// Transit less the least transit, in nanoseconds.
     pub pacing: i64,
-    /// Arrival less due time, in nanoseconds, where timestamps tell the wall clock.
+    /// Arrival less due time, in nanoseconds; `None` if timestamps are not the wall clock.
     pub lateness: Option<i64>,
-    /// From the arrival of the unit before, in nanoseconds; `None` where that is not known.
+    /// Time since the arrival of the unit before it, in nanoseconds; `None` if that unit's is unknown.
     pub interval: Option<i64>,
 }
 
@@ -153,28 +165,33 @@ pub struct Probe {
     counts: Counts,
     sequence: Sequence,
     ticks: Unwrap<32>,
-    source: Option<Source>,
-    packets: VecDeque<Packet>,
-    units: VecDeque<Unit>,
-    /// Units forgotten: the number of the first one kept.
+    source: Option<MeasuredSource>,
+    packets: VecDeque<PacketArrival>,
+    units: VecDeque<ReceivedUnit>,
+    /// Number of units no longer kept, which is the number of the first one kept.
     forgotten: u64,
+    /// Arrival of the first packet.
     began: Option<AirTime>,
+    /// Largest datagram, in bytes.
     largest: usize,
+    /// Interarrival jitter, in nanoseconds.
     jitter: f64,
+    /// Highest jitter so far, in nanoseconds.
     jitter_max: f64,
 }
 
+/// The sender that is measured.
 #[derive(Debug, Clone, Copy)]
-struct Source {
+struct MeasuredSource {
     ssrc: u32,
     payload_type: u8,
-    origin: Origin,
+    origin: TimeOrigin,
     last_arrival: AirTime,
     last_transit: i64,
 }
 
 impl Probe {
-    /// A probe of a stream whose timestamps count `clock` ticks a second.
+    /// A probe for a stream whose timestamps count `clock` ticks a second.
     pub fn new(clock: NonZeroU32, timestamps: Timestamps) -> Probe {
         Probe {
             clock,
@@ -195,18 +212,18 @@ impl Probe {
         }
     }
 
-    /// The same, keeping so many packets and units; at least one of each.
+    /// The same probe, keeping this many packets and units, at least one of each.
     #[must_use]
     pub fn keeping(self, packets: usize, units: usize) -> Probe {
         Probe { max_packets: packets.max(1), max_units: units.max(1), ..self }
     }
 
-    /// Measures a datagram that came at `arrival`.
+    /// Measures a datagram that arrived at `arrival`.
     ///
     /// # Errors
-    /// It is not RTP; it has been counted.
+    /// The datagram is not RTP. It has been counted.
     pub fn packet(&mut self, arrival: AirTime, datagram: &[u8]) -> Result<(), rtp::Error> {
-        // RTCP on the port of its RTP: RFC 5761 section 4.
+        // RTCP on the same port as RTP: RFC 5761 section 4.
         if matches!(datagram, [first, 192..=223, ..] if first >> 6 == 2) {
             self.counts.rtcp += 1;
             return Ok(());
@@ -230,27 +247,27 @@ impl Probe {
         }
         self.counts.packets += 1;
         self.counts.bytes += datagram.len() as u64;
-        let heard = if restart {
-            Heard::Restart(self.sequence.start_over(header.sequence))
+        let verdict = if restart {
+            SequenceVerdict::Restart(self.sequence.start_over(header.sequence))
         } else {
-            self.sequence.hear(header.sequence)
+            self.sequence.judge(header.sequence)
         };
-        let number = match heard {
-            Heard::New(number) | Heard::Reordered(number) => number,
-            Heard::Restart(number) => {
+        let number = match verdict {
+            SequenceVerdict::New(number) | SequenceVerdict::Reordered(number) => number,
+            SequenceVerdict::Restart(number) => {
                 self.counts.restarts += 1;
                 restart = true;
                 number
             }
-            Heard::Duplicate => {
+            SequenceVerdict::Duplicate => {
                 self.counts.duplicates += 1;
                 return Ok(());
             }
-            Heard::TooOld => {
+            SequenceVerdict::TooOld => {
                 self.counts.too_old += 1;
                 return Ok(());
             }
-            Heard::Stray => {
+            SequenceVerdict::Stray => {
                 self.counts.strays += 1;
                 return Ok(());
             }
@@ -258,12 +275,12 @@ impl Probe {
         self.largest = self.largest.max(datagram.len());
         self.began.get_or_insert(arrival);
         let ticks = self.place(arrival, &header, restart);
-        let late = matches!(heard, Heard::Reordered(_));
+        let late = matches!(verdict, SequenceVerdict::Reordered(_));
         self.file(arrival, &header, number, ticks, late, datagram.len());
         Ok(())
     }
 
-    /// Puts a packet on the sender's time line, or begins a new one: its unwrapped timestamp.
+    /// The unwrapped timestamp of a packet. After a restart or a jump, begins a new origin.
     fn place(&mut self, arrival: AirTime, header: &rtp::Header, restart: bool) -> u64 {
         let mut ticks = self.ticks.unwrap(header.timestamp);
         if let Some(source) = self.source.as_mut().filter(|_| !restart) {
@@ -282,17 +299,17 @@ impl Probe {
         self.ticks = Unwrap::default();
         ticks = self.ticks.unwrap(header.timestamp);
         let segment = self.source.map_or(0, |source| source.origin.segment.wrapping_add(1));
-        self.source = Some(Source {
+        self.source = Some(MeasuredSource {
             ssrc: header.ssrc,
             payload_type: header.payload_type,
-            origin: Origin { segment, ticks, arrival },
+            origin: TimeOrigin { segment, ticks, arrival },
             last_arrival: arrival,
             last_transit: 0,
         });
         ticks
     }
 
-    /// Adds a packet to its unit, which it may begin.
+    /// Adds a packet to its unit, or begins one.
     fn file(
         &mut self,
         arrival: AirTime,
@@ -305,7 +322,7 @@ impl Probe {
         let Some(origin) = self.source.map(|source| source.origin) else { return };
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let recent = self.units.len().saturating_sub(OPEN_UNITS);
-        let mine = |unit: &Unit| {
+        let mine = |unit: &ReceivedUnit| {
             let ended = unit.marker.is_some_and(|marker| number > marker);
             unit.origin.segment == origin.segment && unit.ticks == ticks && !ended
         };
@@ -320,7 +337,7 @@ impl Probe {
                 }
                 if number < unit.lowest {
                     unit.lowest = number;
-                    unit.whole = self.sequence.has(number.wrapping_sub(1));
+                    unit.begins = self.sequence.has(number.wrapping_sub(1));
                 }
                 at
             }
@@ -330,7 +347,7 @@ impl Probe {
                     self.forgotten += 1;
                 }
                 self.counts.units += 1;
-                self.units.push_back(Unit {
+                self.units.push_back(ReceivedUnit {
                     ticks,
                     first: arrival,
                     last: arrival,
@@ -339,7 +356,7 @@ impl Probe {
                     lowest: number,
                     marker: None,
                     bytes: length,
-                    whole: self.sequence.has(number.wrapping_sub(1)),
+                    begins: self.sequence.has(number.wrapping_sub(1)),
                 });
                 self.units.len() - 1
             }
@@ -348,30 +365,29 @@ impl Probe {
             self.units[at].marker = Some(number);
         }
         if late {
-            // It may be the very one that was missing in front of a unit.
+            // It may be the packet that was missing before a unit.
             for unit in self.units.range_mut(recent.min(self.units.len())..) {
-                unit.whole |= unit.origin.segment == origin.segment && unit.lowest == number + 1;
+                unit.begins |= unit.origin.segment == origin.segment && unit.lowest == number + 1;
             }
         }
         if self.packets.len() == self.max_packets {
             self.packets.pop_front();
         }
-        self.packets.push_back(Packet { arrival, number, unit: self.forgotten + at as u64 });
+        self.packets.push_back(PacketArrival { arrival, number, unit: self.forgotten + at as u64 });
     }
 
-    /// The units whose beginning is known, in the order in which they came: with each the number of its place among
-    /// those kept.
-    fn measured(&self) -> impl Iterator<Item = (usize, &Unit)> {
-        self.units.iter().enumerate().filter(|(_, unit)| unit.whole)
+    /// The units whose beginning is known, in order of arrival, each with its index among those kept.
+    fn measured(&self) -> impl Iterator<Item = (usize, &ReceivedUnit)> {
+        self.units.iter().enumerate().filter(|(_, unit)| unit.begins)
     }
 
-    /// How late a unit is by its own timestamp, whether or not that means anything.
-    fn lateness(unit: &Unit) -> i64 {
+    /// Lateness of a unit in nanoseconds, if its timestamp is the wall clock.
+    fn lateness(unit: &ReceivedUnit) -> i64 {
         unit.first.signed_since(air_time_near(unit.ticks as u32, unit.first))
     }
 
-    /// Whether the timestamps tell the wall clock.
-    fn tells_time(&self) -> bool {
+    /// Whether the timestamps are the wall clock.
+    fn is_wall_clock(&self) -> bool {
         let plausible = || {
             let mut first = self.measured().take(FIRST_UNITS).peekable();
             first.peek().is_some()
@@ -380,11 +396,11 @@ impl Probe {
         self.clock.get() == RTP_CLOCK && (self.timestamps == Timestamps::WallClock || plausible())
     }
 
-    /// Each measured unit that is kept, oldest first.
+    /// All measured units that are kept, oldest first.
     pub fn samples(&self) -> Vec<UnitSample> {
-        let tells_time = self.tells_time();
+        let is_wall_clock = self.is_wall_clock();
         let least = statistics::least_transits(self.measured().map(|(_, unit)| unit), self.clock);
-        let mut before: Option<(usize, &Unit)> = None;
+        let mut before: Option<(usize, &ReceivedUnit)> = None;
         let mut samples = Vec::with_capacity(self.units.len());
         for (at, unit) in self.measured() {
             let neighbour = before.filter(|&(n, before)| n + 1 == at && before.origin == unit.origin);
@@ -392,7 +408,7 @@ impl Probe {
             samples.push(UnitSample {
                 arrival: unit.first,
                 pacing: unit.transit(self.clock).saturating_sub(best),
-                lateness: tells_time.then(|| Probe::lateness(unit)),
+                lateness: is_wall_clock.then(|| Probe::lateness(unit)),
                 interval: neighbour.map(|(_, before)| unit.first.signed_since(before.first)),
             });
             before = Some((at, unit));

@@ -1,38 +1,39 @@
-//! What a [`Probe`] has to say. The names of the fields are the keys of the JSON, and a contract; each unit of
-//! measurement is the last part of its key: `_us` microseconds, `_ms` milliseconds, `_s` seconds.
+//! The report of a [`Probe`]. The names of the fields are the keys of the JSON, and a contract. A key ends in its unit:
+//! `_us` microseconds, `_ms` milliseconds, `_s` seconds.
 
 use serde::Serialize;
 
 use super::statistics::{drift, interval_ticks, least_transits};
-use super::traffic::{self, Arrival, Traffic};
+use super::traffic::{self, PacketTime, Traffic};
 use super::{Probe, sent};
 
-pub use super::statistics::{Bin, Distribution, Drift, Histogram};
+pub use super::statistics::{Bin, Drift, Histogram};
+pub use crate::tuner::distribution::Distribution;
 
-/// Packets that come closer together than this belong to one burst, in nanoseconds: one after another on the wire. A
-/// full Ethernet frame takes 12.3 us at 1 Gb/s; the rest is for the kernel's stamps, which jitter by some us.
+/// Packets less than this apart, in nanoseconds, belong to one burst: they were sent back to back. A full Ethernet
+/// frame takes 12.3 us at 1 Gb/s; the rest allows for the kernel's stamps, which jitter by some us.
 pub const BURST_GAP: i64 = 20_000;
 
-/// What the sequence numbers and headers told of all packets.
+/// All packets, by their sequence numbers and headers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Packets {
-    /// RTP packets of the stream, those that came twice included.
+    /// RTP packets received, duplicates included.
     pub received: u64,
-    /// Packets sent, as the sequence numbers tell.
+    /// Packets sent, by the sequence numbers.
     pub expected: u64,
-    /// Sent and not come: expected less those that came, each counted once (RFC 3550 appendix A.3).
+    /// Packets sent and not received: `expected` less the received ones, each counted once (RFC 3550 appendix A.3).
     pub lost: u64,
     /// `lost` as a share of `expected`, 0 to 1.
     pub loss: f64,
-    /// Came after one with a higher number; no loss.
+    /// Packets received after one with a higher number; they are not lost.
     pub reordered: u64,
-    /// By how many numbers the most belated of them came late.
+    /// By how many numbers the latest of these was late.
     pub reordered_by_max: u64,
-    /// Came again.
+    /// Packets received again.
     pub duplicates: u64,
-    /// Came more than 1024 numbers late, or from before the first; counted as lost.
+    /// Packets more than 1024 numbers late, or from before the first one; they count as lost.
     pub too_old: u64,
-    /// Had a number that made no sense where it came.
+    /// Packets with an implausible sequence number.
     pub strays: u64,
     /// UDP payload bytes.
     pub bytes: u64,
@@ -40,84 +41,85 @@ pub struct Packets {
     pub bytes_per_s: f64,
     /// Packets a second.
     pub per_s: f64,
-    /// The largest UDP payload, in bytes.
+    /// Largest UDP payload, in bytes.
     pub largest_bytes: usize,
 }
 
-/// What came on the group and does not belong to the stream, and breaks in the stream.
+/// Datagrams on the group that do not belong to the stream, and discontinuities of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Oddities {
-    /// Datagrams that are no RTP.
+    /// Datagrams that are not RTP.
     pub malformed: u64,
     /// RTCP packets on the same port.
     pub rtcp: u64,
-    /// RTP packets of another SSRC while the one measured was alive.
+    /// RTP packets of another SSRC while the measured sender was alive.
     pub other_sources: u64,
-    /// How often another sender took over, or the numbers started over.
+    /// Times another sender took over, or the sequence numbers started over.
     pub restarts: u64,
-    /// How often the timestamps jumped by more than two seconds against our clock.
+    /// Times the timestamps jumped by more than two seconds against our clock.
     pub timestamp_jumps: u64,
 }
 
 /// The access units.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Units {
-    /// How many came, whole or not.
+    /// Units received, whole or not.
     pub received: u64,
-    /// How many of those kept are measured: the packet in front of their first came too.
+    /// Units kept whose beginning is known: the packet before their first one was received too.
     pub measured: usize,
     /// Units a second, between the arrivals of the first and the last one kept.
     pub per_s: f64,
-    /// Between units by their timestamps, in milliseconds; `null` of fewer than two.
+    /// Interval of the units by their timestamps, in milliseconds; `null` of fewer than two.
     pub nominal_interval_ms: Option<f64>,
-    /// Packets in a unit, of whole units.
+    /// Packets in a unit, without units that may be incomplete at either end.
     pub packets: Option<Distribution>,
-    /// UDP payload bytes of a unit, of whole units.
+    /// UDP payload bytes of a unit, of the same units.
     pub bytes: Option<Distribution>,
-    /// From a unit's first packet to its last one, of whole units.
+    /// Time from a unit's first packet to its last one, of the same units.
     pub span_us: Option<Distribution>,
 }
 
-/// RFC 3550 section 6.4.1, computed packet by packet as in appendix A.8, without rounding to ticks.
+/// Interarrival jitter (RFC 3550 section 6.4.1), computed packet by packet as in appendix A.8, without rounding to
+/// ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Jitter {
-    /// At the end, in ticks of the stream's clock: what a receiver report would say.
+    /// Last value, in ticks of the stream's clock, as in an RTCP receiver report.
     pub ticks: f64,
-    /// The same in microseconds.
+    /// Last value, in microseconds.
     pub us: f64,
-    /// The highest it ever was, in microseconds.
+    /// Highest value, in microseconds.
     pub max_us: f64,
 }
 
-/// All that was measured. `null` where there was nothing to measure it by.
+/// All measurements. A figure that cannot be computed is `null`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProbeReport {
-    /// The sender, as eight hexadecimal digits.
+    /// SSRC of the sender, as eight hexadecimal digits.
     pub ssrc: String,
-    /// What it carries, 0 to 127.
+    /// RTP payload type, 0 to 127.
     pub payload_type: u8,
-    /// Ticks a second of its timestamps, as it was told.
+    /// Clock of the timestamps that the probe was told, in ticks a second.
     pub clock_hz: u32,
-    /// From the first packet to the last.
+    /// Time from the first packet to the last, in seconds.
     pub span_s: f64,
     /// The packets.
     pub packets: Packets,
     /// The access units.
     pub units: Units,
-    /// Arrival less due time, where the timestamps tell the wall clock; below zero when the clocks of the two machines
-    /// disagree by more than the way takes. The timestamps' own rounding is in it: 5.6 us at 90 kHz.
+    /// Arrival less due time; `null` if timestamps are not the wall clock. Negative if the two machines' clocks
+    /// disagree by more than the network's delay. Includes the rounding of the timestamps, 5.6 us at 90 kHz.
     pub lateness_us: Option<Distribution>,
-    /// How much longer than the fastest unit each took, by the sender's timestamps.
+    /// Transit of each unit less that of the fastest one.
     pub pacing_us: Option<Distribution>,
-    /// The same with the drift of the clocks taken out: what the sender and the network did.
+    /// Pacing with the clocks' drift subtracted, which leaves the sender and the network.
     pub pacing_less_drift_us: Option<Distribution>,
-    /// Between the first packets of units that followed each other.
+    /// Time between the first packets of successive units.
     pub interval_us: Option<Distribution>,
-    /// The same, as a histogram.
+    /// `interval_us` as a histogram.
     pub interval_histogram: Histogram,
-    /// Between packets that followed each other.
+    /// Time between successive packets.
     pub packet_interval_us: Option<Distribution>,
-    /// Packets in a burst: of those that came less than 20 us after the one before.
+    /// Packets in a burst, that is less than 20 us apart.
     pub burst_packets: Option<Distribution>,
     /// Interarrival jitter.
     pub jitter: Jitter,
@@ -125,14 +127,15 @@ pub struct ProbeReport {
     pub drift: Option<Drift>,
     /// The models of SMPTE ST 2110-21.
     pub st2110_21: Option<Traffic>,
-    /// What else came.
+    /// Other datagrams, and discontinuities.
     pub oddities: Oddities,
 }
 
+/// Nanoseconds in a microsecond.
 const US: f64 = 1e3;
 
 impl Probe {
-    /// What has been measured so far; `None` before the first packet.
+    /// The measurements so far; `None` before the first packet.
     pub fn report(&self) -> Option<ProbeReport> {
         let source = self.source?;
         let began = self.began?;
@@ -195,7 +198,7 @@ impl Probe {
     fn units_report(&self) -> Units {
         let (first, last) = (self.units.front(), self.units.back());
         let span = first.zip(last).map_or(0, |(first, last)| last.first.signed_since(first.first));
-        // Of the last unit some packets may yet come.
+        // Without its marker, the last unit may still get packets.
         let last = self.units.len().saturating_sub(1);
         let whole =
             || self.measured().filter(|&(at, unit)| at < last || unit.marker.is_some()).map(|(_, unit)| unit);
@@ -211,12 +214,13 @@ impl Probe {
         }
     }
 
+    /// Times between successive packets, in nanoseconds.
     fn packet_steps(&self) -> Vec<i64> {
         let next = self.packets.iter().skip(1);
         self.packets.iter().zip(next).map(|(a, b)| b.arrival.signed_since(a.arrival)).collect()
     }
 
-    /// Drift in the segment with the most units: across a jump of the timestamps it means nothing.
+    /// Drift in the segment with the most units, since it has no meaning across a jump of the timestamps.
     fn drift(&self) -> Option<Drift> {
         let mut sizes = std::collections::BTreeMap::<u32, usize>::new();
         for (_, unit) in self.measured() {
@@ -231,8 +235,9 @@ impl Probe {
         drift(&points)
     }
 
+    /// Pacing of the measured units in nanoseconds, with `drift` subtracted.
     fn pacing_less(&self, drift: Drift) -> Vec<i64> {
-        let level = |unit: &super::Unit| {
+        let level = |unit: &super::ReceivedUnit| {
             let age = unit.first.signed_since(unit.origin.arrival) as f64;
             unit.transit(self.clock).saturating_add((age * drift.ppm / 1e6) as i64)
         };
@@ -248,7 +253,7 @@ impl Probe {
         let first = self.units.front()?.first;
         let frame = interval_ticks(self.units.iter())? * 1e9 / f64::from(self.clock.get());
         let least = least_transits(self.measured().map(|(_, unit)| unit), self.clock);
-        let mut arrivals: Vec<Arrival> = self
+        let mut arrivals: Vec<PacketTime> = self
             .packets
             .iter()
             .filter_map(|packet| {
@@ -257,18 +262,18 @@ impl Probe {
                 let time = sent(unit.origin, unit.ticks, self.clock)
                     .saturating_add(began)
                     .saturating_add(*least.get(&unit.origin.segment).unwrap_or(&0));
-                let place = unit.whole.then(|| (time, packet.number.saturating_sub(unit.lowest)));
-                Some(Arrival { at: packet.arrival.signed_since(first), place })
+                let place = unit.begins.then(|| (time, packet.number.saturating_sub(unit.lowest)));
+                Some(PacketTime { at: packet.arrival.signed_since(first), place })
             })
             .collect();
-        // The kernel's stamps may go back when somebody sets the clock.
+        // The kernel's stamps go back if the wall clock is set back.
         arrivals.sort_by_key(|arrival| arrival.at);
         let packets = self.units.iter().map(|unit| unit.packets).max()?;
         traffic::judge(&arrivals, frame, packets, self.largest)
     }
 }
 
-/// The lengths of the runs of packets less than [`BURST_GAP`] apart, given the steps between all.
+/// Numbers of packets in the bursts, given the times between successive packets.
 fn bursts(steps: &[i64]) -> Vec<i64> {
     let mut lengths = vec![1];
     for &step in steps {

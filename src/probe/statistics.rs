@@ -1,83 +1,40 @@
-//! Arithmetic of the report: distributions, the least transit, the interval of the units, drift.
+//! Arithmetic of the report: the histogram, the least transit, the interval of the units, drift.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use serde::Serialize;
 
-use super::Unit;
+use super::ReceivedUnit;
 
-/// A distribution, in the unit that the key it stands under names. Percentiles are exact, by the nearest-rank
-/// method: `p99` is the smallest value that at least 99 of 100 values do not exceed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Distribution {
-    /// How many values.
-    pub count: usize,
-    /// The smallest.
-    pub min: f64,
-    /// Their mean.
-    pub mean: f64,
-    /// Half are not above.
-    pub p50: f64,
-    /// 90 of 100 are not above.
-    pub p90: f64,
-    /// 99 of 100 are not above.
-    pub p99: f64,
-    /// 999 of 1000 are not above; of fewer than 1000 values, the largest.
-    pub p999: f64,
-    /// The largest.
-    pub max: f64,
-}
-
-impl Distribution {
-    /// Of values counted in `unit`s of theirs; `None` of none. Sorts them.
-    pub fn of(mut values: Vec<i64>, unit: f64) -> Option<Distribution> {
-        values.sort_unstable();
-        let (first, last) = (*values.first()?, *values.last()?);
-        let total: i128 = values.iter().map(|&value| i128::from(value)).sum();
-        // Per mille, in integers: 0.999 x 1000 is not 999 in floating point.
-        let at = |mille: usize| values[(values.len() * mille).div_ceil(1000).max(1) - 1] as f64 / unit;
-        Some(Distribution {
-            count: values.len(),
-            min: first as f64 / unit,
-            mean: total as f64 / values.len() as f64 / unit,
-            p50: at(500),
-            p90: at(900),
-            p99: at(990),
-            p999: at(999),
-            max: last as f64 / unit,
-        })
-    }
-}
-
-/// A bin of a histogram.
+/// One bin of a histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bin {
-    /// Where it begins, in microseconds; it ends where the next one begins.
+    /// Lower bound, in microseconds; the upper bound is the next bin's lower one.
     pub from_us: f64,
-    /// How many values it holds.
+    /// Number of values.
     pub count: u64,
 }
 
-/// A histogram with bins of one width, over all but the outermost 0.5 % at either end, so that outliers do not
-/// take all the room.
+/// A histogram with bins of equal width. The outermost 0.5 % at either end are left out, so that outliers do not
+/// squeeze the rest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Histogram {
-    /// How wide a bin is, in microseconds: 1, 2 or 5 times a power of ten.
+    /// Width of a bin, in microseconds: 1, 2 or 5 times a power of ten.
     pub width_us: f64,
-    /// Values below the first bin.
+    /// Number of values below the first bin.
     pub below: u64,
-    /// Ascending, the empty ones included; at most 101.
+    /// The bins in ascending order, empty ones included; at most 101.
     pub bins: Vec<Bin>,
-    /// Values above the last bin.
+    /// Number of values above the last bin.
     pub above: u64,
 }
 
-/// Into about how many bins a histogram divides.
+/// Approximate number of bins.
 const BINS: f64 = 50.0;
 
 impl Histogram {
-    /// Of values in nanoseconds.
+    /// The histogram of values in nanoseconds.
     pub fn of_nanos(mut values: Vec<i64>) -> Histogram {
         values.sort_unstable();
         let at = |share: f64| values.get((share * values.len() as f64) as usize).copied();
@@ -102,7 +59,7 @@ impl Histogram {
     }
 }
 
-/// The next of 1, 2, 5 times a power of ten that is not below `value`.
+/// The smallest of 1, 2, 5 times a power of ten that is at least `value`.
 fn nice(value: f64) -> f64 {
     if value <= 0.0 {
         return 0.0;
@@ -111,9 +68,9 @@ fn nice(value: f64) -> f64 {
     [1.0, 2.0, 5.0].into_iter().map(|step| step * power).find(|&step| step >= value).unwrap_or(10.0 * power)
 }
 
-/// The least transit of each segment: what stands for the clocks' distance and the way.
+/// The least transit of each segment, which stands for the offset of the clocks and the network's delay.
 pub(super) fn least_transits<'a>(
-    units: impl Iterator<Item = &'a Unit>,
+    units: impl Iterator<Item = &'a ReceivedUnit>,
     clock: NonZeroU32,
 ) -> BTreeMap<u32, i64> {
     let mut least = BTreeMap::new();
@@ -127,10 +84,10 @@ pub(super) fn least_transits<'a>(
     least
 }
 
-/// The interval between units in ticks of the sender's clock: the mean of the steps that are within one per cent (or a
-/// tick) of their median. In the order of the timestamps, so that pictures sent before those they
-/// precede on the screen (B-frames) do no harm; 3753 and 3754 in turn make 3753.75.
-pub(super) fn interval_ticks<'a>(units: impl Iterator<Item = &'a Unit>) -> Option<f64> {
+/// The interval between units in ticks of the sender's clock: the mean of the steps within one per cent (or a tick) of
+/// their median, so that 3753, 3754, 3754 and 3754 in turn make 3753.75. Timestamps are sorted first, since pictures
+/// may be sent in another order than they are shown (B-frames).
+pub(super) fn interval_ticks<'a>(units: impl Iterator<Item = &'a ReceivedUnit>) -> Option<f64> {
     let mut stamps: Vec<(u32, u64)> = units.map(|unit| (unit.origin.segment, unit.ticks)).collect();
     stamps.sort_unstable();
     let mut steps: Vec<u64> = stamps
@@ -146,25 +103,28 @@ pub(super) fn interval_ticks<'a>(units: impl Iterator<Item = &'a Unit>) -> Optio
     Some(near.iter().map(|&step| step as f64).sum::<f64>() / near.len() as f64)
 }
 
-/// How much faster the sender's clock runs than ours.
+/// Rate of the sender's clock relative to ours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Drift {
-    /// In parts per million; negative: slower. Its own oscillator, ours, and whatever steers them.
+    /// How much faster the sender's clock runs, in parts per million; negative if it is slower. Covers both oscillators
+    /// and whatever steers them.
     pub ppm: f64,
-    /// The standard error of that, in ppm.
+    /// Standard error of `ppm`, in parts per million.
     pub stderr_ppm: f64,
 }
 
-/// Into how many spans of equal length the reception is divided.
+/// Number of spans of equal length into which the measurement is divided.
 const SPANS: usize = 64;
 
-/// Fewer of them, or less than this, and nothing is said of drift.
+/// Fewest spans with a unit from which drift is computed.
 const FEWEST_SPANS: usize = 8;
+
+/// Shortest measurement from which drift is computed, in seconds.
 const SHORTEST: f64 = 1.0;
 
-/// Drift from `(arrival, transit)` in nanoseconds: least squares through the least transit of each of 64 spans of time.
-/// Delay only ever adds, so the lowest points are the clocks' and the rest is the network's (Moon,
-/// Skelly and Towsley, "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
+/// Drift from pairs of arrival and transit, in nanoseconds: least squares through the least transit of each span. Delay
+/// only ever adds, so the lowest points show the clocks and the rest shows the network (Moon, Skelly and Towsley,
+/// "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
 pub(super) fn drift(points: &[(i64, i64)]) -> Option<Drift> {
     let from = points.iter().map(|&(arrival, _)| arrival).min()?;
     let to = points.iter().map(|&(arrival, _)| arrival).max()?;
@@ -195,7 +155,7 @@ pub(super) fn drift(points: &[(i64, i64)]) -> Option<Drift> {
     let sxy: f64 = lowest.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
     let slope = sxy / sxx;
     let rest: f64 = lowest.iter().map(|point| (point.1 - y - slope * (point.0 - x)).powi(2)).sum();
-    // A nanosecond a second is a thousandth of a ppm. A fast sender's transits shrink.
+    // One nanosecond a second is 0.001 ppm. Transits from a fast sender shrink.
     Some(Drift { ppm: -slope / 1e3, stderr_ppm: (rest / (n - 2.0) / sxx).sqrt() / 1e3 })
 }
 
@@ -204,17 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_the_nearest_rank() {
-        let d = Distribution::of((1..=1000).rev().collect(), 1.0).unwrap();
-        assert_eq!((d.count, d.min, d.mean), (1000, 1.0, 500.5));
-        assert_eq!((d.p50, d.p90, d.p99, d.p999, d.max), (500.0, 900.0, 990.0, 999.0, 1000.0));
-        let one = Distribution::of(vec![7000], 1000.0).unwrap();
-        assert_eq!((one.min, one.mean, one.p50, one.p999, one.max), (7.0, 7.0, 7.0, 7.0, 7.0));
-        assert_eq!(Distribution::of(vec![], 1.0), None);
-    }
-
-    #[test]
-    fn a_histogram_holds_every_value_once() {
+    fn a_histogram_counts_every_value_once() {
         let mut values: Vec<i64> = (0..10_000).map(|n| 40_000_000 + (n % 100) * 1000).collect();
         values.extend([0, 900_000_000]);
         let h = Histogram::of_nanos(values);

@@ -1,4 +1,4 @@
-//! The probe against synthetic streams in virtual time, where each figure is known beforehand.
+//! The probe against synthetic streams in virtual time, for which each figure is known beforehand.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn bytes(header: Header, length: usize) -> Vec<u8> {
 }
 
 /// A sender without sockets.
-struct Stream {
+struct TestSender {
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
@@ -28,11 +28,11 @@ struct Stream {
     length: usize,
 }
 
-impl Stream {
-    /// Timestamps and numbers that wrap after some 100 pictures.
-    fn new(packets: usize) -> Stream {
+impl TestSender {
+    /// Its timestamps and sequence numbers wrap after some 100 pictures.
+    fn new(packets: usize) -> TestSender {
         let timestamp = u32::MAX - 100 * 3600 + 1234;
-        Stream { ssrc: 0xfeed, sequence: 65_400, timestamp, packets, length: 1452 }
+        TestSender { ssrc: 0xfeed, sequence: 65_400, timestamp, packets, length: 1452 }
     }
 
     /// The packets of the next picture.
@@ -49,10 +49,10 @@ impl Stream {
     }
 }
 
-/// Sends `pictures` of `packets`, packet j of picture n `late(n, j)` after the picture's time.
+/// Sends `pictures` of `packets` each, packet j of picture n `late(n, j)` after the picture's time.
 fn measure(pictures: u64, packets: usize, late: impl Fn(u64, u64) -> Duration) -> Probe {
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
-    let mut stream = Stream::new(packets);
+    let mut stream = TestSender::new(packets);
     for n in 0..pictures {
         for (j, packet) in (0..).zip(stream.picture()) {
             probe.packet(START + PICTURE * n as u32 + late(n, j), &packet).unwrap();
@@ -66,7 +66,7 @@ fn us(n: u64) -> Duration {
 }
 
 #[test]
-fn a_perfect_line_measures_zero_through_the_wraps_of_both_counters() {
+fn a_perfect_stream_measures_zero_across_the_wraps_of_both_counters() {
     let report = measure(1000, 3, |_, _| us(0)).report().unwrap();
     assert_eq!((report.packets.received, report.packets.lost, report.packets.duplicates), (3000, 0, 0));
     assert_eq!((report.units.received, report.units.measured), (1000, 999));
@@ -86,8 +86,8 @@ fn a_perfect_line_measures_zero_through_the_wraps_of_both_counters() {
 }
 
 #[test]
-fn a_constant_pattern_has_the_percentiles_it_must() {
-    // Of each 1000 pictures: 500 on time, 400 10 us late, 90 100 us, 9 1 ms, one 5 ms.
+fn a_known_pattern_of_lateness_has_the_expected_percentiles() {
+    // Of each 1000 pictures 500 are on time, 400 are 10 us late, 90 are 100 us late, 9 are 1 ms late, one is 5 ms late.
     let late = |n: u64, _| match (n * 7 + 500) % 1000 {
         0 => us(5000),
         1..=9 => us(1000),
@@ -100,16 +100,16 @@ fn a_constant_pattern_has_the_percentiles_it_must() {
     assert_eq!(pacing.count, 10_000);
     let got = [pacing.min, pacing.p50, pacing.p90, pacing.p99, pacing.p999, pacing.max];
     assert_eq!(got, [0.0, 0.0, 10.0, 100.0, 1000.0, 5000.0]);
-    // Samples say the same, one by one.
+    // The samples give the same figures one by one.
     probe = measure(3, 1, |n, _| us(n * 100));
     let samples = probe.samples();
     assert_eq!((samples.len(), samples[1].pacing, samples[1].interval), (2, 100_000, Some(40_100_000)));
-    assert_eq!(samples[0].interval, None, "where the first unit began is not known");
+    assert_eq!(samples[0].interval, None, "the beginning of the first unit is not known");
 }
 
-/// Every second picture 160 us late: |D| is 160 us from packet to packet, and J comes to it.
+/// Every second picture is 160 us late: |D| is 160 us from packet to packet, and J converges to it.
 #[test]
-fn jitter_is_rfc_3550_s() {
+fn jitter_is_that_of_rfc_3550() {
     let jitter = measure(1000, 1, |n, _| us(160 * (n % 2))).report().unwrap().jitter;
     assert!((jitter.us - 160.0).abs() < 1e-9, "{jitter:?}");
     assert!((jitter.ticks - 14.4).abs() < 1e-9, "{jitter:?}");
@@ -118,16 +118,16 @@ fn jitter_is_rfc_3550_s() {
 }
 
 #[test]
-fn losses_reordering_and_repetition_are_told_apart() {
-    let mut stream = Stream::new(4);
+fn losses_reordering_and_duplicates_are_told_apart() {
+    let mut stream = TestSender::new(4);
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
     for n in 0..400u32 {
         let mut packets = stream.picture();
         match n {
-            // The last packet of a picture, then the first one of another.
+            // One picture loses its last packet, another its first.
             50 => drop(packets.pop()),
             100 => drop(packets.remove(0)),
-            // Its first packet comes second; one comes twice; one comes after the next picture's.
+            // Two packets are swapped; a packet is sent twice; a whole picture is lost.
             150 => packets.swap(0, 1),
             200 => packets.push(packets[2].clone()),
             250 => packets = vec![],
@@ -141,7 +141,8 @@ fn losses_reordering_and_repetition_are_told_apart() {
     let p = report.packets;
     assert_eq!((p.lost, p.reordered, p.reordered_by_max, p.duplicates), (6, 1, 1, 1));
     assert_eq!((p.received, p.loss), (1595, 6.0 / 1600.0));
-    // Unknown where they began: the first picture, those after the two losses, the one that lost its first packet.
+    // The beginnings of four units are unknown: the first one, the one that lost its first packet, and those after the
+    // two other losses.
     assert_eq!((report.units.received, report.units.measured), (399, 399 - 4));
     assert_eq!(report.pacing_us.unwrap().max, 0.0);
     assert_eq!(report.interval_us.unwrap().max, 40_000.0);
@@ -149,8 +150,8 @@ fn losses_reordering_and_repetition_are_told_apart() {
 }
 
 #[test]
-fn a_packet_overtaken_by_the_next_picture_still_finds_its_own() {
-    let mut stream = Stream::new(2);
+fn a_packet_overtaken_by_the_next_picture_is_added_to_its_own() {
+    let mut stream = TestSender::new(2);
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
     let (one, two, three) = (stream.picture(), stream.picture(), stream.picture());
     for (at, packet) in [&one[0], &one[1], &two[0], &three[0], &two[1], &three[1]].into_iter().enumerate() {
@@ -161,13 +162,13 @@ fn a_packet_overtaken_by_the_next_picture_still_finds_its_own() {
     assert_eq!(report.units.packets.unwrap().max, 2.0);
 }
 
-/// A sender that is fast by 100 ppm, under delay that is never less than 0 and rarely so.
+/// Senders that are fast or slow by up to 100 ppm, with a random delay of up to 300 us that is 0 for a quarter of them.
 #[test]
 fn drift_is_found_within_a_ppm() {
     for ppm in [100i64, -100, 0, 3] {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
-        let mut stream = Stream::new(1);
+        let mut stream = TestSender::new(1);
         for n in 0..750i64 {
             let at = n * 40_000_000 * 1_000_000 / (1_000_000 + ppm);
             let delay = us(rng.u64(0..300) * u64::from(rng.u8(0..4) > 0));
@@ -183,10 +184,10 @@ fn drift_is_found_within_a_ppm() {
 }
 
 #[test]
-fn wall_clock_timestamps_tell_lateness_and_others_do_not() {
+fn lateness_is_measured_only_if_timestamps_are_the_wall_clock() {
     let send = |timestamps, offset: u32, late: Duration| {
         let mut probe = Probe::new(CLOCK, timestamps);
-        let mut stream = Stream::new(1);
+        let mut stream = TestSender::new(1);
         stream.timestamp = START.rtp_timestamp().wrapping_add(offset);
         for n in 0..100u32 {
             probe.packet(START + PICTURE * n + late, &stream.picture()[0]).unwrap();
@@ -196,7 +197,7 @@ fn wall_clock_timestamps_tell_lateness_and_others_do_not() {
     let told = send(Timestamps::Unknown, 0, us(250)).unwrap();
     assert_eq!((told.count, told.min, told.max), (99, 250.0, 250.0));
     assert_eq!(send(Timestamps::Unknown, 123_456_789, us(250)), None);
-    // Clocks that disagree: of a station it is told, of a stranger it is no lateness.
+    // Clocks that disagree by 3 s: reported for a station, no lateness for an unknown sender.
     assert_eq!(send(Timestamps::WallClock, 270_000, us(0)).unwrap().p50, -3e6);
     assert_eq!(send(Timestamps::Unknown, 270_000, us(0)), None);
 }
@@ -218,10 +219,10 @@ fn bursts_and_the_st_2110_21_models() {
 }
 
 #[test]
-fn strangers_restarts_and_jumps_are_counted_and_do_not_spoil_the_line() {
+fn other_senders_restarts_and_jumps_are_counted_and_do_not_affect_pacing() {
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown);
-    let mut stream = Stream::new(1);
-    let mut other = Stream { ssrc: 0xbeef, ..Stream::new(1) };
+    let mut stream = TestSender::new(1);
+    let mut other = TestSender { ssrc: 0xbeef, ..TestSender::new(1) };
     let mut now = START;
     let mut send = |probe: &mut Probe, packet: &[u8]| {
         let _ = probe.packet(now, packet);
@@ -235,7 +236,8 @@ fn strangers_restarts_and_jumps_are_counted_and_do_not_spoil_the_line() {
         let packet = stream.picture().remove(0);
         send(&mut probe, &packet);
         if n == 60 {
-            stream.timestamp = stream.timestamp.wrapping_sub(5 * 90_000); // the film's loop point, badly made
+            // A film whose timestamps start over at its loop point.
+            stream.timestamp = stream.timestamp.wrapping_sub(5 * 90_000);
         }
     }
     let last = START + PICTURE * 99;
@@ -253,9 +255,9 @@ fn strangers_restarts_and_jumps_are_counted_and_do_not_spoil_the_line() {
 }
 
 #[test]
-fn it_keeps_the_last_packets_and_units_and_counts_all() {
+fn the_last_packets_and_units_are_kept_and_all_are_counted() {
     let mut probe = Probe::new(CLOCK, Timestamps::Unknown).keeping(50, 20);
-    let mut stream = Stream::new(3);
+    let mut stream = TestSender::new(3);
     for n in 0..1000u32 {
         let late = if n == 10 { us(9000) } else { us(0) };
         for packet in stream.picture() {
@@ -265,7 +267,7 @@ fn it_keeps_the_last_packets_and_units_and_counts_all() {
     assert_eq!((probe.packets.len(), probe.units.len()), (50, 20));
     let report = probe.report().unwrap();
     assert_eq!((report.units.received, report.units.measured, report.packets.received), (1000, 20, 3000));
-    assert_eq!(report.pacing_us.unwrap().max, 0.0, "picture 10 is forgotten");
+    assert_eq!(report.pacing_us.unwrap().max, 0.0, "picture 10 is no longer kept");
     assert_eq!(report.st2110_21.unwrap().vrx_linear.min, 0);
 }
 
@@ -307,7 +309,7 @@ proptest! {
         let mut probe = Probe::new(NonZeroU32::new(clock).unwrap(), Timestamps::Unknown).keeping(64, 16);
         for (arrival, (marker, kind, sequence, timestamp), ssrc, noise) in packets {
             let payload_type = kind & 0x7f;
-            // Some far apart, some near, some noise.
+            // Arrivals and numbers far apart and near, and noise.
             let arrival = if kind > 128 { AirTime(arrival) } else { START + Duration::from_nanos(arrival >> 34) };
             let (sequence, timestamp) = if kind % 2 == 0 { (sequence % 64, timestamp % 9000) } else { (sequence, timestamp) };
             let header = Header { marker, payload_type, sequence, timestamp, ssrc };

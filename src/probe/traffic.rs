@@ -1,93 +1,96 @@
-//! SMPTE ST 2110-21: whether a network and a receiver built for evenly sent video would bear this stream. Two
-//! leaky buckets, both filled by each packet as it comes:
+//! SMPTE ST 2110-21: whether a network and a receiver that are built for evenly sent video can carry this stream. Two
+//! leaky buckets, each filled by every packet on arrival:
 //!
-//! - the *network compatibility model*: drained every T_DRAIN = T_FRAME / N_PACKETS / 1.1 from the first packet on;
-//!   how full it gets is C_INST, and what switches must be able to queue;
+//! - the *network compatibility model*: drained every T_DRAIN = T_FRAME / N_PACKETS / 1.1 from the first packet on. Its
+//!   level is C_INST, which switches must be able to queue;
 //! - the *virtual receiver buffer* (VRX): packet j of a frame is read at T_VD + j x T_RS, where T_VD is TR_OFFSET after
-//!   the frame's time and T_RS is T_FRAME x R_ACTIVE / N_PACKETS. It must neither run empty nor over.
-//!   The *linear* read schedule takes the whole of T_FRAME (R_ACTIVE = 1), the *gapped* one pauses where analogue
-//!   video had its blanking (R_ACTIVE = 1080/1125).
+//!   the frame's time and T_RS is T_FRAME x R_ACTIVE / N_PACKETS. It must neither underflow nor overflow. The *linear*
+//!   read schedule takes the whole of T_FRAME (R_ACTIVE = 1); the *gapped* one pauses for the blanking of analogue
+//!   video (R_ACTIVE = 1080/1125).
 //!
 //! The formulas are those of ST 2110-21:2017 clauses 6 and 7 as EBU LIST (`ebu/pi-list`, `d21/settings.cpp` and
-//! `d21/c_calculator.cpp`) and Intel's Media Transport Library (`st_rx_timing_parser.c`) compute them; of
-//! the standard itself no text is free. Choices that it leaves to us, since it is about uncompressed video:
+//! `d21/c_calculator.cpp`) and Intel's Media Transport Library (`st_rx_timing_parser.c`) compute them; the text of the
+//! standard is not free. The standard is about uncompressed video, which leaves us these choices:
 //!
-//! - N_PACKETS is the largest number of packets seen in a unit (it is constant in ST 2110-20, not in JPEG);
-//! - a frame's time is its RTP timestamp on the line of least transit, as the sender's clock, so that no PTP is needed;
-//! - TR_OFFSET is the default of progressive pictures with fewer than 1080 lines, T_FRAME x 28/750;
-//! - MAXUDP is the largest UDP datagram seen, at least the Standard UDP Size Limit of 1460 bytes;
-//! - the receive buffer goes on from frame to frame (both programs named above empty it at each).
+//! - N_PACKETS is the largest number of packets in a unit (constant in ST 2110-20, not in JPEG);
+//! - a frame's time is its RTP timestamp plus the least transit, as the sender's clock, so that no PTP is needed;
+//! - TR_OFFSET is the default for progressive pictures with fewer than 1080 lines, T_FRAME x 28/750;
+//! - MAXUDP is the largest UDP datagram received, at least the Standard UDP Size Limit of 1460 bytes;
+//! - the receive buffer continues from frame to frame (both programs named above empty it at each).
 
 use serde::Serialize;
 
-/// Verdicts, the strictest first. A stream that is narrow keeps the limits of the ones after it, too.
+/// The sender type that a stream complies with, the strictest first. A narrow stream also keeps the limits of the types
+/// after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Type N: sent evenly, with a pause between frames.
+    /// Type N: packets are sent evenly, with a pause between frames.
     Narrow,
-    /// Type NL: sent evenly all the time.
+    /// Type NL: packets are sent evenly all the time.
     NarrowLinear,
-    /// Type W: in bursts that large buffers even out.
+    /// Type W: packets are sent in bursts that large buffers even out.
     Wide,
-    /// In larger ones, or later than the frame's packets are due.
+    /// Bursts are larger, or packets arrive after their read time.
     NotCompliant,
-    /// The model does not speak of such a stream; `reason` says why.
+    /// The standard does not cover such a stream; `reason` says why.
     NotApplicable,
 }
 
-/// The limits of a sender type.
+/// The limits of a sender type, in packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Limits {
-    /// The most that C_INST may reach, in packets.
+pub struct SenderLimits {
+    /// Highest C_INST allowed.
     pub c_max: i64,
-    /// The most that the receive buffer may hold, in packets.
+    /// Highest level of the virtual receiver buffer allowed.
     pub vrx_full: i64,
 }
 
-/// Between what marks the virtual receive buffer stood, in packets.
+/// The range of the virtual receiver buffer's level, in packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Occupancy {
-    /// Negative: a read found so many packets missing.
+    /// Lowest level; if negative, a read found this many packets missing.
     pub min: i64,
-    /// The fullest.
+    /// Highest level.
     pub max: i64,
 }
 
-/// What the models say of the packets kept.
+/// The results of both models for the packets kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Traffic {
     /// The strictest type whose limits are kept.
     pub verdict: Verdict,
-    /// Why it is no stricter one; empty when narrow.
+    /// Why the type is not a stricter one; empty if narrow.
     pub reason: String,
-    /// N_PACKETS: the most packets seen in a unit.
+    /// N_PACKETS: most packets in a unit.
     pub packets_per_frame: i64,
-    /// T_FRAME in milliseconds: between units, by their timestamps.
+    /// T_FRAME: interval of the units by their timestamps, in milliseconds.
     pub frame_ms: f64,
-    /// MAXUDP: the largest datagram with its UDP header, in bytes, at least 1460.
+    /// MAXUDP: largest datagram with its UDP header, in bytes, at least 1460.
     pub max_udp_bytes: i64,
-    /// T_DRAIN in microseconds.
+    /// T_DRAIN, in microseconds.
     pub drain_us: f64,
-    /// The highest C_INST, in packets.
+    /// Highest C_INST, in packets.
     pub cinst_max: i64,
-    /// The receive buffer under the gapped read schedule.
+    /// The virtual receiver buffer under the gapped read schedule.
     pub vrx_gapped: Occupancy,
-    /// The receive buffer under the linear read schedule.
+    /// The virtual receiver buffer under the linear read schedule.
     pub vrx_linear: Occupancy,
     /// Limits of type N.
-    pub narrow: Limits,
+    pub narrow: SenderLimits,
     /// Limits of type NL.
-    pub narrow_linear: Limits,
+    pub narrow_linear: SenderLimits,
     /// Limits of type W.
-    pub wide: Limits,
+    pub wide: SenderLimits,
 }
 
-/// A packet as the models take it, times in nanoseconds of our clock.
+/// A packet as the models take it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct PacketTime {
+    /// Arrival, in nanoseconds of our clock.
     pub(super) at: i64,
-    /// The time of its frame on the line of least transit, and its place in it; `None` where that is not known.
+    /// The time of its frame in nanoseconds of our clock, and its index in it; `None` if the frame's beginning is
+    /// unknown.
     pub(super) place: Option<(i64, u64)>,
 }
 
@@ -98,16 +101,19 @@ const LINEAR: (i64, i64) = (1, 1);
 /// The drain factor beta.
 const BETA: (i128, i128) = (11, 10);
 
-/// Extended UDP Size Limit, ST 2110-10 clause 6.4, in bytes; and the standard one of clause 6.3.
+/// Extended UDP Size Limit, in bytes (ST 2110-10 clause 6.4).
 const EXTENDED_UDP: i64 = 8960;
+
+/// Standard UDP Size Limit, in bytes (ST 2110-10 clause 6.3).
 const STANDARD_UDP: i64 = 1460;
 
+/// Bytes of a UDP header.
 const UDP_HEADER: i64 = 8;
 
-/// Runs both models. `arrivals` ascend; `frame` is T_FRAME in nanoseconds, `packets` N_PACKETS, and
-/// `largest` the largest UDP payload. `None` without a frame time.
-pub(super) fn judge(arrivals: &[Arrival], frame: f64, packets: u32, largest: usize) -> Option<Traffic> {
-    // An hour or a nanosecond between pictures is no video.
+/// Runs both models. `arrivals` ascend, `frame` is T_FRAME in nanoseconds, `packets` is N_PACKETS, `largest` is the
+/// largest UDP payload in bytes. `None` without packets or with an implausible frame time.
+pub(super) fn judge(arrivals: &[PacketTime], frame: f64, packets: u32, largest: usize) -> Option<Traffic> {
+    // A microsecond or an hour between pictures is not video.
     if arrivals.is_empty() || packets == 0 || !(1e3..=3.6e12).contains(&frame) {
         return None;
     }
@@ -128,13 +134,13 @@ pub(super) fn judge(arrivals: &[Arrival], frame: f64, packets: u32, largest: usi
         cinst_max: cinst_max(arrivals, frame, packets),
         vrx_gapped: occupancy(arrivals, frame, packets, R_ACTIVE),
         vrx_linear: occupancy(arrivals, frame, packets, LINEAR),
-        narrow: Limits { c_max: limit(4, 43_200.0 * active), vrx_full },
-        narrow_linear: Limits { c_max: limit(4, 43_200.0), vrx_full },
-        wide: Limits { c_max: limit(16, 21_600.0), vrx_full: full(1500 * 720, 300.0) },
+        narrow: SenderLimits { c_max: limit(4, 43_200.0 * active), vrx_full },
+        narrow_linear: SenderLimits { c_max: limit(4, 43_200.0), vrx_full },
+        wide: SenderLimits { c_max: limit(16, 21_600.0), vrx_full: full(1500 * 720, 300.0) },
     };
     if max_udp_bytes > EXTENDED_UDP {
         let reason = format!(
-            "UDP datagrams of {max_udp_bytes} bytes: ST 2110-10 ends at {EXTENDED_UDP}, and IP fragments what the link does not carry"
+            "UDP datagrams of {max_udp_bytes} bytes: ST 2110-10 allows {EXTENDED_UDP}, and IP fragments those above the MTU"
         );
         return Some(Traffic { verdict: Verdict::NotApplicable, reason, ..traffic });
     }
@@ -144,7 +150,7 @@ pub(super) fn judge(arrivals: &[Arrival], frame: f64, packets: u32, largest: usi
         (Verdict::Wide, traffic.vrx_linear, traffic.wide),
     ];
     for (verdict, vrx, limits) in types {
-        match fault(traffic.cinst_max, vrx, limits) {
+        match violation(traffic.cinst_max, vrx, limits) {
             None => {
                 traffic.verdict = verdict;
                 break;
@@ -155,9 +161,10 @@ pub(super) fn judge(arrivals: &[Arrival], frame: f64, packets: u32, largest: usi
     Some(traffic)
 }
 
-fn fault(cinst: i64, vrx: Occupancy, limits: Limits) -> Option<String> {
+/// The first limit that is not kept, as a sentence.
+fn violation(cinst: i64, vrx: Occupancy, limits: SenderLimits) -> Option<String> {
     if vrx.min < 0 {
-        Some(format!("packets came after their read time: VRX down to {}", vrx.min))
+        Some(format!("packets arrived after their read time: VRX down to {}", vrx.min))
     } else if cinst > limits.c_max {
         Some(format!("bursts: C_INST {cinst} is above C_MAX {}", limits.c_max))
     } else if vrx.max > limits.vrx_full {
@@ -167,8 +174,9 @@ fn fault(cinst: i64, vrx: Occupancy, limits: Limits) -> Option<String> {
     }
 }
 
-/// As EBU LIST does: the drain ticks from the first packet on, which the tick at that moment takes out at once.
-fn cinst_max(arrivals: &[Arrival], frame: f64, packets: i64) -> i64 {
+/// The highest C_INST, as EBU LIST computes it: the drain ticks from the first packet on, and the tick at that moment
+/// removes this packet at once.
+fn cinst_max(arrivals: &[PacketTime], frame: f64, packets: i64) -> i64 {
     let (from, frame) = (i128::from(arrivals[0].at), frame.round() as i128);
     let mut drained = 0;
     let (mut level, mut most) = (0, 0);
@@ -181,8 +189,9 @@ fn cinst_max(arrivals: &[Arrival], frame: f64, packets: i64) -> i64 {
     most.clamp(0, i64::MAX.into()) as i64
 }
 
-/// Packets come and packets are read, in the order of time; of what happens in the same nanosecond, coming is first.
-fn occupancy(arrivals: &[Arrival], frame: f64, packets: i64, active: (i64, i64)) -> Occupancy {
+/// The range of the virtual receiver buffer's level. Of an arrival and a read in the same nanosecond, the arrival is
+/// first.
+fn occupancy(arrivals: &[PacketTime], frame: f64, packets: i64, active: (i64, i64)) -> Occupancy {
     let frame = frame.round() as i128;
     let offset = frame * 28 / 750;
     let mut events = Vec::with_capacity(2 * arrivals.len());
@@ -207,10 +216,10 @@ mod tests {
 
     const FRAME: i64 = 40_000_000;
 
-    /// `frames` of `packets`, packet j sent `spacing` x j after the frame's time.
-    fn stream(frames: i64, packets: i64, spacing: i64) -> Vec<Arrival> {
+    /// `frames` of `packets` each, packet j sent j x `spacing` nanoseconds after the frame's time.
+    fn stream(frames: i64, packets: i64, spacing: i64) -> Vec<PacketTime> {
         let packet =
-            |n: i64, j: i64| Arrival { at: n * FRAME + j * spacing, place: Some((n * FRAME, j as u64)) };
+            |n: i64, j: i64| PacketTime { at: n * FRAME + j * spacing, place: Some((n * FRAME, j as u64)) };
         (0..frames).flat_map(|n| (0..packets).map(move |j| packet(n, j))).collect()
     }
 
@@ -218,16 +227,16 @@ mod tests {
         judge(&stream(frames, packets, spacing), FRAME as f64, packets as u32, 1452).unwrap()
     }
 
-    /// 4,320 packets a frame of 1/60 s, as 1080p59.94 in ST 2110-20 about has: by hand, 4320 x 60 = 259,200 packets
-    /// a second; / 43,200 / 0.96 = 6.25; / 43,200 = 6; / 27,000 = 9.6; / 21,600 = 12, so 16; / 300 = 864.
+    /// 4,320 packets in a frame of 1/60 s, about as 1080p59.94 in ST 2110-20. By hand: 4320 x 60 = 259,200 packets a
+    /// second; / 43,200 / 0.96 = 6.25; / 43,200 = 6; / 27,000 = 9.6; / 21,600 = 12, so 16; / 300 = 864.
     #[test]
-    fn limits_by_hand() {
+    fn the_limits_agree_with_a_calculation_by_hand() {
         let frame = 1e9 / 60.0;
         let t = judge(&stream(1, 1, 0), frame, 4320, 1452).unwrap();
-        assert_eq!(t.narrow, Limits { c_max: 6, vrx_full: 9 });
-        assert_eq!(t.narrow_linear, Limits { c_max: 6, vrx_full: 9 });
-        assert_eq!(t.wide, Limits { c_max: 16, vrx_full: 864 });
-        // Few packets: the least values, 1500 x 8 / 1460 and 1500 x 720 / 1460.
+        assert_eq!(t.narrow, SenderLimits { c_max: 6, vrx_full: 9 });
+        assert_eq!(t.narrow_linear, SenderLimits { c_max: 6, vrx_full: 9 });
+        assert_eq!(t.wide, SenderLimits { c_max: 16, vrx_full: 864 });
+        // With few packets the minima apply: 1500 x 8 / 1460 and 1500 x 720 / 1460.
         let t = verdict(1, 1, 0);
         assert_eq!((t.narrow.c_max, t.narrow.vrx_full, t.wide.c_max, t.wide.vrx_full), (4, 8, 16, 739));
     }
@@ -246,7 +255,7 @@ mod tests {
 
         let even = verdict(50, 20, 2_000_000);
         assert_eq!((even.cinst_max, even.vrx_linear), (0, Occupancy { min: 0, max: 1 }));
-        // Gapped, packet 19 is read at 1.493 + 19 x 1.92 = 37.97 ms, and comes at 38.
+        // Under the gapped schedule packet 19 is read at 1.493 + 19 x 1.92 = 37.97 ms and arrives at 38 ms.
         assert_eq!((even.vrx_gapped.min, even.verdict), (-1, Verdict::NarrowLinear));
 
         let gapped = verdict(50, 20, 1_920_000);
@@ -255,19 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn a_late_frame_runs_the_receiver_dry() {
+    fn a_late_frame_makes_the_receiver_buffer_underflow() {
         let mut arrivals = stream(10, 10, 1_000_000);
         for arrival in &mut arrivals[50..60] {
             arrival.at += 8_000_000;
         }
         let t = judge(&arrivals, FRAME as f64, 10, 1452).unwrap();
-        // At 8 ms two reads (at 1.49 and 5.49 ms) have found nothing.
+        // Before the first packet at 8 ms, two reads (at 1.49 and 5.49 ms) found nothing.
         assert_eq!((t.vrx_linear.min, t.verdict), (-2, Verdict::NotCompliant));
-        assert_eq!(t.reason, "packets came after their read time: VRX down to -2");
+        assert_eq!(t.reason, "packets arrived after their read time: VRX down to -2");
     }
 
     #[test]
-    fn whole_pictures_in_single_datagrams_are_not_the_model_s_matter() {
+    fn the_models_do_not_apply_to_whole_pictures_in_single_datagrams() {
         let t = judge(&stream(10, 1, 0), FRAME as f64, 1, 47_000).unwrap();
         assert_eq!(t.verdict, Verdict::NotApplicable);
         assert!(t.reason.starts_with("UDP datagrams of 47008 bytes"), "{}", t.reason);

@@ -1,65 +1,65 @@
-//! From a JPEG off the air to a picture.
+//! The JPEG decoder for received pictures (libjpeg-turbo).
 
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
 use crate::media::Size;
 
-/// RTP/JPEG carries a side divided by eight in one byte (RFC 2435 section 3.1.5).
+/// Longest side of a picture, in pixels: RTP/JPEG carries it divided by eight in one byte (RFC 2435 section 3.1.5).
 pub const LONGEST_SIDE: usize = 255 * 8;
 
-/// The byte order that makes a `u32` of this machine 0x00RRGGBB.
+/// The pixel format that makes a native `u32` 0x00RRGGBB.
 const FORMAT: PixelFormat = if cfg!(target_endian = "big") { PixelFormat::XRGB } else { PixelFormat::BGRX };
 
-/// Broadcast pictures are baseline, one scan. A progressive one of thousands of scans, which takes
-/// seconds to decode, is an attack (libjpeg-turbo, "Two issues with the JPEG standard").
+/// Most scans in a picture. Broadcast pictures are baseline, with one scan; a progressive picture with thousands of
+/// scans, which takes seconds to decode, is an attack (libjpeg-turbo, "Two issues with the JPEG standard").
 const MOST_SCANS: u32 = 20;
 
 /// A decoded picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
-    /// Its size.
+pub struct DecodedPicture {
+    /// Width and height.
     pub size: Size,
-    /// Row after row from the top, each pixel 0x00RRGGBB.
+    /// The pixels, row after row from the top, each 0x00RRGGBB.
     pub pixels: Vec<u32>,
 }
 
-impl Picture {
-    /// A picture of no pixels, for [`Decoder::decode_into`] to fill.
-    pub const fn empty() -> Picture {
-        Picture { size: Size { width: 0, height: 0 }, pixels: Vec::new() }
+impl DecodedPicture {
+    /// A picture without pixels, for [`Decoder::decode_into`] to fill.
+    pub const fn empty() -> DecodedPicture {
+        DecodedPicture { size: Size { width: 0, height: 0 }, pixels: Vec::new() }
     }
 }
 
-/// Why a JPEG gave no picture.
+/// Why a JPEG could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Refused before any memory was taken for it.
-    #[error("picture of {width}x{height}: a station's sides are at most {LONGEST_SIDE}")]
+    /// It is too large; it was refused before memory was allocated for it.
+    #[error("picture of {width}x{height}: a side may have at most {LONGEST_SIDE} pixels")]
     TooLarge {
-        /// Pixels in a row, as its header says.
+        /// Width according to its header, in pixels.
         width: usize,
-        /// Rows, as its header says.
+        /// Height according to its header, in pixels.
         height: usize,
     },
-    /// The decoder's own words: no JPEG, or a damaged one.
+    /// It is damaged, or not a JPEG.
     #[error("JPEG of {bytes} bytes: {reason}")]
     Jpeg {
-        /// The length of what was to be decoded.
+        /// Length of the JPEG, in bytes.
         bytes: usize,
-        /// What libjpeg-turbo says.
+        /// The message of libjpeg-turbo.
         reason: String,
     },
-    /// The decoder could not be set up.
+    /// The decoder could not be created.
     #[error("JPEG decoder: {0}")]
     Setup(String),
 }
 
-/// Decodes picture after picture.
+/// Decodes pictures.
 ///
-/// A damaged picture is refused, never shown half: the one before it stays, which disturbs less than
-/// a grey half. libjpeg's only complaint about some of them is a warning (it fills the rest in); the
-/// turbojpeg crate answers an error for these too, and so do we, with one exception: bytes too
-/// many after a complete scan, which hardware encoders leave there, take nothing from the picture.
+/// A damaged picture is an error, so that the caller keeps the one before it, which disturbs less than a half-grey one.
+/// For some damage libjpeg only warns (and fills in the rest); the turbojpeg crate returns an error for these too, and
+/// so do we, with one exception: surplus bytes after a complete scan, which hardware encoders leave there, are
+/// harmless.
 #[derive(Debug)]
 pub struct Decoder {
     turbo: Decompressor,
@@ -69,39 +69,39 @@ impl Decoder {
     /// A decoder.
     ///
     /// # Errors
-    /// When libjpeg-turbo has no memory.
+    /// libjpeg-turbo cannot allocate memory.
     pub fn new() -> Result<Decoder, DecodeError> {
         let turbo = fresh().map_err(|error| DecodeError::Setup(error.to_string()))?;
         Ok(Decoder { turbo })
     }
 
-    /// Decodes a picture into memory of its own.
+    /// Decodes a picture into new memory.
     ///
     /// # Errors
-    /// As of [`decode_into`](Self::decode_into).
-    pub fn decode(&mut self, jpeg: &[u8]) -> Result<Picture, DecodeError> {
-        let mut picture = Picture::empty();
+    /// As [`decode_into`](Self::decode_into).
+    pub fn decode(&mut self, jpeg: &[u8]) -> Result<DecodedPicture, DecodeError> {
+        let mut picture = DecodedPicture::empty();
         self.decode_into(jpeg, &mut picture)?;
         Ok(picture)
     }
 
-    /// Decodes a picture into the memory of an older one, which is lost.
+    /// Decodes a picture into the memory of an older one, which is overwritten.
     ///
     /// # Errors
-    /// When it is larger than a station may send, no JPEG, or damaged; `picture` is then not to be shown.
-    pub fn decode_into(&mut self, jpeg: &[u8], picture: &mut Picture) -> Result<(), DecodeError> {
+    /// The JPEG is larger than a station may send, damaged, or not a JPEG. `picture` must then not be shown.
+    pub fn decode_into(&mut self, jpeg: &[u8], picture: &mut DecodedPicture) -> Result<(), DecodeError> {
         let done = self.try_decode(jpeg, picture);
         if done.is_err()
             && let Ok(turbo) = fresh()
         {
-            // After an error in a header, tj3DecompressHeader (libjpeg-turbo 3.0) leaves without
-            // jpeg_abort: the next picture, and every one after it, would be read as the rest of this.
+            // After an error in a header, tj3DecompressHeader (libjpeg-turbo 3.0) returns without jpeg_abort: every
+            // later picture would be read as the rest of this one.
             self.turbo = turbo;
         }
         done
     }
 
-    fn try_decode(&mut self, jpeg: &[u8], picture: &mut Picture) -> Result<(), DecodeError> {
+    fn try_decode(&mut self, jpeg: &[u8], picture: &mut DecodedPicture) -> Result<(), DecodeError> {
         let failed = |error: turbojpeg::Error| {
             let reason = match error {
                 turbojpeg::Error::TurboJpegError(reason) => reason,
@@ -122,7 +122,7 @@ impl Decoder {
             Err(turbojpeg::Error::TurboJpegError(reason)) if is_harmless(&reason) => {}
             done => done.map_err(failed)?,
         }
-        // libjpeg-turbo writes 0xff, or anything, where there is no colour.
+        // libjpeg-turbo leaves the fourth byte undefined.
         picture.pixels.iter_mut().for_each(|pixel| *pixel &= 0x00ff_ffff);
         Ok(())
     }
@@ -134,8 +134,8 @@ fn fresh() -> turbojpeg::Result<Decompressor> {
     Ok(turbo)
 }
 
-/// libjpeg's warning JWRN_EXTRANEOUS_DATA before the end marker, 0xd9. It reports the first warning of
-/// a picture, so a scan that went wrong earlier is not hidden behind this one.
+/// Whether this is libjpeg's warning JWRN_EXTRANEOUS_DATA before the end marker, 0xd9. libjpeg-turbo reports the first
+/// warning of a picture, so this one cannot hide an earlier one.
 fn is_harmless(reason: &str) -> bool {
     reason.ends_with("extraneous bytes before marker 0xd9")
 }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_come_out_in_their_places_without_a_fourth_byte() {
+    fn colours_are_in_their_places_and_the_fourth_byte_is_zero() {
         let orange = jpeg(48, 32, |_, _| [240, 120, 20]);
         let picture = Decoder::new().unwrap().decode(&orange).unwrap();
         assert_eq!((picture.size, picture.pixels.len()), (Size { width: 48, height: 32 }, 48 * 32));
@@ -178,9 +178,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_for_any_size() {
+    fn memory_is_reused_for_pictures_of_any_size() {
         let mut decoder = Decoder::new().unwrap();
-        let mut picture = Picture::empty();
+        let mut picture = DecodedPicture::empty();
         for (width, height) in [(64, 48), (16, 16), (160, 96)] {
             decoder.decode_into(&jpeg(width, height, noise), &mut picture).unwrap();
             assert_eq!(picture, Decoder::new().unwrap().decode(&jpeg(width, height, noise)).unwrap());
@@ -194,7 +194,7 @@ mod tests {
         bytes[frame + 5..frame + 9].copy_from_slice(&[0xf0, 0x00, 0xff, 0x00]);
         let error = Decoder::new().unwrap().decode(&bytes).unwrap_err();
         assert_eq!(error, DecodeError::TooLarge { width: 65280, height: 61440 });
-        assert_eq!(error.to_string(), "picture of 65280x61440: a station's sides are at most 2040");
+        assert_eq!(error.to_string(), "picture of 65280x61440: a side may have at most 2040 pixels");
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         let error = decoder.decode(&whole[..whole.len() / 2]).unwrap_err();
         assert!(error.to_string().contains("Premature end of JPEG file"), "{error}");
 
-        // Half the scan, then the end marker: warnings alone.
+        // Half the scan and then the end marker: libjpeg only warns.
         let error = decoder.decode(&[&whole[..whole.len() / 2], &[0xff, 0xd9]].concat()).unwrap_err();
         assert!(matches!(error, DecodeError::Jpeg { .. }), "{error}");
 
@@ -217,7 +217,7 @@ mod tests {
         let good = jpeg(64, 48, noise);
         let mut bad = good.clone();
         let frame = bad.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
-        bad[frame + 1] = 0xe5; // an application's marker: the scan comes before any frame
+        bad[frame + 1] = 0xe5; // an application marker, so that the scan has no frame header
         let mut decoder = Decoder::new().unwrap();
         assert!(decoder.decode(&bad).is_err());
         assert_eq!(decoder.decode(&good), Decoder::new().unwrap().decode(&good));
@@ -238,7 +238,7 @@ mod tests {
             let at = at.index(damaged.len());
             let end = damaged.len().min(at + bytes.len());
             damaged[at..end].copy_from_slice(&bytes[..end - at]);
-            // Whatever it says, the decoder still works afterwards.
+            // Whatever it returns, the decoder must still work afterwards.
             let mut decoder = Decoder::new().unwrap();
             let _ = decoder.decode(&damaged);
             prop_assert_eq!(decoder.decode(&jpeg(16, 16, noise)), Decoder::new().unwrap().decode(&jpeg(16, 16, noise)));

@@ -1,7 +1,6 @@
-//! What minifb cannot do on X11: full screen, a smallest size, the size of the screen. Asked for over a
-//! connection of our own, which X11 allows for any window whose number is known (EWMH 1.5,
-//! "_NET_WM_STATE": "a client … must send a ClientMessage event to the root window"). x11rb speaks the
-//! protocol in safe Rust, without another C library.
+//! X11 functions that minifb lacks: full screen, a smallest size, the size of the screen. They use a connection of our
+//! own, which X11 allows for any window whose ID is known (EWMH 1.5, "_NET_WM_STATE": "a client … must send a
+//! ClientMessage event to the root window"). x11rb speaks the protocol in safe Rust, without another C library.
 
 use x11rb::connection::Connection;
 use x11rb::errors::{ConnectError, ReplyError};
@@ -21,13 +20,13 @@ x11rb::atom_manager! {
     }
 }
 
-/// Why the display did not do as asked.
+/// Why a request to the display failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DisplayError {
-    /// No second connection.
+    /// The second connection failed.
     #[error("no connection to the display: {0}")]
     Connect(#[from] ConnectError),
-    /// The display refused.
+    /// The display returned an error.
     #[error("the display refused: {0}")]
     Refused(#[from] ReplyError),
 }
@@ -39,31 +38,31 @@ impl From<x11rb::errors::ConnectionError> for DisplayError {
 }
 
 /// Our own connection to the display.
-pub(super) struct Display {
+pub(super) struct DisplayConnection {
     x: RustConnection,
     root: u32,
     screen: (u16, u16),
     atoms: Atoms,
-    /// Without a window manager: where the window was before it filled the screen.
+    /// The window's position and size before it filled the screen, if there is no window manager.
     before: Option<(i32, i32, u32, u32)>,
 }
 
-impl Display {
-    /// Connects to the display that `DISPLAY` names.
-    pub(super) fn connect() -> Result<Display, DisplayError> {
+impl DisplayConnection {
+    /// Connects to the display in `DISPLAY`.
+    pub(super) fn connect() -> Result<DisplayConnection, DisplayError> {
         let (x, screen) = x11rb::connect(None)?;
         let screen = &x.setup().roots[screen];
         let (root, size) = (screen.root, (screen.width_in_pixels, screen.height_in_pixels));
         let atoms = Atoms::new(&x)?.reply()?;
-        Ok(Display { x, root, screen: size, atoms, before: None })
+        Ok(DisplayConnection { x, root, screen: size, atoms, before: None })
     }
 
-    /// Width and height of the screen.
+    /// Width and height of the screen, in pixels.
     pub(super) fn screen(&self) -> (u16, u16) {
         self.screen
     }
 
-    /// Tells window managers what the window is, and how small it may become.
+    /// Sets the window's class and smallest size, for window managers.
     pub(super) fn describe(&self, window: u32, smallest: (u16, u16)) -> Result<(), DisplayError> {
         let smallest = (i32::from(smallest.0), i32::from(smallest.1));
         let hints = WmSizeHints { min_size: Some(smallest), ..WmSizeHints::default() };
@@ -74,15 +73,15 @@ impl Display {
         Ok(())
     }
 
-    /// To full screen or back. Answers whether it is full now, as far as that was asked for.
+    /// Requests full screen or the normal size. Returns whether full screen was requested.
     pub(super) fn toggle_full(&mut self, window: u32) -> Result<bool, DisplayError> {
         if self.managed()? { self.ask_manager(window) } else { self.fill_screen(window) }
     }
 
-    /// Whether a window manager lives that knows full screen.
+    /// Whether a window manager runs that supports full screen.
     fn managed(&self) -> Result<bool, DisplayError> {
         let atoms = &self.atoms;
-        // The check window of a manager names itself; a dead manager leaves only the root's mention of it.
+        // A manager's check window has the property too, naming itself; a dead manager leaves only the root's.
         let check = |window| self.property(window, atoms._NET_SUPPORTING_WM_CHECK, AtomEnum::WINDOW.into());
         let Some(&manager) = check(self.root)?.first() else { return Ok(false) };
         let alive = check(manager).is_ok_and(|check| check.first() == Some(&manager));
@@ -99,7 +98,7 @@ impl Display {
         let atoms = &self.atoms;
         let state = self.property(window, atoms._NET_WM_STATE, AtomEnum::ATOM.into())?;
         let full = !state.contains(&atoms._NET_WM_STATE_FULLSCREEN);
-        // 1 adds the state, 0 removes it; the last 1 says that an application asks.
+        // 1 adds the state, 0 removes it; the last 1 means that an application requests it.
         let data = [u32::from(full), atoms._NET_WM_STATE_FULLSCREEN, 0, 1, 0];
         let event = ClientMessageEvent::new(32, window, atoms._NET_WM_STATE, data);
         let to = EventMask::SUBSTRUCTURE_REDIRECT | EventMask::SUBSTRUCTURE_NOTIFY;
@@ -107,7 +106,7 @@ impl Display {
         Ok(full)
     }
 
-    /// Where nobody manages windows (a bare X server behind a wall screen), nobody objects either.
+    /// Without a window manager (a bare X server behind a wall screen) the window can resize itself.
     fn fill_screen(&mut self, window: u32) -> Result<bool, DisplayError> {
         let place = match self.before.take() {
             Some(place) => place,

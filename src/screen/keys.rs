@@ -1,21 +1,21 @@
-//! The remote control: keys become commands, digits become station numbers. No clock inside: the time
-//! is an argument, counted from any fixed moment.
+//! The remote control: keys become commands, digits become station numbers. Time is an argument, counted from any fixed
+//! moment.
 
 use std::time::Duration;
 
 use crate::media::StationId;
 
-/// How long a number waits for its next digit. Longer feels broken, shorter outruns slow fingers:
+/// How long a number waits for another digit. A longer wait feels broken, a shorter one outruns slow fingers:
 /// television sets wait one to three seconds, and Enter ends the wait here.
 pub const DIGIT_WAIT: Duration = Duration::from_millis(1200);
 
-/// Station numbers have at most three digits.
+/// Most digits of a station number.
 const MOST_DIGITS: usize = 3;
 
-/// A key that means something to a viewer.
+/// A key that the viewer knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// 0..=9, on either part of the keyboard.
+    /// A digit, 0..=9, on the main keyboard or the keypad.
     Digit(u8),
     /// Arrow up.
     Up,
@@ -33,7 +33,7 @@ pub enum Key {
     Backspace,
     /// The space bar.
     Space,
-    /// Enter, on either part of the keyboard.
+    /// Enter, on the main keyboard or the keypad.
     Enter,
     /// Escape.
     Escape,
@@ -51,10 +51,10 @@ pub enum Key {
     Close,
 }
 
-/// What the viewer is asked to do.
+/// A request of the user to the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Show this station; it may not exist ("no station 7").
+pub enum ViewerCommand {
+    /// Show this station, which may not exist.
     Station(StationId),
     /// The next station of the line-up.
     Next,
@@ -62,55 +62,55 @@ pub enum Command {
     Previous,
     /// The station watched before this one.
     Last,
-    /// Hold the picture, or go on with the live one.
+    /// Pause, or continue with the live picture.
     PauseToggle,
     /// Show or hide the information.
     Info,
     /// Save the picture.
     Save,
-    /// To full screen or back.
+    /// Toggle full screen.
     FullScreen,
     /// Show or hide the line-up.
     List,
-    /// In the line-up shown: so many rows down, or up where negative.
+    /// Move the line-up's cursor by this many rows, up if negative.
     Cursor(i32),
-    /// In the line-up shown: watch the row under the cursor.
+    /// Watch the station under the line-up's cursor.
     Choose,
-    /// End.
+    /// Quit.
     Quit,
 }
 
-/// Whether the line-up is on the screen: the same keys then move in it.
+/// The target of the arrow keys, page keys, Enter and Escape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Only the picture.
+    /// The picture.
     Watching,
-    /// The line-up lies over it.
+    /// The line-up, which lies over the picture.
     Listing,
 }
 
-/// How far page up and page down move in the line-up.
+/// Rows that page up and page down move in the line-up.
 const PAGE: i32 = 8;
 
-/// From keys to commands, with the number being typed in between.
+/// Translates keys into commands. Holds the number being typed.
 #[derive(Debug, Default)]
 pub struct Remote {
     number: NumberEntry,
 }
 
 impl Remote {
-    /// A remote control with nothing typed.
+    /// A remote control with no number typed.
     pub fn new() -> Remote {
         Remote::default()
     }
 
-    /// A key was pressed. `ids` are the numbers of the line-up.
-    pub fn press(&mut self, now: Duration, key: Key, mode: Mode, ids: &[StationId]) -> Option<Command> {
+    /// The command that a key press completes, if any. `ids` are the numbers of the line-up.
+    pub fn press(&mut self, now: Duration, key: Key, mode: Mode, ids: &[StationId]) -> Option<ViewerCommand> {
         let typing = self.number.typing();
         let listing = mode == Mode::Listing;
         let command = match key {
-            Key::Digit(digit) => return self.number.digit(now, digit, ids).map(Command::Station),
-            Key::Enter if typing => return self.number.enter().map(Command::Station),
+            Key::Digit(digit) => return self.number.digit(now, digit, ids).map(ViewerCommand::Station),
+            Key::Enter if typing => return self.number.enter().map(ViewerCommand::Station),
             Key::Backspace if typing => {
                 self.number.erase(now);
                 return None;
@@ -119,31 +119,31 @@ impl Remote {
                 self.number.clear();
                 return None;
             }
-            Key::Up if listing => Command::Cursor(-1),
-            Key::Down if listing => Command::Cursor(1),
-            Key::PageUp if listing => Command::Cursor(-PAGE),
-            Key::PageDown if listing => Command::Cursor(PAGE),
-            Key::Enter if listing => Command::Choose,
-            Key::Escape if listing => Command::List,
-            Key::Up | Key::Right | Key::PageUp => Command::Next,
-            Key::Down | Key::Left | Key::PageDown => Command::Previous,
-            Key::Backspace => Command::Last,
-            Key::Space => Command::PauseToggle,
-            Key::I => Command::Info,
-            Key::S => Command::Save,
-            Key::F => Command::FullScreen,
-            Key::L => Command::List,
+            Key::Up if listing => ViewerCommand::Cursor(-1),
+            Key::Down if listing => ViewerCommand::Cursor(1),
+            Key::PageUp if listing => ViewerCommand::Cursor(-PAGE),
+            Key::PageDown if listing => ViewerCommand::Cursor(PAGE),
+            Key::Enter if listing => ViewerCommand::Choose,
+            Key::Escape if listing => ViewerCommand::List,
+            Key::Up | Key::Right | Key::PageUp => ViewerCommand::Next,
+            Key::Down | Key::Left | Key::PageDown => ViewerCommand::Previous,
+            Key::Backspace => ViewerCommand::Last,
+            Key::Space => ViewerCommand::PauseToggle,
+            Key::I => ViewerCommand::Info,
+            Key::S => ViewerCommand::Save,
+            Key::F => ViewerCommand::FullScreen,
+            Key::L => ViewerCommand::List,
             Key::Enter => return None,
-            Key::Q | Key::Escape | Key::Close => Command::Quit,
+            Key::Q | Key::Escape | Key::Close => ViewerCommand::Quit,
         };
-        // Who asks for something else has given up the number.
+        // Any other command discards the number.
         self.number.clear();
         Some(command)
     }
 
-    /// The station meant by a number that has waited long enough for another digit.
-    pub fn poll(&mut self, now: Duration) -> Option<Command> {
-        self.number.poll(now).map(Command::Station)
+    /// The command of a number that has waited long enough for another digit.
+    pub fn poll(&mut self, now: Duration) -> Option<ViewerCommand> {
+        self.number.poll(now).map(ViewerCommand::Station)
     }
 
     /// The number being typed, as it is shown: "1_".
@@ -152,7 +152,7 @@ impl Remote {
     }
 }
 
-/// A station number on its way in, digit by digit.
+/// A station number that is typed digit by digit.
 #[derive(Debug, Default)]
 pub struct NumberEntry {
     digits: String,
@@ -160,16 +160,16 @@ pub struct NumberEntry {
 }
 
 impl NumberEntry {
-    /// One more digit, 0..=9. Answers the station at once when the number is complete: it has three
-    /// digits, or no number of `ids` begins with it and goes on.
+    /// Adds a digit, 0..=9. Returns the station if the number is complete: it has three digits, or no longer number of
+    /// `ids` begins with it.
     pub fn digit(&mut self, now: Duration, digit: u8, ids: &[StationId]) -> Option<StationId> {
         self.digits.push(char::from(b'0' + digit.min(9)));
         self.due = Some(now + DIGIT_WAIT);
         if self.goes_on(ids) { None } else { self.enter() }
     }
 
-    /// Whether some number of `ids` could still be reached by typing on. Some people type 02 for 2:
-    /// leading zeros count as digits, up to as many as the largest number has.
+    /// Whether more digits could still lead to a number of `ids`. Some people type 02 for 2, so leading zeros count as
+    /// digits, up to the length of the largest number.
     fn goes_on(&self, ids: &[StationId]) -> bool {
         let typed = self.value();
         let most = ids.iter().max().map_or(0, |id| id.to_string().len()).min(MOST_DIGITS);
@@ -183,7 +183,7 @@ impl NumberEntry {
         self.digits.bytes().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
     }
 
-    /// The number typed, when it has waited for another digit for [`DIGIT_WAIT`].
+    /// The number typed, if it has waited for another digit for [`DIGIT_WAIT`].
     pub fn poll(&mut self, now: Duration) -> Option<StationId> {
         if self.due.is_some_and(|due| now >= due) { self.enter() } else { None }
     }
@@ -195,13 +195,13 @@ impl NumberEntry {
         id
     }
 
-    /// Takes back the last digit; what is left waits again.
+    /// Removes the last digit; the rest waits again.
     pub fn erase(&mut self, now: Duration) {
         self.digits.pop();
         self.due = self.typing().then_some(now + DIGIT_WAIT);
     }
 
-    /// Forgets what was typed.
+    /// Discards the number.
     pub fn clear(&mut self) {
         self.digits.clear();
         self.due = None;
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_final_as_soon_as_it_can_be() {
+    fn a_number_is_complete_as_soon_as_no_longer_one_begins_with_it() {
         for (lineup, typed, when_final) in [
             (ids(1..=3), "2", 1),
             (ids(1..=3), "7", 1),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_number_shows_itself_and_comes_by_itself() {
+    fn a_waiting_number_is_shown_and_completes_after_the_wait() {
         let lineup = ids(1..=20);
         let mut entry = NumberEntry::default();
         assert_eq!(entry.digit(ms(100), 1, &lineup), None);
@@ -276,30 +276,30 @@ mod tests {
         let mut remote = Remote::new();
         let mut press = |at, key| remote.press(ms(at), key, Mode::Watching, &lineup);
         assert_eq!(press(0, Key::Digit(1)), None);
-        assert_eq!(press(1, Key::Enter), Some(Command::Station(StationId(1))));
+        assert_eq!(press(1, Key::Enter), Some(ViewerCommand::Station(StationId(1))));
         assert_eq!(press(2, Key::Enter), None);
         assert_eq!(press(3, Key::Digit(1)), None);
         assert_eq!(press(4, Key::Backspace), None);
-        assert_eq!(press(5, Key::Backspace), Some(Command::Last));
+        assert_eq!(press(5, Key::Backspace), Some(ViewerCommand::Last));
         assert_eq!(press(6, Key::Digit(1)), None);
         assert_eq!(press(7, Key::Escape), None);
-        assert_eq!(press(8, Key::Escape), Some(Command::Quit));
+        assert_eq!(press(8, Key::Escape), Some(ViewerCommand::Quit));
         assert_eq!(press(9, Key::Digit(1)), None);
-        assert_eq!(press(10, Key::Up), Some(Command::Next));
+        assert_eq!(press(10, Key::Up), Some(ViewerCommand::Next));
         assert_eq!(remote.poll(ms(9999)), None);
     }
 
     #[test]
-    fn the_line_up_takes_the_arrows() {
+    fn the_arrows_move_the_cursor_while_the_line_up_is_shown() {
         let press = |mode, key| Remote::new().press(ms(0), key, mode, &[]);
         for (key, watching, listing) in [
-            (Key::Up, Some(Command::Next), Some(Command::Cursor(-1))),
-            (Key::PageDown, Some(Command::Previous), Some(Command::Cursor(PAGE))),
-            (Key::Enter, None, Some(Command::Choose)),
-            (Key::Escape, Some(Command::Quit), Some(Command::List)),
-            (Key::Q, Some(Command::Quit), Some(Command::Quit)),
-            (Key::Close, Some(Command::Quit), Some(Command::Quit)),
-            (Key::S, Some(Command::Save), Some(Command::Save)),
+            (Key::Up, Some(ViewerCommand::Next), Some(ViewerCommand::Cursor(-1))),
+            (Key::PageDown, Some(ViewerCommand::Previous), Some(ViewerCommand::Cursor(PAGE))),
+            (Key::Enter, None, Some(ViewerCommand::Choose)),
+            (Key::Escape, Some(ViewerCommand::Quit), Some(ViewerCommand::List)),
+            (Key::Q, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
+            (Key::Close, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
+            (Key::S, Some(ViewerCommand::Save), Some(ViewerCommand::Save)),
         ] {
             assert_eq!(press(Mode::Watching, key), watching, "{key:?}");
             assert_eq!(press(Mode::Listing, key), listing, "{key:?}");

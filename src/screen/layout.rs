@@ -1,14 +1,13 @@
-//! Where the picture goes in a window of any shape, and how it gets there: as large as it can be, in its
-//! own shape, black bars beside it.
+//! Scales the picture into a window of any shape: as large as possible, at its own aspect ratio, between black bars.
 
 use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::decode::Picture;
+use super::decode::DecodedPicture;
 use crate::media::Size;
 use crate::paint::{Canvas, Rectangle, area};
 
-/// The largest rectangle of a picture's shape, centred in a window. Empty for an empty one of either.
+/// The largest rectangle of a picture's aspect ratio, centred in a window; empty if either is empty.
 pub fn fit(picture: Size, width: usize, height: usize) -> Rectangle {
     let (pw, ph) = (usize::from(picture.width), usize::from(picture.height));
     if pw == 0 || ph == 0 || width == 0 || height == 0 {
@@ -23,7 +22,7 @@ pub fn fit(picture: Size, width: usize, height: usize) -> Rectangle {
     area(((width - w) / 2) as i32, ((height - h) / 2) as i32, w as i32, h as i32)
 }
 
-/// Paints pictures into windows. Keeps the scaler's memory from one to the next.
+/// Paints scaled pictures. Keeps the scaler's buffers from one picture to the next.
 #[derive(Debug)]
 pub struct Fitter {
     resizer: Resizer,
@@ -32,8 +31,8 @@ pub struct Fitter {
 
 impl Default for Fitter {
     fn default() -> Fitter {
-        // Catmull-Rom, widened when shrinking so that nothing flickers. Measured from 640x368 to 1280x736 on
-        // one core: 1.9 ms, where bilinear takes 1.7 ms and is less sharp.
+        // Catmull-Rom, with a wider kernel for shrinking so that nothing flickers. From 640x368 to 1280x736 on one core
+        // it takes 1.9 ms; bilinear takes 1.7 ms and is less sharp.
         let options =
             ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
         Fitter { resizer: Resizer::new(), options }
@@ -41,9 +40,9 @@ impl Default for Fitter {
 }
 
 impl Fitter {
-    /// Paints a picture over the whole canvas, scaled to fit, with black bars where it does not reach.
-    /// Answers where it went. Without a picture, or with one whose pixels are not its size's: black.
-    pub fn paint(&mut self, picture: Option<&Picture>, canvas: &mut Canvas) -> Rectangle {
+    /// Paints the whole canvas: the picture scaled to fit, and black bars around it. Returns the picture's rectangle.
+    /// The canvas is black without a picture, or if the number of pixels does not match the picture's size.
+    pub fn paint(&mut self, picture: Option<&DecodedPicture>, canvas: &mut Canvas) -> Rectangle {
         let place = picture
             .filter(|picture| picture.pixels.len() == pixels(picture.size))
             .map(|picture| (picture, fit(picture.size, canvas.width, canvas.height)))
@@ -60,8 +59,8 @@ impl Fitter {
         at
     }
 
-    /// Paints the picture at `at`, which lies inside the canvas; whether that worked.
-    fn place(&mut self, picture: &Picture, at: Rectangle, canvas: &mut Canvas) -> bool {
+    /// Paints the picture at `at`, which lies inside the canvas. Returns whether that succeeded.
+    fn place(&mut self, picture: &DecodedPicture, at: Rectangle, canvas: &mut Canvas) -> bool {
         let (width, height) = (u32::from(picture.size.width), u32::from(picture.size.height));
         let (left, top) = (at.top_left.x as u32, at.top_left.y as u32);
         if (at.size.width, at.size.height) == (width, height) {
@@ -96,12 +95,15 @@ mod tests {
 
     use super::*;
 
-    fn white(width: u16, height: u16) -> Picture {
-        Picture { size: Size { width, height }, pixels: vec![0xff_ffff; pixels(Size { width, height })] }
+    fn white(width: u16, height: u16) -> DecodedPicture {
+        DecodedPicture {
+            size: Size { width, height },
+            pixels: vec![0xff_ffff; pixels(Size { width, height })],
+        }
     }
 
     #[test]
-    fn a_picture_keeps_its_shape() {
+    fn a_picture_keeps_its_aspect_ratio() {
         for ((pw, ph), (w, h), place) in [
             ((640, 360), (640, 360), area(0, 0, 640, 360)),
             ((640, 360), (1280, 720), area(0, 0, 1280, 720)),
@@ -153,7 +155,7 @@ mod tests {
         let mut canvas = Canvas::new(9, 5);
         let mut liar = white(4, 4);
         liar.pixels.pop();
-        for none in [None, Some(&liar), Some(&Picture::empty())] {
+        for none in [None, Some(&liar), Some(&DecodedPicture::empty())] {
             canvas.pixels.fill(0x12_3456);
             Fitter::default().paint(none, &mut canvas);
             assert_eq!(canvas.pixels, vec![0; 45]);

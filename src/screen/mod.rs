@@ -1,14 +1,15 @@
-//! The screen: from a JPEG to what is seen, and from keys to commands.
+//! The screen: turns JPEGs into a window's pixels, and keys into commands.
+//!
+//! Only the viewer (and the benches, which time it) imports this room. It imports `media` and `paint`.
 //!
 //! ```text
-//! JPEG -> Decoder -> Picture -\
-//!                              View -> Composer (layout, then osd) -> Canvas -> Window
-//! commands <- Remote <- keys <-----------------------------------------------/
+//! JPEG -> Decoder -> DecodedPicture -> ScreenView -> Composer (layout, then osd) -> Canvas -> Window
+//! ViewerCommand <- Remote <- Key <--------------------------------------------------------------/
 //! ```
 //!
-//! [`View`] is plain data, all that is to be seen at one moment. [`Composer`] turns it into pixels
-//! and needs no window, so every test of what is seen runs without a display. [`Window`] alone touches
-//! the window system; [`Remote`] takes the time as an argument.
+//! [`ScreenView`] is plain data: all that is visible at one moment. [`Composer`] turns it into pixels and needs no
+//! window, so the tests of what is visible run without a display. [`Window`] alone uses the window system; [`Remote`]
+//! takes the time as an argument.
 
 pub mod decode;
 mod fullscreen;
@@ -21,37 +22,37 @@ pub mod window;
 use crate::media::{Size, StationId};
 use crate::paint::Canvas;
 
-pub use decode::{DecodeError, Decoder, Picture};
-pub use keys::{Command, Key, Mode, Remote};
+pub use decode::{DecodeError, DecodedPicture, Decoder};
+pub use keys::{Key, Mode, Remote, ViewerCommand};
 pub use window::{Window, WindowError};
 
-/// What is to be seen at one moment.
+/// All that is visible at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct View<'a> {
-    /// The picture; without one the screen is black.
-    pub picture: Option<&'a Picture>,
-    /// Which station this is: shown for a few seconds after a change.
+pub struct ScreenView<'a> {
+    /// The picture; if there is none, the screen is black.
+    pub picture: Option<&'a DecodedPicture>,
+    /// Number and name of the station, for a few seconds after a change.
     pub banner: Option<Banner<'a>>,
-    /// A dim line on the state of things, "no signal — waiting": in the banner, or where it would be.
+    /// A dim line about the reception, "no signal — waiting": in the banner, or in its place.
     pub note: Option<&'a str>,
     /// The number being typed, "1_".
     pub typed: Option<&'a str>,
-    /// Rows of label and value; none, no information.
+    /// Rows of label and value; if empty, no information is shown.
     pub info: &'a [(&'a str, String)],
     /// The line-up.
     pub list: Option<List<'a>>,
     /// One sentence for a few seconds: "picture saved as …".
     pub message: Option<&'a str>,
-    /// Whether the picture is held.
+    /// Whether the pause sign is shown.
     pub paused: bool,
 }
 
-/// Which station is on the screen.
+/// The station on the screen.
 #[derive(Debug, Clone, Copy)]
 pub struct Banner<'a> {
     /// Its number.
     pub number: StationId,
-    /// Its name, in any alphabet and of any length.
+    /// Its name, of any length. Characters outside the European alphabets are shown as `?`.
     pub name: &'a str,
 }
 
@@ -62,7 +63,7 @@ pub struct List<'a> {
     pub rows: Vec<Row<'a>>,
     /// The station on the screen.
     pub current: Option<StationId>,
-    /// The row that would be chosen, by its place in `rows`.
+    /// Index in `rows` of the row under the cursor.
     pub cursor: Option<usize>,
 }
 
@@ -73,11 +74,11 @@ pub struct Row<'a> {
     pub id: StationId,
     /// Its name.
     pub name: &'a str,
-    /// A word on its state: "off air".
+    /// Its state in a word or two, "off air".
     pub state: &'a str,
 }
 
-/// Makes pixels of a view. Keeps its memory from one to the next.
+/// Turns views into pixels. Keeps its buffers from one view to the next.
 #[derive(Debug, Default)]
 pub struct Composer {
     fitter: layout::Fitter,
@@ -90,13 +91,13 @@ impl Composer {
     }
 
     /// Paints the whole canvas, at its own size.
-    pub fn compose(&mut self, view: &View<'_>, canvas: &mut Canvas) {
+    pub fn compose(&mut self, view: &ScreenView<'_>, canvas: &mut Canvas) {
         self.fitter.paint(view.picture, canvas);
         osd::paint(view, canvas);
     }
 }
 
-/// A window, and what it takes to show a view in it.
+/// A window with all that is needed to show views in it.
 pub struct Screen {
     window: Window,
     composer: Composer,
@@ -107,25 +108,25 @@ impl Screen {
     /// Opens a window for pictures of this size.
     ///
     /// # Errors
-    /// When there is no display.
+    /// There is no display.
     pub fn open(title: &str, size: Size) -> Result<Screen, WindowError> {
         let window = Window::open(title, size)?;
         Ok(Screen { window, composer: Composer::new(), canvas: Canvas::default() })
     }
 
-    /// The window: its keys, its title, full screen.
+    /// The window, for its keys, its title and full screen.
     pub fn window(&mut self) -> &mut Window {
         &mut self.window
     }
 
-    /// Shows a view, at once.
+    /// Shows a view at once.
     ///
-    /// A window system may forget what a window showed (behind another window, after a change of size):
-    /// show again a few times a second even when nothing changes.
+    /// A window system may forget what a window showed (behind another window, after a change of size), so the caller
+    /// shows the view again a few times a second even if nothing has changed.
     ///
     /// # Errors
-    /// When the window system refuses the picture.
-    pub fn show(&mut self, view: &View<'_>) -> Result<(), WindowError> {
+    /// The window system refuses the picture.
+    pub fn show(&mut self, view: &ScreenView<'_>) -> Result<(), WindowError> {
         let (width, height) = self.window.size();
         self.canvas.resize(width, height);
         self.composer.compose(view, &mut self.canvas);

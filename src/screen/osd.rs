@@ -1,24 +1,24 @@
-//! The on-screen display: what a set lays over its picture. Painted at the window's resolution, not the
+//! The on-screen display: everything laid over the picture. It is painted at the window's resolution, not the
 //! picture's, so that it is sharp at any size.
 //!
-//! Each part has its place: information top left, the number being typed top right, the line-up right,
-//! the banner bottom left, the pause sign bottom right, a message above the bottom's middle.
+//! Each part has its place: information top left, the number being typed top right, the line-up right, the banner
+//! bottom left, the pause sign bottom right, a message at the bottom in the middle, above the banner.
 
-use super::{Banner, List, View};
+use super::{Banner, List, ScreenView};
 use crate::paint::{Canvas, Colour, Type, area};
 
 const PANEL: Colour = 0x0d_1219;
 const PANEL_ALPHA: u8 = 200;
 const TEXT: Colour = 0xf4_f6f8;
 const DIM: Colour = 0xa9_b5c1;
-/// The one colour: what is current, what is being done.
+/// The only colour: the current station, the cursor, the number being typed.
 const ACCENT: Colour = 0x4c_b4ff;
 
-/// Windows smaller than this show the picture alone.
+/// Smallest window with an on-screen display, in pixels.
 const SMALLEST: (usize, usize) = (64, 48);
 
-/// Paints all of the display that `view` asks for.
-pub(super) fn paint(view: &View<'_>, canvas: &mut Canvas) {
+/// Paints the parts of the display that `view` has.
+pub(super) fn paint(view: &ScreenView<'_>, canvas: &mut Canvas) {
     if canvas.width < SMALLEST.0 || canvas.height < SMALLEST.1 {
         return;
     }
@@ -46,16 +46,16 @@ pub(super) fn paint(view: &View<'_>, canvas: &mut Canvas) {
     }
 }
 
-/// A canvas, and the measures that suit its size.
+/// A canvas, and measures for its size, in pixels.
 struct Osd<'c> {
     canvas: &'c mut Canvas,
     width: i32,
     height: i32,
-    /// The height of a line of text, roughly; all else follows from it.
+    /// Approximate height of a line of text, from which the other measures are derived.
     unit: i32,
-    /// From the window's edge to a panel.
+    /// Distance from the window's edge to a panel.
     margin: i32,
-    /// From a panel's edge to what is on it.
+    /// Distance from a panel's edge to its content.
     pad: i32,
     text: Type,
     strong: Type,
@@ -83,7 +83,7 @@ impl Osd<'_> {
         self.canvas.panel(area(x, y, width, height), self.unit / 2, PANEL, PANEL_ALPHA);
     }
 
-    /// The most that a panel's text can be wide.
+    /// Greatest width of a panel's text.
     fn room(&self) -> i32 {
         self.width - 2 * self.margin - 2 * self.pad
     }
@@ -92,7 +92,7 @@ impl Osd<'_> {
         Type::bold(self.unit * 5 / 2)
     }
 
-    /// Number and name, the note below. Answers its upper edge.
+    /// Paints number and name, and the note below. Returns the upper edge of the panel.
     fn banner(&mut self, banner: &Banner<'_>, note: Option<&str>) -> i32 {
         let (large, name_type) = (self.number_type(), Type::bold(self.unit * 8 / 5));
         let number = banner.number.to_string();
@@ -110,7 +110,7 @@ impl Osd<'_> {
         let (x, y) = (self.margin, self.height - self.margin - height);
         self.panel(x, y, width, height);
         self.canvas.panel(area(x, y, bar * 2, height), self.unit / 2, ACCENT, 255);
-        // The bar is the panel's left edge: round outside, straight inside.
+        // The bar is the panel's left edge: its outer corners are round, its inner side is straight.
         self.canvas.fill(area(x + bar, y, bar, height), 0);
         self.canvas.blend(area(x + bar, y, bar, height), PANEL, PANEL_ALPHA);
         let centred = |part: i32| y + self.pad + (inner - part) / 2;
@@ -124,7 +124,8 @@ impl Osd<'_> {
         y
     }
 
-    /// A note without a banner: at the banner's place, or in the middle where there is no picture either.
+    /// Paints a note without a banner: in the banner's place, or in the middle if there is no picture (`alone`).
+    /// Returns the edge above which a message is painted.
     fn note(&mut self, note: &str, alone: bool) -> i32 {
         let note = self.text.cut(note, self.room());
         let (width, height) = (self.text.width(&note) + 2 * self.pad, self.text.height() + self.pad);
@@ -155,7 +156,7 @@ impl Osd<'_> {
         self.text.paint(self.canvas, x + self.pad, y + self.pad / 2, TEXT, &message);
     }
 
-    /// Two upright bars.
+    /// Paints the pause sign, two upright bars.
     fn paused(&mut self) {
         let side = self.unit * 5 / 2;
         let (x, y) = (self.width - self.margin - side, self.height - self.margin - side);
@@ -166,7 +167,7 @@ impl Osd<'_> {
         }
     }
 
-    /// Rows of label and value.
+    /// Paints rows of label and value.
     fn info(&mut self, rows: &[(&str, String)]) {
         let line = self.text.height() * 5 / 4;
         let most = ((self.height - 2 * self.margin - 2 * self.pad) / line).max(0) as usize;
@@ -186,7 +187,7 @@ impl Osd<'_> {
         }
     }
 
-    /// The line-up: number, name, state; it scrolls to keep the cursor, or the current station, in sight.
+    /// Paints the line-up: number, name, state. It scrolls so that the cursor, or the current station, is visible.
     fn list(&mut self, list: &List<'_>) {
         let current = list.rows.iter().position(|row| Some(row.id) == list.current);
         let line = self.strong.height() * 3 / 2;
@@ -198,7 +199,7 @@ impl Osd<'_> {
 
         let gap = self.text.width("0");
         let widest = |widths: &mut dyn Iterator<Item = i32>| widths.max().unwrap_or(0);
-        // All rows are measured, not only those shown: the panel keeps its width while it scrolls.
+        // All rows are measured, not only the visible ones, so that the panel keeps its width while it scrolls.
         let number = widest(&mut list.rows.iter().map(|row| self.strong.width(&row.id.to_string())));
         let states = widest(&mut list.rows.iter().map(|row| self.small.width(row.state)));
         let names = widest(&mut list.rows.iter().map(|row| self.strong.width(row.name)));

@@ -1,4 +1,4 @@
-//! What is seen, without a display.
+//! The composed screen, without a display.
 
 use proptest::prelude::*;
 
@@ -6,19 +6,19 @@ use super::*;
 
 const GREY: u32 = 0x60_6060;
 
-fn grey(width: u16, height: u16) -> Picture {
+fn grey(width: u16, height: u16) -> DecodedPicture {
     let size = Size { width, height };
-    Picture { size, pixels: vec![GREY; usize::from(width) * usize::from(height)] }
+    DecodedPicture { size, pixels: vec![GREY; usize::from(width) * usize::from(height)] }
 }
 
-fn compose(view: &View<'_>, width: usize, height: usize) -> Canvas {
+fn compose(view: &ScreenView<'_>, width: usize, height: usize) -> Canvas {
     let mut canvas = Canvas::new(width, height);
     canvas.pixels.fill(0xff_00ff);
     Composer::new().compose(view, &mut canvas);
     canvas
 }
 
-/// The box around all pixels that two canvases of one size differ in: left, top, right, bottom.
+/// The bounding box of all pixels that differ between two canvases of one size: left, top, right, bottom.
 fn changed(one: &Canvas, two: &Canvas) -> Option<(usize, usize, usize, usize)> {
     let differ = |n: &usize| one.pixels[*n] != two.pixels[*n];
     (0..one.pixels.len()).filter(differ).map(|n| (n % one.width, n / one.width)).fold(
@@ -40,24 +40,27 @@ fn rows() -> Vec<Row<'static>> {
 fn each_part_stays_in_its_place() {
     for (width, height) in [(640, 368), (1280, 720), (300, 200), (1920, 1080)] {
         let picture = grey(640, 368);
-        let bare = View { picture: Some(&picture), ..View::default() };
+        let bare = ScreenView { picture: Some(&picture), ..ScreenView::default() };
         let plain = compose(&bare, width, height);
-        let seen =
-            |view: View<'_>| changed(&plain, &compose(&view, width, height)).expect("something is seen");
+        let seen = |view: ScreenView<'_>| {
+            changed(&plain, &compose(&view, width, height)).expect("something is visible")
+        };
         let (middle, half) = (width / 2, height / 2);
 
-        let (_, top, right, _) = seen(View { banner: Some(BANNER), note: Some("no signal"), ..bare.clone() });
+        let (_, top, right, _) =
+            seen(ScreenView { banner: Some(BANNER), note: Some("no signal"), ..bare.clone() });
         assert!(top > half && right < middle + middle / 2, "the banner is bottom left");
-        let (left, _, _, foot) = seen(View { typed: Some("12_"), ..bare.clone() });
+        let (left, _, _, foot) = seen(ScreenView { typed: Some("12_"), ..bare.clone() });
         assert!(left > middle && foot < half, "the number typed is top right");
         let info = [("name", "Nature".to_owned()), ("rate", "25.0".to_owned())];
-        let (left, top, right, foot) = seen(View { info: &info, ..bare.clone() });
+        let (left, top, right, foot) = seen(ScreenView { info: &info, ..bare.clone() });
         assert!(left < width / 10 && top < height / 10 && right < middle * 5 / 4 && foot < half, "info");
-        let (left, top, ..) = seen(View { paused: true, ..bare.clone() });
+        let (left, top, ..) = seen(ScreenView { paused: true, ..bare.clone() });
         assert!(left > middle && top > half, "the pause sign is bottom right");
-        let (left, top, right, _) = seen(View { message: Some("saved"), ..bare.clone() });
+        let (left, top, right, _) = seen(ScreenView { message: Some("saved"), ..bare.clone() });
         assert!(top > half && left > width / 4 && right < width * 3 / 4, "the message is at the bottom");
-        let (left, ..) = seen(View { list: Some(List { rows: rows(), ..List::default() }), ..bare.clone() });
+        let (left, ..) =
+            seen(ScreenView { list: Some(List { rows: rows(), ..List::default() }), ..bare.clone() });
         assert!(left > width / 4, "the line-up is right");
     }
 }
@@ -66,18 +69,18 @@ fn each_part_stays_in_its_place() {
 fn the_display_is_drawn_on_the_bars_too_and_not_scaled_with_the_picture() {
     let small = grey(160, 96);
     let large = grey(1280, 768);
-    let view = |picture| View { picture: Some(picture), banner: Some(BANNER), ..View::default() };
+    let view = |picture| ScreenView { picture: Some(picture), banner: Some(BANNER), ..ScreenView::default() };
     assert_eq!(compose(&view(&small), 640, 500).pixels, compose(&view(&large), 640, 500).pixels);
 }
 
 #[test]
 fn a_message_stands_above_the_banner() {
     let picture = grey(640, 368);
-    let both = View { picture: Some(&picture), banner: Some(BANNER), ..View::default() };
+    let both = ScreenView { picture: Some(&picture), banner: Some(BANNER), ..ScreenView::default() };
     let without = compose(&both, 640, 368);
     let text = "a message long enough to lie above the banner";
-    let with = compose(&View { message: Some(text), ..both.clone() }, 640, 368);
-    let plain = compose(&View { picture: Some(&picture), ..View::default() }, 640, 368);
+    let with = compose(&ScreenView { message: Some(text), ..both.clone() }, 640, 368);
+    let plain = compose(&ScreenView { picture: Some(&picture), ..ScreenView::default() }, 640, 368);
     let (_, banner_top, ..) = changed(&plain, &without).unwrap();
     let (.., message_foot) = changed(&without, &with).unwrap();
     assert!(message_foot < banner_top, "{message_foot} {banner_top}");
@@ -87,19 +90,20 @@ fn a_message_stands_above_the_banner() {
 fn the_line_up_scrolls_to_its_cursor() {
     let at = |cursor| {
         let list = List { rows: rows(), current: Some(StationId(1)), cursor };
-        compose(&View { list: Some(list), ..View::default() }, 640, 368)
+        compose(&ScreenView { list: Some(list), ..ScreenView::default() }, 640, 368)
     };
     let (top, bottom, none) = (at(Some(0)), at(Some(29)), at(None));
     assert!(changed(&top, &bottom).is_some() && changed(&top, &none).is_some());
-    // A cursor beyond the end is no more than the end.
+    // A cursor beyond the end does not panic.
     let _ = at(Some(usize::MAX));
 }
 
 #[test]
-fn a_black_screen_says_why_in_its_middle() {
-    let black = compose(&View::default(), 640, 368);
+fn without_a_picture_the_note_is_in_the_middle() {
+    let black = compose(&ScreenView::default(), 640, 368);
     assert!(black.pixels.iter().all(|&pixel| pixel == 0));
-    let waiting = compose(&View { note: Some("no signal — waiting"), ..View::default() }, 640, 368);
+    let waiting =
+        compose(&ScreenView { note: Some("no signal — waiting"), ..ScreenView::default() }, 640, 368);
     let (left, top, right, foot) = changed(&black, &waiting).unwrap();
     assert!((300..340).contains(&left.midpoint(right)) && (174..194).contains(&top.midpoint(foot)));
 }
@@ -115,7 +119,7 @@ proptest! {
         let picture = grey(64, 48);
         let rows = (0..many).map(|n| Row { id: StationId(n as u16), name: &name, state: &text }).collect();
         let info: Vec<_> = (0..many).map(|_| (&text[..], name.clone())).collect();
-        let view = View {
+        let view = ScreenView {
             picture: Some(&picture).filter(|_| number % 2 == 0),
             banner: Some(Banner { number: StationId(number), name: &name }),
             note: Some(&text),
@@ -126,7 +130,7 @@ proptest! {
             paused: true,
         };
         prop_assert_eq!(compose(&view, width, height).pixels.len(), width * height);
-        let alone = View { banner: None, picture: None, ..view };
+        let alone = ScreenView { banner: None, picture: None, ..view };
         let _ = compose(&alone, width, height);
     }
 }

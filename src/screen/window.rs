@@ -1,36 +1,36 @@
-//! The window. minifb shows the pixels and reports the keys; this file is all that names it.
+//! The window. minifb shows the pixels and reports the keys; no other file uses it.
 
 use std::collections::HashSet;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use minifb::{InputCallback, ScaleMode, WindowOptions};
 
-use super::fullscreen::{Display, DisplayError};
+use super::fullscreen::{DisplayConnection, DisplayError};
 use super::keys::Key;
 use crate::media::Size;
 use crate::paint::Canvas;
 
-/// No window is opened smaller, and window managers are asked not to make one smaller.
+/// Smallest size of a window, in pixels. Window managers are asked to respect it.
 const SMALLEST: (u16, u16) = (160, 96);
 
-/// Why there is no window, or no picture in it.
+/// Why a window could not be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum WindowError {
-    /// There is no window system here.
+    /// There is no display.
     #[error("cannot open a window: DISPLAY is not set; use --headless, or log in at a desktop (ssh -X)")]
     NoDisplay,
-    /// There is one, and it refuses.
+    /// The display refused the window.
     #[error("cannot open a window on display {display}: {reason}; use --headless to run without")]
     Open {
-        /// What `DISPLAY` says.
+        /// The value of `DISPLAY`.
         display: String,
-        /// What minifb says.
+        /// The message of minifb, or of our own connection.
         reason: String,
     },
     /// The picture was refused.
     #[error("cannot show a picture: {0}")]
     Show(String),
-    /// Full screen could not be had.
+    /// Full screen could not be toggled.
     #[error("full screen: use your window manager's key ({0})")]
     FullScreen(String),
 }
@@ -38,39 +38,37 @@ pub enum WindowError {
 /// A window on the desktop.
 pub struct Window {
     window: minifb::Window,
-    events: Receiver<Event>,
+    events: Receiver<InputEvent>,
     keyboard: Keyboard,
-    /// Whether the close button has been reported.
+    /// Whether [`Key::Close`] has been reported.
     closed: bool,
-    /// Our own connection to the display, for what minifb cannot do.
-    display: Result<Display, DisplayError>,
+    /// Our own connection to the display, for what minifb lacks.
+    display: Result<DisplayConnection, DisplayError>,
 }
 
 impl Window {
-    /// Opens a window for pictures of this size: that large, or, where the screen is smaller, as
-    /// large as fits in the same shape.
+    /// Opens a window for pictures of this size. On a smaller screen it is as large as fits at the same aspect ratio.
     ///
     /// # Errors
-    /// When there is no display, or it refuses.
+    /// There is no display, or it refuses the window.
     pub fn open(title: &str, size: Size) -> Result<Window, WindowError> {
-        // minifb is built for X11 alone; elsewhere it has its own way to fail.
+        // On Linux minifb is built for X11 only. On other systems minifb reports its own errors.
         let name = std::env::var("DISPLAY").unwrap_or_default();
         if cfg!(all(unix, not(target_os = "macos"))) && name.is_empty() {
             return Err(WindowError::NoDisplay);
         }
         let failed = |reason: String| WindowError::Open { display: name, reason };
-        let display = Display::connect();
-        let (width, height) = initial(size, display.as_ref().ok().map(Display::screen));
-        // UpperLeft copies the canvas as it is: the scaling was done by us, and better.
+        let display = DisplayConnection::connect();
+        let (width, height) = initial(size, display.as_ref().ok().map(DisplayConnection::screen));
+        // UpperLeft copies the canvas as it is, since we have scaled the picture, with a better filter.
         let options =
             WindowOptions { resize: true, scale_mode: ScaleMode::UpperLeft, ..WindowOptions::default() };
         let title = title.replace('\0', " ");
         let mut window = minifb::Window::new(&title, width, height, options).map_err(|error| {
-            // Where our own connection failed too, it says more than minifb's "XOpenDisplay failed".
+            // If our own connection failed too, its error says more than minifb's "XOpenDisplay failed".
             failed(display.as_ref().err().map_or_else(|| error.to_string(), DisplayError::to_string))
         })?;
-        // minifb sleeps in every call to keep to 250 a second, unless told not to: up to 4 ms of
-        // latency for each picture.
+        // By default minifb sleeps in every call to limit updates to 250 a second, which adds up to 4 ms of latency.
         window.set_target_fps(0);
         let (sender, events) = mpsc::channel();
         window.set_input_callback(Box::new(Reporter(sender)));
@@ -83,13 +81,13 @@ impl Window {
         Ok(this)
     }
 
-    /// The window's number on the display.
+    /// The window's X11 ID.
     fn id(&self) -> u32 {
         self.window.get_window_handle() as usize as u32
     }
 
-    /// The keys pressed since the last call, in order, however short the press. A key held down counts
-    /// once, but for the arrows and page keys, which repeat. A closed window says [`Key::Close`] once.
+    /// The keys pressed since the last call, in order, however short the press. A key held down counts once, except the
+    /// arrow and page keys, which repeat. Closing the window gives [`Key::Close`] once.
     pub fn poll(&mut self) -> Vec<Key> {
         self.window.update();
         self.keyboard.focus(self.window.is_active());
@@ -107,10 +105,10 @@ impl Window {
         self.window.get_size()
     }
 
-    /// Shows a canvas, at once, its top left corner in the window's. It should have the window's size.
+    /// Shows a canvas at once. It should have the window's size; otherwise their top left corners coincide.
     ///
     /// # Errors
-    /// When the window system refuses it.
+    /// The window system refuses it.
     pub fn show(&mut self, canvas: &Canvas) -> Result<(), WindowError> {
         self.window
             .update_with_buffer(&canvas.pixels, canvas.width, canvas.height)
@@ -122,10 +120,10 @@ impl Window {
         self.window.set_title(&title.replace('\0', " "));
     }
 
-    /// To full screen or back. The pointer is hidden there.
+    /// Toggles full screen, where the pointer is hidden.
     ///
     /// # Errors
-    /// When the display does not know how; the message says what else to do.
+    /// The display refuses; the message tells the user what else to do.
     pub fn toggle_full_screen(&mut self) -> Result<(), WindowError> {
         let id = self.id();
         let full = match &mut self.display {
@@ -138,8 +136,8 @@ impl Window {
     }
 }
 
-/// A new window's size: the picture's, at least [`SMALLEST`], and on a smaller screen 9/10 of that, which
-/// leaves room for a title bar and a panel.
+/// A new window's size: the picture's, at least [`SMALLEST`]. If the picture does not fit into 9/10 of the screen,
+/// which leave room for a title bar and a panel, it is scaled down to fit.
 fn initial(picture: Size, screen: Option<(u16, u16)>) -> (usize, usize) {
     let side = |side: u16, least: u16| usize::from(side.max(least));
     let (width, height) = (side(picture.width, SMALLEST.0), side(picture.height, SMALLEST.1));
@@ -155,39 +153,41 @@ fn initial(picture: Size, screen: Option<(u16, u16)>) -> (usize, usize) {
     }
 }
 
-/// What minifb's callback is told.
+/// An event of minifb's callback.
 #[derive(Debug, Clone, Copy)]
-enum Event {
+enum InputEvent {
+    /// A key, and whether it is down now.
     Key(minifb::Key, bool),
     Character(char),
 }
 
-/// Passes every event on. `get_keys_pressed` compares the states at two polls, and so misses a key that went
-/// down and up in between: a remote control's, or xdotool's.
-struct Reporter(Sender<Event>);
+/// Sends every event to the window. minifb's `get_keys_pressed` compares the states at two polls, and so misses a key
+/// that went down and up in between, as those of remote controls and xdotool do.
+struct Reporter(Sender<InputEvent>);
 
 impl InputCallback for Reporter {
     fn add_char(&mut self, character: u32) {
-        // The window that receives these owns this reporter too, so it is there to receive them.
-        let _ = char::from_u32(character).map(|character| self.0.send(Event::Character(character)));
+        // Sending cannot fail, since the window with the receiver owns this reporter too.
+        let _ = char::from_u32(character).map(|character| self.0.send(InputEvent::Character(character)));
     }
 
     fn set_key_state(&mut self, key: minifb::Key, down: bool) {
-        let _ = self.0.send(Event::Key(key, down));
+        let _ = self.0.send(InputEvent::Key(key, down));
     }
 }
 
-/// Makes key presses of events.
+/// Turns events into key presses.
 #[derive(Debug, Default)]
 struct Keyboard {
     down: HashSet<minifb::Key>,
     active: bool,
-    /// The last press was a digit's, and its character is still to come.
+    /// Whether the last press was a digit whose character has not been reported yet.
     digit: bool,
 }
 
 impl Keyboard {
-    /// Keys released while another window had the keyboard were not reported: none is down.
+    /// Notes whether the window has the keyboard. A key released in another window is not reported, so none counts as
+    /// down.
     fn focus(&mut self, active: bool) {
         if self.active && !active {
             self.down.clear();
@@ -195,21 +195,21 @@ impl Keyboard {
         self.active = active;
     }
 
-    fn event(&mut self, event: Event) -> Option<Key> {
+    fn event(&mut self, event: InputEvent) -> Option<Key> {
         match event {
-            Event::Key(key, false) => {
+            InputEvent::Key(key, false) => {
                 self.down.remove(&key);
                 None
             }
-            Event::Key(key, true) => {
+            InputEvent::Key(key, true) => {
                 let repeated = !self.down.insert(key);
                 let meaning = meaning(key);
                 self.digit = matches!(meaning, Some(Key::Digit(_)));
                 meaning.filter(|key| !self.shortcut() && (!repeated || repeats(*key)))
             }
-            // A French keyboard has its digits on the shifted level, where minifb reports only the
-            // character. Where it reported the key, the character says nothing new.
-            Event::Character(c) => {
+            // A French keyboard has its digits on the shifted level, for which minifb reports only the character. If it
+            // has reported the key, the character is the same press.
+            InputEvent::Character(c) => {
                 let reported = std::mem::take(&mut self.digit);
                 let digit = c.to_digit(10).filter(|_| !reported && !self.shortcut());
                 digit.map(|digit| Key::Digit(digit as u8))
@@ -217,7 +217,7 @@ impl Keyboard {
         }
     }
 
-    /// With Control, Alt or the logo key, a key belongs to the desktop.
+    /// Whether Control, Alt or the logo key is down, so that another key is a shortcut of the desktop.
     fn shortcut(&self) -> bool {
         use minifb::Key::{LeftAlt, LeftCtrl, LeftSuper, RightAlt, RightCtrl, RightSuper};
         [LeftAlt, LeftCtrl, LeftSuper, RightAlt, RightCtrl, RightSuper]
@@ -226,10 +226,12 @@ impl Keyboard {
     }
 }
 
+/// Whether a key repeats while it is held down.
 fn repeats(key: Key) -> bool {
     matches!(key, Key::Up | Key::Down | Key::Left | Key::Right | Key::PageUp | Key::PageDown)
 }
 
+/// Our key for minifb's.
 fn meaning(key: minifb::Key) -> Option<Key> {
     use minifb::Key as K;
     Some(match key {
@@ -266,28 +268,28 @@ fn meaning(key: minifb::Key) -> Option<Key> {
 mod tests {
     use super::*;
 
-    fn press(keyboard: &mut Keyboard, events: &[Event]) -> Vec<Key> {
+    fn press(keyboard: &mut Keyboard, events: &[InputEvent]) -> Vec<Key> {
         events.iter().filter_map(|&event| keyboard.event(event)).collect()
     }
 
     #[test]
     fn every_press_counts_once_and_arrows_repeat() {
-        use Event::{Character, Key as K};
+        use InputEvent::{Character, Key as K};
         let two = minifb::Key::Key2;
         let up = minifb::Key::Up;
         let mut keyboard = Keyboard::default();
-        // Pressed, its character, held, released, pressed again: all between two polls.
+        // All between two polls: the key is pressed, its character reported, held, released, pressed again.
         let events =
             [K(two, true), Character('2'), K(two, true), Character('2'), K(two, false), K(two, true)];
         assert_eq!(press(&mut keyboard, &events), [Key::Digit(2), Key::Digit(2)]);
         assert_eq!(press(&mut keyboard, &[K(up, true), K(up, true), K(up, false)]), [Key::Up, Key::Up]);
-        // A digit that only its character tells of; other characters say nothing.
+        // A digit of which only the character is reported; other characters are ignored.
         assert_eq!(press(&mut keyboard, &[Character('7'), Character('x')]), [Key::Digit(7)]);
     }
 
     #[test]
-    fn the_desktops_shortcuts_are_not_ours() {
-        use Event::{Character, Key as K};
+    fn shortcuts_of_the_desktop_are_ignored() {
+        use InputEvent::{Character, Key as K};
         let (control, q) = (minifb::Key::LeftCtrl, minifb::Key::Q);
         let mut keyboard = Keyboard::default();
         keyboard.focus(true);
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_fits_on_its_screen() {
+    fn a_new_window_fits_on_its_screen() {
         let size = |width, height| Size { width, height };
         assert_eq!(initial(size(640, 368), Some((1280, 800))), (640, 368));
         assert_eq!(initial(size(1920, 1080), Some((1280, 800))), (1152, 648));
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn no_display_says_what_to_do() {
+    fn the_error_without_a_display_says_what_to_do() {
         assert!(
             WindowError::NoDisplay
                 .to_string()

@@ -1,8 +1,7 @@
 //! The jitter buffer: packets leave it in the order of their sequence numbers, or are declared lost.
 //!
-//! A packet that comes in order is not held at all: on a quiet network this buffer adds no delay and
-//! copies nothing. One that comes early waits for those it overtook, but not longer than
-//! [`HOLD`]; then they are lost.
+//! A packet in order is not held at all: on a quiet network this buffer adds no delay and copies nothing. An early
+//! packet waits for those it overtook, but no longer than [`HOLD`]; then they are lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,91 +9,89 @@ use std::time::Duration;
 use crate::media::AirTime;
 use crate::wire::rtp;
 
-/// How long an early packet waits for the ones it overtook. Reordering on a LAN is a matter of
-/// microseconds (parallel links, several receive queues); a quarter of the 40 ms between pictures also covers
-/// Wi-Fi retries, and a picture that is 10 ms late for its neighbour's sake is not seen.
+/// How long an early packet waits for those it overtook. Reordering on a LAN takes microseconds (parallel links,
+/// several receive queues). A quarter of the 40 ms between pictures also covers Wi-Fi retries, and 10 ms of delay are
+/// invisible.
 pub const HOLD: Duration = Duration::from_millis(10);
 
-/// Most packets held at a time: the 45 of a full picture over Ethernet, several times.
+/// Most packets held at a time: several full pictures over Ethernet, of 45 packets each.
 const MAX_HELD: usize = 256;
 
-/// A packet further than this from the newest one is not believed until the next one follows on it
-/// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since whatever one forged or
-/// corrupted number makes us give up is lost: here 64 packets, one and a half of the largest pictures over Ethernet.
+/// A sequence number further than this ahead of the newest one is not believed until the next packet continues it
+/// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since one forged or corrupted number
+/// makes us give up as many packets: 64 are one and a half of the largest pictures over Ethernet.
 const BELIEVED: u64 = 64;
 
-/// A longer step ahead is no loss but a sender starting over.
+/// A longer step ahead is not a loss but a sender that starts over.
 const MAX_DROPOUT: u64 = 20_000;
 
-/// So many late packets in a row, each following on the one before, are the stream itself: it was the packet ahead
-/// of them that was wrong.
+/// This many consecutive late packets are the stream itself: the packet that ran ahead of them was wrong.
 const LATE_RUN: u32 = 3;
 
-/// How many sequence numbers given up are remembered, to tell a late packet from a repeated one.
+/// Number of given-up sequence numbers that are remembered, to tell a late packet from a duplicate.
 const MAX_REMEMBERED: usize = 1024;
 
-/// A packet as the buffer hands it on.
+/// An RTP packet that the buffer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
-    /// When it came.
+pub struct BufferedPacket {
+    /// When it arrived.
     pub arrival: AirTime,
-    /// Its header.
+    /// RTP header.
     pub header: rtp::Header,
-    /// What it carries.
+    /// RTP payload.
     pub payload: Vec<u8>,
 }
 
-/// What is to be done with a packet that has just come.
+/// How the caller must handle a packet that has just arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Its turn: use it, then [`poll`](JitterBuffer::poll) for those that waited for it.
+pub enum PacketVerdict {
+    /// In order: use it, then [`poll`](JitterBuffer::poll) for those that waited for it.
     Next,
-    /// Keep it: packets before it are missing ([`hold`](JitterBuffer::hold)).
+    /// Packets before it are missing: [`hold`](JitterBuffer::hold) it.
     Early,
-    /// It had been given up, or came before the first one seen: too late.
+    /// It had been given up: drop it.
     Late,
-    /// It has been here already.
+    /// Its number has been seen already, or precedes the first one: drop it.
     Duplicate,
-    /// So many packets before it are lost: the stream goes on here after an outage. Use it.
+    /// The stream continues here after an outage, with this many packets lost: use it.
     Jump(u64),
-    /// The sequence numbers start over: forget what is assembled, then use it.
+    /// The sequence numbers start over: forget the unfinished picture, then use it.
     Restart,
-    /// Its number makes no sense yet; if the next one follows on it, the sequence starts over.
+    /// Its number is implausible: drop it. If the next packet continues it, the sequence starts over.
     Stray,
 }
 
-/// What comes out.
+/// One release of the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The next packet in order.
-    Packet(Packet),
-    /// So many packets are lost in front of the next one.
+    Packet(BufferedPacket),
+    /// This many packets are lost in front of the next one.
     Gap(u64),
 }
 
-/// Orders packets by their unwrapped sequence numbers. Bounded: at most 256 are held; when
-/// full, the oldest gap is given up.
+/// Orders packets by their unwrapped sequence numbers. Holds at most 256; when full, it gives up the oldest gap.
 #[derive(Debug, Default)]
 pub struct JitterBuffer {
     sequence: rtp::Unwrap<16>,
-    /// The number that is due; `None` before the first packet.
+    /// The next number in order; `None` before the first packet.
     next: Option<u64>,
-    held: BTreeMap<u64, Packet>,
+    held: BTreeMap<u64, BufferedPacket>,
     given_up: BTreeSet<u64>,
     recent: VecDeque<u64>,
     stray: Option<u16>,
-    /// The last late packet, and how many in a row led up to it.
+    /// Number of the last late packet, and length of the consecutive run that ends with it.
     late: (u64, u32),
 }
 
 impl JitterBuffer {
     /// Judges a packet by its sequence number.
-    pub fn judge(&mut self, sequence: u16) -> Verdict {
+    pub fn judge(&mut self, sequence: u16) -> PacketVerdict {
         let before = self.sequence.clone();
         let number = self.sequence.unwrap(u32::from(sequence));
         let Some(next) = self.next else {
             self.next = Some(number + 1);
-            return Verdict::Next;
+            return PacketVerdict::Next;
         };
         let newest = self.held.last_key_value().map_or(next, |(&newest, _)| newest);
         if number > newest + BELIEVED || number + (MAX_REMEMBERED as u64) < next {
@@ -102,45 +99,45 @@ impl JitterBuffer {
             let follows = self.stray.take() == Some(sequence.wrapping_sub(1));
             if !follows {
                 self.stray = Some(sequence);
-                return Verdict::Stray;
+                return PacketVerdict::Stray;
             }
             if number > next && number - next <= MAX_DROPOUT {
                 let lost = number - next;
                 *self = JitterBuffer { sequence: self.sequence.clone(), ..JitterBuffer::default() };
                 self.sequence.unwrap(u32::from(sequence));
                 self.next = Some(number + 1);
-                return Verdict::Jump(lost);
+                return PacketVerdict::Jump(lost);
             }
             return self.start_over(sequence);
         }
         self.stray = None;
         if number == next {
             self.next = Some(number + 1);
-            Verdict::Next
+            PacketVerdict::Next
         } else if number > next {
-            if self.held.contains_key(&number) { Verdict::Duplicate } else { Verdict::Early }
+            if self.held.contains_key(&number) { PacketVerdict::Duplicate } else { PacketVerdict::Early }
         } else if self.given_up.remove(&number) {
             let (last, run) = self.late;
             self.late = (number, if number == last + 1 { run + 1 } else { 1 });
-            if self.late.1 == LATE_RUN { self.start_over(sequence) } else { Verdict::Late }
+            if self.late.1 == LATE_RUN { self.start_over(sequence) } else { PacketVerdict::Late }
         } else {
-            Verdict::Duplicate
+            PacketVerdict::Duplicate
         }
     }
 
-    fn start_over(&mut self, sequence: u16) -> Verdict {
+    fn start_over(&mut self, sequence: u16) -> PacketVerdict {
         *self = JitterBuffer::default();
         self.next = Some(self.sequence.unwrap(u32::from(sequence)) + 1);
-        Verdict::Restart
+        PacketVerdict::Restart
     }
 
     /// Keeps a packet that [`judge`](Self::judge) called early.
-    pub fn hold(&mut self, packet: Packet) {
+    pub fn hold(&mut self, packet: BufferedPacket) {
         let number = self.sequence.clone().unwrap(u32::from(packet.header.sequence));
         self.held.insert(number, packet);
     }
 
-    /// What comes next, at `now`. Call until `None` after each packet and at each time-out.
+    /// The next release at `now`. Call until `None`, after each packet and at each timeout.
     pub fn poll(&mut self, now: AirTime) -> Option<Step> {
         let next = self.next?;
         let (&first, packet) = self.held.first_key_value()?;
@@ -165,7 +162,7 @@ impl JitterBuffer {
         Some(Step::Gap(first - next))
     }
 
-    /// When [`poll`](Self::poll) will have something to say though no packet comes.
+    /// When [`poll`](Self::poll) releases something even if no packet arrives.
     pub fn deadline(&self) -> Option<AirTime> {
         self.held.first_key_value().map(|(_, packet)| packet.arrival + HOLD)
     }
@@ -177,14 +174,14 @@ mod tests {
 
     const T0: AirTime = AirTime(1_000_000_000);
 
-    fn packet(sequence: u16, arrival: AirTime) -> Packet {
+    fn packet(sequence: u16, arrival: AirTime) -> BufferedPacket {
         let header = rtp::Header { marker: true, payload_type: 26, sequence, timestamp: 0, ssrc: 1 };
-        Packet { arrival, header, payload: vec![] }
+        BufferedPacket { arrival, header, payload: vec![] }
     }
 
-    fn offer(buffer: &mut JitterBuffer, sequence: u16, now: AirTime) -> Verdict {
+    fn offer(buffer: &mut JitterBuffer, sequence: u16, now: AirTime) -> PacketVerdict {
         let verdict = buffer.judge(sequence);
-        if verdict == Verdict::Early {
+        if verdict == PacketVerdict::Early {
             buffer.hold(packet(sequence, now));
         }
         verdict
@@ -193,20 +190,20 @@ mod tests {
     #[test]
     fn an_early_packet_waits_for_the_one_it_overtook() {
         let mut buffer = JitterBuffer::default();
-        assert_eq!(offer(&mut buffer, 65_534, T0), Verdict::Next);
-        assert_eq!(offer(&mut buffer, 0, T0), Verdict::Early);
-        assert_eq!(offer(&mut buffer, 1, T0), Verdict::Early);
-        assert_eq!(offer(&mut buffer, 1, T0), Verdict::Duplicate);
+        assert_eq!(offer(&mut buffer, 65_534, T0), PacketVerdict::Next);
+        assert_eq!(offer(&mut buffer, 0, T0), PacketVerdict::Early);
+        assert_eq!(offer(&mut buffer, 1, T0), PacketVerdict::Early);
+        assert_eq!(offer(&mut buffer, 1, T0), PacketVerdict::Duplicate);
         assert_eq!(buffer.poll(T0 + HOLD / 2), None);
-        assert_eq!(offer(&mut buffer, 65_535, T0), Verdict::Next);
+        assert_eq!(offer(&mut buffer, 65_535, T0), PacketVerdict::Next);
         assert_eq!(buffer.poll(T0), Some(Step::Packet(packet(0, T0))));
         assert_eq!(buffer.poll(T0), Some(Step::Packet(packet(1, T0))));
         assert_eq!(buffer.poll(T0), None);
-        assert_eq!(offer(&mut buffer, 65_535, T0), Verdict::Duplicate);
+        assert_eq!(offer(&mut buffer, 65_535, T0), PacketVerdict::Duplicate);
     }
 
     #[test]
-    fn what_does_not_come_in_time_is_lost_and_late_when_it_comes() {
+    fn a_packet_that_misses_its_deadline_is_lost_and_is_late_when_it_arrives() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 10, T0);
         offer(&mut buffer, 13, T0);
@@ -214,8 +211,8 @@ mod tests {
         assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Gap(2)));
         assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Packet(packet(13, T0))));
         assert_eq!(buffer.deadline(), None);
-        assert_eq!(offer(&mut buffer, 11, T0), Verdict::Late);
-        assert_eq!(offer(&mut buffer, 11, T0), Verdict::Duplicate);
+        assert_eq!(offer(&mut buffer, 11, T0), PacketVerdict::Late);
+        assert_eq!(offer(&mut buffer, 11, T0), PacketVerdict::Duplicate);
     }
 
     #[test]
@@ -230,34 +227,34 @@ mod tests {
     }
 
     #[test]
-    fn two_packets_in_a_row_start_over() {
+    fn two_consecutive_packets_far_away_restart_the_sequence() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 30_000, T0), Verdict::Stray);
-        assert_eq!(offer(&mut buffer, 101, T0), Verdict::Next, "one stray packet changes nothing");
-        assert_eq!(offer(&mut buffer, 40_000, T0), Verdict::Stray);
-        assert_eq!(offer(&mut buffer, 40_001, T0), Verdict::Restart);
-        assert_eq!(offer(&mut buffer, 40_002, T0), Verdict::Next);
+        assert_eq!(offer(&mut buffer, 30_000, T0), PacketVerdict::Stray);
+        assert_eq!(offer(&mut buffer, 101, T0), PacketVerdict::Next, "one stray packet changes nothing");
+        assert_eq!(offer(&mut buffer, 40_000, T0), PacketVerdict::Stray);
+        assert_eq!(offer(&mut buffer, 40_001, T0), PacketVerdict::Restart);
+        assert_eq!(offer(&mut buffer, 40_002, T0), PacketVerdict::Next);
     }
 
     #[test]
-    fn after_an_outage_the_stream_goes_on_and_the_loss_is_counted() {
+    fn after_an_outage_the_stream_continues_and_the_loss_is_counted() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 5000, T0), Verdict::Stray);
-        assert_eq!(offer(&mut buffer, 5001, T0), Verdict::Jump(4900));
-        assert_eq!(offer(&mut buffer, 5002, T0), Verdict::Next);
+        assert_eq!(offer(&mut buffer, 5000, T0), PacketVerdict::Stray);
+        assert_eq!(offer(&mut buffer, 5001, T0), PacketVerdict::Jump(4900));
+        assert_eq!(offer(&mut buffer, 5002, T0), PacketVerdict::Next);
     }
 
     #[test]
     fn one_wrong_number_does_not_stop_the_stream() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 140, T0), Verdict::Early);
+        assert_eq!(offer(&mut buffer, 140, T0), PacketVerdict::Early);
         assert_eq!(buffer.poll(T0 + HOLD), Some(Step::Gap(39)));
         while buffer.poll(T0 + HOLD).is_some() {}
         let verdicts: Vec<_> = (101..106).map(|n| offer(&mut buffer, n, T0 + HOLD)).collect();
-        use Verdict::{Late, Next, Restart};
+        use PacketVerdict::{Late, Next, Restart};
         assert_eq!(verdicts, [Late, Late, Restart, Next, Next]);
     }
 }

@@ -1,97 +1,74 @@
-//! The meter: how evenly pictures come. Pure.
+//! The meter: how evenly pictures arrive. Pure.
 //!
-//! Each picture has two times: the sender's (its RTP timestamp) and ours (the kernel's stamp on its first
-//! packet). Their difference is a constant, the clocks' distance and the way, plus whatever held that picture
-//! up. The smallest difference seen stands for the constant; the rest is the picture's *pacing*.
+//! Each picture has two times: the sender's (its RTP timestamp) and ours (the kernel's stamp on its first packet).
+//! Their difference is a constant (the offset of the clocks and the transit) plus whatever delayed this picture. The
+//! smallest difference seen stands for the constant; the rest is the picture's *pacing*.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use serde::Serialize;
-
-use super::Received;
+use super::ReceivedPicture;
+use super::distribution::Distribution;
 use crate::media::{AirTime, RTP_CLOCK};
 
-/// A distribution of times, in whatever unit the field it stands in names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Percentiles {
-    /// Half of the values are not above.
-    pub p50: f64,
-    /// 99 of 100 are not above.
-    pub p99: f64,
-    /// The largest.
-    pub max: f64,
-}
+/// Nanoseconds in a microsecond.
+const US: f64 = 1e3;
 
-impl Percentiles {
-    /// Of values in nanoseconds, counted in `unit`s, by the nearest-rank method; zero of none. Sorts them.
-    pub fn of_nanos(values: &mut [i64], unit: Duration) -> Percentiles {
-        values.sort_unstable();
-        let at = |share: f64| {
-            let rank = (share * values.len() as f64).ceil() as usize;
-            values.get(rank.max(1) - 1).map_or(0.0, |&nanos| nanos as f64 / unit.as_nanos() as f64)
-        };
-        Percentiles { p50: at(0.50), p99: at(0.99), max: at(1.0) }
-    }
-}
-
-const MICROSECOND: Duration = Duration::from_micros(1);
-
-/// What the meter has to say.
+/// The measurements of a [`Meter`].
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Reading {
-    /// Pictures measured, of those still kept.
+pub struct MeterReading {
+    /// Number of pictures that the other fields cover.
     pub pictures: usize,
-    /// Pictures a second that came, 0 of fewer than two.
+    /// Pictures a second; 0 of fewer than two.
     pub rate: f64,
-    /// How long after the best picture each came, by the sender's time line.
-    pub pacing: Percentiles,
-    /// From one picture's first packet to the next one's.
-    pub interval: Percentiles,
+    /// How much later than the fastest picture each arrived, by the sender's timestamps, in microseconds.
+    pub pacing: Distribution,
+    /// Time from one picture's first packet to the next one's, in microseconds.
+    pub interval: Distribution,
 }
 
-/// Measures the last pictures, as many as it was made for.
+/// Measures a bounded number of pictures, the last ones.
 #[derive(Debug, Clone)]
 pub struct Meter {
     capacity: usize,
-    samples: VecDeque<Sample>,
-    /// The time lines that the samples are of, oldest first. A sender that starts over begins another: its timestamps
-    /// have nothing to do with those before.
-    lines: VecDeque<Line>,
+    samples: VecDeque<TransitSample>,
+    /// The runs that the samples belong to, oldest first. A sender that starts over begins a new run: its timestamps
+    /// are unrelated to the earlier ones.
+    runs: VecDeque<SenderRun>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Line {
+struct SenderRun {
+    /// The tuner's count of restarts during this run.
     restarts: u64,
-    /// Its first picture's time and arrival.
+    /// Unwrapped timestamp and arrival of the first picture.
     origin: (u64, AirTime),
-    /// How many of the samples are of it.
+    /// Number of samples kept of this run.
     samples: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sample {
+struct TransitSample {
     arrival: AirTime,
-    /// Arrival less the sender's time, from that of its line's first picture, in nanoseconds.
+    /// Arrival less the sender's time, both counted from the first picture of the run, in nanoseconds.
     transit: i64,
 }
 
 impl Meter {
-    /// A meter that keeps `capacity` pictures, 16 bytes each; older ones are forgotten.
+    /// A meter of the last `capacity` pictures, at least two, of 16 bytes each.
     pub fn new(capacity: usize) -> Meter {
-        Meter { capacity: capacity.max(2), samples: VecDeque::new(), lines: VecDeque::new() }
+        Meter { capacity: capacity.max(2), samples: VecDeque::new(), runs: VecDeque::new() }
     }
 
-    /// Measures a picture that came after so many [restarts](super::Counters::restarts) of its sender.
-    pub fn record(&mut self, picture: &Received, restarts: u64) {
-        let (ticks, arrival) = match self.lines.back_mut().filter(|line| line.restarts == restarts) {
-            Some(line) => {
-                line.samples += 1;
-                line.origin
+    /// Measures a picture. `restarts` is the tuner's [count](super::TunerCounters::restarts) when it arrived.
+    pub fn record(&mut self, picture: &ReceivedPicture, restarts: u64) {
+        let (ticks, arrival) = match self.runs.back_mut().filter(|run| run.restarts == restarts) {
+            Some(run) => {
+                run.samples += 1;
+                run.origin
             }
             None => {
                 let origin = (picture.ticks, picture.first_arrival);
-                self.lines.push_back(Line { restarts, origin, samples: 1 });
+                self.runs.push_back(SenderRun { restarts, origin, samples: 1 });
                 origin
             }
         };
@@ -99,34 +76,35 @@ impl Meter {
         let came = i128::from(picture.first_arrival.signed_since(arrival));
         if self.samples.len() == self.capacity {
             self.samples.pop_front();
-            if let Some(oldest) = self.lines.front_mut() {
+            if let Some(oldest) = self.runs.front_mut() {
                 oldest.samples -= 1;
                 if oldest.samples == 0 {
-                    self.lines.pop_front();
+                    self.runs.pop_front();
                 }
             }
         }
-        self.samples.push_back(Sample { arrival: picture.first_arrival, transit: (came - sent) as i64 });
+        self.samples
+            .push_back(TransitSample { arrival: picture.first_arrival, transit: (came - sent) as i64 });
     }
 
-    /// What the pictures so far amount to.
-    pub fn read(&self) -> Reading {
+    /// The measurements of the pictures kept. Sorts copies of them: of a million this takes tens of milliseconds.
+    pub fn read(&self) -> MeterReading {
         let mut pacing = Vec::with_capacity(self.samples.len());
         let mut begins = 0;
-        for line in &self.lines {
-            let of_line = self.samples.range(begins..begins + line.samples).map(|sample| sample.transit);
-            let best = of_line.clone().min().unwrap_or(0);
-            pacing.extend(of_line.map(|transit| transit - best));
-            begins += line.samples;
+        for run in &self.runs {
+            let transits = self.samples.range(begins..begins + run.samples).map(|sample| sample.transit);
+            let best = transits.clone().min().unwrap_or(0);
+            pacing.extend(transits.map(|transit| transit - best));
+            begins += run.samples;
         }
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
-        let mut intervals: Vec<i64> = pairs.map(|(a, b)| b.arrival.signed_since(a.arrival)).collect();
+        let intervals: Vec<i64> = pairs.map(|(a, b)| b.arrival.signed_since(a.arrival)).collect();
         let span: i64 = intervals.iter().sum();
-        Reading {
+        MeterReading {
             pictures: self.samples.len(),
             rate: if span > 0 { intervals.len() as f64 * 1e9 / span as f64 } else { 0.0 },
-            pacing: Percentiles::of_nanos(&mut pacing, MICROSECOND),
-            interval: Percentiles::of_nanos(&mut intervals, MICROSECOND),
+            pacing: Distribution::of(pacing, US).unwrap_or_default(),
+            interval: Distribution::of(intervals, US).unwrap_or_default(),
         }
     }
 }
@@ -137,7 +115,7 @@ mod tests {
     use crate::tuner::tests::picture;
 
     #[test]
-    fn pacing_is_what_comes_on_top_of_the_best() {
+    fn pacing_is_the_delay_beyond_the_fastest_picture() {
         let mut meter = Meter::new(100);
         for n in 0..10u64 {
             let late = if n == 4 { 3_000_000 } else { 10_000 * (n % 2) };
@@ -145,13 +123,14 @@ mod tests {
         }
         let reading = meter.read();
         assert_eq!(reading.pictures, 10);
-        assert_eq!(reading.pacing, Percentiles { p50: 10.0, p99: 3000.0, max: 3000.0 });
+        let Distribution { p50, p99, max, .. } = reading.pacing;
+        assert_eq!((p50, p99, max), (10.0, 3000.0, 3000.0));
         assert_eq!(reading.interval.max, 42_990.0);
         assert!((reading.rate - 25.0).abs() < 0.01, "{}", reading.rate);
     }
 
     #[test]
-    fn it_forgets_the_oldest() {
+    fn the_oldest_picture_is_forgotten() {
         let mut meter = Meter::new(4);
         for n in 0..1000u64 {
             let late = if n == 0 { 0 } else { 7_000_000 };
@@ -162,10 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_that_starts_over_is_measured_by_its_own_time() {
+    fn a_sender_that_starts_over_is_measured_by_its_new_timestamps() {
         let mut meter = Meter::new(60);
         for n in 0..100u64 {
-            // After the first one's timestamps have wrapped, the second's are placed anew, a whole range below.
+            // The first run's timestamps have wrapped; the second run's are unwrapped anew, a whole range below.
             let (restarts, ticks) =
                 if n < 70 { (0, (2 << 32) + n * 3600) } else { (1, (1 << 32) + n * 3600) };
             let late = if n == 80 { 3_000_000 } else { 10_000 * (n % 2) };
@@ -173,16 +152,17 @@ mod tests {
         }
         let reading = meter.read();
         assert_eq!(reading.pictures, 60);
-        assert_eq!(reading.pacing, Percentiles { p50: 10.0, p99: 3000.0, max: 3000.0 });
-        // The first one is forgotten, and its time line with it.
+        let Distribution { p50, p99, max, .. } = reading.pacing;
+        assert_eq!((p50, p99, max), (10.0, 3000.0, 3000.0));
+        // No picture of the first run is kept, so the run is forgotten too.
         for n in 100..170u64 {
             meter.record(&picture((1 << 32) + n * 3600, AirTime(5_000_000_000 + n * 40_000_000)), 1);
         }
-        assert_eq!((meter.lines.len(), meter.read().pacing.max), (1, 0.0));
+        assert_eq!((meter.runs.len(), meter.read().pacing.max), (1, 0.0));
     }
 
     #[test]
-    fn nothing_is_no_division_by_zero() {
-        assert_eq!(Meter::new(0).read(), Reading::default());
+    fn a_meter_without_pictures_does_not_divide_by_zero() {
+        assert_eq!(Meter::new(0).read(), MeterReading::default());
     }
 }

@@ -1,20 +1,24 @@
 //! RECEIVE, air to picture: datagrams and time in, pictures and deadlines out.
 //!
-//! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that
-//! drains a socket into it: that of the group, or where there is no multicast an RTSP connection.
+//! The viewer and the probe import this room, and any program that wants a station's pictures may
+//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock` and the directory's description of
+//! a station; nothing of the broadcaster.
+//!
+//! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
+//! socket into it: the group's, or without multicast that of an RTSP connection.
 //!
 //! ```text
-//! Picture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
+//! ReceivedPicture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
 //! ```
-//!
-//! Beside that path stands the [`probe`], the instrument: it decodes nothing and measures any RTP stream.
 
+pub mod distribution;
 pub mod jitter;
+pub mod join;
 pub mod meter;
 pub mod receiver;
-pub mod source;
 #[cfg(feature = "viewer")]
-mod stream;
+mod rtsp_client;
+pub mod source;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,63 +26,78 @@ use std::time::Duration;
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, RTP_CLOCK};
 use crate::wire::payload::jpeg::{self, Depacketizer};
-use crate::wire::rtp::{self, Unwrap};
-use jitter::{JitterBuffer, Packet, Step, Verdict};
+use crate::wire::rtp::{self, Unwrap, air_time_near};
+use jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
 
-/// After so long without a packet another sender may take over the group: a restarted broadcaster has a
-/// new SSRC. Longer than the 200 ms between a slate's pictures.
+/// A sender that has been silent for this long may be replaced by another one on the same group: a restarted
+/// broadcaster has a new SSRC. Longer than the 200 ms between a slate's pictures.
 pub(crate) const SENDER_GONE: Duration = Duration::from_millis(500);
 
-/// Pictures kept for a caller that does not poll. The newest stay; older ones are dropped and counted.
+/// Most pictures queued for a caller that does not poll. The oldest are dropped and counted.
 const MAX_READY: usize = 8;
 
-/// One picture as it came.
+/// One coded picture, received whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedPicture {
     /// The picture.
     pub jpeg: Jpeg,
-    /// Its RTP timestamp, unwrapped: 90 kHz ticks from an arbitrary origin.
+    /// RTP timestamp, unwrapped: 90 kHz ticks from an arbitrary origin.
     pub ticks: u64,
-    /// Its RTP timestamp as on the wire.
+    /// RTP timestamp as on the wire.
     pub timestamp: u32,
-    /// When its first packet came, by the stamp that came with the datagram.
+    /// When the kernel received the first of its packets that arrived.
     pub first_arrival: AirTime,
 }
 
-/// All that is counted on the way.
+impl ReceivedPicture {
+    /// When the picture was due to leave its sender, to 5.6 us. Only for senders whose RTP timestamps are the wall
+    /// clock, as those of our stations are ([`AirTime::rtp_timestamp`]); other senders add a random offset (RFC 3550
+    /// section 5.1).
+    pub fn due(&self) -> AirTime {
+        air_time_near(self.timestamp, self.first_arrival)
+    }
+
+    /// How long after its due time the picture arrived, in nanoseconds. Negative if this machine's clock is behind the
+    /// sender's by more than the transit takes. Valid for the same senders as [`due`](Self::due).
+    pub fn lateness(&self) -> i64 {
+        self.first_arrival.signed_since(self.due())
+    }
+}
+
+/// Counts of one [`Tuner`] since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Datagrams that came, of whatever kind.
+pub struct TunerCounters {
+    /// Datagrams received, of any kind.
     pub datagrams: u64,
-    /// Their bytes.
+    /// Bytes of these datagrams (UDP payload).
     pub bytes: u64,
-    /// Not RTP at all, or not the kind of RTP/JPEG that we can read.
+    /// Datagrams that are neither RTP nor a kind of RTP/JPEG that we can read.
     pub malformed: u64,
-    /// RTP of another payload type.
+    /// RTP packets of another payload type.
     pub other_payload: u64,
-    /// RTP of another sender while the one we follow is alive.
+    /// RTP packets of another sender while the followed one was alive.
     pub other_sender: u64,
-    /// Packets that came twice.
+    /// Packets received again.
     pub duplicates: u64,
-    /// Packets that came before one with a lower number.
+    /// Packets that arrived before one with a lower sequence number.
     pub reordered: u64,
-    /// Packets that came after they had been given up.
+    /// Packets that arrived after they had been given up.
     pub late: u64,
-    /// Packets that never came, or came late.
+    /// Packets that never arrived, or arrived late.
     pub packets_lost: u64,
     /// Whole pictures.
     pub pictures: u64,
-    /// Pictures that were sent and did not come whole.
+    /// Pictures sent and not received whole.
     pub pictures_lost: u64,
-    /// Whole pictures that nobody fetched in time.
+    /// Whole pictures dropped because the caller did not poll in time.
     pub overrun: u64,
-    /// How often another sender took over, or the same one started over.
+    /// Times another sender took over, or the same one started over.
     pub restarts: u64,
 }
 
-/// The last datagram that could not be used, for a message that helps to find it.
+/// Why a datagram is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum DatagramError {
     /// Not RTP.
     #[error(transparent)]
     Rtp(#[from] rtp::Error),
@@ -93,32 +112,34 @@ pub enum Fault {
 /// Follows one station on its group.
 #[derive(Debug, Default)]
 pub struct Tuner {
-    sender: Option<Sender>,
-    ready: VecDeque<Received>,
-    counters: Counters,
+    sender: Option<FollowedSender>,
+    ready: VecDeque<ReceivedPicture>,
+    counters: TunerCounters,
 }
 
-/// What is known of the sender that is being followed. Another sender starts from nothing.
+/// State of the sender that is followed. Another sender begins with a new one.
 #[derive(Debug)]
-struct Sender {
+struct FollowedSender {
     ssrc: u32,
     last_heard: AirTime,
     jitter: JitterBuffer,
     depacketizer: Depacketizer,
     timestamps: Unwrap<32>,
-    /// The first packet of the picture now being assembled: its timestamp and arrival.
+    /// RTP timestamp of the picture being assembled, and the arrival of its first packet.
     begun: Option<(u32, AirTime)>,
+    /// Unwrapped timestamp of the last whole picture.
     last_picture: Option<u64>,
-    /// Ticks between pictures, from the last two with nothing lost between them.
+    /// Ticks between the last two pictures that had no loss between them.
     interval: Option<u64>,
-    /// Pictures broken, and packets lost, since the last whole picture.
+    /// The depacketizer's count of broken pictures at the last whole picture.
     broken_before: u64,
+    /// Whether packets have been lost since the last whole picture.
     gap: bool,
 }
 
-impl Sender {
-    fn new(ssrc: u32, now: AirTime) -> Sender {
-        Sender {
+impl FollowedSender {
+    fn new(ssrc: u32, now: AirTime) -> FollowedSender {
+        FollowedSender {
             ssrc,
             last_heard: now,
             jitter: JitterBuffer::default(),
@@ -134,58 +155,58 @@ impl Sender {
 }
 
 impl Tuner {
-    /// A tuner that has heard nothing yet. It follows the first sender it hears.
+    /// A tuner that follows the first sender it hears.
     pub fn new() -> Tuner {
         Tuner::default()
     }
 
-    /// Takes a datagram that arrived at `now`.
+    /// Handles a datagram that arrived at `now`.
     ///
     /// # Errors
-    /// Why it is of no use; it has been counted, and nothing else happens.
-    pub fn handle_datagram(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Fault> {
+    /// The datagram is not RTP/JPEG. It has been counted, and nothing else happens.
+    pub fn handle_datagram(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), DatagramError> {
         self.counters.datagrams += 1;
         self.counters.bytes += datagram.len() as u64;
         let result = self.take(now, datagram);
         match &result {
             Ok(()) => {}
-            Err(Fault::PayloadType(_)) => self.counters.other_payload += 1,
-            Err(Fault::Rtp(_) | Fault::Jpeg(_)) => self.counters.malformed += 1,
+            Err(DatagramError::PayloadType(_)) => self.counters.other_payload += 1,
+            Err(DatagramError::Rtp(_) | DatagramError::Jpeg(_)) => self.counters.malformed += 1,
         }
         self.release(now);
         result
     }
 
-    /// Lets time pass: packets that are waited for in vain are given up.
+    /// Gives up missing packets whose deadline has passed at `now`.
     pub fn handle_timeout(&mut self, now: AirTime) {
         self.release(now);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) should be called if no datagram comes.
+    /// When [`handle_timeout`](Self::handle_timeout) should be called if no datagram arrives.
     pub fn poll_timeout(&self) -> Option<AirTime> {
         self.sender.as_ref().and_then(|sender| sender.jitter.deadline())
     }
 
-    /// What brings the datagrams was made anew, as after a connection that broke: whoever sends now is another sender,
-    /// and nothing is owed by the one before. The counts go on.
+    /// Forgets the sender because the socket or connection is a new one: the next packet may have any SSRC and
+    /// sequence number, and nothing before it counts as lost. The counters go on.
     pub fn start_over(&mut self) {
         self.counters.restarts += u64::from(self.sender.take().is_some());
     }
 
     /// The next picture, oldest first.
-    pub fn poll_picture(&mut self) -> Option<Received> {
+    pub fn poll_picture(&mut self) -> Option<ReceivedPicture> {
         self.ready.pop_front()
     }
 
-    /// What has been counted so far.
-    pub fn counters(&self) -> Counters {
+    /// The counts so far.
+    pub fn counters(&self) -> TunerCounters {
         self.counters
     }
 
-    fn take(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Fault> {
+    fn take(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), DatagramError> {
         let (header, payload) = rtp::Header::parse(datagram)?;
         if header.payload_type != rtp::PAYLOAD_TYPE_JPEG {
-            return Err(Fault::PayloadType(header.payload_type));
+            return Err(DatagramError::PayloadType(header.payload_type));
         }
         match &self.sender {
             Some(sender) if sender.ssrc == header.ssrc => {}
@@ -195,37 +216,37 @@ impl Tuner {
             }
             gone => {
                 self.counters.restarts += u64::from(gone.is_some());
-                self.sender = Some(Sender::new(header.ssrc, now));
+                self.sender = Some(FollowedSender::new(header.ssrc, now));
             }
         }
         let Some(sender) = &mut self.sender else { return Ok(()) };
         sender.last_heard = now;
         match sender.jitter.judge(header.sequence) {
-            Verdict::Next => self.deliver(now, header, payload)?,
-            Verdict::Early => {
+            PacketVerdict::Next => self.deliver(now, header, payload)?,
+            PacketVerdict::Early => {
                 self.counters.reordered += 1;
-                sender.jitter.hold(Packet { arrival: now, header, payload: payload.to_vec() });
+                sender.jitter.hold(BufferedPacket { arrival: now, header, payload: payload.to_vec() });
             }
-            Verdict::Late => self.counters.late += 1,
-            Verdict::Duplicate => self.counters.duplicates += 1,
-            Verdict::Stray => self.counters.malformed += 1,
-            Verdict::Jump(lost) => {
+            PacketVerdict::Late => self.counters.late += 1,
+            PacketVerdict::Duplicate => self.counters.duplicates += 1,
+            PacketVerdict::Stray => self.counters.malformed += 1,
+            PacketVerdict::Jump(lost) => {
                 self.counters.packets_lost += lost;
                 sender.gap = true;
                 sender.depacketizer.gap();
                 self.deliver(now, header, payload)?;
             }
-            Verdict::Restart => {
+            PacketVerdict::Restart => {
                 self.counters.restarts += 1;
                 let jitter = std::mem::take(&mut sender.jitter);
-                *sender = Sender { jitter, ..Sender::new(header.ssrc, now) };
+                *sender = FollowedSender { jitter, ..FollowedSender::new(header.ssrc, now) };
                 self.deliver(now, header, payload)?;
             }
         }
         Ok(())
     }
 
-    /// Hands on what has waited long enough.
+    /// Delivers the packets that the jitter buffer releases at `now`.
     fn release(&mut self, now: AirTime) {
         while let Some(sender) = &mut self.sender
             && let Some(step) = sender.jitter.poll(now)
@@ -265,24 +286,24 @@ impl Tuner {
             self.counters.overrun += 1;
         }
         let timestamp = header.timestamp;
-        self.ready.push_back(Received { jpeg, ticks, timestamp, first_arrival });
+        self.ready.push_back(ReceivedPicture { jpeg, ticks, timestamp, first_arrival });
         Ok(())
     }
 }
 
-impl Sender {
-    /// How many pictures are missing between the last whole one and the one at `ticks`. The sequence
-    /// numbers say *whether* (a sender that skips one leaves no gap there), the timestamps *how many*.
+impl FollowedSender {
+    /// Number of pictures missing between the last whole one and the one at `ticks`. The sequence numbers say
+    /// *whether* any is (a sender that skips one leaves no gap), the timestamps *how many*.
     fn pictures_lost_before(&mut self, ticks: u64, broken: u64) -> u64 {
         let Some(last) = self.last_picture else {
-            // What is incomplete although no packet is missing was joined in its middle: no loss.
+            // A picture that is incomplete without a missing packet was joined in its middle: no loss.
             return if self.gap { broken } else { 0 };
         };
         let Some(step) = Some(ticks.saturating_sub(last)).filter(|&step| step > 0) else {
             return broken;
         };
         if !self.gap && broken == 0 {
-            // A pause of seconds is a film that changed or a broadcaster that stood still, not a rate.
+            // A step of seconds is a change of film or a broadcaster that stood still, not a frame interval.
             if step < 2 * u64::from(RTP_CLOCK) {
                 self.interval = Some(step);
             }

@@ -1,8 +1,7 @@
-//! The socket's own thread: it drains the socket into a [`Tuner`] and hands on every picture at once.
+//! The receiver: a thread of its own that drains a socket into a [`Tuner`] and delivers every picture at once.
 //!
-//! A socket that is read slowly keeps the *oldest* datagrams and drops the new ones, so whatever takes
-//! time (decoding, painting, saving) must happen elsewhere; the sink given here only puts a picture
-//! where another thread finds it.
+//! A socket that is read slowly keeps the *oldest* datagrams and drops new ones. So decoding, painting and saving must
+//! happen on other threads; the sink given here only queues the picture for one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,121 +13,140 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::debug;
 
-use super::meter::{Meter, Reading};
-use super::source::{Datagram, DatagramSource, wait};
+use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
-use super::stream::StreamSource;
-use super::{Counters, Received, Tuner};
+use super::rtsp_client::RtspSource;
+use super::source::{DatagramSource, ReceivedDatagram, wait};
+use super::{ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
+use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
 #[cfg(feature = "viewer")]
 use crate::media::StationId;
 
-/// How long between tries to join a group that cannot be joined: no route, interface down or not there.
+/// Pause before another attempt to join a group or to connect.
 const REJOIN: Duration = Duration::from_millis(500);
 
-/// A station that plays in a connection sends something within this, a slate too; else the connection is dead.
+/// An RTSP connection without a packet for this long is dead: even a slate sends five pictures a second.
 #[cfg(feature = "viewer")]
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Where a station's packets come from.
+/// Source of a station's packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// From its group, which is joined on the interface of that name or address. It is looked for at each try: an
-    /// address may have moved, a card may be put in.
+pub enum ReceiveFrom {
+    /// The group and port, joined on the interface of this name or address. The interface is looked up at each attempt:
+    /// it may get another address, or appear later.
     Group(SocketAddr, String),
-    /// From an RTSP server, in the connection itself.
+    /// An RTSP server, which interleaves the packets in the connection itself (RFC 2326 section 10.12).
     #[cfg(feature = "viewer")]
     Rtsp(SocketAddr, StationId),
 }
 
-/// How a receiver fares.
+impl ReceiveFrom {
+    /// The group of `station`, on the interface on which it arrives, given that `directory` listed it: see
+    /// [`join::interface_for_station`].
+    ///
+    /// # Errors
+    /// This machine has no route to the directory.
+    pub fn group_of(station: &StationInfo, directory: SocketAddr) -> io::Result<ReceiveFrom> {
+        let local = join::local_address(directory)?;
+        let interface = join::interface_for_station(station, None, directory.ip(), local);
+        Ok(ReceiveFrom::Group(station.group, interface))
+    }
+}
+
+/// The state of a receiver, for display.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// What the tuner counted.
-    pub counters: Counters,
-    /// What the meter measured.
-    pub reading: Reading,
-    /// Datagrams that the kernel dropped because this host read too slowly.
+pub struct ReceiverStatus {
+    /// Counts of the tuner.
+    pub counters: TunerCounters,
+    /// Measurements of the last pictures.
+    pub reading: MeterReading,
+    /// Datagrams that the kernel dropped because its receive buffer was full.
     pub kernel_drops: u64,
-    /// The receive buffer that the kernel granted, in bytes; it counts its own overhead in.
+    /// Receive buffer that the kernel granted, in bytes, its own overhead included. 0 over RTSP.
     pub buffer: usize,
-    /// Why nothing comes, while that is known: the group cannot be joined, or the server refuses.
+    /// Why nothing arrives, if that is known: the group cannot be joined, or the server refuses.
     pub problem: Option<String>,
 }
 
 /// Receives one station until it is dropped.
 pub struct Receiver {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<SharedStatus>>,
+    /// An eventfd that ends the thread.
     stop: OwnedFd,
 }
 
-struct Shared {
-    report: Report,
+/// State shared by the receiver's thread and its owner.
+struct SharedStatus {
+    /// All but the reading, which is computed when it is asked for.
+    status: ReceiverStatus,
     meter: Meter,
     stopped: bool,
 }
 
 impl Receiver {
-    /// Joins the group, or connects, and hands every picture to `sink`, on the receiver's thread. What hinders it
-    /// is reported, and tried again for as long as it takes. `keep` pictures are measured.
+    /// Starts a thread that joins the group, or connects, and calls `sink` with every whole picture, in order. `sink`
+    /// must return at once: see the module's documentation. A failure to join or connect is reported as the status's
+    /// `problem` and retried every 500 ms. The last `measured` pictures make up the status's `reading`.
     ///
     /// # Errors
-    /// The system has no thread or event to give.
+    /// The system refuses a thread or an eventfd.
     pub fn start(
-        origin: Origin,
-        keep: usize,
-        sink: impl FnMut(Received) + Send + 'static,
+        from: ReceiveFrom,
+        measured: usize,
+        sink: impl FnMut(ReceivedPicture) + Send + 'static,
     ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Shared { report: Report::default(), meter: Meter::new(keep), stopped: false };
+        let shared =
+            SharedStatus { status: ReceiverStatus::default(), meter: Meter::new(measured), stopped: false };
         let shared = Arc::new(Mutex::new(shared));
         let (worker_shared, worker_stop) = (shared.clone(), stop.try_clone()?);
         let mut worker =
-            Worker { origin, tuner: Tuner::new(), shared: worker_shared, stop: worker_stop, sink };
+            ReceiverThread { from, tuner: Tuner::new(), shared: worker_shared, stop: worker_stop, sink };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
     }
 
-    /// How it fares so far.
-    pub fn report(&self) -> Report {
-        // Read from a copy: to sort all that was measured in eleven hours takes longer than the socket can wait.
-        let (meter, report) = {
+    /// The status now.
+    pub fn status(&self) -> ReceiverStatus {
+        // Outside the lock: sorting a million measurements takes longer than the socket can wait.
+        let (meter, status) = {
             let shared = lock(&self.shared);
-            (shared.meter.clone(), shared.report.clone())
+            (shared.meter.clone(), shared.status.clone())
         };
-        Report { reading: meter.read(), ..report }
+        ReceiverStatus { reading: meter.read(), ..status }
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // After this no picture is handed on, even if the thread is in the middle of one.
+        // After this the sink is not called again, even if the thread is handling a datagram.
         lock(&self.shared).stopped = true;
-        // An eventfd that is already signalled has no room left; that is as good.
+        // A write fails only if the eventfd is already signalled.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
 }
 
-// Nothing that panics runs with the lock held but our own arithmetic: the state is sound.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+// A poisoned lock is usable: its holders only assign fields and call the sink, so the state is consistent.
+fn lock(shared: &Mutex<SharedStatus>) -> MutexGuard<'_, SharedStatus> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Worker<S> {
-    origin: Origin,
-    /// One for all connections: what was counted and lost before the last one stays counted.
+struct ReceiverThread<S> {
+    from: ReceiveFrom,
+    /// One tuner for all attempts, so that its counters go on.
     tuner: Tuner,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<SharedStatus>>,
     stop: OwnedFd,
     sink: S,
 }
 
-impl<S: FnMut(Received)> Worker<S> {
+impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
     fn run(&mut self) {
         loop {
             if let Err(error) = self.run_once() {
-                lock(&self.shared).report.problem = Some(error.to_string());
+                lock(&self.shared).status.problem = Some(error.to_string());
             }
             if lock(&self.shared).stopped
                 || wait(None, Some(self.stop.as_fd()), Some(REJOIN)).is_ok_and(|ready| ready.stop)
@@ -138,55 +156,55 @@ impl<S: FnMut(Received)> Worker<S> {
         }
     }
 
-    /// Receives until the socket is of no more use, or nobody wants more.
+    /// Receives until the receiver is dropped, or the socket fails.
     fn run_once(&mut self) -> io::Result<()> {
-        match self.origin.clone() {
-            Origin::Group(group, interface) => self.receive(group, &named(&interface)?),
+        match self.from.clone() {
+            ReceiveFrom::Group(group, interface) => self.receive(group, &named(&interface)?),
             #[cfg(feature = "viewer")]
-            Origin::Rtsp(server, station) => self.play(server, station),
+            ReceiveFrom::Rtsp(server, station) => self.play(server, station),
         }
     }
 
     fn receive(&mut self, group: SocketAddr, interface: &Interface) -> io::Result<()> {
         let mut source = DatagramSource::join(group, interface)?;
         self.begin(source.buffer());
-        let drops_before = lock(&self.shared).report.kernel_drops;
+        let drops_before = lock(&self.shared).status.kernel_drops;
         loop {
-            let patience = self.tuner.poll_timeout().map(|deadline| deadline.since(wall_clock()));
-            let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), patience)?;
+            let timeout = self.tuner.poll_timeout().map(|deadline| deadline.since(wall_clock()));
+            let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), timeout)?;
             if ready.stop {
                 return Ok(());
             }
             while ready.readable
-                && let Some(Datagram { bytes, arrival, from }) = source.read()?
+                && let Some(ReceivedDatagram { bytes, arrival, from }) = source.read()?
             {
-                if let Err(fault) = self.tuner.handle_datagram(arrival, bytes) {
+                if let Err(error) = self.tuner.handle_datagram(arrival, bytes) {
                     let length = bytes.len();
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
-                    debug!("{group}: a datagram of {length} bytes from {from} is of no use: {fault}");
+                    debug!("{group}: unusable datagram of {length} bytes from {from}: {error}");
                 }
-                lock(&self.shared).report.kernel_drops = drops_before + source.kernel_drops();
-                self.hand_on();
+                lock(&self.shared).status.kernel_drops = drops_before + source.kernel_drops();
+                self.deliver();
             }
             self.tuner.handle_timeout(wall_clock());
-            self.hand_on();
+            self.deliver();
         }
     }
 
     #[cfg(feature = "viewer")]
     fn play(&mut self, server: SocketAddr, station: StationId) -> io::Result<()> {
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
-        let mut source = StreamSource::open(server, station).map_err(at_server)?;
+        let mut source = RtspSource::open(server, station).map_err(at_server)?;
         self.begin(0);
         let mut heard = wall_clock();
         loop {
-            // Before the wait: packets may have come with the answer to PLAY. They cannot be told from each other by when
-            // they came: all of a read came at once.
+            // Before the wait, since packets may have arrived with the response to PLAY. All packets of one read have
+            // the same arrival.
             let packet = |packet: &[u8]| {
-                if let Err(fault) = self.tuner.handle_datagram(heard, packet) {
-                    debug!("{server}: a packet of {} bytes is of no use: {fault}", packet.len());
+                if let Err(error) = self.tuner.handle_datagram(heard, packet) {
+                    debug!("{server}: unusable packet of {} bytes: {error}", packet.len());
                 }
-                self.hand_on();
+                self.deliver();
             };
             source.read(packet).map_err(at_server)?;
             source.keep_alive().map_err(at_server)?;
@@ -201,23 +219,27 @@ impl<S: FnMut(Received)> Worker<S> {
             if ready.readable {
                 heard = wall_clock();
             } else if wall_clock().since(heard) >= SILENCE {
-                return Err(at_server(io::Error::new(io::ErrorKind::TimedOut, "nothing comes any more")));
+                return Err(at_server(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no packet for {} s", SILENCE.as_secs()),
+                )));
             }
         }
     }
 
-    /// Says that nothing is in the way any more.
+    /// Notes that the socket is joined or the connection plays.
     fn begin(&mut self, buffer: usize) {
         self.tuner.start_over();
         let mut shared = lock(&self.shared);
-        shared.report.buffer = buffer;
-        shared.report.problem = None;
+        shared.status.buffer = buffer;
+        shared.status.problem = None;
     }
 
-    fn hand_on(&mut self) {
+    /// Passes the tuner's pictures to the meter and the sink.
+    fn deliver(&mut self) {
         let mut shared = lock(&self.shared);
         let counters = self.tuner.counters();
-        shared.report.counters = counters;
+        shared.status.counters = counters;
         while let Some(picture) = self.tuner.poll_picture() {
             if shared.stopped {
                 return;
@@ -231,24 +253,24 @@ impl<S: FnMut(Received)> Worker<S> {
 #[cfg(all(test, feature = "viewer"))]
 mod tests {
     use super::*;
-    use crate::tuner::stream::tests::{framed, opening, serve};
+    use crate::tuner::rtsp_client::tests::{framed, opening, serve};
 
-    /// How often to look, and how often at most: a guard against hanging, never a measurement.
-    const LOOK: Duration = Duration::from_millis(10);
-    const LOOKS: usize = 3000;
+    /// Poll interval and most polls: a guard against hanging, never a measurement.
+    const POLL: Duration = Duration::from_millis(10);
+    const POLLS: usize = 3000;
 
     #[test]
-    fn a_connection_that_breaks_takes_no_count_with_it() {
-        // Each packet comes in one piece with the answer to PLAY. The first connection is closed then, the second says
-        // nothing more.
-        let mut answers = opening("RTP/AVP/TCP;unicast;interleaved=0-1");
-        answers[2].extend(framed(0, b"no RTP"));
-        let address = serve(vec![answers.clone(), answers]).0;
-        let receiver = Receiver::start(Origin::Rtsp(address, StationId(2)), 10, |_| {}).unwrap();
-        let came = (0..LOOKS).any(|_| {
-            let _ = wait(None, None, Some(LOOK));
-            receiver.report().counters.datagrams == 2
+    fn the_counters_survive_a_broken_connection() {
+        // The packet arrives in one read with the response to PLAY. Then the first connection is closed; the second
+        // stays open and silent.
+        let mut responses = opening("RTP/AVP/TCP;unicast;interleaved=0-1");
+        responses[2].extend(framed(0, b"not RTP"));
+        let address = serve(vec![responses.clone(), responses]).0;
+        let receiver = Receiver::start(ReceiveFrom::Rtsp(address, StationId(2)), 10, |_| {}).unwrap();
+        let received = (0..POLLS).any(|_| {
+            let _ = wait(None, None, Some(POLL));
+            receiver.status().counters.datagrams == 2
         });
-        assert!(came, "{:?}", receiver.report());
+        assert!(received, "{:?}", receiver.status());
     }
 }

@@ -1,5 +1,5 @@
-//! The socket of a group, read: datagrams with the kernel's stamp of when they came. Whoever receives (the
-//! [receiver](super::receiver) and the probe) reads here.
+//! The socket of a group: datagrams with the kernel's stamp of their arrival, for the [receiver](super::receiver) and
+//! the probe.
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -15,7 +15,7 @@ use crate::interface::Interface;
 use crate::media::AirTime;
 use crate::net;
 
-/// A joined group.
+/// A socket that has joined a group.
 #[derive(Debug)]
 pub struct DatagramSource {
     socket: UdpSocket,
@@ -25,23 +25,23 @@ pub struct DatagramSource {
     buffer: usize,
 }
 
-/// One datagram as it came.
+/// One datagram.
 #[derive(Debug)]
-pub struct Datagram<'a> {
-    /// Its payload.
+pub struct ReceivedDatagram<'a> {
+    /// UDP payload.
     pub bytes: &'a [u8],
-    /// When the kernel had it: SO_TIMESTAMPNS, stamped before it waits in any queue of the socket.
+    /// When the kernel received it (SO_TIMESTAMPNS), before it was queued for the socket.
     pub arrival: AirTime,
-    /// Who sent it.
+    /// Source address.
     pub from: Option<SockaddrStorage>,
 }
 
-/// What is there after a [`wait`].
+/// Result of a [`wait`]; both are false if it timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {
     /// The stop event was signalled.
     pub stop: bool,
-    /// There is something to read.
+    /// The socket can be read.
     pub readable: bool,
 }
 
@@ -49,11 +49,11 @@ impl DatagramSource {
     /// Joins `group` on `interface`.
     ///
     /// # Errors
-    /// The port is taken by a program that does not share it, or the interface cannot join (no route, or down).
+    /// Another program holds the port and does not share it, or the interface cannot join (no route, or down).
     pub fn join(group: SocketAddr, interface: &Interface) -> io::Result<DatagramSource> {
         let socket = net::receiver(group, interface)?;
         socket.set_nonblocking(true)?;
-        // The kernel stamps each datagram as it comes, and says how many found the buffer full.
+        // The kernel stamps each datagram on arrival, and counts those that it dropped since the buffer was full.
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         let buffer = socket2::SockRef::from(&socket).recv_buffer_size()?;
@@ -61,22 +61,22 @@ impl DatagramSource {
         Ok(DatagramSource { socket, bytes: vec![0; 65_536], control, kernel_drops: 0, buffer })
     }
 
-    /// The receive buffer that the kernel granted, in bytes; it counts its own overhead in.
+    /// The receive buffer that the kernel granted, in bytes, its own overhead included.
     pub fn buffer(&self) -> usize {
         self.buffer
     }
 
-    /// Datagrams that the kernel dropped because this host read too slowly, as the last datagram read told.
+    /// Datagrams that the kernel had dropped, the buffer being full, when the last one read arrived.
     pub fn kernel_drops(&self) -> u64 {
         self.kernel_drops
     }
 
-    /// The next datagram; `None` when there is none for now.
+    /// The next datagram; `None` if none is queued.
     ///
     /// # Errors
-    /// The socket is of no more use. A link that went down is no error: the socket stays joined, and
-    /// datagrams come again when the link does.
-    pub fn read(&mut self) -> io::Result<Option<Datagram<'_>>> {
+    /// The socket is of no more use. A link that goes down is not an error: the socket stays joined, and receives
+    /// again when the link is up.
+    pub fn read(&mut self) -> io::Result<Option<ReceivedDatagram<'_>>> {
         let mut slices = [IoSliceMut::new(&mut self.bytes)];
         let message = match recvmsg::<SockaddrStorage>(
             self.socket.as_raw_fd(),
@@ -103,7 +103,7 @@ impl DatagramSource {
         }
         let (length, from) = (message.bytes, message.address);
         let arrival = arrival.unwrap_or_else(wall_clock);
-        Ok(Some(Datagram { bytes: &self.bytes[..length], arrival, from }))
+        Ok(Some(ReceivedDatagram { bytes: &self.bytes[..length], arrival, from }))
     }
 }
 
@@ -113,17 +113,17 @@ impl AsFd for DatagramSource {
     }
 }
 
-/// Waits for something to read, for `stop`, or until `patience` is over.
+/// Waits until `socket` can be read or `stop` is signalled, or for `timeout`; without one, for ever.
 ///
 /// # Errors
-/// The system cannot wait for these.
+/// The system refuses to poll these descriptors.
 pub fn wait(
     socket: Option<BorrowedFd<'_>>,
     stop: Option<BorrowedFd<'_>>,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 ) -> io::Result<Ready> {
     let timeout =
-        patience.map(|span| Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() });
+        timeout.map(|span| Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() });
     let mut fds = Vec::with_capacity(2);
     fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
     fds.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));

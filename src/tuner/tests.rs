@@ -1,5 +1,5 @@
-//! The tuner against a network that loses, repeats, reorders and corrupts: seeded, so that a
-//! failure can be looked at again.
+//! The tuner against a network that loses, duplicates, reorders and corrupts packets. Seeded, so that a failure can be
+//! reproduced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,15 @@ use crate::media::jpeg::tests::jpeg;
 use crate::media::{Due, FrameRate, Unit};
 use crate::wire::packetizer::Packetizer;
 
-pub(crate) fn picture(ticks: u64, arrival: AirTime) -> Received {
+/// A received picture, for tests of other rooms.
+pub(crate) fn picture(ticks: u64, arrival: AirTime) -> ReceivedPicture {
     let jpeg = jpeg(vec![0]);
-    Received { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival }
+    ReceivedPicture { jpeg, ticks, timestamp: ticks as u32, first_arrival: arrival }
 }
 
 const START: AirTime = AirTime(1_790_000_000_000_000_000);
 
-/// A broadcaster without sockets: picture `n` at its due time, its number in the scan.
+/// A broadcaster without sockets. Picture `n` carries its number in the first eight bytes of its scan.
 struct Transmitter {
     rate: FrameRate,
     bytes: usize,
@@ -45,56 +46,56 @@ impl Transmitter {
     }
 }
 
-fn number(received: &Received) -> u64 {
+fn number(received: &ReceivedPicture) -> u64 {
     u64::from_be_bytes(received.jpeg.scan[..8].try_into().unwrap())
 }
 
-/// What the network does to a packet, in thousandths.
+/// Impairments of the network, each the probability for a packet in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
-struct Weather {
+struct Network {
     lost: u32,
-    repeated: u32,
-    /// Held back by up to 5 ms.
+    duplicated: u32,
+    /// Delayed by up to 5 ms.
     delayed: u32,
-    /// One bit turned, past the UDP checksum.
+    /// One bit is flipped, unnoticed by the UDP checksum.
     flipped: u32,
 }
 
-struct Outcome {
-    received: Vec<Received>,
-    counters: Counters,
-    /// Pictures with a packet that never got through.
-    hurt: BTreeSet<u64>,
+struct Simulated {
+    received: Vec<ReceivedPicture>,
+    counters: TunerCounters,
+    /// Numbers of the pictures of which a packet was lost or corrupted.
+    damaged: BTreeSet<u64>,
     packets_lost: u64,
 }
 
-/// Runs `pictures` through the weather, stepping to the earliest event each time.
-fn fly(seed: u64, weather: Weather, mut transmitter: Transmitter, pictures: u64) -> Outcome {
+/// Sends `pictures` through the network in virtual time, from event to event.
+fn simulate(seed: u64, network: Network, mut transmitter: Transmitter, pictures: u64) -> Simulated {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut air: BTreeMap<(AirTime, u64), Vec<u8>> = BTreeMap::new();
     let mut order = 0;
-    let mut hurt = BTreeSet::new();
+    let mut damaged = BTreeSet::new();
     let mut packets_lost = 0;
     for n in 0..pictures {
         for packet in transmitter.send(n) {
             let due = transmitter.due(n) + Duration::from_micros(100);
-            // The last pictures get through, so that every loss before them is seen.
-            let calm = n + 2 >= pictures || n == 0;
-            let mut chance = |thousandths: u32| !calm && rng.u32(..1000) < thousandths;
-            if chance(weather.lost) {
-                hurt.insert(n);
+            // The first and the last two pictures are spared, so that every loss between them is noticed.
+            let spared = n + 2 >= pictures || n == 0;
+            let mut chance = |thousandths: u32| !spared && rng.u32(..1000) < thousandths;
+            if chance(network.lost) {
+                damaged.insert(n);
                 packets_lost += 1;
                 continue;
             }
-            let copies = 1 + u64::from(chance(weather.repeated));
-            let delay = if chance(weather.delayed) { 5000 } else { 0 };
-            let flip = chance(weather.flipped);
+            let copies = 1 + u64::from(chance(network.duplicated));
+            let delay = if chance(network.delayed) { 5000 } else { 0 };
+            let flip = chance(network.flipped);
             for _ in 0..copies {
                 let mut packet = packet.clone();
                 if flip {
                     let bit = rng.usize(..packet.len() * 8);
                     packet[bit / 8] ^= 1 << (bit % 8);
-                    hurt.insert(n);
+                    damaged.insert(n);
                 }
                 order += 1;
                 air.insert((due + Duration::from_micros(rng.u64(..=delay)), order), packet);
@@ -114,14 +115,14 @@ fn fly(seed: u64, weather: Weather, mut transmitter: Transmitter, pictures: u64)
         tuner.handle_timeout(deadline);
     }
     received.extend(std::iter::from_fn(|| tuner.poll_picture()));
-    Outcome { received, counters: tuner.counters(), hurt, packets_lost }
+    Simulated { received, counters: tuner.counters(), damaged, packets_lost }
 }
 
 #[test]
 fn a_quiet_network_delivers_every_picture_untouched() {
     for datagram in [576, 1472, 65_507] {
         let transmitter = Transmitter::new(datagram, 22_000);
-        let outcome = fly(1, Weather::default(), Transmitter::new(datagram, 22_000), 400);
+        let outcome = simulate(1, Network::default(), Transmitter::new(datagram, 22_000), 400);
         assert_eq!(outcome.received.len(), 400);
         for (n, received) in outcome.received.iter().enumerate() {
             assert_eq!(received.jpeg, jpeg(transmitter.scan(n as u64)), "picture {n} at {datagram}");
@@ -136,24 +137,24 @@ fn a_quiet_network_delivers_every_picture_untouched() {
 fn losses_are_counted_one_by_one() {
     for datagram in [1472, 65_507] {
         for seed in 0..20 {
-            let weather = Weather { lost: 20, ..Weather::default() };
-            let outcome = fly(seed, weather, Transmitter::new(datagram, 22_000), 500);
+            let network = Network { lost: 20, ..Network::default() };
+            let outcome = simulate(seed, network, Transmitter::new(datagram, 22_000), 500);
             let c = outcome.counters;
-            let whole: Vec<u64> = (0..500).filter(|n| !outcome.hurt.contains(n)).collect();
+            let whole: Vec<u64> = (0..500).filter(|n| !outcome.damaged.contains(n)).collect();
             let got: Vec<u64> = outcome.received.iter().map(number).collect();
             assert_eq!(got, whole, "seed {seed}, {datagram}");
             assert_eq!(c.packets_lost, outcome.packets_lost, "seed {seed}, {datagram}");
-            assert_eq!(c.pictures_lost, outcome.hurt.len() as u64, "seed {seed}, {datagram}");
+            assert_eq!(c.pictures_lost, outcome.damaged.len() as u64, "seed {seed}, {datagram}");
         }
     }
 }
 
 #[test]
-fn reordering_and_repetition_cost_nothing() {
+fn reordering_and_duplication_lose_no_picture() {
     for datagram in [1472, 65_507] {
         for seed in 0..20 {
-            let weather = Weather { repeated: 100, delayed: 200, ..Weather::default() };
-            let outcome = fly(seed, weather, Transmitter::new(datagram, 22_000), 300);
+            let network = Network { duplicated: 100, delayed: 200, ..Network::default() };
+            let outcome = simulate(seed, network, Transmitter::new(datagram, 22_000), 300);
             let got: Vec<u64> = outcome.received.iter().map(number).collect();
             assert_eq!(got, (0..300).collect::<Vec<_>>(), "seed {seed}, {datagram}");
             let c = outcome.counters;
@@ -164,28 +165,28 @@ fn reordering_and_repetition_cost_nothing() {
 }
 
 #[test]
-fn corruption_harms_only_the_pictures_it_hits() {
+fn corruption_damages_only_the_pictures_it_hits() {
     for seed in 0..50 {
-        let weather = Weather { lost: 5, repeated: 10, delayed: 50, flipped: 20 };
+        let network = Network { lost: 5, duplicated: 10, delayed: 50, flipped: 20 };
         let transmitter = Transmitter::new(1472, 9000);
-        let outcome = fly(seed, weather, Transmitter::new(1472, 9000), 300);
-        // A bit turned in a scan cannot be noticed; but nothing that was sound may be missing or changed.
+        let outcome = simulate(seed, network, Transmitter::new(1472, 9000), 300);
+        // A flipped bit in a scan cannot be noticed, but no undamaged picture may be missing or changed.
         let mut got = BTreeMap::new();
         for received in &outcome.received {
             got.insert(received.timestamp, received.jpeg.clone());
         }
-        for n in (0..300).filter(|n| !outcome.hurt.contains(n)) {
+        for n in (0..300).filter(|n| !outcome.damaged.contains(n)) {
             let found = got.get(&transmitter.due(n).rtp_timestamp());
-            // A turned bit in a sequence number or timestamp may take a neighbour's place.
-            let near_hurt = outcome.hurt.range(n.saturating_sub(3)..=n + 3).next().is_some();
-            assert!(near_hurt || found == Some(&jpeg(transmitter.scan(n))), "seed {seed}, picture {n}");
+            // A flipped bit in a sequence number or timestamp may replace a neighbour.
+            let near_damage = outcome.damaged.range(n.saturating_sub(3)..=n + 3).next().is_some();
+            assert!(near_damage || found == Some(&jpeg(transmitter.scan(n))), "seed {seed}, picture {n}");
         }
-        assert!(outcome.received.len() >= 300 - 3 * outcome.hurt.len(), "seed {seed}");
+        assert!(outcome.received.len() >= 300 - 3 * outcome.damaged.len(), "seed {seed}");
     }
 }
 
 #[test]
-fn who_joins_in_the_middle_of_a_picture_has_lost_none() {
+fn joining_in_the_middle_of_a_picture_is_not_a_loss() {
     for joined in 1..16 {
         let mut transmitter = Transmitter::new(1472, 22_000);
         let mut tuner = Tuner::new();
@@ -214,7 +215,7 @@ fn a_picture_that_the_sender_skipped_is_not_lost() {
 }
 
 #[test]
-fn another_sender_takes_over_only_when_the_first_is_gone() {
+fn another_sender_takes_over_only_after_the_first_is_silent() {
     let mut first = Transmitter::new(65_507, 500);
     let mut second =
         Transmitter { packetizer: Packetizer::new(0xbeef, 7, 65_507), ..Transmitter::new(65_507, 500) };
@@ -225,7 +226,7 @@ fn another_sender_takes_over_only_when_the_first_is_gone() {
         }
     }
     assert_eq!((tuner.counters().pictures, tuner.counters().other_sender), (10, 10));
-    // The first falls silent. A restart is not a loss.
+    // The first sender falls silent. A restart is not a loss.
     for n in 10..40 {
         for packet in second.send(n) {
             tuner.handle_datagram(second.due(n), &packet).unwrap();
@@ -238,13 +239,13 @@ fn another_sender_takes_over_only_when_the_first_is_gone() {
 }
 
 #[test]
-fn what_was_counted_survives_a_new_connection() {
+fn the_counters_survive_a_new_connection() {
     let mut tuner = Tuner::new();
     tuner.start_over();
-    assert_eq!(tuner.counters().restarts, 0, "nobody has been heard before");
+    assert_eq!(tuner.counters().restarts, 0, "no sender has been heard yet");
     let mut first = Transmitter::new(65_507, 500);
     for n in [0, 1, 2, 4] {
-        // The fourth picture is sent and lost.
+        // Picture 3 is sent and lost: one packet.
         first.packetizer.skip((n == 4).into());
         for packet in first.send(n) {
             tuner.handle_datagram(first.due(n), &packet).unwrap();
@@ -252,7 +253,7 @@ fn what_was_counted_survives_a_new_connection() {
         }
     }
     tuner.start_over();
-    // At once, by another SSRC and other numbers.
+    // Another SSRC and other sequence numbers are accepted at once.
     let mut second =
         Transmitter { packetizer: Packetizer::new(0xbeef, 7, 65_507), ..Transmitter::new(65_507, 500) };
     for n in 5..8 {
@@ -265,14 +266,14 @@ fn what_was_counted_survives_a_new_connection() {
 }
 
 #[test]
-fn strangers_on_the_group_are_counted_and_never_drawn() {
+fn datagrams_that_are_not_rtp_jpeg_are_counted_and_give_no_picture() {
     let mut transmitter = Transmitter::new(65_507, 500);
     let mut tuner = Tuner::new();
     let packet = transmitter.send(0).remove(0);
     let mut other_type = packet.clone();
     other_type[1] = 0x80 | 33;
-    assert_eq!(tuner.handle_datagram(START, &other_type), Err(Fault::PayloadType(33)));
-    assert_eq!(tuner.handle_datagram(START, b"hello"), Err(Fault::Rtp(rtp::Error::Truncated)));
+    assert_eq!(tuner.handle_datagram(START, &other_type), Err(DatagramError::PayloadType(33)));
+    assert_eq!(tuner.handle_datagram(START, b"hello"), Err(DatagramError::Rtp(rtp::Error::Truncated)));
     assert!(tuner.handle_datagram(START, &[0; 100]).is_err());
     assert_eq!(tuner.poll_picture(), None);
     let c = tuner.counters();
@@ -282,7 +283,7 @@ fn strangers_on_the_group_are_counted_and_never_drawn() {
 }
 
 #[test]
-fn who_does_not_fetch_keeps_the_newest() {
+fn a_caller_that_does_not_poll_keeps_the_newest_pictures() {
     let mut transmitter = Transmitter::new(65_507, 500);
     let mut tuner = Tuner::new();
     for n in 0..20 {
@@ -298,7 +299,7 @@ fn who_does_not_fetch_keeps_the_newest() {
 
 proptest::proptest! {
     #[test]
-    fn any_datagrams_are_answered(
+    fn no_datagram_panics(
         datagrams in proptest::collection::vec(
             (0u64..50_000_000, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)), 0..40)
     ) {
@@ -307,10 +308,10 @@ proptest::proptest! {
         for (step, mut bytes) in datagrams {
             now = now + Duration::from_nanos(step);
             if let Some(first) = bytes.first_mut() {
-                *first = 0x80; // let them through the first check
+                *first = 0x80; // RTP version 2
             }
             if let Some(second) = bytes.get_mut(1) {
-                *second = 26;
+                *second = rtp::PAYLOAD_TYPE_JPEG;
             }
             let _ = tuner.handle_datagram(now, &bytes);
         }

@@ -1,5 +1,5 @@
-//! Which directory to ask when nobody has said: the one on this machine, else the one on the network, which says by
-//! multicast DNS where it is.
+//! Which directory to use if the user names none: the one on this machine, else the one announced on the network by
+//! multicast DNS.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it listens for a time")]
 
@@ -15,51 +15,51 @@ use tracing::warn;
 
 use crate::directory::{PORT, SERVICE};
 
-/// Where a directory is unless it is elsewhere.
+/// Default address of a directory.
 pub const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
-/// How long a directory may take to accept before another one is tried.
+/// Timeout for a directory to accept a connection, before the next address is tried.
 const KNOCK: Duration = Duration::from_secs(1);
 
-/// How long the network is listened to when nobody answers on this machine. All of it, even when there is one already:
-/// which directory is used shall not depend on which is the quickest. Measured, answers were there after a second, and a
-/// lost question is asked again after one.
+/// How long a search of the network lasts. It does not end with the first answer, so that the choice does not depend on
+/// which directory is the quickest. As measured, answers arrive within a second, and a lost query is repeated after
+/// one.
 const LISTEN: Duration = Duration::from_secs(2);
 
-/// Most directories that are told apart; a stranger could make up any number.
+/// Most directories that a search collects: a stranger could announce any number.
 const MOST: usize = 64;
 
 /// A directory on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// What it calls itself.
+pub struct FoundDirectory {
+    /// Its own name for itself.
     pub name: String,
-    /// Where it listens.
+    /// Address on which it listens.
     pub address: SocketAddr,
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for FoundDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A stranger's text: no control characters for the terminal.
+        // Anyone can announce a name: no control characters for the terminal.
         let name: String = self.name.chars().filter(|c| !c.is_control()).collect();
         write!(f, "{name} at {}", self.address)
     }
 }
 
-/// What there is.
+/// Result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Search {
-    /// One on this machine, at [`HERE`].
+    /// There is a directory on this machine, at [`HERE`].
     Here,
-    /// Those that the network told of, in the order of their names; none: it told of none.
-    Network(Vec<Found>),
+    /// The directories announced on the network, sorted by name; possibly none.
+    Network(Vec<FoundDirectory>),
 }
 
-/// The address that `HOST:PORT` names. Of several the first that accepts, else the first: a name may have an IPv6 address
-/// where the directory listens on IPv4 alone.
+/// The address of `HOST:PORT`. If the name has several, it is the first one that accepts a connection, else the first:
+/// the name may have an IPv6 address although the directory listens on IPv4 only.
 ///
 /// # Errors
-/// It is no host and port, or the name cannot be resolved now.
+/// The text is not a host and a port, or the name cannot be resolved now.
 pub fn resolve(named: &str) -> io::Result<SocketAddr> {
     let addresses: Vec<SocketAddr> = named.to_socket_addrs()?.collect();
     first_to_accept(&addresses).ok_or_else(|| io::Error::other("the name has no address"))
@@ -71,42 +71,41 @@ fn first_to_accept(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     if others.is_empty() { Some(first) } else { Some(*addresses.iter().find(accepts).unwrap_or(&first)) }
 }
 
-/// As [`search`], again and again until there is one, and no more than one: a viewer may be switched on before the
-/// broadcaster.
+/// Repeats [`search`] until there is exactly one directory: a viewer may be started before the broadcaster.
 pub fn wait(interface: Option<&str>) -> SocketAddr {
-    let mut said = 0;
+    let mut logged = 0;
     loop {
         match search(interface) {
             Ok(Search::Here) => return HERE,
             Ok(Search::Network(found)) => match found.as_slice() {
                 [one] => return one.address,
                 several => {
-                    if several.len() > said {
-                        let list: Vec<String> = several.iter().map(Found::to_string).collect();
+                    if several.len() > logged {
+                        let list: Vec<String> = several.iter().map(FoundDirectory::to_string).collect();
                         warn!("several directories; choose one with --directory: {}", list.join(", "));
                     }
-                    said = several.len();
+                    logged = several.len();
                 }
             },
             Err(error) => {
-                warn!("the network cannot be searched: {error}");
+                warn!("cannot search the network: {error}");
                 thread::sleep(LISTEN);
             }
         }
     }
 }
 
-/// Looks for a directory: on this machine, and if there is none, on the network, for two seconds, on all
-/// interfaces or on the one that `interface` names, by name or address.
+/// Searches for a directory on this machine and, if there is none, on the network for two seconds: on all interfaces,
+/// or on the one with the name or address `interface`.
 ///
 /// # Errors
-/// The system has no thread for the search.
+/// The system refuses a thread for the search.
 pub fn search(interface: Option<&str>) -> mdns_sd::Result<Search> {
     if TcpStream::connect_timeout(&HERE, KNOCK).is_ok() {
         return Ok(Search::Here);
     }
     let daemon = ServiceDaemon::new()?;
-    // Commands are obeyed in their order: nothing is asked before the choice of interfaces.
+    // The daemon handles commands in order, so the interfaces are chosen before the first query.
     daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
     if let Some(interface) = interface {
         daemon.disable_interface(IfKind::All)?;
@@ -132,14 +131,14 @@ pub fn search(interface: Option<&str>) -> mdns_sd::Result<Search> {
             _ => {}
         }
     }
-    // Its thread ends by itself; nothing is left to be taken back.
+    // Its thread ends by itself, and a search has announced nothing to withdraw.
     let _ = daemon.shutdown();
     Ok(Search::Network(found.into_values().collect()))
 }
 
-/// The directory that a service is; `None` without an address. Of several addresses the one that works without knowing
-/// an interface: IPv4, then IPv6, then IPv6 on one link.
-fn directory(service: &ResolvedService) -> Option<Found> {
+/// The directory behind a resolved service; `None` without an address. Of several addresses, prefers those that work
+/// without knowing an interface: IPv4, then global IPv6, then link-local IPv6.
+fn directory(service: &ResolvedService) -> Option<FoundDirectory> {
     let addresses = service.addresses.iter().filter_map(|address| match address {
         ScopedIp::V4(v4) => Some(SocketAddr::from((*v4.addr(), service.port))),
         ScopedIp::V6(v6) => {
@@ -154,7 +153,7 @@ fn directory(service: &ResolvedService) -> Option<Found> {
     };
     let address = addresses.min_by_key(|address| (rank(address), *address))?;
     let name = service.fullname.strip_suffix(SERVICE).unwrap_or(&service.fullname);
-    Some(Found { name: name.trim_end_matches('.').to_owned(), address })
+    Some(FoundDirectory { name: name.trim_end_matches('.').to_owned(), address })
 }
 
 #[cfg(test)]
@@ -164,12 +163,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_addresses_of_a_name_the_one_that_answers_is_taken() {
+    fn of_the_addresses_of_a_name_the_one_that_accepts_is_used() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let shut = ["[::1]:1", "127.0.0.1:1"].map(|address| address.parse::<SocketAddr>().unwrap());
         assert_eq!(first_to_accept(&[shut[0], open, shut[1]]), Some(open));
-        assert_eq!(first_to_accept(&shut), Some(shut[0]), "it may answer later");
+        assert_eq!(first_to_accept(&shut), Some(shut[0]), "it may accept later");
         assert_eq!(first_to_accept(&[shut[1]]), Some(shut[1]));
         assert_eq!(first_to_accept(&[]), None);
         assert!(resolve("nothing").is_err());

@@ -1,5 +1,5 @@
-//! Without a window: receive, count, save; or hop from station to station and time it. For tests, scripts
-//! and machines without a display.
+//! Runs without a window: one receives a station, counts and saves its pictures; the other zaps through the line-up and
+//! times each change. For tests, scripts and machines without a display.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it ends after a time")]
 
@@ -12,55 +12,56 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
-use super::zapper::{Output, Picture, Zapper};
+use super::zapper::{CodedPicture, Zapper, ZapperEvent};
 use crate::media::StationId;
 use crate::screen::Decoder;
-use crate::tuner::meter::Percentiles;
+use crate::tuner::distribution::Distribution;
 
-/// How long the directory may take to answer at all.
+/// Timeout for the directory's first answer.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
-/// How long one station may take to show a picture before a series of hops fails.
+/// Longest change of station; a longer one fails the series.
 const LONGEST_ZAP: Duration = Duration::from_secs(5);
 
-/// What a viewer stays on a station between two hops: longer than a picture's interval, so that
-/// the hops fall at any phase of it.
+/// Time on a station between two changes: longer than the interval of pictures, so that changes fall into any phase of
+/// it.
 const DWELL: Duration = Duration::from_millis(45);
 
-/// Pictures the queue of a headless run holds: ten seconds at 25 a second, for a slow disk.
+/// Most pictures queued in a headless run: ten seconds at 25 a second, for a slow disk.
 pub const QUEUE: usize = 256;
 
-/// Pictures the meter keeps: eleven hours at 25 a second, 16 MB.
+/// Number of pictures measured: eleven hours at 25 a second, 16 MB.
 pub const MEASURED: usize = 1_000_000;
 
-/// When a headless run ends, and what it leaves behind.
+/// Plan of a headless run: its station, its end, its output.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
-    /// The station.
+pub struct HeadlessPlan {
+    /// The station; `None`: the first of the line-up.
     pub station: Option<StationId>,
-    /// After so long; `None`: no limit.
+    /// Ends after this long; `None`: no limit.
     pub duration: Option<Duration>,
-    /// After so many pictures; `None`: no limit.
+    /// Ends after this many pictures; `None`: no limit.
     pub pictures: Option<u64>,
-    /// A folder for the JPEG files as received.
+    /// Folder for the JPEG files as received; `None`: they are not saved.
     pub save: Option<PathBuf>,
-    /// A line a second on stderr.
+    /// Whether a line of figures is written to stderr every second.
     pub talk: bool,
-    /// Turns true when the run is to end before its time: the summary is of what has come by then.
+    /// Ends the run early when it becomes true; the summary covers the run until then.
     pub stop: Arc<AtomicBool>,
 }
 
-/// What a headless run measured. The names are a contract.
+/// Result of a headless run. The names are a contract.
 #[derive(Debug, Clone, Serialize)]
-pub struct Summary {
+pub struct HeadlessSummary {
     /// The station's number.
     pub station: StationId,
     /// The station's name.
     pub name: String,
-    /// Its group and port.
+    /// The station's group and port.
     pub group: String,
-    /// How long it was received, in seconds, from the first picture's wait on.
+    /// Length of the run, in seconds.
     pub seconds: f64,
     /// Whole pictures received.
     pub frames: u64,
@@ -68,42 +69,60 @@ pub struct Summary {
     pub fps: f64,
     /// Pictures sent and not received whole.
     pub frames_lost: u64,
-    /// Pictures received whole that nobody had time for: saving them took too long. They are not among `frames`.
+    /// Whole pictures dropped because saving was too slow. They are not among `frames`.
     pub frames_dropped: u64,
     /// Packets sent and not received.
     pub packets_lost: u64,
-    /// Bytes received, of UDP payload.
+    /// UDP payload bytes received.
     pub bytes: u64,
-    /// Of the last picture, in pixels.
+    /// Width of the last picture, in pixels.
     pub width: u16,
-    /// Of the last picture, in pixels.
+    /// Height of the last picture, in pixels.
     pub height: u16,
-    /// From the start of the run to the first picture, in milliseconds.
+    /// Time from the start of the run to the first picture, in milliseconds.
     pub first_picture_ms: f64,
-    /// By how much pictures came after the best one, on the sender's time line.
-    pub pacing_us: Percentiles,
-    /// Between the first packets of pictures that follow each other.
-    pub interval_us: Percentiles,
+    /// How much later than the fastest picture each arrived, by the sender's timestamps, in microseconds.
+    #[serde(serialize_with = "brief")]
+    pub pacing_us: Distribution,
+    /// Time between the first packets of successive pictures, in microseconds.
+    #[serde(serialize_with = "brief")]
+    pub interval_us: Distribution,
 }
 
-/// What a series of hops measured. The names are a contract.
+/// Result of a series of zaps. The names are a contract.
 #[derive(Debug, Clone, Serialize)]
 pub struct ZapSummary {
-    /// How many changes of station.
+    /// Number of changes of station.
     pub zaps: usize,
-    /// From the decision to change until the first picture of the new station is decoded, in milliseconds.
-    pub zap_ms: Percentiles,
+    /// Time from a change's request until the first picture of the new station is decoded, in milliseconds.
+    #[serde(serialize_with = "brief")]
+    pub zap_ms: Distribution,
+}
+
+/// Serializes the three keys of a distribution that a summary has; the probe's report has more.
+fn brief<S: Serializer>(distribution: &Distribution, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut keys = serializer.serialize_struct("Distribution", 3)?;
+    keys.serialize_field("p50", &distribution.p50)?;
+    keys.serialize_field("p99", &distribution.p99)?;
+    keys.serialize_field("max", &distribution.max)?;
+    keys.end()
 }
 
 /// One line for people.
-impl fmt::Display for Summary {
+impl fmt::Display for HeadlessSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { station, name, group, frames, width, height, seconds, .. } = self;
+        let HeadlessSummary { station, name, group, frames, width, height, seconds, .. } = self;
         write!(
             f,
             "station {station} \"{name}\" on {group}: {frames} pictures of {width}x{height} in {seconds:.1} s"
         )?;
-        let Summary { fps, frames_lost, frames_dropped, pacing_us: Percentiles { p50, p99, .. }, .. } = self;
+        let HeadlessSummary {
+            fps,
+            frames_lost,
+            frames_dropped,
+            pacing_us: Distribution { p50, p99, .. },
+            ..
+        } = self;
         write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
         write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")
     }
@@ -112,7 +131,7 @@ impl fmt::Display for Summary {
 /// One line for people.
 impl fmt::Display for ZapSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ZapSummary { zaps, zap_ms: Percentiles { p50, p99, max } } = self;
+        let ZapSummary { zaps, zap_ms: Distribution { p50, p99, max, .. } } = self;
         write!(f, "{zaps} changes of station: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")
     }
 }
@@ -120,14 +139,14 @@ impl fmt::Display for ZapSummary {
 /// Receives one station according to `plan`.
 ///
 /// # Errors
-/// No directory, no such station, no picture at all, or a file cannot be written.
-pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
+/// There is no directory, no such station or no picture at all, or a file cannot be written.
+pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<HeadlessSummary> {
     let began = Instant::now();
     let mut first_picture = None;
     let mut size = None;
     let mut pictures = 0;
     let mut next_line = began + Duration::from_secs(1);
-    // What ends beyond the clock's range does not end.
+    // An end beyond the clock's range is no end.
     let ends = plan.duration.and_then(|duration| began.checked_add(duration));
     if let Some(folder) = &plan.save {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -137,19 +156,19 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
         && plan.pictures.is_none_or(|wanted| pictures < wanted)
         && ends.is_none_or(|ends| Instant::now() < ends)
     {
-        let patience = ends.unwrap_or(next_line).min(next_line).saturating_duration_since(Instant::now());
-        match zapper.next(patience)? {
-            Some(Output::Picture { station, picture }) => {
+        let timeout = ends.unwrap_or(next_line).min(next_line).saturating_duration_since(Instant::now());
+        match zapper.next(timeout)? {
+            Some(ZapperEvent::Picture { station, picture }) => {
                 zapper.shown(station);
                 first_picture.get_or_insert_with(|| began.elapsed());
-                let Picture::Air(received) = picture else { continue };
+                let CodedPicture::Air(received) = picture else { continue };
                 pictures += 1;
                 size = Some(received.jpeg.size);
                 if let Some(folder) = &plan.save {
                     save(folder, pictures, &received.jpeg.to_jfif())?;
                 }
             }
-            Some(other) => note(&other)?,
+            Some(event) => note(&event)?,
             None => {}
         }
         if Instant::now() >= next_line {
@@ -159,74 +178,75 @@ pub fn receive(zapper: &mut Zapper, plan: &Plan) -> anyhow::Result<Summary> {
             }
         }
     }
-    let (entry, report) = zapper.on_screen().context("no station was received")?;
-    let entry = entry.clone();
+    let (station, status) = zapper.on_screen().context("no station was received")?;
+    let station = station.clone();
     let (Some(first_picture), Some(size)) = (first_picture, size) else {
-        let why = report.problem.map_or_else(String::new, |problem| format!(": {problem}"));
-        bail!("no picture of station {} \"{}\" on {} came{why}", entry.id, entry.name, entry.group);
+        let why = status.problem.map_or_else(String::new, |problem| format!(": {problem}"));
+        bail!("no picture of station {} \"{}\" on {} arrived{why}", station.id, station.name, station.group);
     };
-    Ok(Summary {
-        station: entry.id,
-        name: entry.name,
-        group: entry.group.to_string(),
+    Ok(HeadlessSummary {
+        station: station.id,
+        name: station.name,
+        group: station.group.to_string(),
         seconds: began.elapsed().as_secs_f64(),
         frames: pictures,
-        fps: report.reading.rate,
-        frames_lost: report.counters.pictures_lost,
+        fps: status.reading.rate,
+        frames_lost: status.counters.pictures_lost,
         frames_dropped: zapper.dropped(),
-        packets_lost: report.counters.packets_lost,
-        bytes: report.counters.bytes,
+        packets_lost: status.counters.packets_lost,
+        bytes: status.counters.bytes,
         width: size.width,
         height: size.height,
         first_picture_ms: first_picture.as_secs_f64() * 1e3,
-        pacing_us: report.reading.pacing,
-        interval_us: report.reading.interval,
+        pacing_us: status.reading.pacing,
+        interval_us: status.reading.interval,
     })
 }
 
-/// Hops through the line-up `hops` times and times each change.
+/// Changes station `zaps` times, through the line-up and over its end, and times each change.
 ///
 /// # Errors
-/// No directory, fewer than two stations, or a station that shows nothing within 5 s.
-pub fn zap(zapper: &mut Zapper, first: Option<StationId>, hops: usize) -> anyhow::Result<ZapSummary> {
+/// There is no directory, the line-up has fewer than two stations, or one shows no picture within 5 s.
+pub fn zap(zapper: &mut Zapper, first: Option<StationId>, zaps: usize) -> anyhow::Result<ZapSummary> {
     open(zapper, first)?;
     let mut decoder = Decoder::new()?;
-    let mut nanos = Vec::with_capacity(hops);
+    let mut nanos = Vec::with_capacity(zaps);
     let settle = |zapper: &mut Zapper, decoder: &mut Decoder| -> anyhow::Result<Duration> {
         let ends = Instant::now() + LONGEST_ZAP;
         loop {
             match zapper.next(ends.saturating_duration_since(Instant::now()))? {
-                Some(Output::Picture { station, picture }) => {
-                    // A damaged one shows nothing: the next one ends the change.
+                Some(ZapperEvent::Picture { station, picture }) => {
+                    // A damaged picture does not complete the change; the next one does.
                     if decoder.decode(&picture.into_jfif()).is_ok()
                         && let Some(took) = zapper.shown(station)
                     {
                         return Ok(took);
                     }
                 }
-                Some(other) => note(&other)?,
+                Some(event) => note(&event)?,
                 None if Instant::now() < ends => {}
                 None => bail!("a station showed no picture for {} s", LONGEST_ZAP.as_secs()),
             }
         }
     };
     settle(zapper, &mut decoder)?;
-    let ids: Vec<StationId> = zapper.line_up().iter().map(|entry| entry.id).collect();
-    ensure!(ids.len() > 1, "hopping needs two stations; the line-up has {}", ids.len());
-    let mut at = zapper.station().and_then(|entry| ids.iter().position(|&id| id == entry.id)).unwrap_or(0);
-    for _ in 0..hops {
+    let ids: Vec<StationId> = zapper.line_up().iter().map(|station| station.id).collect();
+    ensure!(ids.len() > 1, "changing stations needs two; the line-up has {}", ids.len());
+    let first = zapper.station().map(|station| station.id);
+    let mut at = ids.iter().position(|&id| Some(id) == first).unwrap_or(0);
+    for _ in 0..zaps {
         let until = Instant::now() + DWELL;
-        while let Some(output) = zapper.next(until.saturating_duration_since(Instant::now()))? {
-            note(&output)?;
+        while let Some(event) = zapper.next(until.saturating_duration_since(Instant::now()))? {
+            note(&event)?;
         }
         at = (at + 1) % ids.len();
         zapper.tune(ids[at])?;
         nanos.push(settle(zapper, &mut decoder)?.as_nanos() as i64);
     }
-    Ok(ZapSummary { zaps: hops, zap_ms: Percentiles::of_nanos(&mut nanos, Duration::from_millis(1)) })
+    Ok(ZapSummary { zaps, zap_ms: Distribution::of(nanos, 1e6).unwrap_or_default() })
 }
 
-/// Waits for the line-up and tunes to `station`, or to the first there is.
+/// Waits for the line-up and tunes to `station`, or to the first one.
 fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
     let ends = Instant::now() + FIRST_CONTACT;
     if let Some(station) = station {
@@ -235,7 +255,7 @@ fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
     let mut lost = String::from("it does not answer");
     while zapper.line_up().is_empty() {
         match zapper.next(ends.saturating_duration_since(Instant::now()))? {
-            Some(Output::DirectoryLost { reason, .. }) => lost = reason,
+            Some(ZapperEvent::DirectoryLost { reason, .. }) => lost = reason,
             Some(_) => {}
             None => bail!("no directory within {} s: {lost}", FIRST_CONTACT.as_secs()),
         }
@@ -246,10 +266,11 @@ fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn note(output: &Output) -> anyhow::Result<()> {
-    match output {
-        Output::NoSuchStation(id) => bail!("the line-up has no station {id}; --list shows those it has"),
-        Output::DirectoryLost { reason, .. } => tracing::warn!("directory lost: {reason}"),
+/// Logs a lost directory; an unknown station is an error.
+fn note(event: &ZapperEvent) -> anyhow::Result<()> {
+    match event {
+        ZapperEvent::NoSuchStation(id) => bail!("the line-up has no station {id}; see --list"),
+        ZapperEvent::DirectoryLost { reason, .. } => tracing::warn!("directory lost: {reason}"),
         _ => {}
     }
     Ok(())
@@ -260,14 +281,15 @@ fn save(folder: &Path, number: u64, jpeg: &[u8]) -> anyhow::Result<()> {
     fs::write(&path, jpeg).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// The line of figures that is written every second.
 fn line(zapper: &Zapper) -> String {
-    let Some((entry, report)) = zapper.on_screen() else {
+    let Some((station, status)) = zapper.on_screen() else {
         return "waiting for the directory".into();
     };
-    let (counters, reading) = (report.counters, report.reading);
-    let name = format!("station {} \"{}\" on {}", entry.id, entry.name, entry.group);
-    match report.problem {
-        Some(problem) => format!("{name}: nothing comes: {problem}"),
+    let (counters, reading) = (status.counters, status.reading);
+    let name = format!("station {} \"{}\" on {}", station.id, station.name, station.group);
+    match status.problem {
+        Some(problem) => format!("{name}: no packets: {problem}"),
         None => format!(
             "{name}: {} pictures, {:.3} a second, {} lost, {} dropped, pacing p99 {:.0} us",
             counters.pictures,
@@ -276,5 +298,17 @@ fn line(zapper: &Zapper) -> String {
             zapper.dropped(),
             reading.pacing.p99
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_has_the_keys_that_scripts_read() {
+        let zap_ms = Distribution::of(vec![4_000_000, 6_000_000], 1e6).unwrap();
+        let json = serde_json::to_string(&ZapSummary { zaps: 2, zap_ms }).unwrap();
+        assert_eq!(json, r#"{"zaps":2,"zap_ms":{"p50":4.0,"p99":6.0,"max":6.0}}"#);
     }
 }

@@ -1,12 +1,19 @@
-//! The television set: the [zapper](zapper::Zapper) receives, and either a [window](live) shows it or a
-//! [headless] run counts it; or a [player] of somebody else's does both. Before all of them, a directory is
-//! [found](discover). Beside them, the [probe] measures any RTP stream, and [plots](plot) it.
+//! The viewer: a television set that finds a directory, changes stations and shows or counts their pictures.
+//!
+//! Only `src/bin/viewer.rs` imports this room. It imports everything on the receiving side: `directory` (its client),
+//! `tuner`, `probe` and `screen`, with `media`, `wire`, `interface` and `clock`.
+//!
+//! - [`discover`]: which directory to ask;
+//! - [`zapper`]: receives one station at a time and changes between them;
+//! - [`app`]: the window's application, which shows what the zapper receives;
+//! - [`headless`]: a run without a window, which counts and saves it;
+//! - [`player`]: an external player instead of both;
+//! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn.
 
+pub mod app;
 pub mod discover;
 pub mod headless;
-pub mod live;
+pub mod measure;
 pub mod player;
 pub mod plot;
-pub mod probe;
-pub mod reception;
 pub mod zapper;

@@ -1,4 +1,4 @@
-//! Somebody else's player instead of our window: `viewer --station 2 --player "ffplay {sdp}"`.
+//! An external player instead of our window: `viewer --station 2 --player "ffplay {sdp}"`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -13,25 +13,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::reception;
 use crate::directory::{self, Services, State, StationInfo};
 use crate::interface::{Interface, named};
+use crate::tuner::join;
 use crate::wire::sdp::{Description, Transport};
 
-/// How long a player has to end when it is told to, before it is killed.
+/// Time that a player has to end after SIGTERM, before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The TTL that a player is told of: the directory does not say which one the station has, and players use it only for
-/// what they send themselves (RTCP), which is of use on this network alone.
+/// TTL in the player's SDP. The directory does not tell the station's own; players use it only for the RTCP that they
+/// send, which concerns this network alone.
 const TTL: u8 = 1;
 
-/// How long the directory may take to say where RTSP and the web are.
+/// Timeout for the directory to answer where RTSP and the web are served.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What may stand in a command, in braces.
+/// The placeholders of a command, which stand in braces.
 const NAMES: [&str; 8] = ["sdp", "group", "port", "local", "rtsp", "http", "name", "station"];
 
-/// A player's command line with placeholders. There is one word at least.
+/// A player's command line with placeholders, of at least one word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Vec<Piece>>);
 
@@ -43,11 +43,11 @@ enum Piece {
 }
 
 impl Template {
-    /// Reads a command: split into words as a shell would, with quotes and backslashes, but no shell ever sees it.
+    /// Parses a command. It is split into words as a shell does, with quotes and backslashes, but not run by a shell.
     /// `{{` and `}}` are braces.
     ///
     /// # Errors
-    /// A quote that is not closed, no word at all, or a placeholder that does not exist, in a sentence.
+    /// A sentence, if a quote is not closed, there is no word, or a placeholder does not exist.
     pub fn parse(command: &str) -> Result<Template, String> {
         let words = shlex::split(command).ok_or("a quote is not closed")?;
         if words.is_empty() {
@@ -60,7 +60,7 @@ impl Template {
         self.0.iter().flatten().any(|piece| matches!(piece, Piece::Value(used) if *used == name))
     }
 
-    /// The words, with `value` for each placeholder. A value never makes two words of one.
+    /// The words, with each placeholder replaced by its `value`. A value with spaces stays one word.
     fn fill(&self, value: impl Fn(&str) -> String) -> Vec<String> {
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
@@ -70,6 +70,7 @@ impl Template {
     }
 }
 
+/// Splits a word at its placeholders.
 fn pieces(word: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut text = String::new();
@@ -77,9 +78,9 @@ fn pieces(word: &str) -> Result<Vec<Piece>, String> {
     while let Some(at) = rest.find(['{', '}']) {
         text.push_str(&rest[..at]);
         let (brace, after) = rest[at..].split_at(1);
-        if let Some(twice) = after.strip_prefix(brace) {
+        if let Some(behind) = after.strip_prefix(brace) {
             text.push_str(brace);
-            rest = twice;
+            rest = behind;
         } else if brace == "}" {
             return Err(format!("a }} stands alone in {word}; write }}}} for a brace"));
         } else {
@@ -99,11 +100,11 @@ fn pieces(word: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// What a placeholder stands for. `local` is this machine's address on the interface by which the station comes: players
-/// that are not told one take that of the default route.
-fn value(name: &str, entry: &StationInfo, services: Services, local: IpAddr, sdp: Option<&Path>) -> String {
+/// The value of a placeholder. `local` is this machine's address on the interface on which the station arrives: players
+/// that are not told one use that of the default route.
+fn value(name: &str, station: &StationInfo, services: Services, local: IpAddr, sdp: Option<&Path>) -> String {
     let at = |service: Option<SocketAddr>| service.map_or_else(String::new, |at| at.to_string());
-    let StationInfo { id, group, .. } = entry;
+    let StationInfo { id, group, .. } = station;
     match name {
         "sdp" => sdp.map_or_else(String::new, |path| path.display().to_string()),
         "group" => group.ip().to_string(),
@@ -111,13 +112,13 @@ fn value(name: &str, entry: &StationInfo, services: Services, local: IpAddr, sdp
         "local" => local.to_string(),
         "rtsp" => format!("rtsp://{}/{id}", at(services.rtsp)),
         "http" => format!("http://{}/stations/{id}.mjpeg", at(services.http)),
-        "name" => entry.name.clone(),
+        "name" => station.name.clone(),
         _ => id.to_string(),
     }
 }
 
-/// This machine's address on the interface by which a group comes: the one by which the directory is reached (`towards`)
-/// if that is there, else the first of the group's family.
+/// This machine's address on the interface on which a group arrives: `towards`, from which the directory is reached, if
+/// the interface has it; else its first address of the group's family.
 fn address(group: IpAddr, interface: &Interface, towards: IpAddr) -> Option<IpAddr> {
     if group.is_ipv4() == towards.is_ipv4() && interface.has(towards) {
         return Some(towards);
@@ -128,39 +129,36 @@ fn address(group: IpAddr, interface: &Interface, towards: IpAddr) -> Option<IpAd
     }
 }
 
-/// The station as SDP, as far as its directory tells of it; `origin` is the broadcaster's address.
-fn describe(entry: &StationInfo, origin: IpAddr) -> String {
+/// The station's SDP, as far as the directory describes the station; `origin` is the broadcaster's address.
+fn describe(station: &StationInfo, origin: IpAddr) -> String {
     let description = Description {
-        name: &entry.name,
+        name: &station.name,
         origin,
-        session: entry.id.0.into(),
-        rate: entry.rate.filter(|_| entry.state == State::Film),
+        session: station.id.0.into(),
+        rate: station.rate.filter(|_| station.state == State::Film),
         by_ntp: false, // the directory does not say
-        transport: Transport::Multicast { group: entry.group, ttl: TTL },
+        transport: Transport::Multicast { group: station.group, ttl: TTL },
     };
     description.to_sdp()
 }
 
-/// Runs a player on a station until it ends, or until SIGINT, SIGTERM or SIGHUP, which end it. `wanted` is the interface
-/// that the user names, by name or address.
+/// Runs a player on a station until it ends; on SIGINT, SIGTERM or SIGHUP it is ended. `wanted` is the name or address
+/// of the interface that the user has chosen.
 ///
 /// # Errors
-/// There is no such interface, the player is not installed, cannot be started, or ends by itself with a status that is
-/// no success.
+/// There is no such interface, or the player is not installed, cannot be started, or fails by itself.
 pub async fn play(
     template: &Template,
-    entry: &StationInfo,
+    station: &StationInfo,
     directory: SocketAddr,
     wanted: Option<&str>,
 ) -> anyhow::Result<()> {
-    let towards = reception::local_towards(directory)
-        .with_context(|| format!("there is no way to the directory at {directory}"))?
-        .to_canonical();
-    let interface = named(&reception::for_station(entry, wanted, directory.ip(), towards));
-    let on_it = interface.as_ref().ok().and_then(|i| address(entry.group.ip(), i, towards));
+    let towards = join::local_address(directory)?.to_canonical();
+    let interface = named(&join::interface_for_station(station, wanted, directory.ip(), towards));
+    let on_it = interface.as_ref().ok().and_then(|i| address(station.group.ip(), i, towards));
     let local = match (interface, template.uses("local")) {
         (Ok(interface), true) => {
-            on_it.with_context(|| format!("{interface} has no address of the family of {}", entry.group))?
+            on_it.with_context(|| format!("{interface} has no address of the family of {}", station.group))?
         }
         (Err(error), true) => return Err(error.into()),
         (_, false) => towards,
@@ -175,21 +173,21 @@ pub async fn play(
             "this broadcaster serves no {{{name}}} that can be reached from here: see [{name}] in its line-up"
         );
     }
-    // A broadcaster here sends from the address on that interface; whose it is elsewhere, the directory does not say.
-    let origin =
-        on_it.filter(|_| reception::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
+    // A broadcaster on this machine sends from its address on that interface. The directory does not tell the source
+    // address of one elsewhere: the directory's own address is the best guess.
+    let origin = on_it.filter(|_| join::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
     let file = match template.uses("sdp") {
-        true => Some(Temporary::write(entry.id.0, &describe(entry, origin))?),
+        true => Some(TemporaryFile::write(station.id.0, &describe(station, origin))?),
         false => None,
     };
     let path = file.as_ref().map(|file| file.0.as_path());
-    let words = template.fill(|name| value(name, entry, services, local, path));
+    let words = template.fill(|name| value(name, station, services, local, path));
     let (program, args) = words.split_first().context("no player is named")?;
 
-    // Before the player is there, so that no end of it is missed.
+    // Before the player starts, so that its end is not missed.
     let mut children = signal(SignalKind::child())?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // The terminal was closed.
+    // Sent when the terminal is closed.
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut player = match Command::new(program).args(args).spawn() {
         Ok(player) => player,
@@ -208,7 +206,7 @@ pub async fn play(
         }
     }
     let killed_at = Instant::now() + GRACE;
-    // It has not been waited for, so the number is still its own.
+    // It has not been waited for, so the process ID is still its own.
     kill_process(Pid::from_child(&player), Signal::TERM)?;
     while player.try_wait()?.is_none() {
         tokio::select! {
@@ -226,22 +224,22 @@ fn judge(program: &str, status: ExitStatus) -> anyhow::Result<()> {
     if status.success() { Ok(()) } else { bail!("the player {program} ended with {status}") }
 }
 
-/// A file that is gone when this is dropped.
-struct Temporary(PathBuf);
+/// A file that is removed when this is dropped.
+struct TemporaryFile(PathBuf);
 
-impl Temporary {
-    /// In the system's folder for temporary files, under a name that nobody has taken before us.
-    fn write(station: u16, sdp: &str) -> anyhow::Result<Temporary> {
+impl TemporaryFile {
+    /// Writes `sdp` into a new file in the system's folder for temporary files.
+    fn write(station: u16, sdp: &str) -> anyhow::Result<TemporaryFile> {
         let name = format!("stationcast-{station}-{:016x}.sdp", fastrand::u64(..));
         let path = std::env::temp_dir().join(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.map(|file| (file, Temporary(path.clone())))
+        file.map(|file| (file, TemporaryFile(path.clone())))
             .and_then(|(mut file, temporary)| file.write_all(sdp.as_bytes()).map(|()| temporary))
             .with_context(|| format!("cannot write {} for the player", path.display()))
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
@@ -252,22 +250,22 @@ mod tests {
     use super::*;
     use crate::media::{FrameRate, StationId};
 
-    fn entry(group: &str) -> StationInfo {
+    fn station(group: &str) -> StationInfo {
         let group = group.parse().unwrap();
-        let entry = StationInfo::starting(StationId(2), "Nature; rm -rf /", group, "eth0", 80);
-        StationInfo { rate: FrameRate::new(25, 1), state: State::Film, ..entry }
+        let station = StationInfo::starting(StationId(2), "Nature; rm -rf /", group, "eth0", 80);
+        StationInfo { rate: FrameRate::new(25, 1), state: State::Film, ..station }
     }
 
     fn filled(command: &str) -> Vec<String> {
-        let entry = entry("239.77.0.2:5004");
+        let station = station("239.77.0.2:5004");
         let services = Services { rtsp: "192.0.2.7:8554".parse().ok(), http: "192.0.2.7:8088".parse().ok() };
         let template = Template::parse(command).unwrap();
         let local = [192, 0, 2, 9].into();
-        template.fill(|name| value(name, &entry, services, local, Some(Path::new("/tmp/a b.sdp"))))
+        template.fill(|name| value(name, &station, services, local, Some(Path::new("/tmp/a b.sdp"))))
     }
 
     #[test]
-    fn a_command_is_split_as_a_shell_would_and_then_filled() {
+    fn a_command_is_split_as_by_a_shell_and_then_filled() {
         assert_eq!(
             filled("mpv --title='a {name}' {sdp} {group}:{port} -n{station} {{}} \\\"x"),
             ["mpv", "--title=a Nature; rm -rf /", "/tmp/a b.sdp", "239.77.0.2:5004", "-n2", "{}", "\"x"]
@@ -278,12 +276,12 @@ mod tests {
         );
         let (services, local) =
             (Services { rtsp: "[fd77::1]:8554".parse().ok(), http: None }, "fd77::2".parse().unwrap());
-        let v6 = value("rtsp", &entry("[ff15::77:2]:5004"), services, local, None);
+        let v6 = value("rtsp", &station("[ff15::77:2]:5004"), services, local, None);
         assert_eq!(v6, "rtsp://[fd77::1]:8554/2");
     }
 
     #[test]
-    fn what_is_wrong_with_a_command_is_told() {
+    fn an_error_names_what_is_wrong_with_a_command() {
         for (command, sentence) in [
             ("", "names no program"),
             ("ffplay '{sdp}", "a quote is not closed"),
@@ -300,8 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn the_description_is_of_the_group_and_gone_with_the_player() {
-        let text = describe(&entry("232.77.0.2:5004"), [192, 0, 2, 7].into());
+    fn the_sdp_describes_the_group_and_is_removed_with_the_player() {
+        let text = describe(&station("232.77.0.2:5004"), [192, 0, 2, 7].into());
         for line in
             ["c=IN IP4 232.77.0.2/1", "a=source-filter: incl IN IP4 232.77.0.2 192.0.2.7", "a=framerate:25"]
         {
@@ -309,9 +307,9 @@ mod tests {
         }
         assert!(
             !text.contains("refclk") && !text.contains("mediaclk"),
-            "of that clock nothing is known: {text}"
+            "nothing is known of the station's clock: {text}"
         );
-        let file = Temporary::write(2, &text).unwrap();
+        let file = TemporaryFile::write(2, &text).unwrap();
         let path = file.0.clone();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
         drop(file);
@@ -319,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn local_is_the_address_by_which_the_station_comes() {
+    fn local_is_the_address_on_which_the_station_arrives() {
         let interface = Interface {
             name: "eth1".into(),
             index: 3,
@@ -336,21 +334,21 @@ mod tests {
         assert_eq!(
             local("239.77.0.2", "127.0.0.1"),
             "198.51.100.9",
-            "the directory is here, the station is not on lo"
+            "the directory is on this machine, but the station is not on lo"
         );
         assert_eq!(local("239.77.0.2", "198.51.100.10"), "198.51.100.10");
         assert_eq!(local("ff15::77:2", "198.51.100.10"), "2001:db8::9");
     }
 
     #[tokio::test]
-    async fn a_player_is_told_the_interface_that_the_viewer_would_take() {
+    async fn a_player_gets_the_interface_that_the_viewer_would_join_on() {
         let directory = "127.0.0.1:9688".parse().unwrap();
         let play = async |command: &str, interface: &str, wanted: Option<&str>| {
             let template = Template::parse(command).unwrap();
-            let entry = StationInfo { interface: interface.into(), ..entry("232.77.0.2:5004") };
-            play(&template, &entry, directory, wanted).await
+            let station = StationInfo { interface: interface.into(), ..station("232.77.0.2:5004") };
+            play(&template, &station, directory, wanted).await
         };
-        // The station's own, which is not the one by which the directory is reached; unless another is wanted.
+        // It is the station's own, not the one from which the directory is reached, unless another one is wanted.
         let missing = play("true {local}", "nosuch0", None).await.unwrap_err().to_string();
         assert_eq!(missing, "there is no interface nosuch0 on this machine");
         play("test {local} = 127.0.0.1", "nosuch0", Some("lo")).await.unwrap();
@@ -358,10 +356,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_player_that_fails_or_is_not_there_is_told() {
+    async fn a_player_that_fails_or_is_not_installed_is_an_error() {
         let play = async |command: &str| {
             let template = Template::parse(command).unwrap();
-            play(&template, &entry("239.77.0.2:5004"), "127.0.0.1:9688".parse().unwrap(), None).await
+            play(&template, &station("239.77.0.2:5004"), "127.0.0.1:9688".parse().unwrap(), None).await
         };
         play("sh -c 'grep -q 239.77.0.2 \"$0\"' {sdp}").await.unwrap();
         assert_eq!(

@@ -1,5 +1,5 @@
-//! What the probe measured, drawn: lateness over time, the intervals, and the cumulative distribution, as one
-//! SVG file that needs nothing else.
+//! A plot of a measurement: lateness over time, the intervals, and the cumulative distribution, in one self-contained
+//! SVG file.
 
 use std::error::Error;
 
@@ -7,22 +7,22 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::probe::Summary;
+use super::measure::ProbeSummary;
 use crate::probe::UnitSample;
 use crate::probe::report::{Distribution, Histogram};
 use crate::probe::traffic::Verdict;
 
-/// In pixels of the SVG: wide enough for a slide, high enough for a page.
+/// Width and height in pixels of the SVG: wide enough for a slide, high enough for a page.
 const SIZE: (u32, u32) = (1280, 900);
 
-/// The text above the panels.
+/// Height of the text above the panels, in pixels.
 const HEADER: u32 = 108;
 
-/// A time series is drawn in so many columns, by the least and the most of each: the file stays small however long
-/// the measurement was, and no outlier is left out.
+/// Columns of a long time series. Each is drawn from its minimum to its maximum, so that the file stays small however
+/// long the measurement was, and every outlier is visible.
 const COLUMNS: usize = 1000;
 
-/// Steps of the cumulative curve.
+/// Approximate number of steps of the cumulative curve.
 const STEPS: usize = 1200;
 
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
@@ -36,18 +36,18 @@ const MARKS: [RGBColor; 3] =
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// Draws a measurement.
+/// Draws a measurement; returns the SVG.
 ///
 /// # Errors
-/// The drawing library's: none is known for a drawing in memory.
-pub fn svg(summary: &Summary, samples: &[UnitSample]) -> anyhow::Result<String> {
+/// The drawing library's; none is known for a drawing in memory.
+pub fn svg(summary: &ProbeSummary, samples: &[UnitSample]) -> anyhow::Result<String> {
     let mut text = String::new();
     let drawn = draw(&mut text, summary, samples);
     drawn.map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(text)
 }
 
-fn draw(text: &mut String, summary: &Summary, samples: &[UnitSample]) -> Drawn {
+fn draw(text: &mut String, summary: &ProbeSummary, samples: &[UnitSample]) -> Drawn {
     let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let (head, body) = root.split_vertically(HEADER);
@@ -72,7 +72,7 @@ fn draw(text: &mut String, summary: &Summary, samples: &[UnitSample]) -> Drawn {
         })
         .unwrap_or_default();
     if series.is_empty() {
-        return note(&above, "No access unit was seen to begin: nothing to draw.");
+        return note(&above, "No access unit was received from its beginning: nothing to draw.");
     }
     time_series(&above, meaning, what, &series)?;
     histogram(&left, &report.interval_histogram, report.units.nominal_interval_ms)?;
@@ -97,7 +97,7 @@ fn note(area: &Area, text: &str) -> Drawn {
     Ok(())
 }
 
-fn header(area: &Area, summary: &Summary, what: &str) -> Drawn {
+fn header(area: &Area, summary: &ProbeSummary, what: &str) -> Drawn {
     let r = &summary.report;
     let (edge, end) = (28, SIZE.0 as i32 - 28);
     area.draw_text(&format!("Frame pacing of {}", summary.subject()), &font(27, INK), (edge, 20))?;
@@ -138,7 +138,7 @@ fn header(area: &Area, summary: &Summary, what: &str) -> Drawn {
     Ok(())
 }
 
-/// A panel with its title; what is left for the chart.
+/// Draws the title of a panel; returns the area left for the chart.
 fn panel<'a>(area: &Area<'a>, title: &str) -> Result<Area<'a>, Box<dyn Error + Send + Sync>> {
     area.draw_text(title, &font(17, INK), (28, 10))?;
     Ok(area.margin(38, 12, 0, 0))
@@ -180,13 +180,13 @@ fn time_series(area: &Area, meaning: &str, what: &str, series: &[(f64, f64)]) ->
             PathElement::new(vec![(at, least), (at, most)], BLUE.mix(0.75).stroke_width(1))
         });
         chart.draw_series(bars)?;
-        // A column of one value would be a line of no length.
+        // A column of one value would be a line of length zero.
         chart.draw_series(columns.iter().map(|&(at, _, most)| Circle::new((at, most), 1, BLUE.filled())))?;
     }
     Ok(())
 }
 
-/// The least and the most of each column that holds anything.
+/// Time, minimum and maximum of each column that is not empty.
 fn columns(series: &[(f64, f64)], end: f64) -> Vec<(f64, f64, f64)> {
     let mut columns = vec![None::<(f64, f64, f64)>; COLUMNS];
     for &(at, value) in series {
@@ -200,12 +200,12 @@ fn columns(series: &[(f64, f64)], end: f64) -> Vec<(f64, f64, f64)> {
 fn histogram(area: &Area, histogram: &Histogram, nominal_ms: Option<f64>) -> Drawn {
     let area = panel(area, "Interval between units, first packet to first packet")?;
     let (Some(first), Some(last)) = (histogram.bins.first(), histogram.bins.last()) else {
-        return note(&area, "No two units followed each other.");
+        return note(&area, "No two successive units were received.");
     };
     let width = histogram.width_us;
-    // A little air at both ends, and room for a lonely bin.
-    let air = (width * 2.0).max((last.from_us + width - first.from_us) * 0.03);
-    let (low, high) = (first.from_us - air, last.from_us + width + air);
+    // A margin at both ends, wide enough for a single bin.
+    let margin = (width * 2.0).max((last.from_us + width - first.from_us) * 0.03);
+    let (low, high) = (first.from_us - margin, last.from_us + width + margin);
     let most = histogram.bins.iter().map(|bin| bin.count).max().unwrap_or(1).max(1) as f64;
     let mut chart = ChartBuilder::on(&area)
         .margin_left(16)
@@ -248,7 +248,7 @@ fn histogram(area: &Area, histogram: &Histogram, nominal_ms: Option<f64>) -> Dra
     if let Some(nominal) = nominal_ms.filter(|ms| (low / 1e3..high / 1e3).contains(ms)) {
         let line = [(nominal, 0.0), (nominal, most * 1.06)];
         chart.draw_series(DashedLineSeries::new(line, 5, 4, INK.stroke_width(1)))?;
-        // On the side where there is more room.
+        // The label goes to the side with more room.
         let (side, nudge) = if nominal * 2e3 > low + high { (HPos::Right, -1.0) } else { (HPos::Left, 1.0) };
         let style = font(13, INK).pos(Pos::new(side, VPos::Top));
         let label = format!("{nominal:.3} by the timestamps");
@@ -261,7 +261,7 @@ fn histogram(area: &Area, histogram: &Histogram, nominal_ms: Option<f64>) -> Dra
 fn cumulative(area: &Area, what: &str, mut values: Vec<f64>, distribution: Distribution) -> Drawn {
     let area = panel(area, &format!("Share of units with no more {what} than"))?;
     values.sort_unstable_by(f64::total_cmp);
-    // A logarithm has no zero: what is less than this stands at it.
+    // Values below this are drawn here, since a logarithmic axis has no zero.
     const LEAST: f64 = 1.0;
     let low = values.first().copied().unwrap_or(LEAST).max(LEAST);
     let low = ticks(low / 10.0, low * 1.000_001).pop().unwrap_or(LEAST);
@@ -291,7 +291,7 @@ fn cumulative(area: &Area, what: &str, mut values: Vec<f64>, distribution: Distr
     let step = n.div_ceil(STEPS).max(1);
     let mut curve = vec![(low, 0.0)];
     let mut share = 0.0;
-    // Every value where there are few; the tail, which is what one looks for, is drawn value by value always.
+    // If there are many values, some are left out, but never in the tail, which readers look for.
     for at in (0..n).filter(|at| at % step == 0 || at + STEPS / 4 >= n) {
         let value = values[at].max(low);
         curve.push((value, share));
@@ -315,7 +315,7 @@ fn cumulative(area: &Area, what: &str, mut values: Vec<f64>, distribution: Distr
             color.stroke_width(1),
         ))?;
         chart.draw_series([Circle::new((value, share), 4, color.filled())])?;
-        // One below the other at the left, where the curve is not: it rises from the least value.
+        // The labels are stacked at the upper left, where the curve never is.
         let style = font(15, color).pos(Pos::new(HPos::Left, VPos::Center));
         let label = format!("{name}  {}", micros(value));
         chart.draw_series([Text::new(label, (low * from_left, 96.0 - 9.0 * n as f64), style)])?;
@@ -323,7 +323,7 @@ fn cumulative(area: &Area, what: &str, mut values: Vec<f64>, distribution: Distr
     Ok(())
 }
 
-/// 1, 2, 5 times the powers of ten from `low` to `high`; over more than three decades the powers alone.
+/// 1, 2 and 5 times the powers of ten from `low` to `high`; over more than three decades, only the powers.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let steps: &[f64] = if high / low > 1e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -331,15 +331,15 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     ticks.filter(|tick| (low..=high).contains(tick)).collect()
 }
 
-/// From the least to the most with some air, zero included when it is near.
+/// Range of an axis: minimum to maximum with a margin, extended to zero if zero is near.
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (least, most) = values.fold((f64::MAX, f64::MIN), |(least, most), v| (v.min(least), v.max(most)));
     let least = if least > 0.0 && least < most * 0.5 { 0.0 } else { least };
-    let air = ((most - least) * 0.05).max(1.0);
-    (if least == 0.0 { 0.0 } else { least - air }, most + air)
+    let margin = ((most - least) * 0.05).max(1.0);
+    (if least == 0.0 { 0.0 } else { least - margin }, most + margin)
 }
 
-/// `850`, `12,500`, `0.2`.
+/// A number for a label: `850`, `12,500`, `0.2`.
 fn plain(value: f64) -> String {
     if value != 0.0 && value.abs() < 10.0 && value.fract().abs() > 1e-9 {
         return format!("{value:.1}");
@@ -356,7 +356,7 @@ fn plain(value: f64) -> String {
     text
 }
 
-/// A time in the unit that reads best.
+/// A time in microseconds, in the unit that reads best.
 fn micros(us: f64) -> String {
     match us.abs() {
         large if large >= 1e6 => format!("{:.2} s", us / 1e6),
@@ -376,7 +376,7 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
-    fn measured(units: u64) -> (Summary, Vec<UnitSample>) {
+    fn measured(units: u64) -> (ProbeSummary, Vec<UnitSample>) {
         let mut probe = Probe::new(NonZeroU32::new(RTP_CLOCK).unwrap(), Timestamps::Unknown);
         for n in 0..units {
             let header = Header {
@@ -392,7 +392,7 @@ mod tests {
             let at = AirTime(1_790_000_000_000_000_000) + Duration::from_millis(40 * n) + late;
             probe.packet(at, &packet).unwrap();
         }
-        let summary = Summary {
+        let summary = ProbeSummary {
             station: None,
             name: None,
             group: "239.1.1.1:5004".into(),
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn it_draws_one_unit_as_well_as_many_and_stays_small() {
+    fn one_unit_or_many_are_drawn_in_a_small_file() {
         for units in [1, 2, 3, 500, 50_000] {
             let (summary, samples) = measured(units);
             let svg = svg(&summary, &samples).unwrap();
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_well() {
+    fn ticks_and_labels_are_round_and_readable() {
         assert_eq!(ticks(3.0, 120.0), [5.0, 10.0, 20.0, 50.0, 100.0]);
         assert_eq!(ticks(1.0, 2e3), [1.0, 10.0, 100.0, 1000.0]);
         assert_eq!([0.0, 0.2, 850.0, -12_500.4, 1e6].map(plain), ["0", "0.2", "850", "−12,500", "1,000,000"]);

@@ -1,8 +1,8 @@
-//! The zapper: from "show me station 3" to its pictures, as fast as can be.
+//! The zapper: from "show me station 3" to its pictures, as fast as possible.
 //!
-//! A change of station starts two things at once: the group is joined, and the directory is asked for the
-//! picture now on air. Whichever brings a picture first, that one is shown. Until then the old
-//! station stays: its group is left only when the new one's first picture has been painted.
+//! A change of station does two things at once: it joins the group, and asks the directory for the picture now on air.
+//! The picture that arrives first is shown. Until then the old station stays on the screen: its group is left only when
+//! the new one's first picture has been painted.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it times changes of station")]
 
@@ -16,154 +16,170 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::queue::Queue;
-use super::reception;
+use self::queue::PictureQueue;
 use crate::directory::{DirectoryClient, ErrorCode, Event, StationInfo};
 use crate::media::StationId;
-use crate::tuner::Received;
-use crate::tuner::receiver::{Origin, Receiver, Report};
+use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
+use crate::tuner::{ReceivedPicture, join};
 
-/// A station that has sent nothing for so long is lost: ten pictures of a slate.
+/// A station without a picture for this long is lost. A slate has sent ten by then.
 const LOST_AFTER: Duration = Duration::from_secs(2);
 
-/// What becomes of pictures that come faster than they are fetched.
+/// Policy for pictures that arrive faster than the caller fetches them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Only the newest one: for eyes.
+pub enum QueuePolicy {
+    /// Only the newest one is kept: for display.
     Newest,
-    /// As many as this, the oldest dropped and [counted](Zapper::dropped): for recording and counting.
+    /// This many are kept, and the oldest is dropped and [counted](Zapper::dropped): for recording and counting.
     Last(usize),
 }
 
-/// By which way stations come.
+/// How stations are received.
 #[derive(Debug, Clone)]
-pub enum Way {
-    /// By multicast, on the interface of that name or address. Without one it is [found](reception::for_station).
+pub enum ReceiveVia {
+    /// By multicast.
     Multicast {
-        /// The interface's name or address.
+        /// Name or address of the interface; `None`: it is [chosen](join::interface_for_station).
         interface: Option<String>,
     },
-    /// From the RTSP server there, in the connection itself: every picture, in order.
+    /// From the RTSP server at this address, in the connection itself: every picture, in order.
     Tcp(SocketAddr),
 }
 
-/// Where a picture came from.
+/// A coded picture, from the directory or from the station.
 #[derive(Debug, Clone)]
-pub enum Picture {
-    /// The directory's: the picture now on air, a complete JPEG file.
+pub enum CodedPicture {
+    /// The picture on air when the directory was asked, a complete JPEG file.
     Directory(Vec<u8>),
-    /// The station's own.
-    Air(Received),
+    /// A picture received from the station.
+    Air(ReceivedPicture),
 }
 
-impl Picture {
+impl CodedPicture {
     /// The picture as a JPEG file.
     pub fn into_jfif(self) -> Vec<u8> {
         match self {
-            Picture::Directory(file) => file,
-            Picture::Air(received) => received.jpeg.to_jfif(),
+            CodedPicture::Directory(file) => file,
+            CodedPicture::Air(received) => received.jpeg.to_jfif(),
         }
     }
 }
 
-/// What the zapper has to tell.
+/// An event for the application, returned by [`Zapper::next`].
 #[derive(Debug)]
-pub enum Output {
-    /// A picture to show. Call [`Zapper::shown`] once it is.
+pub enum ZapperEvent {
+    /// A picture to show. Call [`Zapper::shown`] when it has been.
     Picture {
-        /// Whose.
+        /// Its station.
         station: StationId,
         /// The picture.
-        picture: Picture,
+        picture: CodedPicture,
     },
-    /// The line-up is there, or has changed: [`Zapper::line_up`].
+    /// [`Zapper::line_up`] has changed.
     LineUp,
-    /// The line-up has no such station. If it is the one that was wanted from the start, it still is.
+    /// The line-up has no such station. One that was chosen before there was a line-up stays wanted.
     NoSuchStation(StationId),
-    /// The directory cannot be reached; pictures go on.
+    /// The directory cannot be reached. Reception continues.
     DirectoryLost {
-        /// Why.
+        /// Why, for people.
         reason: String,
-        /// When it is tried again.
+        /// Pause before the next attempt.
         retry_in: Duration,
     },
 }
 
-/// How the station that was chosen fares.
+/// Whether pictures of the chosen station arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// No picture yet.
+pub enum SignalState {
+    /// None has arrived yet.
     Waiting,
-    /// Pictures come.
+    /// Pictures arrive.
     Live,
-    /// None has come for so long.
+    /// None has arrived for this long.
     Lost(Duration),
 }
 
-enum Inbox {
+/// Input from another thread.
+enum ZapperInput {
+    /// An event of the session with the directory.
     Directory(Event),
-    /// There is a directory at this address.
+    /// The search has found a directory at this address.
     Found(SocketAddr),
-    /// The receiver with this serial number has put pictures into its queue.
+    /// The queue of the receiver with this serial number is no longer empty.
     Pictures(u64),
 }
 
 /// A station being received.
 struct Tuned {
+    /// Identifies the receiver in [`ZapperInput::Pictures`]: inputs of a dropped one may still be queued.
     serial: u64,
-    entry: StationInfo,
-    /// From where it is received. Another one needs another receiver.
-    origin: Origin,
-    /// When its change was decided, while no picture of it has been shown.
-    decided: Option<Instant>,
+    station: StationInfo,
+    /// Where its packets are from. If this changes, a new receiver is needed.
+    from: ReceiveFrom,
+    /// When the change to it was requested; `None` once a picture of it has been shown.
+    requested: Option<Instant>,
     receiver: Receiver,
-    queue: Arc<Queue>,
+    queue: Arc<PictureQueue>,
+    /// When its last picture arrived; before the first, when it was tuned.
     last_picture: Instant,
+    /// Whether a picture has arrived.
     heard: bool,
 }
 
-/// What the viewer is to show, known or not.
-struct Wish {
-    station: StationId,
-    decided: Instant,
-    /// The directory had no such station when it was asked: we are in no audience.
+/// The station that the user has chosen. The line-up may lack it for now.
+struct WantedStation {
+    id: StationId,
+    /// When it was chosen.
+    requested: Instant,
+    /// Whether the directory had no such station when it was asked, so that we are not in its audience.
     refused: bool,
 }
 
 /// Receives one station at a time and changes between them.
 pub struct Zapper {
     session: DirectoryClient,
-    inbox: mpsc::Receiver<Inbox>,
-    outbox: mpsc::Sender<Inbox>,
-    way: Way,
-    keep: Keep,
+    inputs: mpsc::Receiver<ZapperInput>,
+    /// Cloned for the threads that send inputs.
+    sender: mpsc::Sender<ZapperInput>,
+    via: ReceiveVia,
+    queue_policy: QueuePolicy,
+    /// Number of pictures that each receiver measures.
     measured: usize,
     directory: SocketAddr,
-    /// Our end of the connection to the directory; before there is one, the directory's own, as if that were here.
+    /// Our address in the connection to the directory; before there is one, the directory's own address.
     local: IpAddr,
     connected: bool,
     line_up: Vec<StationInfo>,
-    wanted: Option<Wish>,
+    wanted: Option<WantedStation>,
+    /// The station on the screen.
     shown: Option<Tuned>,
+    /// The station to be shown next, until its first picture has been.
     coming: Option<Tuned>,
-    pending: VecDeque<Output>,
+    /// Events to be returned by [`next`](Self::next).
+    pending: VecDeque<ZapperEvent>,
+    /// Serial number of the last receiver.
     serial: u64,
     last_zap: Option<Duration>,
 }
 
 impl Zapper {
-    /// Starts by asking the directory. `measured` pictures are kept by the meter.
+    /// Connects to the directory. The meter measures the last `measured` pictures.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(directory: SocketAddr, way: Way, keep: Keep, measured: usize) -> Zapper {
-        let (outbox, inbox) = mpsc::channel();
+    pub fn start(
+        directory: SocketAddr,
+        via: ReceiveVia,
+        queue_policy: QueuePolicy,
+        measured: usize,
+    ) -> Zapper {
+        let (sender, inputs) = mpsc::channel();
         Zapper {
-            session: session(directory, &outbox),
-            inbox,
-            outbox,
-            way,
-            keep,
+            session: session(directory, &sender),
+            inputs,
+            sender,
+            via,
+            queue_policy,
             measured,
             directory,
             local: directory.ip(),
@@ -178,34 +194,34 @@ impl Zapper {
         }
     }
 
-    /// Asks the directory that `look` finds instead of the one it was started with, unless that has answered by then.
-    /// `look` takes its time on a thread of its own; [`next`](Self::next) must then be called within the tokio runtime.
+    /// Runs `search` on a thread of its own, and uses the directory that it returns instead of the first one, unless
+    /// that has answered by then. From now on [`next`](Self::next) must be called within the tokio runtime.
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn look_for(&self, look: impl FnOnce() -> SocketAddr + Send + 'static) -> io::Result<()> {
-        let found = self.outbox.clone();
-        let search = move || drop(found.send(Inbox::Found(look())));
+    pub fn search(&self, search: impl FnOnce() -> SocketAddr + Send + 'static) -> io::Result<()> {
+        let sender = self.sender.clone();
+        let search = move || drop(sender.send(ZapperInput::Found(search())));
         thread::Builder::new().name("search".into()).spawn(search)?;
         Ok(())
     }
 
-    /// All stations, ascending by number, as the directory last told.
+    /// All stations, ascending by number, as the directory last listed them.
     pub fn line_up(&self) -> &[StationInfo] {
         &self.line_up
     }
 
-    /// The station that was chosen: its pictures are shown, or awaited while those of the one before still are.
+    /// The chosen station. While its first picture is awaited, the one before it is still on the screen.
     pub fn station(&self) -> Option<&StationInfo> {
-        self.coming.as_ref().or(self.shown.as_ref()).map(|tuned| &tuned.entry)
+        self.chosen().map(|tuned| &tuned.station)
     }
 
-    /// The station that is to be shown; the line-up may lack it for now.
+    /// The chosen station's number, even if the line-up lacks it for now.
     pub fn wanted(&self) -> Option<StationId> {
-        self.wanted.as_ref().map(|wish| wish.station)
+        self.wanted.as_ref().map(|wanted| wanted.id)
     }
 
-    /// From the last change of station to its first picture on the screen.
+    /// Time from the last change of station to its first picture on the screen.
     pub fn last_zap(&self) -> Option<Duration> {
         self.last_zap
     }
@@ -215,154 +231,159 @@ impl Zapper {
         self.connected
     }
 
-    /// The station whose pictures are on the screen and how its reception fares; before the first picture, the one that
-    /// is awaited.
-    pub fn on_screen(&self) -> Option<(&StationInfo, Report)> {
+    /// The station on the screen and its reception; before the first picture, the awaited station.
+    pub fn on_screen(&self) -> Option<(&StationInfo, ReceiverStatus)> {
         let tuned = self.shown.as_ref().or(self.coming.as_ref())?;
-        Some((&tuned.entry, tuned.receiver.report()))
+        Some((&tuned.station, tuned.receiver.status()))
     }
 
-    /// Pictures of the station on the screen that came whole and gave way to newer ones before they were fetched. With
-    /// [`Keep::Newest`] that is the rule; with [`Keep::Last`] whoever fetches is too slow.
+    /// Whole pictures of the station on the screen that were dropped for newer ones before the caller fetched them.
+    /// With [`QueuePolicy::Newest`] this is normal; with [`QueuePolicy::Last`] the caller is too slow.
     pub fn dropped(&self) -> u64 {
         self.shown.as_ref().or(self.coming.as_ref()).map_or(0, |tuned| tuned.queue.dropped())
     }
 
-    /// Why nothing comes of the [station](Self::station) that was chosen, while that is known.
+    /// Why no packets of the chosen [station](Self::station) arrive, if that is known.
     pub fn problem(&self) -> Option<String> {
-        self.coming.as_ref().or(self.shown.as_ref())?.receiver.report().problem
+        self.chosen()?.receiver.status().problem
     }
 
-    /// Whether pictures come of the [station](Self::station) that was chosen.
-    pub fn signal(&self) -> Signal {
-        match self.coming.as_ref().or(self.shown.as_ref()) {
-            None => Signal::Waiting,
+    /// Whether pictures of the chosen [station](Self::station) arrive.
+    pub fn signal(&self) -> SignalState {
+        match self.chosen() {
+            None => SignalState::Waiting,
             Some(tuned) => match tuned.last_picture.elapsed() {
-                silent if silent > LOST_AFTER => Signal::Lost(silent),
-                _ if !tuned.heard => Signal::Waiting,
-                _ => Signal::Live,
+                silent if silent > LOST_AFTER => SignalState::Lost(silent),
+                _ if !tuned.heard => SignalState::Waiting,
+                _ => SignalState::Live,
             },
         }
     }
 
-    /// Changes to `station`, now; before there is a line-up, as soon as that has it. What a line-up lacks is a wrong
-    /// number and no wish: everything stays as it is.
+    /// The station that is being received for the user.
+    fn chosen(&self) -> Option<&Tuned> {
+        self.coming.as_ref().or(self.shown.as_ref())
+    }
+
+    /// Changes to the station `id` at once; before there is a line-up, as soon as it lists the station. A number that a
+    /// line-up lacks changes nothing.
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn tune(&mut self, station: StationId) -> io::Result<()> {
+    pub fn tune(&mut self, id: StationId) -> io::Result<()> {
         let listed = !self.line_up.is_empty() || self.station().is_some();
-        if listed && !self.line_up.iter().any(|entry| entry.id == station) {
-            self.pending.push_back(Output::NoSuchStation(station));
+        if listed && !self.line_up.iter().any(|station| station.id == id) {
+            self.pending.push_back(ZapperEvent::NoSuchStation(id));
             return Ok(());
         }
-        self.wanted = Some(Wish { station, decided: Instant::now(), refused: false });
-        self.ask(station);
+        self.wanted = Some(WantedStation { id, requested: Instant::now(), refused: false });
+        self.ask(id);
         self.follow()
     }
 
-    /// What has happened; `None` when nothing has by the end of `patience`.
+    /// The next event; `None` if there is none within `timeout`.
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn next(&mut self, patience: Duration) -> io::Result<Option<Output>> {
-        let deadline = Instant::now() + patience;
+    pub fn next(&mut self, timeout: Duration) -> io::Result<Option<ZapperEvent>> {
+        let deadline = Instant::now() + timeout;
         loop {
-            if let Some(output) = self.pending.pop_front() {
-                return Ok(Some(output));
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(Some(event));
             }
-            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Inbox::Pictures(serial)) => self.fetch(serial),
-                Ok(Inbox::Directory(event)) => self.hear(event)?,
-                Ok(Inbox::Found(directory)) => self.move_to(directory),
-                // Disconnected cannot be: `outbox` is ours.
+            match self.inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(ZapperInput::Pictures(serial)) => self.fetch(serial),
+                Ok(ZapperInput::Directory(event)) => self.handle_event(event)?,
+                Ok(ZapperInput::Found(directory)) => self.move_to(directory),
+                // Never disconnected, since we hold a sender.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
     }
 
-    /// The picture of `station` given out last is on the screen: if it was the first, the change is
-    /// complete, and the time it took is returned.
-    pub fn shown(&mut self, station: StationId) -> Option<Duration> {
-        let first = self.coming.take_if(|coming| coming.entry.id == station);
+    /// The last picture of station `id` that [`next`](Self::next) returned is on the screen. If it was the first one,
+    /// the change is complete: returns the time it took.
+    pub fn shown(&mut self, id: StationId) -> Option<Duration> {
+        let first = self.coming.take_if(|coming| coming.station.id == id);
         if first.is_some() {
-            // Here the old station's group is left.
+            // Here the old station's receiver is dropped, which leaves its group.
             self.shown = first;
         }
-        let decided = self.shown.as_mut().filter(|tuned| tuned.entry.id == station)?.decided.take()?;
-        self.last_zap = Some(decided.elapsed());
+        let requested = self.shown.as_mut().filter(|tuned| tuned.station.id == id)?.requested.take()?;
+        self.last_zap = Some(requested.elapsed());
         self.last_zap
     }
 
-    /// Asks the directory for the picture now on air and for a place in the audience. Of who plays by RTSP that session
-    /// is in the audience, and its first picture comes at once.
-    fn ask(&self, station: StationId) {
-        if let Way::Multicast { .. } = self.way {
-            self.session.tune(station);
+    /// Asks the directory for the picture now on air and for a place in the audience. Over RTSP neither is needed: the
+    /// RTSP session counts as audience, and its first picture is sent at once.
+    fn ask(&self, id: StationId) {
+        if let ReceiveVia::Multicast { .. } = self.via {
+            self.session.tune(id);
         }
     }
 
-    /// Brings reception in line with what is wanted and what the line-up says of it.
+    /// Starts or replaces the receiver if the wanted station, or what the line-up says of it, has changed.
     fn follow(&mut self) -> io::Result<()> {
-        let Some(wish) = &mut self.wanted else { return Ok(()) };
-        let (id, decided) = (wish.station, wish.decided);
-        let Some(entry) = self.line_up.iter().find(|entry| entry.id == id).cloned() else {
-            // A broadcaster that starts enters its stations one by one: it stays wanted, and what comes is kept.
+        let Some(wanted) = &mut self.wanted else { return Ok(()) };
+        let (id, requested) = (wanted.id, wanted.requested);
+        let Some(station) = self.line_up.iter().find(|station| station.id == id).cloned() else {
+            // A broadcaster that starts lists its stations one by one: the station stays wanted, and the one being
+            // received is kept.
             if !self.line_up.is_empty() && self.station().is_none() {
-                self.pending.push_back(Output::NoSuchStation(id));
+                self.pending.push_back(ZapperEvent::NoSuchStation(id));
             }
             return Ok(());
         };
-        if std::mem::take(&mut wish.refused) {
+        if std::mem::take(&mut wanted.refused) {
             self.ask(id);
         }
-        let origin = self.origin(&entry);
-        let is_it = |tuned: &&mut Tuned| tuned.entry.id == id && tuned.origin == origin;
+        let from = self.receive_from(&station);
+        let is_it = |tuned: &&mut Tuned| tuned.station.id == id && tuned.from == from;
         if let Some(tuned) = self.coming.as_mut().or(self.shown.as_mut()).filter(is_it) {
-            tuned.entry = entry;
+            tuned.station = station;
             return Ok(());
         }
-        // Back to what is still on the screen: nothing to wait for.
+        // The user has returned to the station that is still on the screen.
         if let Some(tuned) = self.shown.as_mut().filter(is_it) {
-            tuned.entry = entry;
+            tuned.station = station;
             self.coming = None;
             return Ok(());
         }
-        self.coming = Some(self.receive(entry, origin, decided)?);
+        self.coming = Some(self.receive(station, from, requested)?);
         Ok(())
     }
 
-    fn origin(&self, entry: &StationInfo) -> Origin {
-        match &self.way {
-            Way::Multicast { interface } => {
+    fn receive_from(&self, station: &StationInfo) -> ReceiveFrom {
+        match &self.via {
+            ReceiveVia::Multicast { interface } => {
                 let wanted = interface.as_deref();
-                let interface = reception::for_station(entry, wanted, self.directory.ip(), self.local);
-                Origin::Group(entry.group, interface)
+                let interface = join::interface_for_station(station, wanted, self.directory.ip(), self.local);
+                ReceiveFrom::Group(station.group, interface)
             }
-            Way::Tcp(server) => Origin::Rtsp(*server, entry.id),
+            ReceiveVia::Tcp(server) => ReceiveFrom::Rtsp(*server, station.id),
         }
     }
 
-    fn receive(&mut self, entry: StationInfo, origin: Origin, decided: Instant) -> io::Result<Tuned> {
+    fn receive(&mut self, station: StationInfo, from: ReceiveFrom, requested: Instant) -> io::Result<Tuned> {
         self.serial += 1;
-        let (serial, notice) = (self.serial, self.outbox.clone());
-        let queue = Arc::new(Queue::new(match self.keep {
-            Keep::Newest => 1,
-            Keep::Last(pictures) => pictures,
+        let (serial, sender) = (self.serial, self.sender.clone());
+        let queue = Arc::new(PictureQueue::new(match self.queue_policy {
+            QueuePolicy::Newest => 1,
+            QueuePolicy::Last(pictures) => pictures,
         }));
         let put = queue.clone();
         let sink = move |picture| {
             if put.put(picture) {
-                let _ = notice.send(Inbox::Pictures(serial));
+                let _ = sender.send(ZapperInput::Pictures(serial));
             }
         };
-        let receiver = Receiver::start(origin.clone(), self.measured, sink)?;
+        let receiver = Receiver::start(from.clone(), self.measured, sink)?;
         let now = Instant::now();
         Ok(Tuned {
             serial,
-            entry,
-            origin,
-            decided: Some(decided),
+            station,
+            from,
+            requested: Some(requested),
             receiver,
             queue,
             last_picture: now,
@@ -375,25 +396,27 @@ impl Zapper {
         let Some(tuned) = tuned else { return };
         tuned.heard = true;
         tuned.last_picture = Instant::now();
-        let station = tuned.entry.id;
-        // While a new station is awaited the old one stays on the screen, live.
+        let station = tuned.station.id;
+        // While the new station's first picture is awaited, the old one's pictures are shown.
         let pictures = tuned.queue.fetch().into_iter();
-        self.pending
-            .extend(pictures.map(|received| Output::Picture { station, picture: Picture::Air(received) }));
+        self.pending.extend(
+            pictures.map(|received| ZapperEvent::Picture { station, picture: CodedPicture::Air(received) }),
+        );
     }
 
+    /// Uses another directory, unless the present one has answered.
     fn move_to(&mut self, directory: SocketAddr) {
         if self.connected || directory == self.directory {
             return;
         }
         (self.directory, self.local) = (directory, directory.ip());
-        self.session = session(directory, &self.outbox);
-        if let Some(wish) = &self.wanted {
-            self.ask(wish.station);
+        self.session = session(directory, &self.sender);
+        if let Some(wanted) = &self.wanted {
+            self.ask(wanted.id);
         }
     }
 
-    fn hear(&mut self, event: Event) -> io::Result<()> {
+    fn handle_event(&mut self, event: Event) -> io::Result<()> {
         match event {
             Event::Connected { local } => {
                 self.local = local.ip();
@@ -401,39 +424,40 @@ impl Zapper {
             }
             Event::LineUp(line_up) => {
                 self.line_up = line_up;
-                self.pending.push_back(Output::LineUp);
+                self.pending.push_back(ZapperEvent::LineUp);
                 self.follow()?;
             }
             Event::Tuned { entry, now } => {
-                // Only what is awaited: a picture of the air that is there already is newer.
+                // Useful only until a picture has been received from the station itself, which is newer.
                 let awaited =
-                    self.coming.as_ref().is_some_and(|coming| coming.entry.id == entry.id && !coming.heard);
+                    self.coming.as_ref().is_some_and(|coming| coming.station.id == entry.id && !coming.heard);
                 if let (true, Some(now)) = (awaited, now) {
-                    let picture = Picture::Directory(now.jpeg);
-                    self.pending.push_back(Output::Picture { station: entry.id, picture });
+                    let picture = CodedPicture::Directory(now.jpeg);
+                    self.pending.push_back(ZapperEvent::Picture { station: entry.id, picture });
                 }
             }
             Event::Refused { code: ErrorCode::NoSuchStation, .. } => {
-                if let Some(wish) = &mut self.wanted {
-                    wish.refused = true;
+                if let Some(wanted) = &mut self.wanted {
+                    wanted.refused = true;
                 }
             }
             Event::Refused { sentence, .. } => {
-                self.pending.push_back(Output::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
+                self.pending
+                    .push_back(ZapperEvent::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
             }
             Event::Lost { reason, retry_in } => {
                 self.connected = false;
-                self.pending.push_back(Output::DirectoryLost { reason, retry_in });
+                self.pending.push_back(ZapperEvent::DirectoryLost { reason, retry_in });
             }
         }
         Ok(())
     }
 }
 
-fn session(directory: SocketAddr, outbox: &mpsc::Sender<Inbox>) -> DirectoryClient {
-    let events = outbox.clone();
-    // The receiving end is gone only when the zapper is.
-    DirectoryClient::start(directory, move |event| drop(events.send(Inbox::Directory(event))))
+fn session(directory: SocketAddr, sender: &mpsc::Sender<ZapperInput>) -> DirectoryClient {
+    let sender = sender.clone();
+    // Sending fails only when the zapper has been dropped.
+    DirectoryClient::start(directory, move |event| drop(sender.send(ZapperInput::Directory(event))))
 }
 
 #[cfg(test)]

@@ -16,10 +16,13 @@ const TOOLS: [&str; 7] = ["unshare", "nsenter", "ip", "mount", "sh", "kill", "ff
 /// Before the name of an element of GStreamer, which is in one of many packages.
 const ELEMENT: &str = "gst:";
 
+/// Before the name of one of our examples. `cargo test` builds them, `cargo test --test NAME` does not.
+const EXAMPLE: &str = "example:";
+
 /// One test.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    /// Programs it needs beyond those that all need, and as `gst:NAME` the elements of GStreamer.
+    /// Programs it needs beyond those that all need; as `gst:NAME` elements of GStreamer, as `example:NAME` our examples.
     pub(crate) tools: &'static [&'static str],
     pub(crate) run: fn(),
 }
@@ -67,9 +70,10 @@ fn obstacle(tools: &[&str]) -> Option<String> {
     static NAMESPACES: OnceLock<Option<String>> = OnceLock::new();
     let missing = TOOLS.iter().chain(tools).find(|tool| !is_installed(tool));
     missing
-        .map(|tool| match tool.strip_prefix(ELEMENT) {
-            Some(element) => format!("GStreamer has no {element}"),
-            None => format!("{tool} is not installed"),
+        .map(|tool| match (tool.strip_prefix(ELEMENT), tool.strip_prefix(EXAMPLE)) {
+            (Some(element), _) => format!("GStreamer has no {element}"),
+            (_, Some(name)) => format!("the example is not built: cargo build --example {name}"),
+            _ => format!("{tool} is not installed"),
         })
         .or_else(|| NAMESPACES.get_or_init(no_namespaces).clone())
 }
@@ -78,6 +82,9 @@ fn is_installed(tool: &str) -> bool {
     if let Some(element) = tool.strip_prefix(ELEMENT) {
         let asked = Command::new("gst-inspect-1.0").args(["--exists", element]).status();
         return asked.is_ok_and(|status| status.success());
+    }
+    if let Some(name) = tool.strip_prefix(EXAMPLE) {
+        return example(name).exists();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -111,6 +118,12 @@ pub(crate) fn path() -> String {
 /// This test program, to be run again as a [`helper`].
 pub(crate) fn this_program() -> PathBuf {
     std::env::current_exe().unwrap()
+}
+
+/// One of our examples, to be run: `target/debug/examples/NAME`, where this program is in `target/debug/deps`.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let profile = this_program().ancestors().nth(2).map(Path::to_owned);
+    profile.expect("cargo's folders").join("examples").join(name)
 }
 
 /// A path as the text of an argument or of a line-up.

@@ -68,6 +68,11 @@ fn main() -> ExitCode {
         test("datagrams_follow_the_mtu", air::datagrams_follow_the_mtu),
         test("ipv6", air::ipv6),
         test("changing_stations", programs::changing_stations),
+        Test {
+            name: "the_example_receives_a_station",
+            tools: &["example:receive"],
+            run: programs::the_example_receives_a_station,
+        },
         test("the_audience_is_counted", programs::the_audience_is_counted),
         test("signals_end_the_broadcaster", programs::signals_end_the_broadcaster),
         test("signals_end_the_viewer", programs::signals_end_the_viewer),

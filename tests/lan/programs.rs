@@ -1,7 +1,7 @@
 //! The programs as programs: their ends, their exit codes, their command lines.
 
 use crate::common::film::{ntsc, pal};
-use crate::common::harness::text;
+use crate::common::harness::{example, text};
 use crate::common::lan::{Lan, head, station};
 use crate::common::watch::watch;
 
@@ -37,6 +37,31 @@ pub(crate) fn changing_stations() {
     let ended = alone.finish();
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("the line-up has no station 9"), "{}", ended.stderr);
+}
+
+/// `examples/receive.rs`, from a directory on another machine.
+pub(crate) fn the_example_receives_a_station() {
+    let lan = Lan::new(&["tower", "one"]);
+    let _broadcaster = lan.host("tower").on_air(&two_stations("0.0.0.0:9688", "eth0"));
+    let said = lan.host("one").tool(text(&example("receive")), &["1", DIRECTORY]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (102, "station 1 \"Station 1\" on 239.77.0.1:5004"), "{said}");
+    let mut before = None;
+    for line in &lines[1..101] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, size, bytes, "bytes", "RTP", "timestamp", ticks, late, "ms", "late"] = words[..] else {
+            panic!("{line}");
+        };
+        assert_eq!(size, "640x368", "{line}");
+        assert!(bytes.parse::<usize>().unwrap() > 1000, "{line}");
+        // 25 pictures a second; a picture that was skipped leaves its place empty.
+        let ticks: u32 = ticks.parse().unwrap();
+        let step = before.replace(ticks).map_or(3600, |before| ticks.wrapping_sub(before));
+        assert!(step > 0 && step % 3600 == 0, "{step} ticks before {line}");
+        // Both hosts have this machine's clock; a timestamp is rounded to 5.6 us.
+        assert!((-0.006..5000.0).contains(&late.parse::<f64>().unwrap()), "{line}");
+    }
+    assert_eq!(lines[101], "0 pictures and 0 packets lost");
 }
 
 pub(crate) fn the_audience_is_counted() {

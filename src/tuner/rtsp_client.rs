@@ -1,4 +1,5 @@
-//! A station in an RTSP connection (RFC 2326 section 10.12), for networks without multicast: every picture, in order.
+//! An RTSP client for networks without multicast: one station, its RTP packets interleaved in the connection (RFC 2326
+//! section 10.12), so that every picture arrives, in order.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it keeps a connection alive")]
 
@@ -14,49 +15,53 @@ use sdp_types::Session;
 use crate::media::StationId;
 use crate::wire::rtp;
 
-/// How long the server may take to accept, or to answer.
+/// Timeout for the server to accept the connection, and for each response.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A session ends when nothing is asked in it for its timeout, 60 s unless the server says otherwise (RFC 2326 section
-/// 12.37). Half of the shortest that is usual.
+/// Interval of keep-alive requests. A session without a request for its timeout ends: 60 s unless the server says
+/// otherwise (RFC 2326 section 12.37). Half of the shortest usual timeout.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Bytes read ahead: two of the longest packets (65,535 and the four bytes in front of them).
+/// Bytes of the read buffer: two of the longest packets, of 65,535 bytes and a four-byte frame header.
 const BUFFER: usize = 2 * 65_539;
 
-/// The channels of the connection that we ask for. RTCP comes on the second and is of no use to us.
+/// The interleaved channels that we ask for. We ignore RTCP, which arrives on the second.
 const RTP_CHANNEL: u8 = 0;
 const RTCP_CHANNEL: u8 = 1;
 
-/// A station that plays in an RTSP connection.
-pub(super) struct StreamSource {
+/// A connection in which a station plays.
+pub(super) struct RtspSource {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// Of it, what has been read and not been used.
+    /// The part of the buffer that holds bytes not parsed yet.
     unread: std::ops::Range<usize>,
     url: Url,
     session: Option<String>,
     cseq: u32,
-    /// Where the server said RTP comes.
+    /// The channel on which the server sends RTP.
     channel: u8,
-    said: Instant,
-    /// It plays, and reading does not block any more.
-    is_open: bool,
+    /// When the last request was sent.
+    last_request: Instant,
+    /// Whether PLAY was accepted. From then on reads do not block.
+    is_playing: bool,
 }
 
-impl StreamSource {
-    /// Has `server` play a station. Blocks for [`PATIENCE`] at most for each answer.
-    pub(super) fn open(server: SocketAddr, station: StationId) -> io::Result<StreamSource> {
+impl RtspSource {
+    /// Connects to `server` and starts playing a station. Each response may take up to [`PATIENCE`].
+    ///
+    /// # Errors
+    /// The server cannot be reached, refuses, or does not speak RTSP.
+    pub(super) fn open(server: SocketAddr, station: StationId) -> io::Result<RtspSource> {
         let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut host = server;
         if let SocketAddr::V6(host) = &mut host {
-            host.set_scope_id(0); // a URL has no place for a zone
+            host.set_scope_id(0); // a URL cannot carry a zone
         }
         let url = Url::parse(&format!("rtsp://{host}/{station}")).map_err(io::Error::other)?;
-        let mut source = StreamSource {
+        let mut source = RtspSource {
             stream,
             buffer: vec![0; BUFFER],
             unread: 0..0,
@@ -64,30 +69,31 @@ impl StreamSource {
             session: None,
             cseq: 0,
             channel: RTP_CHANNEL,
-            said: Instant::now(),
-            is_open: false,
+            last_request: Instant::now(),
+            is_playing: false,
         };
-        let described = source.ask(Method::Describe, url, None)?;
+        let described = source.request(Method::Describe, url, None)?;
         let media = control(&described, &source.url)?;
         let transport = format!("RTP/AVP/TCP;unicast;interleaved={RTP_CHANNEL}-{RTCP_CHANNEL}");
-        let set_up = source.ask(Method::Setup, media, Some((headers::TRANSPORT, transport)))?;
-        source.session = Some(session(&set_up).ok_or_else(|| wrong("no session"))?);
-        source.channel = channel(&set_up).ok_or_else(|| wrong("no channel for RTP"))?;
-        source.ask(Method::Play, source.url.clone(), Some((headers::RANGE, "npt=now-".into())))?;
+        let set_up = source.request(Method::Setup, media, Some((headers::TRANSPORT, transport)))?;
+        source.session = Some(session(&set_up).ok_or_else(|| invalid("no session"))?);
+        source.channel = channel(&set_up).ok_or_else(|| invalid("no channel for RTP"))?;
+        source.request(Method::Play, source.url.clone(), Some((headers::RANGE, "npt=now-".into())))?;
         source.stream.set_nonblocking(true)?;
-        source.is_open = true;
+        source.is_playing = true;
         Ok(source)
     }
 
-    /// Reads what has come, and gives each RTP packet of it to `packet`. Returns at once.
+    /// Reads until nothing is queued, and calls `packet` with each RTP packet. Does not block.
     ///
     /// # Errors
-    /// The server has closed, or what comes is no RTSP. What came before has been given.
+    /// The server has closed the connection or sent bytes that are not RTSP; `packet` was called for what preceded
+    /// them.
     pub(super) fn read(&mut self, mut packet: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
             while let Some(()) = self.next(|message, channel| match message {
                 Message::Data(data) if data.channel_id() == channel => packet(data.as_slice()),
-                // Answers to what keeps the session alive, RTCP, and what servers may ask of clients.
+                // Responses to keep-alive requests, RTCP, and requests of the server.
                 _ => {}
             })? {}
             if !self.fill()? {
@@ -96,47 +102,47 @@ impl StreamSource {
         }
     }
 
-    /// When [`keep_alive`](Self::keep_alive) wants to be called.
+    /// How long until [`keep_alive`](Self::keep_alive) must be called.
     pub(super) fn keep_alive_in(&self) -> Duration {
-        KEEP_ALIVE.saturating_sub(self.said.elapsed())
+        KEEP_ALIVE.saturating_sub(self.last_request.elapsed())
     }
 
-    /// Says that we are still there, if it is time to.
+    /// Sends a keep-alive request if one is due.
     pub(super) fn keep_alive(&mut self) -> io::Result<()> {
         if self.keep_alive_in().is_zero() {
-            self.say(Method::GetParameter, self.url.clone(), None)?;
+            self.send(Method::GetParameter, self.url.clone(), None)?;
         }
         Ok(())
     }
 
-    /// Asks, and waits for the answer.
-    fn ask(
+    /// Sends a request and waits for its response, which must be 200.
+    fn request(
         &mut self,
         method: Method,
         url: Url,
         header: Option<(headers::HeaderName, String)>,
     ) -> io::Result<Response<Vec<u8>>> {
-        let what = <&str>::from(&method).to_owned();
-        self.say(method, url, header)?;
+        let name = <&str>::from(&method).to_owned();
+        self.send(method, url, header)?;
         let cseq = self.cseq.to_string();
-        let asked = Instant::now();
+        let sent = Instant::now();
         loop {
-            if asked.elapsed() > PATIENCE {
-                return Err(silent());
+            if sent.elapsed() > PATIENCE {
+                return Err(timed_out());
             }
-            let mut answer = None;
+            let mut response = None;
             let used = self.next(|message, _| match message {
-                Message::Response(response) => answer = Some(response.map_body(<[u8]>::to_vec)),
+                Message::Response(parsed) => response = Some(parsed.map_body(<[u8]>::to_vec)),
                 Message::Request(_) | Message::Data(_) => {}
             })?;
-            match answer {
-                Some(answer) if answer.header(&headers::CSEQ).is_some_and(|n| n.as_str() == cseq) => {
-                    let status = answer.status();
+            match response {
+                Some(response) if response.header(&headers::CSEQ).is_some_and(|n| n.as_str() == cseq) => {
+                    let status = response.status();
                     if status != StatusCode::Ok {
-                        let (code, reason) = (u16::from(status), answer.reason_phrase());
-                        return Err(io::Error::other(format!("RTSP {what} was refused: {code} {reason}")));
+                        let (code, reason) = (u16::from(status), response.reason_phrase());
+                        return Err(io::Error::other(format!("RTSP {name} was refused: {code} {reason}")));
                     }
-                    return Ok(answer);
+                    return Ok(response);
                 }
                 _ if used.is_some() => {}
                 _ => drop(self.fill()?),
@@ -144,7 +150,7 @@ impl StreamSource {
         }
     }
 
-    fn say(
+    fn send(
         &mut self,
         method: Method,
         url: Url,
@@ -163,12 +169,12 @@ impl StreamSource {
         }
         let mut bytes = Vec::new();
         request.empty().write(&mut bytes).map_err(io::Error::other)?;
-        self.said = Instant::now();
-        // A few hundred bytes: a server that has no room for them has not read for minutes.
+        self.last_request = Instant::now();
+        // A few hundred bytes block only if the server has not read for minutes.
         self.stream.write_all(&bytes)
     }
 
-    /// Reads once. False when there is nothing for now.
+    /// Reads once; false if nothing is queued.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
@@ -181,19 +187,19 @@ impl StreamSource {
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
-            // Of a socket that blocks, this says that the patience is over.
+            // On a blocking socket this error is the read timeout.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.is_open {
+                if self.is_playing {
                     Ok(false)
                 } else {
-                    Err(silent())
+                    Err(timed_out())
                 }
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Gives the next message to `take`, if all of it is there.
+    /// Calls `take` with the next message, if the buffer holds all of it.
     fn next(&mut self, take: impl FnOnce(Message<&[u8]>, u8)) -> io::Result<Option<()>> {
         match Message::<&[u8]>::parse(&self.buffer[self.unread.clone()]) {
             Ok((message, used)) => {
@@ -202,36 +208,36 @@ impl StreamSource {
                 Ok(Some(()))
             }
             Err(ParseError::Incomplete(_)) if self.unread.len() < BUFFER => Ok(None),
-            Err(_) => Err(wrong("bytes that are no RTSP")),
+            Err(_) => Err(invalid("bytes that are not RTSP")),
         }
     }
 }
 
-impl AsFd for StreamSource {
+impl AsFd for RtspSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
 
-fn silent() -> io::Error {
+fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the RTSP server does not answer")
 }
 
-fn wrong(what: &str) -> io::Error {
+fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the RTSP server answered with {what}"))
 }
 
-/// The URL of the JPEG video in a description: what SETUP is asked for (RFC 2326 appendix C.1.1).
+/// The control URL of the JPEG video in a description, for SETUP (RFC 2326 appendix C.1.1).
 fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
     let base = described.header(&headers::CONTENT_BASE).and_then(|base| Url::parse(base.as_str()).ok());
     let base = base.as_ref().unwrap_or(asked);
-    let session = Session::parse(described.body()).map_err(|_| wrong("a description that is no SDP"))?;
+    let session = Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
     let jpeg = rtp::PAYLOAD_TYPE_JPEG.to_string();
     let video = session.medias.iter().find(|media| media.media == "video" && media.fmt == jpeg);
-    let video = video.ok_or_else(|| wrong("a description without RTP/JPEG video"))?;
+    let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
     match video.get_first_attribute_value("control").flatten() {
         None | Some("*") => Ok(base.clone()),
-        Some(control) => base.join(control).map_err(|_| wrong("a control URL that is none")),
+        Some(control) => base.join(control).map_err(|_| invalid("an invalid control URL")),
     }
 }
 
@@ -261,39 +267,40 @@ pub(super) mod tests {
     const DESCRIPTION: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=Two\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\n\
                                m=video 0 RTP/AVP 26\r\na=control:video\r\n";
 
-    /// A server for one connection: reads a request, sends the next answer, and so on, then closes. Returns what it was
-    /// asked, each request's first line.
-    fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
-        serve(vec![answers, Vec::new()])
+    /// A server for one connection: it sends the next response for each request, then closes. Returns the first line of
+    /// each request.
+    fn server(responses: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
+        serve(vec![responses, Vec::new()])
     }
 
-    /// The same for one connection after the other; but the last is kept open until the client closes it, or refused if
-    /// there are no answers for it.
+    /// As [`server`], for several connections in turn. The last one is kept open until the client closes it, or refused
+    /// if it has no responses.
     pub(in crate::tuner) fn serve(connections: Vec<Vec<Vec<u8>>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = thread::spawn(move || {
-            let mut asked = Vec::new();
+        let requests = thread::spawn(move || {
+            let mut requests = Vec::new();
             let last = connections.len() - 1;
-            for (n, answers) in connections.into_iter().enumerate().filter(|(_, answers)| !answers.is_empty())
-            {
+            let connections = connections.into_iter().enumerate();
+            for (n, responses) in connections.filter(|(_, responses)| !responses.is_empty()) {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                for answer in answers {
+                for response in responses {
                     let request: Vec<String> =
                         lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                    asked.extend(request.first().cloned());
-                    stream.write_all(&answer).unwrap();
+                    requests.extend(request.first().cloned());
+                    stream.write_all(&response).unwrap();
                 }
                 if n == last {
                     lines.map_while(Result::ok).for_each(drop);
                 }
             }
-            asked
+            requests
         });
-        (address, asked)
+        (address, requests)
     }
 
+    /// A packet as the connection carries it.
     pub(in crate::tuner) fn framed(channel: u8, packet: &[u8]) -> Vec<u8> {
         [&[b'$', channel][..], &(packet.len() as u16).to_be_bytes(), packet].concat()
     }
@@ -303,14 +310,15 @@ pub(super) mod tests {
         format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into()
     }
 
+    /// Responses to DESCRIBE, SETUP and PLAY.
     pub(in crate::tuner) fn opening(set_up: &str) -> Vec<Vec<u8>> {
         let base = "Content-Base: rtsp://127.0.0.1/elsewhere/2/\r\nContent-Type: application/sdp\r\n";
         let set_up = format!("Session: 12ab;timeout=60\r\nTransport: {set_up}\r\n");
         vec![ok(1, base, DESCRIPTION), ok(2, &set_up, ""), ok(3, "Session: 12ab\r\n", "")]
     }
 
-    /// Everything that comes until the server closes.
-    fn read_all(source: &mut StreamSource) -> (Vec<Vec<u8>>, io::Error) {
+    /// All packets until the server closes, and the error that reports it.
+    fn read_all(source: &mut RtspSource) -> (Vec<Vec<u8>>, io::Error) {
         let mut packets = Vec::new();
         loop {
             super::super::source::wait(Some(source.as_fd()), None, None).unwrap();
@@ -321,10 +329,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn packets_come_out_as_they_went_in() {
-        let mut answers = opening("RTP/AVP/TCP;unicast;interleaved=4-5");
+    fn packets_are_received_as_they_were_sent() {
+        let mut responses = opening("RTP/AVP/TCP;unicast;interleaved=4-5");
         let longest = vec![7; 65_535];
-        // Packets behind the answer to PLAY; RTCP and an answer between them.
+        // Packets behind the response to PLAY; RTCP and a response between them.
         let tail = [
             framed(4, b"one"),
             framed(5, b"rtcp"),
@@ -334,14 +342,14 @@ pub(super) mod tests {
             framed(4, b""),
             framed(4, b"last"),
         ];
-        answers[2].extend(tail.concat());
-        let (address, asked) = server(answers);
-        let mut source = StreamSource::open(address, StationId(2)).unwrap();
+        responses[2].extend(tail.concat());
+        let (address, requests) = server(responses);
+        let mut source = RtspSource::open(address, StationId(2)).unwrap();
         let (packets, error) = read_all(&mut source);
         assert!(packets == [b"one".to_vec(), longest.clone(), longest, vec![], b"last".to_vec()]);
         assert_eq!(error.to_string(), "the RTSP server closed the connection");
         assert_eq!(
-            asked.join().unwrap(),
+            requests.join().unwrap(),
             [
                 format!("DESCRIBE rtsp://{address}/2 RTSP/1.0"),
                 "SETUP rtsp://127.0.0.1/elsewhere/2/video RTSP/1.0".into(),
@@ -351,10 +359,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_server_that_refuses_or_talks_nonsense_is_an_error() {
-        let refused = |answers: Vec<Vec<u8>>| {
-            let (address, _asked) = server(answers);
-            StreamSource::open(address, StationId(2)).err().expect("refused").to_string()
+    fn a_server_that_refuses_or_sends_nonsense_is_an_error() {
+        let refused = |responses: Vec<Vec<u8>>| {
+            let (address, _requests) = server(responses);
+            RtspSource::open(address, StationId(2)).err().expect("refused").to_string()
         };
         assert_eq!(
             refused(vec![b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n".to_vec()]),
@@ -362,23 +370,23 @@ pub(super) mod tests {
         );
         assert_eq!(
             refused(vec![b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()]),
-            "the RTSP server answered with bytes that are no RTSP"
+            "the RTSP server answered with bytes that are not RTSP"
         );
         assert_eq!(
             refused(vec![ok(1, "", "rubbish")]),
-            "the RTSP server answered with a description that is no SDP"
+            "the RTSP server answered with a description that is not SDP"
         );
         let audio = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\n";
         assert_eq!(
             refused(vec![ok(1, "", audio)]),
             "the RTSP server answered with a description without RTP/JPEG video"
         );
-        let mut answers = opening("RTP/AVP;unicast;client_port=6000-6001");
-        answers.truncate(2);
-        assert_eq!(refused(answers), "the RTSP server answered with no channel for RTP");
+        let mut responses = opening("RTP/AVP;unicast;client_port=6000-6001");
+        responses.truncate(2);
+        assert_eq!(refused(responses), "the RTSP server answered with no channel for RTP");
         assert_eq!(refused(vec![Vec::new()]), "the RTSP server closed the connection");
-        // A header without an end fills the buffer, and no more.
+        // A header that never ends fills the buffer, and no more.
         let endless = [b"RTSP/1.0 200 OK\r\nX: ".to_vec(), vec![b'x'; 2 * BUFFER]].concat();
-        assert_eq!(refused(vec![endless]), "the RTSP server answered with bytes that are no RTSP");
+        assert_eq!(refused(vec![endless]), "the RTSP server answered with bytes that are not RTSP");
     }
 }

@@ -1,5 +1,5 @@
-//! By which interface to receive. A group is joined on one interface, and on the wrong one it is silent: so the rule
-//! is one, here, and what it cannot tell it asks for.
+//! On which interface to join a group. On a wrong one the group is silent, so there is one rule, here; if it cannot
+//! decide, the user is asked.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -7,29 +7,34 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use crate::directory::StationInfo;
 use crate::interface::{Interface, interfaces, named};
 
-/// The interface on which `entry` comes, by its name or address: the one that is `wanted`, else the broadcaster's own if
-/// its `directory` is on this machine, else the one with the address (`local`) by which the directory is reached. It need
-/// not be there: addresses and cards come and go, so whoever joins looks for it then.
-pub fn for_station(entry: &StationInfo, wanted: Option<&str>, directory: IpAddr, local: IpAddr) -> String {
+/// Name or address of the interface on which `station` arrives: the `wanted` one; else the broadcaster's own, if its
+/// `directory` is on this machine; else the one with the address `local`, from which the directory is reached. The
+/// interface need not exist now: addresses and cards come and go, so the caller looks it up when it joins.
+pub fn interface_for_station(
+    station: &StationInfo,
+    wanted: Option<&str>,
+    directory: IpAddr,
+    local: IpAddr,
+) -> String {
     match wanted {
         Some(wanted) => wanted.to_owned(),
-        None if is_here(directory) => entry.interface.clone(),
+        None if is_here(directory) => station.interface.clone(),
         None => local.to_canonical().to_string(),
     }
 }
 
-/// Whether an address is of this machine, of whichever of its interfaces.
+/// Whether an interface of this machine has the address.
 pub fn is_here(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address.is_loopback() || interfaces().is_ok_and(|all| all.iter().any(|i| i.has(address)))
 }
 
-/// The interface on which a `group` comes of which nothing else is known: the one that is `wanted`, else the one by
-/// which this machine would send to it, else the only one there is (loopback counts where there is no other).
+/// The interface on which to join a `group` that no directory describes: the `wanted` one; else the one on which this
+/// machine would send to it; else the only one that is up (loopback counts if there is no other).
 ///
 /// # Errors
-/// There is no such interface, or several and no route.
-pub fn for_group(group: SocketAddr, wanted: Option<&str>) -> io::Result<Interface> {
+/// There is no such interface, or there are several and no route.
+pub fn interface_for_group(group: SocketAddr, wanted: Option<&str>) -> io::Result<Interface> {
     if let Some(wanted) = wanted {
         return named(wanted);
     }
@@ -46,13 +51,22 @@ pub fn for_group(group: SocketAddr, wanted: Option<&str>) -> io::Result<Interfac
     }
     let choice: Vec<String> = all.iter().map(Interface::to_string).collect();
     Err(io::Error::other(format!(
-        "cannot tell by which interface {group} comes; choose one with --interface: {}",
+        "cannot tell on which interface {group} arrives; choose one with --interface: {}",
         choice.join(", ")
     )))
 }
 
-/// The address that this machine would send from to reach `there`; `None` without a route. Sends nothing.
-pub fn local_towards(there: SocketAddr) -> Option<IpAddr> {
+/// The address from which this machine reaches the directory at `directory`.
+///
+/// # Errors
+/// There is no route.
+pub fn local_address(directory: SocketAddr) -> io::Result<IpAddr> {
+    let unreachable = || io::Error::other(format!("no route to the directory at {directory}"));
+    local_towards(directory).ok_or_else(unreachable)
+}
+
+/// The address from which this machine would send to `there`; `None` without a route. Sends nothing.
+fn local_towards(there: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr =
         if there.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
@@ -69,17 +83,17 @@ mod tests {
     const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 2, 3)), 5004);
 
     #[test]
-    fn loopback_is_chosen_by_name_or_address_and_others_are_refused() {
+    fn an_interface_is_chosen_by_name_or_address_and_an_unknown_one_is_refused() {
         let lo = interfaces().unwrap().into_iter().find(|i| i.loopback).unwrap();
-        assert_eq!(for_group(GROUP, Some(&lo.name)).unwrap(), lo);
-        assert_eq!(for_group(GROUP, Some("127.0.0.1")).unwrap(), lo);
-        let refused = for_group(GROUP, Some("nosuch0")).unwrap_err();
+        assert_eq!(interface_for_group(GROUP, Some(&lo.name)).unwrap(), lo);
+        assert_eq!(interface_for_group(GROUP, Some("127.0.0.1")).unwrap(), lo);
+        let refused = interface_for_group(GROUP, Some("nosuch0")).unwrap_err();
         assert_eq!(refused.to_string(), "there is no interface nosuch0 on this machine");
     }
 
     #[test]
-    fn a_directory_here_tells_of_interfaces_here() {
-        let entry = StationInfo {
+    fn the_broadcasters_interface_is_used_if_its_directory_is_on_this_machine() {
+        let station = StationInfo {
             id: StationId(2),
             name: "Two".into(),
             group: GROUP,
@@ -91,11 +105,11 @@ mod tests {
             audience: 0,
         };
         let local = IpAddr::from([198, 51, 100, 9]);
-        let chosen = |wanted, directory: IpAddr| for_station(&entry, wanted, directory, local);
+        let chosen = |wanted, directory: IpAddr| interface_for_station(&station, wanted, directory, local);
         assert_eq!(chosen(None, [203, 0, 113, 7].into()), "198.51.100.9");
         assert_eq!(chosen(Some("eth1"), [203, 0, 113, 7].into()), "eth1");
         assert_eq!(chosen(None, "::ffff:127.0.0.1".parse().unwrap()), "eth7");
-        // By any of its addresses.
+        // Any address of this machine will do.
         for interface in interfaces().unwrap() {
             for address in interface.v4 {
                 assert_eq!(chosen(None, address.into()), "eth7", "{address}");
@@ -107,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_this_machine_is_by_loopback() {
+    fn this_machine_is_reached_from_loopback() {
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
         assert_eq!(local_towards(here), Some(Ipv4Addr::LOCALHOST.into()));
     }

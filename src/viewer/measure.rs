@@ -1,7 +1,8 @@
-//! The probe's shell: joins a group, feeds what comes to the [instrument](crate::probe), and tells what it
-//! measured: as a table, as JSON, as a [plot].
+//! The probe's shell: joins a group, feeds its datagrams to the [instrument](crate::probe), and reports the
+//! measurements as a table, as JSON or as a [plot].
 //!
-//! A stream of our own is found by the directory; of any other RTP stream the group is enough. Nothing is decoded.
+//! A station's group is looked up in the directory; any other RTP stream is measured by its group alone. Nothing is
+//! decoded.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it ends after a time")]
 
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{plot, reception};
+use super::plot;
 use crate::clock::wall_clock;
 use crate::directory::{self, StationInfo};
 use crate::interface::{Interface, named};
@@ -26,25 +27,26 @@ use crate::media::{AirTime, RTP_CLOCK, StationId};
 use crate::probe::report::{Distribution, ProbeReport};
 use crate::probe::traffic::{Traffic, Verdict};
 use crate::probe::{Probe, Timestamps, UnitSample};
+use crate::tuner::join;
 use crate::tuner::source::{DatagramSource, wait};
 
-/// How long a probe measures that is not told.
+/// Default length of a measurement.
 const DURATION: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the measurement is to end.
+/// How often the stop flag is polled.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long the directory may take to answer.
+/// Timeout for the directory.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
-/// What to measure.
+/// The stream to measure.
 #[derive(Debug, Clone, Copy)]
-pub enum Target {
+pub enum ProbeTarget {
     /// A station of ours.
     Station {
-        /// Where to ask for it.
+        /// The directory that lists it.
         directory: SocketAddr,
-        /// Which; `None`: the first of the line-up.
+        /// Its number; `None`: the first of the line-up.
         station: Option<StationId>,
     },
     /// Any RTP stream.
@@ -56,59 +58,59 @@ pub enum Target {
     },
 }
 
-/// What to do.
+/// Plan of a measurement: its stream, its length, its output.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    /// What to measure.
-    pub target: Target,
-    /// Receive on this interface, by name or address; else it is [found](reception).
+pub struct ProbePlan {
+    /// The stream to measure.
+    pub target: ProbeTarget,
+    /// Name or address of the interface to receive on; `None`: it is [chosen](join).
     pub interface: Option<String>,
-    /// For so long; `None`: ten seconds.
+    /// Length of the measurement; `None`: ten seconds.
     pub seconds: Option<Duration>,
-    /// Draw it into this file.
+    /// SVG file to draw the measurement into.
     pub plot: Option<PathBuf>,
-    /// Say on stderr what is about to be done.
+    /// Whether a line on stderr says what is being measured.
     pub talk: bool,
-    /// Turns true when the measurement is to end before its time: the summary is of what has come by then.
+    /// Ends the measurement early when it becomes true; the summary covers the time until then.
     pub stop: Arc<AtomicBool>,
 }
 
-/// What was measured, and where. The names are a contract; the report's keys stand beside these.
+/// Result of a measurement. The names are a contract; the report's keys stand beside these.
 #[derive(Debug, Clone, Serialize)]
-pub struct Summary {
-    /// The station's number; `null` of a stream that is none.
+pub struct ProbeSummary {
+    /// The station's number; `null` if the stream is not a station.
     pub station: Option<StationId>,
-    /// The station's name; `null` of a stream that is none.
+    /// The station's name; `null` if the stream is not a station.
     pub name: Option<String>,
     /// Group and port.
     pub group: String,
-    /// The interface it was received on.
+    /// Interface on which it was received.
     pub interface: String,
     /// The machine that measured: name, kernel, processors.
     pub host: String,
-    /// When the measurement began: RFC 3339, UTC.
+    /// Start of the measurement: RFC 3339, UTC.
     pub started: String,
-    /// How long it listened, in seconds.
+    /// Length of the measurement, in seconds.
     pub seconds: f64,
-    /// Datagrams that this machine's kernel dropped because the probe read too slowly: among those lost.
+    /// Datagrams that this machine's kernel dropped because the probe read too slowly. They count as lost.
     pub kernel_drops: u64,
-    /// The receive buffer that the kernel granted, in bytes.
+    /// Receive buffer that the kernel granted, in bytes.
     pub receive_buffer_bytes: usize,
-    /// All that was measured.
+    /// The measurements.
     #[serde(flatten)]
     pub report: ProbeReport,
 }
 
-/// Measures according to `plan`, and draws.
+/// Measures according to `plan`, and draws the plot.
 ///
 /// # Errors
-/// No directory, no such station, no such interface, nothing received, or the plot cannot be written.
+/// There is no directory, station or interface as planned, nothing is received, or the plot cannot be written.
 ///
 /// # Panics
-/// Outside a tokio runtime, or in a task of one.
-pub fn run(plan: Plan) -> anyhow::Result<Summary> {
+/// Outside a tokio runtime, or in one of its tasks.
+pub fn run(plan: ProbePlan) -> anyhow::Result<ProbeSummary> {
     let Some(path) = &plan.plot else { return Ok(measure(&plan)?.0) };
-    // That it cannot be written is better known now than after the measurement.
+    // A file that cannot be written is an error before the measurement, not after it.
     let there = path.exists();
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     open.with_context(|| format!("cannot write {}", path.display()))?;
@@ -118,27 +120,26 @@ pub fn run(plan: Plan) -> anyhow::Result<Summary> {
         Ok(summary)
     });
     if drawn.is_err() && !there {
-        // The error is reported, the empty file is nobody's; if it stays, it stays.
+        // Best effort: the error that matters is reported.
         let _ = fs::remove_file(path);
     }
     drawn
 }
 
-fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
+fn measure(plan: &ProbePlan) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> {
     let wanted = plan.interface.as_deref();
     let duration = plan.seconds.unwrap_or(DURATION);
-    let (entry, group, interface, mut probe) = match plan.target {
-        Target::Station { directory, station } => {
-            let entry = look_up(directory, station)?;
-            let local = reception::local_towards(directory)
-                .with_context(|| format!("there is no way to the directory at {directory}"))?;
-            let interface = named(&reception::for_station(&entry, wanted, directory.ip(), local))?;
+    let (station, group, interface, mut probe) = match plan.target {
+        ProbeTarget::Station { directory, station } => {
+            let station = look_up(directory, station)?;
+            let local = join::local_address(directory)?;
+            let interface = named(&join::interface_for_station(&station, wanted, directory.ip(), local))?;
             let clock = NonZeroU32::new(RTP_CLOCK).context("the clock of RTP/JPEG is not 0")?;
-            let group = entry.group;
-            (Some(entry), group, interface, Probe::new(clock, Timestamps::WallClock))
+            let group = station.group;
+            (Some(station), group, interface, Probe::new(clock, Timestamps::WallClock))
         }
-        Target::Stream { group, clock } => {
-            let interface = reception::for_group(group, wanted)?;
+        ProbeTarget::Stream { group, clock } => {
+            let interface = join::interface_for_group(group, wanted)?;
             (None, group, interface, Probe::new(clock, Timestamps::Unknown))
         }
     };
@@ -148,11 +149,11 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
         eprintln!("listening to {group} on {interface} for {} s", duration.as_secs_f64());
     }
     let started = wall_clock();
-    let (heard, duration) = listen(&mut source, &mut probe, duration, &plan.stop)?;
-    let Some(report) = probe.report() else { return Err(silence(group, &interface, duration, heard)) };
-    let summary = Summary {
-        station: entry.as_ref().map(|entry| entry.id),
-        name: entry.map(|entry| entry.name),
+    let (received, duration) = listen(&mut source, &mut probe, duration, &plan.stop)?;
+    let Some(report) = probe.report() else { return Err(no_rtp(group, &interface, duration, received)) };
+    let summary = ProbeSummary {
+        station: station.as_ref().map(|station| station.id),
+        name: station.map(|station| station.name),
         group: group.to_string(),
         interface: interface.name,
         host: host(),
@@ -167,58 +168,59 @@ fn measure(plan: &Plan) -> anyhow::Result<(Summary, Vec<UnitSample>)> {
 
 fn look_up(directory: SocketAddr, station: Option<StationId>) -> anyhow::Result<StationInfo> {
     let asked = directory::list(directory, FIRST_CONTACT);
-    let entries = tokio::runtime::Handle::current().block_on(asked)?;
+    let stations = tokio::runtime::Handle::current().block_on(asked)?;
     match station {
-        None => entries.into_iter().next().context("the line-up is empty"),
+        None => stations.into_iter().next().context("the line-up is empty"),
         Some(id) => {
-            let found = entries.into_iter().find(|entry| entry.id == id);
-            found.with_context(|| format!("the line-up has no station {id}; --list shows those it has"))
+            let found = stations.into_iter().find(|station| station.id == id);
+            found.with_context(|| format!("the line-up has no station {id}; see --list"))
         }
     }
 }
 
-/// Datagrams that came, and what was wrong with the last one that was no RTP.
-type HeardSoFar = (u64, Option<String>);
+/// Number of datagrams received, and why the last one that was not RTP was refused.
+type Received = (u64, Option<String>);
 
-/// Listens for that long, or until it is told to stop; then for how long it was.
+/// Feeds the probe for `duration`, or until `stop`. Returns how long it listened.
 fn listen(
     source: &mut DatagramSource,
     probe: &mut Probe,
     duration: Duration,
     stop: &AtomicBool,
-) -> anyhow::Result<(HeardSoFar, Duration)> {
+) -> anyhow::Result<(Received, Duration)> {
     let began = Instant::now();
-    let ends = began.checked_add(duration).context("cannot measure for so long")?;
-    let (mut datagrams, mut fault) = (0, None);
+    let ends = began.checked_add(duration).context("the duration is beyond the clock's range")?;
+    let (mut datagrams, mut refused) = (0, None);
     loop {
         let left = ends.saturating_duration_since(Instant::now());
         if left.is_zero() || stop.load(Relaxed) {
-            return Ok(((datagrams, fault), began.elapsed().min(duration)));
+            return Ok(((datagrams, refused), began.elapsed().min(duration)));
         }
         wait(Some(source.as_fd()), None, Some(left.min(LOOK)))?;
-        // A sender that never lets the socket run empty must not keep us beyond the end.
-        let mut patience = 1000;
-        while patience > 0
+        // Bounded, so that a sender that never lets the socket run empty does not keep us beyond the end.
+        let mut batch = 1000;
+        while batch > 0
             && let Some(datagram) = source.read()?
         {
-            patience -= 1;
+            batch -= 1;
             datagrams += 1;
             if let Err(error) = probe.packet(datagram.arrival, datagram.bytes) {
-                fault = Some(error.to_string());
+                refused = Some(error.to_string());
             }
         }
     }
 }
 
-fn silence(group: SocketAddr, interface: &Interface, duration: Duration, heard: HeardSoFar) -> anyhow::Error {
+/// The error of a measurement without any RTP.
+fn no_rtp(group: SocketAddr, interface: &Interface, duration: Duration, received: Received) -> anyhow::Error {
     let (name, seconds) = (&interface.name, duration.as_secs_f64());
-    match heard {
+    match received {
         (0, _) => anyhow::anyhow!(
-            "nothing came on {group} by {name} within {seconds} s; is it on air, and by this interface (--interface)?"
+            "nothing arrived on {group} at {name} within {seconds} s; is it on air, and on this interface (--interface)?"
         ),
-        (n, fault) => {
-            let why = fault.unwrap_or_else(|| "RTCP only".into());
-            anyhow::anyhow!("{n} datagrams came on {group} by {name}, and none of them is RTP: {why}")
+        (n, refused) => {
+            let why = refused.unwrap_or_else(|| "RTCP only".into());
+            anyhow::anyhow!("{n} datagrams arrived on {group} at {name}, none of them RTP: {why}")
         }
     }
 }
@@ -227,6 +229,7 @@ fn rfc3339(at: AirTime) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 
+/// This machine: name, kernel, processors.
 fn host() -> String {
     let system = rustix::system::uname();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -240,8 +243,8 @@ fn host() -> String {
     )
 }
 
-impl Summary {
-    /// What was measured, in a few words: `station 2 "Nature" on 239.77.0.2:5004`.
+impl ProbeSummary {
+    /// The stream that was measured: `station 2 "Nature" on 239.77.0.2:5004`.
     pub fn subject(&self) -> String {
         match (&self.station, &self.name) {
             (Some(id), Some(name)) => format!("station {id} \"{name}\" on {}", self.group),
@@ -251,7 +254,7 @@ impl Summary {
 }
 
 /// A table for people.
-impl fmt::Display for Summary {
+impl fmt::Display for ProbeSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = &self.report;
         let p = &r.packets;
@@ -282,7 +285,7 @@ impl fmt::Display for Summary {
             f,
             "losses",
             format!(
-                "{} lost ({:.4} %), {} reordered, {} twice",
+                "{} lost ({:.4} %), {} reordered, {} duplicates",
                 p.lost,
                 p.loss * 100.0,
                 p.reordered,
@@ -308,7 +311,7 @@ impl fmt::Display for Summary {
             ),
         )?;
         match r.drift {
-            // No oscillator is off by a per cent.
+            // No oscillator is off by one per cent.
             Some(drift) if drift.ppm.abs() > 10_000.0 => {
                 row(
                     f,
@@ -317,19 +320,19 @@ impl fmt::Display for Summary {
                 )?;
             }
             Some(drift) => {
-                row(f, "drift", format!("{:+.2} ppm, give or take {:.2}", drift.ppm, drift.stderr_ppm))?
+                row(f, "drift", format!("{:+.2} ppm, standard error {:.2}", drift.ppm, drift.stderr_ppm))?
             }
-            None => row(f, "drift", "not measurable in so short a time".into())?,
+            None => row(f, "drift", "measurement too short".into())?,
         }
         if let Some(traffic) = &r.st2110_21 {
             row(f, "ST 2110-21", verdict(traffic))?;
         }
         let o = r.oddities;
         for (count, what) in [
-            (o.malformed, "datagrams were no RTP"),
+            (o.malformed, "datagrams were not RTP"),
             (o.rtcp, "packets were RTCP"),
-            (o.other_sources, "packets were another sender's"),
-            (p.strays + p.too_old, "packets had numbers out of place"),
+            (o.other_sources, "packets were from another sender"),
+            (p.strays + p.too_old, "packets had implausible sequence numbers"),
             (o.restarts, "times the sender started over"),
             (o.timestamp_jumps, "times the timestamps jumped"),
         ] {
@@ -365,6 +368,7 @@ impl fmt::Display for Summary {
     }
 }
 
+/// The row about ST 2110-21.
 fn verdict(traffic: &Traffic) -> String {
     let t = traffic;
     let name = match t.verdict {

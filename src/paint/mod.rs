@@ -1,8 +1,9 @@
-//! Painting, for the slate that a station sends and for the display that a viewer lays over its
-//! picture: a [`Canvas`] of plain pixels, translucent rounded panels, and [`Type`], smooth text out of
-//! bitmap fonts. No window and no clock here.
+//! Painting on pixels in memory: a [`Canvas`], translucent rounded panels, and [`Type`], smooth text from bitmap fonts.
 //!
-//! Everything clips: any coordinate is allowed, what lies outside the canvas is not painted.
+//! The slate (`content`) and the on-screen display (`screen`) import this room. It imports `media`. It has no window
+//! and no clock.
+//!
+//! Everything clips: any coordinate is allowed, and nothing outside the canvas is painted.
 
 mod cover;
 mod text;
@@ -18,12 +19,12 @@ pub use text::Type;
 /// A colour, 0x00RRGGBB.
 pub type Colour = u32;
 
-/// A rectangle by its top left corner and extent; a negative extent is none.
+/// A rectangle by its top left corner and its extent; a negative extent counts as zero.
 pub fn area(x: i32, y: i32, width: i32, height: i32) -> Rectangle {
     Rectangle::new(Point::new(x, y), Extent::new(width.max(0) as u32, height.max(0) as u32))
 }
 
-/// A picture to paint on.
+/// An image to paint on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Canvas {
     /// Pixels in a row.
@@ -45,7 +46,7 @@ impl Canvas {
         Canvas::new(size.width.into(), size.height.into())
     }
 
-    /// Takes another size, keeping its memory. What is on it afterwards is undefined: paint it whole.
+    /// Changes the size, reusing the memory. The content is undefined until the whole canvas is painted.
     pub fn resize(&mut self, width: usize, height: usize) {
         (self.width, self.height) = (width, height);
         self.pixels.resize(width * height, 0);
@@ -59,7 +60,7 @@ impl Canvas {
         }
     }
 
-    /// Lays a colour over a rectangle; `alpha` goes from 0, nothing, to 255, opaque.
+    /// Blends a colour over a rectangle; `alpha` goes from 0, transparent, to 255, opaque.
     pub fn blend(&mut self, area: Rectangle, colour: Colour, alpha: u8) {
         let (columns, rows) = self.clip(area);
         for y in rows {
@@ -69,7 +70,7 @@ impl Canvas {
         }
     }
 
-    /// Lays a colour over one pixel.
+    /// Blends a colour over one pixel.
     pub fn blend_pixel(&mut self, x: i32, y: i32, colour: Colour, alpha: u8) {
         if x >= 0 && y >= 0 && (x as usize) < self.width && (y as usize) < self.height {
             let pixel = &mut self.pixels[y as usize * self.width + x as usize];
@@ -77,7 +78,7 @@ impl Canvas {
         }
     }
 
-    /// Lays a rectangle with round, smooth corners over what is there.
+    /// Blends a rectangle with round, antialiased corners.
     pub fn panel(&mut self, area: Rectangle, radius: i32, colour: Colour, alpha: u8) {
         let Point { x, y } = area.top_left;
         let (width, height) = (area.size.width as i32, area.size.height as i32);
@@ -88,7 +89,7 @@ impl Canvas {
         }
         for row in 0..radius {
             for column in 0..radius {
-                // How much of this pixel lies inside the corner's circle, from its centre's distance.
+                // The share of this pixel inside the corner's circle, by the distance of its centre.
                 let far = |n: i32| (radius - n) as f32 - 0.5;
                 let inside = (radius as f32 + 0.5 - far(row).hypot(far(column))).clamp(0.0, 1.0);
                 let alpha = (f32::from(alpha) * inside) as u8;
@@ -101,7 +102,7 @@ impl Canvas {
         }
     }
 
-    /// The columns and rows of `area` that exist here.
+    /// The columns and rows of `area` that lie on the canvas.
     fn clip(&self, area: Rectangle) -> (Range<usize>, Range<usize>) {
         let span = |from: i32, length: u32, end: usize| {
             let place = |at: i64| at.clamp(0, end as i64) as usize;
@@ -114,7 +115,7 @@ impl Canvas {
     }
 }
 
-/// `over` laid upon `under`, red and blue at once, since neither reaches the other's bits.
+/// `over` blended over `under`. Red and blue are computed together, since neither overflows into the other's bits.
 #[inline]
 pub fn mix(under: Colour, over: Colour, alpha: u8) -> Colour {
     let alpha = u32::from(alpha) + u32::from(alpha >> 7); // 0..=256, so that 255 is opaque
