@@ -148,26 +148,24 @@ impl World {
 
     /// Lets a mishap happen, until it is over. Returns how long the station may then take to show its films as if nothing had been.
     async fn happen(&mut self, mishap: Mishap) -> Duration {
-        // The wait after a failed try is at most as long as all before it together, and 10 s.
-        let retried = |span: Duration| span.clamp(RETRY.0, RETRY.1);
         let round = film::ROUND;
         match mishap {
             Mishap::FilmMissing => {
                 let (film, away) = (self.studio.film(self.rng.usize(0..2)), self.folder.path().join("away"));
                 fs::rename(&film, &away).unwrap();
-                // A missing film is found out by the look-up of the next round at the latest.
-                let span = self.seconds(1, 100);
-                sleep(span).await;
+                sleep(self.seconds(1, 100)).await;
                 fs::rename(&away, &film).unwrap();
-                retried(span) + round
+                self.next_try().await;
+                round
             }
             Mishap::FilmUndecodable => {
                 self.reels().iter().for_each(|reel| fs::remove_file(reel).unwrap());
                 self.studio.break_decoder(true);
-                let span = self.seconds(1, 100);
-                sleep(span).await;
+                // The reels are on air to the end of the round.
+                sleep(round + self.seconds(1, 100)).await;
                 self.studio.break_decoder(false);
-                retried(span) + 2 * round
+                self.next_try().await;
+                2 * round
             }
             Mishap::ReelDamaged => {
                 let reel = self.rng.choice(self.reels()).expect("both films have reels by now");
@@ -211,9 +209,12 @@ impl World {
             Mishap::MtuShrinks => {
                 let mtu = self.rng.u32(600..1400);
                 self.change(|interface| interface.mtu = mtu);
-                sleep(self.seconds(1, 100)).await;
+                self.recover(Duration::from_secs(1), "a smaller MTU").await;
+                assert_eq!(self.ether.lock().unwrap().largest, mtu as usize - 28);
                 self.change(|interface| interface.mtu = 1500);
-                Duration::from_secs(1)
+                self.recover(Duration::from_secs(1), "a larger MTU").await;
+                assert_eq!(self.ether.lock().unwrap().largest, 1472);
+                Duration::ZERO
             }
             Mishap::ClockSet => {
                 let millis = *self.rng.choice(&[-90_000, -800, -40, 40, 800, 2_000, 3_600_000]).unwrap();
@@ -224,14 +225,25 @@ impl World {
         }
     }
 
-    /// Waits until the station shows its films, one picture after the other, as if nothing had been.
+    /// Waits for the next try of a station that shows a slate. What kept it from its films is over, so they are on air then. The wait
+    /// is at most as long as all before it together, and 10 s.
+    async fn next_try(&self) {
+        let Some(failing) = self.ether.lock().unwrap().on_slate() else { return };
+        sleep(failing.clamp(RETRY.0, RETRY.1) + Duration::from_millis(1500)).await;
+        let ether = self.ether.lock().unwrap();
+        assert_eq!(ether.on_slate(), None, "not tried again after {failing:?} of failures\n{ether}");
+    }
+
+    /// Waits until the station has shown its films for a round, one picture after the other, as if nothing had been; that is to begin
+    /// `within` this span.
     async fn recover(&mut self, within: Duration, what: &str) {
-        let deadline = Instant::now() + within + Duration::from_secs(12);
-        self.ether.lock().unwrap().calm_since = None;
-        while !self.ether.lock().unwrap().is_calm() {
-            if Instant::now() > deadline {
-                panic!("no recovery from {what} within {within:?}\n{}", self.ether.lock().unwrap());
-            }
+        let began = self.clocks.air().now();
+        self.ether.lock().unwrap().expect_calm();
+        let deadline = Instant::now() + within + film::ROUND + Duration::from_secs(5);
+        while self.ether.lock().unwrap().calm_since().is_none() {
+            let ether = self.ether.lock().unwrap();
+            assert!(Instant::now() < deadline, "no recovery from {what} {within:?} after {began:?}\n{ether}");
+            drop(ether);
             sleep(Duration::from_millis(400)).await;
         }
         let interface = self.interfaces.borrow()[0].clone();

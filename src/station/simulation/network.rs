@@ -17,8 +17,8 @@ use crate::wire::payload::jpeg::Depacketizer;
 use crate::wire::rtp::{self, air_time_near};
 use crate::wire::udp_headers;
 
-/// Film pictures in a row, each the one after the one before, until all is as if nothing had been.
-const CALM: u64 = 30;
+/// Film pictures in a row, each the one after the one before, until all is as if nothing had been: more than a round.
+const CALM: u64 = FILMS[0] + FILMS[1] + 5;
 
 /// What came last is kept for messages.
 const LOG: usize = 60;
@@ -38,10 +38,14 @@ pub(super) struct Ether {
     /// Film and number of the last picture.
     film: Option<(usize, u64)>,
     in_a_row: u64,
+    /// When the first of these came.
+    row_began: AirTime,
+    /// When the first slate came since the last film.
+    slate_began: Option<AirTime>,
+    /// Bytes of the largest datagram since the simulation set this to 0.
+    pub(super) largest: usize,
     /// Since when the interface has been as it is, if something can be sent by it.
     usable_since: Option<AirTime>,
-    /// Set by the simulation: what was before does not count.
-    pub(super) calm_since: Option<u64>,
     pub(super) pictures: u64,
     pub(super) film_pictures: u64,
     /// What was not right.
@@ -61,8 +65,10 @@ impl Ether {
             shown: None,
             film: None,
             in_a_row: 0,
+            row_began: AirTime::default(),
+            slate_began: None,
+            largest: 0,
             usable_since: None,
-            calm_since: None,
             pictures: 0,
             film_pictures: 0,
             faults: Vec::new(),
@@ -85,10 +91,19 @@ impl Ether {
         }
     }
 
-    /// Whether the films have been on air, one picture after the other, for a while since this was first asked.
-    pub(super) fn is_calm(&mut self) -> bool {
-        let since = *self.calm_since.get_or_insert(self.pictures);
-        self.in_a_row >= CALM && self.pictures >= since + CALM
+    /// Since when the films have been on air, one picture after the other, if that has been so for a whole round.
+    pub(super) fn calm_since(&self) -> Option<AirTime> {
+        (self.in_a_row >= CALM).then_some(self.row_began)
+    }
+
+    /// For how long there has been a slate; `None` while a film is on.
+    pub(super) fn on_slate(&self) -> Option<Duration> {
+        self.slate_began.map(|began| self.clock.now().since(began))
+    }
+
+    /// Forgets what has been on air, so that calm can only come of what follows.
+    pub(super) fn expect_calm(&mut self) {
+        (self.in_a_row, self.largest) = (0, 0);
     }
 
     /// The interface is another one now.
@@ -114,6 +129,7 @@ impl Ether {
             self.refused = true;
             return Err(refusal.into());
         }
+        self.largest = self.largest.max(datagram.len());
         self.receive(datagram);
         Ok(datagram.len())
     }
@@ -160,11 +176,15 @@ impl Ether {
                 self.film.map(|(film, n)| if n + 1 < FILMS[film] { (film, n + 1) } else { (1 - film, 0) });
             let on_grid = due.since(last_due).abs_diff(RATE.interval()) <= Duration::from_millis(1);
             self.in_a_row = if film.is_some() && film == next && on_grid { self.in_a_row + 1 } else { 0 };
+            if self.in_a_row == 1 {
+                self.row_began = now;
+            }
             if self.in_a_row == 0 {
                 self.note(format!("{film:?} after {:?}, {:?} later", self.film, due.since(last_due)));
             }
         }
         self.film_pictures += u64::from(film.is_some());
+        self.slate_began = if film.is_some() { None } else { Some(self.slate_began.unwrap_or(now)) };
         self.film = film;
     }
 }
