@@ -151,9 +151,11 @@ impl World {
         let round = film::ROUND;
         match mishap {
             Mishap::FilmMissing => {
-                let (film, away) = (self.studio.film(self.rng.usize(0..2)), self.folder.path().join("away"));
+                let on_air = self.ether.lock().unwrap().film.map_or(0, |(film, _)| film);
+                let (film, away) = (self.studio.film(on_air), self.folder.path().join("away"));
                 fs::rename(&film, &away).unwrap();
-                sleep(self.seconds(1, 100)).await;
+                let span = if self.rng.bool() { self.seconds(3, 8) } else { self.seconds(8, 100) };
+                sleep(span).await;
                 fs::rename(&away, &film).unwrap();
                 self.next_try().await;
                 round
@@ -229,7 +231,8 @@ impl World {
     /// is at most as long as all before it together, and 10 s.
     async fn next_try(&self) {
         let Some(failing) = self.ether.lock().unwrap().on_slate() else { return };
-        sleep(failing.clamp(RETRY.0, RETRY.1) + Duration::from_millis(1500)).await;
+        sleep(failing.clamp(Duration::from_secs(1), Duration::from_secs(10)) + Duration::from_millis(1500))
+            .await;
         let ether = self.ether.lock().unwrap();
         assert_eq!(ether.on_slate(), None, "not tried again after {failing:?} of failures\n{ether}");
     }

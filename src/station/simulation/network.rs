@@ -36,7 +36,7 @@ pub(super) struct Ether {
     /// The due time of the last picture, and when it came.
     shown: Option<(AirTime, AirTime)>,
     /// Film and number of the last picture.
-    film: Option<(usize, u64)>,
+    pub(super) film: Option<(usize, u64)>,
     in_a_row: u64,
     /// When the first of these came.
     row_began: AirTime,
