@@ -1,4 +1,5 @@
-//! The bare sender, the limit: one thread, a heap of due times, an absolute `clock_nanosleep`, and ready memory.
+//! The bare sender, the limit of what is possible: one thread, a heap of due times, an absolute `clock_nanosleep`, and coded
+//! pictures in memory.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,10 +19,10 @@ use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedu
 use crate::film::Pictures;
 use crate::network::{group, loopback};
 
-/// As the air thread's.
+/// The SCHED_FIFO priority of the broadcaster's air thread.
 const PRIORITY: u8 = 40;
 
-/// Sends until `seconds` are over.
+/// Sends for `seconds`.
 pub(crate) fn send(film: &str, stations: &str, priority: &str, seconds: &str) -> anyhow::Result<()> {
     let Pictures { rate, payloads } = Pictures::read(Path::new(film))?;
     let stations: u16 = stations.parse()?;
@@ -40,7 +41,7 @@ pub(crate) fn send(film: &str, stations: &str, priority: &str, seconds: &str) ->
     }
     let clock = AirClock::start();
     let began = clock.now() + Duration::from_millis(100);
-    // As our stations are, which count from 1: in the same moments of an interval, and as many together.
+    // The phases of our stations, which count from 1: as many pictures are due in the same moment of an interval.
     let phase = |station: usize| station::phase(StationId(station as u16 + 1));
     let due = |station: usize, n: u64| began + phase(station) + rate.nth(n);
     let mut heap: BinaryHeap<Reverse<(AirTime, usize)>> =
@@ -71,7 +72,7 @@ pub(crate) fn send(film: &str, stations: &str, priority: &str, seconds: &str) ->
     Ok(())
 }
 
-/// Whether a thread gets real-time priority here.
+/// Whether this machine grants a thread real-time priority.
 pub(crate) fn takes_priority() -> bool {
     std::thread::spawn(take_priority).join().unwrap_or(false)
 }
