@@ -33,6 +33,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
         }
         [FLAG, "directory", listen, group, interface] => directory(listen, group, interface),
         [FLAG, "overhear", listen, server] => overhear(listen, server),
+        [FLAG, "ask", server, request] => ask(server, request),
         [FLAG, ..] => return Some(ExitCode::FAILURE),
         _ => return None,
     }
@@ -54,7 +55,7 @@ fn capture(group: &str, on: &str, pictures: &str, file: &str) {
     let mut file = BufWriter::new(File::create(file).unwrap());
     let mut buffer = vec![0; 65_536];
     while pictures > 0 {
-        let length = socket.recv(&mut buffer).unwrap();
+        let length = socket.recv(&mut buffer).expect("a datagram within 30 s");
         file.write_all(&(length as u32).to_le_bytes()).unwrap();
         file.write_all(&buffer[..length]).unwrap();
         if buffer[1] & 0x80 != 0 {
@@ -149,6 +150,33 @@ fn overhear(listen: &str, server: &str) {
         pass_on(&server, &client);
         let _ = client.shutdown(Shutdown::Both);
     });
+}
+
+/// Sends a request of HTTP or RTSP and writes the response, head and body, to standard output.
+fn ask(server: &str, request: &str) {
+    let patience = Duration::from_secs(10);
+    let mut stream = TcpStream::connect_timeout(&server.parse().unwrap(), patience).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let (mut response, mut buffer) = (Vec::new(), [0; 4096]);
+    while !is_whole(&response) {
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(
+            length > 0,
+            "the server closed the connection after {:?}",
+            String::from_utf8_lossy(&response)
+        );
+        response.extend(&buffer[..length]);
+    }
+    std::io::stdout().write_all(&response).unwrap();
+}
+
+/// Whether a response is there to its end, as its Content-Length says; without one it has no body.
+fn is_whole(response: &[u8]) -> bool {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    response.len() >= end + 4 + length.map_or(0, |length| length.trim().parse().unwrap())
 }
 
 /// Plays `url` by the retina crate, an RTSP client that is not ours, and saves the JPEG files as they come.

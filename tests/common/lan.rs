@@ -263,11 +263,20 @@ impl Host<'_> {
         value.unwrap_or_else(|| panic!("no counter {name}")).parse().unwrap()
     }
 
-    /// Sets the MTU of its network interface, and of the switch's port.
+    /// Sets the MTU of its network interface, and of the switch's port. Of the two, the port never has the smaller one, so that
+    /// nothing is dropped meanwhile.
     pub(crate) fn set_mtu(&self, mtu: u32) {
+        let port = format!("port-{}", self.name);
+        let grows = self.tool("cat", &["/sys/class/net/eth0/mtu"]).trim().parse::<u32>().unwrap() < mtu;
         let mtu = mtu.to_string();
+        let set_port = || self.lan.switch(&["link", "set", &port, "mtu", &mtu]);
+        if grows {
+            set_port();
+        }
         self.tool("ip", &["link", "set", "eth0", "mtu", &mtu]);
-        self.lan.switch(&["link", "set", &format!("port-{}", self.name), "mtu", &mtu]);
+        if !grows {
+            set_port();
+        }
     }
 }
 

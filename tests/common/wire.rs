@@ -25,18 +25,11 @@ pub(crate) struct Unit {
 /// packet.
 pub(crate) fn units(capture: &Path) -> Vec<Unit> {
     let bytes = fs::read(capture).unwrap();
-    let mut rest = &bytes[..];
-    let mut datagrams = Vec::new();
-    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
-        let (datagram, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
-        datagrams.push(datagram);
-        rest = behind;
-    }
     let mut units = Vec::new();
     let mut packets: Vec<(Header, usize)> = Vec::new();
     let mut depacketizer = Depacketizer::default();
     let mut last: Option<Header> = None;
-    for datagram in datagrams {
+    for datagram in datagrams(&bytes) {
         let (header, payload) = Header::parse(datagram).unwrap();
         assert_eq!(header.payload_type, 26);
         let Some(before) = last.replace(header) else { continue };
@@ -55,6 +48,21 @@ pub(crate) fn units(capture: &Path) -> Vec<Unit> {
         }
     }
     units
+}
+
+/// The datagrams that the helper `capture` has written.
+fn datagrams(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, behind) = bytes.split_first_chunk::<4>()?;
+        let (datagram, rest) = behind.split_at(u32::from_le_bytes(*length) as usize);
+        bytes = rest;
+        Some(datagram)
+    })
+}
+
+/// Bytes of UDP payload of the largest datagram in a file that the helper `capture` has written, whatever it is.
+pub(crate) fn largest_datagram(capture: &Path) -> usize {
+    datagrams(&fs::read(capture).unwrap()).map(<[u8]>::len).max().unwrap_or(0)
 }
 
 /// Ticks from each picture to the next.

@@ -1,28 +1,11 @@
 //! What the network is told unasked: stations by SAP, the directory by multicast DNS.
 
 use crate::common::film::pal;
-use crate::common::lan::{Host, Lan, head, station};
-use crate::common::process::Process;
+use crate::common::lan::{Lan, head, station};
+use crate::common::tshark::{listen, rows};
 use crate::common::until;
 
 const GROUP: &str = "239.77.0.1:5004";
-
-/// tshark on a host's interface: of every packet that `filter` lets through, these fields, as it comes.
-fn listen(host: Host, interface: &str, filter: &str, fields: &[&str]) -> Process {
-    let mut args = vec!["-l", "-n", "-i", interface, "-f", filter, "-d", "udp.port==5004,rtp"];
-    args.extend(["-T", "fields", "-E", "occurrence=a", "-E", "aggregator=|"]);
-    args.extend(fields.iter().flat_map(|field| ["-e", field]));
-    let mut tshark = host.run("tshark", &args);
-    tshark.await_log("Capture started", 1);
-    tshark
-}
-
-fn rows(tshark: &Process) -> Vec<Vec<String>> {
-    let said = tshark.stdout();
-    // The last line may be half written.
-    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
-}
 
 /// Stations of both families are announced where players listen, described as `broadcaster sdp` describes them, every
 /// five seconds by the station's own clock, and deleted at the end.

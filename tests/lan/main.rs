@@ -11,6 +11,7 @@ mod air;
 mod announce;
 mod faults;
 mod films;
+mod interfaces;
 mod prepare;
 mod probes;
 mod programs;
@@ -27,6 +28,16 @@ fn main() -> ExitCode {
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),
         test("an_interface_that_gets_another_address", faults::an_interface_that_gets_another_address),
+        Test {
+            name: "all_outputs_tell_another_address",
+            tools: &["tshark"],
+            run: interfaces::all_outputs_tell_another_address,
+        },
+        test("a_station_follows_the_mtu_down_and_up", interfaces::a_station_follows_the_mtu_down_and_up),
+        test(
+            "a_station_goes_on_air_when_its_interface_gets_an_address",
+            interfaces::a_station_goes_on_air_when_its_interface_gets_an_address,
+        ),
         test("a_film_that_hangs", faults::a_film_that_hangs),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("killed_while_recording", reels::killed_while_recording),
