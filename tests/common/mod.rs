@@ -1,9 +1,10 @@
-//! What the tests in network namespaces share: networks, processes in them, films whose pictures carry
-//! their number, and readers for what comes out at the other end.
+//! What the tests in network namespaces share: networks, processes in them, films whose pictures carry their number, and
+//! readers for the pictures and packets that arrive.
 
-// Each test program uses a part of it.
+// Each test program uses only a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod capture;
 pub(crate) mod display;
 pub(crate) mod film;
 pub(crate) mod harness;

@@ -1,15 +1,14 @@
 //! What becomes of a station when its interface changes: it gets its first address, another address, another MTU.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::common::capture::Capture;
 use crate::common::film::pal;
-use crate::common::harness::text;
 use crate::common::lan::{Host, Lan, head, station};
 use crate::common::process::Process;
 use crate::common::tshark::{listen, rows};
 use crate::common::watch::watch;
-use crate::common::wire::{Unit, check_grid, largest_datagram, units};
+use crate::common::wire::{Unit, check_grid, largest_datagram};
 use crate::common::{until, within};
 
 const GROUP: &str = "239.77.0.1:5004";
@@ -23,26 +22,19 @@ const SOON: Duration = Duration::from_secs(30);
 /// Most pictures that may be missing in a row where an interface changes: 0.2 s.
 const FEW: u64 = 5;
 
-/// The helper `capture` on host "one", and its file.
-fn capture(lan: &Lan, pictures: usize) -> (Process, PathBuf) {
-    let file = tempfile::TempDir::new_in(lan.folder()).unwrap().keep().join("capture");
-    let args = [GROUP, "eth0", &pictures.to_string(), text(&file)];
-    let mut capture = lan.host("one").helper("capture", &args);
-    capture.await_output("listening");
-    (capture, file)
-}
-
-/// The file of such a capture. `None` if the pictures do not arrive [`SOON`].
-fn captured(lan: &Lan, pictures: usize) -> Option<PathBuf> {
-    let (mut capture, file) = capture(lan, pictures);
+/// A capture of so many pictures of station 1 on host "one". `None` if they do not arrive [`SOON`].
+fn captured(lan: &Lan, pictures: usize) -> Option<Capture> {
+    let mut capture = Capture::start(lan, "one", GROUP, "eth0", pictures);
     within(SOON, || (!capture.runs()).then_some(()))?;
-    (capture.finish().code == Some(0)).then_some(file)
+    Some(capture)
 }
 
-/// What station 1 sends to host "one", checked as [`units`] does.
+/// So many pictures of station 1 on host "one", checked as [`units`](crate::common::wire::units) does.
 fn receive(lan: &Lan, pictures: usize, when: &str) -> Vec<Unit> {
-    let file = captured(lan, pictures);
-    units(&file.unwrap_or_else(|| panic!("{pictures} pictures do not arrive in {} s {when}", SOON.as_secs())))
+    let capture = captured(lan, pictures);
+    let capture =
+        capture.unwrap_or_else(|| panic!("{pictures} pictures do not arrive in {} s {when}", SOON.as_secs()));
+    capture.end()
 }
 
 /// A server's response to a request from a host; empty if there is none.
@@ -95,7 +87,7 @@ pub(crate) fn a_station_goes_on_air_when_its_interface_gets_an_address() {
     let warnings = no_address(&broadcaster.stderr());
     assert_eq!(warnings.len(), 1, "one warning, not one for each try: {warnings:#?}");
 
-    let (mut first, _) = capture(&lan, 1);
+    let mut first = Capture::start(&lan, "one", GROUP, "eth0", 1);
     sender.tool("ip", &["address", "add", "10.77.0.1/24", "dev", "eth0"]);
     sender.tool("ip", &["link", "set", "eth0", "up"]);
     sender.tool("ip", &["route", "add", "224.0.0.0/4", "dev", "eth0"]);
@@ -244,7 +236,7 @@ pub(crate) fn a_station_follows_the_mtu_down_and_up() {
     let broadcaster = sender.on_air(&lineup);
     let mut seen = watch(&lan, "two", "10.77.0.1:9688", 1, 1_000_000);
     seen.await_pictures(10);
-    let largest = |pictures| captured(&lan, pictures).map(|file| largest_datagram(&file));
+    let largest = |pictures| captured(&lan, pictures).map(|capture| largest_datagram(capture.file()));
     let before = largest(10);
     assert!(
         before.is_some_and(|size| (973..=1472).contains(&size)),
