@@ -19,7 +19,7 @@ const ELEMENT: &str = "gst:";
 /// One test.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    /// Programs that it needs beyond [`TOOLS`], and elements of GStreamer, as `gst:NAME`.
+    /// Programs it needs beyond those that all need, and as `gst:NAME` the elements of GStreamer.
     pub(crate) tools: &'static [&'static str],
     pub(crate) run: fn(),
 }
