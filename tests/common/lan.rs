@@ -36,8 +36,8 @@ pub(crate) struct Lan {
 }
 
 impl Lan {
-    /// A switch with these hosts, MTU 1500. What the kernel is given as one segmented send is cut before it reaches a link, as
-    /// by a real card: otherwise captures and filters would see several packets as one.
+    /// A switch with these hosts, MTU 1500. Segmented sends (UDP GSO) are cut into packets before a link, as a real card does:
+    /// otherwise captures and filters would see several packets as one.
     pub(crate) fn new(hosts: &[&'static str]) -> Lan {
         let mut script = String::from(
             "set -e; mount -t tmpfs tmpfs /run; ip link set lo up; \

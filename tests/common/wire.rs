@@ -20,7 +20,7 @@ pub(crate) struct Unit {
     pub(crate) picture: Picture,
 }
 
-/// The pictures in a file that the helper `capture` has written, from the first whole one on. Checks what must hold for every
+/// The pictures in a file that the helper `capture` has written, from the first whole one on. Checks the rules of every
 /// station: one sender, payload type 26, sequence numbers without a gap, one timestamp a picture, the marker on its last packet.
 pub(crate) fn units(capture: &Path) -> Vec<Unit> {
     let bytes = fs::read(capture).unwrap();

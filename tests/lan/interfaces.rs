@@ -1,4 +1,4 @@
-//! What becomes of a station when its interface changes: it gets its first address, another address, another MTU.
+//! A station whose interface changes: it gets a first address, another address, another MTU.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ const GROUP: &str = "239.77.0.1:5004";
 /// The directory, as the host of the broadcaster reaches it whatever its addresses are.
 const LOCAL: &str = "127.0.0.1:9688";
 
-/// How long a change may take until everybody knows it. SAP repeats every 5 s; a busy machine may take longer.
+/// How long a change may take to reach all outputs. SAP announces every 5 s; a busy machine may take longer.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Most pictures that may be missing in a row where an interface changes: 0.2 s.
+/// The most pictures that may be missing in a row when an interface changes: 0.2 s of them.
 const FEW: u64 = 5;
 
 /// A capture of so many pictures of station 1 on host "one". `None` if they do not arrive [`SOON`].
@@ -62,8 +62,8 @@ fn no_address(log: &str) -> Vec<String> {
     log.lines().filter(is_grave).filter(says_it).map(str::to_owned).collect()
 }
 
-/// The interface is down and has no address when the broadcaster starts. Its station is listed all the same, the log says why
-/// nobody sees it, once, and another station is undisturbed. When the interface gets an address, the station is on air there.
+/// The interface is down and has no address when the broadcaster starts. The directory lists its station, the log says once that
+/// there is no address, and another station is undisturbed. When the interface gets an address, the station is on air there.
 pub(crate) fn a_station_goes_on_air_when_its_interface_gets_an_address() {
     let lan = Lan::new(&["sender", "one"]);
     let (sender, film, other) = (lan.host("sender"), pal(1), pal(2));
@@ -132,7 +132,7 @@ impl Heard {
         (!self.field("rtp.timestamp").is_empty()).then(|| self.field("ip.src").to_owned())
     }
 
-    /// What a SAP announcement tells: its source address, its originating source and the origin of its SDP.
+    /// The addresses in a SAP announcement: its source, its originating source and the origin of its SDP.
     fn announcement(&self) -> Option<String> {
         let is_announcement = ["0", "False"].contains(&self.field("sap.flags.t"));
         let origin = self.field("sdp.owner").rsplit(' ').next().unwrap_or_default();
@@ -149,7 +149,7 @@ impl Heard {
     }
 }
 
-/// What the network is told of where a station comes from, by name of the output.
+/// The address that each output tells now, with the output's name; empty if it tells none.
 fn told(one: Host, tshark: &Process, at: &str) -> Vec<(&'static str, String)> {
     // So that the directory's records are asked for.
     let found = one.viewer(&["--list", "--json"]).finish().stderr;
@@ -171,7 +171,7 @@ fn told(one: Host, tshark: &Process, at: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Waits until all outputs tell of `address` and of no other.
+/// Waits until all outputs tell `address` and no other.
 fn await_told(one: Host, tshark: &Process, address: &str, when: &str) {
     let mut wrong = Vec::new();
     within(SOON, || {
