@@ -1,7 +1,7 @@
-//! What each step on the way of a picture costs, in bytes a second: `cargo bench --bench path`.
+//! The throughput of each step of a picture's path, in bytes a second: `cargo bench --bench path`.
 //!
-//! The picture is one from the middle of `media/ocean.mp4`, as a station of 640 pixels' width sends it. Fitting counts the bytes of the
-//! pixels that come in, decoding those that come out, all others those of the coded picture.
+//! The picture is one from the middle of `media/ocean.mp4`, as a station that is 640 pixels wide sends it. The bytes of fitting
+//! are the pixels that it reads, those of decoding the pixels that it writes, those of all other steps the coded picture.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use stationcast::tuner::Tuner;
 use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
 
-/// What Ethernet carries in one packet, and the largest datagram there is.
+/// The largest UDP payload in one Ethernet packet, and in any datagram.
 const DATAGRAMS: [usize; 2] = [1472, MAX_DATAGRAM];
 
 fn film() -> Box<dyn decode::Source> {
@@ -37,7 +37,7 @@ fn header(sequence: u16, timestamp: u32, marker: bool) -> rtp::Header {
     rtp::Header { marker, payload_type: rtp::PAYLOAD_TYPE_JPEG, sequence, timestamp, ssrc: 1 }
 }
 
-/// All packets of a picture, with RTP sequence numbers from `sequence`.
+/// All packets of a picture, with RTP sequence numbers from `sequence` on.
 fn packets(jpeg: &Jpeg, datagram: usize, sequence: u16, timestamp: u32) -> Vec<Vec<u8>> {
     let packet = |(n, fragment): (usize, stationcast::wire::payload::jpeg::Fragment)| {
         let rtp = header(sequence.wrapping_add(n as u16), timestamp, fragment.last);
@@ -60,7 +60,7 @@ fn transmit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("packetize");
     group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
     for datagram in DATAGRAMS {
-        // Headers only: the kernel gathers the scan from where it lies.
+        // Headers only: the kernel gathers the scan without a copy of ours.
         group.bench_function(BenchmarkId::from_parameter(datagram), |bench| {
             bench.iter(|| {
                 for (n, fragment) in jpeg.fragments(datagram).enumerate() {
@@ -89,7 +89,7 @@ fn receive(criterion: &mut Criterion) {
                 let now = AirTime(1_000_000_000_000) + rate.nth(n);
                 n += 1;
                 for packet in &mut packets {
-                    // The same packets with the next numbers: bytes 2 to 7 of the RTP header.
+                    // The next sequence number and timestamp: bytes 2 to 7 of the RTP header.
                     packet[2..4].copy_from_slice(&sequence.to_be_bytes());
                     packet[4..8].copy_from_slice(&now.rtp_timestamp().to_be_bytes());
                     sequence = sequence.wrapping_add(1);

@@ -1,4 +1,4 @@
-//! The broadcaster's commands that need no network: how they end.
+//! Exit codes and messages of the broadcaster's commands that need no network.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits for programs, and not for ever")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes here.
+/// Longer than any step takes here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn broadcaster(args: &[&str]) -> Command {
@@ -18,7 +18,7 @@ fn broadcaster(args: &[&str]) -> Command {
 }
 
 #[test]
-fn who_reads_no_further_has_not_made_it_fail() {
+fn a_client_that_stops_reading_is_not_a_failure() {
     for args in [&["check"][..], &["sdp", "1"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -28,7 +28,7 @@ fn who_reads_no_further_has_not_made_it_fail() {
     }
 }
 
-/// The reels in `folder` that are whole.
+/// How many finished reels are in `folder`.
 fn reels(folder: &Path) -> usize {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter(|file| file.path().extension().is_some_and(|extension| extension == "reel")).count()
@@ -41,8 +41,8 @@ fn finish(mut child: Child) -> (Option<i32>, String) {
 }
 
 #[test]
-fn preparing_that_is_told_to_stop_says_how_to_go_on() {
-    // One film in so many qualities that it takes a while.
+fn an_interrupted_preparation_says_how_to_go_on() {
+    // One film in 40 qualities, which takes a while.
     let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
     let station = |n: u16| {
         format!(

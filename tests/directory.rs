@@ -1,6 +1,6 @@
-//! The directory over real sockets: a server on a port of its own for each test, our client, and
-//! strangers who speak the protocol badly. Limits at full length are tested in virtual time, beside
-//! the server; here they are short, and nothing is measured against the clock.
+//! The directory over real sockets: a server on a port of its own for each test, our client, and clients that break the
+//! protocol. Limits of full length are tested in virtual time, beside the server; here they are short, and nothing is measured
+//! against the clock.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Server {
         self.task.await.unwrap();
     }
 
-    /// Waits until a station's audience is `wanted`, as seen by a client: each look is a round trip.
+    /// Waits until a station's audience is `wanted`, as a client sees it: each look is a round trip.
     async fn audience_becomes(&self, station: StationId, wanted: u32) {
         let look = async {
             loop {
@@ -80,7 +80,7 @@ impl Server {
     }
 }
 
-/// A client that can also speak badly.
+/// A client that can also break the protocol.
 struct Raw {
     stream: TcpStream,
     reader: FrameReader<Reply>,
@@ -93,17 +93,17 @@ impl Raw {
 
     async fn greeted(server: &Server) -> Raw {
         let mut raw = Raw::connect(server).await;
-        raw.say(&Request::Hello { version: VERSION, agent: "raw".into() }).await;
-        assert!(matches!(raw.hear().await, Some(Reply::Hello { version: VERSION, .. })));
+        raw.send(&Request::Hello { version: VERSION, agent: "raw".into() }).await;
+        assert!(matches!(raw.receive().await, Some(Reply::Hello { version: VERSION, .. })));
         raw
     }
 
-    async fn say(&mut self, request: &Request) {
+    async fn send(&mut self, request: &Request) {
         self.stream.write_all(&encode(request).unwrap()).await.unwrap();
     }
 
-    /// The next reply; `None` when the server has closed, in order or by a reset.
-    async fn hear(&mut self) -> Option<Reply> {
+    /// The next reply; `None` if the server has closed the connection, in order or by a reset.
+    async fn receive(&mut self) -> Option<Reply> {
         loop {
             if let Some(reply) = self.reader.take().expect("the server speaks well") {
                 return Some(reply);
@@ -115,13 +115,12 @@ impl Raw {
         }
     }
 
-    /// Asserts that the server says this, and closes in order: no reset, which on some systems
-    /// takes the words with it.
-    async fn is_refused(&mut self, code: ErrorCode, words: &str) {
-        match self.hear().await {
-            Some(Reply::Error { code: said, sentence }) => {
-                assert_eq!(said, code, "{sentence}");
-                assert!(sentence.contains(words), "{sentence:?} should say {words:?}");
+    /// Asserts that the server replies with this error and closes in order. A reset would discard the reply on some systems.
+    async fn is_refused(&mut self, code: ErrorCode, reason: &str) {
+        match self.receive().await {
+            Some(Reply::Error { code: given, sentence }) => {
+                assert_eq!(given, code, "{sentence}");
+                assert!(sentence.contains(reason), "{sentence:?} should contain {reason:?}");
             }
             other => panic!("not refused: {other:?}"),
         }
@@ -135,7 +134,7 @@ fn start_client(addr: SocketAddr) -> (DirectoryClient, UnboundedReceiver<Event>)
     (DirectoryClient::start(addr, move |event| drop(said.send(event))), events)
 }
 
-/// The first event that `wanted` makes something of.
+/// The first event for which `wanted` returns something.
 async fn event<T>(events: &mut UnboundedReceiver<Event>, wanted: impl Fn(Event) -> Option<T>) -> T {
     let search = async {
         loop {
@@ -155,14 +154,14 @@ fn tuned(event: Event) -> Option<(StationInfo, Option<OnAir>)> {
 }
 
 #[tokio::test]
-async fn list_tells_what_is_on() {
+async fn list_names_all_stations() {
     let server = Server::start(Limits::default()).await;
     let stations = list(server.addr, PATIENCE).await.unwrap();
     assert_eq!(stations, [entry(NATURE, "Nature"), entry(SPACE, "Space")]);
 }
 
 #[tokio::test]
-async fn list_says_why_it_cannot() {
+async fn list_reports_why_it_failed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let silent = list(addr, Duration::from_millis(50)).await.unwrap_err();
@@ -227,33 +226,33 @@ async fn a_watcher_is_told_of_a_change() {
 async fn hello_comes_first_once_and_in_our_version() {
     let server = Server::start(Limits::default()).await;
     let mut raw = Raw::connect(&server).await;
-    raw.say(&Request::List).await;
+    raw.send(&Request::List).await;
     raw.is_refused(ErrorCode::BadRequest, "must be Hello").await;
 
     let mut raw = Raw::greeted(&server).await;
-    raw.say(&Request::Hello { version: VERSION, agent: "again".into() }).await;
+    raw.send(&Request::Hello { version: VERSION, agent: "again".into() }).await;
     raw.is_refused(ErrorCode::BadRequest, "second Hello").await;
 
     let mut raw = Raw::connect(&server).await;
-    raw.say(&Request::Hello { version: 7, agent: "future".into() }).await;
+    raw.send(&Request::Hello { version: 7, agent: "future".into() }).await;
     raw.is_refused(ErrorCode::UnsupportedVersion, "version 7 is not spoken here").await;
 }
 
 #[tokio::test]
-async fn an_unknown_station_is_an_error_and_the_talk_goes_on() {
+async fn an_unknown_station_is_an_error_and_the_connection_goes_on() {
     let server = Server::start(Limits::default()).await;
     let mut raw = Raw::greeted(&server).await;
-    raw.say(&Request::Tune { station: StationId(999) }).await;
+    raw.send(&Request::Tune { station: StationId(999) }).await;
     let sentence = "there is no station 999 in the line-up".into();
-    assert_eq!(raw.hear().await, Some(Reply::Error { code: ErrorCode::NoSuchStation, sentence }));
-    raw.say(&Request::Ping).await;
-    assert_eq!(raw.hear().await, Some(Reply::Pong));
+    assert_eq!(raw.receive().await, Some(Reply::Error { code: ErrorCode::NoSuchStation, sentence }));
+    raw.send(&Request::Ping).await;
+    assert_eq!(raw.receive().await, Some(Reply::Pong));
 }
 
 #[tokio::test]
-async fn garbage_is_told_so_even_when_more_of_it_is_on_its_way() {
+async fn garbage_is_refused_even_while_more_of_it_arrives() {
     let server = Server::start(Limits::default()).await;
-    for (bytes, words) in [
+    for (bytes, reason) in [
         (&b"GET / HTTP/1.1\r\nHost: tv\r\n\r\n"[..], "longer than the 4096 allowed"),
         (&[0xff, 0xff, 0xff, 0xff], "longer than the 4096 allowed"),
         (&[1, 0, 0, 0, 77], "cannot be read"),
@@ -264,14 +263,14 @@ async fn garbage_is_told_so_even_when_more_of_it_is_on_its_way() {
         for more in [0, 20_000] {
             let mut raw = Raw::connect(&server).await;
             raw.stream.write_all(&[bytes, &vec![0x55; more]].concat()).await.unwrap();
-            raw.is_refused(ErrorCode::BadRequest, words).await;
+            raw.is_refused(ErrorCode::BadRequest, reason).await;
         }
     }
     assert_eq!(list(server.addr, PATIENCE).await.unwrap().len(), 2, "others are served");
 }
 
 #[tokio::test]
-async fn a_silent_or_half_spoken_client_is_closed() {
+async fn a_client_that_is_silent_or_stops_within_a_request_is_closed() {
     let short = Duration::from_millis(100);
     let server = Server::start(Limits { hello: short, request: short, ..Limits::default() }).await;
     Raw::connect(&server).await.is_refused(ErrorCode::TimedOut, "Hello").await;
@@ -284,26 +283,26 @@ async fn a_silent_or_half_spoken_client_is_closed() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_reset_and_the_others_stay_served() {
+async fn a_client_that_does_not_read_is_reset_and_others_are_served() {
     let server = Server::start(Limits { write: Duration::from_millis(200), ..Limits::default() }).await;
     let large = || Some(OnAir { due: AirTime(1), jpeg: vec![0; 1_000_000] });
     server.table.enter(entry(NATURE, "Nature"), large).unwrap();
 
     let mut slow = Raw::greeted(&server).await;
-    slow.say(&Request::Tune { station: NATURE }).await;
-    assert!(matches!(slow.hear().await, Some(Reply::Tuned { now: Some(_), .. })));
+    slow.send(&Request::Tune { station: NATURE }).await;
+    assert!(matches!(slow.receive().await, Some(Reply::Tuned { now: Some(_), .. })));
     server.audience_becomes(NATURE, 1).await;
-    // 30 MB, more than any socket buffers; asked in one piece, so that nothing is left unread at the
-    // server, which would make any close a reset.
+    // Replies of 30 MB, more than any socket buffers. The requests are sent in one piece, so that the server reads all of them:
+    // closing a socket with unread data is always a reset.
     let requests = encode(&Request::Tune { station: NATURE }).unwrap().repeat(30);
     slow.stream.write_all(&requests).await.unwrap();
-    server.audience_becomes(NATURE, 0).await; // which others ask, and are answered
+    server.audience_becomes(NATURE, 0).await; // other clients ask for it, and are answered
 
-    // What the kernel still held for it is thrown away: a reset, not 64 pictures and a close.
+    // The kernel discards what it still held: a reset, not 64 pictures and a close.
     let mut sink = vec![0; 1 << 20];
     let error = loop {
         match slow.stream.read(&mut sink).await {
-            Ok(0) => panic!("an orderly close: the kernel keeps what nobody reads"),
+            Ok(0) => panic!("an orderly close: the kernel keeps the unread replies"),
             Ok(_) => {}
             Err(error) => break error,
         }
@@ -312,23 +311,23 @@ async fn who_does_not_read_is_reset_and_the_others_stay_served() {
 }
 
 #[tokio::test]
-async fn places_are_bounded_and_come_free() {
-    for (connections, per_address, words) in
+async fn connections_are_limited_and_places_become_free() {
+    for (connections, per_address, reason) in
         [(2, 99, "all 2 places"), (99, 2, "2 connections from 127.0.0.1")]
     {
         let server = Server::start(Limits { connections, per_address, ..Limits::default() }).await;
         let first = Raw::greeted(&server).await;
         let second = Raw::greeted(&server).await;
         let mut third = Raw::connect(&server).await;
-        third.say(&Request::Hello { version: VERSION, agent: "third".into() }).await;
-        third.is_refused(ErrorCode::Busy, words).await;
+        third.send(&Request::Hello { version: VERSION, agent: "third".into() }).await;
+        third.is_refused(ErrorCode::Busy, reason).await;
         drop(first);
         let admitted = async {
             while let Err(error) = list(server.addr, PATIENCE).await {
                 assert!(matches!(error, QueryError::Refused { code: ErrorCode::Busy, .. }), "{error}");
             }
         };
-        timeout(PATIENCE, admitted).await.expect("the place comes free");
+        timeout(PATIENCE, admitted).await.expect("the place becomes free");
         drop(second);
     }
 }
@@ -352,7 +351,7 @@ async fn a_client_outlives_the_server() {
     assert!(reason.contains("cannot connect"), "{reason}");
     assert!(Duration::from_millis(250) <= first && first < second, "{first:?}, {second:?}");
 
-    // Back at the same place it finds us by itself, in the same audience.
+    // A new server at the same address: the session connects again by itself, to the same audience.
     let server = Server::start_at(addr, Limits::default()).await;
     let connected = |event| matches!(event, Event::Connected { .. }).then_some(());
     event(&mut events, connected).await;

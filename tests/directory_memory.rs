@@ -1,6 +1,6 @@
-//! What a stranger's bytes can make the directory's decoder allocate: never more than the limit of
-//! the message, whatever lengths the bytes claim.
-// Only a global allocator can see this, and to be one is unsafe by definition; it passes everything on.
+//! The memory that a stranger's bytes can make the directory's decoder allocate: never more than the message's limit, whatever
+//! lengths they claim.
+// Only a global allocator can see this, and implementing one is unsafe. It passes every call on.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -11,10 +11,10 @@ use stationcast::directory::framing::FrameReader;
 use stationcast::directory::message::{Message, Reply, Request};
 use stationcast::directory::serialization::decode;
 
-struct Watched;
+struct Measured;
 
 thread_local! {
-    /// The largest single allocation of this thread since it was last set.
+    /// The largest single allocation of this thread since this was reset, in bytes.
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -22,8 +22,8 @@ fn note(size: usize) {
     LARGEST.with(|largest| largest.set(largest.get().max(size)));
 }
 
-// SAFETY: every call is the system allocator's own, with the caller's arguments.
-unsafe impl GlobalAlloc for Watched {
+// SAFETY: every call goes to the system allocator, with the caller's arguments.
+unsafe impl GlobalAlloc for Measured {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
         unsafe { System.alloc(layout) }
@@ -42,16 +42,16 @@ unsafe impl GlobalAlloc for Watched {
 }
 
 #[global_allocator]
-static ALLOCATOR: Watched = Watched;
+static ALLOCATOR: Measured = Measured;
 
-/// The largest allocation made while a body is judged.
+/// The largest allocation while a body is decoded, in bytes.
 fn of_body<M: Message>(body: &[u8]) -> usize {
     LARGEST.set(0);
     drop(decode::<M>(body));
     LARGEST.get()
 }
 
-/// The largest allocation made while a stream is judged, up to its first error.
+/// The largest allocation while a stream is decoded, up to its first error, in bytes.
 fn of_stream<M: Message>(stream: &[u8]) -> usize {
     LARGEST.set(0);
     let mut reader = FrameReader::<M>::default();
@@ -69,7 +69,7 @@ fn of_stream<M: Message>(stream: &[u8]) -> usize {
     LARGEST.get()
 }
 
-/// A claimed length as the wire writes it.
+/// A claimed length, as encoded on the wire.
 fn claim(length: u64) -> Vec<u8> {
     [&[0xfd][..], &length.to_le_bytes()].concat()
 }
@@ -86,7 +86,7 @@ fn a_claimed_length_costs_nothing() {
             assert!(of_body::<Reply>(&body) < 1024, "a reply claims {length}");
         }
     }
-    // A prefix: room is made in steps, as the bytes arrive.
+    // The length of a message: its buffer grows in steps, as the bytes arrive.
     assert!(of_stream::<Reply>(&(1u32 << 20).to_le_bytes()) <= 128 * 1024);
     assert!(of_stream::<Reply>(&u32::MAX.to_le_bytes()) <= 128 * 1024);
     assert!(of_stream::<Request>(&4096u32.to_le_bytes()) <= 8 * 1024);

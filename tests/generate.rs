@@ -1,4 +1,4 @@
-//! The manual pages and completions that packages ship are made from the command lines, so they name all of them.
+//! The manual pages and completions that packages ship are generated from the command lines, so they name every option.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -12,7 +12,7 @@ fn said(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The words of a help text that are `--options`.
+/// The options that a help text names, without `--`.
 fn options(help: &str) -> impl Iterator<Item = String> {
     help.split_whitespace().filter_map(|word| {
         let name: String =
@@ -25,13 +25,13 @@ fn options(help: &str) -> impl Iterator<Item = String> {
 fn subcommands(help: &str) -> Vec<&str> {
     let list =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // A description may go on below.
+    // A description may continue on the next line, indented further.
     let names = list.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect()
 }
 
 #[test]
-fn each_names_every_option() {
+fn every_option_is_named() {
     for (name, program) in PROGRAMS {
         let help = said(program, &["-h"]);
         let mut all: BTreeSet<String> = options(&help).collect();

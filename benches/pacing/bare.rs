@@ -1,4 +1,5 @@
-//! The bare sender, the limit: one thread, a heap of due times, an absolute `clock_nanosleep`, and ready memory.
+//! The bare sender, the limit of what is possible: one thread, a heap of due times, an absolute `clock_nanosleep`, and coded
+//! pictures in memory.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,10 +19,10 @@ use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedu
 use crate::film::Pictures;
 use crate::network::{group, loopback};
 
-/// As the air thread's.
+/// The SCHED_FIFO priority of the broadcaster's air thread.
 const PRIORITY: u8 = 40;
 
-/// Sends until `seconds` are over.
+/// Sends for `seconds`.
 pub(crate) fn send(film: &str, stations: &str, priority: &str, seconds: &str) -> anyhow::Result<()> {
     let Pictures { rate, payloads } = Pictures::read(Path::new(film))?;
     let stations: u16 = stations.parse()?;
@@ -71,7 +72,7 @@ pub(crate) fn send(film: &str, stations: &str, priority: &str, seconds: &str) ->
     Ok(())
 }
 
-/// Whether a thread gets real-time priority here.
+/// Whether this machine grants a thread real-time priority.
 pub(crate) fn takes_priority() -> bool {
     std::thread::spawn(take_priority).join().unwrap_or(false)
 }

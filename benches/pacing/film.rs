@@ -1,5 +1,5 @@
-//! The film's coded pictures, as the bare sender sends them: made once, with the library's encoder, and read
-//! into memory before the first is due.
+//! The film's coded pictures for the bare sender: encoded once, with the library's encoder, and read into memory before the
+//! first is due.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use stationcast::media::FrameRate;
 use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
 
-/// Pixels in a row of all senders' pictures.
+/// Width of all senders' pictures, in pixels.
 pub(crate) const WIDTH: u16 = 640;
 
-/// 360 rows, rounded to whole blocks.
+/// Height of all senders' pictures, in pixels: 360, rounded to whole blocks.
 pub(crate) const HEIGHT: u16 = 368;
 
 pub(crate) const QUALITY: u8 = 80;
@@ -24,8 +24,8 @@ pub(crate) fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("media/ocean.mp4")
 }
 
-/// The film with its pictures at another rate, by ffmpeg, to `file`. Coded anew: stamps that are only scaled are rounded, and the
-/// rate is another one by a ten-thousandth.
+/// Writes the film with its pictures at another rate to `file`, by ffmpeg. It is encoded again: if its stamps were only scaled,
+/// they would be rounded, and the rate would be off by a ten-thousandth.
 pub(crate) fn retime(rate: FrameRate, file: &Path) -> anyhow::Result<()> {
     let status = Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-y", "-i"])
@@ -41,7 +41,7 @@ pub(crate) fn retime(rate: FrameRate, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The pictures, each as the payload of one RTP packet, and how many a second.
+/// The pictures, each as the payload of one RTP packet, and their rate.
 pub(crate) struct Pictures {
     pub(crate) rate: FrameRate,
     pub(crate) payloads: Vec<Vec<u8>>,

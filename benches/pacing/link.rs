@@ -1,7 +1,7 @@
-//! Ten stations on one link: what a switch's buffer and a receiver's would have to bear, by the models of ST 2110-21.
+//! Ten stations on one link: how full the buffers of a switch and of a receiver get, by the models of ST 2110-21.
 //!
 //! ```text
-//! tower: broadcaster, 10.77.0.1 on air0 -- veth, MTU 1500 -- air0, 10.77.0.2: the listener, away
+//! sender: broadcaster, 10.77.0.1 on link0 -- veth, MTU 1500 -- link0, 10.77.0.2: listener, receiver
 //! ```
 
 use std::num::NonZeroU32;
@@ -15,45 +15,65 @@ use stationcast::media::RTP_CLOCK;
 use stationcast::probe::{Probe, Timestamps};
 use stationcast::tuner::source::DatagramSource;
 
+use crate::fixture::Fixture;
 use crate::network::group;
-use crate::run::Studio;
+use crate::process::{Running, child_command};
 
-/// Of 640x368 at 25 a second: some 60 Mb/s in all.
+/// Stations of 640x368 at 25 pictures a second: some 60 Mb/s in all.
 const STATIONS: u16 = 10;
 
-/// The network namespaces, and the interface that each has.
-pub(crate) const TOWER: &str = "tower";
-pub(crate) const AWAY: &str = "away";
-pub(crate) const INTERFACE: &str = "air0";
+/// The network namespaces at the two ends of the link.
+const SENDER: &str = "sender";
+const RECEIVER: &str = "receiver";
 
-/// As [`crate::listener`]'s.
+/// The interface that each of them has.
+const INTERFACE: &str = "link0";
+
+/// How often the sockets are read, as in [`crate::listener`].
 const READ: Duration = Duration::from_millis(5);
+
+/// How long stations settle before they are measured.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// ST 2110-21 clause 6.6.1: the bucket drains by so much faster than packets come on average.
+/// The factor by which the bucket drains faster than packets come on average (ST 2110-21 clause 6.6.1).
 const BETA: f64 = 1.1;
 
-/// Segments are cut before they reach the link, as a card does it: else the packets of a burst would have one stamp.
+/// Makes the link. Segments are cut before they reach it, as a network card does: otherwise all packets of a burst would have
+/// one stamp.
 const SETUP: &str =
-    "set -e; PATH=$PATH:/usr/sbin:/sbin; mount -t tmpfs tmpfs /run; ip netns add tower; ip netns add away
-    ip link add air0 mtu 1500 netns tower type veth peer name air0 mtu 1500 netns away
-    n=1; for host in tower away; do
-        ip -n $host link set lo up; ip -n $host addr add 10.77.0.$n/24 dev air0
-        ip -n $host link set air0 gso_max_segs 1 up; ip -n $host route add 224.0.0.0/4 dev air0; n=2
+    "set -e; PATH=$PATH:/usr/sbin:/sbin; mount -t tmpfs tmpfs /run; ip netns add sender; ip netns add receiver
+    ip link add link0 mtu 1500 netns sender type veth peer name link0 mtu 1500 netns receiver
+    n=1; for host in sender receiver; do
+        ip -n $host link set lo up; ip -n $host addr add 10.77.0.$n/24 dev link0
+        ip -n $host link set link0 gso_max_segs 1 up; ip -n $host route add 224.0.0.0/4 dev link0; n=2
     done";
 
 /// Puts one station on air, then ten, and measures each time for `seconds`.
 pub(crate) fn measure(folder: &Path, seconds: f64, fifo: bool) -> anyhow::Result<()> {
     let setup = Command::new("sh").args(["-c", SETUP]).output()?;
     anyhow::ensure!(setup.status.success(), "no link: {}", String::from_utf8_lossy(&setup.stderr).trim());
-    let studio = Studio::prepare(folder)?;
+    let fixture = Fixture::prepare(folder)?;
     for stations in [1, STATIONS] {
-        studio.on_link(stations, seconds, fifo)?;
+        run(&fixture, stations, seconds, fifo)?;
     }
     Ok(())
 }
 
-/// Listens to so many stations, away, and prints what the models say.
+/// Has so many stations send over the link, and the listener at its other end print what it measures in `seconds`.
+fn run(fixture: &Fixture, stations: u16, seconds: f64, fifo: bool) -> anyhow::Result<()> {
+    let lineup = fixture.lineup(stations, INTERFACE, true)?;
+    let (mut sender, log, _) = fixture.broadcaster(&lineup, Some(SENDER), fifo, stations)?;
+    let mut listener = child_command("ip", false);
+    listener.args(["netns", "exec", RECEIVER]).arg(std::env::current_exe()?);
+    listener.args(["hear", &seconds.to_string(), &stations.to_string()]);
+    let heard = Running::start(&mut listener)?.0.wait()?;
+    sender.must_run(&log)?;
+    sender.end()?;
+    anyhow::ensure!(heard.success(), "the listener failed");
+    Ok(())
+}
+
+/// Listens to so many stations in the receiver's namespace, and prints what the models say.
 pub(crate) fn hear(seconds: &str, stations: &str) -> anyhow::Result<()> {
     let (seconds, stations) = (Duration::from_secs_f64(seconds.parse()?), stations.parse::<u16>()?);
     let interface = interfaces()?.into_iter().find(|interface| interface.name == INTERFACE);
@@ -119,13 +139,13 @@ pub(crate) fn hear(seconds: &str, stations: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How full the bucket of the network compatibility model gets by packets at these nanoseconds, if it drains `per_second` packets
-/// and a tenth more.
+/// How full the bucket of the network compatibility model gets. `arrivals` are in nanoseconds; the bucket drains [`BETA`] times
+/// `per_second` packets a second.
 fn c_inst(arrivals: &[u64], per_second: f64) -> f64 {
     let (mut level, mut highest, mut last) = (0.0f64, 0.0f64, None);
     for &at in arrivals {
         let since = (at - last.replace(at).unwrap_or(at)) as f64 / 1e9;
-        // What there is before this packet, as the standard has it: the bucket drains whole packets.
+        // The level before this packet, as in the standard: the bucket drains whole packets.
         level = (level - since * per_second * BETA).max(0.0) + 1.0;
         highest = highest.max(level - 1.0);
     }

@@ -1,7 +1,7 @@
 //! The listener: the library's probe on a sample of the groups, in a process of its own.
 //!
-//! The kernel stamps each datagram as it comes, so that reading it later costs no truth; it reads every few milliseconds and
-//! never waits on a socket, since waking it up would be work in the sender's way.
+//! The kernel stamps each datagram as it arrives, so reading it later costs no accuracy. The listener reads every few
+//! milliseconds and never waits on a socket, since waking it would delay the sender.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -16,33 +16,33 @@ use stationcast::tuner::source::DatagramSource;
 
 use crate::network::{group, loopback};
 
-/// How often it reads. In the smallest receive buffer are some eight pictures, 300 ms.
+/// How often it reads. The smallest receive buffer holds some eight pictures, 300 ms.
 const READ: Duration = Duration::from_millis(5);
 
-/// A sender that is not heard after so long never will be: four busy processes have a decoder start slowly.
+/// How long to wait for the first datagram: beside four busy processes a decoder starts slowly.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a sender does first is no steady state.
+/// How long a sender settles before it is measured.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// What it says when it begins to measure.
+/// Printed when it begins to measure.
 pub(crate) const BEGIN: &str = "begin";
 
-/// What was heard of one turn, of all groups listened to.
+/// What arrived during one run, in all groups listened to.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Heard {
-    /// Each picture's deviation from the ideal line, in nanoseconds: how much more than the fastest took, by the
+pub(crate) struct Arrivals {
+    /// Each picture's deviation from the ideal line, in nanoseconds: how much longer than the fastest one it took, by the
     /// sender's own timestamps.
     pub(crate) pacing: Vec<i64>,
-    /// Arrival less due time, in nanoseconds, of senders whose timestamps tell it.
+    /// Each picture's arrival less its due time, in nanoseconds. Empty if the sender's timestamps are not times.
     pub(crate) lateness: Vec<i64>,
-    /// Pictures that came.
+    /// Pictures that arrived.
     pub(crate) units: u64,
-    /// Packets sent and not come.
+    /// Packets that were sent and did not arrive.
     pub(crate) lost: u64,
-    /// Pictures that were due by the timestamps of those around them, and were not sent.
+    /// Pictures that were not sent, by the timestamps of their neighbours.
     pub(crate) gaps: u64,
-    /// Of `lost`: dropped here, since this process was too slow.
+    /// Those of `lost` that were dropped here, because this process was too slow.
     pub(crate) kernel_drops: u64,
     /// Bytes of UDP payload.
     pub(crate) bytes: u64,
@@ -89,25 +89,25 @@ pub(crate) fn listen(seconds: &str, stations: &str) -> anyhow::Result<()> {
     while from.elapsed() < seconds {
         read(&mut sources, Some(&mut probes))?;
     }
-    let mut heard = Heard { kernel_drops: dropped(&sources) - dropped_before, ..Heard::default() };
+    let mut arrivals = Arrivals { kernel_drops: dropped(&sources) - dropped_before, ..Arrivals::default() };
     for probe in &probes {
         let report = probe.report().context("a station fell silent")?;
-        heard.units += report.units.received;
-        heard.lost += report.packets.lost;
-        heard.bytes += report.packets.bytes;
+        arrivals.units += report.units.received;
+        arrivals.lost += report.packets.lost;
+        arrivals.bytes += report.packets.bytes;
         let mut due = VecDeque::new();
         for sample in probe.samples() {
-            heard.pacing.push(sample.pacing);
-            heard.lateness.extend(sample.lateness);
+            arrivals.pacing.push(sample.pacing);
+            arrivals.lateness.extend(sample.lateness);
             due.push_back(sample.arrival.0 as i64 - sample.pacing);
         }
         if let (Some(first), Some(last), Some(interval)) =
             (due.front(), due.back(), report.units.nominal_interval_ms)
         {
             let between = ((last - first) as f64 / 1e6 / interval).round() as u64 + 1;
-            heard.gaps += between.saturating_sub(due.len() as u64 + report.packets.lost);
+            arrivals.gaps += between.saturating_sub(due.len() as u64 + report.packets.lost);
         }
     }
-    println!("{}", serde_json::to_string(&heard)?);
+    println!("{}", serde_json::to_string(&arrivals)?);
     Ok(())
 }

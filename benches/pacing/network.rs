@@ -1,5 +1,5 @@
-//! A network namespace with nothing but loopback. Made by root it grants real-time priority; made by others, it
-//! is in a user namespace, in which the kernel refuses that.
+//! A network namespace with nothing but loopback. If root makes it, it grants real-time priority; another user's is inside a
+//! user namespace, where the kernel refuses that.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -12,7 +12,7 @@ const SETUP: &str = "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && ip route a
 /// Runs this program again, in a namespace.
 pub(crate) fn enter(arguments: &[String]) -> anyhow::Result<()> {
     let mut reason = String::new();
-    // Root's own first.
+    // Root tries without a user namespace first.
     let kinds: &[&str] = if nix::unistd::geteuid().is_root() { &["-nm", "-Urnm"] } else { &["-Urnm"] };
     for kind in kinds {
         let tried = Command::new("unshare").args([kind, "sh", "-c", SETUP]).output();
@@ -36,13 +36,13 @@ pub(crate) fn enter(arguments: &[String]) -> anyhow::Result<()> {
     )
 }
 
-/// Where a station multicasts.
+/// The group of a station.
 pub(crate) fn group(station: u16) -> SocketAddr {
     let [high, low] = station.to_be_bytes();
     SocketAddr::from((Ipv4Addr::new(239, 77, high, low), 5004))
 }
 
-/// Loopback.
+/// The loopback interface.
 pub(crate) fn loopback() -> anyhow::Result<Interface> {
     let lo = interfaces()?.into_iter().find(|interface| interface.name == "lo");
     lo.context("there is no loopback interface")

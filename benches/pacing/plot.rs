@@ -1,5 +1,5 @@
-//! The table's lateness, drawn: for each sender the share of its pictures that are later than so many microseconds,
-//! idle and beside busy processes. Both axes are logarithmic, since what matters is one picture in a hundred.
+//! The lateness of each sender as a plot: the share of its pictures that are later than so many microseconds, on an idle
+//! machine and beside busy processes. Both axes are logarithmic, to show the one picture in a hundred.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -8,14 +8,14 @@ use crate::rows::{Row, Sender};
 
 const SIZE: (u32, u32) = (1280, 680);
 
-/// The strip below the panels that says whose curve is whose.
+/// Height of the legend below the panels, in pixels.
 const LEGEND: u32 = 72;
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
 const INK: RGBColor = RGBColor(0x1f, 0x29, 0x33);
 const QUIET: RGBColor = RGBColor(0x6b, 0x77, 0x85);
 const GRID: RGBColor = RGBColor(0xe6, 0xea, 0xee);
 
-/// Pictures that are earlier are drawn here.
+/// The left end of the x axis, in microseconds. Earlier pictures are drawn there.
 const FIRST: f64 = 1.0;
 
 type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -53,9 +53,9 @@ fn draw(text: &mut String, rows: &[Row]) -> Drawn {
     Ok(())
 }
 
-/// The bare sender of many stations looks as ours does, and would only hide it.
+/// The rows that are drawn. The bare sender's curves of many stations would cover ours, which look the same.
 fn drawn(rows: &[Row]) -> impl Iterator<Item = &Row> {
-    rows.iter().filter(|row| !row.turns.is_empty() && (row.sender != Sender::Bare || row.stations == 1))
+    rows.iter().filter(|row| !row.runs.is_empty() && (row.sender != Sender::Bare || row.stations == 1))
 }
 
 fn panel(
@@ -96,7 +96,7 @@ fn panel(
         values.sort_unstable();
         let (all, mut line) = (values.len() as f64, Vec::new());
         let mut step = 0usize;
-        // All of the tail, and of the rest what can be told apart.
+        // Every value of the tail; elsewhere only points that the eye can tell apart.
         while let Some(&value) = values.get(step) {
             let x = (value as f64 / 1e3).clamp(FIRST, 100_000.0);
             line.push((x, ((all - step as f64) / all).max(0.001)));
@@ -107,7 +107,7 @@ fn panel(
     Ok(())
 }
 
-/// Ours in blues, darker the more stations; with real-time priority bold.
+/// A curve's style and label. Ours are blue, darker the more stations; real-time priority makes a curve bold.
 fn look(row: &Row) -> (ShapeStyle, String) {
     let depth = f64::from(row.stations).log10() / 3.0;
     let mix = |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * depth) as u8;

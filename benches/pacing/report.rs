@@ -1,12 +1,13 @@
 //! The table, the ratios and the JSON.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use serde_json::json;
 
+use crate::machine::Machine;
 use crate::rows::{Row, Sender};
 
-/// All rows, for people and for the README (Markdown).
+/// All rows as a Markdown table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let head = [
         "sender",
@@ -79,15 +80,15 @@ fn micros(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-/// What of a row is compared.
+/// A figure of a row that is compared.
 type Figure = fn(&Row) -> Option<f64>;
 
-/// The ratios that are to be reached, each with the two figures it comes from.
+/// The ratios that have goals, each with its two figures.
 pub(crate) fn ratios(rows: &[Row]) -> String {
     let find = |sender, stations, busy, fifo| {
         let is =
             |row: &&Row| (row.sender, row.stations, row.busy, row.fifo) == (sender, stations, busy, fifo);
-        rows.iter().find(is).filter(|row| !row.turns.is_empty())
+        rows.iter().find(is).filter(|row| !row.runs.is_empty())
     };
     let p99: Figure = |row| row.pacing().map(|pacing| pacing.p99);
     let core: Figure = |row| row.core().map(|core| core * 100.0 / f64::from(row.stations));
@@ -153,7 +154,7 @@ pub(crate) fn ratios(rows: &[Row]) -> String {
     text
 }
 
-/// What the threads of the broadcaster took.
+/// Per cent of a core that each thread of the broadcaster took.
 pub(crate) fn threads(rows: &[Row]) -> String {
     let mut text = String::from("Per cent of a core, by thread:\n");
     for row in rows.iter().filter(|row| row.sender.is_ours() && row.measurable()) {
@@ -164,43 +165,7 @@ pub(crate) fn threads(rows: &[Row]) -> String {
     text
 }
 
-/// What it was measured on, and whether that was quiet.
-#[derive(serde::Serialize)]
-pub(crate) struct Machine {
-    system: String,
-    processors: usize,
-    /// Processes that wanted a processor in the minute before.
-    load_before: Option<f64>,
-    /// Share of the processors' time that the host of this virtual machine took, 0 to 1.
-    stolen: Option<f64>,
-}
-
-impl Machine {
-    pub(crate) fn new(load_before: Option<f64>, stolen: Option<f64>) -> Machine {
-        let uname = rustix::system::uname();
-        let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-        let system = [uname.sysname(), uname.release(), uname.machine()].map(part).join(" ");
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Machine { system, processors, load_before, stolen }
-    }
-}
-
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} CPUs", self.system, self.processors)?;
-        if let Some(load) = self.load_before {
-            write!(f, "; load before: {load:.2}{}", if load > 0.5 { " (NOT QUIET)" } else { "" })?;
-        }
-        match self.stolen {
-            Some(stolen) if stolen > 0.0 => {
-                write!(f, "; {:.2} % of its time taken by its host", stolen * 100.0)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// All of it.
+/// All results.
 pub(crate) fn json(rows: &[Row], seconds: f64, machine: &Machine) -> anyhow::Result<String> {
     let row = |row: &Row| {
         json!({
@@ -209,7 +174,7 @@ pub(crate) fn json(rows: &[Row], seconds: f64, machine: &Machine) -> anyhow::Res
             "stations": row.stations,
             "busy_processes": if row.busy { 4 } else { 0 },
             "absent": row.absent,
-            "turns": row.turns.len(),
+            "turns": row.runs.len(),
             "pacing_us": row.pacing(),
             "lateness_us": row.lateness(),
             "core": row.core(),

@@ -1,12 +1,17 @@
-//! What is measured: who sends how many stations beside what, and what came of it.
+//! The rows of the table: a sender, its number of stations, the load beside it, and the runs that were measured.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use stationcast::probe::report::Distribution;
 
-use crate::run::{Turn, installed};
+use crate::listener::Arrivals;
+use crate::process::is_installed;
 
-/// Who sends.
+/// The largest line-up: station numbers are 1 to 999.
+pub(crate) const MAX_STATIONS: u16 = 999;
+
+/// A program that sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// A loop of `clock_nanosleep` and `sendmsg`.
@@ -42,11 +47,28 @@ pub(crate) struct Row {
     /// SCHED_FIFO for the thread that sends.
     pub(crate) fifo: bool,
     pub(crate) stations: u16,
-    /// Beside four busy processes.
+    /// Whether four busy processes run beside it.
     pub(crate) busy: bool,
     /// Why there are no figures.
     pub(crate) absent: Option<&'static str>,
-    pub(crate) turns: Vec<Turn>,
+    pub(crate) runs: Vec<Run>,
+}
+
+/// One run of a row's sender.
+pub(crate) struct Run {
+    pub(crate) arrivals: Arrivals,
+    /// Processor time of the sender during `wall`.
+    pub(crate) cpu: Duration,
+    /// How long the sender was measured.
+    pub(crate) wall: Duration,
+    /// Seconds of processor time during `wall`, by the names of the sender's threads.
+    pub(crate) threads: BTreeMap<String, f64>,
+    /// Bytes of resident memory at the end.
+    pub(crate) resident: u64,
+    /// Pictures that were not sent, by the broadcaster's last line.
+    pub(crate) skipped: u64,
+    /// From the broadcaster's start until all stations were on air.
+    pub(crate) start: Option<Duration>,
 }
 
 pub(crate) fn all(stations: &[u16], fifo: bool) -> Vec<Row> {
@@ -54,23 +76,23 @@ pub(crate) fn all(stations: &[u16], fifo: bool) -> Vec<Row> {
     for &stations in stations {
         for busy in [false, true] {
             for priority in [false, true] {
-                // Of many stations, the one kind of sender that a broadcaster on duty is.
+                // Many stations only with the priority that a broadcaster gets on this machine.
                 if stations > 1 && priority != fifo {
                     continue;
                 }
                 for sender in [Sender::Bare, Sender::Ours] {
                     let absent = (priority && !fifo).then_some("not granted");
-                    rows.push(Row { sender, fifo: priority, stations, busy, absent, turns: Vec::new() });
+                    rows.push(Row { sender, fifo: priority, stations, busy, absent, runs: Vec::new() });
                 }
             }
             if stations == 1 && !busy {
                 let (sender, fifo) = (Sender::Live, false);
-                rows.push(Row { sender, fifo, stations, busy, absent: None, turns: Vec::new() });
+                rows.push(Row { sender, fifo, stations, busy, absent: None, runs: Vec::new() });
             }
             if stations == 1 {
                 for (sender, program) in [(Sender::GStreamer, "gst-launch-1.0"), (Sender::Ffmpeg, "ffmpeg")] {
-                    let absent = (!installed(program)).then_some("not installed");
-                    rows.push(Row { sender, fifo: false, stations, busy, absent, turns: Vec::new() });
+                    let absent = (!is_installed(program)).then_some("not installed");
+                    rows.push(Row { sender, fifo: false, stations, busy, absent, runs: Vec::new() });
                 }
             }
         }
@@ -79,7 +101,7 @@ pub(crate) fn all(stations: &[u16], fifo: bool) -> Vec<Row> {
 }
 
 pub(crate) fn smoke(fifo: bool) -> Vec<Row> {
-    let row = |sender| Row { sender, fifo, stations: 1, busy: false, absent: None, turns: Vec::new() };
+    let row = |sender| Row { sender, fifo, stations: 1, busy: false, absent: None, runs: Vec::new() };
     vec![row(Sender::Bare), row(Sender::Ours)]
 }
 
@@ -88,8 +110,8 @@ impl Row {
         self.absent.is_none()
     }
 
-    pub(crate) fn add(&mut self, turn: Turn) {
-        self.turns.push(turn);
+    pub(crate) fn add(&mut self, run: Run) {
+        self.runs.push(run);
     }
 
     pub(crate) fn title(&self) -> String {
@@ -107,84 +129,84 @@ impl Row {
         if self.busy { "4 busy" } else { "idle" }
     }
 
-    /// Deviation from the ideal line, in microseconds.
+    /// Deviations from the ideal line, in microseconds.
     pub(crate) fn pacing(&self) -> Option<Distribution> {
         Distribution::of(self.deviations(), 1e3)
     }
 
-    /// The same of each picture, in nanoseconds.
+    /// Each picture's deviation from the ideal line, in nanoseconds.
     pub(crate) fn deviations(&self) -> Vec<i64> {
-        self.turns.iter().flat_map(|turn| turn.heard.pacing.iter().copied()).collect()
+        self.runs.iter().flat_map(|run| run.arrivals.pacing.iter().copied()).collect()
     }
 
     /// Arrival less due time, in microseconds.
     pub(crate) fn lateness(&self) -> Option<Distribution> {
-        let all = self.turns.iter().flat_map(|turn| turn.heard.lateness.iter().copied());
+        let all = self.runs.iter().flat_map(|run| run.arrivals.lateness.iter().copied());
         Distribution::of(all.collect(), 1e3)
     }
 
-    /// Share of one core that the sender's process took.
+    /// Share of one core that the sender's process took, 0 to the number of cores.
     pub(crate) fn core(&self) -> Option<f64> {
-        self.over_time(|turn| turn.cpu.as_secs_f64())
+        self.over_time(|run| run.cpu.as_secs_f64())
     }
 
-    /// `of` each turn, a second.
-    fn over_time(&self, of: impl Fn(&Turn) -> f64) -> Option<f64> {
-        let wall: f64 = self.turns.iter().map(|turn| turn.wall.as_secs_f64()).sum();
-        (wall > 0.0).then(|| self.turns.iter().map(of).sum::<f64>() / wall)
+    /// `of` of all runs, a second.
+    fn over_time(&self, of: impl Fn(&Run) -> f64) -> Option<f64> {
+        let wall: f64 = self.runs.iter().map(|run| run.wall.as_secs_f64()).sum();
+        (wall > 0.0).then(|| self.runs.iter().map(of).sum::<f64>() / wall)
     }
 
-    /// Bytes of resident memory, the most of all turns.
+    /// Bytes of resident memory, the most of all runs.
     pub(crate) fn resident(&self) -> Option<u64> {
-        self.turns.iter().map(|turn| turn.resident).max()
+        self.runs.iter().map(|run| run.resident).max()
     }
 
-    fn total(&self, of: impl Fn(&Turn) -> u64) -> u64 {
-        self.turns.iter().map(of).sum()
+    fn total(&self, of: impl Fn(&Run) -> u64) -> u64 {
+        self.runs.iter().map(of).sum()
     }
 
     pub(crate) fn units(&self) -> u64 {
-        self.total(|turn| turn.heard.units)
+        self.total(|run| run.arrivals.units)
     }
 
     pub(crate) fn lost(&self) -> u64 {
-        self.total(|turn| turn.heard.lost)
+        self.total(|run| run.arrivals.lost)
     }
 
     pub(crate) fn kernel_drops(&self) -> u64 {
-        self.total(|turn| turn.heard.kernel_drops)
+        self.total(|run| run.arrivals.kernel_drops)
     }
 
-    /// Pictures that were not sent: of the stations listened to, as the timestamps tell.
+    /// Pictures that the stations listened to did not send, by their timestamps.
     pub(crate) fn gaps(&self) -> u64 {
-        self.total(|turn| turn.heard.gaps)
+        self.total(|run| run.arrivals.gaps)
     }
 
-    /// Pictures that were not sent, of all stations, from their start to their end.
+    /// Pictures that all stations did not send from start to end, by the broadcaster's log.
     pub(crate) fn logged(&self) -> u64 {
-        self.total(|turn| turn.skipped)
+        self.total(|run| run.skipped)
     }
 
-    /// Bytes of a picture on the wire, on average.
+    /// Mean bytes of UDP payload of a picture.
     pub(crate) fn picture(&self) -> Option<f64> {
-        (self.units() > 0).then(|| self.total(|turn| turn.heard.bytes) as f64 / self.units() as f64)
+        (self.units() > 0).then(|| self.total(|run| run.arrivals.bytes) as f64 / self.units() as f64)
     }
 
-    /// Seconds from the start of the program until all stations were on air; the longest.
+    /// Seconds from the start of the program until all stations were on air, the most of all runs.
     pub(crate) fn start(&self) -> Option<f64> {
-        self.turns.iter().filter_map(|turn| turn.start).map(|span| span.as_secs_f64()).reduce(f64::max)
+        self.runs.iter().filter_map(|run| run.start).map(|span| span.as_secs_f64()).reduce(f64::max)
     }
 
-    /// Share of a core by the threads' names.
+    /// Share of a core by the names of the threads.
     pub(crate) fn threads(&self) -> BTreeMap<&str, f64> {
-        let names = self.turns.iter().flat_map(|turn| turn.threads.keys());
-        let share = |name: &str| self.over_time(|turn| turn.threads.get(name).copied().unwrap_or(0.0));
+        let names = self.runs.iter().flat_map(|run| run.threads.keys());
+        let share = |name: &str| self.over_time(|run| run.threads.get(name).copied().unwrap_or(0.0));
         names.map(|name| (name.as_str(), share(name).unwrap_or(0.0))).collect()
     }
 
-    /// Whether pictures came about as often as they should.
-    pub(crate) fn heard(&self) -> bool {
-        let wall: f64 = self.turns.iter().map(|turn| turn.wall.as_secs_f64()).sum();
+    /// Whether at least 20 pictures a second arrived.
+    pub(crate) fn has_arrived(&self) -> bool {
+        let wall: f64 = self.runs.iter().map(|run| run.wall.as_secs_f64()).sum();
         wall > 0.0 && self.units() as f64 > wall * 20.0
     }
 }

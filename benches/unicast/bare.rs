@@ -1,5 +1,5 @@
-//! The bare writer, the limit: one thread that wakes up for each picture and writes it to one socket after the other,
-//! framed as RTSP frames it. It knows no sessions and no slow readers.
+//! The bare writer, the limit of what is possible: one thread that wakes up for each picture and writes it to one socket
+//! after the other, framed as in RTSP. It has no sessions, and no provision for slow readers.
 
 use std::io::{IoSlice, Read, Write};
 use std::net::TcpListener;
@@ -10,20 +10,20 @@ use anyhow::Context;
 use stationcast::clock::AirClock;
 use stationcast::wire::rtp;
 
+use crate::addresses::RTSP;
 use crate::film::Pictures;
-use crate::run::ADDRESS;
 
-/// Serves `viewers`, once all of them have asked, until `seconds` are over.
+/// Serves `viewers` for `seconds`, once all of them have connected.
 pub(crate) fn write(film: &str, viewers: &str, seconds: &str) -> anyhow::Result<()> {
     let Pictures { rate, payloads } = Pictures::read(Path::new(film))?;
     let seconds = Duration::from_secs_f64(seconds.parse()?);
-    let listener = TcpListener::bind(ADDRESS)?;
+    let listener = TcpListener::bind(RTSP)?;
     println!("listening");
     let mut sockets = Vec::new();
     for _ in 0..viewers.parse::<usize>()? {
         let (mut socket, _) = listener.accept()?;
         socket.set_nodelay(true)?;
-        // SETUP and PLAY, each answered with what a reader looks for.
+        // SETUP and PLAY. A reader needs no more of the answers.
         for _ in 0..2 {
             let mut request = [0; 1024];
             let read = socket.read(&mut request)?;

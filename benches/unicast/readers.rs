@@ -1,4 +1,4 @@
-//! The readers: so many RTSP sessions in one process, each of which reads and counts pictures.
+//! The readers: many RTSP sessions in one process, each of which reads and counts pictures.
 
 use std::time::Duration;
 
@@ -11,25 +11,26 @@ use tokio::time::Instant;
 /// Printed once every reader has its first picture.
 pub(crate) const BEGIN: &str = "begin";
 
-/// How long all of them may take for that.
+/// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the readers counted, from [`BEGIN`] on.
+/// What all readers counted, from [`BEGIN`] on.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Read {
-    /// Pictures of all.
+pub(crate) struct ReadCounts {
+    /// Pictures of all readers.
     pub(crate) pictures: u64,
-    /// Of the one with the fewest.
+    /// Pictures of the reader with the fewest.
     pub(crate) fewest: u64,
-    /// Of the one with the most.
+    /// Pictures of the reader with the most.
     pub(crate) most: u64,
-    /// Pictures missing, by sequence numbers.
+    /// Missing pictures of all readers, by sequence numbers.
     pub(crate) lost: u64,
+    /// Bytes of RTP packets of all readers.
     pub(crate) bytes: u64,
 }
 
-/// Reads for `seconds` from when all have begun, by `way`, "tcp" or "udp", and prints what came.
-pub(crate) fn read(address: &str, viewers: &str, seconds: &str, way: &str) -> anyhow::Result<()> {
+/// Reads for `seconds` by `transport`, "tcp" or "udp", once all readers have begun, and prints the counts.
+pub(crate) fn read(address: &str, viewers: &str, seconds: &str, transport: &str) -> anyhow::Result<()> {
     let (viewers, seconds): (usize, f64) = (viewers.parse()?, seconds.parse()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -38,13 +39,17 @@ pub(crate) fn read(address: &str, viewers: &str, seconds: &str, way: &str) -> an
         let mut readers = Vec::new();
         for _ in 0..viewers {
             let stream = TcpStream::connect(address).await?;
-            let reader = match way {
-                "udp" => Reader::play_by_udp(stream, address).await,
-                _ => Reader::play(stream, address).await,
+            let reader = match transport {
+                "udp" => RtspReader::play_by_udp(stream, address).await,
+                _ => RtspReader::play(stream, address).await,
             };
             let reader = reader.context("a reader cannot begin")?;
-            let count =
-                Count { read: Read::default(), last: None, first: Some(first.clone()), begun: begun.clone() };
+            let count = ReadCounter {
+                read: ReadCounts::default(),
+                last: None,
+                first: Some(first.clone()),
+                begun: begun.clone(),
+            };
             readers.push(tokio::spawn(reader.count(count)));
         }
         let all = async {
@@ -57,7 +62,7 @@ pub(crate) fn read(address: &str, viewers: &str, seconds: &str, way: &str) -> an
         let now = Instant::now();
         println!("{BEGIN}");
         begin.send_replace(Some((now, now + Duration::from_secs_f64(seconds))));
-        let mut sum = Read { fewest: u64::MAX, ..Read::default() };
+        let mut sum = ReadCounts { fewest: u64::MAX, ..ReadCounts::default() };
         for reader in readers {
             let one = reader.await??;
             sum.pictures += one.pictures;
@@ -71,19 +76,19 @@ pub(crate) fn read(address: &str, viewers: &str, seconds: &str, way: &str) -> an
     })
 }
 
-/// One who plays.
-pub(crate) struct Reader {
+/// An RTSP session that plays a station.
+pub(crate) struct RtspReader {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// What of the buffer is filled.
+    /// Bytes of the buffer that are filled.
     filled: usize,
-    /// Where packets come, if not by the stream; and where nobody looks.
+    /// The sockets for RTP and RTCP, if packets do not come by `stream`. RTCP is not read.
     sockets: Option<(UdpSocket, UdpSocket)>,
 }
 
-/// What one has read, between the two moments that `begun` will tell.
-struct Count {
-    read: Read,
+/// Counts what one reader reads between the two moments that `begun` will tell.
+struct ReadCounter {
+    read: ReadCounts,
     last: Option<u16>,
     first: Option<tokio::sync::mpsc::Sender<()>>,
     begun: tokio::sync::watch::Receiver<Span>,
@@ -91,20 +96,20 @@ struct Count {
 
 type Span = Option<(Instant, Instant)>;
 
-impl Reader {
-    /// Plays the station by `stream`, from the server at `address`.
-    pub(crate) async fn play(stream: TcpStream, address: &str) -> anyhow::Result<Reader> {
-        let mut reader = Reader { stream, buffer: vec![0; 1 << 17], filled: 0, sockets: None };
+impl RtspReader {
+    /// Plays the station interleaved in `stream`, from the server at `address`.
+    pub(crate) async fn play(stream: TcpStream, address: &str) -> anyhow::Result<RtspReader> {
+        let mut reader = RtspReader { stream, buffer: vec![0; 1 << 17], filled: 0, sockets: None };
         reader.begin(address, "RTP/AVP/TCP;unicast;interleaved=0-1").await?;
         Ok(reader)
     }
 
-    /// The same by two ports of its own.
-    async fn play_by_udp(stream: TcpStream, address: &str) -> anyhow::Result<Reader> {
+    /// Plays the station by UDP, to two ports of its own.
+    async fn play_by_udp(stream: TcpStream, address: &str) -> anyhow::Result<RtspReader> {
         let (rtp, rtcp) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
         let ports = format!("{}-{}", rtp.local_addr()?.port(), rtcp.local_addr()?.port());
         let sockets = Some((rtp, rtcp));
-        let mut reader = Reader { stream, buffer: vec![0; 1 << 17], filled: 0, sockets };
+        let mut reader = RtspReader { stream, buffer: vec![0; 1 << 17], filled: 0, sockets };
         reader.begin(address, &format!("RTP/AVP;unicast;client_port={ports}")).await?;
         Ok(reader)
     }
@@ -147,8 +152,8 @@ impl Reader {
         self.filled -= bytes;
     }
 
-    /// Counts pictures. On loopback each is one packet, by TCP on channel 0.
-    async fn count(mut self, mut count: Count) -> anyhow::Result<Read> {
+    /// Counts pictures until the end. On loopback each is one packet; by TCP they are on channel 0.
+    async fn count(mut self, mut count: ReadCounter) -> anyhow::Result<ReadCounts> {
         if let Some((rtp, _)) = &self.sockets {
             loop {
                 let length = rtp.recv(&mut self.buffer).await?;
@@ -179,7 +184,7 @@ impl Reader {
     }
 }
 
-impl Count {
+impl ReadCounter {
     fn is_over(&self) -> bool {
         self.begun.borrow().is_some_and(|(_, end)| Instant::now() >= end)
     }

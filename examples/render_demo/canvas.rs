@@ -1,4 +1,4 @@
-//! A picture being drawn: anti-aliased shapes over floating-point pixels.
+//! A picture that is drawn: anti-aliased shapes over floating-point pixels.
 //!
 //! Shapes are signed distances: negative inside, positive outside, in pixels. Coverage is then the
 //! distance itself, clamped over one pixel, and every edge is smooth without supersampling.
@@ -35,7 +35,7 @@ pub(crate) fn smoothstep(low: f32, high: f32, x: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
-/// The sine of so many whole turns.
+/// The sine of an angle in whole turns.
 pub(crate) fn wave(turns: f32) -> f32 {
     (turns * std::f32::consts::TAU).sin()
 }
@@ -65,7 +65,7 @@ impl Canvas {
         out.extend(self.pixels.iter().flatten().map(|v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8));
     }
 
-    /// Every pixel anew, from its centre.
+    /// Sets every pixel to the colour at its centre.
     pub(crate) fn fill(&mut self, colour: impl Fn(f32, f32) -> Rgb) {
         for (row, y) in self.pixels.chunks_exact_mut(WIDTH).zip(0_u16..) {
             for (pixel, x) in row.iter_mut().zip(0_u16..) {
@@ -135,8 +135,7 @@ impl Canvas {
         });
     }
 
-    /// All that lies below a line across the picture; the colour may depend on x, on y and on how
-    /// deep below the line a pixel is.
+    /// Everything below a line across the picture. The colour depends on x, y and the depth below the line.
     pub(crate) fn ground(&mut self, line: impl Fn(f32) -> f32, colour: impl Fn(f32, f32, f32) -> Rgb) {
         for column in 0..WIDTH {
             let x = column as f32 + 0.5;
@@ -149,7 +148,7 @@ impl Canvas {
         }
     }
 
-    /// Hands each pixel of a box to `change`, with its centre; what lies outside the picture is left out.
+    /// Hands each pixel of a box to `change`, with its centre. The part outside the picture is left out.
     fn visit(&mut self, from: Point, to: Point, mut change: impl FnMut(&mut Rgb, f32, f32)) {
         let clip = |v: f32, max: usize| (v.max(0.0) as usize).min(max);
         let columns = clip(from[0].floor(), WIDTH)..clip(to[0].ceil(), WIDTH);

@@ -1,26 +1,25 @@
-//! Text: a small alphabet of strokes, smooth at any size. It has the characters that the clips need.
+//! Text in a small alphabet of strokes, smooth at any size. It has only the characters that the clips need.
 
 use crate::canvas::{Canvas, Point, Rgb, coverage, rgb, smoothstep};
 
-/// One pull of the pen. A letter is 1 high, from y = 0 at the top; angles are turns, clockwise from
-/// the right.
-enum Pull {
+/// One stroke of a letter. A letter is 1 high, from y = 0 at the top. Angles are in turns, clockwise from the right.
+enum Stroke {
     Line(Point, Point),
     Arc { centre: Point, radii: Point, from: f32, to: f32 },
 }
 
-const fn line(x0: f32, y0: f32, x1: f32, y1: f32) -> Pull {
-    Pull::Line([x0, y0], [x1, y1])
+const fn line(x0: f32, y0: f32, x1: f32, y1: f32) -> Stroke {
+    Stroke::Line([x0, y0], [x1, y1])
 }
 
-const fn arc(cx: f32, cy: f32, rx: f32, ry: f32, from: f32, to: f32) -> Pull {
-    Pull::Arc { centre: [cx, cy], radii: [rx, ry], from, to }
+const fn arc(cx: f32, cy: f32, rx: f32, ry: f32, from: f32, to: f32) -> Stroke {
+    Stroke::Arc { centre: [cx, cy], radii: [rx, ry], from, to }
 }
 
-/// The width of a character and the pulls that write it. Digits share one width, so that a running
-/// clock stands still; a character that the alphabet lacks is a gap.
-fn glyph(character: char) -> (f32, &'static [Pull]) {
-    const BOWL: Pull = arc(0.32, 0.27, 0.28, 0.27, -0.25, 0.25);
+/// The width and the strokes of a character. Digits have one width, so that a running clock does not move. A character that the
+/// alphabet lacks is a gap.
+fn glyph(character: char) -> (f32, &'static [Stroke]) {
+    const BOWL: Stroke = arc(0.32, 0.27, 0.28, 0.27, -0.25, 0.25);
     match character {
         'A' => (
             0.84,
@@ -112,13 +111,13 @@ fn glyph(character: char) -> (f32, &'static [Pull]) {
     }
 }
 
-/// How a line of text looks.
+/// The style of a line of text.
 pub(crate) struct Pen {
-    /// Of a letter, in pixels.
+    /// Height of a letter, in pixels.
     pub(crate) height: f32,
     /// Half of a stroke's width, in pixels.
     pub(crate) half_width: f32,
-    /// Between letters, in heights.
+    /// Space between letters, in heights.
     pub(crate) spacing: f32,
     pub(crate) colour: Rgb,
 }
@@ -130,8 +129,8 @@ impl Pen {
         let mut x = at[0];
         let mut letters = Vec::new();
         for character in text.chars() {
-            let (width, pulls) = glyph(character);
-            letters.push((x, width, self.outline(pulls, [x, at[1]])));
+            let (width, strokes) = glyph(character);
+            letters.push((x, width, self.outline(strokes, [x, at[1]])));
             x += (width + self.spacing) * self.height;
         }
         let half = self.half_width;
@@ -148,16 +147,16 @@ impl Pen {
         }
     }
 
-    /// The pulls of one letter as straight pieces on the picture.
-    fn outline(&self, pulls: &[Pull], at: Point) -> Vec<[Point; 2]> {
-        // Of the longest arc here, a whole turn 50 pixels high, a 24th strays a fifth of a pixel.
+    /// The strokes of one letter as straight pieces on the picture.
+    fn outline(&self, strokes: &[Stroke], at: Point) -> Vec<[Point; 2]> {
+        // In the longest arc, a whole turn 50 pixels high, a piece of this length is off by a fifth of a pixel.
         const PIECES: u8 = 24;
         let place = |[x, y]: Point| [at[0] + x * self.height, at[1] + y * self.height];
         let mut pieces = Vec::new();
-        for pull in pulls {
-            match pull {
-                Pull::Line(a, b) => pieces.push([place(*a), place(*b)]),
-                Pull::Arc { centre, radii, from, to } => {
+        for stroke in strokes {
+            match stroke {
+                Stroke::Line(a, b) => pieces.push([place(*a), place(*b)]),
+                Stroke::Arc { centre, radii, from, to } => {
                     let on = |part: u8| {
                         let turns = from + (to - from) * f32::from(part) / f32::from(PIECES);
                         let (sin, cos) = (turns * std::f32::consts::TAU).sin_cos();
@@ -178,7 +177,7 @@ impl Pen {
     }
 }
 
-/// From a point to the nearest of some straight pieces.
+/// The distance from a point to the nearest of these straight pieces.
 fn distance(pieces: &[[Point; 2]], p: Point) -> f32 {
     let square = pieces.iter().map(|[a, b]| {
         let (dx, dy) = (b[0] - a[0], b[1] - a[1]);

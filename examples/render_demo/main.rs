@@ -4,9 +4,8 @@
 //! cargo run --release --example render_demo -- [OUTDIR]
 //! ```
 //!
-//! Every picture shows its station's name, the film's clock and its own number, and carries the number once
-//! more as a strip that programs read (`examples/strip/mod.rs`). All motion has a period that
-//! divides the film, so that the loop point does not show.
+//! Every picture shows its station's name, the film's clock and its own number. It also has the number as a strip, for programs
+//! (`examples/strip/mod.rs`). The period of every motion divides the film, so that the loop point is invisible.
 
 mod canvas;
 mod lettering;
@@ -30,12 +29,12 @@ struct Film {
     station: u8,
     name: &'static str,
     file: &'static str,
-    /// Pictures in so many seconds.
+    /// Pictures a second, as a fraction.
     rate: (u32, u32),
     pictures: u16,
-    /// x264's quality, lower is better: as good as a megabyte allows.
+    /// x264's quality, where lower is better: the best that fits a megabyte.
     crf: u8,
-    /// Draws the scene at a part of the film, 0 to 1; 1 would be 0 again.
+    /// Draws the scene at a share of the film, 0 to 1; 1 would be 0 again.
     scene: fn(&mut Canvas, f32),
 }
 
@@ -114,7 +113,7 @@ fn render(film: &Film, path: &Path) -> Result<()> {
             pipe.write_all(&bytes)
         }
     });
-    // A pipe that broke says less than the encoder that broke it: ask that one first.
+    // If the encoder has failed, its status says more than the broken pipe.
     let status = ffmpeg.wait().context("cannot wait for ffmpeg")?;
     if !status.success() {
         bail!("ffmpeg could not encode {}: it ended with {status}", path.display());
@@ -130,7 +129,7 @@ fn encoder(film: &Film, path: &Path) -> Command {
         .args(["-framerate", &format!("{}/{}", film.rate.0, film.rate.1), "-i", "-"])
         .args(["-c:v", "libx264", "-preset", "slow", "-tune", "animation"])
         .args(["-crf", &film.crf.to_string(), "-pix_fmt", "yuv420p"])
-        // No date and no muxer's version in the file: it changes when its pictures change.
+        // No date and no version of the muxer in the file, so that it changes only with its pictures.
         .args(["-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart"])
         .arg(path)
         .stdin(Stdio::piped());

@@ -2,7 +2,7 @@
 
 use crate::canvas::{Canvas, Point, Rgb, WIDTH, lit, mix, rgb, scatter, smoothstep, wave};
 
-/// Draws the scene at `turn`, the part of the film that has passed: sunrise at 0, noon at a half.
+/// Draws the scene at `turn`, the share of the film that has passed: sunrise at 0, noon at a half.
 pub(crate) fn draw(canvas: &mut Canvas, turn: f32) {
     let day = Daylight::at(turn);
     sky(canvas, turn, &day);
@@ -21,13 +21,13 @@ pub(crate) fn draw(canvas: &mut Canvas, turn: f32) {
     meadow(canvas, turn, &day);
 }
 
-/// What the hour does to colours.
+/// The light at a time of day.
 struct Daylight {
     /// 0 at sunrise and sunset, 1 at noon.
     noon: f32,
-    /// The colour that falls on things.
+    /// The colour of the light on things.
     light: Rgb,
-    /// The colour that far things fade into.
+    /// The colour into which distant things fade.
     haze: Rgb,
 }
 
@@ -54,7 +54,7 @@ fn sky(canvas: &mut Canvas, turn: f32, day: &Daylight) {
     canvas.disc(sun, 23.0, colour, 1.0);
 }
 
-/// A heap of soft discs on a flat bottom, once across a band wider than the picture.
+/// A heap of soft discs on a flat bottom. In a film it moves once across a band wider than the picture.
 fn draw_cloud(canvas: &mut Canvas, turn: f32, day: &Daylight, cloud: u32) {
     let random = |n: u32| scatter(500 + cloud * 31 + n);
     let band = WIDTH as f32 + 260.0;
@@ -81,13 +81,13 @@ fn draw_cloud(canvas: &mut Canvas, turn: f32, day: &Daylight, cloud: u32) {
 
 /// One range of hills. The nearer, the faster it passes.
 struct Hills {
-    /// The range repeats after so many pixels, which is how far it moves in a film.
+    /// The range repeats after so many pixels, and moves as far in a film.
     period: f32,
     base: f32,
     height: f32,
     shift: f32,
     colour: Rgb,
-    /// How much of the haze lies before it.
+    /// The share of haze in its colours.
     far: f32,
     trees: u32,
     tree_height: f32,
@@ -142,7 +142,7 @@ const HILLS: [Hills; 4] = [
 ];
 
 impl Hills {
-    /// The height of the ground at a place that moves with the range.
+    /// The y of the ground at a place that moves with the range.
     fn ground(&self, place: f32) -> f32 {
         let along = place / self.period + self.shift;
         let shape = 0.58 * wave(along) + 0.30 * wave(2.0 * along + 0.31) + 0.16 * wave(3.0 * along + 0.77);
@@ -160,8 +160,8 @@ impl Hills {
         canvas.ground(|x| self.ground(x + passed), |_, _, depth| mix(top, low, smoothstep(0.0, 62.0, depth)));
     }
 
-    /// Where something that stands on the range is now; `None` when it is out of sight. The range is
-    /// repeated as often as the picture needs.
+    /// Where a thing at `home` on the range is in the picture. There is one of it in each repetition of the range that is in
+    /// sight.
     fn places(&self, home: f32, turn: f32) -> impl Iterator<Item = Point> {
         let (ground, period) = (self.ground(home), self.period);
         let first = (home - turn * period).rem_euclid(period) - period;
@@ -245,7 +245,7 @@ impl Hills {
     }
 }
 
-/// The grass at the track: blades that bend as the gusts run through, and some poppies.
+/// The grass at the track: blades that bend in gusts of wind, and some poppies.
 fn meadow(canvas: &mut Canvas, turn: f32, day: &Daylight) {
     const PERIOD: f32 = 800.0;
     let passed = 2.0 * PERIOD * turn;

@@ -8,7 +8,7 @@ const SUN_RADIUS: f32 = 40.0;
 
 const CREST: Rgb = rgb(0xffe9c4);
 
-/// Draws the scene at `turn`, the part of the film that has passed.
+/// Draws the scene at `turn`, the share of the film that has passed.
 pub(crate) fn draw(canvas: &mut Canvas, turn: f32) {
     sky(canvas, turn);
     for row in 0..ROWS {
@@ -56,12 +56,12 @@ fn sky(canvas: &mut Canvas, turn: f32) {
 
 const ROWS: u8 = 8;
 
-/// How near a row of waves is: 0 at the horizon, 1 at the viewer's feet.
+/// How near a row of waves is, from 0 at the horizon to 1 at the viewer's feet.
 fn nearness(row: u8) -> f32 {
     f32::from(row) / f32::from(ROWS - 1)
 }
 
-/// The height of a row of waves at `x`. Near rows are long, high and fast.
+/// The y of a row of waves at `x`. Near rows have long, high and fast waves.
 fn swell(turn: f32, row: u8, x: f32) -> f32 {
     let near = nearness(row);
     let rest = HORIZON + 4.0 + 128.0 * near.powf(1.35);
@@ -99,7 +99,7 @@ fn sea(canvas: &mut Canvas, turn: f32, row: u8) {
     );
 }
 
-/// A sailing boat that crosses the picture once a film, riding the row of waves before it.
+/// A sailing boat that crosses the picture once in a film, on the row of waves before it.
 fn boat(canvas: &mut Canvas, turn: f32, row: u8) {
     let x = (turn + 0.30).fract() * 800.0 - 80.0;
     let y = (swell(turn, row, x - 12.0) + swell(turn, row, x + 12.0)) / 2.0 + 2.0;
@@ -117,7 +117,7 @@ fn boat(canvas: &mut Canvas, turn: f32, row: u8) {
     canvas.stroke(place(-31.0, -7.0), place(37.0, -8.0), [1.2, 1.2], rgb(0xffe9d2), 1.0);
 }
 
-/// A gull: two wings of two strokes each. It flies against the boat and now and then glides.
+/// A gull: two wings of two strokes each. It flies against the boat and glides now and then.
 fn gull(canvas: &mut Canvas, turn: f32, bird: u32) {
     let random = |n: u32| scatter(100 + bird * 5 + n);
     let size = 8.0 + 7.0 * random(0);

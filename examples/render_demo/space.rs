@@ -4,14 +4,14 @@ use crate::canvas::{Canvas, HEIGHT, Point, Rgb, WIDTH, mix, rgb, scatter, smooth
 
 const CENTRE: Point = [404.0, 172.0];
 const RADIUS: f32 = 84.0;
-/// How far the rings are opened towards the viewer: the sine of their inclination.
+/// The sine of the rings' inclination towards the viewer.
 const OPENING: f32 = 0.30;
-/// How far the axis leans in the picture, as cosine and sine.
+/// The cosine and sine of the angle by which the axis leans in the picture.
 const LEAN: [f32; 2] = [0.94, -0.342];
 /// The direction of the sun: right, down, towards the viewer; a unit vector.
 const SUN: [f32; 3] = [-0.682, -0.292, 0.671];
 
-/// Draws the scene at `turn`, the part of the film that has passed.
+/// Draws the scene at `turn`, the share of the film that has passed.
 pub(crate) fn draw(canvas: &mut Canvas, turn: f32) {
     sky(canvas);
     stars(canvas, turn);
@@ -27,7 +27,7 @@ pub(crate) fn draw(canvas: &mut Canvas, turn: f32) {
     }
 }
 
-/// Night with two clouds of glowing gas. They stand still, which costs a codec next to nothing.
+/// Night with two clouds of glowing gas. They stand still, which costs a codec almost nothing.
 fn sky(canvas: &mut Canvas) {
     canvas.fill(|x, y| {
         let (u, v) = (x / WIDTH as f32, y / HEIGHT as f32);
@@ -48,7 +48,7 @@ fn stars(canvas: &mut Canvas, turn: f32) {
     for star in 0..260_u32 {
         let random = |n: u32| scatter(1000 + star * 6 + n);
         let layer = star % 5;
-        // A field repeats after as much as it drifts in a film.
+        // A field of stars repeats after the distance that it drifts in a film.
         let (band, drift) = match layer {
             0 => (720.0, 720.0),
             1 | 2 => (720.0, 360.0),
@@ -88,7 +88,7 @@ fn comet(canvas: &mut Canvas, turn: f32) {
     canvas.glow(head, 12.0, rgb(0xbfd8ff), fade);
 }
 
-/// From the picture to the planet's upright frame, in radii.
+/// A point of the picture in the coordinates of the upright planet, in radii.
 fn upright(x: f32, y: f32) -> Point {
     let (dx, dy) = ((x - CENTRE[0]) / RADIUS, (y - CENTRE[1]) / RADIUS);
     [dx * LEAN[0] + dy * LEAN[1], dy * LEAN[0] - dx * LEAN[1]]
@@ -123,7 +123,7 @@ fn rings(canvas: &mut Canvas, half: Half) {
         }
         let r = u.hypot(w);
         let density = ring_density(r);
-        // The planet's shadow falls where the way to the sun passes within one radius of its centre.
+        // A point is in the planet's shadow if the line to the sun passes within one radius of the centre.
         let place = [u, v, w * (1.0 - OPENING * OPENING).sqrt()];
         let toward = dot(place, SUN);
         let aside = (dot(place, place) - toward * toward).max(0.0).sqrt();
@@ -166,7 +166,7 @@ fn planet(canvas: &mut Canvas, turn: f32) {
         let longitude = u.atan2(z * tall + v * OPENING) / std::f32::consts::TAU;
         let surface = [u, v, z];
         let day = smoothstep(-0.12, 0.85, dot(surface, SUN));
-        // The rings' shadow: where the way to the sun crosses their plane.
+        // The rings' shadow: where the line to the sun crosses their plane.
         let above = v * tall - z * OPENING;
         let climb = SUN[1] * tall - SUN[2] * OPENING;
         let way = -above / climb;
@@ -181,9 +181,9 @@ fn planet(canvas: &mut Canvas, turn: f32) {
 
 /// A moon on a circle around the planet.
 struct Moon {
-    /// Of the orbit, in the planet's radii.
+    /// Radius of the orbit, in the planet's radii.
     orbit: f32,
-    /// Of the moon, in pixels.
+    /// Radius of the moon, in pixels.
     radius: f32,
     /// Orbits in a film.
     orbits: f32,
@@ -199,7 +199,7 @@ const MOONS: [Moon; 3] = [
 ];
 
 impl Moon {
-    /// How far it is before the planet's centre; behind it when negative.
+    /// How far it is before the planet's centre, or behind it if negative.
     fn depth(&self, turn: f32) -> f32 {
         wave(self.orbits * turn + self.start)
     }

@@ -1,5 +1,5 @@
-//! The picture-number strip: which picture of which station this is, written along the bottom of
-//! the picture so that a program can read it back after resizing, JPEG and a network.
+//! The picture-number strip: the numbers of picture and station along the bottom of the picture, which a program can read back
+//! after resizing, JPEG and a network.
 //!
 //! ```text
 //!   cell   0 1 2 3 4   5 .. 10   11 .. 26   27 .. 34   35 .. 39
@@ -9,12 +9,12 @@
 //!
 //! A lit cell is white, the others are black, numbers go most significant bit first. Forty cells share
 //! the full width equally, so that they are found by fraction of the width at any size; at 640 pixels a
-//! cell is one 16-pixel macroblock, which keeps edges off the blocks' insides. The two sync words
-//! are no mirror images of each other: a flipped, inverted or shifted strip reads as nothing.
+//! cell is one 16-pixel macroblock, so no edge is inside a block. The two sync words are not mirror images of
+//! each other: a flipped, inverted or shifted strip is refused.
 //!
 //! The demo clips carry it, and the tests that compare what was sent with what was shown read it.
 
-// Each program that includes this file uses a part of it: the renderer paints, the tests read.
+// Each program that includes this file uses a part of it: the renderer writes strips, the tests read them.
 #![allow(dead_code)]
 
 use std::ops::Range;
@@ -26,13 +26,13 @@ const STATION_BITS: usize = 6;
 const PICTURE_BITS: usize = 16;
 const CRC_BITS: usize = 8;
 
-/// Black and white must differ by this much luma (of 255), or what is there is no strip.
+/// The least difference of luma, of 255, between black and white. With less there is no strip.
 const MIN_CONTRAST: u32 = 64;
 
 const SYNC_LEFT: [bool; 5] = [true, false, true, true, false];
 const SYNC_RIGHT: [bool; 5] = [false, true, false, false, true];
 
-/// The cells that say `picture` of `station`, from left to right.
+/// The cells of `picture` of `station`, from left to right.
 ///
 /// # Panics
 ///
@@ -67,7 +67,7 @@ pub(crate) fn columns(cell: usize, width: usize) -> Range<usize> {
 /// number of the picture. `None` when there is no strip, or when it is damaged: sync words, contrast,
 /// a cell that is neither black nor white, checksum.
 pub(crate) fn read(luma: &[u8], width: usize, height: usize, stride: usize) -> Option<(u8, u16)> {
-    // The middle half of a cell is averaged: below 160 x 90 that would be no whole pixel.
+    // The middle half of a cell is averaged: below 160 x 90 that would be less than a pixel.
     if width < 4 * CELLS || height < 90 || stride < width || luma.len() < stride * (height - 1) + width {
         return None;
     }
@@ -79,7 +79,7 @@ pub(crate) fn read(luma: &[u8], width: usize, height: usize, stride: usize) -> O
         sum / count
     });
 
-    // What black and white look like here is learnt from the sync cells, worst case of each.
+    // Black and white are taken from the sync cells, the worst of each.
     let (left, rest) = means.split_at(SYNC_LEFT.len());
     let (data, right) = rest.split_at(STATION_BITS + PICTURE_BITS + CRC_BITS);
     let sync = || left.iter().zip(&SYNC_LEFT).chain(right.iter().zip(&SYNC_RIGHT));
@@ -87,7 +87,7 @@ pub(crate) fn read(luma: &[u8], width: usize, height: usize, stride: usize) -> O
     let black = *sync().filter(|(_, lit)| !**lit).map(|(mean, _)| mean).max()?;
     let contrast = white.checked_sub(black).filter(|c| *c >= MIN_CONTRAST)?;
 
-    // The grey quarter between them belongs to neither: two pictures mixed end up there.
+    // The grey quarter between them is neither: a mixture of two pictures ends up there.
     let mut word = 0_u32;
     for &mean in data {
         let lit = mean > black + contrast * 5 / 8;
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_back_what_was_painted() {
+    fn a_strip_is_read_back() {
         for (station, picture) in [(0, 0), (1, 0), (2, 719), (3, 0x5555), (42, 0xaaaa), (63, u16::MAX)] {
             for (width, height) in [(160, 90), (320, 192), (640, 360), (640, 368), (1280, 720), (1000, 563)] {
                 let luma = paint(&cells(station, picture), width, height);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_resizing_and_noise() {
+    fn a_strip_survives_resizing_and_noise() {
         for (station, picture) in [(1, 0), (2, 719), (3, 12_345), (63, u16::MAX)] {
             let luma = paint(&cells(station, picture), 640, 360);
             for to in [(320, 176), (320, 192), (480, 272), (640, 368), (800, 448), (1280, 720)] {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_strip_reads_as_nothing() {
+    fn a_picture_without_a_strip_has_no_number() {
         for level in [0, 16, 128, 255] {
             assert_eq!(read(&vec![level; 640 * 360], 640, 360, 640), None, "all {level}");
         }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pictures_mixed_read_as_nothing() {
+    fn a_mixture_of_two_pictures_has_no_number() {
         let (one, two) = (paint(&cells(1, 99), 640, 360), paint(&cells(1, 100), 640, 360));
         let mixed: Vec<u8> = one.iter().zip(&two).map(|(a, b)| a.midpoint(*b)).collect();
         assert_eq!(read(&mixed, 640, 360, 640), None);

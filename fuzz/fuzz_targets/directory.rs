@@ -1,5 +1,5 @@
-//! Arbitrary bytes as the directory's messages: no panic, no memory beyond the limits, and what can
-//! be decoded is the same after another trip; as bodies, and as a stream cut anywhere.
+//! Arbitrary bytes as the directory's messages, as bodies and as a stream cut anywhere: no panic, no memory beyond the limits, and
+//! a message that was decoded is the same after it was encoded and decoded again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,12 +16,12 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn body<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let Ok(message) = decode::<M>(bytes) else { return };
-    let again = encode(&message).expect("the shortest form of what has fitted fits");
+    let again = encode(&message).expect("the shortest form of a message that has fitted fits");
     assert!(again.len() <= bytes.len() + 4);
     assert_eq!(decode::<M>(&again[4..]).expect("our own bytes"), message);
 }
 
-/// A stream gives the same messages however it arrives.
+/// A stream has the same messages however it is cut.
 fn stream<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     let read = |step: usize| {
         let (mut reader, mut messages) = (FrameReader::<M>::default(), Vec::new());

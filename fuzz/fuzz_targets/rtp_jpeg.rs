@@ -1,5 +1,5 @@
-//! Arbitrary datagrams into the tuner, and arbitrary files into the JPEG parser: no panic, nothing handed out
-//! that could not be sent or drawn, no growth.
+//! Arbitrary datagrams for the tuner, and arbitrary files for the JPEG parser: no panic, no picture that could not be sent or
+//! drawn, and none larger than its input.
 #![no_main]
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     file(bytes);
 });
 
-/// Each datagram is preceded by its length, and how long after the last it came.
+/// Each datagram comes after its length and the milliseconds since the datagram before, one byte each.
 fn datagrams(mut bytes: &[u8]) {
     let given = bytes.len();
     let mut tuner = Tuner::new();
@@ -30,7 +30,7 @@ fn datagrams(mut bytes: &[u8]) {
         while let Some(picture) = tuner.poll_picture() {
             let Jpeg { size, scan, .. } = &picture.jpeg;
             assert!(size.width > 0 && size.width <= MAX_SIDE && size.height > 0 && size.height <= MAX_SIDE);
-            assert!(scan.len() <= given, "no longer than what was put in");
+            assert!(scan.len() <= given, "no longer than the input");
             picture.jpeg.to_jfif();
         }
         bytes = rest;
@@ -39,7 +39,7 @@ fn datagrams(mut bytes: &[u8]) {
     assert!(c.malformed + c.other_payload + c.other_sender + c.duplicates + c.late <= 2 * c.datagrams);
 }
 
-/// What can be read can be written, and read again to the same.
+/// A file that can be read can be written, and read again with the same result.
 fn file(bytes: &[u8]) {
     let Ok(jpeg) = Jpeg::from_jfif(Bytes::copy_from_slice(bytes), 80) else { return };
     let again = Jpeg::from_jfif(jpeg.to_jfif().into(), 80).expect("our own file");

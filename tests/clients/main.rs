@@ -1,8 +1,7 @@
-//! Other people's programs as judges. FFmpeg and GStreamer play our stations, and each picture they decode is
-//! compared with the one our own viewer saved; tshark dissects the packets; our viewer plays what
-//! GStreamer and FFmpeg send.
+//! Other people's programs as judges. FFmpeg and GStreamer play our stations, and each picture that they decode is compared with
+//! the one that our own viewer saved. tshark dissects the packets. Our viewer plays the streams of GStreamer and FFmpeg.
 //!
-//! In network namespaces, on loopback (one datagram a picture) and over Ethernet (packets of 1,500 bytes).
+//! All of them run in network namespaces, on loopback (one datagram a picture) and over Ethernet (packets of 1,500 bytes).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,13 +16,13 @@ use std::process::ExitCode;
 use common::harness::{Test, main as run};
 use common::lan::{Host, Lan};
 
-/// In dB, for a picture and the film's own: JPEG at quality 80 and two conversions of colour lie between them: 38.
+/// Least PSNR of a picture against the film's, in dB. JPEG at quality 80 and two conversions of colour leave 38.
 const FAITHFUL: f64 = 36.0;
 
-/// Where a station is played: the network, and what is different on it.
-struct Place {
+/// The network on which a station is played, and what differs between networks.
+struct Scenario {
     lan: Lan,
-    tower: &'static str,
+    sender: &'static str,
     receiver: &'static str,
     interface: &'static str,
     listen: &'static str,
@@ -31,20 +30,20 @@ struct Place {
     packets: Packets,
 }
 
-/// What a picture travels in.
+/// How many datagrams a picture takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packets {
     /// One datagram.
     One,
-    /// Several, each of which fits the link.
+    /// Several, each of which fits the link's MTU.
     Several,
 }
 
-impl Place {
-    fn loopback() -> Place {
-        Place {
+impl Scenario {
+    fn loopback() -> Scenario {
+        Scenario {
             lan: Lan::alone(),
-            tower: "alone",
+            sender: "alone",
             receiver: "alone",
             interface: "lo",
             listen: "127.0.0.1:9688",
@@ -53,10 +52,10 @@ impl Place {
         }
     }
 
-    fn ethernet() -> Place {
-        Place {
-            lan: Lan::new(&["tower", "one"]),
-            tower: "tower",
+    fn ethernet() -> Scenario {
+        Scenario {
+            lan: Lan::new(&["sender", "one"]),
+            sender: "sender",
             receiver: "one",
             interface: "eth0",
             listen: "0.0.0.0:9688",
@@ -65,8 +64,8 @@ impl Place {
         }
     }
 
-    fn tower(&self) -> Host<'_> {
-        self.lan.host(self.tower)
+    fn sender(&self) -> Host<'_> {
+        self.lan.host(self.sender)
     }
 
     fn receiver(&self) -> Host<'_> {
@@ -79,7 +78,7 @@ fn main() -> ExitCode {
     const GSTREAMER: &[&str] = &["gst-launch-1.0"];
     const MPV: &[&str] = &["mpv"];
     const PYTHON: &[&str] = &["python3"];
-    use matrix::Way::{Mjpeg, RtspMulticast, RtspTcp, RtspUdp, Sdp};
+    use matrix::AccessMethod::{Mjpeg, RtspMulticast, RtspTcp, RtspUdp, Sdp};
     let mut tests = vec![
         test("matrix_ffmpeg_sdp", &[], || matrix::ffmpeg(Sdp)),
         test("matrix_ffmpeg_rtsp_multicast", &[], || matrix::ffmpeg(RtspMulticast)),
@@ -97,18 +96,20 @@ fn main() -> ExitCode {
         test("matrix_tshark_rtsp_tcp", &["tshark"], || matrix::tshark(RtspTcp)),
         test("matrix_ffplay_pauses", &["Xvfb", "xdotool", "ffplay"], matrix::ffplay_pauses),
         test("matrix_viewer_tcp", &[], matrix::viewer),
-        test("ffmpeg_plays_a_station_on_loopback", &[], || receivers::ffmpeg(&Place::loopback())),
-        test("ffmpeg_plays_a_station_over_ethernet", &[], || receivers::ffmpeg(&Place::ethernet())),
-        test("gstreamer_plays_a_station_on_loopback", GSTREAMER, || receivers::gstreamer(&Place::loopback())),
-        test("gstreamer_plays_a_station_over_ethernet", GSTREAMER, || {
-            receivers::gstreamer(&Place::ethernet())
+        test("ffmpeg_plays_a_station_on_loopback", &[], || receivers::ffmpeg(&Scenario::loopback())),
+        test("ffmpeg_plays_a_station_over_ethernet", &[], || receivers::ffmpeg(&Scenario::ethernet())),
+        test("gstreamer_plays_a_station_on_loopback", GSTREAMER, || {
+            receivers::gstreamer(&Scenario::loopback())
         }),
-        test("tshark_finds_no_fault_on_loopback", &["tshark"], || wireshark::tshark(&Place::loopback())),
-        test("tshark_finds_no_fault_over_ethernet", &["tshark"], || wireshark::tshark(&Place::ethernet())),
+        test("gstreamer_plays_a_station_over_ethernet", GSTREAMER, || {
+            receivers::gstreamer(&Scenario::ethernet())
+        }),
+        test("tshark_finds_no_fault_on_loopback", &["tshark"], || wireshark::tshark(&Scenario::loopback())),
+        test("tshark_finds_no_fault_over_ethernet", &["tshark"], || wireshark::tshark(&Scenario::ethernet())),
         test("our_viewer_plays_gstreamer", GSTREAMER, senders::gstreamer),
         test("our_viewer_plays_ffmpeg", &[], senders::ffmpeg),
     ];
-    if matrix::is_whole() {
+    if matrix::has_all_clients() {
         tests.extend([
             test("matrix_mpv_sdp", MPV, || matrix::mpv(Sdp)),
             test("matrix_mpv_rtsp_multicast", MPV, || matrix::mpv(RtspMulticast)),

@@ -1,7 +1,6 @@
-//! Every client by every way it has. What each decodes is compared with the film, picture by picture.
+//! Every client by every access method that it has. The pictures that it decodes are compared with the film's, one by one.
 //!
-//! The quick ones run with the other tests; those that need much installed (mpv, PyAV) only where
-//! `STATIONCAST_MATRIX=1`, as in `make matrix`.
+//! Clients that need much installed (mpv, PyAV) take part only with `STATIONCAST_MATRIX=1`, as in `make matrix`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,86 +12,88 @@ use crate::common::lan::{head, station};
 use crate::common::picture::{Picture, saved};
 use crate::common::process::Process;
 use crate::common::until;
-use crate::{FAITHFUL, Place};
+use crate::{FAITHFUL, Scenario};
 
 /// How many pictures each client decodes.
 const PICTURES: usize = 50;
 
-/// How many of them may be missing in between: a client that starts is busy with itself.
+/// The most pictures that may be missing in between: a client is busy while it starts.
 const MISSED: u64 = 5;
 
-/// And by MJPEG, where a client that is busy is sent fewer.
+/// The most that may be missing by MJPEG, where the server sends fewer pictures to a busy client.
 const LEFT_OUT: u64 = PICTURES as u64;
 
-/// How a station comes to a client.
+/// How a client gets a station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum AccessMethod {
     /// From its group, by the SDP that `broadcaster sdp` prints.
     Sdp,
     /// From its group, set up by RTSP.
     RtspMulticast,
-    /// By unicast.
+    /// Set up by RTSP, to the client's own UDP ports.
     RtspUdp,
-    /// In the RTSP connection.
+    /// Interleaved in the RTSP connection.
     RtspTcp,
     /// As `multipart/x-mixed-replace`.
     Mjpeg,
 }
 
-/// A station that is served by all ways, and a client's folder.
+/// A station that is served by all access methods, and the files of a client.
 struct Served {
-    place: Place,
+    scenario: Scenario,
     _broadcaster: Process,
     film: Film,
-    /// The description, as a file.
+    /// The file with the SDP.
     sdp: PathBuf,
     rtsp: String,
     mjpeg: String,
-    /// Where decoded planes, 4:2:0, are put.
+    /// The file for decoded planes, 4:2:0.
     planes: PathBuf,
 }
 
 impl Served {
     fn new() -> Served {
-        let place = Place::ethernet();
-        // Of the station's own size, so that nothing is resized.
+        let scenario = Scenario::ethernet();
+        // Of the station's own size, so that no picture is resized.
         let film = film::numbered(1, (640, 368), (30_000, 1001), 60);
         let servers = "[rtsp]\nlisten = \"0.0.0.0:8554\"\n[http]\nlisten = \"0.0.0.0:8088\"\n";
-        let lineup =
-            head(place.listen, place.interface) + servers + &station(1, &[&film.path], "239.77.0.1:5004", "");
-        let broadcaster = place.tower().on_air(&lineup);
-        let config = place.tower().lineup(&lineup);
-        let described =
-            place.tower().tool(env!("CARGO_BIN_EXE_broadcaster"), &["sdp", "1", "--config", text(&config)]);
-        let sdp = place.lan.folder().join("station.sdp");
+        let lineup = head(scenario.listen, scenario.interface)
+            + servers
+            + &station(1, &[&film.path], "239.77.0.1:5004", "");
+        let broadcaster = scenario.sender().on_air(&lineup);
+        let config = scenario.sender().lineup(&lineup);
+        let described = scenario
+            .sender()
+            .tool(env!("CARGO_BIN_EXE_broadcaster"), &["sdp", "1", "--config", text(&config)]);
+        let sdp = scenario.lan.folder().join("station.sdp");
         fs::write(&sdp, described).unwrap();
-        let address = place.tower().address();
+        let address = scenario.sender().address();
         Served {
             rtsp: format!("rtsp://{address}:8554/1"),
             mjpeg: format!("http://{address}:8088/stations/1.mjpeg"),
-            planes: place.lan.folder().join("planes"),
+            planes: scenario.lan.folder().join("planes"),
             sdp,
             film,
             _broadcaster: broadcaster,
-            place,
+            scenario,
         }
     }
 
     fn run(&self, program: &str, args: &[&str]) -> Process {
-        self.place.receiver().run(program, args)
+        self.scenario.receiver().run(program, args)
     }
 
-    /// The pictures that a client has left as planes.
+    /// The pictures that a client has decoded.
     fn decoded(&self) -> Vec<Picture> {
         Picture::all_of_i420(&self.planes, 640, 368)
     }
 
-    /// Checks that `pictures` are the film's, in their order, hardly any missing.
-    fn check(&self, way: Way, pictures: &[Picture]) {
-        let source = self.film.decoded(self.place.lan.folder(), (640, 368));
+    /// Checks that `pictures` are the film's, in their order, with hardly any missing.
+    fn check(&self, method: AccessMethod, pictures: &[Picture]) {
+        let source = self.film.decoded(self.scenario.lan.folder(), (640, 368));
         assert!(pictures.len() >= PICTURES - 2, "{} pictures", pictures.len());
         let missing = self.film.check_order(pictures);
-        let most = if way == Way::Mjpeg { LEFT_OUT } else { MISSED };
+        let most = if method == AccessMethod::Mjpeg { LEFT_OUT } else { MISSED };
         assert!(missing <= most, "{missing} pictures are missing");
         for picture in pictures {
             let (_, number) = picture.strip().expect("a strip");
@@ -102,73 +103,73 @@ impl Served {
     }
 }
 
-pub(crate) fn ffmpeg(way: Way) {
+pub(crate) fn ffmpeg(method: AccessMethod) {
     let served = Served::new();
     let rtsp = |transport| vec!["-rtsp_transport", transport, "-i", &served.rtsp];
-    let input = match way {
-        Way::Sdp => vec!["-protocol_whitelist", "file,udp,rtp", "-i", text(&served.sdp)],
-        Way::RtspMulticast => rtsp("udp_multicast"),
-        Way::RtspUdp => rtsp("udp"),
-        Way::RtspTcp => rtsp("tcp"),
-        Way::Mjpeg => vec!["-f", "mpjpeg", "-i", &served.mjpeg],
+    let input = match method {
+        AccessMethod::Sdp => vec!["-protocol_whitelist", "file,udp,rtp", "-i", text(&served.sdp)],
+        AccessMethod::RtspMulticast => rtsp("udp_multicast"),
+        AccessMethod::RtspUdp => rtsp("udp"),
+        AccessMethod::RtspTcp => rtsp("tcp"),
+        AccessMethod::Mjpeg => vec!["-f", "mpjpeg", "-i", &served.mjpeg],
     };
     let frames = PICTURES.to_string();
     let output = ["-vsync", "passthrough", "-frames:v", &frames, "-pix_fmt", "yuvj420p", "-f", "rawvideo"];
     let args = [&["-v", "warning", "-nostdin"], &input[..], &output, &[text(&served.planes)]].concat();
     served.run("ffmpeg", &args).succeed();
-    served.check(way, &served.decoded());
+    served.check(method, &served.decoded());
 }
 
-pub(crate) fn gstreamer(way: Way) {
+pub(crate) fn gstreamer(method: AccessMethod) {
     let served = Served::new();
     let rtsp = |transport: &str| {
         format!("rtspsrc location={} protocols={transport} latency=200 ! rtpjpegdepay", served.rtsp)
     };
-    let source = match way {
-        Way::Sdp => format!("filesrc location={} ! sdpdemux ! rtpjpegdepay", text(&served.sdp)),
-        Way::RtspMulticast => rtsp("udp-mcast"),
-        Way::RtspUdp => rtsp("udp"),
-        Way::RtspTcp => rtsp("tcp"),
-        Way::Mjpeg => format!("souphttpsrc location={} ! multipartdemux", served.mjpeg),
+    let source = match method {
+        AccessMethod::Sdp => format!("filesrc location={} ! sdpdemux ! rtpjpegdepay", text(&served.sdp)),
+        AccessMethod::RtspMulticast => rtsp("udp-mcast"),
+        AccessMethod::RtspUdp => rtsp("udp"),
+        AccessMethod::RtspTcp => rtsp("tcp"),
+        AccessMethod::Mjpeg => format!("souphttpsrc location={} ! multipartdemux", served.mjpeg),
     };
     let pipeline = format!(
         "-q {source} ! jpegdec ! video/x-raw,format=I420 ! identity eos-after={PICTURES} ! filesink location={}",
         text(&served.planes)
     );
     served.run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>()).succeed();
-    served.check(way, &served.decoded());
+    served.check(method, &served.decoded());
 }
 
-/// mpv's own encoder writes what it decodes.
-pub(crate) fn mpv(way: Way) {
+/// mpv, whose encoder writes the decoded pictures.
+pub(crate) fn mpv(method: AccessMethod) {
     let served = Served::new();
     let rtsp = |transport: &str| (format!("--rtsp-transport={transport}"), served.rtsp.clone());
-    let (option, url) = match way {
-        Way::Sdp => {
+    let (option, url) = match method {
+        AccessMethod::Sdp => {
             ("--demuxer-lavf-o=protocol_whitelist=[file,udp,rtp]".into(), text(&served.sdp).to_owned())
         }
-        Way::RtspMulticast => rtsp("udp_multicast"),
-        Way::RtspUdp => rtsp("udp"),
-        Way::RtspTcp => rtsp("tcp"),
-        Way::Mjpeg => ("--demuxer-lavf-format=mpjpeg".into(), served.mjpeg.clone()),
+        AccessMethod::RtspMulticast => rtsp("udp_multicast"),
+        AccessMethod::RtspUdp => rtsp("udp"),
+        AccessMethod::RtspTcp => rtsp("tcp"),
+        AccessMethod::Mjpeg => ("--demuxer-lavf-format=mpjpeg".into(), served.mjpeg.clone()),
     };
     let output = format!("--o={}", text(&served.planes));
     let frames = format!("--frames={PICTURES}");
     let encode = ["--of=rawvideo", "--ovc=rawvideo", "--vf=format=yuvj420p", "--no-audio", "--no-config"];
     let args = [&encode[..], &[&output, &frames, &option, &url]].concat();
     served.run("mpv", &args).succeed();
-    served.check(way, &served.decoded());
+    served.check(method, &served.decoded());
 }
 
-/// PyAV, as people's scripts have it.
-pub(crate) fn pyav(way: Way) {
+/// PyAV, as in people's scripts.
+pub(crate) fn pyav(method: AccessMethod) {
     let served = Served::new();
-    let (url, options) = match way {
-        Way::Sdp => (text(&served.sdp), "protocol_whitelist=file,udp,rtp"),
-        Way::RtspMulticast => (served.rtsp.as_str(), "rtsp_transport=udp_multicast"),
-        Way::RtspUdp => (served.rtsp.as_str(), "rtsp_transport=udp"),
-        Way::RtspTcp => (served.rtsp.as_str(), "rtsp_transport=tcp"),
-        Way::Mjpeg => (served.mjpeg.as_str(), "format=mpjpeg"),
+    let (url, options) = match method {
+        AccessMethod::Sdp => (text(&served.sdp), "protocol_whitelist=file,udp,rtp"),
+        AccessMethod::RtspMulticast => (served.rtsp.as_str(), "rtsp_transport=udp_multicast"),
+        AccessMethod::RtspUdp => (served.rtsp.as_str(), "rtsp_transport=udp"),
+        AccessMethod::RtspTcp => (served.rtsp.as_str(), "rtsp_transport=tcp"),
+        AccessMethod::Mjpeg => (served.mjpeg.as_str(), "format=mpjpeg"),
     };
     let script = "import sys, av\n\
                   url, options, pictures, planes = sys.argv[1:]\n\
@@ -181,38 +182,38 @@ pub(crate) fn pyav(way: Way) {
     let pictures = PICTURES.to_string();
     let python = std::env::var("STATIONCAST_PYTHON").unwrap_or_else(|_| "python3".into());
     served.run(&python, &["-c", script, url, options, &pictures, text(&served.planes)]).succeed();
-    served.check(way, &served.decoded());
+    served.check(method, &served.decoded());
 }
 
 /// The retina crate, an RTSP client that is not ours, in a helper.
-pub(crate) fn retina(way: Way) {
+pub(crate) fn retina(method: AccessMethod) {
     let served = Served::new();
-    let transport = if way == Way::RtspTcp { "tcp" } else { "udp" };
-    let folder = served.place.lan.folder().join("retina");
+    let transport = if method == AccessMethod::RtspTcp { "tcp" } else { "udp" };
+    let folder = served.scenario.lan.folder().join("retina");
     let args = [served.rtsp.as_str(), transport, &PICTURES.to_string(), text(&folder)];
-    served.place.receiver().helper("retina", &args).succeed();
-    served.check(way, &saved(&folder));
+    served.scenario.receiver().helper("retina", &args).succeed();
+    served.check(method, &saved(&folder));
 }
 
 /// Our own viewer.
 pub(crate) fn viewer() {
     let served = Served::new();
-    let folder = served.place.lan.folder().join("viewer");
+    let folder = served.scenario.lan.folder().join("viewer");
     let frames = PICTURES.to_string();
     let args = ["--directory", "10.77.0.1:9688", "--station", "1", "--headless", "--tcp", "--json"];
     let saving = ["--frames", &frames, "--save-frames", text(&folder)];
-    let summary = served.place.receiver().viewer(&[&args[..], &saving].concat()).json();
+    let summary = served.scenario.receiver().viewer(&[&args[..], &saving].concat()).json();
     assert_eq!((&summary["frames"], &summary["frames_lost"]), (&50.into(), &0.into()), "{summary}");
-    served.check(Way::RtspTcp, &saved(&folder));
+    served.check(AccessMethod::RtspTcp, &saved(&folder));
 }
 
-/// Wireshark follows a session from its description to its packets, by UDP and in the connection.
-pub(crate) fn tshark(way: Way) {
+/// Wireshark dissects a session from its description to its packets, by UDP and in the connection.
+pub(crate) fn tshark(method: AccessMethod) {
     let served = Served::new();
-    let pcap = served.place.lan.folder().join("rtsp.pcap");
+    let pcap = served.scenario.lan.folder().join("rtsp.pcap");
     let capture = served.run("tshark", &["-q", "-i", "eth0", "-w", text(&pcap)]);
     until("a capture", || fs::metadata(&pcap).ok().filter(|file| file.len() > 0));
-    let transport = if way == Way::RtspTcp { "tcp" } else { "udp" };
+    let transport = if method == AccessMethod::RtspTcp { "tcp" } else { "udp" };
     let input = ["-v", "warning", "-nostdin", "-rtsp_transport", transport, "-i", &served.rtsp];
     let end = ["-t", "7", "-f", "null", "-"]; // the second report comes after five seconds
     served.run("ffmpeg", &[&input[..], &end].concat()).succeed();
@@ -222,12 +223,12 @@ pub(crate) fn tshark(way: Way) {
     let read = |filter: &str, fields: &[&str]| -> Vec<Vec<String>> {
         let mut args = vec!["-r", text(&pcap), "-d", "tcp.port==8554,rtsp", "-Y", filter, "-T", "fields"];
         args.extend(fields.iter().flat_map(|field| ["-e", field]));
-        let table = served.place.receiver().tool("tshark", &args);
+        let table = served.scenario.receiver().tool("tshark", &args);
         table.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     };
     let methods: Vec<String> =
         read("rtsp.method", &["rtsp.method"]).into_iter().map(|mut row| row.remove(0)).collect();
-    // What FFmpeg says last may be after what the capture took last.
+    // FFmpeg's last request may come after the end of the capture.
     for method in ["OPTIONS", "DESCRIBE", "SETUP", "PLAY"] {
         assert!(methods.iter().any(|known| known.contains(method)), "{method} in {methods:?}");
     }
@@ -238,8 +239,8 @@ pub(crate) fn tshark(way: Way) {
     assert!(read("rtp && jpeg", &["rtp.seq"]).len() > 100, "pictures");
     let reports = read("rtcp.pt == 200", &["rtcp.timestamp.ntp.msw", "rtcp.sender.packetcount"]);
     assert!(reports.len() >= 2, "a report at once, and another: {reports:?}");
-    // What TCP has sent again on a busy machine, and a segment that the capture misses, are none of ours. Of what comes
-    // twice, Wireshark also says that it overlaps, as malformed.
+    // TCP's retransmissions on a busy machine, and segments that the capture missed, are not our faults. Wireshark also calls
+    // a retransmission malformed, since it overlaps.
     let remarks = read(
         "!tcp.analysis.flags && (_ws.malformed || (rtsp || rtp || rtcp || sdp) && _ws.expert.severity >= 6291456)",
         &["frame.number", "_ws.expert.message"],
@@ -248,46 +249,46 @@ pub(crate) fn tshark(way: Way) {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
-/// ffplay's pause key holds a programme's place at the server, and the same key goes on from there.
+/// ffplay's pause key pauses a programme at the server, and the same key resumes it where it was.
 pub(crate) fn ffplay_pauses() {
-    let place = Place::loopback();
-    let machine = place.lan.machine();
+    let scenario = Scenario::loopback();
+    let machine = scenario.lan.machine();
     let film = film::numbered(1, (320, 240), (25, 1), 500);
-    let lineup = head(place.listen, place.interface)
+    let lineup = head(scenario.listen, scenario.interface)
         + "[rtsp]\nlisten = \"127.0.0.1:8554\"\n"
         + &station(1, &[&film.path], "239.77.0.1:5004", "");
     let config = machine.lineup(&lineup);
     machine.tool(env!("CARGO_BIN_EXE_broadcaster"), &["prepare", "--config", text(&config)]);
     let _broadcaster = machine.on_air(&lineup);
-    let mut wire = machine.helper("overhear", &["127.0.0.1:8555", "127.0.0.1:8554"]);
-    wire.await_output("listening\n");
+    let mut proxy = machine.helper("overhear", &["127.0.0.1:8555", "127.0.0.1:8554"]);
+    proxy.await_output("listening\n");
     let display = Display::new(machine, "640x480");
-    // Named, since SDL would go on without a window if it found no display.
+    // Named, since SDL would otherwise go on without a window if it found no display.
     let settings = ["SDL_VIDEODRIVER=x11", "SDL_AUDIODRIVER=dummy"];
     let url = "rtsp://127.0.0.1:8555/1/demand";
     let args = ["-v", "warning", "-rtsp_transport", "tcp", "-i", url];
     let mut player = display.run(&settings, "ffplay", &args);
     let window = display.window(&mut player, "rtsp:");
-    // One key holds and goes on, so it is pressed once for each, and only what follows is waited for.
-    let press = |order: &str, times| {
+    // The same key pauses and resumes, so it is pressed only once for each, before its request is awaited.
+    let press = |request: &str, times| {
         display.tool("xdotool", &["key", "--window", &window, "p"]);
-        until(order, || (wire.stdout().matches(order).count() >= times).then_some(()));
+        until(request, || (proxy.stdout().matches(request).count() >= times).then_some(()));
     };
     press("PAUSE rtsp://", 1);
     press("PLAY rtsp://", 2);
-    // Two orders to play, two answers with the place from which the server does.
-    let places = until("two places", || {
-        let said = wire.stdout();
+    // Two PLAY requests, and two responses with the position from which the server plays.
+    let positions = until("two positions", || {
+        let said = proxy.stdout();
         let answers =
             said.split("RTSP/1.0 200 OK\r\n").skip(1).filter_map(|rest| rest.split("\r\n\r\n").next());
-        let place = |answer: &str| answer.split("Range: npt=").nth(1)?.split('-').next()?.parse().ok();
-        let places: Vec<f64> = answers.filter_map(place).collect();
-        (places.len() == 2).then_some(places)
+        let position = |answer: &str| answer.split("Range: npt=").nth(1)?.split('-').next()?.parse().ok();
+        let positions: Vec<f64> = answers.filter_map(position).collect();
+        (positions.len() == 2).then_some(positions)
     });
-    assert!(places[0] == 0.0 && places[1] > 0.0 && places[1] < 20.0, "it goes on where it was: {places:?}");
+    assert!(positions[0] == 0.0 && positions[1] > 0.0 && positions[1] < 20.0, "it resumes: {positions:?}");
 }
 
-/// Whether the clients that need much installed take part.
-pub(crate) fn is_whole() -> bool {
+/// Whether the clients that need much installed take part, too.
+pub(crate) fn has_all_clients() -> bool {
     std::env::var_os("STATIONCAST_MATRIX").is_some_and(|value| value == "1")
 }

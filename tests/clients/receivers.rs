@@ -1,4 +1,4 @@
-//! Others play what we send.
+//! Other programs play our stations.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,62 +10,63 @@ use crate::common::lan::{head, station};
 use crate::common::picture::Picture;
 use crate::common::process::Process;
 use crate::common::watch::watch;
-use crate::{FAITHFUL, Place};
+use crate::{FAITHFUL, Scenario};
 
-/// In dB, for the same picture of two decoders, which round differently: FFmpeg comes out at 64, GStreamer at 51.
+/// Least PSNR of the same picture from two decoders, in dB. They round differently: FFmpeg reaches 64, GStreamer 51.
 const ALIKE: f64 = 40.0;
 
-/// How many pictures the other one decodes.
+/// How many pictures the other program decodes.
 const PICTURES: &str = "50";
 
-fn on_air(place: &Place, film: &Film) -> Process {
-    let lineup = head(place.listen, place.interface) + &station(1, &[&film.path], "239.77.0.1:5004", "");
-    place.tower().on_air(&lineup)
+fn on_air(scenario: &Scenario, film: &Film) -> Process {
+    let lineup =
+        head(scenario.listen, scenario.interface) + &station(1, &[&film.path], "239.77.0.1:5004", "");
+    scenario.sender().on_air(&lineup)
 }
 
-/// A film of the station's own size, so that nothing is resized.
+/// A film of the station's own size, so that no picture is resized.
 fn numbered() -> Film {
     film::numbered(1, (640, 368), (30_000, 1001), 60)
 }
 
-pub(crate) fn ffmpeg(place: &Place) {
+pub(crate) fn ffmpeg(scenario: &Scenario) {
     let film = numbered();
-    let _broadcaster = on_air(place, &film);
-    let (sdp, planes) = (place.lan.folder().join("station.sdp"), place.lan.folder().join("planes"));
+    let _broadcaster = on_air(scenario, &film);
+    let (sdp, planes) = (scenario.lan.folder().join("station.sdp"), scenario.lan.folder().join("planes"));
     let session = "v=0\r\no=- 1 1 IN IP4 10.77.0.1\r\ns=Station 1\r\nc=IN IP4 239.77.0.1/1\r\nt=0 0\r\n\
                    m=video 5004 RTP/AVP 26\r\n";
     fs::write(&sdp, session).unwrap();
     let input = ["-v", "warning", "-nostdin", "-protocol_whitelist", "file,udp,rtp", "-i", text(&sdp)];
     let output = ["-vsync", "passthrough", "-frames:v", PICTURES, "-f", "rawvideo", "-pix_fmt", "yuvj420p"];
-    let other = place.receiver().run("ffmpeg", &[&input[..], &output[..], &[text(&planes)]].concat());
-    compare(place, &film, other, &planes);
+    let other = scenario.receiver().run("ffmpeg", &[&input[..], &output[..], &[text(&planes)]].concat());
+    compare(scenario, &film, other, &planes);
 }
 
-pub(crate) fn gstreamer(place: &Place) {
+pub(crate) fn gstreamer(scenario: &Scenario) {
     let film = numbered();
-    let _broadcaster = on_air(place, &film);
-    let planes = place.lan.folder().join("planes");
+    let _broadcaster = on_air(scenario, &film);
+    let planes = scenario.lan.folder().join("planes");
     let pipeline = format!(
         "-q udpsrc address=239.77.0.1 port=5004 multicast-iface={} buffer-size=4000000 \
          caps=application/x-rtp,media=video,clock-rate=90000,encoding-name=JPEG,payload=26 \
          ! rtpjpegdepay ! jpegdec ! video/x-raw,format=I420 ! identity eos-after={PICTURES} \
          ! filesink location={}",
-        place.interface,
+        scenario.interface,
         text(&planes)
     );
-    let other = place.receiver().run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>());
-    compare(place, &film, other, &planes);
+    let other = scenario.receiver().run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>());
+    compare(scenario, &film, other, &planes);
 }
 
-/// Compares what `other` decodes into `planes` with what our viewer saves meanwhile.
-fn compare(place: &Place, film: &Film, other: Process, planes: &Path) {
-    let seen = watch(&place.lan, place.receiver, place.directory, 1, 90).done();
+/// Compares the pictures that `other` decodes into `planes` with those that our viewer saves meanwhile.
+fn compare(scenario: &Scenario, film: &Film, other: Process, planes: &Path) {
+    let seen = watch(&scenario.lan, scenario.receiver, scenario.directory, 1, 90).done();
     seen.check_whole(film);
     other.succeed();
     let ours: HashMap<u16, &Picture> =
         seen.pictures.iter().map(|picture| (picture.strip().expect("a strip").1, picture)).collect();
 
-    let source = film.decoded(place.lan.folder(), (640, 368));
+    let source = film.decoded(scenario.lan.folder(), (640, 368));
     let theirs = Picture::all_of_i420(planes, 640, 368);
     let missing = film.check_order(&theirs);
     assert!(missing <= 5, "{missing} pictures did not get through");

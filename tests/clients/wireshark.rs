@@ -1,22 +1,23 @@
-//! Wireshark's dissectors read what we send.
+//! Wireshark's dissectors read our packets.
 
 use crate::common::film::pal;
 use crate::common::harness::text;
 use crate::common::lan::{head, station};
-use crate::{Packets, Place};
+use crate::{Packets, Scenario};
 
 /// Packets to capture.
 const PACKETS: usize = 120;
 
-pub(crate) fn tshark(place: &Place) {
+pub(crate) fn tshark(scenario: &Scenario) {
     let film = pal(1);
-    let lineup = head(place.listen, place.interface) + &station(1, &[&film.path], "239.77.0.1:5004", "");
-    let _broadcaster = place.tower().on_air(&lineup);
-    let pcap = place.lan.folder().join("station.pcap");
+    let lineup =
+        head(scenario.listen, scenario.interface) + &station(1, &[&film.path], "239.77.0.1:5004", "");
+    let _broadcaster = scenario.sender().on_air(&lineup);
+    let pcap = scenario.lan.folder().join("station.pcap");
     let count = PACKETS.to_string();
-    // Over Ethernet the capture is on the sender's side: nothing has joined, and nothing needs to.
-    let capture = ["-q", "-i", place.interface, "-f", "udp port 5004", "-c", &count, "-w", text(&pcap)];
-    place.tower().run("tshark", &capture).succeed();
+    // Over Ethernet the capture is on the sender's side, where no program needs to join the group.
+    let capture = ["-q", "-i", scenario.interface, "-f", "udp port 5004", "-c", &count, "-w", text(&pcap)];
+    scenario.sender().run("tshark", &capture).succeed();
 
     let fields = [
         "rtp.version",
@@ -36,7 +37,7 @@ pub(crate) fn tshark(place: &Place) {
     ];
     let mut args = vec!["-r", text(&pcap), "-d", "udp.port==5004,rtp", "-T", "fields"];
     args.extend(fields.iter().flat_map(|field| ["-e", field]));
-    let table = place.tower().tool("tshark", &args);
+    let table = scenario.sender().tool("tshark", &args);
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows.len(), PACKETS);
     let number = |row: &[&str], field: &str| -> u64 {
@@ -75,6 +76,6 @@ pub(crate) fn tshark(place: &Place) {
         }
     }
     let single = pictures == PACKETS - 1;
-    assert_eq!(single, place.packets == Packets::One, "{pictures} pictures in {PACKETS} packets");
+    assert_eq!(single, scenario.packets == Packets::One, "{pictures} pictures in {PACKETS} packets");
     assert!(pictures > 3);
 }

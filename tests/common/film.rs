@@ -16,12 +16,12 @@ pub(crate) struct Film {
     /// The station in its strip.
     pub(crate) station: u8,
     pub(crate) pictures: u16,
-    /// Pictures in so many seconds.
+    /// Pictures a second, as a fraction.
     pub(crate) rate: (u32, u32),
 }
 
-/// One film is made at a time, and once.
-static STUDIO: Mutex<()> = Mutex::new(());
+/// Held while a film is made, so that each is made once.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// 50 pictures of 640x360 at 25 a second: 2 s.
 pub(crate) fn pal(station: u8) -> Film {
@@ -40,7 +40,7 @@ pub(crate) fn numbered(
     rate: (u32, u32),
     pictures: u16,
 ) -> Film {
-    let _turn = STUDIO.lock().unwrap();
+    let _making = MAKING.lock().unwrap();
     let name = format!("numbered-{station}-{width}x{height}-{}-{}-{pictures}.mp4", rate.0, rate.1);
     let path = scratch().join(name);
     let film = Film { path: path.clone(), station, pictures, rate };
@@ -63,33 +63,33 @@ pub(crate) fn numbered(
     film
 }
 
-/// A picture as planar 4:2:0: waves that move, colours that change, and the strip. All colours can be said in
-/// RGB, so that no conversion cuts any off.
+/// A picture as planar 4:2:0: waves that move, colours that change, and the strip. All colours are within RGB, so that no
+/// conversion clips any.
 fn paint(station: u8, number: u16, width: usize, height: usize) -> Vec<u8> {
-    let turn = f32::from(number) * 0.25;
-    let mut luma = waves((width, height), (120.0 + f32::from(station), 48.0), (3.1, 4.3), turn);
+    let phase = f32::from(number) * 0.25;
+    let mut luma = waves((width, height), (120.0 + f32::from(station), 48.0), (3.1, 4.3), phase);
     for y in strip::rows(height) {
         for (cell, lit) in strip::cells(station, number).into_iter().enumerate() {
             luma[y * width..][strip::columns(cell, width)].fill(if lit { 235 } else { 16 });
         }
     }
     let half = (width / 2, height / 2);
-    luma.extend(waves(half, (128.0, 24.0), (60.0, 40.0), turn / 4.0));
-    luma.extend(waves(half, (128.0, 24.0), (35.0, 90.0), turn / 6.0));
+    luma.extend(waves(half, (128.0, 24.0), (60.0, 40.0), phase / 4.0));
+    luma.extend(waves(half, (128.0, 24.0), (35.0, 90.0), phase / 6.0));
     luma
 }
 
-/// A plane: waves about a level, up and down by an amplitude.
-fn waves(size: (usize, usize), (level, amplitude): (f32, f32), periods: (f32, f32), turn: f32) -> Vec<u8> {
+/// A plane of waves: a level, plus or minus an amplitude.
+fn waves(size: (usize, usize), (level, amplitude): (f32, f32), periods: (f32, f32), phase: f32) -> Vec<u8> {
     let wave = |length: usize, period: f32, phase: f32| {
         (0..length).map(move |at| (at as f32 / period + phase).sin())
     };
-    let across: Vec<f32> = wave(size.0, periods.0, turn).collect();
+    let across: Vec<f32> = wave(size.0, periods.0, phase).collect();
     let sample = |y: f32| across.iter().map(move |x| (level + amplitude * x * y) as u8);
-    wave(size.1, periods.1, -turn).flat_map(sample).collect()
+    wave(size.1, periods.1, -phase).flat_map(sample).collect()
 }
 
-/// Makes a file with ffmpeg, from its arguments and the file's path.
+/// Makes a file with ffmpeg, by these arguments and the file's path.
 pub(crate) fn ffmpeg(args: &str, path: &Path) {
     let status = Command::new("ffmpeg")
         .args(["-v", "error", "-y"])
@@ -102,19 +102,19 @@ pub(crate) fn ffmpeg(args: &str, path: &Path) {
 }
 
 impl Film {
-    /// Checks that `pictures`, as they came, are this film's, in their order, round and round. Returns how many
-    /// are missing in between, as far as can be told: no more than a round at a time.
+    /// Checks that `pictures` are this film's, in their order, over any number of rounds. Returns how many are missing in
+    /// between, not counting whole rounds.
     pub(crate) fn check_order<'a>(&self, pictures: impl IntoIterator<Item = &'a Picture>) -> u64 {
         self.check_numbers(pictures.into_iter().map(Picture::strip))
     }
 
-    /// As [`check_order`](Self::check_order); one in twenty may be missing, as a busy machine skips what would be late.
+    /// As [`check_order`](Self::check_order); one in twenty may be missing, since a busy machine skips late pictures.
     pub(crate) fn check_most(&self, pictures: &[Picture]) {
         let missing = self.check_order(pictures);
         assert!(missing <= pictures.len() as u64 / 20, "{missing} pictures are missing");
     }
 
-    /// Its pictures as they were made, in the range of JPEG; `folder` is for a file.
+    /// Its pictures, decoded by ffmpeg, in the full range of JPEG. A temporary file is put into `folder`.
     pub(crate) fn decoded(&self, folder: &Path, (width, height): (usize, usize)) -> Vec<Picture> {
         let file = folder.join("film");
         let planes =
@@ -123,7 +123,7 @@ impl Film {
         Picture::all_of_i420(&file, width, height)
     }
 
-    /// As [`check_order`](Self::check_order), of what was read from the strips.
+    /// As [`check_order`](Self::check_order), by the numbers that were read from the strips.
     pub(crate) fn check_numbers(&self, strips: impl IntoIterator<Item = Option<(u8, u16)>>) -> u64 {
         let mut last = None;
         let mut missing = 0;

@@ -1,5 +1,5 @@
-//! The harness: libtest-mimic, so that a test that cannot run here says so as *ignored*, with the reason.
-//! With `STATIONCAST_TESTS_MUST_RUN=1`, as in CI, that is a failure instead.
+//! The test harness, by libtest-mimic: a test that cannot run on this machine is *ignored*, with the reason. With
+//! `STATIONCAST_TESTS_MUST_RUN=1`, as in CI, it fails instead.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 
 use super::helper;
 
-/// What every test needs.
+/// Programs that every test needs.
 const TOOLS: [&str; 7] = ["unshare", "nsenter", "ip", "mount", "sh", "kill", "ffmpeg"];
 
-/// Before the name of an element of GStreamer, which is in one of many packages.
+/// The prefix of a tool that is an element of GStreamer: elements are spread over many packages.
 const ELEMENT: &str = "gst:";
 
 /// Before the name of one of our examples. `cargo test` builds them, `cargo test --test NAME` does not.
@@ -29,7 +29,7 @@ pub(crate) struct Test {
 
 static SCRATCH: Mutex<Option<TempDir>> = Mutex::new(None);
 
-/// A folder for this run's files, gone when the run is over.
+/// A folder for this run's files, removed when the run is over.
 pub(crate) fn scratch() -> PathBuf {
     let mut scratch = SCRATCH.lock().unwrap();
     let folder = scratch.get_or_insert_with(|| TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
@@ -42,8 +42,8 @@ pub(crate) fn main(tests: Vec<Test>) -> ExitCode {
         return code;
     }
     let mut arguments = Arguments::from_args();
-    // They wait for what is on air most of the time: two at once use a quarter of two cores. Four at once, beside five
-    // busy loops, left pictures out.
+    // Tests mostly wait for pictures: two at once use a quarter of two cores. With four at once, beside five busy loops,
+    // broadcasters skipped pictures.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     arguments.test_threads.get_or_insert(cores + 1);
     let must_run = std::env::var_os("STATIONCAST_TESTS_MUST_RUN").is_some_and(|value| value == "1");
@@ -65,7 +65,7 @@ pub(crate) fn main(tests: Vec<Test>) -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Why a test that needs `tools` cannot run on this machine.
+/// Why a test that needs `tools` cannot run on this machine; `None` if it can.
 fn obstacle(tools: &[&str]) -> Option<String> {
     static NAMESPACES: OnceLock<Option<String>> = OnceLock::new();
     let missing = TOOLS.iter().chain(tools).find(|tool| !is_installed(tool));
@@ -93,10 +93,10 @@ fn is_installed(tool: &str) -> bool {
 }
 
 fn no_namespaces() -> Option<String> {
-    let all_we_do = "mount -t tmpfs tmpfs /run && ip netns add x && ip link add v type veth peer name eth0 netns x \
+    let all_commands = "mount -t tmpfs tmpfs /run && ip netns add x && ip link add v type veth peer name eth0 netns x \
                      && ip netns exec x true";
     let output = Command::new("unshare")
-        .args(["-Urnmpf", "--kill-child", "sh", "-c", all_we_do])
+        .args(["-Urnmpf", "--kill-child", "sh", "-c", all_commands])
         .env("PATH", path())
         .stdin(Stdio::null())
         .output();
@@ -110,7 +110,7 @@ fn no_namespaces() -> Option<String> {
     }
 }
 
-/// The search path, and where Debian keeps `ip` and `nft`, which users' paths leave out.
+/// The search path, with the folders where Debian keeps `ip` and `nft`, which users' paths lack.
 pub(crate) fn path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }

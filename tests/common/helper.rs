@@ -1,5 +1,4 @@
-//! Programs that must run inside a namespace: this test program itself, started again there with a hidden
-//! argument.
+//! Helpers that must run inside a namespace: this test program, started again there with a hidden argument.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
@@ -18,7 +17,7 @@ use stationcast::wire::rtp::{HEADER_LEN, Header};
 /// The first argument that makes this program a helper; the second is its name.
 pub(crate) const FLAG: &str = "--be-a-helper";
 
-/// What a capture's file is called that ends it, behind the name of what it writes.
+/// The suffix of the file that ends a capture, after the name of the file that the capture writes.
 pub(crate) const ENOUGH: &str = ".enough";
 
 /// Runs the helper that the arguments name, if they do.
@@ -33,6 +32,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
         }
         [FLAG, "directory", listen, group, interface] => directory(listen, group, interface),
         [FLAG, "overhear", listen, server] => overhear(listen, server),
+        [FLAG, "ask", server, request] => ask(server, request),
         [FLAG, ..] => return Some(ExitCode::FAILURE),
         _ => return None,
     }
@@ -43,18 +43,18 @@ fn interface(name: &str) -> Interface {
     interfaces().unwrap().into_iter().find(|interface| interface.name == name).expect("the interface")
 }
 
-/// Writes the datagrams of a group to a file, each behind its length, until so many pictures have ended, or one has and
-/// there is a file of that name with [`ENOUGH`] behind it. Says `listening` once it has joined.
+/// Writes the datagrams of a group to a file, each after its length, until so many pictures have ended, or until one ends and
+/// there is a file with the suffix [`ENOUGH`]. Prints `listening` once it has joined.
 fn capture(group: &str, on: &str, pictures: &str, file: &str) {
     let socket = net::receiver(group.parse().unwrap(), &interface(on)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.set_read_timeout(Some(super::PATIENCE)).unwrap();
     println!("listening");
     let mut pictures: usize = pictures.parse().unwrap();
     let enough = format!("{file}{ENOUGH}");
     let mut file = BufWriter::new(File::create(file).unwrap());
     let mut buffer = vec![0; 65_536];
     while pictures > 0 {
-        let length = socket.recv(&mut buffer).unwrap();
+        let length = socket.recv(&mut buffer).expect("the group is silent");
         file.write_all(&(length as u32).to_le_bytes()).unwrap();
         file.write_all(&buffer[..length]).unwrap();
         if buffer[1] & 0x80 != 0 {
@@ -64,9 +64,9 @@ fn capture(group: &str, on: &str, pictures: &str, file: &str) {
     file.flush().unwrap();
 }
 
-/// Sends rubbish to a group into each of so many pictures of the station there: random bytes, RTP of another
-/// payload type, RTP/JPEG of another sender, and what claims to be of the station's own: a number that is far off,
-/// and one that was there already. None of it may cost a picture.
+/// Sends rubbish to a group during each of so many pictures of its station: random bytes, RTP of another payload type,
+/// RTP/JPEG of another sender, and packets that pretend to be the station's: one with a sequence number that is far off, and one
+/// with a number that was used already. None of it may cost a picture.
 fn blast(group: &str, on: &str, pictures: &str) {
     let group: SocketAddr = group.parse().unwrap();
     let on = interface(on);
@@ -89,8 +89,7 @@ fn blast(group: &str, on: &str, pictures: &str) {
     let mut ssrc = None;
     let mut last = 0;
     for n in 0..pictures.parse().unwrap() {
-        // At the first packet of a picture, so that the rest still comes. Our own rubbish arrives here, too: only
-        // what is the station's sets the pace.
+        // At the first packet of a picture, before the rest of it. Our own rubbish arrives here, too, and is passed over.
         let own = loop {
             let length = station.recv(&mut buffer).unwrap();
             let Ok((header, _)) = Header::parse(&buffer[..length]) else { continue };
@@ -108,7 +107,7 @@ fn blast(group: &str, on: &str, pictures: &str) {
     println!("blasted");
 }
 
-/// A directory with one station, 7, that says where `group` is. Says `serving` once it does; serves until it is killed.
+/// A directory of one station, number 7, on `group`. Prints `serving` once it serves; runs until it is killed.
 fn directory(listen: &str, group: &str, on: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -124,8 +123,8 @@ fn directory(listen: &str, group: &str, on: &str) {
     });
 }
 
-/// Stands between one client and a server and writes to standard output what both say, as it passes. Says `listening`
-/// first; ends when the server closes the connection.
+/// A proxy between one client and a server. Prints `listening` first, then the bytes of both directions as they pass. Ends when
+/// the server closes the connection.
 fn overhear(listen: &str, server: &str) {
     let listener = TcpListener::bind(listen).unwrap();
     println!("listening");
@@ -149,6 +148,33 @@ fn overhear(listen: &str, server: &str) {
         pass_on(&server, &client);
         let _ = client.shutdown(Shutdown::Both);
     });
+}
+
+/// Sends a request of HTTP or RTSP and writes the response, head and body, to standard output.
+fn ask(server: &str, request: &str) {
+    let patience = Duration::from_secs(10);
+    let mut stream = TcpStream::connect_timeout(&server.parse().unwrap(), patience).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let (mut response, mut buffer) = (Vec::new(), [0; 4096]);
+    while !is_whole(&response) {
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(
+            length > 0,
+            "the server closed the connection after {:?}",
+            String::from_utf8_lossy(&response)
+        );
+        response.extend(&buffer[..length]);
+    }
+    std::io::stdout().write_all(&response).unwrap();
+}
+
+/// Whether a response is there to its end, as its Content-Length says; without one it has no body.
+fn is_whole(response: &[u8]) -> bool {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    response.len() >= end + 4 + length.map_or(0, |length| length.trim().parse().unwrap())
 }
 
 /// Plays `url` by the retina crate, an RTSP client that is not ours, and saves the JPEG files as they come.

@@ -1,12 +1,11 @@
-//! A network of its own for each test: hosts on one switch, in namespaces that need no root and from which
-//! nothing gets out.
+//! A network of its own for each test: hosts on one switch, in namespaces that need no root and that no packet leaves.
 //!
 //! ```text
 //!   host h: 10.77.0.n/24, fd77::n/64 on eth0 -- veth -- port of br0 (no IGMP snooping)
 //! ```
 //!
-//! A keeper process holds the namespaces. It is process 1 of a process namespace and ends when its
-//! standard input does, so whatever becomes of the test, the kernel ends all that was started in here.
+//! A keeper process holds the namespaces. It is process 1 of a process namespace and ends when its standard input is closed.
+//! So however the test ends, the kernel then kills every process in the network.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -25,11 +24,11 @@ use super::until;
 /// How many lines of each program's log are printed when a test fails.
 const LINES: usize = 40;
 
-/// A network. Dropped, it is gone with all that runs in it; if that is since a test failed, the logs of all
-/// its programs are printed first.
+/// A network. When it is dropped, it vanishes with every process in it; if its test has failed, the logs of all its programs
+/// are printed first.
 pub(crate) struct Lan {
     keeper: Child,
-    /// The keeper's process number, as seen from here.
+    /// The keeper's process number outside the namespaces.
     pid: String,
     hosts: Vec<&'static str>,
     folder: TempDir,
@@ -37,8 +36,8 @@ pub(crate) struct Lan {
 }
 
 impl Lan {
-    /// A switch with these hosts, `mtu` 1500. Packets that the kernel is given several at a time are cut before they
-    /// reach a link, as a real card does it: else captures and filters would see them whole.
+    /// A switch with these hosts, MTU 1500. Segmented sends (UDP GSO) are cut into packets before a link, as a real card does:
+    /// otherwise captures and filters would see several packets as one.
     pub(crate) fn new(hosts: &[&'static str]) -> Lan {
         let mut script = String::from(
             "set -e; mount -t tmpfs tmpfs /run; ip link set lo up; \
@@ -71,7 +70,7 @@ impl Lan {
     }
 
     fn with(mut script: String, hosts: Vec<&'static str>) -> Lan {
-        // The shell's own number as /proc, still the one of outside, has it. Then wait for the end of our input.
+        // Print the shell's process number outside, which this /proc still tells. Then wait for the end of standard input.
         script.push_str("read pid rest </proc/self/stat; echo $pid; exec cat\n");
         let mut keeper = Command::new("unshare")
             .args(["-Urnmpf", "--kill-child", "sh", "-c", &script])
@@ -113,8 +112,8 @@ impl Lan {
         self.switch(&["link", "set", &format!("port-{host}"), "up"]);
     }
 
-    /// Mounts a file system in memory of this size on a folder, for all that is started from now on; again, it gets
-    /// that size.
+    /// Mounts a file system in memory of this size on a folder, seen by programs that are started afterwards. The second time,
+    /// it is resized.
     pub(crate) fn mount(&self, folder: &Path, size: &str) {
         let options = if fs::read_dir(folder).is_err() {
             fs::create_dir(folder).unwrap();
@@ -136,7 +135,7 @@ impl Lan {
         command
             .args(["-t", &self.pid, "-U", "--preserve-credentials", "-m", "-n", "-p", "--"])
             .env("PATH", path())
-            // Reels of this test, and of no other.
+            // Each test has reels of its own.
             .env("XDG_CACHE_HOME", self.folder.path());
         command
     }
@@ -187,7 +186,7 @@ impl Host<'_> {
         programs.push((label.clone(), files.clone()));
         drop(programs);
 
-        // `ip netns exec` also mounts this network's /sys, from which the MTU is read.
+        // `ip netns exec` also mounts the host's own /sys, from which the MTU is read.
         let mut command = self.lan.enter();
         command
             .args(["ip", "netns", "exec", self.name, "sh", "-c"])
@@ -198,7 +197,7 @@ impl Host<'_> {
         Process::start(label, command, files)
     }
 
-    /// Runs a tool to its end, which must be a good one; its standard output.
+    /// Runs a tool to its end. It must exit with 0. Returns its standard output.
     pub(crate) fn tool(&self, program: &str, args: &[&str]) -> String {
         self.run(program, args).succeed().stdout
     }
@@ -233,13 +232,13 @@ impl Host<'_> {
         self.run(env!("CARGO_BIN_EXE_viewer"), args)
     }
 
-    /// What a directory says of its stations: `viewer --list --json`, run here.
+    /// A directory's list of stations, by `viewer --list --json` on this host.
     pub(crate) fn list(&self, directory: &str) -> Vec<Value> {
         let list = self.viewer(&["--directory", directory, "--list", "--json"]).json();
         list.as_array().expect("a list").clone()
     }
 
-    /// Waits until what a directory says of station `id` is so; then what it says.
+    /// Waits until a directory's entry of station `id` is `what`, as `is` judges. Returns the entry.
     pub(crate) fn await_station(
         &self,
         directory: &str,
@@ -254,7 +253,7 @@ impl Host<'_> {
         })
     }
 
-    /// A counter of this machine's IP layer, such as `FragCreates` (RFC 4293).
+    /// A counter of this host's IP layer, such as `FragCreates` (RFC 4293).
     pub(crate) fn ip_counter(&self, name: &str) -> u64 {
         let table = self.tool("cat", &["/proc/net/snmp"]);
         let mut rows = table.lines().filter(|line| line.starts_with("Ip: ")).map(|line| line.split(' '));
@@ -263,11 +262,20 @@ impl Host<'_> {
         value.unwrap_or_else(|| panic!("no counter {name}")).parse().unwrap()
     }
 
-    /// Sets the MTU of its network interface, and of the switch's port.
+    /// Sets the MTU of its network interface, and of the switch's port. Of the two, the port never has the smaller one, so that
+    /// nothing is dropped meanwhile.
     pub(crate) fn set_mtu(&self, mtu: u32) {
+        let port = format!("port-{}", self.name);
+        let grows = self.tool("cat", &["/sys/class/net/eth0/mtu"]).trim().parse::<u32>().unwrap() < mtu;
         let mtu = mtu.to_string();
+        let set_port = || self.lan.switch(&["link", "set", &port, "mtu", &mtu]);
+        if grows {
+            set_port();
+        }
         self.tool("ip", &["link", "set", "eth0", "mtu", &mtu]);
-        self.lan.switch(&["link", "set", &format!("port-{}", self.name), "mtu", &mtu]);
+        if !grows {
+            set_port();
+        }
     }
 }
 

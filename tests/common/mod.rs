@@ -1,9 +1,10 @@
-//! What the tests in network namespaces share: networks, processes in them, films whose pictures carry
-//! their number, and readers for what comes out at the other end.
+//! What the tests in network namespaces share: networks, processes in them, films whose pictures carry their number, and
+//! readers for the pictures and packets that arrive.
 
-// Each test program uses a part of it.
+// Each test program uses only a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod capture;
 pub(crate) mod display;
 pub(crate) mod film;
 pub(crate) mod harness;
@@ -11,6 +12,7 @@ pub(crate) mod helper;
 pub(crate) mod lan;
 pub(crate) mod picture;
 pub(crate) mod process;
+pub(crate) mod tshark;
 pub(crate) mod watch;
 pub(crate) mod wire;
 
@@ -27,14 +29,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When it has not within [`PATIENCE`]; the message says `what` was awaited.
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, look).unwrap_or_else(|| panic!("waited {} s in vain for {what}", PATIENCE.as_secs()))
+}
+
+/// Waits until `look` finds something, for `patience` at most.
 #[expect(clippy::disallowed_methods, reason = "the one place where these tests wait")]
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || Instant::now() >= deadline {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {} s in vain for {what}", PATIENCE.as_secs());
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures as they came, decoded.
+//! Decoded pictures.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(crate) struct Plane {
 }
 
 impl Picture {
-    /// A JPEG file's picture.
+    /// The picture of a JPEG file.
     pub(crate) fn of_jpeg(file: &[u8]) -> Picture {
         let header = turbojpeg::read_header(file).expect("a JPEG header");
         let (across, down) = (header.subsamp.width(), header.subsamp.height());
@@ -37,7 +37,7 @@ impl Picture {
         Picture::of_planes(planes, (width, height), (2, 2))
     }
 
-    /// The pictures of a file of such planes. What is behind the last whole one is left out: who wrote it was ended.
+    /// The pictures of a file of such planes. An incomplete last one is left out: the program that wrote it was ended.
     pub(crate) fn all_of_i420(file: &Path, width: usize, height: usize) -> Vec<Picture> {
         let bytes = fs::read(file).unwrap();
         let pictures = bytes.chunks_exact(width * height * 3 / 2);
@@ -95,7 +95,7 @@ pub(crate) fn saved(folder: &Path) -> Vec<Picture> {
     pictures_of(&saved_files(folder))
 }
 
-/// As [`saved`], of a viewer that was ended at any moment: the last file, which may be half written, is left out.
+/// As [`saved`], for a viewer that was ended at any moment: the last file, which may be incomplete, is left out.
 pub(crate) fn saved_whole(folder: &Path) -> Vec<Picture> {
     let mut files = saved_files(folder);
     files.pop();

@@ -1,4 +1,4 @@
-//! A program that runs in a network namespace, and what it said.
+//! A program that runs in a network namespace, and its output.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ pub(crate) struct Process {
 pub(super) struct Files {
     pub(super) out: PathBuf,
     pub(super) err: PathBuf,
-    /// Its process number, as seen from outside.
+    /// The file with its process number outside the namespaces.
     pub(super) pid: PathBuf,
 }
 
 /// How a program ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// `None`: by a signal.
+    /// `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -82,7 +82,7 @@ impl Process {
         });
     }
 
-    /// Its number, as seen from outside.
+    /// Its process number outside the namespaces.
     fn number(&self) -> String {
         let pid = until("a process number", || {
             fs::read_to_string(&self.files.pid).ok().filter(|pid| pid.ends_with('\n'))
@@ -90,7 +90,7 @@ impl Process {
         pid.trim().to_owned()
     }
 
-    /// The files that it has open, as the kernel shows them: ` (deleted)` behind those that have no name any more.
+    /// The paths of its open files, as the kernel shows them: with ` (deleted)` after those that were removed.
     pub(crate) fn open_files(&self) -> Vec<String> {
         let Ok(files) = fs::read_dir(format!("/proc/{}/fd", self.number())) else { return Vec::new() };
         let target = |entry: std::io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();

@@ -1,4 +1,4 @@
-//! A viewer that saves what it sees.
+//! A viewer that saves its pictures.
 
 use std::path::PathBuf;
 
@@ -17,14 +17,14 @@ pub(crate) struct Watch {
     pub(crate) folder: PathBuf,
 }
 
-/// What it has seen, when it has ended.
+/// The results of a viewer that has ended.
 pub(crate) struct Seen {
-    /// Its JSON.
+    /// Its JSON summary.
     pub(crate) summary: Value,
     pub(crate) pictures: Vec<Picture>,
 }
 
-/// Starts watching a station until `pictures` have come.
+/// Starts watching a station until `pictures` have arrived.
 pub(crate) fn watch(lan: &Lan, host: &str, directory: &str, station: u16, pictures: u64) -> Watch {
     watch_with(lan, lan.host(host), directory, station, pictures, &[])
 }
@@ -47,7 +47,7 @@ pub(crate) fn watch_with(
 }
 
 impl Watch {
-    /// Waits until at least `pictures` have come.
+    /// Waits until at least `pictures` have arrived.
     pub(crate) fn await_pictures(&mut self, pictures: usize) {
         until(&format!("{pictures} pictures"), || {
             let enough = count_saved(&self.folder) >= pictures;
@@ -56,7 +56,7 @@ impl Watch {
         });
     }
 
-    /// Waits until so many more have come.
+    /// Waits until so many more have arrived.
     pub(crate) fn await_more(&mut self, pictures: usize) {
         self.await_pictures(count_saved(&self.folder) + pictures);
     }
@@ -67,7 +67,7 @@ impl Watch {
         Seen { summary, pictures: saved(&self.folder) }
     }
 
-    /// Ends it; the pictures it has saved, but for the last one, which may be half written.
+    /// Kills it. Returns the pictures that it has saved, without the last one, which may be incomplete.
     pub(crate) fn stop(self) -> Vec<Picture> {
         drop(self.viewer);
         saved_whole(&self.folder)
@@ -79,8 +79,8 @@ impl Seen {
         self.summary[field].as_u64().unwrap_or_else(|| panic!("no {field} in {}", self.summary))
     }
 
-    /// Checks that all that was seen is `film`, whole and in order: nothing lost on the way, and next to nothing
-    /// skipped by the sender (on a machine that is too busy it may skip a picture that would be late).
+    /// Checks that the pictures are those of `film`, in order: none was lost on the way, and hardly any was skipped by the
+    /// sender, as a busy machine does with late ones.
     pub(crate) fn check_whole(&self, film: &Film) {
         assert_eq!(self.count("frames"), self.pictures.len() as u64);
         assert_eq!((self.count("frames_lost"), self.count("packets_lost")), (0, 0), "{}", self.summary);

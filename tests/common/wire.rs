@@ -15,28 +15,20 @@ pub(crate) struct Unit {
     pub(crate) timestamp: u32,
     /// Each packet's header and the bytes of its datagram.
     pub(crate) packets: Vec<(Header, usize)>,
-    /// The JPEG file that comes of them.
+    /// The JPEG file that they make.
     pub(crate) jpeg: Vec<u8>,
     pub(crate) picture: Picture,
 }
 
-/// What the helper `capture` has written, from the first whole picture on. Checks what holds of every
-/// stream: one sender, payload type 26, sequence numbers without a gap, one timestamp a picture, the marker on its last
-/// packet.
+/// The pictures in a file that the helper `capture` has written, from the first whole one on. Checks the rules of every
+/// station: one sender, payload type 26, sequence numbers without a gap, one timestamp a picture, the marker on its last packet.
 pub(crate) fn units(capture: &Path) -> Vec<Unit> {
     let bytes = fs::read(capture).unwrap();
-    let mut rest = &bytes[..];
-    let mut datagrams = Vec::new();
-    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
-        let (datagram, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
-        datagrams.push(datagram);
-        rest = behind;
-    }
     let mut units = Vec::new();
     let mut packets: Vec<(Header, usize)> = Vec::new();
     let mut depacketizer = Depacketizer::default();
     let mut last: Option<Header> = None;
-    for datagram in datagrams {
+    for datagram in datagrams(&bytes) {
         let (header, payload) = Header::parse(datagram).unwrap();
         assert_eq!(header.payload_type, 26);
         let Some(before) = last.replace(header) else { continue };
@@ -57,13 +49,28 @@ pub(crate) fn units(capture: &Path) -> Vec<Unit> {
     units
 }
 
+/// The datagrams that the helper `capture` has written.
+fn datagrams(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, behind) = bytes.split_first_chunk::<4>()?;
+        let (datagram, rest) = behind.split_at(u32::from_le_bytes(*length) as usize);
+        bytes = rest;
+        Some(datagram)
+    })
+}
+
+/// Bytes of UDP payload of the largest datagram in a file that the helper `capture` has written. Checks nothing else.
+pub(crate) fn largest_datagram(capture: &Path) -> usize {
+    datagrams(&fs::read(capture).unwrap()).map(<[u8]>::len).max().unwrap_or(0)
+}
+
 /// Ticks from each picture to the next.
 pub(crate) fn steps(units: &[Unit]) -> Vec<u32> {
     units.windows(2).map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp)).collect()
 }
 
-/// Checks that every picture of `film` has the timestamp that its number asks for, on one grid through all
-/// rounds, give or take the tick of rounding. Pictures that were skipped leave their place empty.
+/// Checks that all pictures are those of `film`, each with the timestamp of its number, on one grid through all rounds, to
+/// within a tick of rounding. A skipped picture leaves its place empty.
 pub(crate) fn check_grid(units: &[Unit], film: &Film) {
     let number = |unit: &Unit| {
         let (station, number) = unit.picture.strip().expect("a strip");

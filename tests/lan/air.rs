@@ -1,4 +1,4 @@
-//! What is on air, and that it is the right thing.
+//! Stations on air: viewers see the right pictures, in datagrams of the right size.
 
 use crate::common::film::{ntsc, numbered, pal};
 use crate::common::harness::text;
@@ -11,16 +11,16 @@ fn largest(units: &[Unit]) -> usize {
     units.iter().flat_map(|unit| &unit.packets).map(|(_, length)| *length).max().unwrap_or(0)
 }
 
-/// Two stations on one port, one named by interface and one by address; a viewer of each on hosts of their
-/// own, on which something else has joined the other's group; and two on the broadcaster's own host.
+/// Two stations on one port, one interface given by its name and one by its address. There is a viewer of each on a host of its
+/// own, where another program has joined the other station's group, and two are on the broadcaster's host.
 pub(crate) fn every_viewer_sees_its_station() {
-    let lan = Lan::new(&["tower", "one", "two"]);
+    let lan = Lan::new(&["sender", "one", "two"]);
     let (first, second) = (pal(1), ntsc(2));
     let lineup = head("0.0.0.0:9688", "eth0")
         + &station(1, &[&first.path], "239.77.0.1:5004", "")
         + &station(2, &[&second.path], "239.77.0.2:5004", "interface = \"10.77.0.1\"");
-    let tower = lan.host("tower");
-    let _broadcaster = tower.on_air(&lineup);
+    let sender = lan.host("sender");
+    let _broadcaster = sender.on_air(&lineup);
 
     let file = |name: &str| lan.folder().join(name);
     let capture = |host: &str, group: &str, pictures: &str, name: &str| {
@@ -35,8 +35,8 @@ pub(crate) fn every_viewer_sees_its_station() {
     let watches = [
         watch(&lan, "one", "10.77.0.1:9688", 1, 110),
         watch(&lan, "two", "10.77.0.1:9688", 2, 130),
-        watch(&lan, "tower", "127.0.0.1:9688", 2, 70),
-        watch_with(&lan, tower, "10.77.0.1:9688", 1, 60, &["--interface", "10.77.0.1"]),
+        watch(&lan, "sender", "127.0.0.1:9688", 2, 70),
+        watch_with(&lan, sender, "10.77.0.1:9688", 1, 60, &["--interface", "10.77.0.1"]),
     ];
     for (watch, film) in watches.into_iter().zip([&first, &second, &second, &first]) {
         let seen = watch.done();
@@ -48,23 +48,23 @@ pub(crate) fn every_viewer_sees_its_station() {
     captures.into_iter().for_each(|capture| drop(capture.succeed()));
     for (name, film) in [("first", &first), ("second", &second)] {
         let units = units(&file(name));
-        // Through the loop point twice.
+        // Twice through the loop point.
         assert!(units.len() > 2 * usize::from(film.pictures));
         check_grid(&units, film);
         assert!(units.iter().all(|unit| unit.packets.len() > 1), "one packet a picture over Ethernet");
         assert!(largest(&units) <= 1472, "{}", largest(&units));
     }
-    assert_eq!(tower.ip_counter("FragCreates"), 0);
+    assert_eq!(sender.ip_counter("FragCreates"), 0);
     assert_eq!(lan.host("one").ip_counter("ReasmReqds"), 0);
 }
 
-/// `datagram = 65507` over a 1,500-byte link: IP does the cutting.
+/// `datagram = 65507` over a link of MTU 1500: IP fragments the datagrams.
 pub(crate) fn one_datagram_a_picture() {
-    let lan = Lan::new(&["tower", "one"]);
+    let lan = Lan::new(&["sender", "one"]);
     let film = pal(1);
     let group = "239.77.0.1:5004";
     let lineup = head("0.0.0.0:9688", "eth0") + &station(1, &[&film.path], group, "datagram = 65507");
-    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let _broadcaster = lan.host("sender").on_air(&lineup);
     let file = lan.folder().join("capture");
     let capture = lan.host("one").helper("capture", &[group, "eth0", "40", text(&file)]);
     let seen = watch(&lan, "one", "10.77.0.1:9688", 1, 40).done();
@@ -74,40 +74,40 @@ pub(crate) fn one_datagram_a_picture() {
     check_grid(&units, &film);
     assert!(units.iter().all(|unit| unit.packets.len() == 1));
     assert!(largest(&units) > 1472);
-    assert!(lan.host("tower").ip_counter("FragCreates") > 40);
+    assert!(lan.host("sender").ip_counter("FragCreates") > 40);
     assert!(lan.host("one").ip_counter("ReasmOKs") >= 39);
 }
 
-/// `datagram = "auto"` on jumbo frames: fewer, larger datagrams, and still none that IP must cut.
+/// `datagram = "auto"` on jumbo frames: fewer, larger datagrams, and no IP fragments.
 pub(crate) fn datagrams_follow_the_mtu() {
-    let lan = Lan::new(&["tower", "one"]);
-    for host in ["tower", "one"] {
+    let lan = Lan::new(&["sender", "one"]);
+    for host in ["sender", "one"] {
         lan.host(host).set_mtu(9000);
     }
     let film = pal(1);
     let group = "239.77.0.1:5004";
     let lineup = head("0.0.0.0:9688", "eth0") + &station(1, &[&film.path], group, "");
-    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let _broadcaster = lan.host("sender").on_air(&lineup);
     let file = lan.folder().join("capture");
     lan.host("one").helper("capture", &[group, "eth0", "20", text(&file)]).succeed();
     let units = units(&file);
     check_grid(&units, &film);
     assert!((1473..=8972).contains(&largest(&units)), "{}", largest(&units));
-    assert_eq!(lan.host("tower").ip_counter("FragCreates"), 0);
+    assert_eq!(lan.host("sender").ip_counter("FragCreates"), 0);
 }
 
-/// A group of a site's scope, and one of the link's: that one names no network without an interface.
+/// A group of site scope, and one of link scope, which names no network without an interface.
 pub(crate) fn ipv6() {
-    let lan = Lan::new(&["tower", "one"]);
+    let lan = Lan::new(&["sender", "one"]);
     let (film, near) = (pal(1), pal(2));
     let group = "[ff15::77:1]:5004";
     let lineup = head("[::]:9688", "eth0")
         + &station(1, &[&film.path], group, "")
         + &station(2, &[&near.path], "[ff12::77:2]:5004", "");
-    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let _broadcaster = lan.host("sender").on_air(&lineup);
     let file = lan.folder().join("capture");
     let capture = lan.host("one").helper("capture", &[group, "eth0", "55", text(&file)]);
-    let nearby = ["one", "tower"].map(|host| watch(&lan, host, "[fd77::1]:9688", 2, 30));
+    let nearby = ["one", "sender"].map(|host| watch(&lan, host, "[fd77::1]:9688", 2, 30));
     let seen = watch(&lan, "one", "[fd77::1]:9688", 1, 55).done();
     seen.check_whole(&film);
     nearby.into_iter().for_each(|watch| watch.done().check_whole(&near));
@@ -118,8 +118,8 @@ pub(crate) fn ipv6() {
     assert!((1000..=1452).contains(&largest(&units)), "{}", largest(&units));
 }
 
-/// A list of two films: the station keeps its size, the second film stands between bars; its rate is each
-/// film's own, and no place on the time line is empty where they meet.
+/// A playlist of two films: the station keeps its size, so the second film stands between bars; each film keeps its rate; and
+/// the time line has no gap where they meet.
 pub(crate) fn two_films_of_different_shape_and_rate() {
     let lan = Lan::alone();
     let wide = numbered(1, (640, 360), (25, 1), 30);
@@ -153,7 +153,7 @@ pub(crate) fn two_films_of_different_shape_and_rate() {
     for ((pair, unit), step) in strips.windows(2).zip(&units).zip(steps) {
         let ((station, number), (next_station, next_number)) = (pair[0], pair[1]);
         let (film, interval) = of(station);
-        // Where a busy machine skipped pictures their places are empty, but they are there.
+        // Pictures that a busy machine skipped leave their places empty.
         let places = if next_station == station {
             u32::from(next_number - number) * interval
         } else {

@@ -1,34 +1,17 @@
-//! What the network is told unasked: stations by SAP, the directory by multicast DNS.
+//! Announcements: stations by SAP, the directory by multicast DNS.
 
 use crate::common::film::pal;
-use crate::common::lan::{Host, Lan, head, station};
-use crate::common::process::Process;
+use crate::common::lan::{Lan, head, station};
+use crate::common::tshark::{listen, rows};
 use crate::common::until;
 
 const GROUP: &str = "239.77.0.1:5004";
 
-/// tshark on a host's interface: of every packet that `filter` lets through, these fields, as it comes.
-fn listen(host: Host, interface: &str, filter: &str, fields: &[&str]) -> Process {
-    let mut args = vec!["-l", "-n", "-i", interface, "-f", filter, "-d", "udp.port==5004,rtp"];
-    args.extend(["-T", "fields", "-E", "occurrence=a", "-E", "aggregator=|"]);
-    args.extend(fields.iter().flat_map(|field| ["-e", field]));
-    let mut tshark = host.run("tshark", &args);
-    tshark.await_log("Capture started", 1);
-    tshark
-}
-
-fn rows(tshark: &Process) -> Vec<Vec<String>> {
-    let said = tshark.stdout();
-    // The last line may be half written.
-    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
-}
-
-/// Stations of both families are announced where players listen, described as `broadcaster sdp` describes them, every
+/// Stations of both address families are announced to the groups where players listen, with the SDP of `broadcaster sdp`, every
 /// five seconds by the station's own clock, and deleted at the end.
 pub(crate) fn stations_are_announced_by_sap() {
-    let lan = Lan::new(&["tower", "one"]);
-    let (tower, film) = (lan.host("tower"), pal(1));
+    let lan = Lan::new(&["sender", "one"]);
+    let (sender, film) = (lan.host("sender"), pal(1));
     let lineup = head("0.0.0.0:9688", "eth0")
         + "[announce]\nmdns = false\n"
         + &station(1, &[&film.path], GROUP, "ttl = 3")
@@ -51,7 +34,7 @@ pub(crate) fn stations_are_announced_by_sap() {
     ];
     let filter = "udp port 9875 or (udp dst port 5004 and ip dst 239.77.0.1)";
     let tshark = listen(lan.host("one"), "eth0", filter, &fields);
-    let broadcaster = tower.on_air(&lineup);
+    let broadcaster = sender.on_air(&lineup);
     let of = |row: &[String], field: &str| {
         row[fields.iter().position(|known| *known == field).expect("a field")].clone()
     };
@@ -62,10 +45,10 @@ pub(crate) fn stations_are_announced_by_sap() {
         let rows = rows(&tshark);
         ["Station 1", "Station 2"].iter().all(|name| announced(&rows, name) >= 3).then_some(())
     });
-    let file = tower.lineup(&lineup);
+    let file = sender.lineup(&lineup);
     let sdp = |id| {
         let args = ["sdp", id, "--config", file.to_str().unwrap()];
-        tower.tool(env!("CARGO_BIN_EXE_broadcaster"), &args)
+        sender.tool(env!("CARGO_BIN_EXE_broadcaster"), &args)
     };
     let (first, second) = (sdp("1"), sdp("2"));
     broadcaster.signal("TERM");
@@ -126,18 +109,18 @@ fn with_mdns(listen: &str, id: u16, group: &str) -> String {
     head(listen, "eth0") + "[announce]\nsap = false\n" + &station(id, &[&pal(1).path], group, "")
 }
 
-/// A viewer that is not told where the directory is finds it; the network hears of it on that interface and no other,
-/// by records that are right, which are taken back at the end. A viewer that is told asks nobody.
+/// A viewer without `--directory` finds the directory. Its records are right, are sent on its interface and no other, and are
+/// withdrawn at the end. A viewer with `--directory` sends no query.
 pub(crate) fn the_directory_is_found_by_mdns() {
-    let lan = Lan::new(&["tower", "one", "two"]);
-    let tower = lan.host("tower");
-    tower.tool("ip", &["link", "add", "other", "type", "veth", "peer", "name", "nobody"]);
-    tower.tool("ip", &["addr", "add", "10.78.0.1/24", "dev", "other"]);
+    let lan = Lan::new(&["sender", "one", "two"]);
+    let sender = lan.host("sender");
+    sender.tool("ip", &["link", "add", "other", "type", "veth", "peer", "name", "nobody"]);
+    sender.tool("ip", &["addr", "add", "10.78.0.1/24", "dev", "other"]);
     for end in ["other", "nobody"] {
-        tower.tool("ip", &["link", "set", end, "up"]);
+        sender.tool("ip", &["link", "set", end, "up"]);
     }
     let elsewhere =
-        listen(tower, "other", "udp port 5353 or arp", &["dns.qry.name", "dns.resp.name", "arp.opcode"]);
+        listen(sender, "other", "udp port 5353 or arp", &["dns.qry.name", "dns.resp.name", "arp.opcode"]);
     let fields = [
         "ip.src",
         "dns.flags.response",
@@ -149,7 +132,7 @@ pub(crate) fn the_directory_is_found_by_mdns() {
         "_ws.malformed",
     ];
     let tshark = listen(lan.host("two"), "eth0", "ip and udp port 5353", &fields);
-    let mut broadcaster = tower.on_air(&with_mdns("10.77.0.1:9688", 1, GROUP));
+    let mut broadcaster = sender.on_air(&with_mdns("10.77.0.1:9688", 1, GROUP));
     broadcaster.await_log("announced by mDNS", 1);
 
     let told = lan.host("two").viewer(&["--directory", "10.77.0.1:9688", "--list", "--json"]).json();
@@ -175,8 +158,8 @@ pub(crate) fn the_directory_is_found_by_mdns() {
     });
     let heard = rows(&tshark);
     let from = |address: &str| heard.iter().filter(|row| of(row, "ip.src") == address).collect::<Vec<_>>();
-    assert!(!from("10.77.0.2").is_empty(), "who was told nothing asks");
-    assert!(from("10.77.0.3").is_empty(), "who was told asks nobody");
+    assert!(!from("10.77.0.2").is_empty(), "a viewer without --directory sends queries");
+    assert!(from("10.77.0.3").is_empty(), "a viewer with --directory sends none");
     assert!(heard.iter().all(|row| of(row, "_ws.malformed").is_empty()));
     let answers = from("10.77.0.1");
     for (field, expected) in [("dns.srv.port", "9688"), ("dns.txt", "txtvers=1"), ("dns.txt", "stations=1")] {
@@ -187,8 +170,8 @@ pub(crate) fn the_directory_is_found_by_mdns() {
         answers.iter().map(|row| of(row, "dns.a")).filter(|a| !a.is_empty()).collect();
     assert!(!addresses.is_empty() && addresses.iter().all(|a| a == "10.77.0.1"), "{addresses:?}");
 
-    // What the other interface shows in the end is this, and nothing before it.
-    tower.run("bash", &["-c", "echo >/dev/udp/10.78.0.9/9"]).finish();
+    // A packet that is seen on the other interface: everything before it would have been, too.
+    sender.run("bash", &["-c", "echo >/dev/udp/10.78.0.9/9"]).finish();
     until("a packet on the other interface", || {
         rows(&elsewhere).iter().any(|row| !row[2].is_empty()).then_some(())
     });
@@ -196,9 +179,9 @@ pub(crate) fn the_directory_is_found_by_mdns() {
 }
 
 pub(crate) fn several_directories_are_listed() {
-    let lan = Lan::new(&["tower", "mast", "one"]);
-    let mut first = lan.host("tower").on_air(&with_mdns("0.0.0.0:9688", 1, GROUP));
-    let mut second = lan.host("mast").on_air(&with_mdns("0.0.0.0:9688", 2, "239.77.0.2:5004"));
+    let lan = Lan::new(&["sender", "second", "one"]);
+    let mut first = lan.host("sender").on_air(&with_mdns("0.0.0.0:9688", 1, GROUP));
+    let mut second = lan.host("second").on_air(&with_mdns("0.0.0.0:9688", 2, "239.77.0.2:5004"));
     first.await_log("announced by mDNS", 1);
     second.await_log("announced by mDNS", 1);
     let ended = lan.host("one").viewer(&["--station", "2", "--headless", "--frames", "1"]).finish();
@@ -208,11 +191,12 @@ pub(crate) fn several_directories_are_listed() {
     }
 }
 
-/// An external player gets the station, ends the viewer with it, and is ended with it, even one that does not listen.
+/// An external player gets the station. When it ends, the viewer ends; when the viewer is ended, it ends the player, even one
+/// that ignores SIGTERM.
 pub(crate) fn an_external_player() {
-    let lan = Lan::new(&["tower", "one"]);
+    let lan = Lan::new(&["sender", "one"]);
     let _broadcaster =
-        lan.host("tower").on_air(&(head("0.0.0.0:9688", "eth0") + &station(1, &[&pal(1).path], GROUP, "")));
+        lan.host("sender").on_air(&(head("0.0.0.0:9688", "eth0") + &station(1, &[&pal(1).path], GROUP, "")));
     let play = |command: &str| {
         lan.host("one").viewer(&["--directory", "10.77.0.1:9688", "--station", "1", "--player", command])
     };

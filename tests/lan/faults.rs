@@ -1,4 +1,4 @@
-//! What goes wrong, and that it mends itself.
+//! Faults, and how broadcaster and viewer recover from them.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,13 +26,13 @@ fn on_slate(reason: &str) -> impl Fn(&Value) -> bool {
 
 fn one_station(lan: &Lan) -> Process {
     let lineup = head("0.0.0.0:9688", "eth0") + &station(1, &[&pal(1).path], GROUP, "");
-    lan.host("tower").on_air(&lineup)
+    lan.host("sender").on_air(&lineup)
 }
 
-/// A viewer's cable, then the broadcaster's, then the broadcaster's interface: one viewer sees it all
-/// through, and knows what it has missed.
+/// A viewer's cable is pulled, then the broadcaster's, then the broadcaster's interface goes down: one viewer watches through it
+/// all, and counts what it has missed.
 pub(crate) fn a_link_that_is_pulled() {
-    let lan = Lan::new(&["tower", "one", "two"]);
+    let lan = Lan::new(&["sender", "one", "two"]);
     let film = pal(1);
     let mut broadcaster = one_station(&lan);
     let mut seen = watch(&lan, "one", DIRECTORY, 1, 160);
@@ -45,26 +45,26 @@ pub(crate) fn a_link_that_is_pulled() {
     lan.link_up("one");
     seen.await_pictures(before + 40);
 
-    lan.link_down("tower");
-    watch(&lan, "tower", "127.0.0.1:9688", 1, 25).done().check_whole(&film);
+    lan.link_down("sender");
+    watch(&lan, "sender", "127.0.0.1:9688", 1, 25).done().check_whole(&film);
     let before = count_saved(&seen.folder);
-    lan.link_up("tower");
+    lan.link_up("sender");
     seen.await_pictures(before + 20);
 
-    let tower = lan.host("tower");
-    tower.tool("ip", &["link", "set", "eth0", "down"]);
+    let sender = lan.host("sender");
+    sender.tool("ip", &["link", "set", "eth0", "down"]);
     for _ in 0..5 {
-        tower.list("127.0.0.1:9688");
+        sender.list("127.0.0.1:9688");
     }
-    tower.tool("ip", &["link", "set", "eth0", "up"]);
-    tower.tool("ip", &["route", "replace", "224.0.0.0/4", "dev", "eth0"]);
+    sender.tool("ip", &["link", "set", "eth0", "up"]);
+    sender.tool("ip", &["route", "replace", "224.0.0.0/4", "dev", "eth0"]);
     let before = count_saved(&seen.folder);
     seen.await_pictures(before + 10);
 
     let seen = seen.done();
     assert!(broadcaster.runs());
     assert_eq!(seen.count("frames"), 160);
-    // The strip tells how many are missing but for whole rounds of 50.
+    // The strips tell how many are missing, not counting whole rounds of 50.
     let (missing, lost) = (film.check_order(&seen.pictures), seen.count("frames_lost"));
     assert!(lost >= 98, "{lost} pictures lost in all outages");
     let difference = (lost + 50 - missing % 50) % 50;
@@ -72,22 +72,22 @@ pub(crate) fn a_link_that_is_pulled() {
     assert!(seen.count("packets_lost") > lost, "several packets a picture");
 }
 
-/// DHCP gives the broadcaster's interface another address: its packets have to come from there then.
+/// DHCP gives the broadcaster's interface another address: its packets must then come from that address.
 pub(crate) fn an_interface_that_gets_another_address() {
-    let lan = Lan::new(&["tower", "one"]);
-    let tower = lan.host("tower");
+    let lan = Lan::new(&["sender", "one"]);
+    let sender = lan.host("sender");
     let mut broadcaster = one_station(&lan);
-    // Of another length: else it would go together with the first one.
-    tower.tool("ip", &["address", "add", "10.77.0.77/32", "dev", "eth0"]);
-    tower.tool("ip", &["address", "del", "10.77.0.1/24", "dev", "eth0"]);
+    // Of another prefix length: otherwise it would be deleted together with the first one.
+    sender.tool("ip", &["address", "add", "10.77.0.77/32", "dev", "eth0"]);
+    sender.tool("ip", &["address", "del", "10.77.0.1/24", "dev", "eth0"]);
     broadcaster.await_log("sends by eth0 (10.77.0.77", 1);
     let file = lan.folder().join("capture");
     lan.host("one").helper("capture", &[GROUP, "eth0", "25", text(&file)]).succeed();
 }
 
-/// The kernel drops one packet in forty, at random, and says how many it were.
+/// The kernel drops one packet in forty, at random, and counts them. The viewer counts the same.
 pub(crate) fn lost_packets_are_counted() {
-    let lan = Lan::new(&["tower", "one"]);
+    let lan = Lan::new(&["sender", "one"]);
     let film = pal(1);
     let _broadcaster = one_station(&lan);
     let mut seen = watch(&lan, "one", DIRECTORY, 1, 120);
@@ -103,7 +103,7 @@ pub(crate) fn lost_packets_are_counted() {
     one.tool("nft", &["flush chain netdev t c"]);
     let counters: Value = serde_json::from_str(&one.tool("nft", &["-j", "list", "counters"])).unwrap();
     let dropped = counters["nftables"][1]["counter"]["packets"].as_u64().expect("a count");
-    assert!(seen.viewer.runs(), "the counts must not go on after the viewer's end");
+    assert!(seen.viewer.runs(), "the viewer must not end before the packets are counted");
 
     let seen = seen.done();
     assert!(dropped > 0);
@@ -116,27 +116,27 @@ pub(crate) fn lost_packets_are_counted() {
 /// A film vanishes while it plays: its station shows a slate of the same size and plays on when
 /// the film is back. The other station loses nothing.
 pub(crate) fn a_film_that_is_removed_and_put_back() {
-    let lan = Lan::new(&["tower", "one", "two"]);
+    let lan = Lan::new(&["sender", "one", "two"]);
     let (first, second) = (pal(1), pal(2));
     let (here, away) = (lan.folder().join("film.mp4"), lan.folder().join("away.mp4"));
     fs::copy(&first.path, &here).unwrap();
     let lineup = head("0.0.0.0:9688", "eth0")
         + &station(1, &[&here], GROUP, "width = 320")
         + &station(2, &[&second.path], "239.77.0.2:5004", "");
-    let tower = lan.host("tower");
-    let _broadcaster = tower.on_air(&lineup);
+    let sender = lan.host("sender");
+    let _broadcaster = sender.on_air(&lineup);
     let mut through = watch(&lan, "one", DIRECTORY, 1, 1_000_000);
     let undisturbed = watch(&lan, "two", DIRECTORY, 2, 150);
     through.await_pictures(10);
-    let before = tower.await_station(DIRECTORY, 1, "on air", is_on_air);
+    let before = sender.await_station(DIRECTORY, 1, "on air", is_on_air);
 
     fs::rename(&here, &away).unwrap();
     let slate =
-        tower.await_station(DIRECTORY, 1, "on a slate", on_slate("cannot read film.mp4: no such file"));
+        sender.await_station(DIRECTORY, 1, "on a slate", on_slate("cannot read film.mp4: no such file"));
     assert_eq!(slate["size"], before["size"]);
     assert_eq!(slate["size"]["width"], 320);
     fs::rename(&away, &here).unwrap();
-    tower.await_station(DIRECTORY, 1, "on air again", is_on_air);
+    sender.await_station(DIRECTORY, 1, "on air again", is_on_air);
     through.await_more(30);
 
     let pictures = through.stop();
@@ -154,48 +154,48 @@ pub(crate) fn a_film_that_is_removed_and_put_back() {
     undisturbed.done().check_whole(&second);
 }
 
-/// A film that never answers, as one on a dead network share: its station keeps a slate on air and a bounded number of
-/// threads waiting, however often it tries again; another station loses nothing; and when the share is back, so is the film.
+/// A film that never answers, as on a dead network share: its station shows a slate and blocks a bounded number of threads,
+/// however often it retries. Another station loses nothing. When the share is back, so is the film.
 pub(crate) fn a_film_that_hangs() {
-    let lan = Lan::new(&["tower", "two"]);
+    let lan = Lan::new(&["sender", "two"]);
     let (first, second) = (pal(1), pal(2));
-    // To open a pipe waits for somebody to write to it.
+    // Opening a pipe blocks until it has a writer.
     let (here, pipe, away) =
         (lan.folder().join("film.mp4"), lan.folder().join("pipe"), lan.folder().join("away.mp4"));
     fs::copy(&first.path, &here).unwrap();
-    let tower = lan.host("tower");
-    tower.tool("mkfifo", &[text(&pipe)]);
+    let sender = lan.host("sender");
+    sender.tool("mkfifo", &[text(&pipe)]);
     let lineup = head("0.0.0.0:9688", "eth0")
         + &station(1, &[&here], GROUP, "")
         + &station(2, &[&second.path], "239.77.0.2:5004", "");
-    let config = tower.lineup(&lineup);
+    let config = sender.lineup(&lineup);
     let program = env!("CARGO_BIN_EXE_broadcaster");
-    let mut broadcaster = tower.run("env", &["RUST_LOG=debug", program, "--config", text(&config)]);
+    let mut broadcaster = sender.run("env", &["RUST_LOG=debug", program, "--config", text(&config)]);
     broadcaster.await_log(" on air: ", 2);
     fs::rename(&here, &away).unwrap();
     fs::hard_link(&pipe, &here).unwrap();
     let undisturbed = watch(&lan, "two", DIRECTORY, 2, 1_000_000);
     let failed = "failed: the film cannot be read: no picture for 5 s";
     broadcaster.await_log(failed, 1);
-    tower.await_station(DIRECTORY, 1, "on a slate", on_slate("the film cannot be read"));
+    sender.await_station(DIRECTORY, 1, "on a slate", on_slate("the film cannot be read"));
     let threads = broadcaster.threads();
     broadcaster.await_log(failed, 3);
     let later = broadcaster.threads();
-    assert!(later <= threads + 1, "{threads} threads, and {later} after two tries more");
-    undisturbed.viewer.signal("INT"); // after all the tries
+    assert!(later <= threads + 1, "{threads} threads, and {later} after two more retries");
+    undisturbed.viewer.signal("INT"); // after all retries
     undisturbed.done().check_whole(&second);
 
     fs::rename(&away, &here).unwrap();
-    // Refused where nobody waits at the other end.
-    until("whoever hangs at the pipe", || {
+    // Refused while no reader is blocked at the other end.
+    until("a reader that is blocked at the pipe", || {
         fs::File::options().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe).ok()
     });
-    tower.await_station(DIRECTORY, 1, "on air", is_on_air);
+    sender.await_station(DIRECTORY, 1, "on air", is_on_air);
 }
 
-/// The viewer finds both the directory and the station again by itself.
+/// The viewer finds directory and station again by itself.
 pub(crate) fn a_broadcaster_that_is_killed_and_started_again() {
-    let lan = Lan::new(&["tower", "one"]);
+    let lan = Lan::new(&["sender", "one"]);
     let film = pal(1);
     let broadcaster = one_station(&lan);
     let mut seen = watch(&lan, "one", DIRECTORY, 1, 1_000_000);
@@ -206,21 +206,21 @@ pub(crate) fn a_broadcaster_that_is_killed_and_started_again() {
 
     let _again = one_station(&lan);
     seen.await_pictures(before + 50);
-    lan.host("tower").await_station(DIRECTORY, 1, "watched again", |entry| entry["audience"] == 1);
+    lan.host("sender").await_station(DIRECTORY, 1, "watched again", |entry| entry["audience"] == 1);
     let pictures = seen.stop();
     assert!(pictures.iter().all(|picture| picture.strip().is_some_and(|(station, _)| station == 1)));
     film.check_order(&pictures[before + 5..]);
 }
 
-/// Random bytes, RTP of another payload type, other senders, forged numbers: of no effect on what is seen.
+/// Random bytes, RTP of another payload type, other senders and forged sequence numbers cost a viewer nothing.
 pub(crate) fn rubbish_on_the_group_costs_no_picture() {
-    let lan = Lan::new(&["tower", "one", "two"]);
+    let lan = Lan::new(&["sender", "one", "two"]);
     let film = pal(1);
     let _broadcaster = one_station(&lan);
     let mut seen = watch(&lan, "one", DIRECTORY, 1, 120);
     seen.await_pictures(10);
     let mut blast = lan.host("two").helper("blast", &[GROUP, "eth0", "75"]);
     blast.await_output("blasted");
-    assert!(seen.viewer.runs(), "the rubbish must not come after the viewer's end");
+    assert!(seen.viewer.runs(), "the viewer must not end before the rubbish");
     seen.done().check_whole(&film);
 }

@@ -1,4 +1,4 @@
-//! Films as people have them: odd sizes, odd rates, odd codecs, and files that are no films.
+//! Films as people have them: odd sizes, rates and codecs, and files that are not films.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ fn group(id: u16) -> String {
     format!("239.77.0.{id}:5004")
 }
 
-/// Captures stations 1 to `count` from now on, and returns what was sent.
+/// Captures so many pictures of stations 1 to `count`, from now on.
 fn capture(lan: &Lan, count: u16, pictures: &str) -> Vec<Vec<Unit>> {
     let file = |id: u16| lan.folder().join(format!("capture-{id}"));
     let start = |id| lan.machine().helper("capture", &[&group(id), "lo", pictures, text(&file(id))]);
@@ -24,10 +24,10 @@ fn capture(lan: &Lan, count: u16, pictures: &str) -> Vec<Vec<Unit>> {
     (1..=count).map(|id| units(&file(id))).collect()
 }
 
-/// How ffmpeg makes a film; the size (with `width = 640`) and the rate of a station that plays it.
+/// How ffmpeg makes a film; the size, with `width = 640`, of a station that plays it; and the station's rate.
 type Recipe = (String, (u64, u64), (u64, u64));
 
-/// Each plays at the size and the rate that it should.
+/// Each film plays at the right size and rate.
 pub(crate) fn odd_films() {
     let lan = Lan::alone();
     let h264 = "-c:v libx264 -preset ultrafast";
@@ -54,7 +54,7 @@ pub(crate) fn odd_films() {
             (320, 240),
             (25, 1),
         ),
-        // Its sound is longer than its pictures, and nobody has counted those.
+        // Its sound is longer than its pictures, and the file has no count of pictures.
         (
             format!(
                 "-f lavfi -i testsrc2=s=320x240:r=25:d=2 -f lavfi -i sine=d=2.4 {h264} -pix_fmt yuv420p -f matroska"
@@ -93,7 +93,7 @@ pub(crate) fn odd_films() {
         assert_eq!((said("size", "width"), said("size", "height")), *size, "{recipe}");
         assert_eq!((said("rate", "num"), said("rate", "den")), *rate, "{recipe}");
         assert!(units.iter().all(|unit| (unit.picture.width as u64, unit.picture.height as u64) == *size));
-        // Every timestamp is on the rate's grid, give or take the rounding of two; almost none is left out.
+        // Every timestamp is on the rate's grid, to within the rounding of two; almost no picture is left out.
         let interval = 90_000.0 * rate.1 as f64 / rate.0 as f64;
         let steps = steps(&units);
         for step in &steps {
@@ -109,7 +109,7 @@ pub(crate) fn odd_films() {
     }
     let mut seen = std::collections::BTreeSet::new();
     for step in steps(&of_variable) {
-        // How long the last picture is on nobody says: the mean.
+        // The file has no duration of the last picture, which gets the mean.
         if (f64::from(step) - mean).abs() <= 2.0 {
             continue;
         }
@@ -120,8 +120,8 @@ pub(crate) fn odd_films() {
     assert!([1, 2, 3].iter().all(|steps| seen.contains(steps)), "a variable rate: {seen:?} thirtieths");
 }
 
-/// Each is a slate that says why, and disturbs nobody.
-pub(crate) fn films_that_are_none() {
+/// Each shows a slate that says why, and disturbs no other station.
+pub(crate) fn files_that_are_not_films() {
     let lan = Lan::alone();
     let path = |name: &str| -> PathBuf { lan.folder().join(name) };
     let film = "-f lavfi -i testsrc2=s=320x240:r=25:d=4 -c:v libx264 -preset ultrafast -pix_fmt yuv420p";
@@ -155,7 +155,7 @@ pub(crate) fn films_that_are_none() {
         assert_eq!((&entry["size"]["width"], &entry["size"]["height"]), (&640.into(), &368.into()));
     }
     let said = |entry: &serde_json::Value| entry["state"]["Slate"]["reason"].as_str().map(str::to_owned);
-    // It plays what there is of it, says why it does not go on, and tries again.
+    // The station plays what there is, says on a slate why it does not go on, and retries.
     machine.await_station(DIRECTORY, 5, "on air", |entry| entry["state"] == "Film");
     let slate = machine.await_station(DIRECTORY, 5, "on a slate", |entry| said(entry).is_some());
     let reason = said(&slate).expect("a reason");
@@ -167,7 +167,7 @@ pub(crate) fn films_that_are_none() {
     machine.await_station(DIRECTORY, 6, "on air", |entry| entry["state"] == "Film");
     assert!(broadcaster.runs());
     assert!(!broadcaster.stderr().contains("panicked"));
-    // A slate is sent five times a second, whatever the film, but for the moments in which that is tried again.
+    // A slate is sent five times a second, except in the moments when the film is tried again.
     for units in capture(&lan, 4, "8") {
         let steps = steps(&units);
         assert!(steps.iter().all(|step| *step >= 17_999), "{steps:?}");

@@ -1,5 +1,5 @@
-//! The programs on a network: broadcasters and viewers as they are shipped, on hosts of their own in network
-//! namespaces. Which picture a viewer holds is read from the picture itself.
+//! The programs on a network: broadcasters and viewers as they are shipped, on hosts of their own in network namespaces. The
+//! number of a picture is read from the picture itself.
 //!
 //! Needs no root, and touches no network of this machine. Where namespaces are refused the tests are
 //! ignored, each with the reason.
@@ -11,6 +11,7 @@ mod air;
 mod announce;
 mod faults;
 mod films;
+mod interfaces;
 mod prepare;
 mod probes;
 mod programs;
@@ -22,14 +23,24 @@ use common::harness::{Test, main as run};
 
 fn main() -> ExitCode {
     let test = |name, run| Test { name, tools: &[], run };
-    // The longest first: two run at a time.
+    // The longest first, since several run at a time.
     run(vec![
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),
         test("an_interface_that_gets_another_address", faults::an_interface_that_gets_another_address),
+        Test {
+            name: "all_outputs_tell_another_address",
+            tools: &["tshark"],
+            run: interfaces::all_outputs_tell_another_address,
+        },
+        test("a_station_follows_the_mtu_down_and_up", interfaces::a_station_follows_the_mtu_down_and_up),
+        test(
+            "a_station_goes_on_air_when_its_interface_gets_an_address",
+            interfaces::a_station_goes_on_air_when_its_interface_gets_an_address,
+        ),
         test("a_film_that_hangs", faults::a_film_that_hangs),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
-        test("killed_while_recording", reels::killed_while_recording),
+        test("a_recording_that_is_killed", reels::a_recording_that_is_killed),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),
         test("a_film_that_changes_under_its_reel", reels::a_film_that_changes_under_its_reel),
         test("reels_over_the_limit", reels::reels_over_the_limit),
@@ -53,9 +64,9 @@ fn main() -> ExitCode {
         test("an_interrupted_preparation_goes_on", prepare::an_interrupted_preparation_goes_on),
         test("a_station_is_measured", probes::a_station_is_measured),
         test("a_stream_that_is_not_ours_is_measured", probes::a_stream_that_is_not_ours_is_measured),
-        test("silence_is_said", probes::silence_is_said),
+        test("silence_is_reported", probes::silence_is_reported),
         test("odd_films", films::odd_films),
-        test("films_that_are_none", films::films_that_are_none),
+        test("files_that_are_not_films", films::files_that_are_not_films),
         test("every_viewer_sees_its_station", air::every_viewer_sees_its_station),
         test(
             "a_broadcaster_that_is_killed_and_started_again",

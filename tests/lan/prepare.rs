@@ -1,4 +1,4 @@
-//! `broadcaster prepare`: reels beforehand.
+//! `broadcaster prepare`: reels made beforehand.
 
 use std::fs;
 
@@ -8,11 +8,12 @@ use crate::common::lan::{Lan, head, station};
 use crate::common::process::Process;
 use crate::common::until;
 
-/// Interrupted and started again it goes on with the films that are missing; what cannot be made is named, and costs no other.
+/// After an interruption, a second run makes only the reels that are missing. A film that cannot be read is named, and costs no
+/// other film its reel.
 pub(crate) fn an_interrupted_preparation_goes_on() {
     let lan = Lan::alone();
     let machine = lan.machine();
-    // The first is quickly done, the others are not.
+    // The first reel is made quickly, the others slowly.
     let short = numbered(1, (320, 240), (25, 1), 5);
     let long: Vec<_> = (2..5).map(|station| numbered(station, (640, 360), (25, 1), 250)).collect();
     let broken = lan.folder().join("broken.mp4");
@@ -23,9 +24,9 @@ pub(crate) fn an_interrupted_preparation_goes_on() {
         let config = machine.lineup(lineup);
         machine.run(env!("CARGO_BIN_EXE_broadcaster"), &["prepare", "--config", text(&config)])
     };
-    let shelf = lan.folder().join("stationcast");
+    let reels = lan.folder().join("stationcast");
     let count = |ending: &str| {
-        let files = fs::read_dir(&shelf).into_iter().flatten();
+        let files = fs::read_dir(&reels).into_iter().flatten();
         files.filter(|file| file.as_ref().is_ok_and(|file| text(&file.path()).ends_with(ending))).count()
     };
 

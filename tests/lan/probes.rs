@@ -1,4 +1,4 @@
-//! The probe as people use it: on a station, on a stream that is not ours, on silence.
+//! `viewer --probe` on a station, on a stream that is not ours, and on a silent group.
 
 use std::fs;
 
@@ -14,11 +14,11 @@ fn number(report: &Value, path: &str) -> f64 {
     report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {report}"))
 }
 
-/// By number, as JSON and as a plot.
+/// A station chosen by its number: the report as JSON and as a plot.
 pub(crate) fn a_station_is_measured() {
-    let lan = Lan::new(&["tower", "one"]);
+    let lan = Lan::new(&["sender", "one"]);
     let lineup = head("0.0.0.0:9688", "eth0") + &station(2, &[&pal(2).path], "239.77.0.2:5004", "");
-    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let _broadcaster = lan.host("sender").on_air(&lineup);
     let plot = lan.folder().join("plot.svg");
     let probe = ["--directory", DIRECTORY, "--station", "2", "--probe", "--seconds", "2"];
     let output = ["--json", "--plot", text(&plot)];
@@ -30,19 +30,19 @@ pub(crate) fn a_station_is_measured() {
     let units = number(&report, "/units/received");
     assert!((40.0..=52.0).contains(&units) && number(&report, "/packets/received") > 2.0 * units, "{report}");
     assert_eq!(number(&report, "/units/nominal_interval_ms"), 40.0);
-    // Our timestamps are times: what comes has left, and not long ago.
+    // Our timestamps are due times, so the lateness is known: small, and never negative.
     let late = number(&report, "/lateness_us/p50");
     assert!((0.0..1e6).contains(&late), "{late} us late");
     let svg = fs::read_to_string(&plot).unwrap();
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("Station 2"));
 }
 
-/// FFmpeg's: by group and clock alone. Its timestamps tell no time, so nobody can say how late it is.
+/// FFmpeg's stream, given by group and clock rate. Its timestamps are not times, so its lateness is unknown.
 pub(crate) fn a_stream_that_is_not_ours_is_measured() {
-    let lan = Lan::new(&["tower", "one"]);
+    let lan = Lan::new(&["sender", "one"]);
     let source = "-v warning -nostdin -re -f lavfi -i testsrc2=s=320x240:r=25 -c:v mjpeg -huffman default \
                   -force_duplicated_matrix 1 -pix_fmt yuvj420p -f rtp rtp://239.77.0.7:5004?ttl=1&pkt_size=1400";
-    let _sender = lan.host("tower").run("ffmpeg", &source.split_whitespace().collect::<Vec<_>>());
+    let _sender = lan.host("sender").run("ffmpeg", &source.split_whitespace().collect::<Vec<_>>());
     let probe = ["--probe", "--rtp", "239.77.0.7:5004", "--clock", "90000", "--seconds", "3", "--json"];
     let report = lan.host("one").viewer(&[&probe[..], &["--interface", "eth0"]].concat()).json();
     assert_eq!((&report["station"], &report["name"]), (&Value::Null, &Value::Null));
@@ -52,8 +52,8 @@ pub(crate) fn a_stream_that_is_not_ours_is_measured() {
     assert!(number(&report, "/units/received") > 10.0, "{report}");
 }
 
-/// A sentence, and no file.
-pub(crate) fn silence_is_said() {
+/// The probe ends with a sentence, and leaves no file.
+pub(crate) fn silence_is_reported() {
     let lan = Lan::new(&["one"]);
     let plot = lan.folder().join("plot.svg");
     let probe = ["--probe", "--rtp", "239.77.0.9:5004", "--interface", "eth0", "--seconds", "0.2"];

@@ -1,4 +1,4 @@
-//! The programs as programs: their ends, their exit codes, their command lines.
+//! The programs' command lines, exit codes and reactions to signals.
 
 use crate::common::film::{ntsc, pal};
 use crate::common::harness::{example, text};
@@ -13,11 +13,11 @@ fn two_stations(listen: &str, interface: &str) -> String {
         + &station(2, &[&ntsc(2).path], "239.77.0.2:5004", "")
 }
 
-/// Two viewers hop at the same time.
+/// Two viewers change stations at the same time.
 pub(crate) fn changing_stations() {
-    let lan = Lan::new(&["tower", "one", "two"]);
+    let lan = Lan::new(&["sender", "one", "two"]);
     let lineup = two_stations("0.0.0.0:9688", "eth0") + &station(3, &[&pal(3).path], "239.77.0.3:5004", "");
-    let _broadcaster = lan.host("tower").on_air(&lineup);
+    let _broadcaster = lan.host("sender").on_air(&lineup);
     let zap =
         |host| lan.host(host).viewer(&["--directory", DIRECTORY, "--headless", "--zap", "20", "--json"]);
     for zapping in ["one", "two"].map(zap) {
@@ -28,9 +28,9 @@ pub(crate) fn changing_stations() {
         // A viewer that showed nothing for 5 s has failed.
         assert!(took("max") < 5000.0, "{summary}");
     }
-    // All that was tuned to has been left.
+    // Every station that was tuned to has been left.
     for id in [1, 2, 3] {
-        lan.host("tower").await_station(DIRECTORY, id, "watched by nobody", |entry| entry["audience"] == 0);
+        lan.host("sender").await_station(DIRECTORY, id, "watched by nobody", |entry| entry["audience"] == 0);
     }
     let alone =
         lan.host("one").viewer(&["--directory", DIRECTORY, "--station", "9", "--headless", "--frames", "1"]);
@@ -65,8 +65,8 @@ pub(crate) fn the_example_receives_a_station() {
 }
 
 pub(crate) fn the_audience_is_counted() {
-    let lan = Lan::new(&["tower", "one", "two"]);
-    let _broadcaster = lan.host("tower").on_air(&two_stations("0.0.0.0:9688", "eth0"));
+    let lan = Lan::new(&["sender", "one", "two"]);
+    let _broadcaster = lan.host("sender").on_air(&two_stations("0.0.0.0:9688", "eth0"));
     let audience = |id: u16, count: u32| {
         let what = format!("watched by {count}");
         lan.host("two").await_station(DIRECTORY, id, &what, |entry| entry["audience"] == count);
@@ -88,7 +88,7 @@ pub(crate) fn signals_end_the_broadcaster() {
     let lan = Lan::alone();
     for (signal, word) in [("TERM", "terminated"), ("INT", "interrupted")] {
         let broadcaster = lan.machine().on_air(&two_stations("127.0.0.1:9688", "127.0.0.1"));
-        // With viewers, whose connections are open.
+        // With a viewer, whose connections are open.
         let mut viewer = watch(&lan, "alone", "127.0.0.1:9688", 1, 1_000_000);
         viewer.await_pictures(3);
         broadcaster.signal(signal);
@@ -105,7 +105,7 @@ pub(crate) fn signals_end_the_broadcaster() {
     }
 }
 
-/// A run without a window is ended, and tells what it had by then.
+/// A viewer or a probe without a window prints what it had received by then.
 pub(crate) fn signals_end_the_viewer() {
     let lan = Lan::alone();
     let _broadcaster = lan.machine().on_air(&two_stations("127.0.0.1:9688", "127.0.0.1"));
@@ -119,7 +119,7 @@ pub(crate) fn signals_end_the_viewer() {
         viewer.viewer.signal(signal);
         assert!(viewer.done().count("frames") >= 10);
     }
-    // A result that cannot be written is a sentence, not a panic.
+    // A result that cannot be written ends in a sentence, not in a panic.
     let viewer = env!("CARGO_BIN_EXE_viewer");
     let ended = lan.machine().run("sh", &["-c", "exec \"$0\" --list >/dev/full", viewer]).finish();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
@@ -142,7 +142,7 @@ pub(crate) fn wrong_usage_and_wrong_lineups() {
     let lan = Lan::alone();
     let machine = lan.machine();
     let good = two_stations("127.0.0.1:9688", "127.0.0.1");
-    // What is changed in a good line-up, and what the sentence must name.
+    // What is changed in a good line-up, and what the message must name.
     for (from, to, named) in [
         ("239.77.0.2:5004", "10.0.0.1:5004", "10.0.0.1:5004"),
         ("239.77.0.2:5004", "239.77.0.1:5004", "239.77.0.1:5004"),

@@ -1,4 +1,4 @@
-//! Reels: what is encoded once is aired for ever, and whatever happens to a reel, what is on air is right.
+//! Reels: a film is encoded once and then aired from its reel, and whatever happens to a reel, the right pictures are on air.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,17 +8,17 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use stationcast::media::{AirTime, FrameRate};
 
+use crate::common::capture::Capture;
 use crate::common::film::{Film, numbered};
 use crate::common::harness::text;
-use crate::common::helper::ENOUGH;
 use crate::common::lan::{Lan, head, station};
 use crate::common::process::Process;
 use crate::common::until;
-use crate::common::wire::{Unit, check_grid, units};
+use crate::common::wire::{Unit, check_grid};
 
 const DIRECTORY: &str = "127.0.0.1:9688";
 
-/// What the log says of a reel that has been made, and of one that is no good.
+/// The log's words for a reel that has been made, and for one that is damaged.
 const MADE: &str = " a reel of ";
 const DAMAGED: &str = " is damaged: ";
 
@@ -40,12 +40,12 @@ fn one_station(films: &[&Path]) -> String {
     setup() + &station(1, films, &group(1), "")
 }
 
-/// Where the broadcasters of a test keep their reels, if the line-up does not say.
-fn shelf(lan: &Lan) -> PathBuf {
+/// The folder of a test's reels, unless the line-up names one.
+fn reel_folder(lan: &Lan) -> PathBuf {
     lan.folder().join("stationcast")
 }
 
-/// The files of a folder whose names end so.
+/// The files of a folder whose names have this ending.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -59,7 +59,7 @@ fn the_reel(folder: &Path) -> PathBuf {
     reels[0].clone()
 }
 
-/// Waits until a broadcaster has so many reels open, and no film: all it airs comes from reels.
+/// Waits until a broadcaster has so many reels open, and no film: then all its pictures come from reels.
 fn await_reels(broadcaster: &mut Process, reels: usize) {
     until(&format!("{reels} reels on air and no film"), || {
         assert!(broadcaster.runs(), "the broadcaster ended");
@@ -69,57 +69,33 @@ fn await_reels(broadcaster: &mut Process, reels: usize) {
     });
 }
 
-/// Warnings and errors of a log, but for what depends on the machine.
+/// Warnings and errors of a log, without those that depend on the machine.
 fn complaints(log: &str) -> Vec<&str> {
     let lines = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
     lines.filter(|line| !line.contains("no real-time priority")).collect()
 }
 
-/// Ends a broadcaster; its log.
+/// Ends a broadcaster. Returns its log.
 fn end(broadcaster: Process) -> String {
     broadcaster.signal("TERM");
     broadcaster.succeed().stderr
 }
 
-/// What a station sends while this is there.
-struct Tape {
-    capture: Process,
-    file: PathBuf,
+/// Captures so many pictures of a station, from now on.
+fn capture_pictures(lan: &Lan, id: u16, pictures: usize) -> Capture {
+    Capture::start(lan, "alone", &group(id), "lo", pictures)
 }
 
-impl Tape {
-    /// Runs from now on.
-    fn start(lan: &Lan, id: u16) -> Tape {
-        Tape::of(lan, id, 1_000_000)
-    }
-
-    /// Runs from now on, for so many pictures.
-    fn of(lan: &Lan, id: u16, pictures: usize) -> Tape {
-        let file = tempfile::TempDir::new_in(lan.folder()).unwrap().keep().join("tape");
-        let args = [&group(id), "lo", &pictures.to_string(), text(&file)];
-        let mut capture = lan.machine().helper("capture", &args);
-        capture.await_output("listening");
-        Tape { capture, file }
-    }
-
-    /// What was sent until now; the station must be on air.
-    fn stop(self) -> Vec<Unit> {
-        fs::write(format!("{}{ENOUGH}", text(&self.file)), "").unwrap();
-        self.end()
-    }
-
-    /// What was sent until there were as many pictures as were wanted.
-    fn end(self) -> Vec<Unit> {
-        self.capture.succeed();
-        units(&self.file)
-    }
+/// Captures a station from now on, until the capture is stopped.
+fn capture_until_stopped(lan: &Lan, id: u16) -> Capture {
+    capture_pictures(lan, id, 1_000_000)
 }
 
-/// A film's pictures as they were on air first, byte by byte: they never look different.
+/// Each picture as it was on air first: from then on it must be the same, byte by byte.
 #[derive(Default)]
-struct Album(BTreeMap<(u8, u16), Vec<u8>>);
+struct Originals(BTreeMap<(u8, u16), Vec<u8>>);
 
-impl Album {
+impl Originals {
     fn check(&mut self, units: &[Unit]) {
         for (at, unit) in units.iter().enumerate() {
             let strip = unit.picture.strip().unwrap_or_else(|| panic!("no strip in picture {at}"));
@@ -133,31 +109,31 @@ fn numbers(units: &[Unit]) -> impl Iterator<Item = Option<(u8, u16)>> {
     units.iter().map(|unit| unit.picture.strip())
 }
 
-/// The first pass records and the others play the reel: nobody can tell, neither from the pictures, byte by
-/// byte, nor from their order and times.
+/// The first pass records, and the others play the reel. Neither the bytes of the pictures nor their order and times show a
+/// difference.
 pub(crate) fn later_passes_air_from_the_reel() {
     let lan = Lan::alone();
     let film = numbered(1, (640, 360), (30_000, 1001), 30);
-    let tape = Tape::start(&lan, 1);
+    let capture = capture_until_stopped(&lan, 1);
     let mut broadcaster = lan.machine().on_air(&one_station(&[&film.path]));
     await_reels(&mut broadcaster, 1);
-    // Through the loop point twice more.
-    Tape::of(&lan, 1, 65).end();
-    let sent = tape.stop();
+    // Twice more through the loop point.
+    capture_pictures(&lan, 1, 65).end();
+    let sent = capture.stop();
     await_reels(&mut broadcaster, 1);
 
     check_grid(&sent, &film);
     let missing = film.check_numbers(numbers(&sent));
     assert!(sent.len() > 65 && missing <= sent.len() as u64 / 20, "{missing} of {} are missing", sent.len());
-    let mut album = Album::default();
-    album.check(&sent);
-    assert_eq!(album.0.len(), 30);
+    let mut originals = Originals::default();
+    originals.check(&sent);
+    assert_eq!(originals.0.len(), 30);
     let log = end(broadcaster);
     assert_eq!((log.matches(MADE).count(), complaints(&log).len()), (1, 0), "{log}");
-    the_reel(&shelf(&lan));
+    the_reel(&reel_folder(&lan));
 }
 
-/// One film and one encoding: one recorder and one reel. Another quality is another encoding.
+/// Two stations with the same film and encoding share a recorder and a reel. Another quality is another encoding.
 pub(crate) fn one_reel_for_two_stations() {
     let lan = Lan::alone();
     let film = short(1);
@@ -167,7 +143,7 @@ pub(crate) fn one_reel_for_two_stations() {
         + &station(3, &[&film.path], &group(3), "quality = 60");
     let mut broadcaster = lan.machine().broadcaster(&lineup);
     until("both reels", || {
-        let parts = files(&shelf(&lan), ".part");
+        let parts = files(&reel_folder(&lan), ".part");
         for kind in ["-q80.", "-q60."] {
             let recorders = parts.iter().filter(|part| text(part).contains(kind)).count();
             assert!(recorders <= 1, "{parts:?}");
@@ -175,28 +151,28 @@ pub(crate) fn one_reel_for_two_stations() {
         (broadcaster.stderr().matches(MADE).count() >= 2).then_some(())
     });
     await_reels(&mut broadcaster, 2);
-    let tapes = [1, 2, 3].map(|id| Tape::of(&lan, id, 30));
-    let [first, second, other] = tapes.map(Tape::end);
+    let captures = [1, 2, 3].map(|id| capture_pictures(&lan, id, 30));
+    let [first, second, other] = captures.map(Capture::end);
     for sent in [&first, &second, &other] {
         check_grid(sent, &film);
     }
-    let mut album = Album::default();
-    album.check(&first);
-    album.check(&second);
+    let mut originals = Originals::default();
+    originals.check(&first);
+    originals.check(&second);
     assert_ne!(
-        album.0[&(1, 7)],
+        originals.0[&(1, 7)],
         other.iter().find(|unit| unit.picture.strip() == Some((1, 7))).unwrap().jpeg
     );
-    assert_eq!(files(&shelf(&lan), ".reel").len(), 2);
+    assert_eq!(files(&reel_folder(&lan), ".reel").len(), 2);
     let log = end(broadcaster);
     assert_eq!((log.matches(MADE).count(), complaints(&log).len()), (2, 0), "{log}");
 }
 
-/// How a station's round of films lay against the time of day, in nanoseconds, by each picture that was sent.
-fn phases(tape: Tape, films: &[&Film]) -> Vec<i128> {
-    let file = tape.file.clone();
-    let sent = tape.end();
-    // A timestamp is the time of day modulo 2^32 ticks, 13 hours.
+/// The phase of a station's round of films against the time of day, in nanoseconds, by each picture that was sent.
+fn phases(capture: Capture, films: &[&Film]) -> Vec<i128> {
+    let file = capture.file().to_owned();
+    let sent = capture.end();
+    // A timestamp is the time of day modulo 2^32 ticks, which is 13 hours.
     let near = fs::metadata(&file).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
     let near = AirTime(near.as_nanos() as u64);
     let nth = |film: &Film, n: u16| {
@@ -214,19 +190,19 @@ fn phases(tape: Tape, films: &[&Film]) -> Vec<i128> {
     sent.iter().map(phase).collect()
 }
 
-/// Checks that all phases are the same, give or take the rounding of two timestamps.
+/// Checks that all phases are `expected`, to within the rounding of two timestamps.
 fn check_phases(phases: &[i128], expected: i128) {
     assert!(!phases.is_empty());
     for (at, phase) in phases.iter().enumerate() {
-        // The rounds are 2.001 s; what is just before the beginning of one is just after the end of another.
+        // A round is 2.001 s; just before the beginning of one is just after the end of another.
         let distance = (phase - expected).abs();
         let distance = distance.min(2_001_000_000 - distance);
         assert!(distance < 25_000, "picture {at} is {distance} ns from where the programme is");
     }
 }
 
-/// Ended or killed, and started again: on air is what would have been. On another machine with the same reels it is
-/// what the time of day says.
+/// After a broadcaster was ended or killed and started again, the programme is where it would have been without. On another
+/// machine with the same reels it is where the time of day puts it.
 pub(crate) fn the_programme_goes_on_over_a_restart() {
     let lan = Lan::alone();
     let machine = lan.machine();
@@ -236,14 +212,14 @@ pub(crate) fn the_programme_goes_on_over_a_restart() {
     let lineup = setup() + &stations;
     let mut broadcaster = machine.on_air(&lineup);
     await_reels(&mut broadcaster, 2);
-    let before = phases(Tape::of(&lan, 1, 20), &films);
+    let before = phases(capture_pictures(&lan, 1, 20), &films);
     check_phases(&before, before[0]);
 
     for signal in ["TERM", "KILL"] {
         broadcaster.signal(signal);
         broadcaster.finish();
         broadcaster = machine.on_air(&lineup);
-        check_phases(&phases(Tape::of(&lan, 1, 30), &films), before[0]);
+        check_phases(&phases(capture_pictures(&lan, 1, 30), &films), before[0]);
         await_reels(&mut broadcaster, 2);
     }
     let log = end(broadcaster);
@@ -251,70 +227,70 @@ pub(crate) fn the_programme_goes_on_over_a_restart() {
 
     let elsewhere = lan.folder().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    for reel in files(&shelf(&lan), ".reel") {
+    for reel in files(&reel_folder(&lan), ".reel") {
         fs::copy(&reel, elsewhere.join(reel.file_name().unwrap())).unwrap();
     }
     let lineup = setup() + &format!("[reel]\ndir = {:?}\n", text(&elsewhere)) + &stations;
     let broadcaster = machine.on_air(&lineup);
     let own = Duration::from_millis(40).mul_f64(158.0 / 256.0); // 0.618 on a grid of 256
-    check_phases(&phases(Tape::of(&lan, 1, 30), &films), own.as_nanos() as i128);
+    check_phases(&phases(capture_pictures(&lan, 1, 30), &films), own.as_nanos() as i128);
     let log = end(broadcaster);
     assert_eq!((log.matches(MADE).count(), complaints(&log).len()), (0, 0), "{log}");
 }
 
-/// What is left of a recording is neither aired nor in the way of the next.
-pub(crate) fn killed_while_recording() {
+/// The part of a recording that is left over is not aired, and does not hinder the next recording.
+pub(crate) fn a_recording_that_is_killed() {
     let lan = Lan::alone();
     let film = numbered(1, (640, 360), (25, 1), 75);
     let lineup = one_station(&[&film.path]);
-    let mut album = Album::default();
+    let mut originals = Originals::default();
     let mut torn = 0;
     let mut random = fastrand::Rng::with_seed(2435);
     // The station is 25 pictures ahead: its reel is finished when some 50 have been on air.
     for earliest in (1..72).step_by(12) {
-        let tape = Tape::of(&lan, 1, earliest + random.usize(..12));
-        let old = files(&shelf(&lan), ".reel");
+        let capture = capture_pictures(&lan, 1, earliest + random.usize(..12));
+        let old = files(&reel_folder(&lan), ".reel");
         let broadcaster = lan.machine().broadcaster(&lineup);
-        let sent = tape.end();
+        let sent = capture.end();
         broadcaster.signal("KILL");
         let log = broadcaster.finish().stderr;
         assert!(complaints(&log).is_empty(), "{log}");
         if !sent.is_empty() {
             film.check_numbers(numbers(&sent));
         }
-        album.check(&sent);
-        torn += files(&shelf(&lan), ".part").len();
-        // One that was whole has been aired now.
+        originals.check(&sent);
+        torn += files(&reel_folder(&lan), ".part").len();
+        // A reel that was whole has been aired by now.
         old.iter().for_each(|reel| fs::remove_file(reel).unwrap());
     }
     assert!(torn > 0, "no recording was killed");
 
-    let tape = Tape::start(&lan, 1);
+    let capture = capture_until_stopped(&lan, 1);
     let mut broadcaster = lan.machine().on_air(&lineup);
     await_reels(&mut broadcaster, 1);
-    Tape::of(&lan, 1, 30).end();
-    let sent = tape.stop();
+    capture_pictures(&lan, 1, 30).end();
+    let sent = capture.stop();
     check_grid(&sent, &film);
-    album.check(&sent);
-    the_reel(&shelf(&lan));
+    originals.check(&sent);
+    the_reel(&reel_folder(&lan));
     let log = end(broadcaster);
     assert!(complaints(&log).is_empty(), "{log}");
-    assert_eq!(files(&shelf(&lan), ".part"), [""; 0].map(PathBuf::from), "parts are left over");
+    assert_eq!(files(&reel_folder(&lan), ".part"), [""; 0].map(PathBuf::from), "parts are left over");
 }
 
-/// Damaged while nobody looks, in three ways, and while it is on air: one line in the log, never a wrong picture, and
-/// a new reel.
+/// A reel is damaged in three ways while no broadcaster runs, and once while it is on air. Each time there is one line in the
+/// log, never a wrong picture, and a new reel.
 pub(crate) fn a_damaged_reel_is_made_again() {
     let lan = Lan::alone();
     let film = short(1);
     let lineup = one_station(&[&film.path]);
-    let mut album = Album::default();
-    let tape = Tape::start(&lan, 1);
+    let mut originals = Originals::default();
+    let capture = capture_until_stopped(&lan, 1);
     let mut broadcaster = lan.machine().on_air(&lineup);
     await_reels(&mut broadcaster, 1);
-    album.check(&tape.stop());
+    originals.check(&capture.stop());
 
-    let reel = the_reel(&shelf(&lan));
+    let reel = the_reel(&reel_folder(&lan));
     let good = fs::read(&reel).unwrap();
     let flip = |at: usize| {
         let file = fs::File::options().write(true).open(&reel).unwrap();
@@ -328,25 +304,25 @@ pub(crate) fn a_damaged_reel_is_made_again() {
     for damage in damages {
         end(broadcaster);
         damage();
-        let tape = Tape::start(&lan, 1);
+        let capture = capture_until_stopped(&lan, 1);
         broadcaster = lan.machine().on_air(&lineup);
         broadcaster.await_log(DAMAGED, 1);
         broadcaster.await_log(MADE, 1);
         await_reels(&mut broadcaster, 1);
-        album.check(&tape.stop());
+        originals.check(&capture.stop());
         let log = broadcaster.stderr();
         assert_eq!((complaints(&log).len(), log.matches(DAMAGED).count()), (1, 1), "{log}");
         assert!(fs::read(&reel).unwrap()[60..] == good[60..], "the reel is as it was");
     }
 
-    let tape = Tape::start(&lan, 1);
+    let capture = capture_until_stopped(&lan, 1);
     flip(good.len() / 2);
     broadcaster.await_log(DAMAGED, 2);
     broadcaster.await_log(MADE, 2);
     await_reels(&mut broadcaster, 1);
-    let sent = tape.stop();
-    album.check(&sent);
-    // That picture is left out, once, and the programme stays where it is. A busy machine may skip others.
+    let sent = capture.stop();
+    originals.check(&sent);
+    // The damaged picture is left out, once, and the programme goes on in time. A busy machine may skip others.
     let missing = film.check_numbers(numbers(&sent));
     assert!((1..=1 + sent.len() as u64 / 20).contains(&missing), "{missing} of {} are missing", sent.len());
     check_grid(&sent, &film);
@@ -354,30 +330,30 @@ pub(crate) fn a_damaged_reel_is_made_again() {
     assert_eq!(complaints(&log).len(), 2, "{log}");
 }
 
-/// A film of the same rate and length takes another's place: while that is recorded, and while its reel is on air. What
-/// is on air changes once, between two passes.
+/// A film of the same rate and length takes another's place while that is being recorded, and while its reel is on air. The
+/// pictures on air change once, between two passes.
 pub(crate) fn a_film_that_changes_under_its_reel() {
     let lan = Lan::alone();
     let films = [short(1), short(2)];
     let (here, beside) = (lan.folder().join("film.mp4"), lan.folder().join("beside.mp4"));
     fs::copy(&films[0].path, &here).unwrap();
     let mut broadcaster = lan.machine().on_air(&one_station(&[&here]));
-    let mut album = Album::default();
+    let mut originals = Originals::default();
     for (from, to) in [(&films[0], &films[1]), (&films[1], &films[0])] {
-        let tape = Tape::start(&lan, 1);
+        let capture = capture_until_stopped(&lan, 1);
         fs::copy(&to.path, &beside).unwrap();
         fs::rename(&beside, &here).unwrap();
         broadcaster.await_log(MADE, usize::from(from.station));
         await_reels(&mut broadcaster, 1);
-        Tape::of(&lan, 1, 30).end();
-        let sent = tape.stop();
-        album.check(&sent);
+        capture_pictures(&lan, 1, 30).end();
+        let sent = capture.stop();
+        originals.check(&sent);
         let strips: Vec<_> = numbers(&sent).map(|strip| strip.unwrap()).collect();
         let change = strips.iter().position(|strip| strip.0 == to.station).expect("the new film");
         let (old, new) = sent.split_at(change);
         if !old.is_empty() {
             from.check_numbers(numbers(old));
-            // The pass that was on, and the one that was prepared already.
+            // The pass that was on air, and the one that was prepared already.
             assert!(old.len() <= 60, "{} pictures of the old film", old.len());
         }
         check_grid(new, to);
@@ -393,21 +369,21 @@ pub(crate) fn a_film_that_changes_under_its_reel() {
     );
 }
 
-/// A disk without room costs the reel and nothing else; when it has room, the reel is made.
+/// A full disk costs the reel and nothing else. When it has room, the reel is made.
 pub(crate) fn a_full_disk() {
     let lan = Lan::alone();
     let film = short(1);
-    lan.mount(&shelf(&lan), "200k");
-    let tape = Tape::start(&lan, 1);
+    lan.mount(&reel_folder(&lan), "200k");
+    let capture = capture_until_stopped(&lan, 1);
     let mut broadcaster = lan.machine().on_air(&one_station(&[&film.path]));
     let refused = "No space left";
     broadcaster.await_log(refused, 1);
-    // Two more passes, which say nothing more.
-    Tape::of(&lan, 1, 2 * usize::from(film.pictures)).end();
-    lan.mount(&shelf(&lan), "8m");
+    // Two more passes, of which the log says nothing more.
+    capture_pictures(&lan, 1, 2 * usize::from(film.pictures)).end();
+    lan.mount(&reel_folder(&lan), "8m");
     broadcaster.await_log(MADE, 1);
     await_reels(&mut broadcaster, 1);
-    let sent = tape.stop();
+    let sent = capture.stop();
     check_grid(&sent, &film);
     let missing = film.check_numbers(numbers(&sent));
     assert!(missing <= sent.len() as u64 / 20, "{missing} of {} are missing", sent.len());
@@ -424,45 +400,45 @@ pub(crate) fn no_reel_where_none_is_wanted() {
     let film = short(1);
     let lineup = setup() + &station(1, &[&film.path], &group(1), "reel = false");
     let broadcaster = lan.machine().on_air(&lineup);
-    let sent = Tape::of(&lan, 1, 60).end();
+    let sent = capture_pictures(&lan, 1, 60).end();
     check_grid(&sent, &film);
     let log = end(broadcaster);
-    assert!(!shelf(&lan).exists() && complaints(&log).is_empty(), "{log}");
+    assert!(!reel_folder(&lan).exists() && complaints(&log).is_empty(), "{log}");
 }
 
-/// A file is where the folder should be.
+/// There is a file where the folder should be.
 pub(crate) fn no_folder_for_reels() {
     let lan = Lan::alone();
     let film = short(1);
-    fs::write(shelf(&lan), "in the way").unwrap();
+    fs::write(reel_folder(&lan), "in the way").unwrap();
     let broadcaster = lan.machine().on_air(&one_station(&[&film.path]));
-    let sent = Tape::of(&lan, 1, 60).end();
+    let sent = capture_pictures(&lan, 1, 60).end();
     check_grid(&sent, &film);
     let log = end(broadcaster);
     let complaints = complaints(&log);
     assert!(complaints.len() == 1 && complaints[0].contains("no reels are kept: cannot use "), "{log}");
-    assert_eq!(fs::read_to_string(shelf(&lan)).unwrap(), "in the way");
+    assert_eq!(fs::read_to_string(reel_folder(&lan)).unwrap(), "in the way");
 }
 
-/// Bytes in the reels and parts of a folder. One that is renamed meanwhile counts once.
+/// Bytes in the reels and parts of a folder. A file that is renamed meanwhile counts once.
 fn usage(folder: &Path) -> u64 {
     let found = [files(folder, ".part"), files(folder, ".reel")].concat();
     let sizes = found.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| (file.ino(), file.len()));
     sizes.collect::<BTreeMap<_, _>>().values().sum()
 }
 
-/// Two films whose reels are larger together than the limit. One after the other they make room for each other; at the
-/// same time the reel that is on air stays, and the other film is encoded.
+/// Two films whose reels together exceed the limit. On one station, one after the other, they make room for each other. On two
+/// stations at the same time, the reel that is on air stays, and the other film is encoded each time.
 pub(crate) fn reels_over_the_limit() {
     let lan = Lan::alone();
     let films = [short(1), short(2)];
     let setup = setup() + "[reel]\nbytes = 1_000_000\n";
     let in_turn = setup.clone() + &station(1, &[&films[0].path, &films[1].path], &group(1), "");
     let mut broadcaster = lan.machine().on_air(&in_turn);
-    let tape = Tape::start(&lan, 1);
+    let capture = capture_until_stopped(&lan, 1);
     broadcaster.await_log(MADE, 2);
-    watch_usage(&lan, &broadcaster, Tape::of(&lan, 1, 30));
-    let strips: Vec<_> = numbers(&tape.stop()).map(|strip| strip.unwrap()).collect();
+    watch_usage(&lan, &broadcaster, capture_pictures(&lan, 1, 30));
+    let strips: Vec<_> = numbers(&capture.stop()).map(|strip| strip.unwrap()).collect();
     for pair in strips.windows(2) {
         let ((a, x), (b, y)) = (pair[0], pair[1]);
         assert!(if a == b { y > x } else { x >= 23 && y <= 1 }, "picture {y} of {b} after {x} of {a}");
@@ -470,17 +446,17 @@ pub(crate) fn reels_over_the_limit() {
     let log = end(broadcaster);
     assert!(complaints(&log).iter().all(|line| line.contains("raise [reel] bytes")), "{log}");
 
-    // One of the two is left.
-    let kept = the_reel(&shelf(&lan));
+    // One of the two reels is left.
+    let kept = the_reel(&reel_folder(&lan));
     let lineup =
         setup + &station(1, &[&films[0].path], &group(1), "") + &station(2, &[&films[1].path], &group(2), "");
     let broadcaster = lan.machine().on_air(&lineup);
-    let tapes = [1, 2].map(|id| Tape::start(&lan, id));
-    watch_usage(&lan, &broadcaster, Tape::of(&lan, 1, 60));
-    for (tape, film) in tapes.into_iter().zip(&films) {
-        check_grid(&tape.stop(), film);
+    let captures = [1, 2].map(|id| capture_until_stopped(&lan, id));
+    watch_usage(&lan, &broadcaster, capture_pictures(&lan, 1, 60));
+    for (capture, film) in captures.into_iter().zip(&films) {
+        check_grid(&capture.stop(), film);
     }
-    assert_eq!(the_reel(&shelf(&lan)), kept);
+    assert_eq!(the_reel(&reel_folder(&lan)), kept);
     let log = end(broadcaster);
     let complaints = complaints(&log);
     assert_eq!(log.matches(MADE).count(), 0, "{log}");
@@ -491,14 +467,14 @@ pub(crate) fn reels_over_the_limit() {
     );
 }
 
-/// Checks, until the tape ends, that reels and parts are below the limit, and that none is removed that is on air.
-fn watch_usage(lan: &Lan, broadcaster: &Process, mut tape: Tape) {
-    until("the end of the tape", || {
-        let used = usage(&shelf(lan));
+/// Checks, until the capture ends, that reels and parts stay below the limit, and that no reel on air is removed.
+fn watch_usage(lan: &Lan, broadcaster: &Process, mut capture: Capture) {
+    until("the end of the capture", || {
+        let used = usage(&reel_folder(lan));
         assert!(used <= 1_000_000, "{used} bytes are used");
         let open = broadcaster.open_files();
         assert!(!open.iter().any(|path| path.ends_with(".reel (deleted)")), "{open:?}");
-        (!tape.capture.runs()).then_some(())
+        (!capture.runs()).then_some(())
     });
-    tape.end();
+    capture.end();
 }

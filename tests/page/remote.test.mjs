@@ -1,4 +1,4 @@
-// The remote control's numbers: the cases of src/screen/keys.rs.
+// Station numbers that are typed: the same cases as in src/screen/keys.rs.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

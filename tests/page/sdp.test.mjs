@@ -1,4 +1,4 @@
-// What `broadcaster sdp` prints, read by a parser that is not ours.
+// The output of `broadcaster sdp`, read by a parser that is not ours.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

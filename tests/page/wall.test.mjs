@@ -2,8 +2,8 @@
 //
 //     BROADCASTER=target/release/broadcaster node --test tests/page/
 //
-// CHROMIUM names the browser (default /usr/bin/chromium); PYTHON one that has prometheus_client (default: Debian's);
-// SCREENSHOTS a folder for pictures of the page.
+// CHROMIUM is the browser (default /usr/bin/chromium), PYTHON a Python with prometheus_client (default: Debian's), SCREENSHOTS a
+// folder for screenshots of the page.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -22,18 +22,18 @@ const root = resolve(fileURLToPath(new URL(".", import.meta.url)), "../..");
 const broadcaster = resolve(process.env.BROADCASTER ?? join(root, "target/release/broadcaster"));
 const names = ["Ocean", "Nature", "Space", "Harbour", "Forest", "Orbit", "Reef", "Meadow", "Nebula"];
 const films = ["ocean", "nature", "space"];
-// No service of the browser's makers is asked for anything.
+// The browser sends nothing to its makers' services.
 const quiet = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
 ];
 
-// For what never comes: node would wait for it without an end.
+// Without this, node would wait without end for something that never comes.
 const limit = { timeout: 60_000 };
 
-// A test of the page. What the broadcaster said is shown when one did not come to its end.
+// A test of the page. If one fails, the broadcaster's log is printed at the end.
 let unfinished = 0;
-const live = (name, steps) =>
+const pageTest = (name, steps) =>
   test(name, limit, async (t) => {
     unfinished++;
     await steps(t);
@@ -51,7 +51,7 @@ async function freePort() {
   return port;
 }
 
-// With the stations of those numbers on air, or all.
+// Starts the broadcaster with the stations of these numbers, or all, and waits until they are on air.
 async function start(wanted = names.map((_, n) => n + 1)) {
   const stations = wanted.map((id) => [names[id - 1], id - 1]).map(([name, n]) => `
 [[station]]
@@ -129,7 +129,7 @@ async function open(options, path = "") {
 const numbers = () =>
   page.$$eval("#tiles canvas", (tiles) => tiles.map((tile) => Number(tile.dataset.picture ?? 0)));
 
-// Awaits a newer picture than `before` in each of the first `count` tiles.
+// Waits for a picture newer than `before` in each of the first `count` tiles.
 const moving = (before, count = before.length) =>
   page.waitForFunction(
     ([before, count]) => {
@@ -142,11 +142,11 @@ const moving = (before, count = before.length) =>
 const watching = (number) =>
   page.waitForFunction((number) => document.getElementById("screen").dataset.station === String(number), number);
 
-async function photograph(name) {
+async function screenshot(name) {
   if (process.env.SCREENSHOTS) await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
 }
 
-live("nine stations are live in one page", async (t) => {
+pageTest("nine stations are live in one page", async (t) => {
   await moving(Array(9).fill(0));
   const rates = await page.evaluate(
     (wanted) =>
@@ -173,10 +173,10 @@ live("nine stations are live in one page", async (t) => {
   );
   assert.ok(colours.every((count) => count > 1000), `pictures, not plain colours: ${colours}`);
   assert.equal(requests.filter((request) => request.startsWith("ws:")).length, 1, "one connection carries all");
-  await photograph("wall-dark");
+  await screenshot("wall-dark");
 });
 
-live("what each tile is can be read and heard", async () => {
+pageTest("each tile has a label for readers and screen readers", async () => {
   await moving(Array(9).fill(0));
   const label = await page.getAttribute('#tiles a[href="#2"]', "aria-label");
   assert.equal(label, "2, Nature, on air, 0 watching");
@@ -184,7 +184,7 @@ live("what each tile is can be read and heard", async () => {
   await page.getByRole("link", { name: "2, Nature" }).waitFor();
 });
 
-live("a click opens a station, with number, name, audience, rate and lateness", async () => {
+pageTest("a click opens a station, with number, name, audience, rate and lateness", async () => {
   await moving(Array(9).fill(0));
   await page.click('#tiles a[href="#2"]');
   await watching(2);
@@ -195,13 +195,13 @@ live("a click opens a station, with number, name, audience, rate and lateness", 
   );
   assert.equal(new URL(page.url()).hash, "#2");
   assert.equal(await page.title(), "Nature – stationcast");
-  await photograph("station-dark");
+  await screenshot("station-dark");
   await page.goBack();
   await page.waitForSelector("#stage", { state: "hidden" });
   await moving(await numbers());
 });
 
-live("keys do what they do in the viewer", async () => {
+pageTest("keys do what they do in the viewer", async () => {
   await moving(Array(9).fill(0));
   const press = async (key, station) => {
     await page.keyboard.press(key);
@@ -256,7 +256,7 @@ live("keys do what they do in the viewer", async () => {
   await page.waitForSelector("#stage", { state: "hidden" });
 });
 
-live("an address leads to its station", async () => {
+pageTest("an address with a number opens its station", async () => {
   await open({ viewport: { width: 1280, height: 800 } }, "#8");
   await watching(8);
   assert.equal(await page.textContent("#name"), "Meadow");
@@ -265,22 +265,22 @@ live("an address leads to its station", async () => {
   assert.ok(await page.isHidden("#stage"));
 });
 
-live("only tiles in sight are sent, on a phone too", async () => {
+pageTest("only tiles in sight are sent, on a phone too", async () => {
   await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: "light" });
   await moving([0, 0, 0], 3);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
   assert.ok(!wide, "nothing is wider than the screen");
   assert.equal((await numbers()).at(-1), 0, "the last tile is out of sight");
-  await photograph("phone-light");
+  await screenshot("phone-light");
   await page.evaluate(() => document.querySelector('#tiles a[href="#9"]').scrollIntoView());
   await page.waitForFunction(() => document.querySelector('#tiles a[href="#9"] canvas').dataset.picture > 0);
   await page.tap('#tiles a[href="#9"]');
   await watching(9);
   await page.tap("[data-does=next]");
   await watching(1);
-  await photograph("phone-station");
+  await screenshot("phone-station");
 
-  // The banner goes. A finger brings it back, and presses nothing that was not to be seen.
+  // The banner hides. A tap brings it back, and presses no button that was hidden.
   const { x, y, width, height } = await (await page.$("[data-does=next]")).boundingBox();
   await page.waitForSelector("body.asleep");
   await page.touchscreen.tap(x + width / 2, y + height / 2);
@@ -288,7 +288,7 @@ live("only tiles in sight are sent, on a phone too", async () => {
   const watched = () => page.evaluate(() => location.hash);
   assert.equal(await watched(), "#1");
 
-  // One finger swipes; two that tap beside each other do not.
+  // One finger swipes; two that tap side by side do not.
   const browsers = await context.newCDPSession(page);
   const touch = (type, ...xs) =>
     browsers.send("Input.dispatchTouchEvent", { type, touchPoints: xs.map((x, id) => ({ x, y: 300, id })) });
@@ -306,7 +306,7 @@ live("only tiles in sight are sent, on a phone too", async () => {
   await page.waitForSelector("#stage", { state: "hidden" });
 });
 
-live("dark and light follow the system, and motion is left out where it is unwanted", async () => {
+pageTest("dark and light follow the system, and motion is left out if the system says so", async () => {
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await ground();
   await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
@@ -315,17 +315,17 @@ live("dark and light follow the system, and motion is left out where it is unwan
   const duration = await page.evaluate(() => getComputedStyle(document.getElementById("banner")).transitionDuration);
   assert.equal(duration, "0s");
   await moving(Array(9).fill(0));
-  await photograph("wall-light");
+  await screenshot("wall-light");
 });
 
-// The parser that Prometheus's makers have for the format; stricter than their server.
+// The parser by the makers of Prometheus, which is stricter than their server.
 const parser = `
 import json, sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as families
 print(json.dumps({family.name: [family.type, len(family.samples)] for family in families(sys.stdin.read())}))
 `;
 
-live("the metrics are OpenMetrics to a parser that is not ours", async () => {
+pageTest("the metrics are OpenMetrics to a parser that is not ours", async () => {
   await moving(Array(9).fill(0));
   const text = await (await fetch(`${url()}metrics`)).text();
   const python = process.env.PYTHON ?? "/usr/bin/python3";
@@ -336,7 +336,7 @@ live("the metrics are OpenMetrics to a parser that is not ours", async () => {
   assert.deepEqual(families.process_cpu_seconds, ["counter", 1]);
 });
 
-live("a terminal is told what the API tells", async () => {
+pageTest("`broadcaster status` prints what the API has", async () => {
   const status = (...args) =>
     execFileSync(broadcaster, ["status", "--http", `127.0.0.1:${ports[1]}`, ...args], { encoding: "utf8" });
   const constant = ({ id, name, group, rate, quality }) => ({ id, name, group, rate, quality });
@@ -348,28 +348,28 @@ live("a terminal is told what the API tells", async () => {
   assert.match(lines.at(-1), /^9 stations, 0 off air, /);
 });
 
-live("a lost broadcaster is said, its pictures stay dimmed, and it is found again", async () => {
+pageTest("a lost broadcaster is reported, its pictures stay dimmed, and it is found again", async () => {
   await moving(Array(9).fill(0));
   await stop();
   await page.waitForSelector("#notice:not([hidden])");
   assert.match(await page.textContent("#notice"), /^The connection to the broadcaster is lost\. Trying again in \d+ s\.$/);
-  // They fade.
+  // The pictures fade to grey.
   await page.waitForFunction(
     () => getComputedStyle(document.querySelector("#tiles canvas")).filter === "grayscale(1)",
   );
   const last = await numbers();
   assert.ok(last.every((number) => number > 0), "the last pictures are still there");
-  await photograph("lost");
+  await screenshot("lost");
   await start();
   await page.waitForSelector("#notice", { state: "hidden" });
-  // Numbers begin anew with the broadcaster.
+  // Picture numbers start again with the broadcaster.
   await page.waitForFunction(
     (last) => [...document.querySelectorAll("#tiles canvas")].every((tile, n) => Number(tile.dataset.picture) !== last[n]),
     last,
   );
 });
 
-live("a broadcaster that comes back with other stations has them in their order", async () => {
+pageTest("a broadcaster that comes back with other stations has them in their order", async () => {
   const order = () => page.$$eval("#tiles a", (tiles) => tiles.map((tile) => Number(tile.dataset.station)));
   const shown = (ids) =>
     page.waitForFunction((count) => document.querySelectorAll("#tiles a").length === count, ids.length);

@@ -1,45 +1,43 @@
-//! The turns, and what came of them.
+//! The rows, their runs, and the results.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::abuse::{self, HOLD};
+use crate::addresses::{HTTP, RTSP};
 use crate::film::{self, Pictures, QUALITY, WIDTH};
 use crate::network::group;
-use crate::readers::{BEGIN, Read};
+use crate::process::{Running, child_command};
+use crate::readers::{BEGIN, ReadCounts};
 
-/// Where RTSP, or the bare writer, listens: in a namespace of its own.
-pub(crate) const ADDRESS: &str = "127.0.0.1:8554";
-
-/// Where the web listens.
-pub(crate) const HTTP: &str = "127.0.0.1:8088";
-
-/// The station that is listened to. Its pictures are due half a millisecond after those of station 1, whose viewers are being
-/// served then.
+/// The station that is probed. Its pictures are due half a millisecond after those of station 1, while that station's viewers
+/// are being served.
 const PROBED: u16 = 35;
 
-const TURN: f64 = 5.0;
+/// The most seconds of a run.
+const LONGEST_RUN: f64 = 5.0;
 
-/// Helpers end by themselves so long after the turn should be over.
+/// Seconds after which a helper ends by itself, counted from the planned end of the run.
 const SPARE: f64 = 30.0;
 
-/// What a row's turns add up to.
+/// The sum of a row's runs.
 #[derive(Default)]
 struct Row {
+    /// Processor time of the sender.
     cpu: Duration,
+    /// How long the sender was measured.
     wall: Duration,
-    read: Read,
-    /// Of each turn, in microseconds.
+    read: ReadCounts,
+    /// The probe's p99 of each run, in microseconds.
     air_p99: Vec<f64>,
-    /// The most of all turns' ends.
+    /// Bytes of resident memory at the end of a run, the most of all runs.
     resident: u64,
 }
 
@@ -48,7 +46,7 @@ impl Row {
         self.cpu.as_secs_f64() / self.wall.as_secs_f64() * 100.0
     }
 
-    /// The middle one of the turns' p99.
+    /// The median of the runs' p99.
     fn air(&self) -> f64 {
         let mut all = self.air_p99.clone();
         all.sort_by(f64::total_cmp);
@@ -72,15 +70,15 @@ pub(crate) fn bench(viewers: u32, seconds: f64) -> anyhow::Result<()> {
     anyhow::ensure!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
 
     let [mut alone, mut served, mut by_udp, mut bare, mut abused] = [(); 5].map(|()| Row::default());
-    let rounds = (seconds / TURN).ceil();
+    let rounds = (seconds / LONGEST_RUN).ceil();
     for round in 1..=rounds as u32 {
         eprint!("\rround {round} of {rounds}");
-        ours(&mut alone, &lineup, folder.path(), Load::None, seconds / rounds)?;
-        ours(&mut served, &lineup, folder.path(), Load::Viewers(viewers), seconds / rounds)?;
-        // One address may have no more of them.
-        ours(&mut by_udp, &lineup, folder.path(), Load::Udp(viewers.min(1024)), seconds / rounds)?;
-        ours(&mut abused, &lineup, folder.path(), Load::Abuse, seconds / rounds)?;
-        bare_turn(&mut bare, &pictures, viewers, seconds / rounds)?;
+        run_ours(&mut alone, &lineup, folder.path(), Load::None, seconds / rounds)?;
+        run_ours(&mut served, &lineup, folder.path(), Load::Viewers(viewers), seconds / rounds)?;
+        // The server's limit for one address.
+        run_ours(&mut by_udp, &lineup, folder.path(), Load::Udp(viewers.min(1024)), seconds / rounds)?;
+        run_ours(&mut abused, &lineup, folder.path(), Load::Abuse, seconds / rounds)?;
+        run_bare(&mut bare, &pictures, viewers, seconds / rounds)?;
     }
     eprintln!();
     println!(
@@ -122,7 +120,7 @@ const VIEWER: &str = env!("CARGO_BIN_EXE_viewer");
 fn lineup(folder: &Path) -> anyhow::Result<PathBuf> {
     let (reels, media, group, next) = (folder.join("reels"), film::path(), group(1), group(PROBED));
     let text = format!(
-        "[directory]\nlisten = \"127.0.0.1:9688\"\n[rtsp]\nlisten = \"{ADDRESS}\"\n\
+        "[directory]\nlisten = \"127.0.0.1:9688\"\n[rtsp]\nlisten = \"{RTSP}\"\n\
          [http]\nlisten = \"{HTTP}\"\n[reel]\ndir = {reels:?}\n\
          [defaults]\ninterface = \"127.0.0.1\"\nwidth = {WIDTH}\nquality = {QUALITY}\n\
          [[station]]\nid = 1\nname = \"One\"\nmedia = {media:?}\ngroup = \"{group}\"\n\
@@ -133,58 +131,21 @@ fn lineup(folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// A process that ends with this.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> anyhow::Result<Running> {
-        let child = command.stdin(Stdio::null()).spawn();
-        child.map(Running).with_context(|| format!("cannot start {command:?}"))
-    }
-
-    fn output(&mut self) -> anyhow::Result<BufReader<ChildStdout>> {
-        Ok(BufReader::new(self.0.stdout.take().context("its output")?))
-    }
-
-    fn resident(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-    }
-
-    fn cpu(&self) -> anyhow::Result<Duration> {
-        let clock = nix::time::clock_getcpuclockid(Pid::from_raw(self.0.id().cast_signed()))?;
-        Ok(nix::time::clock_gettime(clock)?.into())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A command that ends with this program.
-fn leashed(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(program);
-    command
-}
-
-/// Who wants something from the sender.
+/// The load on the sender.
 #[derive(Clone, Copy, PartialEq)]
 enum Load {
     None,
+    /// So many viewers by RTSP over TCP.
     Viewers(u32),
-    /// The same by UDP.
+    /// So many viewers by RTSP over UDP.
     Udp(u32),
+    /// All abusive clients.
     Abuse,
 }
 
-fn ours(row: &mut Row, lineup: &Path, folder: &Path, load: Load, seconds: f64) -> anyhow::Result<()> {
+fn run_ours(row: &mut Row, lineup: &Path, folder: &Path, load: Load, seconds: f64) -> anyhow::Result<()> {
     let log = folder.join("broadcaster.log");
-    let mut command = leashed(BROADCASTER);
+    let mut command = child_command(BROADCASTER, true);
     command.arg("--config").arg(lineup).env("NO_COLOR", "1").stderr(File::create(&log)?);
     let sender = Running::start(&mut command)?;
     let from = Instant::now();
@@ -193,7 +154,7 @@ fn ours(row: &mut Row, lineup: &Path, folder: &Path, load: Load, seconds: f64) -
         std::thread::sleep(Duration::from_millis(10));
     }
     let probe = || {
-        let mut command = leashed(VIEWER);
+        let mut command = child_command(VIEWER, true);
         command.args([
             "--station",
             &PROBED.to_string(),
@@ -207,8 +168,8 @@ fn ours(row: &mut Row, lineup: &Path, folder: &Path, load: Load, seconds: f64) -
     measure(row, &sender, load, seconds, Some(&probe))
 }
 
-fn bare_turn(row: &mut Row, pictures: &Path, viewers: u32, seconds: f64) -> anyhow::Result<()> {
-    let mut command = leashed(std::env::current_exe()?);
+fn run_bare(row: &mut Row, pictures: &Path, viewers: u32, seconds: f64) -> anyhow::Result<()> {
+    let mut command = child_command(std::env::current_exe()?, true);
     command.arg("write").arg(pictures).arg(viewers.to_string()).arg((seconds + SPARE).to_string());
     let mut sender = Running::start(command.stdout(Stdio::piped()))?;
     let mut line = String::new();
@@ -227,17 +188,17 @@ fn measure(
     let mut readers = None;
     let mut _abusers = None;
     if load == Load::Abuse {
-        let mut command = leashed(std::env::current_exe()?);
+        let mut command = child_command(std::env::current_exe()?, true);
         _abusers = Some(Running::start(
             command.arg("abuse").arg((HOLD.as_secs_f64() + seconds + SPARE).to_string()),
         )?);
-        // By then the first of those who do not read are being closed, and others have come.
+        // After that the server is closing the first clients that do not read, and others have come.
         std::thread::sleep(HOLD);
     }
     if let Load::Viewers(viewers) | Load::Udp(viewers) = load {
-        let way = if load == Load::Udp(viewers) { "udp" } else { "tcp" };
-        let mut command = leashed(std::env::current_exe()?);
-        command.args(["read", ADDRESS, &viewers.to_string(), &seconds.to_string(), way]);
+        let transport = if load == Load::Udp(viewers) { "udp" } else { "tcp" };
+        let mut command = child_command(std::env::current_exe()?, true);
+        command.args(["read", RTSP, &viewers.to_string(), &seconds.to_string(), transport]);
         let mut running = Running::start(command.stdout(Stdio::piped()))?;
         let mut output = running.output()?;
         let mut line = String::new();
@@ -250,7 +211,7 @@ fn measure(
     if let Some((_, output)) = &mut readers {
         let mut line = String::new();
         output.read_line(&mut line)?;
-        let read: Read = serde_json::from_str(&line).context("the readers ended without a word")?;
+        let read: ReadCounts = serde_json::from_str(&line).context("the readers ended without a word")?;
         row.read.pictures += read.pictures;
         row.read.fewest += read.fewest;
         row.read.most += read.most;
