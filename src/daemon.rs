@@ -23,7 +23,7 @@ use crate::content::worker::Threads;
 use crate::directory::{Limits, Services, StationTable, serve};
 use crate::headend::report::Totals;
 use crate::headend::{Clients, HeadEnd, StationHandle};
-use crate::interface::watch::keep_current;
+use crate::interface::netlink::keep_current;
 use crate::lineup::Lineup;
 use crate::media::AirTime;
 use crate::net::Network;

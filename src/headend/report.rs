@@ -65,7 +65,7 @@ impl Totals {
             all.send_errors += one.send_errors;
             all.aired += one.aired;
             totals.stations += 1;
-            totals.lateness.count_in(&station.air.lateness);
+            totals.lateness.add_buckets_of(&station.air.lateness);
         }
         totals
     }
