@@ -21,7 +21,7 @@ use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
 use crate::content::worker::Threads;
 use crate::directory::{Limits, Services, StationTable, serve};
-use crate::headend::report::Totals;
+use crate::headend::counters::Totals;
 use crate::headend::{Clients, HeadEnd, StationHandle};
 use crate::interface::netlink::keep_current;
 use crate::lineup::Lineup;

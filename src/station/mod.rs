@@ -29,7 +29,8 @@ use crate::content::films::Films;
 use crate::content::slate::Slate;
 use crate::content::{Content, Event, Fault, Position, Showing};
 use crate::directory::{OnAir, State, StationInfo};
-use crate::headend::{HeadEnd, StationHandle, report};
+use crate::headend::counters::start_reporter;
+use crate::headend::{HeadEnd, StationHandle};
 use crate::media::{FrameRate, Size};
 use output::{Output, Stopping};
 use runtime::WakeSlots;
@@ -115,7 +116,7 @@ impl Station {
 
     /// Shows the content until the broadcaster stops, and the slate while the content cannot be shown.
     async fn run(mut self) {
-        let _reporter = report::watch(self.handle.clone());
+        let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec.clone();
         let mut retry = RETRY.0;
         let mut reported = Reported::default();
@@ -216,7 +217,7 @@ impl Station {
         let spec = &self.handle.spec;
         let on_film = showing == Showing::Film;
         if on_film {
-            self.handle.shows_film(rate);
+            self.handle.set_film_rate(rate);
         }
         // The table cannot refuse the entry: the line-up was checked, and sizes come from the encoder.
         let _ = self.head_end.table.update(spec.id, |info| {
