@@ -11,11 +11,10 @@
 //! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `lineup`, `media`,
 //! `interface`, `net` and `clock`.
 
-#![expect(clippy::disallowed_methods, reason = "a shell: it waits for due times")]
-
 mod output;
 pub(crate) mod runtime;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod simulation;
 
 use std::collections::HashSet;
@@ -45,6 +44,7 @@ const MOST_REPORTED: usize = 100;
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 /// Keeps one station on air until the broadcaster stops. If the station's task panics, a new one is started.
+#[expect(clippy::disallowed_methods, reason = "a shell: it waits before a restart")]
 pub(crate) async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) {
     let mut stop = head_end.stop.clone();
     let spec = &handle.spec;

@@ -151,9 +151,11 @@ impl Simulation {
     async fn inject(&mut self, mishap: Mishap) -> Duration {
         match mishap {
             Mishap::FilmMissing => {
-                let (film, away) = (self.films.film(self.rng.usize(0..2)), self.folder.path().join("away"));
+                let on_air = self.network.lock().unwrap().film.map_or(0, |(film, _)| film);
+                let (film, away) = (self.films.film(on_air), self.folder.path().join("away"));
                 fs::rename(&film, &away).unwrap();
-                sleep(self.seconds(1, 100)).await;
+                let span = if self.rng.bool() { self.seconds(3, 8) } else { self.seconds(8, 100) };
+                sleep(span).await;
                 fs::rename(&away, &film).unwrap();
                 self.await_retry().await;
                 ROUND
@@ -229,7 +231,8 @@ impl Simulation {
     /// over. The pause before a retry is at most as long as all pauses before it together, and at most 10 s.
     async fn await_retry(&self) {
         let Some(failing) = self.network.lock().unwrap().on_slate() else { return };
-        sleep(failing.clamp(RETRY.0, RETRY.1) + Duration::from_millis(1500)).await;
+        sleep(failing.clamp(Duration::from_secs(1), Duration::from_secs(10)) + Duration::from_millis(1500))
+            .await;
         let network = self.network.lock().unwrap();
         assert_eq!(network.on_slate(), None, "no retry after {failing:?} of failures\n{network}");
     }

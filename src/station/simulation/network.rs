@@ -36,7 +36,7 @@ pub(super) struct SimulatedNetwork {
     /// Due time and arrival of the last picture.
     shown: Option<(AirTime, AirTime)>,
     /// Film and number of the last picture; `None` if it was a slate.
-    film: Option<(usize, u64)>,
+    pub(super) film: Option<(usize, u64)>,
     /// Number of film pictures in a row, none missing.
     in_a_row: u64,
     /// Arrival of the first picture of this row.
