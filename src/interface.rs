@@ -1,10 +1,12 @@
-//! This machine's network interfaces: which there are, and what fits through each.
+//! This machine's network interfaces: their names, addresses and MTUs.
 //!
-//! A multicast sender must say by which interface it sends: the routing table's choice is rarely the
-//! operator's, and packets that leave by the wrong interface look exactly like packets that were lost.
+//! A multicast sender must name its interface: the routing table's choice is rarely the operator's, and packets sent by the wrong
+//! interface look like lost packets.
+//!
+//! Any room may import it. It imports nothing of ours.
 
 #[cfg(feature = "broadcaster")]
-pub mod watch;
+pub mod netlink;
 
 use std::fmt;
 use std::fs;
@@ -14,37 +16,37 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
-/// One network interface of this machine, as it was when it was asked for.
+/// A network interface of this machine, as it was when it was looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// The kernel's name, such as `eth0`. Unique on a machine.
     pub name: String,
-    /// The kernel's number, from 1: what multicast socket options and IPv6 zones take.
+    /// The kernel's number, from 1, as in multicast socket options and IPv6 zones.
     pub index: u32,
-    /// The largest IP packet that fits one link frame, in bytes, IP header included.
+    /// Largest IP packet in one link frame, in bytes, IP header included.
     pub mtu: u32,
-    /// Administratively up. An interface that is down may still come up later.
+    /// Whether it is administratively up.
     pub up: bool,
-    /// What is sent here does not leave this machine.
+    /// Whether packets sent by it stay on this machine.
     pub loopback: bool,
-    /// Its IPv4 addresses; the one that a [`Choice`] names comes first.
+    /// IPv4 addresses. The address that a [`Choice`] names comes first.
     pub v4: Vec<Ipv4Addr>,
-    /// Its IPv6 addresses; the one that a [`Choice`] names comes first.
+    /// IPv6 addresses. The address that a [`Choice`] names comes first.
     pub v6: Vec<Ipv6Addr>,
 }
 
-/// The interface that somebody chose, by its name or one of its addresses. What the interface is like, its index, addresses
-/// and MTU, is looked up whenever it matters: all of that may change while a station is on air.
+/// The interface that the line-up chooses, by name or by address. Its index, addresses and MTU are looked up whenever they are
+/// needed, since all of them may change while a station is on air.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// The kernel's name, such as `eth0`.
     pub name: String,
-    /// The address to send from, if the interface has it and one was chosen.
+    /// The address to send from, if one was chosen. Preferred only while the interface has it.
     pub address: Option<IpAddr>,
 }
 
 impl Choice {
-    /// The interface among `all`, the chosen address moved to the front of its list; `None` while there is none.
+    /// The chosen interface, if it is among `all`. The chosen address comes first in its list.
     pub fn find(&self, all: &[Interface]) -> Option<Interface> {
         let mut found = all.iter().find(|one| one.name == self.name)?.clone();
         found.v4.sort_by_key(|own| Some(IpAddr::V4(*own)) != self.address);
@@ -62,8 +64,8 @@ impl Interface {
         }
     }
 
-    /// The address that packets to `group` come from; `None` while the interface has none of the group's family. Of IPv6, the
-    /// system prefers an address that is known beyond the link (RFC 6724, rule 2).
+    /// The source address of packets to `group`; `None` if the interface has no address of the group's family. Of IPv6
+    /// addresses, the system prefers one that is not link-local (RFC 6724 section 5, rule 2).
     pub fn source(&self, group: IpAddr) -> Option<IpAddr> {
         if group.is_ipv4() {
             return self.v4.first().copied().map(IpAddr::from);
@@ -72,8 +74,8 @@ impl Interface {
         global.or(self.v6.first()).copied().map(IpAddr::from)
     }
 
-    /// Whether a socket that was opened to send to `group` by the interface as it was `before` can go on with it: the interface
-    /// has the same index, and still has the address that packets come from.
+    /// Whether a socket that was opened to send to `group` by the interface as it was `before` still works: the interface has
+    /// the same index, and still has the source address.
     pub fn sends_as(&self, before: &Interface, group: IpAddr) -> bool {
         self.index == before.index && before.source(group).is_some_and(|source| self.has(source))
     }
@@ -81,7 +83,7 @@ impl Interface {
 
 #[cfg(test)]
 impl Interface {
-    /// `eth0`, with two addresses of IPv4 and one of IPv6.
+    /// `eth0`, with two IPv4 addresses and one IPv6 address.
     pub(crate) fn sample() -> Interface {
         Interface {
             name: "eth0".into(),
@@ -112,7 +114,7 @@ impl fmt::Display for Interface {
 ///
 /// # Errors
 ///
-/// The system's, when it cannot list them. An interface that vanishes meanwhile is left out.
+/// The system cannot list them. An interface that vanishes meanwhile is left out.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
     let mut found: Vec<Interface> = Vec::new();
     for entry in getifaddrs()? {
@@ -146,11 +148,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(found)
 }
 
-/// The interface of this machine that goes by this name, or has this address.
+/// The interface of this machine that has this name or address.
 ///
 /// # Errors
 ///
-/// There is none at this moment, or the system cannot list them.
+/// There is no such interface at this moment, or the system cannot list them.
 pub fn named(wanted: &str) -> io::Result<Interface> {
     let address = wanted.parse().ok();
     let is_it = |i: &Interface| i.name == wanted || address.is_some_and(|address| i.has(address));
@@ -158,13 +160,14 @@ pub fn named(wanted: &str) -> io::Result<Interface> {
     found.ok_or_else(|| io::Error::other(format!("there is no interface {wanted} on this machine")))
 }
 
-/// Linux's loopback. Taken where /sys is not mounted, as in some containers.
+/// MTU of Linux's loopback, assumed if /sys is not mounted, as in some containers.
 const MTU_LOOPBACK: u32 = 65_536;
-/// What every link that carries IPv6 must carry (RFC 8200 section 5): small, but it gets through.
+
+/// MTU of any other interface, assumed if /sys is not mounted: the least for IPv6 (RFC 8200 section 5), which always gets through.
 const MTU_LEAST: u32 = 1280;
 
 fn mtu(name: &str) -> Option<u32> {
-    // nix has no safe wrapper of SIOCGIFMTU; the kernel tells the same figure here.
+    // nix has no safe wrapper of SIOCGIFMTU. The same number is here.
     fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?.trim().parse().ok()
 }
 

@@ -1,4 +1,6 @@
-//! Multicast sockets: open, join, leave.
+//! Sockets that send to a group and sockets that receive from one, and the network as stations use it.
+//!
+//! Any room may import it. It imports `interface`.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -10,27 +12,26 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type}
 
 use crate::interface::Interface;
 #[cfg(feature = "broadcaster")]
-use crate::interface::watch::Interfaces;
+use crate::interface::netlink::Interfaces;
 
-/// What a station asks for as its send buffer, in bytes: a few of the largest pictures, for the moment in which
-/// the interface's queue is full.
+/// Send buffer that a station requests, in bytes: a few of the largest pictures, for moments when the interface's queue is full.
 const SEND_BUFFER: usize = 512 * 1024;
 
-/// What a viewer asks for as its receive buffer, in bytes: forty of the largest pictures. The kernel grants at
-/// most `net.core.rmem_max`, and counts each datagram's overhead in.
+/// Receive buffer that a viewer requests, in bytes: forty of the largest pictures. The kernel grants at most
+/// `net.core.rmem_max`, which includes its overhead for each datagram.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// A socket that sends to one address and never blocks.
 pub struct SendSocket(Medium);
 
-/// What becomes of a datagram in a simulation.
+/// Takes a datagram in a simulation, and answers as a socket does.
 #[cfg(test)]
 type SimulatedSocket = dyn FnMut(&[u8]) -> io::Result<usize> + Send;
 
 enum Medium {
     Udp {
         socket: Socket,
-        /// Named with each call, not connected to: connecting fails while there is no route.
+        /// The destination of each send. The socket is not connected, since connecting fails while there is no route.
         to: SockAddr,
     },
     #[cfg(test)]
@@ -38,18 +39,18 @@ enum Medium {
 }
 
 impl SendSocket {
-    /// Sends by `socket`, which does not block, to `to`.
+    /// Sends to `to` by `socket`, which must not block.
     pub fn new(socket: Socket, to: SocketAddr) -> SendSocket {
         SendSocket(Medium::Udp { socket, to: to.into() })
     }
 
-    /// Sends datagrams to `network`, which answers as a socket does.
+    /// Passes each datagram to `network`.
     #[cfg(test)]
     pub(crate) fn simulated(network: impl FnMut(&[u8]) -> io::Result<usize> + Send + 'static) -> SendSocket {
         SendSocket(Medium::Simulated(Box::new(network)))
     }
 
-    /// Sends one datagram, or several if the kernel [cuts](Self::cut) it. Returns the bytes sent.
+    /// Sends one datagram, or several if the kernel [segments](Self::segment) it. Returns the number of bytes sent.
     ///
     /// # Errors
     /// The system's.
@@ -63,11 +64,11 @@ impl SendSocket {
         }
     }
 
-    /// Has the kernel cut what it is given into datagrams of `bytes` (UDP_SEGMENT), or not any more if that is 0.
+    /// Has the kernel cut what it is given into datagrams of `bytes` bytes (UDP_SEGMENT); 0 ends that.
     ///
     /// # Errors
-    /// The kernel cannot: before Linux 4.18, say.
-    pub fn cut(&mut self, bytes: i32) -> io::Result<()> {
+    /// The kernel does not support it, as Linux before 4.18.
+    pub fn segment(&mut self, bytes: i32) -> io::Result<()> {
         match &self.0 {
             Medium::Udp { socket, .. } => Ok(setsockopt(socket, sockopt::UdpGsoSegment, &bytes)?),
             #[cfg(test)]
@@ -76,11 +77,11 @@ impl SendSocket {
     }
 }
 
-/// What opens a socket that sends to a group, out of an interface, with this TTL: [`sender`], or a simulation.
+/// Opens a socket that sends to a group, by an interface, with a TTL: [`sender`], or a simulation.
 #[cfg(feature = "broadcaster")]
 type Open = dyn Fn(SocketAddr, &Interface, u8) -> io::Result<SendSocket> + Send + Sync;
 
-/// The network as stations use it: this machine's interfaces as they are, and sockets on these.
+/// The network as stations use it: the current interfaces, and sockets on them.
 #[cfg(feature = "broadcaster")]
 #[derive(Clone)]
 pub struct Network {
@@ -98,7 +99,7 @@ impl Network {
         })
     }
 
-    /// A network whose sockets `open` makes.
+    /// A network whose sockets are opened by `open`.
     pub(crate) fn new(
         interfaces: Interfaces,
         open: impl Fn(SocketAddr, &Interface, u8) -> io::Result<SendSocket> + Send + Sync + 'static,
@@ -106,7 +107,7 @@ impl Network {
         Network { interfaces, open: Arc::new(open) }
     }
 
-    /// A socket that sends to `group`, out of `interface`.
+    /// A socket that sends to `group` by `interface`.
     ///
     /// # Errors
     /// As [`sender`].
@@ -115,7 +116,7 @@ impl Network {
     }
 }
 
-/// A socket that sends to `group`, out of `interface`, and to nothing else. It does not block.
+/// A socket that sends multicast by `interface`, set up for the address family of `group`. It does not block.
 ///
 /// # Errors
 /// The interface has no address of the group's family, or the system refuses an option.
@@ -133,7 +134,7 @@ pub fn sender(group: SocketAddr, interface: &Interface, ttl: u8) -> io::Result<S
             socket.set_multicast_loop_v6(true)?;
         }
     }
-    // The default may be more: only ever grow it.
+    // Only grow the buffer: the default may be larger.
     if socket.send_buffer_size()? < SEND_BUFFER {
         socket.set_send_buffer_size(SEND_BUFFER)?;
     }
@@ -141,12 +142,11 @@ pub fn sender(group: SocketAddr, interface: &Interface, ttl: u8) -> io::Result<S
     Ok(socket)
 }
 
-/// A socket on which the datagrams of `group` arrive that reach `interface`. It is bound to the group's own
-/// address: bound to 0.0.0.0 it would also get every other group that any program on
-/// this host has joined on that port.
+/// A socket that receives the datagrams of `group` on `interface`. It is bound to the group's address: bound to 0.0.0.0 it would
+/// also receive every other group that any program on this host has joined on the same port.
 ///
 /// # Errors
-/// The port is taken by a program that does not share it, or the interface cannot join (no route, or down).
+/// Another program holds the port and does not share it, or the interface cannot join (no route, or down).
 pub fn receiver(group: SocketAddr, interface: &Interface) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;

@@ -1,4 +1,4 @@
-//! How late pictures leave: a histogram that the air thread fills and anybody may read.
+//! A histogram of how late pictures are sent. The air thread writes it, and any thread may read it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,24 +6,23 @@ use std::time::Duration;
 
 use super::add;
 
-/// The upper bounds of the buckets, in microseconds; one more bucket takes what is above. Two or three to a decade,
-/// from a quiet machine's wake-up (10 us) to the interval of a picture.
+/// Upper bounds of the buckets, in microseconds. One more bucket counts what is above the last. Two or three bounds a decade,
+/// from the wake-up latency of an idle machine (10 us) to the interval of a picture.
 pub const BOUNDS: [u64; 14] = [5, 10, 20, 35, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000];
 
-/// A histogram of lateness. One thread counts, and takes no lock. What that writes for a picture that is late by no more than
-/// 75 us is in the first 64 bytes.
+/// A histogram of lateness. Single writer, no lock. Recording a lateness of up to 75 us writes to the first 64 bytes only.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Lateness {
-    /// Of all pictures, in nanoseconds. Overflows after 584 years of lateness.
+    /// Sum over all pictures, in nanoseconds. Overflows after 584 years of lateness.
     sum: AtomicU64,
-    /// In nanoseconds, since it was last taken.
+    /// Worst lateness since it was last taken, in nanoseconds.
     worst: AtomicU64,
     buckets: [AtomicU64; BOUNDS.len() + 1],
 }
 
 impl Lateness {
-    /// Counts a picture that was `late` by so much.
+    /// Counts a picture that was late by `late`.
     pub(crate) fn record(&self, late: Duration) {
         let nanos = late.as_nanos() as u64;
         let micros = nanos.div_ceil(1000);
@@ -35,8 +34,8 @@ impl Lateness {
         }
     }
 
-    /// The lateness that `share` of the pictures did not exceed, by the bound of its bucket; `None` of no picture, or
-    /// if it is above the last bound.
+    /// An upper bound of the lateness that `share` of the pictures, 0..=1, did not exceed: the bound of its bucket. `None` if
+    /// there are no pictures, or if it is above the last bound.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let counts = self.counts();
         let wanted = (counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
@@ -48,25 +47,23 @@ impl Lateness {
         reached.and_then(|bucket| BOUNDS.get(bucket)).map(|&micros| Duration::from_micros(micros))
     }
 
-    /// How many pictures fell into each bucket: those of [`BOUNDS`], and the one above.
+    /// Number of pictures in each bucket: those of [`BOUNDS`], then the one above.
     pub fn counts(&self) -> [u64; BOUNDS.len() + 1] {
         self.buckets.each_ref().map(|bucket| bucket.load(Relaxed))
     }
 
-    /// The lateness of all pictures together.
+    /// Sum of the lateness of all pictures.
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum.load(Relaxed))
     }
 
-    /// The worst since this was last asked.
+    /// The worst lateness since the last call.
     pub(crate) fn take_worst(&self) -> Duration {
         Duration::from_nanos(self.worst.swap(0, Relaxed))
     }
-}
 
-impl Lateness {
-    /// Counts all that `other` has counted, in buckets.
-    pub(crate) fn count_in(&self, other: &Lateness) {
+    /// Adds the buckets of `other`.
+    pub(crate) fn add_buckets_of(&self, other: &Lateness) {
         for (bucket, more) in self.buckets.iter().zip(&other.buckets) {
             add(bucket, more.load(Relaxed));
         }
@@ -108,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_belongs_to_its_own_bucket() {
+    fn a_lateness_equal_to_a_bound_counts_below_it() {
         let lateness = Lateness::default();
         lateness.record(Duration::from_micros(10));
         assert_eq!(lateness.quantile(1.0), Some(Duration::from_micros(10)));

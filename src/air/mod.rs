@@ -1,11 +1,15 @@
-//! ON AIR: the thread that sends. It owns a heap of due times (the `pacer`), sleeps to the earliest by an absolute
-//! `clock_nanosleep`, sends that access unit, and does nothing else: it takes no lock, allocates nothing per
-//! picture, and never waits for a station.
+//! Units to datagrams, each on time: the air thread.
 //!
-//! A station gets a [`Flow`]: a wait-free ring into which it puts access units ahead of their time. While
-//! every station has one in the heap no earlier one can appear (a station's own come in order), so
-//! the thread may sleep right up to the first. Only while some station has nothing ready does it look
-//! in every millisecond.
+//! The thread owns the [`Pacer`], which keeps all due times in a heap. It sleeps to the earliest by an absolute
+//! `clock_nanosleep`, sends that burst, and does nothing else: it takes no lock, allocates nothing per picture, and never waits
+//! for a station.
+//!
+//! A station puts its units into a [`Flow`], a wait-free ring, ahead of their due times. While every station has a unit in the
+//! heap, no earlier one can appear, since each station's units come in order; so the thread sleeps right up to the first. Only
+//! while a station has nothing ready does the thread poll its ring, every millisecond.
+//!
+//! Imported by `station`, `headend`, `rtsp` (for clients by UDP), `web` (the histogram of lateness) and `daemon`. It imports
+//! `media`, `wire`, `lineup`, `net` and `clock`.
 
 pub mod lateness;
 mod pacer;
@@ -27,44 +31,43 @@ use tracing::{info, warn};
 use crate::clock::AirClock;
 use crate::media::{AirTime, Unit};
 use lateness::Lateness;
-use pacer::{Class, FlowQueue, Pacer};
+pub(crate) use pacer::UNICAST_POLL;
+use pacer::{Class, FlowQueue, Pacer, Transmit};
 use sender::RtpSender;
 
-use pacer::Transmit;
-pub(crate) use pacer::UNICAST_NAP;
-
-/// How far ahead of its time a picture is prepared at most. A film's fault is on the slate so much later; it is 24 pictures at 25
-/// a second, which are shared by the stations that air the same reel, and else 0.6 MB a station.
+/// How far ahead of its due time a picture is prepared at most. A film's fault appears on the slate this much later. At 25
+/// pictures a second these are 24 pictures: stations that air the same reel share them, otherwise they take 0.6 MB a station.
 pub const LEAD: Duration = Duration::from_millis(980);
 
-/// Places in a station's ring: of 60 pictures a second, more than the station is ahead ([`LEAD`]).
+/// Units in a flow's ring, the most that wait for the air thread. At 60 pictures a second more than a station is ahead
+/// ([`LEAD`]). A full ring drops nothing: [`Flow::offer`] returns the unit.
 const RING: usize = 64;
 
 /// SCHED_FIFO priority, of 1..=99: above ordinary work, below the kernel's own threads (50).
 const PRIORITY: u8 = 40;
 
-/// What the air thread has done for a station. It counts for each picture, and nobody else does: without locked instructions,
-/// which would wait for one line of memory after the other, and in two lines as a rule.
+/// What the air thread has counted for a flow. Single writer, so plain loads and stores instead of atomic read-modify-write,
+/// each of which would wait for its cache line. A picture on time touches two cache lines.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct AirCounters {
     /// Access units sent whole.
     pub aired: AtomicU64,
-    /// When the last of them left, in nanoseconds of air time; 0 before the first.
+    /// When the last access unit was sent whole, in nanoseconds of air time; 0 before the first.
     pub last: AtomicU64,
-    /// Their packets.
+    /// Packets of the access units sent whole.
     pub packets: AtomicU64,
-    /// Their bytes of UDP payload.
+    /// UDP payload of the access units sent whole, in bytes.
     pub bytes: AtomicU64,
-    /// Access units that were more than one interval late, and left out.
+    /// Access units skipped because they were more than one interval late.
     pub skipped: AtomicU64,
-    /// Their packets, which took no sequence numbers.
+    /// Packets of the skipped access units. They took no sequence numbers.
     pub skipped_packets: AtomicU64,
-    /// Access units that the system would not send, or not whole.
+    /// Access units of which the system refused to send at least one packet.
     pub send_errors: AtomicU64,
-    /// The system's last reason: its error number.
+    /// Error number of the last refusal.
     pub last_errno: AtomicU64,
-    /// How late access units began to leave.
+    /// Lateness of the first burst of each access unit.
     pub lateness: Lateness,
 }
 
@@ -87,35 +90,35 @@ impl AirCounters {
     }
 }
 
-/// Counts, where nobody else does.
+/// Adds to a counter that has no other writer.
 pub(super) fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }
 
-/// A way to the air: units that leave one after the other, to one address.
+/// The producer's end of a flow: units that are sent one after the other, to one address.
 pub struct Flow {
     id: FlowId,
     ring: Producer<Unit>,
-    commander: Commander,
+    commands: CommandSender,
 }
 
 impl Flow {
-    /// Hands over an access unit, later than all before it.
+    /// Hands over an access unit, due after all before it.
     ///
     /// # Errors
-    /// The ring is full: the unit, to be offered again.
+    /// The ring is full. Returns the unit, to be offered again.
     pub fn offer(&mut self, unit: Unit) -> Result<(), Unit> {
         self.ring.push(unit).map_err(|rtrb::PushError::Full(unit)| unit)
     }
 
-    /// Has the air thread `change` where and how the flow's units leave, before the next burst. A unit that is leaving then
-    /// begins anew.
+    /// Has the air thread apply `change` to the flow's sender before the next burst. A unit that is partly sent by then is
+    /// sent again from its first packet.
     pub fn change(&self, change: impl FnOnce(&mut RtpSender) + Send + 'static) {
-        self.commander.tell(Command::Change(self.id, Box::new(change)));
+        self.commands.send(AirCommand::Change(self.id, Box::new(change)));
     }
 }
 
-/// Which flow: no two in a process are the same.
+/// Identifies a flow, uniquely in the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FlowId(u64);
 
@@ -126,49 +129,50 @@ impl FlowId {
     }
 }
 
-/// What the thread has to look at before each step: one line of memory, in which somebody seldom writes.
+/// What the thread checks before each step: one cache line, seldom written.
 #[derive(Default)]
 #[repr(align(64))]
 struct Signals {
     stop: AtomicBool,
-    /// There are new commands.
+    /// Commands are queued.
     commands: AtomicBool,
 }
 
-/// What the thread is told about flows.
-enum Command {
-    /// There is another one.
+/// A command to the air thread.
+enum AirCommand {
+    /// Adds a flow.
     Add(Box<FlowQueue<RtpSender>>),
-    /// The sender of one is to be changed.
+    /// Changes the sender of a flow.
     Change(FlowId, Box<dyn FnOnce(&mut RtpSender) + Send>),
 }
 
-/// A way to give the thread commands.
+/// Sends commands to the air thread. The queue is unbounded: a flow sends one when it begins, and one for each change of its
+/// interface.
 #[derive(Clone)]
-struct Commander {
-    commands: mpsc::Sender<Command>,
+struct CommandSender {
+    queue: mpsc::Sender<AirCommand>,
     signals: Arc<Signals>,
 }
 
-impl Commander {
-    fn tell(&self, command: Command) {
+impl CommandSender {
+    fn send(&self, command: AirCommand) {
         // The thread lives as long as `Air`; if it ever died, `offer` would report a full ring.
-        let _ = self.commands.send(command);
-        // No plain store: of two commands that are given at once the thread has to see both.
+        let _ = self.queue.send(command);
+        // A read-modify-write, not a store: of two commands sent at once the thread has to see both.
         self.signals.commands.swap(true, Release);
     }
 }
 
-/// What the air thread runs.
+/// The loop of the air thread, without its clock.
 struct AirLoop {
     pacer: Pacer<RtpSender>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<AirCommand>,
     signals: Arc<Signals>,
 }
 
 impl AirLoop {
-    /// Does what is to be done at `now`. Returns when to step next, at once if that is not later than `now`; `None` when the
-    /// thread is to end.
+    /// Executes queued commands and sends the burst that is due at `now`, if any. Returns when to step next: at once if that is
+    /// not later than `now`. `None` if the thread is to end.
     fn step(&mut self, now: AirTime) -> Option<AirTime> {
         if self.signals.stop.load(Relaxed) {
             return None;
@@ -177,8 +181,8 @@ impl AirLoop {
             self.signals.commands.swap(false, Acquire);
             for command in self.commands.try_iter() {
                 match command {
-                    Command::Add(flow) => self.pacer.add(*flow),
-                    Command::Change(id, change) => self.pacer.change(id, change),
+                    AirCommand::Add(flow) => self.pacer.add(*flow),
+                    AirCommand::Change(id, change) => self.pacer.change(id, change),
                 }
             }
         }
@@ -188,7 +192,7 @@ impl AirLoop {
 
 /// The air thread of a broadcaster.
 pub struct Air {
-    commander: Commander,
+    commands: CommandSender,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -196,7 +200,7 @@ impl Air {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// The system refuses a thread.
     pub fn start(clock: AirClock) -> io::Result<Air> {
         let (mut air, mut air_loop) = Air::new();
         air.thread = Some(thread::Builder::new().name("air".into()).spawn(move || {
@@ -213,13 +217,13 @@ impl Air {
     }
 
     fn new() -> (Air, AirLoop) {
-        let (sender, commands) = mpsc::channel();
+        let (queue, commands) = mpsc::channel();
         let signals = Arc::<Signals>::default();
-        let commander = Commander { commands: sender, signals: signals.clone() };
-        (Air { commander, thread: None }, AirLoop { pacer: Pacer::new(), commands, signals })
+        let sender = CommandSender { queue, signals: signals.clone() };
+        (Air { commands: sender, thread: None }, AirLoop { pacer: Pacer::new(), commands, signals })
     }
 
-    /// Runs as a task on the present runtime, by its clock, which a test may have paused.
+    /// An air "thread" that is a task of the current tokio runtime, and sleeps by its clock, which a test may have paused.
     #[cfg(test)]
     #[expect(clippy::disallowed_methods, reason = "in virtual time")]
     pub(crate) fn simulated(clock: AirClock) -> Air {
@@ -236,13 +240,13 @@ impl Air {
         air
     }
 
-    /// A station's flow; `counters` tell what becomes of its units. It ends when it is dropped and all it was given has left.
+    /// A station's flow, which counts in `counters`. When the flow is dropped, the units that it was given are still sent.
     pub fn flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
         self.flow_of(Class::Station, sender, counters)
     }
 
-    /// A flow to one client, behind all stations. It may stay without units for as long as it likes; what it has is lost
-    /// when it is dropped.
+    /// A flow to one client: all stations go first. It may be empty for any time. When the flow is dropped, the units that it
+    /// still holds are discarded.
     pub fn unicast_flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
         self.flow_of(Class::Unicast, sender, counters)
     }
@@ -250,23 +254,23 @@ impl Air {
     fn flow_of(&self, class: Class, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
         let (ring, units) = RingBuffer::new(RING);
         let id = FlowId::next();
-        self.commander.tell(Command::Add(Box::new(FlowQueue::new(id, class, sender, units, counters))));
-        Flow { id, ring, commander: self.commander.clone() }
+        self.commands.send(AirCommand::Add(Box::new(FlowQueue::new(id, class, sender, units, counters))));
+        Flow { id, ring, commands: self.commands.clone() }
     }
 }
 
 impl Drop for Air {
     fn drop(&mut self) {
-        self.commander.signals.stop.store(true, Relaxed);
+        self.commands.signals.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// Real-time priority where the system grants it, and no slack on timers in any case.
+/// Takes real-time priority if the system grants it, and the least timer slack in any case.
 fn take_priority() {
-    // The default of 50 us would be added to every sleep.
+    // The default slack of 50 us would be added to every sleep.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let priority = PRIORITY.try_into().map(ThreadPriority::Crossplatform);
     let granted = priority.map(|priority| {

@@ -1,19 +1,20 @@
-//! What goes out when: all flows of the air thread and their due times, stepped by a caller who has the clock.
+//! The pacer: all flows and their due times, stepped by a caller that has the clock. Pure.
 //!
-//! Earliest deadline first. A step sends at most one burst and says when the next step is to be; that is all the air
-//! thread does, so all it does can be tested without sockets, threads and clocks.
+//! Earliest deadline first. A step sends at most one burst and returns when the next step is due. The air thread does nothing
+//! else, so everything it does is tested without sockets, threads and clocks.
 //!
-//! Stations go first: a client's burst leaves only when no station's is due, so that a station waits for one of them at most,
-//! however many watch it alone. All that one station's clients get is due when the station's own picture is.
+//! Stations go before clients: a burst to a client is sent only when no station's is due. So a station waits for one such burst
+//! at most, however many clients there are. A station's pictures are due for all its clients at the same moment as for its group.
 //!
-//! After a stall, however long:
-//! - a picture is begun if it is at most one interval late, and skipped and counted otherwise: [`Due::policy`](crate::media::Due::policy);
-//! - no two pictures of a station leave at once: one that follows a late one keeps a distance from it ([`APART`]), and is late
-//!   by that at the most;
-//! - the packets of a spread picture keep their distance: where its next burst is late by more than half a step, what is
-//!   left of it is moved back by so much, so that at least half a step lies between two bursts. Catching up would be the very
-//!   burst at line rate that spreading is there to avoid. What is moved back ends at most that much later; by pictures that
-//!   take `spread` of their interval, a station makes up for 1 - `spread` of it with each.
+//! After a stall of any length:
+//! - A picture is sent if it is at most one interval late, otherwise it is skipped and counted:
+//!   [`Due::policy`](crate::media::Due::policy).
+//! - Two pictures of a flow are never sent at once: a picture that follows a late one keeps its distance ([`SEPARATION`]), and is
+//!   late by that at most.
+//! - The bursts of a spread picture keep their distance. If a burst is late by more than half a step, the rest of the picture is
+//!   postponed by that lateness, so that bursts are at least half a step apart. Catching up would be the burst at line rate that
+//!   spreading exists to avoid. The picture ends that much later at most, and the station catches up by 1 - `spread` of an
+//!   interval with each picture.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,106 +28,116 @@ use super::sender::Plan;
 use super::{AirCounters, FlowId};
 use crate::media::{AirTime, Policy, REPEAT_RATE, Unit};
 
-/// How often to look in on a station that has nothing ready. A picture that is handed over at the last moment may
-/// be late by this much; each look costs some 5 us of CPU.
-pub(super) const NAP: Duration = Duration::from_millis(1);
+/// Time between two polls of a station's ring that was empty. A picture that is handed over at the last moment may be late by
+/// this much. Each poll costs some 5 us of CPU time.
+pub(super) const STATION_POLL: Duration = Duration::from_millis(1);
 
-/// How often to look in on a client that has nothing ready: it may be paused for as long as it likes, and a look a
-/// millisecond would be a percent of a core for that. What it plays comes 100 ms ahead; only its first picture may be
-/// late by this much.
-pub(crate) const UNICAST_NAP: Duration = Duration::from_millis(10);
+/// Time between two polls of a client's ring that was empty. A client may pause for any time, and a poll each millisecond would
+/// take a percent of a core. Its units come 100 ms ahead, so only the first picture may be late by this much.
+pub(crate) const UNICAST_POLL: Duration = Duration::from_millis(10);
 
-/// Longest time between steps: bounds how long stopping takes.
+/// Longest time between two steps. It bounds the time that stopping takes.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
-/// A picture that leaves at once keeps the next one of its station away for this part of its interval.
-const APART: u32 = 8;
+/// After a picture that is sent in bursts without pause, the flow's next picture is sent no sooner than 1 / `SEPARATION` of the
+/// picture's interval later.
+const SEPARATION: u32 = 8;
 
-/// Where a flow's packets go: an [`RtpSender`](crate::air::sender::RtpSender), or a test.
+/// Sends a flow's packets: an [`RtpSender`](crate::air::sender::RtpSender), or a test.
 pub(super) trait Transmit {
-    /// How `unit` leaves, if it has `room` for it.
-    fn plan(&self, unit: &Unit, room: Duration) -> Plan;
+    /// The bursts of `unit`, which may take up to `window`.
+    fn plan(&self, unit: &Unit, window: Duration) -> Plan;
 
-    /// Sends burst number `burst` of `unit`. Returns its bytes of UDP payload.
+    /// Sends burst number `burst` of `unit`. Returns its UDP payload in bytes.
     ///
     /// # Errors
-    /// The system's. A packet that is not sent has its sequence number all the same: receivers shall see the gap.
+    /// The system's. A packet that is not sent takes its sequence number all the same, so that receivers see the gap.
     fn send(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize>;
 
-    /// Counts the packets of the bursts from `burst` on as sent, though they are not.
+    /// Gives up the bursts from `burst` on: their packets take sequence numbers, and are not sent.
     fn give_up(&mut self, unit: &Unit, plan: Plan, burst: usize);
 }
 
-/// Who is sent to.
+/// The priority class of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// A station: a group.
+    /// A station, to its group. Goes first.
     Station,
-    /// One client.
+    /// A client served by unicast.
     Unicast,
 }
 
-/// A flow, seen from the thread.
+/// The air thread's end of a flow.
 pub(super) struct FlowQueue<T> {
     id: FlowId,
     class: Class,
     sender: T,
     units: Consumer<Unit>,
     counters: Arc<AirCounters>,
-    /// What leaves next, or is leaving. It is out of the ring as soon as the one before has left: the station's task has written
-    /// there, on another core perhaps, and looking at it twice would be waiting for it twice.
+    /// The unit that is sent next, or partly sent. It is popped as soon as the one before is sent: another core may have written
+    /// it, and peeking now and popping later would miss the cache twice.
     unit: Option<Unit>,
+    /// `Some` if `unit` is partly sent.
     airing: Option<Airing>,
-    /// The next picture does not begin before.
+    /// The next unit does not begin before this moment.
     free_at: AirTime,
 }
 
-/// How far an access unit that leaves burst by burst is.
+/// The progress of an access unit that is sent burst by burst.
 #[derive(Debug, Clone, Copy)]
 struct Airing {
     plan: Plan,
+    /// Number of the next burst.
     next: usize,
+    /// UDP payload sent so far, in bytes.
     bytes: usize,
-    /// When its first burst left, or would have to have left for the others to be on time.
-    begun: AirTime,
+    /// Due time of burst 0. Burst n is due n steps later. Moved back if a burst is late.
+    base: AirTime,
 }
 
 /// All flows.
 pub(super) struct Pacer<T> {
+    /// The queues name a flow by its index here. Indices of flows that ended are used again.
     flows: Vec<Option<FlowQueue<T>>>,
-    stations: Queue,
-    unicast: Queue,
+    stations: ClassQueue,
+    unicast: ClassQueue,
 }
 
-/// What is to be done for the flows of one class.
-struct Queue {
-    /// The next burst of each that has one, earliest first.
+/// The flows of one class, by index, in order of their next bursts.
+struct ClassQueue {
+    /// The next burst of each flow that has one, earliest first.
     heap: BinaryHeap<Reverse<(AirTime, usize)>>,
-    /// Those that have none.
+    /// The flows that have no unit.
     idle: Vec<usize>,
-    /// How often to look in on them, and when next. Not at each step: with many stations on air there are 10,000 in a second.
-    nap: Duration,
-    look_at: AirTime,
+    /// Time between two polls of the idle flows. They are not polled at each step: with many stations on air there are 10,000
+    /// steps a second.
+    poll_interval: Duration,
+    /// When the idle flows are polled next.
+    poll_at: AirTime,
 }
 
 impl<T: Transmit> Pacer<T> {
     pub(super) fn new() -> Pacer<T> {
-        Pacer { flows: Vec::new(), stations: Queue::new(NAP), unicast: Queue::new(UNICAST_NAP) }
+        Pacer {
+            flows: Vec::new(),
+            stations: ClassQueue::new(STATION_POLL),
+            unicast: ClassQueue::new(UNICAST_POLL),
+        }
     }
 
-    /// A new flow. The places of those who left are taken again: unicast clients come and go for as long as we run.
+    /// Adds a flow.
     pub(super) fn add(&mut self, flow: FlowQueue<T>) {
         let class = flow.class;
-        let place = self.flows.iter().position(Option::is_none).unwrap_or(self.flows.len());
-        if place == self.flows.len() {
+        let index = self.flows.iter().position(Option::is_none).unwrap_or(self.flows.len());
+        if index == self.flows.len() {
             self.flows.push(None);
         }
-        self.flows[place] = Some(flow);
-        self.of(class).0.idle.push(place);
+        self.flows[index] = Some(flow);
+        self.of(class).0.idle.push(index);
     }
 
-    /// Changes the sender of a flow, if there is still one of that `id`. A unit that is leaving begins anew: how the rest of
-    /// it would have been cut is over.
+    /// Changes the sender of flow `id`, if it still exists. A unit that is partly sent starts over, since the new sender may cut
+    /// it into other packets.
     pub(super) fn change(&mut self, id: FlowId, change: impl FnOnce(&mut T)) {
         if let Some(flow) = self.flows.iter_mut().flatten().find(|flow| flow.id == id) {
             flow.airing = None;
@@ -134,7 +145,7 @@ impl<T: Transmit> Pacer<T> {
         }
     }
 
-    fn of(&mut self, class: Class) -> (&mut Queue, &mut [Option<FlowQueue<T>>]) {
+    fn of(&mut self, class: Class) -> (&mut ClassQueue, &mut [Option<FlowQueue<T>>]) {
         let queue = match class {
             Class::Station => &mut self.stations,
             Class::Unicast => &mut self.unicast,
@@ -142,70 +153,70 @@ impl<T: Transmit> Pacer<T> {
         (queue, &mut self.flows)
     }
 
-    /// Sends the burst that is due first, if one is at `now`; a station's before any guest's. Returns when to step next; not
-    /// later than `now` if at once.
+    /// Sends the earliest burst that is due at `now`, if any, a station's before any client's. Returns when to step next: at once
+    /// if that is not later than `now`.
     pub(super) fn step(&mut self, now: AirTime) -> AirTime {
         let mut next = now + LONGEST_SLEEP;
         for class in [Class::Station, Class::Unicast] {
             let (queue, flows) = self.of(class);
-            queue.look_in(flows, now);
-            if let Some(place) = queue.take(now) {
-                self.air(class, place, now);
+            queue.poll_idle(flows, now);
+            if let Some(index) = queue.take_due(now) {
+                self.send_burst(class, index, now);
                 return now;
             }
             next = next.min(queue.next());
         }
         if self.stations.heap.is_empty() && self.unicast.heap.is_empty() {
-            next.min(now + NAP * 5)
+            next.min(now + STATION_POLL * 5)
         } else {
             next
         }
     }
 
-    fn air(&mut self, class: Class, place: usize, now: AirTime) {
+    fn send_burst(&mut self, class: Class, index: usize, now: AirTime) {
         let (queue, flows) = self.of(class);
-        let Some(flow) = &mut flows[place] else { return };
-        // Who ends a session wants nothing more, and may use its ports for another already.
+        let Some(flow) = &mut flows[index] else { return };
+        // A client that has ended its session may use its ports for another one already.
         if class == Class::Unicast && flow.units.is_abandoned() {
-            flows[place] = None;
-        } else if let Some(next_burst) = flow.air(now) {
-            queue.heap.push(Reverse((next_burst, place)));
-        } else if !queue.line_up(flows, place) {
-            queue.idle.push(place);
+            flows[index] = None;
+        } else if let Some(next_burst) = flow.send_burst(now) {
+            queue.heap.push(Reverse((next_burst, index)));
+        } else if !queue.enqueue(flows, index) {
+            queue.idle.push(index);
         }
     }
 }
 
-impl Queue {
-    fn new(nap: Duration) -> Queue {
-        Queue { heap: BinaryHeap::new(), idle: Vec::new(), nap, look_at: AirTime::default() }
+impl ClassQueue {
+    fn new(poll_interval: Duration) -> ClassQueue {
+        ClassQueue { heap: BinaryHeap::new(), idle: Vec::new(), poll_interval, poll_at: AirTime::default() }
     }
 
-    /// The place of the burst that is due first, if one is.
-    fn take(&mut self, now: AirTime) -> Option<usize> {
-        let &Reverse((due, place)) = self.heap.peek()?;
+    /// Takes the earliest burst that is due at `now`. Returns the flow's index.
+    fn take_due(&mut self, now: AirTime) -> Option<usize> {
+        let &Reverse((due, index)) = self.heap.peek()?;
         (due <= now).then(|| {
             self.heap.pop();
-            place
+            index
         })
     }
 
-    /// When something is to be done again.
+    /// When the next burst or poll is due.
     fn next(&self) -> AirTime {
         let due = self.heap.peek().map(|&Reverse((due, _))| due);
-        let look = (!self.idle.is_empty()).then_some(self.look_at);
-        due.into_iter().chain(look).min().unwrap_or(AirTime(u64::MAX))
+        let poll = (!self.idle.is_empty()).then_some(self.poll_at);
+        due.into_iter().chain(poll).min().unwrap_or(AirTime(u64::MAX))
     }
 
-    /// Takes in first units of those that had none, when it is time for that.
-    fn look_in<T>(&mut self, flows: &mut [Option<FlowQueue<T>>], now: AirTime) {
-        if now < self.look_at || self.idle.is_empty() {
+    /// Polls the idle flows, if it is time to, and enqueues those that have a unit.
+    fn poll_idle<T>(&mut self, flows: &mut [Option<FlowQueue<T>>], now: AirTime) {
+        if now < self.poll_at || self.idle.is_empty() {
             return;
         }
-        self.look_at = now + self.nap;
+        self.poll_at = now + self.poll_interval;
         let mut n = 0;
-        while let Some(&place) = self.idle.get(n) {
-            if self.line_up(flows, place) {
+        while let Some(&index) = self.idle.get(n) {
+            if self.enqueue(flows, index) {
                 self.idle.swap_remove(n);
             } else {
                 n += 1;
@@ -213,20 +224,20 @@ impl Queue {
         }
     }
 
-    /// Puts a flow's first unit into the heap. False when it has none yet.
-    fn line_up<T>(&mut self, flows: &mut [Option<FlowQueue<T>>], place: usize) -> bool {
-        let Some(flow) = &mut flows[place] else { return true };
+    /// Puts the first burst of a flow's next unit into the heap, or removes a flow that has ended. False if the flow is idle.
+    fn enqueue<T>(&mut self, flows: &mut [Option<FlowQueue<T>>], index: usize) -> bool {
+        let Some(flow) = &mut flows[index] else { return true };
         if let Some(begin) = flow.take_next() {
-            self.heap.push(Reverse((begin, place)));
+            self.heap.push(Reverse((begin, index)));
             return true;
         }
-        // In this order: what was handed over before the flow was dropped still leaves.
+        // In this order, since a unit that was handed over before the flow was dropped is still sent.
         if !flow.units.is_abandoned() {
             return false;
         }
         match flow.take_next() {
-            Some(begin) => self.heap.push(Reverse((begin, place))),
-            None => flows[place] = None,
+            Some(begin) => self.heap.push(Reverse((begin, index))),
+            None => flows[index] = None,
         }
         true
     }
@@ -244,7 +255,7 @@ impl<T> FlowQueue<T> {
         FlowQueue { id, class, sender, units, counters, unit, airing, free_at }
     }
 
-    /// Takes the next unit from the ring. Returns when it may begin; `None` when there is none.
+    /// Takes the next unit from the ring. Returns when its first burst is due; `None` if the ring is empty.
     fn take_next(&mut self) -> Option<AirTime> {
         self.unit = self.units.pop().ok();
         Some(self.unit.as_ref()?.due.at.max(self.free_at))
@@ -252,53 +263,53 @@ impl<T> FlowQueue<T> {
 }
 
 impl<T: Transmit> FlowQueue<T> {
-    /// Sends the burst that is due. Returns when the next one of the same access unit is.
-    fn air(&mut self, now: AirTime) -> Option<AirTime> {
-        let next_burst = self.send(now);
+    /// Sends the burst that is due, or skips the unit. Returns when the unit's next burst is due; `None` if the unit is done.
+    fn send_burst(&mut self, now: AirTime) -> Option<AirTime> {
+        let next_burst = self.try_send_burst(now);
         if next_burst.is_none() {
             self.unit = None;
         }
         next_burst
     }
 
-    fn send(&mut self, now: AirTime) -> Option<AirTime> {
+    fn try_send_burst(&mut self, now: AirTime) -> Option<AirTime> {
         let unit = self.unit.as_ref()?;
         let mut airing = match self.airing.take() {
             Some(airing) => airing,
             None => {
-                let plan = self.sender.plan(unit, room(unit));
+                let plan = self.sender.plan(unit, window(unit));
                 if unit.due.policy(now) != Policy::Air {
                     self.counters.count_skipped(plan.packets);
                     return None;
                 }
-                Airing { plan, next: 0, bytes: 0, begun: unit.due.at }
+                Airing { plan, next: 0, bytes: 0, base: unit.due.at }
             }
         };
         let plan = airing.plan;
         let sent = self.sender.send(unit, plan, airing.next);
-        // Counted afterwards: it waits for memory, and the picture would wait with it.
+        // After the send, which would otherwise wait for this cache miss.
         if airing.next == 0 {
             self.counters.lateness.record(now.since(unit.due.at));
         }
         match sent {
             Ok(bytes) => {
                 airing.bytes += bytes;
-                let late = now.since(airing.begun + plan.step * airing.next as u32);
+                let late = now.since(airing.base + plan.step * airing.next as u32);
                 if late > plan.step / 2 {
-                    airing.begun = airing.begun + late;
+                    airing.base = airing.base + late;
                 }
                 airing.next += 1;
-                let next = airing.begun + plan.step * airing.next as u32;
+                let next = airing.base + plan.step * airing.next as u32;
                 if airing.next < plan.bursts {
                     self.airing = Some(airing);
                     return Some(next);
                 }
-                self.free_at = if plan.step.is_zero() { now + room(unit) / APART } else { next };
+                self.free_at = if plan.step.is_zero() { now + window(unit) / SEPARATION } else { next };
                 self.counters.count_aired(plan.packets, airing.bytes, now);
             }
             Err(error) => {
-                // None ends a station: a cable is pulled, a route is missing, a queue is full. All come back. But a
-                // picture with a hole is of no use to anybody: the rest of it is not sent.
+                // No error ends a flow: a pulled cable, a missing route and a full queue are all temporary. The rest of the unit
+                // is not sent, since receivers cannot use a picture with a hole.
                 self.sender.give_up(unit, plan, airing.next + 1);
                 self.counters.count_error(&error);
             }
@@ -307,9 +318,9 @@ impl<T: Transmit> FlowQueue<T> {
     }
 }
 
-/// The time in which `unit` has the air for itself. A longer interval is a pause of the film, in which its station repeats the
-/// picture as often as it would a slate's.
-fn room(unit: &Unit) -> Duration {
+/// The time in which `unit` may be sent. An interval longer than [`REPEAT_RATE`]'s is a pause of the film, in which the station
+/// repeats the picture at that rate.
+fn window(unit: &Unit) -> Duration {
     unit.due.interval.min(REPEAT_RATE.interval())
 }
 

@@ -1,8 +1,8 @@
-//! The sender of a station: its socket, and how an access unit becomes datagrams in time.
+//! The RTP sender of a flow: its socket, and when each packet of an access unit is sent.
 //!
-//! On loopback an access unit is one datagram. On Ethernet it is some dozens of packets; sent at once they
-//! would be a burst at line rate, which shallow switches drop. So they leave in bursts of four, spread over a share of the
-//! picture's interval, each burst in one system call (UDP generic segmentation offload, where the kernel has it).
+//! On loopback an access unit is one datagram. On Ethernet it is some dozens of packets. Sent at once they would be a burst at
+//! line rate, which switches with small buffers drop. So they are sent in bursts of four, spread over a share of the picture's
+//! interval, each burst in one system call if the kernel has UDP generic segmentation offload.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -17,36 +17,37 @@ use crate::net::SendSocket;
 use crate::wire::packetizer::{Packet, Packetizer};
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
-/// Packets that leave back to back when an access unit is spread: Cmax of a narrow sender at our rates
-/// (SMPTE ST 2110-21 section 7.1). Each burst costs a wake-up of some 5 us.
+/// Packets in a burst of a spread access unit: Cmax of a narrow sender at our rates (SMPTE ST 2110-21 section 7.1). Each burst
+/// costs a wake-up of some 5 us.
 const BURST: usize = 4;
 
 /// Most packets in one system call: UDP_MAX_SEGMENTS of Linux up to 6.8 is 64.
 const MAX_SEGMENTS: usize = 64;
 
-/// The fill of the leaky bucket that a spread picture keeps to: a little under 16, the Cmax of a wide sender at our
-/// rates (SMPTE ST 2110-21 section 7.1), since wake-ups are late by microseconds. And the factor by which the bucket
-/// drains faster than the average.
+/// Highest level of the leaky bucket for a spread picture, in packets: a little under 16, the Cmax of a wide sender at our rates
+/// (SMPTE ST 2110-21 section 7.1), since wake-ups are late by microseconds.
 const FILL: f64 = 15.5;
+
+/// Drain rate of the leaky bucket, relative to the average packet rate (SMPTE ST 2110-21 section 6.6.1).
 const BETA: f64 = 1.10;
 
-/// Where and how a station's packets go.
+/// Sends the RTP packets of a flow.
 pub struct RtpSender {
     /// `None` while its interface has no address to send from.
     socket: Option<SendSocket>,
     packetizer: Packetizer,
-    /// The share of a picture's interval that its packets take, 0..=0.95; 0: all at once.
+    /// The share of a picture's interval over which its packets are spread, 0..=0.95. 0 sends them at once.
     spread: f64,
-    /// The kernel cuts what it is given into packets of `datagram` bytes.
+    /// Whether the kernel cuts a burst into packets (UDP_SEGMENT).
     segments: bool,
 }
 
-/// How an access unit leaves.
+/// When the packets of an access unit are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Plan {
     /// Number of bursts, at least 1.
     pub(super) bursts: usize,
-    /// Packets in a burst; the last one may have fewer.
+    /// Packets in a burst. The last burst may have fewer.
     pub(super) size: usize,
     /// Packets in all.
     pub(super) packets: usize,
@@ -55,20 +56,20 @@ pub(super) struct Plan {
 }
 
 impl RtpSender {
-    /// A station's sender, by `socket`, out of an interface of this `mtu`.
+    /// A sender to a station's group by `socket`, whose interface has an MTU of `mtu` bytes.
     pub fn to_group(socket: SendSocket, spec: &StationSpec, mtu: u32) -> RtpSender {
         let mut sender = RtpSender::new(Some(socket), spec.spread);
-        sender.fit(spec, mtu);
+        sender.set_mtu(spec, mtu);
         sender
     }
 
-    /// A station's sender while its interface has no address to send from: whatever it is given is not sent, and counted so.
-    pub fn unplugged(spec: &StationSpec) -> RtpSender {
+    /// A station's sender while its interface has no address to send from: every send fails with EADDRNOTAVAIL.
+    pub fn without_socket(spec: &StationSpec) -> RtpSender {
         RtpSender::new(None, spec.spread)
     }
 
-    /// A sender to one client, by `socket`, which does not block: packets of up to `datagram` bytes of UDP payload, which
-    /// the way there carries in one piece.
+    /// A sender to one client by `socket`, which must not block. Packets have up to `datagram` bytes of UDP payload, which the
+    /// path must carry unfragmented.
     pub fn unicast(socket: Socket, client: SocketAddr, datagram: usize, spread: Spread) -> RtpSender {
         let mut sender = RtpSender::new(Some(SendSocket::new(socket, client)), spread);
         sender.set_datagram(datagram, true);
@@ -80,23 +81,24 @@ impl RtpSender {
         RtpSender { socket, packetizer, spread: spread.as_f64(), segments: false }
     }
 
-    /// Sends packets as a station's interface carries them, now that its MTU is `mtu` bytes.
-    pub fn fit(&mut self, spec: &StationSpec, mtu: u32) {
+    /// Adapts the packet size to an MTU of `mtu` bytes.
+    pub fn set_mtu(&mut self, spec: &StationSpec, mtu: u32) {
         let datagram = spec.datagram_limit(mtu);
         self.set_datagram(datagram, datagram + udp_headers(spec.group.ip()) <= mtu as usize);
     }
 
-    /// Sends packets of up to `datagram` bytes of UDP payload, which the link carries in one piece if they are `whole`.
-    fn set_datagram(&mut self, datagram: usize, whole: bool) {
+    /// Sets the packet size to `datagram` bytes of UDP payload. `unfragmented`: the link carries such packets in one piece.
+    fn set_datagram(&mut self, datagram: usize, unfragmented: bool) {
         self.packetizer.set_datagram(datagram);
-        // Old kernels do not know the option: then each packet is a call.
-        let wanted = whole && datagram < MAX_DATAGRAM / 2;
+        // If the kernel lacks the option, each packet is a system call of its own.
+        let wanted = unfragmented && datagram < MAX_DATAGRAM / 2;
         let segment = if wanted { datagram as i32 } else { 0 };
-        let cut = self.socket.as_mut().filter(|_| wanted || self.segments).map(|socket| socket.cut(segment));
-        self.segments = wanted && cut.is_some_and(|cut| cut.is_ok());
+        let set =
+            self.socket.as_mut().filter(|_| wanted || self.segments).map(|socket| socket.segment(segment));
+        self.segments = wanted && set.is_some_and(|set| set.is_ok());
     }
 
-    /// The SSRC of its packets.
+    /// The SSRC of the packets.
     pub fn ssrc(&self) -> u32 {
         self.packetizer.ssrc()
     }
@@ -106,7 +108,7 @@ impl RtpSender {
         self.packetizer.sequence()
     }
 
-    /// Sends a burst of `N` packets at the most.
+    /// Sends a burst of at most `N` packets.
     fn send_up_to<const N: usize>(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {
         let mut packets = [Packet::default(); N];
         let mut count = 0;
@@ -124,10 +126,10 @@ impl RtpSender {
         let Some(socket) = &mut self.socket else { return Err(nix::Error::EADDRNOTAVAIL.into()) };
         if self.segments && count > 1 {
             match socket.send(slices.as_flattened()) {
-                // A device that cannot checksum segments: once, then packet by packet.
+                // The device cannot checksum segments: from now on, packet by packet.
                 Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
                     self.segments = false;
-                    socket.cut(0)?;
+                    socket.segment(0)?;
                 }
                 sent => return sent,
             }
@@ -137,13 +139,13 @@ impl RtpSender {
 }
 
 impl Transmit for RtpSender {
-    fn plan(&self, unit: &Unit, room: Duration) -> Plan {
+    fn plan(&self, unit: &Unit, window: Duration) -> Plan {
         let most = MAX_SEGMENTS.min(MAX_DATAGRAM / self.packetizer.datagram());
-        plan(self.packetizer.count(unit), self.spread, room, most)
+        plan(self.packetizer.count(unit), self.spread, window, most)
     }
 
     fn send(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {
-        // A picture in one packet needs no room for headers of 64: that would be three kilobytes to clear.
+        // Arrays for 64 packets are three kilobytes to clear, so a picture in one packet takes smaller ones.
         match plan.size.min(plan.packets) {
             1 => self.send_up_to::<1>(unit, plan, burst),
             2..=BURST => self.send_up_to::<BURST>(unit, plan, burst),
@@ -156,16 +158,16 @@ impl Transmit for RtpSender {
     }
 }
 
-/// Spreads `packets` over `spread` of `interval`, with at most `most` in a call. A large picture takes more of its
-/// interval than configured if it would else overrun a wide receiver's buffer.
+/// Spreads `packets` over `spread` of `interval`, at most `most` packets in a system call. A large picture takes more of its
+/// interval than `spread`, if it would overrun a wide receiver's buffer otherwise.
 fn plan(packets: usize, spread: f64, interval: Duration, most: usize) -> Plan {
     if spread == 0.0 || packets <= BURST {
         return Plan { bursts: packets.div_ceil(most), size: most, packets, step: Duration::ZERO };
     }
     let size = BURST.min(most);
     let bursts = packets.div_ceil(size);
-    // The bucket fills by each burst and drains by BETA x packets in an interval. It is fullest after the last burst or,
-    // as that may be a short one, after the one before.
+    // Each burst fills the bucket, which drains by BETA x packets an interval. It is fullest after the last burst or, since
+    // that may be a short one, after the burst before it.
     let wide = |burst: usize| {
         let sent = packets.min(burst * size) as f64;
         (sent - FILL) * bursts as f64 / (BETA * packets as f64 * (burst - 1).max(1) as f64)
@@ -180,7 +182,7 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(40);
 
-    /// The leaky bucket of SMPTE ST 2110-21 section 6.6.1, over one picture.
+    /// Highest level of the leaky bucket of SMPTE ST 2110-21 section 6.6.1, over one picture.
     fn cmax(packets: usize, plan: Plan) -> f64 {
         let drain = BETA * packets as f64 / INTERVAL.as_secs_f64();
         let mut level: f64 = 0.0;
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_picture_is_never_worse_than_wide() {
+    fn a_spread_picture_keeps_to_the_limits_of_a_wide_sender() {
         for packets in 1..=200 {
             let plan = plan(packets, 0.5, INTERVAL, 44);
             assert_eq!(plan.bursts, packets.div_ceil(plan.size));
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn small_pictures_and_no_spread_leave_at_once() {
+    fn small_pictures_and_pictures_without_spread_are_sent_at_once() {
         assert_eq!(plan(1, 0.5, INTERVAL, 1), Plan { bursts: 1, size: 1, packets: 1, step: Duration::ZERO });
         assert_eq!(
             plan(4, 0.5, INTERVAL, 44),

@@ -137,11 +137,11 @@ mod tests {
 
         let mut session = SapSession::new(handle.clone());
         assert_eq!(session.turn(&State::Starting), [], "a station that has not started is not announced");
-        handle.shows_film(rate(25));
+        handle.set_film_rate(rate(25));
         let pal = handle.sdp();
         assert_eq!(session.turn(&State::Film), [announced(&pal)]);
         assert_eq!(session.turn(&State::Film), [announced(&pal)]);
-        handle.shows_film(rate(24));
+        handle.set_film_rate(rate(24));
         let film = handle.sdp();
         assert_eq!(session.turn(&State::Film), [(MessageType::Deletion, pal), announced(&film)]);
         assert_eq!(session.turn(&slate), [announced(&film)], "a slate does not change the description");

@@ -1,5 +1,4 @@
-//! A station as SDP describes it: one text, whoever asks, so that a player that has it from two places sees one
-//! session.
+//! A station as SDP: the same text in every place that gives it out, so that a player that finds it in two places sees one session.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,12 +7,12 @@ use crate::lineup::{self, StationSpec};
 use crate::media::FrameRate;
 use crate::wire::sdp::{Description, Transport};
 
-/// The SDP of a station on its group. `source` is the address that it is sent from; `None` while its interface has none.
-/// `rate` is that of the film that is on, or was on last; `None` before the first.
+/// The SDP of a station on its group. `source` is the address that the station sends from; `None` while its interface has none.
+/// `rate` is the rate of the film that is on air, or was last; `None` before the first film.
 ///
-/// A session is never modified here: whatever differs in the text, the rate of another film included, is another
-/// session with another id. So the text needs no clock and no number that is kept: a head-end announces and serves the
-/// same, before a restart and after it. `broadcaster sdp` has no head-end, and describes the first film.
+/// A session is never modified: any difference in the text, another film's rate included, makes another session with another
+/// id. So the text needs no clock and no stored number, and is the same before and after a restart. `broadcaster sdp` has no
+/// head-end, and describes the first film.
 pub fn describe(spec: &StationSpec, source: Option<IpAddr>, rate: Option<FrameRate>) -> String {
     let mut description = Description {
         name: &spec.name,
@@ -27,13 +26,13 @@ pub fn describe(spec: &StationSpec, source: Option<IpAddr>, rate: Option<FrameRa
         transport: Transport::Multicast { group: spec.group, ttl: spec.ttl },
     };
     let digest = blake3::hash(description.to_sdp().as_bytes());
-    // 48 bits: more digits than 2^53 are rounded by parsers in JavaScript.
+    // 48 bits, since parsers in JavaScript round numbers above 2^53.
     let session = digest.as_bytes()[..6].iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
     description.session = session;
     description.to_sdp()
 }
 
-/// The rate of a station's first film; `None` when that does not open. Blocks for some milliseconds.
+/// The rate of a station's first film; `None` if the film does not open. Blocks for some milliseconds.
 pub fn first_rate(spec: &StationSpec) -> Option<FrameRate> {
     let films = lineup::films(&spec.media).ok()?;
     decode::open(films.first()?).ok().map(|film| film.rate())
@@ -56,12 +55,12 @@ mod tests {
     }
 
     #[test]
-    fn any_difference_is_another_session_and_the_same_is_the_same() {
+    fn any_difference_makes_another_session() {
         let source = SOURCE.parse().ok();
         let pal = FrameRate::new(25, 1);
         let here = spec();
         let text = describe(&here, source, pal);
-        assert_eq!(text, describe(&here, source, pal), "no clock and no chance in it");
+        assert_eq!(text, describe(&here, source, pal), "the text is deterministic");
         assert_eq!(origin(&text), "o=- 137505467650804 137505467650804 IN IP4 192.0.2.7");
         let others = [
             describe(&here, source, None),
@@ -77,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_of_the_groups_family_and_may_be_unknown() {
+    fn the_origin_has_the_address_family_of_the_group_even_if_the_source_is_unknown() {
         let v6 = StationSpec::sample("[ff15::77:2]:5004");
         let text = describe(&v6, "2001:db8::7".parse().ok(), None);
         assert!(origin(&text).ends_with(" IN IP6 2001:db8::7"), "{text}");

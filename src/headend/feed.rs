@@ -1,5 +1,5 @@
-//! A station's pictures for whoever does not take them from its group: the directory, RTSP, the web. The very access units
-//! that are on air; nothing is encoded for them again.
+//! A station's access units for the directory, RTSP and the web: the units that are on air, so nothing is encoded for them
+//! again.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,15 +8,15 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::media::{AirTime, Unit};
 
-/// Access units that a subscriber may be behind before it loses the oldest: those that a station is ahead of its time
-/// ([`LEAD`](crate::air::LEAD), 59 at 60 pictures a second), and a second's worth beyond: 119, to the next power of two, as the
-/// channel takes it. They are shared, so a slow subscriber costs a place in this queue and no memory of its own.
+/// Access units that wait for the slowest subscriber. A subscriber that is further behind loses the oldest, and is told how many.
+/// At 60 pictures a second a station is 59 ahead ([`LEAD`](crate::air::LEAD)), and a second more makes 119; the channel rounds
+/// up to a power of two. The units are shared: a slow subscriber takes no memory of its own.
 const QUEUE: usize = 128;
 
-/// What a station shows. Its units are numbered, from 0.
+/// A station's units, numbered from 0.
 #[derive(Debug)]
 pub struct Feed {
-    /// The unit that is on air, and those whose time is still to come.
+    /// The unit that is on air, and those that are not due yet.
     around_now: Mutex<VecDeque<Numbered>>,
     subscribers: broadcast::Sender<Numbered>,
 }
@@ -30,7 +30,7 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Adds the next unit, whose time is still to come.
+    /// Adds the next unit, which is not due yet.
     pub(crate) fn push(&self, unit: Unit, now: AirTime) {
         let mut units = self.lock();
         let number = units.back().map_or(0, |(last, _)| last + 1);
@@ -38,24 +38,24 @@ impl Feed {
             units.pop_front();
         }
         units.push_back((number, unit.clone()));
-        // With the lock held, so that who subscribes meanwhile gets it once. Refused when nobody has subscribed.
+        // With the lock held, so that a new subscriber gets the unit exactly once. Fails if there are no subscribers.
         let _ = self.subscribers.send((number, unit));
     }
 
-    /// The unit that is on air at `now`, and its number; `None` before the first.
+    /// The unit that is on air at `now`, and its number; `None` before the first unit.
     pub fn at(&self, now: AirTime) -> Option<(u64, Unit)> {
         self.lock().iter().take_while(|(_, unit)| unit.due.at <= now).last().cloned()
     }
 
-    /// The unit that is on air at `now`, and all after it: as they are known, up to [`LEAD`](crate::air::LEAD) *before* they are
-    /// due. The subscriber keeps their time.
+    /// Subscribes to the unit that is on air at `now` and all after it. Units come up to [`LEAD`](crate::air::LEAD) *before* they
+    /// are due: the subscriber waits for their due times.
     pub fn subscribe(&self, now: AirTime) -> Subscription {
         let units = self.lock();
         let on_air = units.iter().rposition(|(_, unit)| unit.due.at <= now).unwrap_or(0);
         self.from(&units, units.get(on_air).map_or(0, |&(number, _)| number))
     }
 
-    /// Unit `next` and all after it. Those of them whose time is over already are lost to the subscriber.
+    /// Subscribes to unit `next` and all after it. Units that are off air already are lost to the subscriber.
     pub fn resume(&self, next: u64) -> Subscription {
         self.from(&self.lock(), next)
     }
@@ -73,28 +73,29 @@ impl Feed {
 /// A station's units for one subscriber.
 #[derive(Debug)]
 pub struct Subscription {
-    /// The number of the next one.
+    /// The number of the next unit.
     next: u64,
-    /// Those that were there when it began.
+    /// Units that are received already.
     known: VecDeque<Numbered>,
     coming: broadcast::Receiver<Numbered>,
 }
 
 impl Subscription {
-    /// The unit that was on air when it began, or the first to come, if there was one yet.
+    /// The next unit, if there was one already when the subscription began.
     pub fn first(&self) -> Option<&Unit> {
         self.known.front().map(|(_, unit)| unit)
     }
 
-    /// The number of the unit that comes next: one more than that of the one that came last.
+    /// The number of the next unit: one more than that of the last.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// The next unit. May be cancelled.
+    /// Receives the next unit. Cancel-safe.
     ///
     /// # Errors
-    /// So many units are lost, because the subscriber was slow; it goes on with the oldest that is left. Or the station is gone.
+    /// `Lagged(n)`: the subscriber was slow and lost n units; the next call returns the oldest that is left. `Closed`: the
+    /// station is gone.
     pub async fn recv(&mut self) -> Result<Unit, RecvError> {
         loop {
             if let Some((number, unit)) = self.known.pop_front() {
@@ -108,7 +109,7 @@ impl Subscription {
             }
             match self.coming.recv().await {
                 Ok(unit) => self.known.push_back(unit),
-                // The number of the next one tells how many.
+                // The number of the next unit tells how many are lost.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Err(RecvError::Closed),
             }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_air_is_the_last_whose_time_has_come() {
+    fn the_last_unit_that_is_due_is_on_air() {
         let feed = Feed::default();
         assert!(feed.at(AirTime(100)).is_none());
         for n in [10, 20, 30, 40] {
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_begins_with_what_is_on_air_and_gets_every_unit_once() {
+    async fn a_subscriber_gets_the_unit_on_air_and_every_unit_after_it_once() {
         let feed = Feed::default();
         for n in [10, 20, 30, 40] {
             feed.push(unit(n), AirTime(5));
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_resumes_gets_each_unit_once_or_is_told_what_it_lost() {
+    async fn a_subscriber_that_resumes_gets_each_unit_once_or_is_told_how_many_it_lost() {
         let feed = Feed::default();
         for n in [10, 20, 30, 40] {
             feed.push(unit(n), AirTime(25));
@@ -170,18 +171,18 @@ mod tests {
             assert_eq!(second.recv().await.unwrap().due.at, AirTime(n));
         }
         assert_eq!(second.next(), 5);
-        // 40 is on air: those before it are nobody's any more.
+        // Unit 40 is on air: those before it are gone.
         let mut third = feed.resume(0);
         assert_eq!(third.recv().await.unwrap_err(), RecvError::Lagged(3));
         assert_eq!(third.recv().await.unwrap().due.at, AirTime(40));
-        // And of what is to come, nothing before its number.
+        // A subscription to a future unit gets nothing before it.
         let mut fourth = feed.resume(5);
         feed.push(unit(60), AirTime(45));
         assert_eq!(fourth.recv().await.unwrap().due.at, AirTime(60));
     }
 
     #[tokio::test]
-    async fn who_is_a_second_behind_loses_nothing() {
+    async fn a_subscriber_that_is_a_second_behind_loses_nothing() {
         let feed = Feed::default();
         let rate = FrameRate::new(60, 1).unwrap();
         let mut slow = feed.subscribe(AirTime(0));
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_subscriber_is_told_what_it_lost() {
+    async fn a_slow_subscriber_is_told_how_many_units_it_lost() {
         let feed = Feed::default();
         let mut slow = feed.subscribe(AirTime(0));
         for n in 1..=QUEUE as u64 {

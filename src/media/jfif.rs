@@ -1,19 +1,18 @@
-//! Between a JPEG file and what RFC 2435 sends of it: the entropy-coded scan travels, the headers
-//! stay behind, since type, size and Q in eight bytes are enough to write them again (RFC 2435
-//! appendices A and B).
+//! JPEG files to coded pictures and back. RFC 2435 sends the entropy-coded scan and, in eight bytes, type, size and Q; from these
+//! a receiver writes the headers of the file again (RFC 2435 appendices A and B).
 
 use bytes::Bytes;
 
 use super::jpeg::{Chroma, Jpeg, MAX_SIDE, Tables};
 use crate::media::Size;
 
-/// Why a JPEG file cannot travel as RTP/JPEG of the kind we send.
+/// Why a JPEG file cannot be sent as RTP/JPEG.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not a JPEG file, or one that ends inside a segment.
+    /// Not a JPEG file, or a truncated one.
     #[error("not a whole JPEG file: {0}")]
     Broken(&'static str),
-    /// A JPEG file that RFC 2435 types 0 and 1 have no words for.
+    /// A JPEG file that RFC 2435 types 0 and 1 cannot express.
     #[error("not a JPEG that RFC 2435 can carry: {0}")]
     Unsuitable(&'static str),
 }
@@ -29,14 +28,14 @@ const DRI: u8 = 0xdd;
 const APP0: u8 = 0xe0;
 
 impl Jpeg {
-    /// Takes a JPEG file apart, without copying its scan.
+    /// Parses a JPEG file, without copying its scan.
     ///
-    /// `q` is the quality it was encoded with, 1..=99: when its tables are the standard ones for `q`
-    /// they need not travel; any other tables go in band, as Q = 255.
+    /// `q` is the quality that it was encoded with, 1..=99. If its tables are the standard ones for `q`, they are not sent; other
+    /// tables are sent in band, as Q = 255.
     ///
     /// # Errors
-    /// All that RFC 2435 types 0 and 1 cannot say: not baseline, not YCbCr 4:2:0 or 4:2:2, own Huffman
-    /// tables, several scans, sides over 2,040 or not multiples of 8.
+    /// The file is broken, or RFC 2435 types 0 and 1 cannot express it: not baseline, not YCbCr 4:2:0 or 4:2:2, Huffman tables of
+    /// its own, several scans, a side over 2,040 or not a multiple of 8.
     pub fn from_jfif(file: Bytes, q: u8) -> Result<Jpeg, Error> {
         let mut segments = Segments { file: &file, at: 2 };
         if file.get(..2) != Some(&[0xff, SOI]) {
@@ -95,14 +94,14 @@ impl Jpeg {
         if !scan.ends_with(&[0xff, EOI]) {
             return Err(Error::Broken("it does not end with EOI"));
         }
-        // Of several, none is the scan's.
+        // There may be several. None belongs to the scan.
         while let [rest @ .., 0xff, EOI] = scan {
             scan = rest;
         }
         Ok(Jpeg { size, chroma, tables, restart_interval, scan: file.slice_ref(scan) })
     }
 
-    /// Writes the JPEG file whose scan this is: a JFIF file that any decoder reads.
+    /// The picture as a JFIF file, which any decoder reads.
     pub fn to_jfif(&self) -> Vec<u8> {
         let [luma, chroma] = self.tables.pair();
         let mut file = Vec::with_capacity(640 + self.scan.len());
@@ -123,7 +122,7 @@ impl Jpeg {
         }
         segment(&mut file, SOS, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]]);
         file.extend_from_slice(&self.scan);
-        // RFC 2435 section 3.1.9: a sender may leave EOI out, and some do not.
+        // RFC 2435 section 3.1.9: a sender may leave EOI out. Some send it.
         if !self.scan.ends_with(&[0xff, EOI]) {
             file.extend([0xff, EOI]);
         }
@@ -134,7 +133,7 @@ impl Jpeg {
 fn segment(file: &mut Vec<u8>, marker: u8, parts: &[&[u8]]) {
     let length = 2 + parts.iter().map(|part| part.len()).sum::<usize>();
     file.extend([0xff, marker]);
-    file.extend((length as u16).to_be_bytes()); // every segment here is shorter than 200 bytes
+    file.extend((length as u16).to_be_bytes()); // no segment here is longer than 200 bytes
     parts.iter().for_each(|part| file.extend_from_slice(part));
 }
 
@@ -182,7 +181,7 @@ fn parse_frame(body: &[u8]) -> Result<(Size, Chroma), Error> {
     }
 }
 
-/// How many tables a DHT segment holds, all of which must be the standard ones.
+/// The number of tables in a DHT segment. All must be the standard ones.
 fn standard_tables_in(mut body: &[u8]) -> Result<usize, Error> {
     let mut found = 0;
     while let Some(&id) = body.first() {
@@ -253,13 +252,13 @@ mod tests {
         Jpeg::from_jfif(Bytes::copy_from_slice(file), 80)
     }
 
-    /// Where the segment of that marker begins.
+    /// Offset of the segment with this marker.
     fn at(file: &[u8], marker: u8) -> usize {
         file.windows(2).position(|bytes| bytes == [0xff, marker]).expect("the marker")
     }
 
     #[test]
-    fn every_kind_of_picture_both_ways() {
+    fn every_kind_of_picture_survives_writing_and_parsing() {
         let mut own = Tables::Standard(80).pair();
         own[1][63] += 1;
         let in_band = Tables::in_band(own[0], own[1]);
@@ -273,26 +272,26 @@ mod tests {
         ] {
             assert_eq!(read(&jpeg.to_jfif()), Ok(jpeg));
         }
-        // The tables that are standard for 80 are not for 79: then they travel.
+        // The standard tables for 80 are not those for 79, so they are sent.
         let file = Bytes::from(picture().to_jfif());
         let [luma, chroma] = Tables::Standard(80).pair();
         assert_eq!(Jpeg::from_jfif(file, 79).unwrap().tables, Tables::in_band(luma, chroma));
     }
 
     #[test]
-    fn what_stands_between_its_segments_is_skipped() {
+    fn comments_and_fill_bytes_between_segments_are_skipped() {
         let mut file = picture().to_jfif();
         let dqt = at(&file, DQT);
         file.splice(dqt..dqt, [0xff, 0xfe, 0, 4, b'h', b'i', 0xff, 0xff]); // a comment, and fill bytes
         assert_eq!(read(&file), Ok(picture()));
-        // A DRI of 0 says that there are no restart markers.
+        // A DRI of 0 means that there are no restart markers.
         let sos = at(&file, SOS);
         file.splice(sos..sos, [0xff, DRI, 0, 4, 0, 0]);
         assert_eq!(read(&file), Ok(picture()));
     }
 
     #[test]
-    fn a_scan_has_one_eoi_whether_it_came_with_one_or_not() {
+    fn a_file_has_one_eoi_whether_the_scan_came_with_one_or_not() {
         let with = Jpeg { scan: Bytes::from_static(&[0xaa, 0xbb, 0xcc, 0xff, EOI]), ..picture() };
         assert_eq!(with.to_jfif(), picture().to_jfif());
         let mut twice = picture().to_jfif();
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rfc_2435_cannot_carry_is_refused() {
+    fn a_file_that_rfc_2435_cannot_express_is_refused() {
         use Error::{Broken, Unsuitable};
         let good = picture().to_jfif();
         let sampling = "it is neither 4:2:0 nor 4:2:2";
@@ -310,7 +309,7 @@ mod tests {
         let sides = "its sides are not multiples of 8 up to 2040";
         let scan = "its scan does not hold all three components";
         let huffman = "its Huffman tables are not the standard ones";
-        // The segment, the byte behind its marker, and what stands there instead.
+        // The segment, an offset after its marker, and the bytes to put there.
         let cases: &[(u8, usize, &[u8], Error)] = &[
             (SOI, 0, &[0xd9], Broken("it does not start with SOI")),
             (SOF0, 0, &[0xc2], Unsuitable("it is not baseline")), // progressive
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_too_early_is_refused_wherever_that_is() {
+    fn a_file_truncated_anywhere_is_refused() {
         let good = Jpeg { restart_interval: Some(4), ..picture() }.to_jfif();
         for end in 0..good.len() {
             assert!(matches!(read(&good[..end]), Err(Error::Broken(_))), "{end} of {} bytes", good.len());
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_of_the_fuzz_target_are_such_files() {
+    fn the_seeds_of_the_fuzz_target_are_valid_files() {
         let tables = Tables::in_band([5; 64], [6; 64]);
         for (name, seed, jpeg) in [
             ("jfif", &include_bytes!("../../fuzz/seeds/rtp_jpeg/jfif")[..], picture()),

@@ -1,13 +1,13 @@
-//! One coded picture: what RTP/JPEG (RFC 2435) sends of a JPEG file, and what is needed to write the file again.
+//! A coded picture: the parts of a JPEG file that RTP/JPEG (RFC 2435) sends.
 
 use bytes::Bytes;
 
 use super::Size;
 
-/// The longest side that eight bits, counting in eights, can say.
+/// Longest side in pixels: RFC 2435 sends sides as eight bits, in units of eight pixels.
 pub const MAX_SIDE: u16 = 2040;
 
-/// How the two colour planes are halved: the low bit of the RFC 2435 type (section 4.1).
+/// The chroma subsampling: the low bit of the RFC 2435 type (section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chroma {
     /// Type 0: 4:2:2, halved in width.
@@ -19,9 +19,9 @@ pub enum Chroma {
 /// The quantization tables of a picture, in zigzag order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tables {
-    /// The standard tables, scaled by a quality of 1..=99: they need not travel.
+    /// The standard tables, scaled for this quality, 1..=99. Not sent.
     Standard(u8),
-    /// Tables of the sender's own: luma, chroma.
+    /// Other tables, luma then chroma. Sent with the picture.
     InBand(Box<[[u8; 64]; 2]>),
 }
 
@@ -31,13 +31,12 @@ impl Tables {
         (1..=99).contains(&q).then_some(Tables::Standard(q))
     }
 
-    /// Tables that travel with the picture.
+    /// Tables that are sent with the picture.
     pub fn in_band(luma: [u8; 64], chroma: [u8; 64]) -> Tables {
         Tables::InBand(Box::new([luma, chroma]))
     }
 
-    /// Both tables, luma then chroma. The standard ones are scaled as RFC 2435 appendix A has it, which is
-    /// also what libjpeg does.
+    /// Both tables, luma then chroma. The standard ones are scaled as in RFC 2435 appendix A and in libjpeg.
     pub fn pair(&self) -> [[u8; 64]; 2] {
         match self {
             Tables::InBand(pair) => **pair,
@@ -52,23 +51,23 @@ impl Tables {
     }
 }
 
-/// One coded picture: what RTP/JPEG sends of a JPEG file, and all that is needed to write the file
-/// again ([`to_jfif`](Jpeg::to_jfif)). Cheap to clone; the scan is shared.
+/// A coded picture: the parts of a JPEG file that RTP/JPEG sends, from which the file can be written again
+/// ([`to_jfif`](Jpeg::to_jfif)). Cheap to clone: the scan is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jpeg {
     /// Both sides are multiples of 8, 8..=2040.
     pub size: Size,
-    /// How the colour planes are halved.
+    /// The chroma subsampling.
     pub chroma: Chroma,
     /// The quantization tables.
     pub tables: Tables,
-    /// Blocks between restart markers, when there are any; never zero.
+    /// Blocks (MCUs) between restart markers, never zero; `None` if there are no markers.
     pub restart_interval: Option<u16>,
     /// The entropy-coded data, restart markers included, without EOI.
     pub scan: Bytes,
 }
 
-/// The luma and chroma tables of ITU-T T.81 annex K.1, in the zigzag order in which they travel.
+/// The luma and chroma tables of ITU-T T.81 annex K.1, in zigzag order, as they are sent.
 #[rustfmt::skip]
 const STANDARD_TABLES: [[u8; 64]; 2] = [[
     16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40,

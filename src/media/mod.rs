@@ -1,4 +1,6 @@
-//! What both sides of the wire speak of: pictures, their times, and who shows them. Pure; imports nothing of ours.
+//! The types that both sides of the wire share: access units, their payloads and times. Pure.
+//!
+//! Any room may import it. It imports nothing of ours.
 
 pub mod jfif;
 pub mod jpeg;
@@ -12,18 +14,18 @@ use serde::{Deserialize, Serialize};
 use jpeg::Jpeg;
 pub use time::{AirTime, FrameRate, RTP_CLOCK};
 
-/// Further behind than this, the station does not catch up by skipping: it starts its grid anew. A machine
-/// that slept for an hour would have to decode an hour of film to no use.
+/// A station that is further behind than this does not skip pictures to catch up: it starts its grid anew. After an hour of
+/// suspend it would have to decode an hour of film in vain.
 pub const MAX_BEHIND: Duration = Duration::from_secs(2);
 
-/// How often a picture that stands still is sent again: a slate's pictures a second, and those of a pause in a film. A receiver that
-/// tunes in or loses a packet sees nothing for no longer than that.
+/// Rate at which a still picture is repeated: the slate, and the last picture before a pause in a film. It bounds how long a
+/// receiver that tunes in or loses a packet sees nothing.
 pub const REPEAT_RATE: FrameRate = match FrameRate::new(5, 1) {
     Some(rate) => rate,
     None => unreachable!(),
 };
 
-/// The number a viewer types to see a station, 1..=999.
+/// A station's number, 1..=999: the number that the user types to watch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StationId(pub u16);
@@ -49,28 +51,28 @@ impl fmt::Display for Size {
     }
 }
 
-/// When a picture is on air.
+/// When an access unit is on air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
-    /// The moment its first packet leaves.
+    /// The moment at which its first packet is to be sent.
     pub at: AirTime,
-    /// The time it has, until the next one as far as that is known: the bound of its lateness.
+    /// The time until the next unit, as far as that is known. A unit that is later than this is skipped.
     pub interval: Duration,
 }
 
-/// What to do with a picture, now.
+/// What to do with a unit, depending on its lateness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// It can be on time: prepare it.
+    /// Send it: it is on time, or at most one interval late.
     Air,
-    /// It is more than one interval late: leave it out, and count it. Never a burst.
+    /// Skip it and count it: it is more than one interval late. It is never sent in a burst with the next one.
     Skip,
-    /// The station is so far behind that the grid starts anew: see [`Timeline::reanchor`](crate::content::timeline::Timeline::reanchor).
+    /// Start the grid anew: the station is more than [`MAX_BEHIND`] behind.
     Reanchor,
 }
 
 impl Due {
-    /// What to do at `now` with a picture that is due then.
+    /// What to do at `now` with a unit that is due at `self`.
     pub fn policy(self, now: AirTime) -> Policy {
         let behind = now.since(self.at);
         if behind > MAX_BEHIND.max(self.interval * 2) {
@@ -86,7 +88,7 @@ impl Due {
 /// An elementary stream of a station: units of one codec, on one RTP clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Track {
-    /// Its pictures.
+    /// The pictures.
     Picture,
 }
 
@@ -99,50 +101,50 @@ impl Track {
     }
 }
 
-/// What an access unit carries, by its codec.
+/// The coded content of an access unit, by codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// One coded picture.
     Jpeg(Jpeg),
 }
 
-/// An access unit: what a track presents at one moment, and when. Cheap to clone; what it carries is shared.
+/// An access unit: the content of a track for one moment. Cheap to clone: the payload is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// When it is presented, and for how long.
+    /// When the unit is on air, and for how long.
     pub due: Due,
-    /// What is presented.
+    /// The coded content.
     pub payload: Payload,
 }
 
 impl Unit {
-    /// A coded picture.
+    /// An access unit with a coded picture.
     pub fn picture(due: Due, jpeg: Jpeg) -> Unit {
         Unit { due, payload: Payload::Jpeg(jpeg) }
     }
 
-    /// The track that it belongs to.
+    /// The track that the unit belongs to.
     pub const fn track(&self) -> Track {
         match self.payload {
             Payload::Jpeg(_) => Track::Picture,
         }
     }
 
-    /// Its picture.
+    /// The coded picture.
     pub fn jpeg(&self) -> &Jpeg {
         let Payload::Jpeg(jpeg) = &self.payload;
         jpeg
     }
 
-    /// Its due time in ticks of its track's clock: the timestamp of all its packets.
+    /// The RTP timestamp of all its packets: the due time in ticks of the track's clock, modulo 2^32.
     pub fn rtp_timestamp(&self) -> u32 {
-        self.due.at.ticks(self.track().clock_rate()) as u32 // modulo 2^32 is what the wire wants
+        self.due.at.ticks(self.track().clock_rate()) as u32 // the cast is modulo 2^32, as on the wire
     }
 }
 
 #[cfg(test)]
 impl Unit {
-    /// A unit that is due at `at`, of no picture: for the tests of whoever only hands it on.
+    /// A unit that is due at `at` and has no valid picture, for tests that only pass it on.
     pub(crate) fn blank(at: AirTime, interval: Duration, scan: impl Into<bytes::Bytes>) -> Unit {
         use jpeg::{Chroma, Tables};
         let jpeg = Jpeg {

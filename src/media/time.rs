@@ -1,5 +1,4 @@
-//! The quantities every layer speaks in: a picture's time and a film's rate. Exact, and typed, so
-//! that no bare number for media time crosses a module border.
+//! Moments on air and frame rates: exact, and typed, so that no bare number for media time crosses a module boundary.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -9,17 +8,17 @@ use serde::{Deserialize, Serialize};
 
 const NANOS: u128 = 1_000_000_000;
 
-/// A moment on air: nanoseconds since the Unix epoch (1970-01-01T00:00:00Z). Lasts until 2554.
+/// A moment on air: nanoseconds since the Unix epoch (1970-01-01T00:00:00Z). Overflows in 2554.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AirTime(pub u64);
 
 impl AirTime {
-    /// The RTP timestamp of this moment: its 90 kHz count since the Unix epoch, modulo 2^32, with no
-    /// random offset, as SMPTE ST 2110-10 has it (but with UTC where that has TAI). Rounded to
-    /// the nearest tick, so that the exact grid of a film's rate stays a grid in ticks.
+    /// The RTP timestamp of this moment: 90 kHz ticks since the Unix epoch, modulo 2^32, without a random offset, as in SMPTE
+    /// ST 2110-10 (which counts TAI where we count UTC). Rounded to the nearest tick, so that the grid of a film stays a grid
+    /// in ticks.
     pub fn rtp_timestamp(self) -> u32 {
-        self.ticks(RTP_CLOCK) as u32 // modulo 2^32 is what the wire wants
+        self.ticks(RTP_CLOCK) as u32 // the cast is modulo 2^32, as on the wire
     }
 
     /// This moment in ticks of a clock of `rate` ticks a second that counts from the Unix epoch, rounded to the nearest tick.
@@ -27,12 +26,12 @@ impl AirTime {
         (u128::from(self.0) * u128::from(rate) + NANOS / 2) / NANOS
     }
 
-    /// How much later this moment is than `earlier`; zero when it is not later.
+    /// How much later this moment is than `earlier`; zero if it is not later.
     pub fn since(self, earlier: AirTime) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// Nanoseconds from `earlier` to this moment, negative when this one comes first.
+    /// Nanoseconds from `earlier` to this moment; negative if this moment is the earlier one.
     pub fn signed_since(self, earlier: AirTime) -> i64 {
         self.0.wrapping_sub(earlier.0) as i64
     }
@@ -55,8 +54,7 @@ impl Sub<Duration> for AirTime {
 /// The clock of RTP/JPEG, ticks a second (RFC 2435 section 3).
 pub const RTP_CLOCK: u32 = 90_000;
 
-/// Pictures a second, as the fraction it is: 24000/1001, never 23.976. Both terms are positive,
-/// also in one that was deserialized.
+/// Pictures a second, as an exact fraction: 24000/1001, never 23.976. Both terms are positive, also after deserialization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Terms")]
 pub struct FrameRate {
@@ -64,7 +62,7 @@ pub struct FrameRate {
     den: u32,
 }
 
-/// A [`FrameRate`] as a stranger may have written it.
+/// A [`FrameRate`] as deserialized, not checked yet.
 #[derive(Deserialize)]
 struct Terms {
     num: u32,
@@ -79,14 +77,13 @@ impl TryFrom<Terms> for FrameRate {
 }
 
 impl FrameRate {
-    /// `num / den` pictures a second; `None` when a term is zero.
+    /// `num / den` pictures a second; `None` if a term is zero.
     pub const fn new(num: u32, den: u32) -> Option<FrameRate> {
         if num == 0 || den == 0 { None } else { Some(FrameRate { num, den }) }
     }
 
-    /// The rate that a container's floating-point figure means. Broadcast rates (n x 1000/1001 and
-    /// whole numbers) are recognised within 50 ppm; anything else becomes the closest
-    /// fraction over 1000. `None` for what is no rate: not finite, below 0.1, above 1000.
+    /// The rate that a container's floating-point number means. Broadcast rates (n x 1000/1001 and whole numbers) are recognised
+    /// within 50 ppm. Any other number becomes the closest fraction over 1000. `None` if it is not finite or outside 0.1..=1000.
     pub fn from_f64(fps: f64) -> Option<FrameRate> {
         if !fps.is_finite() || !(0.1..=1000.0).contains(&fps) {
             return None;
@@ -118,27 +115,25 @@ impl FrameRate {
         f64::from(self.num) / f64::from(self.den)
     }
 
-    /// When picture `n` is due, counted from picture 0. Computed from `n` each time, so nothing
-    /// accumulates: exact to the nanosecond below, for ever.
+    /// Time from picture 0 to picture `n`, rounded down to a nanosecond. Computed from `n` each time, so no error accumulates.
     pub fn nth(self, n: u64) -> Duration {
         let nanos = u128::from(n) * u128::from(self.den) * NANOS / u128::from(self.num);
         Duration::from_nanos(nanos as u64)
     }
 
-    /// One picture's share of time, rounded down to a nanosecond. For bounds and waits; due times
-    /// come from [`nth`](Self::nth).
+    /// Time between two pictures, rounded down to a nanosecond. For bounds and waits: due times come from [`nth`](Self::nth).
     pub fn interval(self) -> Duration {
         self.nth(1)
     }
 
-    /// The picture of this rate's grid that lies nearest to `offset` from picture 0.
+    /// The number of the picture whose time is nearest to `offset` after picture 0.
     pub fn nearest(self, offset: Duration) -> u64 {
         let den = u128::from(self.den) * NANOS;
         ((offset.as_nanos() * u128::from(self.num) + den / 2) / den) as u64
     }
 }
 
-/// `25`, `30000/1001`; and what is no broadcast rate as a decimal number, `12.893`.
+/// `25`, `30000/1001`; a rate that is no broadcast rate as a decimal number, `12.893`.
 impl fmt::Display for FrameRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.den {
@@ -154,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_figures_become_broadcast_rates() {
+    fn a_containers_number_becomes_a_broadcast_rate() {
         for (fps, text) in [
             (23.976023976, "24000/1001"),
             (23.976, "24000/1001"),
@@ -174,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_zero_cannot_be_read() {
+    fn a_rate_of_zero_is_not_deserialized() {
         let read = serde_json::from_str::<FrameRate>;
         assert_eq!(read(r#"{"num":30000,"den":1001}"#).unwrap(), FrameRate::new(30_000, 1001).unwrap());
         for zero in [r#"{"num":0,"den":1}"#, r#"{"num":25,"den":0}"#] {
@@ -183,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_of_pictures_ends_where_it_must() {
+    fn a_day_of_pictures_has_no_rounding_error() {
         let ntsc = FrameRate::new(24_000, 1001).unwrap();
         // 24000/1001 x 86,486.4 s is a whole number of pictures: 24 h and a thousandth.
         assert_eq!(ntsc.nth(2_073_600), Duration::from_millis(86_486_400));

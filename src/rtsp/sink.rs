@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use super::transport::SessionTransport;
 use super::writer::{Gone, TryWrite, Writer};
 use crate::air::sender::RtpSender;
-use crate::air::{Air, AirCounters, Flow, UNICAST_NAP};
+use crate::air::{Air, AirCounters, Flow, UNICAST_POLL};
 use crate::headend::Client;
 use crate::lineup::Spread;
 use crate::media::{AirTime, Unit};
@@ -240,7 +240,7 @@ impl Sink {
     /// Longest time until the first unit leaves. Playback begins with the unit that is on air then: it is not too late.
     pub(super) fn delay(&self) -> Duration {
         // Until the air thread looks into the flow, and as long for the unit to get there.
-        if let Sink::Udp(_) = self { UNICAST_NAP * 2 } else { Duration::ZERO }
+        if let Sink::Udp(_) = self { UNICAST_POLL * 2 } else { Duration::ZERO }
     }
 
     /// Stops sending. The units that the air thread has are not sent either.

@@ -100,7 +100,7 @@ impl TestRtspServer {
             state: State::Film,
             ..StationInfo::starting(ID, &spec.name, spec.group, &spec.interface.name, 80)
         };
-        let (head_end, stop) = HeadEnd::on_the_bench(vec![spec], Some((store, &reels)));
+        let (head_end, stop) = HeadEnd::for_tests(vec![spec], Some((store, &reels)));
         head_end.table.enter(entry, || None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

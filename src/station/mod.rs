@@ -1,18 +1,20 @@
-//! A station: the always-on task that asks its content for access units and hands them to its output. Imported by the daemon alone.
+//! A station: the always-on task that asks its content for access units and hands them to its output.
 //!
 //! ```text
 //! Content -> Unit -> Output -> Flow -> air thread -> RtpSender -> multicast
 //!                       \----> Feed -> RTSP, web, directory
 //! ```
 //!
-//! A station never ends and never goes silent: whatever fails is one warning, a [slate](crate::content::slate) on air that says why, and
-//! another try. No station can disturb another.
-
-#![expect(clippy::disallowed_methods, reason = "the shell of a station: it waits for due times")]
+//! A station never ends and never goes silent. After any failure it logs one warning, shows a
+//! [slate](crate::content::slate) that gives the reason, and retries. No station can disturb another.
+//!
+//! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `lineup`, `media`,
+//! `interface`, `net` and `clock`.
 
 mod output;
 pub(crate) mod runtime;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod simulation;
 
 use std::collections::HashSet;
@@ -26,21 +28,23 @@ use crate::content::films::Films;
 use crate::content::slate::Slate;
 use crate::content::{Content, Event, Fault, Position, Showing};
 use crate::directory::{OnAir, State, StationInfo};
-use crate::headend::{HeadEnd, StationHandle, report};
+use crate::headend::counters::start_reporter;
+use crate::headend::{HeadEnd, StationHandle};
 use crate::media::{FrameRate, Size};
 use output::{Output, Stopping};
 use runtime::WakeSlots;
 
-/// Waits between tries after a fault: doubled each time, from the first to the last.
+/// First and longest pause before a retry. Each pause is twice the one before.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// Most reasons for slates that are remembered as told.
+/// Most faults that are remembered as logged.
 const MOST_REPORTED: usize = 100;
 
-/// A film that was on air for so long had not failed at once: the waits start from the first again.
-const SOUND: Duration = Duration::from_secs(30);
+/// After this long on air, a fault is a new one, and the pauses before a retry start from the first again.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// Keeps one station on air until the broadcaster stops, whatever happens to it.
+/// Keeps one station on air until the broadcaster stops. If the station's task panics, a new one is started.
+#[expect(clippy::disallowed_methods, reason = "a shell: it waits before a restart")]
 pub(crate) async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) {
     let mut stop = head_end.stop.clone();
     let spec = &handle.spec;
@@ -49,7 +53,7 @@ pub(crate) async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEn
         match tokio::spawn(station.run()).await {
             Ok(()) => return,
             Err(crash) => {
-                error!("station {} \"{}\" is down, starting it again: {crash}", spec.id, spec.name);
+                error!("station {} \"{}\" crashed, restarting it: {crash}", spec.id, spec.name);
             }
         }
         tokio::select! {
@@ -59,34 +63,33 @@ pub(crate) async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEn
     }
 }
 
-/// One station, as its task owns it.
+/// The state of a station's task.
 struct Station {
     handle: Arc<StationHandle>,
     head_end: Arc<HeadEnd>,
     output: Output,
-    /// What it shows, as long as that can be shown.
     content: Content,
-    /// What it shows else.
+    /// Shown while `content` cannot be.
     slate: Content,
-    /// A film is on air.
+    /// Whether a film is on air.
     on_air: bool,
     /// Log "on air" with the next film: "off air", or nothing, was logged last.
-    to_tell: bool,
+    log_on_air: bool,
 }
 
-/// Why a station no longer shows some content.
-enum Ended {
+/// Why a station has stopped showing its content or its slate.
+enum ContentEnd {
     /// The content is over.
     Over,
-    /// It cannot go on.
+    /// The content cannot go on.
     Failed(Fault),
     /// The broadcaster stops.
     Stopping,
 }
 
-impl From<Stopping> for Ended {
-    fn from(Stopping: Stopping) -> Ended {
-        Ended::Stopping
+impl From<Stopping> for ContentEnd {
+    fn from(Stopping: Stopping) -> ContentEnd {
+        ContentEnd::Stopping
     }
 }
 
@@ -100,7 +103,7 @@ impl Station {
             Some(OnAir { due: unit.due.at, jpeg: unit.jpeg().to_jfif() })
         };
         if let Err(error) = head_end.table.enter(info, picture) {
-            // The line-up was checked: our bug, and no reason to stay off air.
+            // Our bug, since the line-up was checked; no reason to stay off air.
             error!("station {} \"{}\" is missing from the directory: {error}", spec.id, spec.name);
         }
         let (clock, threads) = (head_end.clock.clone(), head_end.threads.clone());
@@ -108,29 +111,29 @@ impl Station {
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
         let content = Content::Films(Box::new(Films::new(spec, clock, catalogue, threads)));
         let output = Output::open(handle.clone(), &head_end, wake_slots);
-        Station { handle, head_end, output, content, slate, on_air: false, to_tell: true }
+        Station { handle, head_end, output, content, slate, on_air: false, log_on_air: true }
     }
 
-    /// On air until the broadcaster stops: its content, and a slate while that cannot be shown.
+    /// Shows the content until the broadcaster stops, and the slate while the content cannot be shown.
     async fn run(mut self) {
-        let _reporter = report::watch(self.handle.clone());
+        let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec.clone();
         let mut retry = RETRY.0;
         let mut reported = Reported::default();
         loop {
             let began = self.head_end.clock.now();
             let fault = match self.run_once(Showing::Film).await {
-                Ended::Stopping => break,
-                Ended::Failed(fault) => fault,
-                Ended::Over => continue,
+                ContentEnd::Stopping => break,
+                ContentEnd::Failed(fault) => fault,
+                ContentEnd::Over => continue,
             };
-            if self.head_end.clock.now().since(began) > SOUND {
+            if self.head_end.clock.now().since(began) > STABLE_AFTER {
                 retry = RETRY.0;
             }
             let reason = fault.to_string();
             debug!("station {} \"{}\" failed: {reason}", spec.id, spec.name);
             if reported.is_news(&reason, self.handle.task.rounds.load(Relaxed)) {
-                self.to_tell = true;
+                self.log_on_air = true;
                 warn!("station {} \"{}\" is off air and shows a slate: {reason}", spec.id, spec.name);
             }
             self.on_air = false;
@@ -147,35 +150,35 @@ impl Station {
         );
     }
 
-    /// Shows why there is nothing else, for `span`.
+    /// Shows the slate with `reason`, for `span`.
     async fn show_slate(&mut self, reason: String, span: Duration) -> Result<(), Stopping> {
         let size = self.content.size();
         if let Content::Slate(slate) = &mut self.slate {
             slate.say(reason.clone(), span, size);
         }
         match self.run_once(Showing::Slate(reason)).await {
-            Ended::Stopping => Err(Stopping),
-            // The pictures may all be ahead of their time still, and the next try is to come after them.
-            Ended::Over => self.output.drain().await,
-            Ended::Failed(fault) => {
+            ContentEnd::Stopping => Err(Stopping),
+            // All pictures may still be ahead of their due times, and the retry is to come after them.
+            ContentEnd::Over => self.output.drain().await,
+            ContentEnd::Failed(fault) => {
                 let spec = &self.handle.spec;
-                error!("station {} \"{}\" cannot even show a slate: {fault}", spec.id, spec.name);
+                error!("station {} \"{}\" cannot show a slate either: {fault}", spec.id, spec.name);
                 self.output.wait(RETRY.0).await
             }
         }
     }
 
-    /// Airs its content, or its slate, until that is over or cannot go on.
-    async fn run_once(&mut self, what: Showing) -> Ended {
-        // What the next unit is the first of.
+    /// Hands the content, or the slate, to the output until it is over or cannot go on.
+    async fn run_once(&mut self, what: Showing) -> ContentEnd {
+        // Announced once its first unit has been handed over.
         let mut begins = None;
         loop {
             let at = Position { free_at: self.output.free_at(), on_air: self.on_air };
             let content = if what == Showing::Film { &mut self.content } else { &mut self.slate };
             let event = match content.next(at).await {
                 Ok(Some(event)) => event,
-                Ok(None) => return Ended::Over,
-                Err(fault) => return Ended::Failed(fault),
+                Ok(None) => return ContentEnd::Over,
+                Err(fault) => return ContentEnd::Failed(fault),
             };
             let counters = &self.handle.task;
             match event {
@@ -195,13 +198,13 @@ impl Station {
                     counters.skipped.fetch_add(1, Relaxed);
                     let (spec, seconds) = (&self.handle.spec, behind.as_secs_f64());
                     let (id, name) = (spec.id, &spec.name);
-                    warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from here");
+                    warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from there");
                 }
                 Event::Damaged(reason) => {
                     counters.skipped.fetch_add(1, Relaxed);
                     if let Some(reason) = reason {
                         let spec = &self.handle.spec;
-                        warn!("station {} \"{}\": {reason}; it is made again", spec.id, spec.name);
+                        warn!("station {} \"{}\": {reason}; it will be made again", spec.id, spec.name);
                     }
                 }
                 Event::Round => drop(counters.rounds.fetch_add(1, Relaxed)),
@@ -209,14 +212,14 @@ impl Station {
         }
     }
 
-    /// Tells the directory, and the log, what has just gone on air.
+    /// Announces to the directory, and logs, what has just been handed over for the first time.
     fn announce(&mut self, showing: Showing, size: Size, rate: FrameRate) {
         let spec = &self.handle.spec;
         let on_film = showing == Showing::Film;
         if on_film {
-            self.handle.shows_film(rate);
+            self.handle.set_film_rate(rate);
         }
-        // Refused would be an entry without sense: the line-up was checked, and sizes come from the encoder.
+        // The table cannot refuse the entry: the line-up was checked, and sizes come from the encoder.
         let _ = self.head_end.table.update(spec.id, |info| {
             info.size = Some(size);
             info.rate = Some(rate);
@@ -226,7 +229,7 @@ impl Station {
             };
         });
         self.on_air |= on_film;
-        if on_film && std::mem::take(&mut self.to_tell) {
+        if on_film && std::mem::take(&mut self.log_on_air) {
             let interface = self.handle.interface();
             let via =
                 interface.as_ref().map_or(format!("{} (no address)", spec.interface.name), |i| i.to_string());
@@ -240,18 +243,18 @@ impl Station {
     }
 }
 
-/// The faults that the log has told of: each once, not once for each try, until a whole round has been without any.
+/// The faults that have been logged: each is logged once, not at each retry, until a whole round was without a fault.
 #[derive(Debug, Default)]
 struct Reported {
     reasons: HashSet<String>,
-    /// The round of the last fault.
+    /// Rounds begun at the time of the last fault.
     round: u64,
 }
 
 impl Reported {
-    /// Whether a fault for this reason is to be logged, after so many rounds were begun.
+    /// Whether a fault for this reason is to be logged. `rounds` have begun so far.
     fn is_news(&mut self, reason: &str, rounds: u64) -> bool {
-        // Each try that finds its round over begins another one.
+        // A retry begins another round only if the one before is over.
         if rounds > self.round + 1 || self.reasons.len() >= MOST_REPORTED {
             self.reasons.clear();
         }
@@ -265,9 +268,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_told_once_until_a_round_went_well() {
+    fn a_fault_is_logged_once_until_a_round_was_without_faults() {
         let mut reported = Reported::default();
-        // Two films at fault, and perhaps one between them that is not.
+        // Two faulty films, perhaps with a good one between them.
         for round in 1..100 {
             for film in ["a", "b"] {
                 assert_eq!(reported.is_news(film, round), round == 1, "{film} in round {round}");
@@ -275,7 +278,7 @@ mod tests {
         }
         assert!(reported.is_news("c", 100));
         assert!(!reported.is_news("a", 101));
-        assert!(reported.is_news("a", 103), "it was well in round 102");
+        assert!(reported.is_news("a", 103), "round 102 was without faults");
         for n in 0..10_000 {
             reported.is_news(&format!("breaks off after {n} pictures"), 103);
         }

@@ -1,4 +1,5 @@
-//! What a station sends: each unit to its group, by the air thread, and to everybody else, by its feed. Follows the interface.
+//! The output of a station: sends each unit to the group, by the air thread, and to all other clients, by the feed. Follows
+//! changes of the interface.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,13 @@ use crate::interface::Interface;
 use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
 use crate::net::Network;
 
-/// How far ahead a station is at least before it sleeps: enough to sleep through another program's burst on the machine. In between a
-/// station sleeps, until one of the [slots](WakeSlots) of the timers. Waking up is most of what it costs beside the air thread, which
-/// takes as much as the bare sender: with five wake-ups a second one station costs 1.48 times that, with two 1.30, with these 1.3 a
-/// second 1.2.
-pub(super) const LEAST_LEAD: Duration = Duration::from_millis(200);
+/// A station that is [`LEAD`] ahead sleeps until it is this far ahead, at one of the timer's [slots](WakeSlots). Enough to
+/// survive another program's burst of load. Wake-ups are most of a station's cost beside the air thread, which costs as much as
+/// the bare sender: with five wake-ups a second, one station costs 1.48 times that, with two 1.30, with these 1.3 a second 1.2.
+const MIN_LEAD: Duration = Duration::from_millis(200);
 
-/// A station whose ring is full waits until half of it is empty or [`LEAST_LEAD`] is left, but not less than this.
-const FULL: Duration = Duration::from_millis(5);
+/// Shortest wait for room in a full ring. The wait is until half the ring is empty, or [`MIN_LEAD`] is left.
+const MIN_WAIT: Duration = Duration::from_millis(5);
 
 /// The broadcaster stops.
 #[derive(Debug)]
@@ -38,25 +38,25 @@ pub(super) struct Output {
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
     flow: Flow,
-    /// Why nothing can be sent to the group, as the log was told; `None` when it can.
-    unplugged: Option<String>,
+    /// Why nothing can be sent to the group, as last logged. `None` if units can be sent.
+    obstacle: Option<String>,
     /// The unit that was handed over last.
     last: Option<Unit>,
-    /// When what has been handed to the air is over.
+    /// When the last unit's time on air ends.
     free_at: AirTime,
 }
 
 impl Output {
-    /// The output that a station's configuration describes. While its interface has no address, nothing reaches its group.
+    /// The output of a station. Nothing is sent to the group while the interface has no address to send from.
     pub(super) fn open(handle: Arc<StationHandle>, head_end: &HeadEnd, wake_slots: WakeSlots) -> Output {
-        let flow = head_end.air.flow(RtpSender::unplugged(&handle.spec), handle.air.clone());
+        let flow = head_end.air.flow(RtpSender::without_socket(&handle.spec), handle.air.clone());
         let mut output = Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
             stop: head_end.stop.clone(),
             wake_slots,
             flow,
-            unplugged: None,
+            obstacle: None,
             last: None,
             free_at: AirTime::default(),
             handle,
@@ -66,18 +66,21 @@ impl Output {
         output
     }
 
-    /// When what has been handed to the air is over.
+    /// When the time on air of the last unit ends.
     pub(super) fn free_at(&self) -> AirTime {
         self.free_at
     }
 
-    /// Says that the last unit lasts until `moment`.
+    /// Extends the last unit's time on air to `moment`.
     pub(super) fn hold_until(&mut self, moment: AirTime) {
         self.free_at = self.free_at.max(moment);
     }
 
-    /// Hands over a unit, due after all before it. Repeats the last one in a long pause before it. Waits when the station is
-    /// [`LEAD`] ahead.
+    /// Hands over a unit, due after all before it. If there is a long pause before it, repeats the unit before. Waits while the
+    /// station is [`LEAD`] ahead.
+    ///
+    /// # Errors
+    /// The broadcaster stops.
     pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
         if let Some(last) = self.last.take() {
             let mut at = last.due.at.max(self.clock.now());
@@ -98,22 +101,22 @@ impl Output {
         while let Err(full) = self.flow.offer(unit) {
             unit = full;
             let ahead = self.clock.until(due);
-            self.wait(ahead.saturating_sub(LEAST_LEAD).min(ahead / 2).max(FULL)).await?;
+            self.wait(ahead.saturating_sub(MIN_LEAD).min(ahead / 2).max(MIN_WAIT)).await?;
         }
         if self.clock.until(due) < LEAD {
             return Ok(());
         }
-        // So that a station does not wake up for each picture.
-        let wake = Instant::now() + self.clock.until(due - LEAST_LEAD);
+        // Far enough ahead: sleep, so that the station does not wake up for each picture.
+        let wake = Instant::now() + self.clock.until(due - MIN_LEAD);
         self.wait_until(self.wake_slots.before(wake)).await
     }
 
-    /// Waits until no more than [`LEAST_LEAD`] of what has been handed over is still to come.
+    /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.
     pub(super) async fn drain(&mut self) -> Result<(), Stopping> {
-        self.wait(self.clock.until(self.free_at).saturating_sub(LEAST_LEAD)).await
+        self.wait(self.clock.until(self.free_at).saturating_sub(MIN_LEAD)).await
     }
 
-    /// Waits, and follows the interface meanwhile.
+    /// Waits for `span`, and follows the interface meanwhile.
     pub(super) async fn wait(&mut self, span: Duration) -> Result<(), Stopping> {
         self.wait_until(Instant::now() + span).await
     }
@@ -135,7 +138,7 @@ impl Output {
         }
     }
 
-    /// Sends by the interface as it is now: a socket keeps to what the interface was when it was opened.
+    /// Adapts to the interface as it is now. A socket keeps the index and the address that the interface had when it was opened.
     fn follow_interface(&mut self) {
         let spec = self.handle.spec.clone();
         let found = spec.interface.find(&self.network.interfaces.borrow_and_update());
@@ -152,40 +155,41 @@ impl Output {
                     now.name,
                     spec.datagram_limit(mtu)
                 );
-                self.flow.change(move |sender| sender.fit(&spec, mtu));
+                self.flow.change(move |sender| sender.set_mtu(&spec, mtu));
             }
             self.handle.set_interface(found);
             return;
         }
-        match self.plug_in(found.as_ref()) {
-            Ok(sender) => {
-                self.flow.change(|unplugged| *unplugged = sender);
+        match self.open_sender(found.as_ref()) {
+            Ok(opened) => {
+                self.flow.change(|sender| *sender = opened);
                 if let Some(interface) =
-                    found.as_ref().filter(|_| before.is_some() || self.unplugged.is_some())
+                    found.as_ref().filter(|_| before.is_some() || self.obstacle.is_some())
                 {
                     info!("station {} \"{}\" sends by {interface} now", spec.id, spec.name);
                 }
-                self.unplugged = None;
+                self.obstacle = None;
                 self.handle.set_interface(found);
             }
             Err(reason) => {
                 if before.is_some() {
-                    self.flow.change(move |sender| *sender = RtpSender::unplugged(&spec));
+                    self.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
                     self.handle.set_interface(None);
                 }
-                if self.unplugged.as_ref() != Some(&reason) {
+                if self.obstacle.as_ref() != Some(&reason) {
                     let spec = &self.handle.spec;
                     warn!(
-                        "station {} \"{}\" cannot be sent for now: {reason}; it will be as soon as that changes",
+                        "station {} \"{}\" cannot send for now: {reason}; it will as soon as that changes",
                         spec.id, spec.name
                     );
-                    self.unplugged = Some(reason);
+                    self.obstacle = Some(reason);
                 }
             }
         }
     }
 
-    fn plug_in(&self, interface: Option<&Interface>) -> Result<RtpSender, String> {
+    /// A sender by `interface`, or the sentence that says why there is none.
+    fn open_sender(&self, interface: Option<&Interface>) -> Result<RtpSender, String> {
         let spec = &self.handle.spec;
         let name = &spec.interface.name;
         let Some(interface) = interface else { return Err(format!("there is no interface {name}")) };

@@ -1,7 +1,7 @@
-//! A day of a station in virtual time: the real task, content, reels, pacer, packetizer and sender, against a network and films that
-//! fail as seeds have it. Nothing waits for real; what is written to disk is real.
+//! A day of a station in virtual time: the real task, content, reels, pacer, packetizer and sender, with a simulated network and
+//! simulated films, into which a seeded generator injects mishaps. Time is virtual, and files on disk are real.
 
-mod film;
+mod film_source;
 mod network;
 
 use std::collections::BTreeMap;
@@ -26,15 +26,15 @@ use crate::directory::StationTable;
 use crate::headend::Clients;
 use crate::interface::Interface;
 use crate::lineup::{Spread, StationSpec};
-use film::Studio;
-use network::Ether;
+use film_source::{ROUND, SIZE, SimulatedFilms};
+use network::SimulatedNetwork;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Faults in a day.
-const FAULTS: u64 = 100;
+/// Mishaps in a day.
+const MISHAPS_A_DAY: u64 = 100;
 
-/// What goes wrong, each for a while.
+/// An injected fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mishap {
     FilmMissing,
@@ -62,44 +62,45 @@ const MISHAPS: [Mishap; 10] = [
     Mishap::ClockSet,
 ];
 
-/// A station, and all that it depends on.
-struct World {
+/// A station, and everything that it depends on.
+struct Simulation {
     rng: Rng,
     begun: Instant,
     clocks: Clocks,
-    ether: Arc<Mutex<Ether>>,
+    network: Arc<Mutex<SimulatedNetwork>>,
     interfaces: watch::Sender<Arc<[Interface]>>,
-    studio: Arc<Studio>,
-    /// How long the next piece of blocking work hangs.
+    films: Arc<SimulatedFilms>,
+    /// How long the next blocking work hangs.
     hang: Arc<Mutex<Duration>>,
     handle: Arc<StationHandle>,
     stop: watch::Sender<bool>,
     folder: TempDir,
 }
 
-impl World {
-    /// A station that begins while its interface has no address.
-    fn begin(seed: u64) -> World {
+impl Simulation {
+    /// Starts a station whose interface has no address yet.
+    fn begin(seed: u64) -> Simulation {
         let folder = TempDir::new().unwrap();
         let clocks = Clocks::begin();
         let clock = clocks.air();
-        let studio = Arc::new(Studio::new(folder.path()));
+        let films = Arc::new(SimulatedFilms::new(folder.path()));
         let spec = StationSpec {
             media: vec![folder.path().join("films")],
-            width: film::SIZE.width,
+            width: SIZE.width,
             spread: Spread::DEFAULT,
             ..StationSpec::sample("239.77.0.2:5004")
         };
         let interface = Interface { up: false, v4: vec![], v6: vec![], ..Interface::sample() };
         let (interfaces, current) = watch::channel(Arc::from([interface]));
-        let ether = Arc::new(Mutex::new(Ether::new(clock.clone(), current.clone(), studio.clone())));
+        let network =
+            Arc::new(Mutex::new(SimulatedNetwork::new(clock.clone(), current.clone(), films.clone())));
         let hang = Arc::<Mutex<Duration>>::default();
         let next_hang = hang.clone();
         let reels = folder.path().join("reels");
         let store = Store::open(&reels, u64::MAX, clock.now()).unwrap();
         let catalogue = Catalogue::new(clock.clone(), Some((store, &reels))).of_films({
-            let studio = studio.clone();
-            Arc::new(move |path| studio.open(path))
+            let films = films.clone();
+            Arc::new(move |path| films.open(path))
         });
         let (stop, stopped) = watch::channel(false);
         let handle = Arc::new(StationHandle::new(spec));
@@ -110,7 +111,7 @@ impl World {
             since: clock.now(),
             catalogue: Arc::new(catalogue),
             stop: stopped,
-            network: network::simulated(ether.clone(), current),
+            network: network::simulated(network.clone(), current),
             threads: Threads::Simulated(Arc::new(move || std::mem::take(&mut *next_hang.lock().unwrap()))),
             handles: BTreeMap::from([(handle.spec.id, handle.clone())]),
             clock: clock.clone(),
@@ -118,10 +119,10 @@ impl World {
         tokio::spawn(clock.keep_following());
         tokio::spawn(keep_on_air(handle.clone(), head_end, WakeSlots::from_now()));
         let (rng, begun) = (Rng::with_seed(seed), Instant::now());
-        World { rng, begun, clocks, ether, interfaces, studio, hang, handle, stop, folder }
+        Simulation { rng, begun, clocks, network, interfaces, films, hang, handle, stop, folder }
     }
 
-    /// Changes the interface, of which the kernel gives notice.
+    /// Changes the interface, as the kernel's notices would.
     fn change(&self, change: impl FnOnce(&mut Interface)) {
         let mut interface = self.interfaces.borrow()[0].clone();
         change(&mut interface);
@@ -130,14 +131,14 @@ impl World {
 
     fn replace(&self, interfaces: &[Interface]) {
         self.interfaces.send_replace(interfaces.into());
-        self.ether.lock().unwrap().interface_changed();
+        self.network.lock().unwrap().interface_changed();
     }
 
     fn seconds(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(self.rng.u64(from * 1000..to * 1000))
     }
 
-    /// The files of all reels.
+    /// The paths of all reels.
     fn reels(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.folder.path().join("reels")).unwrap();
         let mut reels: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
@@ -146,47 +147,46 @@ impl World {
         reels
     }
 
-    /// Lets a mishap happen, until it is over. Returns how long the station may then take to show its films as if nothing had been.
-    async fn happen(&mut self, mishap: Mishap) -> Duration {
-        let round = film::ROUND;
+    /// Injects a mishap, and waits until it is over. Returns how long the station may then take to recover.
+    async fn inject(&mut self, mishap: Mishap) -> Duration {
         match mishap {
             Mishap::FilmMissing => {
-                let on_air = self.ether.lock().unwrap().film.map_or(0, |(film, _)| film);
-                let (film, away) = (self.studio.film(on_air), self.folder.path().join("away"));
+                let on_air = self.network.lock().unwrap().film.map_or(0, |(film, _)| film);
+                let (film, away) = (self.films.film(on_air), self.folder.path().join("away"));
                 fs::rename(&film, &away).unwrap();
                 let span = if self.rng.bool() { self.seconds(3, 8) } else { self.seconds(8, 100) };
                 sleep(span).await;
                 fs::rename(&away, &film).unwrap();
-                self.next_try().await;
-                round
+                self.await_retry().await;
+                ROUND
             }
             Mishap::FilmUndecodable => {
                 self.reels().iter().for_each(|reel| fs::remove_file(reel).unwrap());
-                self.studio.break_decoder(true);
-                // The reels are on air to the end of the round.
-                sleep(round + self.seconds(1, 100)).await;
-                self.studio.break_decoder(false);
-                self.next_try().await;
-                2 * round
+                self.films.break_decoder(true);
+                // The open reels stay on air until the end of the round.
+                sleep(ROUND + self.seconds(1, 100)).await;
+                self.films.break_decoder(false);
+                self.await_retry().await;
+                2 * ROUND
             }
             Mishap::ReelDamaged => {
                 let reel = self.rng.choice(self.reels()).expect("both films have reels by now");
                 let mut bytes = fs::read(&reel).unwrap();
                 let at = self.rng.usize(bytes.len() / 4..bytes.len() * 3 / 4);
                 bytes[at] ^= 1 << self.rng.u32(0..8);
-                film::rewrite(&reel, &bytes);
-                // Found in this round, left out of the next, recorded in that.
-                3 * round
+                film_source::overwrite(&reel, &bytes);
+                // The damage is found in this round; in the next one the film plays without a reel, and is recorded.
+                3 * ROUND
             }
             Mishap::ReelRemoved => {
                 fs::remove_file(self.rng.choice(self.reels()).unwrap()).unwrap();
-                3 * round
+                3 * ROUND
             }
             Mishap::WorkHangs => {
                 let span = self.seconds(1, 60);
                 *self.hang.lock().unwrap() = span;
                 sleep(span).await;
-                RETRY.1 + STUCK + 2 * round
+                RETRY.1 + STUCK + 2 * ROUND
             }
             Mishap::AddressLost => {
                 let before = self.interfaces.borrow()[0].clone();
@@ -212,41 +212,44 @@ impl World {
                 let mtu = self.rng.u32(600..1400);
                 self.change(|interface| interface.mtu = mtu);
                 self.recover(Duration::from_secs(1), "a smaller MTU").await;
-                assert_eq!(self.ether.lock().unwrap().largest, mtu as usize - 28);
+                assert_eq!(self.network.lock().unwrap().largest, mtu as usize - 28);
                 self.change(|interface| interface.mtu = 1500);
                 self.recover(Duration::from_secs(1), "a larger MTU").await;
-                assert_eq!(self.ether.lock().unwrap().largest, 1472);
+                assert_eq!(self.network.lock().unwrap().largest, 1472);
                 Duration::ZERO
             }
             Mishap::ClockSet => {
                 let millis = *self.rng.choice(&[-90_000, -800, -40, 40, 800, 2_000, 3_600_000]).unwrap();
                 self.clocks.set_wall(millis * 1_000_000);
-                // Looked at every 4 s; air time that jumps is caught up with by the programme at once.
-                Duration::from_secs(5) + round
+                // The clock is compared every 4 s. If air time jumps, the programme follows at once.
+                Duration::from_secs(5) + ROUND
             }
         }
     }
 
-    /// Waits for the next try of a station that shows a slate. What kept it from its films is over, so they are on air then. The wait
-    /// is at most as long as all before it together, and 10 s.
-    async fn next_try(&self) {
-        let Some(failing) = self.ether.lock().unwrap().on_slate() else { return };
+    /// If the station shows its slate, waits for its next retry, and asserts that the films are then on air, since the mishap is
+    /// over. The pause before a retry is at most as long as all pauses before it together, and at most 10 s.
+    async fn await_retry(&self) {
+        let Some(failing) = self.network.lock().unwrap().on_slate() else { return };
         sleep(failing.clamp(Duration::from_secs(1), Duration::from_secs(10)) + Duration::from_millis(1500))
             .await;
-        let ether = self.ether.lock().unwrap();
-        assert_eq!(ether.on_slate(), None, "not tried again after {failing:?} of failures\n{ether}");
+        let network = self.network.lock().unwrap();
+        assert_eq!(network.on_slate(), None, "no retry after {failing:?} of failures\n{network}");
     }
 
-    /// Waits until the station has shown its films for a round, one picture after the other, as if nothing had been; that is to begin
-    /// `within` this span.
+    /// Waits until the station has shown its films for a round without a missing picture. Asserts that this begins `within` a
+    /// span from now.
     async fn recover(&mut self, within: Duration, what: &str) {
         let began = self.clocks.air().now();
-        self.ether.lock().unwrap().expect_calm();
-        let deadline = Instant::now() + within + film::ROUND + Duration::from_secs(5);
-        while self.ether.lock().unwrap().calm_since().is_none() {
-            let ether = self.ether.lock().unwrap();
-            assert!(Instant::now() < deadline, "no recovery from {what} {within:?} after {began:?}\n{ether}");
-            drop(ether);
+        self.network.lock().unwrap().start_over();
+        let deadline = Instant::now() + within + ROUND + Duration::from_secs(5);
+        while self.network.lock().unwrap().recovered_at().is_none() {
+            let network = self.network.lock().unwrap();
+            assert!(
+                Instant::now() < deadline,
+                "no recovery from {what} {within:?} after {began:?}\n{network}"
+            );
+            drop(network);
             sleep(Duration::from_millis(400)).await;
         }
         let interface = self.interfaces.borrow()[0].clone();
@@ -256,47 +259,52 @@ impl World {
     }
 }
 
-/// A day with its mishaps. Returns how many of each there were.
+/// Simulates a day with its mishaps. Returns the number of each.
 async fn day(seed: u64) -> BTreeMap<Mishap, u64> {
-    let mut world = World::begin(seed);
+    let mut simulation = Simulation::begin(seed);
     let mut happened = BTreeMap::new();
-    // Nothing can be sent yet, and nothing is.
+    // Without an address nothing can be sent.
     sleep(Duration::from_secs(20)).await;
-    assert_eq!(world.ether.lock().unwrap().pictures, 0);
-    assert_eq!(world.handle.interface(), None);
-    world.change(|interface| (interface.up, interface.v4) = (true, vec![Ipv4Addr::new(10, 0, 7, 1)]));
-    // Both films are recorded once they have been on air.
-    sleep(2 * film::ROUND).await;
-    world.recover(Duration::from_secs(1), "having no address").await;
+    assert_eq!(simulation.network.lock().unwrap().pictures, 0);
+    assert_eq!(simulation.handle.interface(), None);
+    simulation.change(|interface| (interface.up, interface.v4) = (true, vec![Ipv4Addr::new(10, 0, 7, 1)]));
+    // Both films are recorded while they are on air for the first time.
+    sleep(2 * ROUND).await;
+    simulation.recover(Duration::from_secs(1), "having no address").await;
 
-    for n in 0..FAULTS {
-        let next = DAY * (n as u32 + 1) / (FAULTS as u32 + 2);
-        sleep(next.saturating_sub(world.begun.elapsed())).await;
-        let mishap = *world.rng.choice(&MISHAPS).unwrap();
+    for n in 0..MISHAPS_A_DAY {
+        let next = DAY * (n as u32 + 1) / (MISHAPS_A_DAY as u32 + 2);
+        sleep(next.saturating_sub(simulation.begun.elapsed())).await;
+        let mishap = *simulation.rng.choice(&MISHAPS).unwrap();
         *happened.entry(mishap).or_default() += 1;
-        world.ether.lock().unwrap().note(format!("{mishap:?}"));
-        let within = world.happen(mishap).await;
-        world.recover(within, &format!("mishap {n}, {mishap:?}, of seed {seed}")).await;
+        simulation.network.lock().unwrap().note(format!("{mishap:?}"));
+        let within = simulation.inject(mishap).await;
+        simulation.recover(within, &format!("mishap {n}, {mishap:?}, of seed {seed}")).await;
     }
-    sleep(DAY.saturating_sub(world.begun.elapsed())).await;
-    world.recover(Duration::ZERO, "the day").await;
+    sleep(DAY.saturating_sub(simulation.begun.elapsed())).await;
+    simulation.recover(Duration::ZERO, "the day").await;
 
-    let ether = world.ether.lock().unwrap();
-    assert!(ether.faults.is_empty(), "seed {seed}: {:#?}\n{ether}", ether.faults);
-    // Two and a half pictures a second; what mishaps may cost is minutes.
-    assert!(ether.pictures > DAY.as_secs() * 2, "{} pictures", ether.pictures);
-    assert!(ether.film_pictures * 100 > ether.pictures * 97, "{} of {}", ether.film_pictures, ether.pictures);
-    // Encoded once and then only sent: anew after a mishap, not in each of 1,700 rounds.
-    let passes = world.studio.passes();
-    assert!(passes < 4 * FAULTS, "{passes} passes were decoded");
-    world.stop.send_replace(true);
+    let network = simulation.network.lock().unwrap();
+    assert!(network.violations.is_empty(), "seed {seed}: {:#?}\n{network}", network.violations);
+    // Two and a half pictures a second, less some minutes for mishaps.
+    assert!(network.pictures > DAY.as_secs() * 2, "{} pictures", network.pictures);
+    assert!(
+        network.film_pictures * 100 > network.pictures * 97,
+        "{} of {}",
+        network.film_pictures,
+        network.pictures
+    );
+    // Films are decoded once, and again after some mishaps, but not in each of 1,700 rounds.
+    let passes = simulation.films.passes();
+    assert!(passes < 4 * MISHAPS_A_DAY, "{passes} passes were decoded");
+    simulation.stop.send_replace(true);
     happened
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_day_with_a_hundred_mishaps() {
     let happened = day(1).await;
-    assert_eq!(happened.values().sum::<u64>(), FAULTS);
+    assert_eq!(happened.values().sum::<u64>(), MISHAPS_A_DAY);
     assert_eq!(happened.len(), MISHAPS.len(), "each kind: {happened:?}");
 }
 

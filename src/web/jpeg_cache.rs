@@ -157,7 +157,7 @@ mod tests {
     fn bench() -> (Arc<HeadEnd>, StationId, Arc<JpegCache>) {
         let lineup = Lineup::load(std::path::Path::new("stations.toml")).unwrap();
         let id = lineup.stations[0].id;
-        let (head_end, _) = HeadEnd::on_the_bench(lineup.stations, None);
+        let (head_end, _) = HeadEnd::for_tests(lineup.stations, None);
         let cache = JpegCache::new(head_end.station(id).unwrap().clone(), head_end.clock.clone());
         (head_end, id, Arc::new(cache))
     }

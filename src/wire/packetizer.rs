@@ -1,23 +1,23 @@
-//! Access units to the packets of one RTP stream. Pure: the sender on air and the simulated networks of the tests share it.
+//! Access units to the packets of one RTP stream. Pure: the sender on air and the simulated networks of the tests both use it.
 
 use super::payload::jpeg::PACKET_OVERHEAD;
 use super::rtp;
 use crate::media::{Payload, Unit};
 
-/// Cuts access units into packets and numbers these, for one RTP stream.
+/// Cuts access units into the packets of one RTP stream, and numbers the packets.
 #[derive(Debug, Clone)]
 pub struct Packetizer {
     ssrc: u32,
     /// The sequence number of the next packet.
     sequence: u16,
-    /// The most bytes of UDP payload in a packet.
+    /// Most bytes of UDP payload in a packet.
     datagram: usize,
 }
 
-/// One packet, in two pieces, so that the scan is never copied.
+/// A packet in two pieces, so that the scan is never copied.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
-    /// The RTP header and the payload format's.
+    /// The RTP header and the header of the payload format.
     pub header: [u8; PACKET_OVERHEAD],
     /// The piece of the access unit that follows it.
     pub payload: &'a [u8],
@@ -40,7 +40,7 @@ impl Packetizer {
     /// A stream of `ssrc` whose first packet is numbered `sequence`, in packets of at most `datagram` bytes of UDP payload.
     ///
     /// # Panics
-    /// If `datagram` leaves no room behind the headers; the line-up allows nothing under 576.
+    /// If `datagram` leaves no room for payload after the headers. The line-up allows no less than 576.
     pub fn new(ssrc: u32, sequence: u16, datagram: usize) -> Packetizer {
         assert!(datagram > PACKET_OVERHEAD, "a datagram of {datagram} bytes has no room behind the headers");
         Packetizer { ssrc, sequence, datagram }
@@ -56,12 +56,12 @@ impl Packetizer {
         self.sequence
     }
 
-    /// The most bytes of UDP payload in a packet.
+    /// Most bytes of UDP payload in a packet.
     pub fn datagram(&self) -> usize {
         self.datagram
     }
 
-    /// Cuts to packets of at most `datagram` bytes from the next access unit on.
+    /// Limits packets to `datagram` bytes of UDP payload, from the next access unit on.
     ///
     /// # Panics
     /// As [`new`](Self::new).
@@ -69,14 +69,14 @@ impl Packetizer {
         *self = Packetizer::new(self.ssrc, self.sequence, datagram);
     }
 
-    /// How many packets an access unit makes, at least one.
+    /// Number of packets of an access unit, at least one.
     pub fn count(&self, unit: &Unit) -> usize {
         let Payload::Jpeg(jpeg) = &unit.payload;
         jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1)
     }
 
-    /// The packets of `unit` from the one with index `from` on, at most `most` of them. Each that the iterator yields takes a
-    /// sequence number, so an access unit is cut by calls with `from` rising. Allocates nothing: it runs on the air thread.
+    /// At most `most` packets of `unit`, from index `from` on. Each packet that the iterator yields takes the next sequence
+    /// number, so calls for one access unit must come with rising `from`. Allocates nothing, since it runs on the air thread.
     pub fn packets<'u>(
         &mut self,
         unit: &'u Unit,
@@ -101,7 +101,7 @@ impl Packetizer {
         })
     }
 
-    /// Takes the sequence numbers of `packets` packets that are not sent: receivers shall see the gap.
+    /// Takes the sequence numbers of `packets` packets that are not sent, so that receivers see the gap.
     pub fn skip(&mut self, packets: usize) {
         self.sequence = self.sequence.wrapping_add(packets as u16);
     }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_are_left_out_take_their_numbers() {
+    fn packets_that_are_given_up_take_sequence_numbers() {
         let unit = unit(5000);
         let mut packetizer = Packetizer::new(1, 7, 1000);
         let count = packetizer.count(&unit);

@@ -198,7 +198,7 @@ async fn a_description_has_the_rate_of_the_film_and_not_of_a_slate() {
     // The directory has the rate of a slate, which is no film's.
     server.head_end.table.update(ID, |entry| entry.rate = FrameRate::new(5, 1)).unwrap();
     for (film, live) in [(None, None), (FrameRate::new(24, 1), Some("a=framerate:24"))] {
-        film.into_iter().for_each(|rate| server.head_end.station(ID).unwrap().shows_film(rate));
+        film.into_iter().for_each(|rate| server.head_end.station(ID).unwrap().set_film_rate(rate));
         for (url, rate) in [("rtsp://h/2", live), ("rtsp://h/2/demand", Some("a=framerate:100"))] {
             let response = client.request(&format!("DESCRIBE {url}"), "").await;
             let sdp = String::from_utf8(response.into_body()).unwrap();

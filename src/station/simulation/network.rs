@@ -1,4 +1,4 @@
-//! The network of a simulation, and a receiver of the station on it that notices whatever is not right.
+//! The network of a simulation, and a receiver that checks every packet and picture of the station.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,58 +7,65 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::film::{FILMS, RATE, Studio};
+use super::film_source::{FILMS, RATE, SimulatedFilms};
 use crate::clock::AirClock;
 use crate::content::worker::STUCK;
-use crate::interface::watch::Interfaces;
+use crate::interface::netlink::Interfaces;
 use crate::media::AirTime;
 use crate::net::{Network, SendSocket};
 use crate::wire::payload::jpeg::Depacketizer;
 use crate::wire::rtp::{self, air_time_near};
 use crate::wire::udp_headers;
 
-/// Film pictures in a row, each the one after the one before, until all is as if nothing had been: more than a round.
-const CALM: u64 = FILMS[0] + FILMS[1] + 5;
+/// Film pictures in a row, none missing, after which the station counts as recovered: more than a round.
+const RECOVERED: u64 = FILMS[0] + FILMS[1] + 5;
 
-/// What came last is kept for messages.
+/// Number of log lines that are kept for the message of a failing test.
 const LOG: usize = 60;
 
-/// All that the station's packets go through.
-pub(super) struct Ether {
+/// The network, with a receiver of the station's group.
+pub(super) struct SimulatedNetwork {
     clock: AirClock,
     interfaces: Interfaces,
-    studio: Arc<Studio>,
+    films: Arc<SimulatedFilms>,
     depacketizer: Depacketizer,
     /// SSRC and sequence number of the last packet.
     last: Option<(u32, u16)>,
-    /// Something could not be sent since.
+    /// Whether a packet was refused since the last one that was sent.
     refused: bool,
-    /// The due time of the last picture, and when it came.
+    /// Due time and arrival of the last picture.
     shown: Option<(AirTime, AirTime)>,
-    /// Film and number of the last picture.
+    /// Film and number of the last picture; `None` if it was a slate.
     pub(super) film: Option<(usize, u64)>,
+    /// Number of film pictures in a row, none missing.
     in_a_row: u64,
-    /// When the first of these came.
+    /// Arrival of the first picture of this row.
     row_began: AirTime,
-    /// When the first slate came since the last film.
+    /// Arrival of the first slate picture since the last film picture.
     slate_began: Option<AirTime>,
-    /// Bytes of the largest datagram since the simulation set this to 0.
+    /// Bytes of the largest datagram since [`start_over`](Self::start_over).
     pub(super) largest: usize,
-    /// Since when the interface has been as it is, if something can be sent by it.
+    /// When the interface changed last; `None` if it cannot send.
     usable_since: Option<AirTime>,
+    /// Number of pictures received.
     pub(super) pictures: u64,
+    /// Number of film pictures received.
     pub(super) film_pictures: u64,
-    /// What was not right.
-    pub(super) faults: Vec<String>,
+    /// Violations of what a receiver may expect, at most 20.
+    pub(super) violations: Vec<String>,
     log: VecDeque<String>,
 }
 
-impl Ether {
-    pub(super) fn new(clock: AirClock, interfaces: Interfaces, studio: Arc<Studio>) -> Ether {
-        Ether {
+impl SimulatedNetwork {
+    pub(super) fn new(
+        clock: AirClock,
+        interfaces: Interfaces,
+        films: Arc<SimulatedFilms>,
+    ) -> SimulatedNetwork {
+        SimulatedNetwork {
             clock,
             interfaces,
-            studio,
+            films,
             depacketizer: Depacketizer::default(),
             last: None,
             refused: false,
@@ -71,11 +78,12 @@ impl Ether {
             usable_since: None,
             pictures: 0,
             film_pictures: 0,
-            faults: Vec::new(),
+            violations: Vec::new(),
             log: VecDeque::new(),
         }
     }
 
+    /// Adds a line to the log.
     pub(super) fn note(&mut self, what: String) {
         if self.log.len() >= LOG {
             self.log.pop_front();
@@ -84,35 +92,36 @@ impl Ether {
         self.log.push_back(format!("{seconds:.3}: {what}"));
     }
 
-    fn fault(&mut self, what: String) {
-        self.note(format!("FAULT {what}"));
-        if self.faults.len() < 20 {
-            self.faults.push(self.log.back().cloned().unwrap_or_default());
+    fn violation(&mut self, what: String) {
+        self.note(format!("VIOLATION {what}"));
+        if self.violations.len() < 20 {
+            self.violations.push(self.log.back().cloned().unwrap_or_default());
         }
     }
 
-    /// Since when the films have been on air, one picture after the other, if that has been so for a whole round.
-    pub(super) fn calm_since(&self) -> Option<AirTime> {
-        (self.in_a_row >= CALM).then_some(self.row_began)
+    /// When the station began to show its films without a missing picture, if it has done so for a whole round.
+    pub(super) fn recovered_at(&self) -> Option<AirTime> {
+        (self.in_a_row >= RECOVERED).then_some(self.row_began)
     }
 
-    /// For how long there has been a slate; `None` while a film is on.
+    /// How long the slate has been on air; `None` while a film is.
     pub(super) fn on_slate(&self) -> Option<Duration> {
         self.slate_began.map(|began| self.clock.now().since(began))
     }
 
-    /// Forgets what has been on air, so that calm can only come of what follows.
-    pub(super) fn expect_calm(&mut self) {
+    /// Starts to count the row, and the largest datagram, from the next picture on.
+    pub(super) fn start_over(&mut self) {
         (self.in_a_row, self.largest) = (0, 0);
     }
 
-    /// The interface is another one now.
+    /// Must be called after each change of the interface.
     pub(super) fn interface_changed(&mut self) {
         let usable = self.interfaces.borrow().iter().any(|one| one.up && !one.v4.is_empty());
         self.usable_since = usable.then(|| self.clock.now());
     }
 
-    /// A datagram from a socket that was opened when the interface had this `index` and the address `source`.
+    /// Sends a datagram by a socket that was opened when the interface had this `index` and the address `source`. Fails as the
+    /// kernel would if the interface has changed since.
     fn send(&mut self, index: u32, source: IpAddr, datagram: &[u8]) -> io::Result<usize> {
         let interface = self.interfaces.borrow().iter().find(|one| one.index == index).cloned();
         let refusal = match interface {
@@ -142,7 +151,7 @@ impl Ether {
         if expected != Some((header.ssrc, header.sequence)) {
             let same = expected.is_some_and(|(ssrc, _)| ssrc == header.ssrc);
             if same && !refused {
-                self.fault(format!("sequence number {} after {expected:?}", header.sequence));
+                self.violation(format!("sequence number {} after {expected:?}", header.sequence));
             }
             self.depacketizer = Depacketizer::default();
         }
@@ -150,27 +159,27 @@ impl Ether {
         match self.depacketizer.push(&header, payload) {
             Ok(None) => {}
             Ok(Some(jpeg)) => self.show(air_time_near(header.timestamp, now), now, &jpeg.scan),
-            Err(error) => self.fault(error.to_string()),
+            Err(error) => self.violation(error.to_string()),
         }
     }
 
     fn show(&mut self, due: AirTime, now: AirTime, scan: &[u8]) {
         self.pictures += 1;
         let late = now.signed_since(due) / 1_000_000;
-        // A picture that is late by more than its interval is left out.
+        // The station skips a picture that is late by more than its interval.
         if !(-1..=450).contains(&late) {
-            self.fault(format!("late by {late} ms"));
+            self.violation(format!("late by {late} ms"));
         }
-        let film = self.studio.known.get(scan).copied();
+        let film = self.films.known.get(scan).copied();
         if let Some((last_due, last_at)) = self.shown.replace((due, now)) {
             if due <= last_due {
-                self.fault(format!("due {} ms before the last one", last_due.since(due).as_millis()));
+                self.violation(format!("due {} ms before the last one", last_due.since(due).as_millis()));
             }
-            // After what hangs has been found out, a slate; an hour may have been jumped over.
+            // A hang is noticed after STUCK, and then there is a slate. Air time may have jumped by an hour.
             let silent = now.since(last_at.max(self.usable_since.unwrap_or(now)));
             let jumped = due.since(last_due) > Duration::from_secs(100);
             if silent > STUCK + Duration::from_secs(2) && !jumped {
-                self.fault(format!("silent for {silent:?}"));
+                self.violation(format!("silent for {silent:?}"));
             }
             let next =
                 self.film.map(|(film, n)| if n + 1 < FILMS[film] { (film, n + 1) } else { (1 - film, 0) });
@@ -189,8 +198,8 @@ impl Ether {
     }
 }
 
-/// For the message of a test that fails.
-impl fmt::Display for Ether {
+/// For the message of a failing test.
+impl fmt::Display for SimulatedNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = self.in_a_row;
         writeln!(f, "{} pictures, {row} in a row, last {:?}", self.pictures, self.film)?;
@@ -198,11 +207,11 @@ impl fmt::Display for Ether {
     }
 }
 
-/// A network whose sockets send to `ether`.
-pub(super) fn simulated(ether: Arc<Mutex<Ether>>, interfaces: Interfaces) -> Network {
+/// A network whose sockets send to `network`.
+pub(super) fn simulated(network: Arc<Mutex<SimulatedNetwork>>, interfaces: Interfaces) -> Network {
     Network::new(interfaces, move |group, interface, _| {
         let source = interface.source(group.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let (ether, index) = (ether.clone(), interface.index);
-        Ok(SendSocket::simulated(move |datagram| ether.lock().unwrap().send(index, source, datagram)))
+        let (network, index) = (network.clone(), interface.index);
+        Ok(SendSocket::simulated(move |datagram| network.lock().unwrap().send(index, source, datagram)))
     })
 }

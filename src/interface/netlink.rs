@@ -1,4 +1,4 @@
-//! What this machine's interfaces are like, kept up to date by the kernel's own notices.
+//! The list of this machine's interfaces, kept current by the kernel's notices (rtnetlink(7)).
 
 use std::io;
 use std::sync::Arc;
@@ -14,29 +14,31 @@ use tracing::{debug, warn};
 
 use super::{Interface, interfaces};
 
-/// This machine's interfaces as they are.
+/// This machine's current interfaces.
 pub type Interfaces = watch::Receiver<Arc<[Interface]>>;
 
-/// The groups of rtnetlink(7) that tell of links, IPv4 addresses and IPv6 addresses: RTMGRP_LINK, RTMGRP_IPV4_IFADDR,
+/// The multicast groups of rtnetlink(7) for links, IPv4 addresses and IPv6 addresses: RTMGRP_LINK, RTMGRP_IPV4_IFADDR and
 /// RTMGRP_IPV6_IFADDR.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
-/// One change comes as several notices; what follows the first within this is looked up with it.
+/// Pause after a notice before the list is made. A change comes as several notices, and one list serves all of them.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// How often to look where the kernel gives no notice.
+/// Time between two lists if the kernel gives no notices.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Lists the interfaces anew whenever something about one of them changes, for as long as somebody listens.
+/// Keeps `current` up to date, until all its receivers are dropped.
 ///
-/// A driver that is being reset may answer nobody: the list then stays as it was, and nobody waits for it.
+/// While a driver is being reset, the system may not answer. The list then stays as it was, and no receiver waits.
 #[expect(clippy::disallowed_methods, reason = "the shell that waits for the kernel")]
 pub async fn keep_current(current: watch::Sender<Arc<[Interface]>>) {
     let notices = Notices::open()
-        .inspect_err(|error| warn!("no notice of changes of interfaces, looking every {POLL:?}: {error}"))
+        .inspect_err(|error| {
+            warn!("no notices of interface changes from the kernel, polling every {POLL:?}: {error}")
+        })
         .ok();
     loop {
-        // Before the first notice too: something may have changed since the list was made.
+        // Before the first notice too: an interface may have changed since the caller listed them.
         if let Ok(Ok(found)) = tokio::task::spawn_blocking(interfaces).await {
             current.send_if_modified(|known| {
                 let changed = **known != *found;
@@ -73,14 +75,14 @@ impl Notices {
         Ok(Notices(notices))
     }
 
-    /// Waits for a notice, and takes all that there are. What they say is not read: the list is made anew in any case.
+    /// Waits for a notice and discards all that are queued. Their content does not matter, since the list is made anew.
     async fn next(&self) -> io::Result<()> {
         let mut ready = self.0.readable().await?;
         let mut notice = [0; 4096];
         loop {
             match recv(self.0.as_raw_fd(), &mut notice, MsgFlags::MSG_DONTWAIT) {
                 Ok(_) => {}
-                // Notices were dropped for lack of room: at least one came.
+                // The receive buffer overflowed, so there were notices.
                 Err(nix::Error::ENOBUFS) => {}
                 Err(nix::Error::EAGAIN) => {
                     ready.clear_ready();
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_outdated_list_is_made_anew_and_the_watch_ends_with_its_listeners() {
+    async fn an_outdated_list_is_replaced_and_the_task_ends_with_its_receivers() {
         let (sender, mut listener) = watch::channel(Arc::from([]));
         let watching = tokio::spawn(keep_current(sender));
         listener.changed().await.unwrap();
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_lets_us_listen() {
+    async fn the_kernel_grants_a_netlink_socket() {
         let notices = Notices::open().unwrap();
         let nothing = tokio::time::timeout(Duration::from_millis(10), notices.next()).await;
         assert!(nothing.is_err() || nothing.is_ok_and(|notice| notice.is_ok()));

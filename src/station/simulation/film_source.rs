@@ -1,4 +1,4 @@
-//! Films of a simulation: no container, no decoder; pictures that can be told apart once they have been coded.
+//! Films of a simulation, without container or decoder. Each coded picture is unique, so that a receiver recognises it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -15,35 +15,37 @@ use crate::content::decode::{Picture, Source, SourceError};
 use crate::content::encode::Encoder;
 use crate::media::{FrameRate, Size};
 
-/// Of all pictures: a noisy one takes some 3,000 bytes, three packets.
+/// Size of all pictures. One of noise takes some 3,000 bytes, which are three packets.
 pub(super) const SIZE: Size = Size { width: 64, height: 48 };
 
-/// Two and a half pictures a second: as few as have no pause between them.
+/// Two and a half pictures a second: the lowest rate whose intervals do not count as pauses.
 pub(super) const RATE: FrameRate = FrameRate::new(5, 2).unwrap();
 
-/// Pictures of each film.
+/// Number of pictures of each film.
 pub(super) const FILMS: [u64; 2] = [75, 50];
 
-/// How long the films take one after the other.
+/// Length of a round: both films.
 pub(super) const ROUND: Duration = Duration::from_secs(50);
 
-/// Where the films are, and what is known of them.
-pub(super) struct Studio {
+/// The films, and all their pictures as coded.
+pub(super) struct SimulatedFilms {
     folder: PathBuf,
-    /// Each coded picture: the film and the number of the picture in it.
+    /// Film and picture number by the scan of the coded picture.
     pub(super) known: HashMap<Vec<u8>, (usize, u64)>,
+    /// Whether decoding fails.
     broken: Arc<AtomicBool>,
+    /// Number of times that a film was opened.
     passes: AtomicU64,
 }
 
-impl Studio {
-    pub(super) fn new(folder: &Path) -> Studio {
+impl SimulatedFilms {
+    pub(super) fn new(folder: &Path) -> SimulatedFilms {
         let folder = folder.join("films");
         fs::create_dir(&folder).unwrap();
         let mut encoder = Encoder::new(SIZE, 80).unwrap();
         let mut known = HashMap::new();
         for (film, pictures) in FILMS.into_iter().enumerate() {
-            // What it says makes its content, and so its reel's key.
+            // The key of a film's reel is a hash of the file's content.
             fs::write(folder.join(format!("{film}.mp4")), format!("film {film}")).unwrap();
             for n in 0..pictures {
                 let coded = encoder.encode(&pixels(film, n), 1.0).unwrap();
@@ -51,20 +53,21 @@ impl Studio {
                 known.insert(coded.jpeg.scan.to_vec(), (film, n));
             }
         }
-        assert_eq!(known.len() as u64, FILMS.iter().sum::<u64>(), "all of them differ");
-        Studio { folder, known, broken: Arc::default(), passes: AtomicU64::new(0) }
+        assert_eq!(known.len() as u64, FILMS.iter().sum::<u64>(), "all pictures differ");
+        SimulatedFilms { folder, known, broken: Arc::default(), passes: AtomicU64::new(0) }
     }
 
+    /// The path of film `n`.
     pub(super) fn film(&self, n: usize) -> PathBuf {
         self.folder.join(format!("{n}.mp4"))
     }
 
-    /// From now on decoding any picture fails, or no longer does.
+    /// Sets whether decoding fails.
     pub(super) fn break_decoder(&self, broken: bool) {
         self.broken.store(broken, Relaxed);
     }
 
-    /// How often a film was opened.
+    /// Number of times that a film was opened.
     pub(super) fn passes(&self) -> u64 {
         self.passes.load(Relaxed)
     }
@@ -77,11 +80,11 @@ impl Studio {
         let film = text.strip_prefix("film ").and_then(|n| n.parse().ok());
         self.passes.fetch_add(1, Relaxed);
         let broken = self.broken.clone();
-        Ok(Box::new(Film { path: path.to_owned(), film: film.unwrap(), next: 0, broken }))
+        Ok(Box::new(SimulatedFilm { path: path.to_owned(), film: film.unwrap(), next: 0, broken }))
     }
 }
 
-/// Noise that is the same each time.
+/// The pixels of picture `n` of a film: noise, the same at each call.
 fn pixels(film: usize, n: u64) -> Mat {
     let mut rng = fastrand::Rng::with_seed(film as u64 * 1000 + n);
     let (rows, cols) = (i32::from(SIZE.height), i32::from(SIZE.width));
@@ -91,14 +94,14 @@ fn pixels(film: usize, n: u64) -> Mat {
 }
 
 /// An open film.
-struct Film {
+struct SimulatedFilm {
     path: PathBuf,
     film: usize,
     next: u64,
     broken: Arc<AtomicBool>,
 }
 
-impl Source for Film {
+impl Source for SimulatedFilm {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -132,7 +135,7 @@ impl Source for Film {
     }
 }
 
-/// Puts `bytes` where a file has as many others, which is what a failing disk does: the file stays the same one.
-pub(super) fn rewrite(file: &Path, bytes: &[u8]) {
+/// Overwrites a file with `bytes` in place, without changing its length or inode, as a failing disk would.
+pub(super) fn overwrite(file: &Path, bytes: &[u8]) {
     File::options().write(true).open(file).unwrap().write_all_at(bytes, 0).unwrap();
 }

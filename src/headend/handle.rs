@@ -1,0 +1,73 @@
+//! One station, as all rooms but its own task see it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::counters::TaskCounters;
+use super::describe::describe;
+use super::feed::Feed;
+use crate::air::AirCounters;
+use crate::interface::Interface;
+use crate::lineup::StationSpec;
+use crate::media::FrameRate;
+
+/// A station's configuration, feed and counters. It outlives the station's task, which may crash and be restarted.
+#[derive(Debug)]
+pub struct StationHandle {
+    /// The configuration.
+    pub spec: Arc<StationSpec>,
+    /// The units for subscribers.
+    pub feed: Feed,
+    /// The counters of the air thread.
+    pub air: Arc<AirCounters>,
+    /// The counters of the station's task.
+    pub task: Arc<TaskCounters>,
+    film_rate: Mutex<Option<FrameRate>>,
+    interface: Mutex<Option<Interface>>,
+}
+
+impl StationHandle {
+    pub(crate) fn new(spec: StationSpec) -> StationHandle {
+        let spec = Arc::new(spec);
+        let (air, task) = (Arc::default(), Arc::default());
+        StationHandle {
+            spec,
+            feed: Feed::default(),
+            air,
+            task,
+            film_rate: Mutex::default(),
+            interface: Mutex::default(),
+        }
+    }
+
+    /// Records that a film of this rate is on air.
+    pub(crate) fn set_film_rate(&self, rate: FrameRate) {
+        *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate);
+    }
+
+    /// The rate of the film that is on air, or was last; `None` before the first film. Never the slate's rate: SDP would change
+    /// with it, and players would see another session come and go.
+    pub fn film_rate(&self) -> Option<FrameRate> {
+        *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the interface that the station sends by; `None` if it cannot send.
+    pub(crate) fn set_interface(&self, interface: Option<Interface>) {
+        *self.interface.lock().unwrap_or_else(PoisonError::into_inner) = interface;
+    }
+
+    /// The interface that the station sends by now; `None` while the configured one has no address to send from.
+    pub fn interface(&self) -> Option<Interface> {
+        self.interface.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The address that the station sends from now; `None` while there is none.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.interface()?.source(self.spec.group.ip())
+    }
+
+    /// The station on its group as SDP.
+    pub fn sdp(&self) -> String {
+        describe(&self.spec, self.source(), self.film_rate())
+    }
+}
