@@ -13,13 +13,13 @@ use super::playlist::{PlaylistItem, look_up};
 use super::recording::Recording;
 use super::reel::{RecordError, Reel, ReelError, ReelKey};
 use super::schedule::Schedule;
-use super::transcode::{Batch, Prepared, Then, Transcoder};
+use super::transcode::{Batch, Opened, Prepared, Then, Transcoder};
 use super::worker::{BlockingWorker, STUCK, Threads};
 use super::{Event, Fault, LONGEST_PAUSE, Position, START_LEAD, Showing, earliest, phase};
 use crate::clock::AirClock;
 use crate::lineup::{self, StationSpec};
 use crate::media::jpeg::{Jpeg, Tables};
-use crate::media::{AirTime, Due, FrameRate, Policy, Size, Unit};
+use crate::media::{AirTime, Due, Policy, Size, Unit};
 
 /// How long a round waits for its films to be looked up. A film of some hundred megabytes is read and hashed in that time;
 /// of a larger one, seen for the first time, the reel is recorded in the next round.
@@ -72,11 +72,7 @@ enum Pass {
 /// A film that plays from itself.
 struct FilmPass {
     path: PathBuf,
-    /// Its nominal rate.
-    rate: FrameRate,
     recording: Option<Recording>,
-    /// Some picture is on its way to the air.
-    shown: bool,
 }
 
 /// A film that plays from its reel.
@@ -317,14 +313,17 @@ impl Films {
         // Not while the reels' disk does not answer.
         let key = key.filter(|_| !self.reels.is_busy());
         let (film, size, records) = (path.clone(), self.size, key.is_some());
-        let opens_at = earliest(&self.clock, &self.spec, at);
-        let open = move |transcoder: &mut Transcoder| transcoder.open(&film, opens_at, size, records);
+        let open = move |transcoder: &mut Transcoder| transcoder.open(&film, size, records);
         let opened = self.transcode(at, open).await??;
         let recording = key.map(|key| {
             let (catalogue, clock) = (self.catalogue.clone(), self.clock.clone());
             Recording::new(catalogue, clock, path.clone(), key, opened.rate, opened.announced)
         });
-        self.pass = Pass::Film(FilmPass { path, rate: opened.rate, recording, shown: false });
+        self.pass = Pass::Film(FilmPass { path, recording });
+        // Opening may have taken long: the station says anew how far it is.
+        let Opened { rate, size, .. } = opened;
+        self.size = Some(size);
+        self.events.push_back(Event::Shows { showing: Showing::Film, size, rate });
         Ok(())
     }
 
@@ -332,7 +331,8 @@ impl Films {
     async fn play_film(&mut self, at: Position) -> Result<(), Fault> {
         let Pass::Film(pass) = &self.pass else { return Ok(()) };
         let records = pass.recording.is_some();
-        let prepare = move |transcoder: &mut Transcoder| transcoder.prepare(FROM_FILM, records);
+        let begin = earliest(&self.clock, &self.spec, at);
+        let prepare = move |transcoder: &mut Transcoder| transcoder.prepare(FROM_FILM, records, begin);
         let Batch { pictures, then } = self.transcode(at, prepare).await?;
         let Pass::Film(pass) = &mut self.pass else { return Ok(()) };
         for Prepared { stamp, due, policy, behind, coded } in pictures {
@@ -344,11 +344,6 @@ impl Films {
             }
             match (policy, coded) {
                 (Policy::Air, Some(Encoded { jpeg, squeezed })) => {
-                    if !std::mem::replace(&mut pass.shown, true) {
-                        self.size = Some(jpeg.size);
-                        let (showing, size, rate) = (Showing::Film, jpeg.size, pass.rate);
-                        self.events.push_back(Event::Shows { showing, size, rate });
-                    }
                     self.events.push_back(Event::Unit { unit: Unit::picture(due, jpeg), squeezed });
                 }
                 (Policy::Reanchor, _) => self.events.push_back(Event::StoodStill(behind)),

@@ -53,6 +53,8 @@ pub(crate) struct Opened {
     pub(crate) rate: FrameRate,
     /// How many pictures its container announces.
     pub(crate) announced: u64,
+    /// The size of its pictures on air.
+    pub(crate) size: Size,
 }
 
 /// Decodes films and encodes their pictures, for one station.
@@ -63,6 +65,8 @@ pub(crate) struct Transcoder {
     quality: u8,
     timeline: Timeline,
     film: Option<Box<dyn Source>>,
+    /// Its first picture has its place on the time line.
+    begun: bool,
     /// What is late is encoded too.
     recording: bool,
     /// The last picture was late.
@@ -85,35 +89,34 @@ impl Transcoder {
             quality: spec.quality,
             timeline: Timeline::new(start, REPEAT_RATE),
             film: None,
+            begun: false,
             recording: false,
             late: false,
             encoder: None,
         }
     }
 
-    /// Opens the film that plays next, at `earliest`, in pictures of `size` if the station has one already. If it is for a
-    /// `recording`, pictures that are late are encoded all the same.
-    pub(crate) fn open(
-        &mut self,
-        path: &Path,
-        earliest: AirTime,
-        size: Option<Size>,
-        recording: bool,
-    ) -> Result<Opened, Fault> {
+    /// Opens the film that plays next, in pictures of `size` if the station has one already. If it is for a `recording`, pictures
+    /// that are late are encoded all the same.
+    pub(crate) fn open(&mut self, path: &Path, size: Option<Size>, recording: bool) -> Result<Opened, Fault> {
         self.film = None;
         let film = self.catalogue.open(path)?;
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         // A new one: how far the last film had to be squeezed says nothing of this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
-        self.timeline.begin_film(film.rate(), earliest);
-        let opened = Opened { rate: film.rate(), announced: film.announced() };
-        (self.film, self.recording, self.late) = (Some(film), recording, false);
+        let opened = Opened { rate: film.rate(), announced: film.announced(), size };
+        (self.film, self.recording, self.late, self.begun) = (Some(film), recording, false, false);
         Ok(opened)
     }
 
-    /// Prepares up to `most` of the film's next pictures, those that are late included as long as they are for a `recording`.
-    pub(crate) fn prepare(&mut self, most: usize, recording: bool) -> Batch {
+    /// Prepares up to `most` of the film's next pictures, those that are late included as long as they are for a `recording`. The
+    /// first one is due at `earliest` or later.
+    pub(crate) fn prepare(&mut self, most: usize, recording: bool, earliest: AirTime) -> Batch {
         let mut pictures = Vec::with_capacity(most);
+        if let Some(film) = self.film.as_ref().filter(|_| !self.begun) {
+            self.timeline.begin_film(film.rate(), earliest);
+            self.begun = true;
+        }
         self.recording &= recording;
         let recording = self.recording;
         let then = loop {
@@ -177,7 +180,7 @@ mod tests {
         let spec = StationSpec { width: 64, ..StationSpec::sample("239.77.0.2:5004") };
         let catalogue = Arc::new(Catalogue::new(clock.clone(), None));
         let mut transcoder = Transcoder::new(&spec, clock, catalogue, start);
-        transcoder.open(Path::new(FILM), start, None, true).unwrap();
+        transcoder.open(Path::new(FILM), None, true).unwrap();
         transcoder
     }
 
@@ -188,7 +191,7 @@ mod tests {
             let mut transcoder = behind(span);
             let (mut late, mut stamps) = (0, Vec::new());
             loop {
-                let batch = transcoder.prepare(4, true);
+                let batch = transcoder.prepare(4, true, AirTime::default());
                 for picture in batch.pictures {
                     late += u64::from(picture.policy != Policy::Air);
                     assert!(picture.coded.is_some_and(|coded| !coded.jpeg.scan.is_empty()));
@@ -217,7 +220,7 @@ mod tests {
     fn a_station_that_does_not_catch_up_stops_recording() {
         let mut transcoder = behind(Duration::from_secs(3600));
         transcoder.late = true;
-        let batch = transcoder.prepare(4, true);
+        let batch = transcoder.prepare(4, true, AirTime::default());
         assert!(matches!(batch.then, Then::StoppedRecording));
         assert_eq!(batch.pictures.len(), 1);
         assert!(batch.pictures[0].policy == Policy::Reanchor && batch.pictures[0].coded.is_none());
@@ -227,14 +230,14 @@ mod tests {
     fn a_film_is_not_squeezed_for_the_sake_of_the_one_before() {
         let mut transcoder = behind(Duration::ZERO);
         let size = Size { width: 640, height: 640 };
-        transcoder.open(Path::new(FILM), AirTime::default(), Some(size), false).unwrap();
+        transcoder.open(Path::new(FILM), Some(size), false).unwrap();
         let noise: Vec<u32> = std::iter::repeat_with(|| fastrand::u32(..)).take(640 * 640).collect();
         let encoder = transcoder.encoder.as_mut().unwrap();
         let noisy = encoder.encode_rgb32(&noise).unwrap();
         assert!(noisy.squeezed && noisy.jpeg.scan.len() <= MAX_SCAN);
         let earliest = transcoder.clock.now() + Duration::from_secs(3600); // late on no machine
-        transcoder.open(Path::new(FILM), earliest, Some(size), false).unwrap();
-        let batch = transcoder.prepare(1, false);
+        transcoder.open(Path::new(FILM), Some(size), false).unwrap();
+        let batch = transcoder.prepare(1, false, earliest);
         assert!(matches!(batch.then, Then::More));
         let coded = batch.pictures[0].coded.as_ref().unwrap();
         assert!(!coded.squeezed);

@@ -163,7 +163,7 @@ impl Station {
             ContentEnd::Failed(fault) => {
                 let spec = &self.handle.spec;
                 error!("station {} \"{}\" cannot show a slate either: {fault}", spec.id, spec.name);
-                self.output.wait(RETRY.0).await
+                self.output.idle(RETRY.0).await
             }
         }
     }
@@ -174,14 +174,32 @@ impl Station {
         let mut begins = None;
         loop {
             let at = Position { free_at: self.output.free_at(), on_air: self.on_air };
-            let content = if what == Showing::Film { &mut self.content } else { &mut self.slate };
-            let event = match content.next(at).await {
+            let event = {
+                let content = if what == Showing::Film { &mut self.content } else { &mut self.slate };
+                let mut next = std::pin::pin!(content.next(at));
+                loop {
+                    tokio::select! {
+                        biased;
+                        event = &mut next => break event,
+                        // Content that is late is no reason for silence: the last picture stays on air.
+                        dry = self.output.run_dry() => {
+                            if dry.is_err() || self.output.repeat().await.is_err() {
+                                return ContentEnd::Stopping;
+                            }
+                        }
+                    }
+                }
+            };
+            let event = match event {
                 Ok(Some(event)) => event,
                 Ok(None) => return ContentEnd::Over,
                 Err(fault) => return ContentEnd::Failed(fault),
             };
             let counters = &self.handle.task;
             match event {
+                Event::Unit { unit, .. } if self.output.is_taken(unit.due.at) => {
+                    counters.skipped.fetch_add(1, Relaxed);
+                }
                 Event::Unit { unit, squeezed } => {
                     counters.squeezed.fetch_add(squeezed.into(), Relaxed);
                     if let Err(stopping) = self.output.hand_over(unit).await {

@@ -26,6 +26,12 @@ const MIN_LEAD: Duration = Duration::from_millis(200);
 /// Shortest wait for room in a full ring. The wait is until half the ring is empty, or [`MIN_LEAD`] is left.
 const MIN_WAIT: Duration = Duration::from_millis(5);
 
+/// How long before it is due the last unit is repeated if nothing else has come: enough to be on time on a busy machine.
+const REPEAT_LEAD: Duration = Duration::from_millis(50);
+
+/// A wait that something else ends.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// The broadcaster stops.
 #[derive(Debug)]
 pub(super) struct Stopping;
@@ -76,6 +82,34 @@ impl Output {
         self.free_at = self.free_at.max(moment);
     }
 
+    /// Waits until so little of what was handed over is left that the group would soon be silent.
+    ///
+    /// # Errors
+    /// The broadcaster stops.
+    pub(super) async fn run_dry(&mut self) -> Result<(), Stopping> {
+        let Some(last) = &self.last else {
+            // Nothing can be repeated yet.
+            return self.wait_until(Instant::now() + DAY).await;
+        };
+        let dry = self.clock.until(last.due.at + LONGEST_PAUSE).saturating_sub(REPEAT_LEAD);
+        self.wait_until(Instant::now() + dry).await
+    }
+
+    /// Repeats the last unit: the content is late, and the group is not to be silent meanwhile.
+    ///
+    /// # Errors
+    /// The broadcaster stops.
+    pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
+        let Some(last) = self.last.clone() else { return Ok(()) };
+        let at = (last.due.at + LONGEST_PAUSE).max(self.clock.now());
+        self.hand_over(Unit { due: Due { at, interval: REPEAT_RATE.interval() }, ..last }).await
+    }
+
+    /// Whether a unit that is due at `at` comes too late: what was repeated meanwhile has its place.
+    pub(super) fn is_taken(&self, at: AirTime) -> bool {
+        self.last.as_ref().is_some_and(|last| at <= last.due.at)
+    }
+
     /// Hands over a unit, due after all before it. If there is a long pause before it, repeats the unit before. Waits while the
     /// station is [`LEAD`] ahead.
     ///
@@ -114,6 +148,21 @@ impl Output {
     /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.
     pub(super) async fn drain(&mut self) -> Result<(), Stopping> {
         self.wait(self.clock.until(self.free_at).saturating_sub(MIN_LEAD)).await
+    }
+
+    /// Waits for `span`, and repeats the last unit meanwhile, so that the group is not silent.
+    pub(super) async fn idle(&mut self, span: Duration) -> Result<(), Stopping> {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            match tokio::time::timeout_at(end, self.run_dry()).await {
+                Ok(dry) => {
+                    dry?;
+                    self.repeat().await?;
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for `span`, and follows the interface meanwhile.

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::reel::{Encoding, Store};
+use crate::media::FrameRate;
 use crate::media::jpeg::Chroma;
 
 const PAL: FrameRate = FrameRate::new(25, 1).unwrap();

@@ -7,15 +7,19 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::film_source::{FILMS, RATE, SimulatedFilms};
 use crate::clock::AirClock;
-use crate::content::worker::STUCK;
 use crate::interface::netlink::Interfaces;
 use crate::media::AirTime;
 use crate::net::{Network, SendSocket};
 use crate::wire::payload::jpeg::Depacketizer;
 use crate::wire::rtp::{self, air_time_near};
 use crate::wire::udp_headers;
+
+/// The group is never silent for longer while the interface can send, whatever hangs.
+const LONGEST_SILENCE: Duration = Duration::from_millis(500);
 
 /// Film pictures in a row, none missing, after which the station counts as recovered: more than a round.
 const RECOVERED: u64 = FILMS[0] + FILMS[1] + 5;
@@ -34,7 +38,7 @@ pub(super) struct SimulatedNetwork {
     /// Whether a packet was refused since the last one that was sent.
     refused: bool,
     /// Due time and arrival of the last picture.
-    shown: Option<(AirTime, AirTime)>,
+    shown: Option<(AirTime, Instant)>,
     /// Film and number of the last picture; `None` if it was a slate.
     pub(super) film: Option<(usize, u64)>,
     /// Number of film pictures in a row, none missing.
@@ -46,7 +50,7 @@ pub(super) struct SimulatedNetwork {
     /// Bytes of the largest datagram since [`start_over`](Self::start_over).
     pub(super) largest: usize,
     /// When the interface changed last; `None` if it cannot send.
-    usable_since: Option<AirTime>,
+    usable_since: Option<Instant>,
     /// Number of pictures received.
     pub(super) pictures: u64,
     /// Number of film pictures received.
@@ -117,7 +121,7 @@ impl SimulatedNetwork {
     /// Must be called after each change of the interface.
     pub(super) fn interface_changed(&mut self) {
         let usable = self.interfaces.borrow().iter().any(|one| one.up && !one.v4.is_empty());
-        self.usable_since = usable.then(|| self.clock.now());
+        self.usable_since = usable.then(Instant::now);
     }
 
     /// Sends a datagram by a socket that was opened when the interface had this `index` and the address `source`. Fails as the
@@ -171,14 +175,14 @@ impl SimulatedNetwork {
             self.violation(format!("late by {late} ms"));
         }
         let film = self.films.known.get(scan).copied();
-        if let Some((last_due, last_at)) = self.shown.replace((due, now)) {
+        let arrival = Instant::now();
+        if let Some((last_due, last_at)) = self.shown.replace((due, arrival)) {
             if due <= last_due {
                 self.violation(format!("due {} ms before the last one", last_due.since(due).as_millis()));
             }
-            // A hang is noticed after STUCK, and then there is a slate. Air time may have jumped by an hour.
-            let silent = now.since(last_at.max(self.usable_since.unwrap_or(now)));
-            let jumped = due.since(last_due) > Duration::from_secs(100);
-            if silent > STUCK + Duration::from_secs(2) && !jumped {
+            // Not by air time, which jumps when the wall clock is set.
+            let silent = arrival - last_at.max(self.usable_since.unwrap_or(arrival));
+            if silent > LONGEST_SILENCE {
                 self.violation(format!("silent for {silent:?}"));
             }
             let next =
