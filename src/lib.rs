@@ -1,48 +1,76 @@
-//! Television on a local network: stations that are always on air, a directory that knows them, and a viewer
-//! that changes between them in milliseconds.
+//! Television on a local network: stations that are always on air, a directory that lists them, and a viewer that changes
+//! between them in milliseconds.
 //!
-//! The path of a frame, and the modules in its order:
+//! The path of a unit, which is one coded picture and its due time:
 //!
 //! ```text
-//! film -> Source -> Encoder -> Jpeg -> Playout -> air thread -> multicast     station, wire, net
-//! window <- Decoder <- Jpeg <- Depacketizer <- JitterBuffer <- receiver <-    screen, wire, tuner, net
+//! film -> decode -> encode -> Unit -> Output -> Flow -> air thread -> RtpSender -> multicast    content, station, air
+//!                                         \---> Feed -> RTSP, web, directory                   headend, rtsp, web
+//!
+//! multicast -> Receiver -> JitterBuffer -> Depacketizer -> Zapper -> decode -> window           tuner, viewer, screen
 //! ```
 //!
-//! - [`lineup`]: `stations.toml`, as types that cannot be wrong;
-//! - [`station`]: TRANSMIT, film to air;
-//! - [`wire`]: ON AIR, the bytes that both sides agree on;
-//! - [`net`], [`interface`]: multicast sockets, and what they go out by;
-//! - [`directory`]: what is on and where, over TCP;
-//! - `rtsp`, `web`: the same pictures for one client at a time: any player, any browser;
-//! - `announce`: SAP and mDNS, so that nobody needs to be told where;
-//! - [`tuner`]: RECEIVE, air to picture;
-//! - [`viewer`], [`screen`]: the television set, and its glass;
-//! - [`units`], [`clock`], [`paint`], [`log`], [`generate`]: what several of them need.
+//! The rooms, in an order in which each imports only rooms above it:
 //!
-//! Two rules keep it apart. *Time is an argument*: pure code (`wire`, `tuner`, `playout`, `lineup`,
-//! `message`) is given `now`; only shells read clocks, which clippy enforces. And *the two sides meet only on
-//! the wire*: `station` and `tuner` never import each other, so that a viewer builds without OpenCV and a
-//! broadcaster without a window system (features `broadcaster` and `viewer`).
+//! - [`media`]: access units, coded pictures and times, which both sides of the wire share;
+//! - [`wire`]: the bytes that sender and receiver agree on;
+//! - [`clock`]: air time, which follows the wall clock without a jump;
+//! - [`interface`], [`net`]: this machine's network interfaces, and sockets on them;
+//! - [`log`], `limits`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, tables, text in pictures, manual
+//!   pages;
+//! - [`directory`]: the table of stations, its server and its client, over TCP;
+//! - [`lineup`]: `stations.toml`, checked in one step;
+//! - [`content`]: files to access units: films, their reels, and the slate;
+//! - [`air`]: units to datagrams, each on time;
+//! - [`headend`]: all stations of a broadcaster, as its servers and announcements see them;
+//! - [`station`]: the always-on task that hands content to its output;
+//! - [`rtsp`], [`web`], [`announce`]: stations for one client at a time, and their announcements by SAP and mDNS;
+//! - [`daemon`]: composes a whole broadcaster; [`status`]: the client behind `broadcaster status`;
+//! - [`tuner`]: datagrams to coded pictures;
+//! - [`probe`]: measures any RTP stream;
+//! - [`screen`], [`viewer`]: the window, and the program around it.
+//!
+//! Three rules keep the rooms apart:
+//!
+//! 1. *A room imports only rooms above it.* Its front page, the first lines of its `mod.rs`, names what it imports and who may
+//!    import it.
+//! 2. *The two sides meet only on the wire.* Nothing that sends imports what receives, or the reverse. The features `broadcaster`
+//!    and `viewer` build each side alone, so that a viewer needs no OpenCV and a broadcaster no window system.
+//! 3. *Time is an argument.* Code that decides takes `now`. Only shells read clocks or sleep; `clippy.toml` forbids it elsewhere.
+//!
+//! `docs/architecture.md` has the threads, the queues, and where to add what.
 #![forbid(unsafe_code)]
 
-pub mod lineup;
 pub mod media;
 pub mod wire;
 
+pub mod clock;
+
 pub mod interface;
 pub mod net;
+
+#[cfg(any(feature = "broadcaster", feature = "viewer"))]
+pub mod generate;
+mod limits;
+pub mod log;
+#[cfg(any(feature = "broadcaster", feature = "viewer"))]
+pub mod paint;
+mod text_table;
+
+pub mod directory;
+
+pub mod lineup;
 
 #[cfg(feature = "broadcaster")]
 pub mod content;
 
 #[cfg(feature = "broadcaster")]
 pub mod air;
+
 #[cfg(feature = "broadcaster")]
 pub mod headend;
 #[cfg(feature = "broadcaster")]
 pub mod station;
-
-pub mod directory;
 
 #[cfg(feature = "broadcaster")]
 pub mod announce;
@@ -64,12 +92,3 @@ pub mod probe;
 pub mod screen;
 #[cfg(feature = "viewer")]
 pub mod viewer;
-
-pub mod clock;
-#[cfg(any(feature = "broadcaster", feature = "viewer"))]
-pub mod generate;
-mod limits;
-pub mod log;
-#[cfg(any(feature = "broadcaster", feature = "viewer"))]
-pub mod paint;
-mod text_table;

@@ -1,6 +1,6 @@
 //! Units to datagrams, each on time: the air thread.
 //!
-//! The thread owns the [`Pacer`], which keeps all due times in a heap. It sleeps to the earliest by an absolute
+//! The thread owns the `Pacer`, which keeps all due times in a heap. It sleeps to the earliest by an absolute
 //! `clock_nanosleep`, sends that burst, and does nothing else: it takes no lock, allocates nothing per picture, and never waits
 //! for a station.
 //!

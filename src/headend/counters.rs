@@ -113,7 +113,7 @@ async fn report(station: Arc<StationHandle>) {
     }
 }
 
-/// The problems between two snapshots, for the log; `None` if there were none.
+/// The problems between two moments, for the log; `None` if there were none.
 fn problems(before: PictureCounts, now: PictureCounts, errno: u64) -> Option<String> {
     let mut parts = Vec::new();
     let mut part = |count: u64, what: &str| {

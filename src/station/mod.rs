@@ -8,8 +8,8 @@
 //! A station never ends and never goes silent. After any failure it logs one warning, shows a
 //! [slate](crate::content::slate) that gives the reason, and retries. No station can disturb another.
 //!
-//! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `lineup`, `media`,
-//! `interface`, `net` and `clock`.
+//! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `media`, `interface`,
+//! `net` and `clock`.
 
 mod output;
 pub(crate) mod runtime;
@@ -230,7 +230,7 @@ impl Station {
         }
     }
 
-    /// Announces to the directory, and logs, what has just been handed over for the first time.
+    /// Tells the directory, and logs, that content has begun. Its first unit has just been handed over.
     fn announce(&mut self, showing: Showing, size: Size, rate: FrameRate) {
         let spec = &self.handle.spec;
         let on_film = showing == Showing::Film;
