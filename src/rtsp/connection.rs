@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::reader::MessageReader;
-use super::request::{self, Rejection, RtspRequest};
+use super::request::{self, Echo, Rejection, RtspRequest};
 use super::session::SessionId;
 use super::transport::SessionTransport;
 use super::writer::{Gone, Writer};
@@ -33,6 +33,9 @@ pub(super) struct RtspConnection {
     reader: MessageReader,
     /// The sessions that were set up here.
     sessions: Vec<SessionId>,
+    /// Whether its sessions by UDP and multicast live on as if it were open: the client has said `Connection: close`, and so
+    /// comes again with another connection (RFC 2326 section 9).
+    keeps_sessions: bool,
 }
 
 impl RtspConnection {
@@ -44,7 +47,16 @@ impl RtspConnection {
     ) -> RtspConnection {
         let (stream, write) = stream.into_split();
         let (reader, writer) = (MessageReader::default(), Arc::new(Writer::new(write)));
-        RtspConnection { server, peer, local, stream, writer, reader, sessions: Vec::new() }
+        RtspConnection {
+            server,
+            peer,
+            local,
+            stream,
+            writer,
+            reader,
+            sessions: Vec::new(),
+            keeps_sessions: false,
+        }
     }
 
     /// Serves the connection until it is over. Its interleaved sessions end with it.
@@ -64,12 +76,18 @@ impl RtspConnection {
         loop {
             match self.reader.take() {
                 Ok(Some(Message::Request(request))) => {
-                    let handled = self.handle(&request).await;
+                    let echo = Echo::of(&request);
+                    let response = self.handle(&request, &echo).await;
                     (since, had_request) = (Instant::now(), true);
-                    if handled.is_err() {
-                        return "cannot send a response";
+                    match response {
+                        Ok(()) if echo.close => {
+                            self.keeps_sessions = true;
+                            self.finish().await;
+                            return "the client wants it closed";
+                        }
+                        Ok(()) => continue,
+                        Err(Gone) => return "cannot send a response",
                     }
-                    continue;
                 }
                 Ok(Some(Message::Data(data))) => {
                     self.handle_interleaved(data.channel_id(), data.as_slice());
@@ -79,7 +97,9 @@ impl RtspConnection {
                 Ok(Some(Message::Response(_))) => continue,
                 Ok(None) => {}
                 Err(status) => {
-                    self.close_with(Rejection::from(status).response(None)).await;
+                    if self.send(Rejection::from(status).response(&Echo::default())).await.is_ok() {
+                        self.finish().await;
+                    }
                     return "the client sent something that is not a request";
                 }
             }
@@ -120,10 +140,10 @@ impl RtspConnection {
         self.writer.write(&bytes, &[]).await
     }
 
-    /// Sends a last response, and closes so that the client can still read it: closing with unread bytes would be a reset,
-    /// and a reset may overtake the response.
-    async fn close_with(&mut self, response: Response<Vec<u8>>) {
-        if self.send(response).await.is_ok() && self.writer.finish().await.is_ok() {
+    /// Closes behind the last response so that the client can still read it: closing with unread bytes would be a reset, and
+    /// a reset may overtake the response.
+    async fn finish(&mut self) {
+        if self.writer.finish().await.is_ok() {
             let _ = timeout(CLOSE_TIMEOUT, limits::drain(&mut self.stream)).await;
         }
     }
@@ -141,36 +161,36 @@ impl RtspConnection {
     }
 
     /// Executes a request and responds.
-    async fn handle(&mut self, request: &Request<Vec<u8>>) -> Result<(), Gone> {
-        let cseq = request::cseq(request);
+    async fn handle(&mut self, request: &Request<Vec<u8>>, echo: &Echo) -> Result<(), Gone> {
         let named = request::session_id(request).and_then(|id| self.server.sessions.get(id));
         // A rejected request is a sign of life, too.
         if let Some(session) = named.as_ref().filter(|session| session.owner == self.peer.ip()) {
-            session.keep_alive.touch();
+            session.keep_alive.requested();
         }
         let session = named.as_ref().map(|session| session.info());
         // Dropped when the response is written: until then playback does not begin.
         let mut hold = None;
         let response = match RtspRequest::parse(request, self.peer.ip(), session) {
-            Ok(parsed) => self.execute(parsed, request, cseq, &mut hold).await,
+            Ok(parsed) => self.execute(parsed, request, echo, &mut hold).await,
             Err(rejection) => Err(rejection),
         };
         if let Err(rejection) = &response {
             let status = u16::from(rejection.status);
             debug!(peer = %self.peer, status, "rtsp: rejected {:?}", request.method());
         }
-        self.send(response.unwrap_or_else(|rejection| rejection.response(cseq))).await
+        self.send(response.unwrap_or_else(|rejection| rejection.response(echo))).await
     }
 }
 
 impl Drop for RtspConnection {
     fn drop(&mut self) {
         for &id in &self.sessions {
-            let session = self.server.sessions.get(id);
-            if session
-                .is_some_and(|session| matches!(session.transport, SessionTransport::Interleaved { .. }))
-            {
-                self.server.sessions.remove(id);
+            match self.server.sessions.get(id) {
+                Some(session) if matches!(session.transport, SessionTransport::Interleaved { .. }) => {
+                    self.server.sessions.remove(id);
+                }
+                Some(session) if !self.keeps_sessions => session.abandon(),
+                Some(_) | None => {}
             }
         }
     }

@@ -8,12 +8,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rtsp_types::headers::{self, RtpLowerTransport, Transport};
-use rtsp_types::{Empty, Message, Method, ParseError, Request, Response, StatusCode, Url, Version};
+use rtsp_types::headers;
+use rtsp_types::{Empty, Message, Method, Request, Response, StatusCode, Url, Version};
 use sdp_types::Session;
 
 use crate::media::StationId;
 use crate::wire::rtp;
+use crate::wire::rtsp::{LowerTransport, MessageFramer, TransportSpec};
 
 /// Timeout for the server to accept the connection, and for each response.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ pub(super) struct RtspSource {
     buffer: Vec<u8>,
     /// The part of the buffer that holds bytes not parsed yet.
     unread: std::ops::Range<usize>,
+    framer: MessageFramer,
     url: Url,
     session: Option<String>,
     cseq: u32,
@@ -65,6 +67,7 @@ impl RtspSource {
             stream,
             buffer: vec![0; BUFFER],
             unread: 0..0,
+            framer: MessageFramer::default(),
             url: url.clone(),
             session: None,
             cseq: 0,
@@ -201,14 +204,14 @@ impl RtspSource {
 
     /// Calls `take` with the next message, if the buffer holds all of it.
     fn next(&mut self, take: impl FnOnce(Message<&[u8]>, u8)) -> io::Result<Option<()>> {
-        match Message::<&[u8]>::parse(&self.buffer[self.unread.clone()]) {
-            Ok((message, used)) => {
+        match self.framer.take::<&[u8]>(&self.buffer[self.unread.clone()]) {
+            Ok(Some((message, used))) => {
                 take(message, self.channel);
                 self.unread.start += used;
                 Ok(Some(()))
             }
-            Err(ParseError::Incomplete(_)) if self.unread.len() < BUFFER => Ok(None),
-            Err(_) => Err(invalid("bytes that are not RTSP")),
+            Ok(None) if self.unread.len() < BUFFER => Ok(None),
+            Ok(None) | Err(_) => Err(invalid("bytes that are not RTSP")),
         }
     }
 }
@@ -229,31 +232,31 @@ fn invalid(what: &str) -> io::Error {
 
 /// The control URL of the JPEG video in a description, for SETUP (RFC 2326 appendix C.1.1).
 fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
-    let base = described.header(&headers::CONTENT_BASE).and_then(|base| Url::parse(base.as_str()).ok());
-    let base = base.as_ref().unwrap_or(asked);
+    let named = [headers::CONTENT_BASE, headers::CONTENT_LOCATION];
+    let mut named = named.iter().filter_map(|name| Url::parse(described.header(name)?.as_str()).ok());
+    let mut base = named.next().unwrap_or_else(|| asked.clone());
+    // A relative control goes behind the base, as FFmpeg and live555 take it, also where the server has left out the slash.
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
     let session = Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
     let jpeg = rtp::PAYLOAD_TYPE_JPEG.to_string();
     let video = session.medias.iter().find(|media| media.media == "video" && media.fmt == jpeg);
     let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
     match video.get_first_attribute_value("control").flatten() {
-        None | Some("*") => Ok(base.clone()),
+        None | Some("*") => Ok(base),
         Some(control) => base.join(control).map_err(|_| invalid("an invalid control URL")),
     }
 }
 
 fn session(set_up: &Response<Vec<u8>>) -> Option<String> {
-    let session = set_up.typed_header::<headers::Session>().ok()??;
-    Some(session.0)
+    let id = set_up.header(&headers::SESSION)?.as_str().split(';').next()?.trim();
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 fn channel(set_up: &Response<Vec<u8>>) -> Option<u8> {
-    let transports = set_up.typed_header::<headers::Transports>().ok()??;
-    transports.iter().find_map(|transport| match transport {
-        Transport::Rtp(rtp) if rtp.lower_transport == Some(RtpLowerTransport::Tcp) => {
-            Some(rtp.params.interleaved?.0)
-        }
-        _ => None,
-    })
+    let mut specs = TransportSpec::list(set_up.header(&headers::TRANSPORT)?.as_str()).flatten();
+    specs.find_map(|spec| Some(spec.interleaved.filter(|_| spec.lower == Some(LowerTransport::Tcp))?.0))
 }
 
 #[cfg(test)]
