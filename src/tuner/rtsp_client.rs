@@ -234,18 +234,22 @@ fn invalid(what: &str) -> io::Error {
 fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
     let named = [headers::CONTENT_BASE, headers::CONTENT_LOCATION];
     let mut named = named.iter().filter_map(|name| Url::parse(described.header(name)?.as_str()).ok());
-    let mut base = named.next().unwrap_or_else(|| asked.clone());
-    // A relative control goes behind the base, as FFmpeg and live555 take it, also where the server has left out the slash.
-    if !base.path().ends_with('/') {
-        base.set_path(&format!("{}/", base.path()));
-    }
+    let base = named.next().unwrap_or_else(|| asked.clone());
     let session = Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
     let jpeg = rtp::PAYLOAD_TYPE_JPEG.to_string();
     let video = session.medias.iter().find(|media| media.media == "video" && media.fmt == jpeg);
     let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
     match video.get_first_attribute_value("control").flatten() {
         None | Some("*") => Ok(base),
-        Some(control) => base.join(control).map_err(|_| invalid("an invalid control URL")),
+        Some(control) => {
+            // A relative control goes behind the base, as FFmpeg and live555 take it, also where the server has left out the
+            // slash.
+            let mut folder = base;
+            if !folder.path().ends_with('/') {
+                folder.set_path(&format!("{}/", folder.path()));
+            }
+            folder.join(control).map_err(|_| invalid("an invalid control URL"))
+        }
     }
 }
 
@@ -359,6 +363,52 @@ pub(super) mod tests {
                 format!("PLAY rtsp://{address}/2 RTSP/1.0"),
             ]
         );
+    }
+
+    #[test]
+    fn a_careless_server_is_understood() {
+        // Bare line ends, Latin-1, headers whose names begin with those that count, and a Transport as some cameras send it.
+        let described = format!(
+            "RTSP/1.0 200 OK\nC: 9\nCSeq: 1\nServer: K\u{fc}che\nContent-Base-Hint: rtsp://h/no\n\
+             Content-Length: {}\n\n{DESCRIPTION}",
+            DESCRIPTION.len()
+        );
+        let described = described.chars().map(|c| c as u8).collect();
+        let set_up = "RTSP/1.0 200 OK\rCSeq: 2\rSession-Hint: no\rSession: 12ab ; timeout=60\rSession-Timeout: 3\r\
+                      Transport: rtp/avp/tcp;Unicast;interleaved=6-7;\r\r";
+        let mut played = ok(3, "C: 9\r\n", "");
+        played.extend(framed(6, b"one"));
+        let (address, requests) = server(vec![described, set_up.into(), played]);
+        let mut source = RtspSource::open(address, StationId(2)).unwrap();
+        assert_eq!(source.session.as_deref(), Some("12ab"));
+        assert_eq!(read_all(&mut source).0, [b"one"]);
+        // The control goes behind the URL of the request, although that does not end in a slash.
+        assert_eq!(requests.join().unwrap()[1], format!("SETUP rtsp://{address}/2/video RTSP/1.0"));
+    }
+
+    #[test]
+    fn a_control_goes_behind_the_base_or_replaces_it() {
+        let url = |headers: &[(headers::HeaderName, &str)], line: &str| {
+            let sdp =
+                format!("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\n{line}");
+            let response = Response::builder(Version::V1_0, StatusCode::Ok);
+            let response = headers.iter().fold(response, |r, (name, value)| r.header(name.clone(), *value));
+            let asked = Url::parse("rtsp://h/2").unwrap();
+            control(&response.build(sdp.into_bytes()), &asked).unwrap().to_string()
+        };
+        let base = |url| (headers::CONTENT_BASE, url);
+        let location = |url| (headers::CONTENT_LOCATION, url);
+        for (headers, line, expected) in [
+            (&[][..], "a=control:video\r\n", "rtsp://h/2/video"),
+            (&[base("rtsp://b/x")], "a=control:video\r\n", "rtsp://b/x/video"),
+            (&[base("rtsp://b/x/")], "a=control:video\r\n", "rtsp://b/x/video"),
+            (&[location("rtsp://l/x/"), base("rtsp://b/x/")], "a=control:video\r\n", "rtsp://b/x/video"),
+            (&[location("rtsp://l/x/")], "a=control:video\r\n", "rtsp://l/x/video"),
+            (&[base("nonsense")], "a=control:video\r\n", "rtsp://h/2/video"),
+            (&[base("rtsp://b/x/")], "a=control:rtsp://c/y\r\n", "rtsp://c/y"),
+        ] {
+            assert_eq!(url(headers, line), expected, "{headers:?} {line}");
+        }
     }
 
     #[test]
