@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::reader::MessageReader;
-use super::request::{self, Echo, Rejection, RtspRequest};
+use super::request::{self, RtspRequest};
+use super::response::{Echo, Rejection};
 use super::session::SessionId;
 use super::transport::SessionTransport;
 use super::writer::{Gone, Writer};

@@ -8,7 +8,7 @@
 //!                                       Playback: LivePlayback or VodPlayback ----^             \---> the RTSP connection
 //! ```
 //!
-//! - `reader`, `request`, `transport`: parse and check the bytes of a client. Pure.
+//! - `reader`, `request`, `transport`: parse and check the bytes of a client. `response`: what each response has. Pure.
 //! - `connection`: reads requests, executes them and responds. `writer`: its sending half, shared by responses and pictures.
 //! - `session`: the table of all sessions. A session by UDP may outlive the connection that set it up.
 //! - `session_task`: one task a session; takes units from a `playback`, live or `vod`, and gives them to a `sink`.
@@ -22,6 +22,7 @@ mod fanout;
 mod playback;
 mod reader;
 mod request;
+mod response;
 mod session;
 mod session_task;
 mod sink;

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rtsp_types::headers::{self, NptRange, NptTime, Range, Scale};
-use rtsp_types::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode, Url, Version};
+use rtsp_types::{Method, Request, StatusCode, Url, Version};
 
+use super::response::{Echo, Rejection};
 use super::session::SessionId;
 use super::transport::{SessionTransport, TransportOffer};
 use crate::media::StationId;
@@ -93,87 +94,6 @@ pub(super) struct PlayRange {
     pub(super) to: Option<Duration>,
     /// Speed: 1 is the films' own. `None` without a `Scale` header.
     pub(super) scale: Option<f64>,
-}
-
-/// Why a request is refused, as the response says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rejection {
-    pub(super) status: StatusCode,
-    /// A header with details.
-    pub(super) header: Option<(HeaderName, String)>,
-}
-
-impl From<StatusCode> for Rejection {
-    fn from(status: StatusCode) -> Rejection {
-        Rejection { status, header: None }
-    }
-}
-
-impl Rejection {
-    pub(super) fn with(status: StatusCode, name: HeaderName, value: impl Into<String>) -> Rejection {
-        Rejection { status, header: Some((name, value.into())) }
-    }
-
-    pub(super) fn response(self, echo: &Echo) -> Response<Vec<u8>> {
-        let mut response = response(self.status, echo);
-        if let Some((name, value)) = self.header {
-            response = response.header(name, value);
-        }
-        response.build(Vec::new())
-    }
-}
-
-/// The headers of a request that its response repeats, or answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Echo {
-    /// The number of the request: decimal digits, as many as the client likes (RFC 2326 section 12.17).
-    pub(super) cseq: Option<String>,
-    /// By which the client measures the time to the server and back (RFC 2326 section 12.38).
-    timestamp: Option<String>,
-    /// Whether the client wants the connection closed behind the response (RFC 2326 section 12.10).
-    pub(super) close: bool,
-}
-
-impl Echo {
-    pub(super) fn of(request: &Request<Vec<u8>>) -> Echo {
-        let text = |name| request.header(&name).map(|value| value.as_str());
-        let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let is_plain = |text: &&str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-        let options = text(headers::CONNECTION).unwrap_or_default();
-        Echo {
-            cseq: text(headers::CSEQ).filter(is_number).map(str::to_owned),
-            timestamp: text(headers::TIMESTAMP).filter(is_plain).map(str::to_owned),
-            close: options.split(',').any(|option| option.trim_ascii().eq_ignore_ascii_case("close")),
-        }
-    }
-}
-
-/// A response with the headers that all responses have.
-pub(super) fn response(status: StatusCode, echo: &Echo) -> ResponseBuilder {
-    let mut response = Response::builder(Version::V1_0, status)
-        .reason_phrase(reason(status))
-        .header(headers::SERVER, concat!("stationcast/", env!("CARGO_PKG_VERSION")));
-    if let Some(cseq) = &echo.cseq {
-        response = response.header(headers::CSEQ, cseq.as_str());
-    }
-    if let Some(timestamp) = &echo.timestamp {
-        response = response.header(headers::TIMESTAMP, timestamp.as_str());
-    }
-    if echo.close {
-        response = response.header(headers::CONNECTION, "close");
-    }
-    response
-}
-
-/// The reason phrase of a status.
-fn reason(status: StatusCode) -> String {
-    match status {
-        // Some clients look for "OK"; rtsp-types 0.1.3 says "Ok".
-        StatusCode::Ok => "OK".to_owned(),
-        // rtsp-types 0.1.3 says "ALlowed".
-        StatusCode::OnlyAggregateOperationAllowed => "Only Aggregate Operation Allowed".to_owned(),
-        status => status.to_string(),
-    }
 }
 
 /// The session that a request names. It may not exist.

@@ -12,9 +12,8 @@ use tracing::debug;
 
 use super::RtspConnection;
 use crate::headend::{ClientKind, NotRecorded, StationHandle};
-use crate::rtsp::request::{
-    self, CONTROL, Echo, Kind, METHODS, PlayRange, Rejection, Resource, RtspRequest, control_url, response,
-};
+use crate::rtsp::request::{self, CONTROL, Kind, METHODS, PlayRange, Resource, RtspRequest, control_url};
+use crate::rtsp::response::{Echo, Rejection, response};
 use crate::rtsp::session::{
     KeepAlive, ReceiverReports, RtspSession, SESSION_TIMEOUT, SessionCommand, SessionId,
 };
