@@ -6,21 +6,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtsp_types::{Message, Request, Response};
-use tokio::io::AsyncReadExt;
+use rtsp_types::{Message, Request, Response, StatusCode};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::reader::MessageReader;
+use super::reader::{MessageReader, NoMessage};
 use super::request::{self, RtspRequest};
 use super::response::{Echo, Rejection};
 use super::session::SessionId;
 use super::transport::SessionTransport;
+use super::tunnel::{self, Input};
 use super::writer::{Gone, Writer};
 use super::{IDLE_TIMEOUT, REQUEST_TIMEOUT, RtspServer};
 use crate::limits;
+use crate::wire::rtsp::HttpRequest;
 
 /// How long a client may take to close, after a response that ends the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ pub(super) struct RtspConnection {
     server: Arc<RtspServer>,
     peer: SocketAddr,
     local: SocketAddr,
-    stream: OwnedReadHalf,
+    input: Input,
     writer: Arc<Writer>,
     reader: MessageReader,
     /// The sessions that were set up here.
@@ -46,13 +46,14 @@ impl RtspConnection {
         local: SocketAddr,
         server: Arc<RtspServer>,
     ) -> RtspConnection {
-        let (stream, write) = stream.into_split();
+        let (read, write) = stream.into_split();
+        let input = Input::new(read);
         let (reader, writer) = (MessageReader::default(), Arc::new(Writer::new(write)));
         RtspConnection {
             server,
             peer,
             local,
-            stream,
+            input,
             writer,
             reader,
             sessions: Vec::new(),
@@ -97,7 +98,17 @@ impl RtspConnection {
                 // Ignored, since we send no requests.
                 Ok(Some(Message::Response(_))) => continue,
                 Ok(None) => {}
-                Err(status) => {
+                Err(NoMessage::Http(http)) if !had_request && !self.input.is_tunnel() => {
+                    match self.tunnel(&http).await {
+                        Ok(()) => continue,
+                        Err(why) => return why,
+                    }
+                }
+                Err(no_message) => {
+                    let status = match no_message {
+                        NoMessage::Invalid(status) => status,
+                        NoMessage::Http(_) => StatusCode::BadRequest,
+                    };
                     if self.send(Rejection::from(status).response(&Echo::default())).await.is_ok() {
                         self.finish().await;
                     }
@@ -109,7 +120,7 @@ impl RtspConnection {
             let room = self.reader.room().min(buffer.len());
             tokio::select! {
                 () = self.writer.closed() => return "a write failed",
-                read = self.stream.read(&mut buffer[..room]) => match read {
+                read = self.input.read(&mut buffer[..room]) => match read {
                     Ok(length @ 1..) => {
                         // Empty lines before the first request do not extend its time.
                         if had_request && !self.reader.is_midway() {
@@ -145,8 +156,42 @@ impl RtspConnection {
     /// a reset may overtake the response.
     async fn finish(&mut self) {
         if self.writer.finish().await.is_ok() {
-            let _ = timeout(CLOSE_TIMEOUT, limits::drain(&mut self.stream)).await;
+            let _ = timeout(CLOSE_TIMEOUT, limits::drain(self.input.socket())).await;
         }
+    }
+
+    /// Makes this connection a half of a tunnel through HTTP. Returns when it is the half that receives, and requests come from
+    /// the other.
+    ///
+    /// # Errors
+    /// Why the connection is over.
+    async fn tunnel(&mut self, http: &HttpRequest) -> Result<(), &'static str> {
+        let tunnels = self.server.tunnels.clone();
+        let cookie = http.cookie.clone().filter(|cookie| cookie.len() <= tunnel::MAX_COOKIE);
+        let key = cookie.map(|cookie| (self.peer.ip(), cookie));
+        let refusal = match (http.method.as_str(), key) {
+            ("GET", Some(key)) => {
+                self.writer.write(tunnel::OPENED, &[]).await.map_err(|Gone| "cannot send a response")?;
+                self.input.receive_from(tunnels.open(key));
+                self.reader = MessageReader::default();
+                return Ok(());
+            }
+            ("POST", Some(key)) => match tunnels.find(&key) {
+                Some(requests) => {
+                    let rest = std::mem::take(&mut self.reader).into_rest();
+                    match tunnel::forward(rest, self.input.socket(), requests).await {
+                        Ok(()) => return Err("the tunnel is over"),
+                        Err(refusal) => refusal,
+                    }
+                }
+                None => tunnel::NO_SUCH_TUNNEL,
+            },
+            _ => tunnel::NOT_A_TUNNEL,
+        };
+        if self.writer.write(refusal, &[]).await.is_ok() {
+            self.finish().await;
+        }
+        Err("the client speaks HTTP, and not to tunnel RTSP")
     }
 
     /// Interleaved data: receiver reports, on a session's channel for RTCP.

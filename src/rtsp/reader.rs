@@ -2,10 +2,19 @@
 
 use rtsp_types::{Message, StatusCode};
 
-use crate::wire::rtsp::{Fault, MessageFramer};
+use crate::wire::rtsp::{Fault, HttpRequest, MessageFramer};
 
 /// Longest request, head and body, in bytes; also longest interleaved data. A receiver report takes some 50 bytes.
 pub(super) const MAX_REQUEST: usize = 16 * 1024;
+
+/// Why no further message can be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoMessage {
+    /// The bytes are not a message, or the message is too long: the status to respond with.
+    Invalid(StatusCode),
+    /// HTTP is spoken, of which this is the first request. Its head is taken; what follows it is left.
+    Http(HttpRequest),
+}
 
 /// Cuts the bytes of a connection into messages.
 #[derive(Debug, Default)]
@@ -35,8 +44,8 @@ impl MessageReader {
     /// Takes the next complete message; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// The status to respond with, if the bytes are not a message or the message is too long. The connection cannot go on.
-    pub(super) fn take(&mut self) -> Result<Option<Message<Vec<u8>>>, StatusCode> {
+    /// The bytes are not a message, or the message is too long. No further message can be taken.
+    pub(super) fn take(&mut self) -> Result<Option<Message<Vec<u8>>>, NoMessage> {
         // Some clients end a body, or keep a connection alive, by empty lines (RFC 2326 section 4.1).
         let blank = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         self.bytes.drain(..blank);
@@ -49,10 +58,19 @@ impl MessageReader {
                 Ok(Some(message))
             }
             Ok(None) if self.room() > 0 => Ok(None),
-            Ok(None) => Err(StatusCode::RequestMessageBodyTooLarge),
-            Err(Fault::Version) => Err(StatusCode::RTSPVersionNotSupported),
-            Err(Fault::Malformed) => Err(StatusCode::BadRequest),
+            Ok(None) => Err(NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge)),
+            Err(Fault::Version) => Err(NoMessage::Invalid(StatusCode::RTSPVersionNotSupported)),
+            Err(Fault::Malformed) => Err(NoMessage::Invalid(StatusCode::BadRequest)),
+            Err(Fault::Http(http)) => {
+                self.bytes.drain(..http.length);
+                Err(NoMessage::Http(http))
+            }
         }
+    }
+
+    /// The bytes that have arrived behind the last message.
+    pub(super) fn into_rest(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -62,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    type Taken = Result<Option<Message<Vec<u8>>>, StatusCode>;
+    type Taken = Result<Option<Message<Vec<u8>>>, NoMessage>;
 
     fn fed(bytes: &[u8]) -> (MessageReader, Taken) {
         let mut reader = MessageReader::default();
@@ -93,7 +111,7 @@ mod tests {
     fn bytes_that_are_not_a_message_are_errors() {
         for (bytes, status) in [
             (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03"[..], 400),
-            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            (b"GET / HTTX/1.1\r\nHost: x\r\n\r\n", 400),
             (b"OPTIONS * RTSP/3.0\r\nCSeq: 1\r\n\r\n", 505),
             (b"OPTIONS * RTSP/1.1\r\nCSeq: 1\r\n\r\n", 505),
             (b"DESCRIBE /1 RTSP/1.0\r\nCSeq: 1\r\n\r\n", 400),
@@ -101,7 +119,12 @@ mod tests {
             (b"DESCRIBE rtsp://h/1 RTSP/1.0\r\nno colon\r\n\r\n", 400),
             (b"DESCRIBE rtsp://h/1\r\nCSeq: 1\r\n", 400),
         ] {
-            assert_eq!(fed(bytes).1.unwrap_err(), status.into(), "{}", bytes.escape_ascii());
+            assert_eq!(
+                fed(bytes).1.unwrap_err(),
+                NoMessage::Invalid(status.into()),
+                "{}",
+                bytes.escape_ascii()
+            );
         }
     }
 
@@ -114,7 +137,8 @@ mod tests {
             format!("{head}Content-Length: {}\r\n\r\n{}", u64::MAX, "x".repeat(MAX_REQUEST)),
             format!("$\u{1}\u{7f}\u{7f}{}", "x".repeat(MAX_REQUEST)),
         ] {
-            assert_eq!(fed(long.as_bytes()).1.unwrap_err(), StatusCode::RequestMessageBodyTooLarge);
+            let too_large = NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge);
+            assert_eq!(fed(long.as_bytes()).1.unwrap_err(), too_large);
         }
         let most = MAX_REQUEST - head.len() - "Content-Length: 12345\r\n\r\n".len();
         let (reader, taken) =

@@ -37,7 +37,19 @@ const READ: [HeaderName; 12] = [
 pub(crate) enum Fault {
     /// Another version of RTSP than 1.0 and 2.0.
     Version,
+    /// The whole head of an HTTP request.
+    Http(HttpRequest),
     Malformed,
+}
+
+/// The head of an HTTP request, which may be about a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HttpRequest {
+    pub(crate) method: String,
+    /// Its `x-sessioncookie`, by which the two halves of a tunnel find each other.
+    pub(crate) cookie: Option<String>,
+    /// Number of its bytes.
+    pub(crate) length: usize,
 }
 
 /// Finds and parses the messages in the bytes of a connection. Between two calls for the same message, it keeps how far it
@@ -92,22 +104,42 @@ impl MessageFramer {
         let head = self.scan.find(bytes);
         if let (false, Some(line)) = (had_line, self.scan.first_line) {
             // Nonsense is rejected early.
-            StartLine::parse(&text(&bytes[..line]))?;
+            let line = text(&bytes[..line]);
+            if !is_http(&line) {
+                StartLine::parse(&line)?;
+            }
         }
         let Some(head) = head else { return Ok(None) };
         let head_text = text(&bytes[..head]);
         let mut lines = lines(&head_text);
-        let start = StartLine::parse(&lines.next().unwrap_or_default())?;
+        let line = lines.next().unwrap_or_default();
         let headers = lines.map(|line| header(&line)).collect::<Result<Vec<_>, Fault>>()?;
-        let length = content_length(&headers)?;
         // A CR has ended the head as soon as it came. An LF behind it belongs to it.
         let crlf = bytes[head - 1] == b'\r' && bytes.get(head) == Some(&b'\n');
         let begin = head + usize::from(crlf);
+        if is_http(&line) {
+            return Err(Fault::Http(HttpRequest::new(&line, headers, begin)));
+        }
+        let start = StartLine::parse(&line)?;
+        let length = content_length(&headers)?;
         // Saturating, since the other side chooses the length of the body.
         self.need = begin.saturating_add(length);
         let Some(body) = bytes.get(begin..self.need) else { return Ok(None) };
         Ok(Some((start.message(&headers, B::from(body)), self.need)))
     }
+}
+
+impl HttpRequest {
+    fn new(line: &str, headers: Vec<(String, String)>, length: usize) -> HttpRequest {
+        let method = line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
+        let cookie = headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("x-sessioncookie"));
+        HttpRequest { method, cookie: cookie.map(|(_, cookie)| cookie), length }
+    }
+}
+
+/// Whether this is the first line of an HTTP request.
+fn is_http(line: &str) -> bool {
+    line.split_ascii_whitespace().nth(2).is_some_and(|version| version.starts_with("HTTP/"))
 }
 
 /// Searches for the end of a head: an empty line.

@@ -118,7 +118,7 @@ fn a_first_line_has_a_method_a_url_and_a_version_or_a_status() {
         ("OPTIONS rtsp://h/2", Err(Fault::Malformed)),
         ("OPTIONS RTSP/1.0", Err(Fault::Malformed)),
         ("OPTIONS /2 RTSP/1.0", Err(Fault::Malformed)),
-        ("OPTIONS rtsp://h/2 HTTP/1.1", Err(Fault::Malformed)),
+        ("HTTP/1.1 200 OK", Err(Fault::Malformed)),
         ("OPT(ONS rtsp://h/2 RTSP/1.0", Err(Fault::Malformed)),
         ("OPTIONS", Err(Fault::Malformed)),
         ("RTSP/1.0 20", Err(Fault::Malformed)),
@@ -133,6 +133,15 @@ fn a_first_line_has_a_method_a_url_and_a_version_or_a_status() {
             assert_eq!(taken(text.as_bytes()).map(|_| ()), expected, "{text:?}");
         }
     }
+}
+
+#[test]
+fn a_request_of_http_is_told_apart_when_its_head_is_complete() {
+    let text = "GET /2 HTTP/1.0\r\nAccept: application/x-rtsp-tunnelled\r\nX-SessionCookie: a1\r\n\r\nQUJD";
+    let head = text.len() - 4;
+    assert_eq!(taken(&text.as_bytes()[..head - 2]), Ok(None));
+    let http = HttpRequest { method: "GET".into(), cookie: Some("a1".into()), length: head };
+    assert_eq!(taken(text.as_bytes()), Err(Fault::Http(http)));
 }
 
 #[test]
