@@ -35,6 +35,8 @@ pub(crate) enum Way {
     RtspUdp,
     /// In the RTSP connection.
     RtspTcp,
+    /// By RTSP, tunnelled through HTTP.
+    RtspHttp,
     /// As `multipart/x-mixed-replace`.
     Mjpeg,
 }
@@ -110,6 +112,7 @@ pub(crate) fn ffmpeg(way: Way) {
         Way::RtspMulticast => rtsp("udp_multicast"),
         Way::RtspUdp => rtsp("udp"),
         Way::RtspTcp => rtsp("tcp"),
+        Way::RtspHttp => rtsp("http"),
         Way::Mjpeg => vec!["-f", "mpjpeg", "-i", &served.mjpeg],
     };
     let frames = PICTURES.to_string();
@@ -129,6 +132,8 @@ pub(crate) fn gstreamer(way: Way) {
         Way::RtspMulticast => rtsp("udp-mcast"),
         Way::RtspUdp => rtsp("udp"),
         Way::RtspTcp => rtsp("tcp"),
+        // The scheme alone makes it tunnel.
+        Way::RtspHttp => rtsp("tcp").replace("rtsp://", "rtsph://"),
         Way::Mjpeg => format!("souphttpsrc location={} ! multipartdemux", served.mjpeg),
     };
     let pipeline = format!(
@@ -150,6 +155,7 @@ pub(crate) fn mpv(way: Way) {
         Way::RtspMulticast => rtsp("udp_multicast"),
         Way::RtspUdp => rtsp("udp"),
         Way::RtspTcp => rtsp("tcp"),
+        Way::RtspHttp => rtsp("http"),
         Way::Mjpeg => ("--demuxer-lavf-format=mpjpeg".into(), served.mjpeg.clone()),
     };
     let output = format!("--o={}", text(&served.planes));
@@ -168,6 +174,7 @@ pub(crate) fn pyav(way: Way) {
         Way::RtspMulticast => (served.rtsp.as_str(), "rtsp_transport=udp_multicast"),
         Way::RtspUdp => (served.rtsp.as_str(), "rtsp_transport=udp"),
         Way::RtspTcp => (served.rtsp.as_str(), "rtsp_transport=tcp"),
+        Way::RtspHttp => (served.rtsp.as_str(), "rtsp_transport=http"),
         Way::Mjpeg => (served.mjpeg.as_str(), "format=mpjpeg"),
     };
     let script = "import sys, av\n\
