@@ -82,7 +82,11 @@ fn supported(spec: &TransportSpec, peer: IpAddr) -> Result<TransportOffer, Statu
             Ok(TransportOffer::Interleaved(pair))
         }
         LowerTransport::Udp if unicast => {
-            let elsewhere = |to: &String| to.parse().map(|to: IpAddr| to.to_canonical()) != Ok(peer);
+            let elsewhere = |to: &String| {
+                // An IPv6 address may be written as in a URL.
+                let to = to.trim_start_matches('[').trim_end_matches(']');
+                to.parse().map(|to: IpAddr| to.to_canonical()) != Ok(peer)
+            };
             if spec.destination.as_ref().is_some_and(elsewhere) {
                 return Err(StatusCode::Forbidden);
             }
@@ -180,6 +184,7 @@ mod tests {
             ("RTP/AVP;unicast;destination;client_port=5000-5001", udp),
             ("RTP/AVP;unicast;destination=;client_port=5000-5001", udp),
             ("RTP/AVP;unicast;destination=\"192.0.2.9\";client_port=\"5000-5001\"", udp),
+            ("RTP/AVP;unicast;destination=[::ffff:192.0.2.9];client_port=5000-5001", udp),
             ("rtp/avp/udp;UNICAST;Client_Port=5000-5001;MODE=Play", udp),
             ("RTP/AVP;client_port=5000-;mode=\"RECORD, PLAY\"", udp),
             ("RTP/AVP;unicast;client_port=5000-5001;append;layers=1;x;y=\"a;b,c\"", udp),

@@ -130,10 +130,11 @@ impl Input {
                     Some(bytes) => tunnel.rest = bytes,
                     None => return Ok(0),
                 },
-                read = self.socket.read(&mut ignored) => match read? {
-                    0 => return Ok(0),
-                    _ => {}
-                },
+                read = self.socket.read(&mut ignored) => {
+                    if read? == 0 {
+                        return Ok(0);
+                    }
+                }
             }
         }
         let length = tunnel.rest.len().min(buffer.len());

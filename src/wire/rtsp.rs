@@ -61,16 +61,16 @@ pub(crate) struct MessageFramer {
     need: usize,
 }
 
+/// A message and the number of its bytes; `None` if it is not complete.
+type Taken<B> = Result<Option<(Message<B>, usize)>, Fault>;
+
 impl MessageFramer {
     /// Takes the message at the beginning of `bytes`, behind empty lines. Returns it with the number of its bytes; `None` if
     /// the message is not complete. Then the caller adds to `bytes`, and leaves them as they are otherwise.
     ///
     /// # Errors
     /// The bytes are not a message, also as far as can be told from a part of it.
-    pub(crate) fn take<'a, B: From<&'a [u8]> + AsRef<[u8]>>(
-        &mut self,
-        bytes: &'a [u8],
-    ) -> Result<Option<(Message<B>, usize)>, Fault> {
+    pub(crate) fn take<'a, B: From<&'a [u8]> + AsRef<[u8]>>(&mut self, bytes: &'a [u8]) -> Taken<B> {
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let message = &bytes[blank..];
         let taken = match message.first() {
@@ -96,10 +96,7 @@ impl MessageFramer {
         Some((Message::Data(Data::new(channel, B::from(body))), self.need))
     }
 
-    fn message<'a, B: From<&'a [u8]> + AsRef<[u8]>>(
-        &mut self,
-        bytes: &'a [u8],
-    ) -> Result<Option<(Message<B>, usize)>, Fault> {
+    fn message<'a, B: From<&'a [u8]> + AsRef<[u8]>>(&mut self, bytes: &'a [u8]) -> Taken<B> {
         let had_line = self.scan.first_line.is_some();
         let head = self.scan.find(bytes);
         if let (false, Some(line)) = (had_line, self.scan.first_line) {

@@ -5,7 +5,7 @@ use rtsp_types::headers;
 
 use super::*;
 
-fn taken(bytes: &[u8]) -> Result<Option<(Message<Vec<u8>>, usize)>, Fault> {
+fn taken(bytes: &[u8]) -> Taken<Vec<u8>> {
     MessageFramer::default().take(bytes)
 }
 
