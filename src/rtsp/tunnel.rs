@@ -213,6 +213,24 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_replaces_one_with_its_key_and_leaves_nothing_behind() {
+        let tunnels = Arc::<Tunnels>::default();
+        let key = |last| (IpAddr::from([192, 0, 2, last]), "a1".to_owned());
+        let (mut first, foreign) = (tunnels.open(key(1)), tunnels.open(key(2)));
+        let second = tunnels.open(key(1));
+        let open = |last| tunnels.find(&key(last)).is_some_and(|sender| !sender.is_closed());
+        assert!(
+            first.received.try_recv().is_err_and(|error| error == mpsc::error::TryRecvError::Disconnected)
+        );
+        drop(first);
+        assert!(open(1) && open(2));
+        drop(second);
+        assert!(!open(1) && open(2));
+        drop(foreign);
+        assert!(tunnels.lock().is_empty());
+    }
+
+    #[test]
     fn a_refusal_says_its_length() {
         for refusal in [NO_SUCH_TUNNEL, NOT_A_TUNNEL, NOT_BASE64] {
             let (head, body) = std::str::from_utf8(refusal).unwrap().split_once("\r\n\r\n").unwrap();
