@@ -17,7 +17,7 @@ test: ## Every test, the web page and a short fuzzing run included
 	cargo test --locked --bench pacing -- --smoke
 	@$(MAKE) --no-print-directory page fuzz
 
-page: ## The web page in Chromium, and SDP by a parser that is not ours
+page: ## The web page in Chromium; SDP and RTSP by a parser and a client that are not ours
 	@scripts/packages.sh page
 	@# Building a test too gives dependencies the same features as `cargo test`, so that they are not built again.
 	cargo build --locked --bin broadcaster --test commands

@@ -6,20 +6,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtsp_types::{Message, Request, Response};
-use tokio::io::AsyncReadExt;
+use rtsp_types::{Message, Request, Response, StatusCode};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::reader::MessageReader;
-use super::request::{self, Rejection, RtspRequest};
+use super::reader::{MessageReader, NoMessage};
+use super::request::{self, RtspRequest};
+use super::response::{Echo, Rejection};
 use super::session::SessionId;
 use super::transport::SessionTransport;
+use super::tunnel::{self, Input};
 use super::writer::{Gone, Writer};
 use super::{IDLE_TIMEOUT, REQUEST_TIMEOUT, RtspServer};
 use crate::limits;
+use crate::wire::rtsp::HttpRequest;
 
 /// How long a client may take to close, after a response that ends the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,11 +29,14 @@ pub(super) struct RtspConnection {
     server: Arc<RtspServer>,
     peer: SocketAddr,
     local: SocketAddr,
-    stream: OwnedReadHalf,
+    input: Input,
     writer: Arc<Writer>,
     reader: MessageReader,
     /// The sessions that were set up here.
     sessions: Vec<SessionId>,
+    /// Whether its sessions by UDP and multicast live on as if it were open: the client has said `Connection: close`, and so
+    /// comes again with another connection (RFC 2326 section 9).
+    keeps_sessions: bool,
 }
 
 impl RtspConnection {
@@ -42,9 +46,19 @@ impl RtspConnection {
         local: SocketAddr,
         server: Arc<RtspServer>,
     ) -> RtspConnection {
-        let (stream, write) = stream.into_split();
+        let (read, write) = stream.into_split();
+        let input = Input::new(read);
         let (reader, writer) = (MessageReader::default(), Arc::new(Writer::new(write)));
-        RtspConnection { server, peer, local, stream, writer, reader, sessions: Vec::new() }
+        RtspConnection {
+            server,
+            peer,
+            local,
+            input,
+            writer,
+            reader,
+            sessions: Vec::new(),
+            keeps_sessions: false,
+        }
     }
 
     /// Serves the connection until it is over. Its interleaved sessions end with it.
@@ -64,12 +78,18 @@ impl RtspConnection {
         loop {
             match self.reader.take() {
                 Ok(Some(Message::Request(request))) => {
-                    let handled = self.handle(&request).await;
+                    let echo = Echo::of(&request);
+                    let response = self.handle(&request, &echo).await;
                     (since, had_request) = (Instant::now(), true);
-                    if handled.is_err() {
-                        return "cannot send a response";
+                    match response {
+                        Ok(()) if echo.close => {
+                            self.keeps_sessions = true;
+                            self.finish().await;
+                            return "the client wants it closed";
+                        }
+                        Ok(()) => continue,
+                        Err(Gone) => return "cannot send a response",
                     }
-                    continue;
                 }
                 Ok(Some(Message::Data(data))) => {
                     self.handle_interleaved(data.channel_id(), data.as_slice());
@@ -78,8 +98,20 @@ impl RtspConnection {
                 // Ignored, since we send no requests.
                 Ok(Some(Message::Response(_))) => continue,
                 Ok(None) => {}
-                Err(status) => {
-                    self.close_with(Rejection::from(status).response(None)).await;
+                Err(NoMessage::Http(http)) if !had_request && !self.input.is_tunnel() => {
+                    match self.tunnel(&http).await {
+                        Ok(()) => continue,
+                        Err(why) => return why,
+                    }
+                }
+                Err(no_message) => {
+                    let status = match no_message {
+                        NoMessage::Invalid(status) => status,
+                        NoMessage::Http(_) => StatusCode::BadRequest,
+                    };
+                    if self.send(Rejection::from(status).response(&Echo::default())).await.is_ok() {
+                        self.finish().await;
+                    }
                     return "the client sent something that is not a request";
                 }
             }
@@ -88,7 +120,7 @@ impl RtspConnection {
             let room = self.reader.room().min(buffer.len());
             tokio::select! {
                 () = self.writer.closed() => return "a write failed",
-                read = self.stream.read(&mut buffer[..room]) => match read {
+                read = self.input.read(&mut buffer[..room]) => match read {
                     Ok(length @ 1..) => {
                         // Empty lines before the first request do not extend its time.
                         if had_request && !self.reader.is_midway() {
@@ -120,12 +152,46 @@ impl RtspConnection {
         self.writer.write(&bytes, &[]).await
     }
 
-    /// Sends a last response, and closes so that the client can still read it: closing with unread bytes would be a reset,
-    /// and a reset may overtake the response.
-    async fn close_with(&mut self, response: Response<Vec<u8>>) {
-        if self.send(response).await.is_ok() && self.writer.finish().await.is_ok() {
-            let _ = timeout(CLOSE_TIMEOUT, limits::drain(&mut self.stream)).await;
+    /// Closes behind the last response so that the client can still read it: closing with unread bytes would be a reset, and
+    /// a reset may overtake the response.
+    async fn finish(&mut self) {
+        if self.writer.finish().await.is_ok() {
+            let _ = timeout(CLOSE_TIMEOUT, limits::drain(self.input.socket())).await;
         }
+    }
+
+    /// Makes this connection a half of a tunnel through HTTP. Returns when it is the half that receives, and requests come from
+    /// the other.
+    ///
+    /// # Errors
+    /// Why the connection is over.
+    async fn tunnel(&mut self, http: &HttpRequest) -> Result<(), &'static str> {
+        let tunnels = self.server.tunnels.clone();
+        let cookie = http.cookie.clone().filter(|cookie| cookie.len() <= tunnel::MAX_COOKIE);
+        let key = cookie.map(|cookie| (self.peer.ip(), cookie));
+        let refusal = match (http.method.as_str(), key) {
+            ("GET", Some(key)) => {
+                self.writer.write(tunnel::OPENED, &[]).await.map_err(|Gone| "cannot send a response")?;
+                self.input.receive_from(tunnels.open(key));
+                self.reader = MessageReader::default();
+                return Ok(());
+            }
+            ("POST", Some(key)) => match tunnels.find(&key) {
+                Some(requests) => {
+                    let rest = std::mem::take(&mut self.reader).into_rest();
+                    match tunnel::forward(rest, self.input.socket(), requests).await {
+                        Ok(()) => return Err("the tunnel is over"),
+                        Err(refusal) => refusal,
+                    }
+                }
+                None => tunnel::NO_SUCH_TUNNEL,
+            },
+            _ => tunnel::NOT_A_TUNNEL,
+        };
+        if self.writer.write(refusal, &[]).await.is_ok() {
+            self.finish().await;
+        }
+        Err("the client speaks HTTP, and not to tunnel RTSP")
     }
 
     /// Interleaved data: receiver reports, on a session's channel for RTCP.
@@ -141,36 +207,36 @@ impl RtspConnection {
     }
 
     /// Executes a request and responds.
-    async fn handle(&mut self, request: &Request<Vec<u8>>) -> Result<(), Gone> {
-        let cseq = request::cseq(request);
+    async fn handle(&mut self, request: &Request<Vec<u8>>, echo: &Echo) -> Result<(), Gone> {
         let named = request::session_id(request).and_then(|id| self.server.sessions.get(id));
         // A rejected request is a sign of life, too.
         if let Some(session) = named.as_ref().filter(|session| session.owner == self.peer.ip()) {
-            session.keep_alive.touch();
+            session.keep_alive.requested();
         }
         let session = named.as_ref().map(|session| session.info());
         // Dropped when the response is written: until then playback does not begin.
         let mut hold = None;
         let response = match RtspRequest::parse(request, self.peer.ip(), session) {
-            Ok(parsed) => self.execute(parsed, request, cseq, &mut hold).await,
+            Ok(parsed) => self.execute(parsed, request, echo, &mut hold).await,
             Err(rejection) => Err(rejection),
         };
         if let Err(rejection) = &response {
             let status = u16::from(rejection.status);
             debug!(peer = %self.peer, status, "rtsp: rejected {:?}", request.method());
         }
-        self.send(response.unwrap_or_else(|rejection| rejection.response(cseq))).await
+        self.send(response.unwrap_or_else(|rejection| rejection.response(echo))).await
     }
 }
 
 impl Drop for RtspConnection {
     fn drop(&mut self) {
         for &id in &self.sessions {
-            let session = self.server.sessions.get(id);
-            if session
-                .is_some_and(|session| matches!(session.transport, SessionTransport::Interleaved { .. }))
-            {
-                self.server.sessions.remove(id);
+            match self.server.sessions.get(id) {
+                Some(session) if matches!(session.transport, SessionTransport::Interleaved { .. }) => {
+                    self.server.sessions.remove(id);
+                }
+                Some(session) if !self.keeps_sessions => session.abandon(),
+                Some(_) | None => {}
             }
         }
     }

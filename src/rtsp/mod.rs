@@ -8,8 +8,9 @@
 //!                                       Playback: LivePlayback or VodPlayback ----^             \---> the RTSP connection
 //! ```
 //!
-//! - `reader`, `request`, `transport`: parse and check the bytes of a client. Pure.
+//! - `reader`, `request`, `transport`: parse and check the bytes of a client. `response`: what each response has. Pure.
 //! - `connection`: reads requests, executes them and responds. `writer`: its sending half, shared by responses and pictures.
+//! - `tunnel`: requests that come through HTTP, by a connection of their own.
 //! - `session`: the table of all sessions. A session by UDP may outlive the connection that set it up.
 //! - `session_task`: one task a session; takes units from a `playback`, live or `vod`, and gives them to a `sink`.
 //! - `fanout`: one task that writes a station's pictures to all connections that keep up.
@@ -22,10 +23,12 @@ mod fanout;
 mod playback;
 mod reader;
 mod request;
+mod response;
 mod session;
 mod session_task;
 mod sink;
 mod transport;
+mod tunnel;
 mod vod;
 mod writer;
 
@@ -45,6 +48,7 @@ use crate::limits::{self, ConnectionLimits, Permit, canonical};
 use connection::RtspConnection;
 use fanout::Fanouts;
 use session::SessionTable;
+use tunnel::Tunnels;
 
 /// Most connections at one time: in all, and from one address. The next one gets 503 and is closed.
 const CONNECTIONS: (usize, usize) = (2048, 1024);
@@ -79,6 +83,7 @@ struct RtspServer {
     head_end: Arc<HeadEnd>,
     sessions: Arc<SessionTable>,
     fanouts: Arc<Fanouts>,
+    tunnels: Arc<Tunnels>,
     look_ups: Arc<Semaphore>,
     reads: Arc<Semaphore>,
 }
@@ -120,6 +125,7 @@ impl RtspServer {
             head_end,
             sessions: SessionTable::new(),
             fanouts: Arc::default(),
+            tunnels: Arc::default(),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
             reads: Arc::new(Semaphore::new(READS)),
         }

@@ -1,24 +1,27 @@
 //! RTSP messages from the bytes of a connection. Pure; the length of a message is bounded.
 
-use std::num::NonZeroUsize;
+use rtsp_types::{Message, StatusCode};
 
-use rtsp_types::{Message, ParseError, StatusCode};
+use crate::wire::rtsp::{Fault, HttpRequest, MessageFramer};
 
 /// Longest request, head and body, in bytes; also longest interleaved data. A receiver report takes some 50 bytes.
 pub(super) const MAX_REQUEST: usize = 16 * 1024;
+
+/// Why no further message can be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoMessage {
+    /// The bytes are not a message, or the message is too long: the status to respond with.
+    Invalid(StatusCode),
+    /// HTTP is spoken, of which this is the first request. Its head is taken; what follows it is left.
+    Http(HttpRequest),
+}
 
 /// Cuts the bytes of a connection into messages.
 #[derive(Debug, Default)]
 pub(super) struct MessageReader {
     /// Bytes that have arrived and were not taken yet.
     bytes: Vec<u8>,
-    /// Whether the head of the next message is complete.
-    has_head: bool,
-    /// Number of bytes that were searched for the end of the head.
-    searched: usize,
-    /// Number of bytes at which the message is parsed again, if the end of its head is not found before. Parsing starts at
-    /// the first byte: after each byte that arrives, it would read 134 MB for a request of 16 KiB.
-    parse_at: usize,
+    framer: MessageFramer,
 }
 
 impl MessageReader {
@@ -41,56 +44,33 @@ impl MessageReader {
     /// Takes the next complete message; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// The status to respond with, if the bytes are not a message or the message is too long. The connection cannot go on.
-    pub(super) fn take(&mut self) -> Result<Option<Message<Vec<u8>>>, StatusCode> {
+    /// The bytes are not a message, or the message is too long. No further message can be taken.
+    pub(super) fn take(&mut self) -> Result<Option<Message<Vec<u8>>>, NoMessage> {
         // Some clients end a body, or keep a connection alive, by empty lines (RFC 2326 section 4.1).
         let blank = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        if blank > 0 {
-            self.remove(blank);
-        }
+        self.bytes.drain(..blank);
         if self.bytes.is_empty() {
             return Ok(None);
         }
-        if self.is_worth_parsing() {
-            match Message::parse(&self.bytes) {
-                Ok((message, length)) => {
-                    self.remove(length);
-                    return Ok(Some(message));
-                }
-                // The parser knows how many bytes a body or interleaved data lacks. The end of a head is searched for;
-                // parsing each time the bytes have doubled rejects nonsense early.
-                Err(ParseError::Incomplete(lacks)) => {
-                    let arrived = self.bytes.len();
-                    let known = self.has_head || self.bytes.starts_with(b"$");
-                    let lacks = if known { lacks.map_or(1, NonZeroUsize::get) } else { arrived };
-                    // Saturating, since the client chooses the length of the body.
-                    self.parse_at = arrived.saturating_add(lacks);
-                }
-                Err(ParseError::Error) => return Err(self.fault()),
+        match self.framer.take(&self.bytes) {
+            Ok(Some((message, length))) => {
+                self.bytes.drain(..length);
+                Ok(Some(message))
+            }
+            Ok(None) if self.room() > 0 => Ok(None),
+            Ok(None) => Err(NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge)),
+            Err(Fault::Version) => Err(NoMessage::Invalid(StatusCode::RTSPVersionNotSupported)),
+            Err(Fault::Malformed) => Err(NoMessage::Invalid(StatusCode::BadRequest)),
+            Err(Fault::Http(http)) => {
+                self.bytes.drain(..http.length);
+                Err(NoMessage::Http(http))
             }
         }
-        if self.room() > 0 { Ok(None) } else { Err(StatusCode::RequestMessageBodyTooLarge) }
     }
 
-    fn is_worth_parsing(&mut self) -> bool {
-        let from = self.searched.saturating_sub(3);
-        let head_ends = !self.has_head && self.bytes[from..].windows(4).any(|four| four == b"\r\n\r\n");
-        self.has_head |= head_ends;
-        self.searched = self.bytes.len();
-        head_ends || self.bytes.len() >= self.parse_at
-    }
-
-    fn remove(&mut self, length: usize) {
-        self.bytes.drain(..length);
-        (self.has_head, self.searched, self.parse_at) = (false, 0, 0);
-    }
-
-    /// The status for bytes that are not a message. Another version of RTSP has its own.
-    fn fault(&self) -> StatusCode {
-        let line = self.bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let version = line.trim_ascii_end().rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-        let other = version.strip_prefix(b"RTSP/").is_some_and(|number| number != b"1.0" && number != b"2.0");
-        if other { StatusCode::RTSPVersionNotSupported } else { StatusCode::BadRequest }
+    /// The bytes that have arrived behind the last message.
+    pub(super) fn into_rest(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -100,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    type Taken = Result<Option<Message<Vec<u8>>>, StatusCode>;
+    type Taken = Result<Option<Message<Vec<u8>>>, NoMessage>;
 
     fn fed(bytes: &[u8]) -> (MessageReader, Taken) {
         let mut reader = MessageReader::default();
@@ -128,33 +108,23 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_arrives_byte_by_byte_is_not_parsed_after_each_byte() {
-        let head =
-            format!("DESCRIBE rtsp://h/1 RTSP/1.0\r\nContent-Length: 4000\r\n{}\r\n", "X:y\r\n".repeat(2000));
-        let body = "\r\n".repeat(2000);
-        let request = head + &body;
-        let (mut reader, mut parsed, mut parse_at) = (MessageReader::default(), 0, 0);
-        for (n, byte) in request.bytes().enumerate() {
-            reader.push(&[byte]);
-            let taken = reader.take().unwrap();
-            assert_eq!(taken.is_some(), n + 1 == request.len(), "byte {n}");
-            parsed += usize::from(std::mem::replace(&mut parse_at, reader.parse_at) != reader.parse_at);
-        }
-        assert!(parsed < 20, "{parsed}");
-    }
-
-    #[test]
     fn bytes_that_are_not_a_message_are_errors() {
         for (bytes, status) in [
             (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03"[..], 400),
-            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            (b"GET / HTTX/1.1\r\nHost: x\r\n\r\n", 400),
             (b"OPTIONS * RTSP/3.0\r\nCSeq: 1\r\n\r\n", 505),
             (b"OPTIONS * RTSP/1.1\r\nCSeq: 1\r\n\r\n", 505),
             (b"DESCRIBE /1 RTSP/1.0\r\nCSeq: 1\r\n\r\n", 400),
             (b"DESCRIBE rtsp://h/1 RTSP/1.0\r\nContent-Length: -1\r\n\r\n", 400),
-            (b"DESCRIBE rtsp://h/1 RTSP/1.0\r\nX: \xff\xfe\r\n\r\n", 400),
+            (b"DESCRIBE rtsp://h/1 RTSP/1.0\r\nno colon\r\n\r\n", 400),
+            (b"DESCRIBE rtsp://h/1\r\nCSeq: 1\r\n", 400),
         ] {
-            assert_eq!(fed(bytes).1.unwrap_err(), status.into(), "{}", bytes.escape_ascii());
+            assert_eq!(
+                fed(bytes).1.unwrap_err(),
+                NoMessage::Invalid(status.into()),
+                "{}",
+                bytes.escape_ascii()
+            );
         }
     }
 
@@ -167,7 +137,8 @@ mod tests {
             format!("{head}Content-Length: {}\r\n\r\n{}", u64::MAX, "x".repeat(MAX_REQUEST)),
             format!("$\u{1}\u{7f}\u{7f}{}", "x".repeat(MAX_REQUEST)),
         ] {
-            assert_eq!(fed(long.as_bytes()).1.unwrap_err(), StatusCode::RequestMessageBodyTooLarge);
+            let too_large = NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge);
+            assert_eq!(fed(long.as_bytes()).1.unwrap_err(), too_large);
         }
         let most = MAX_REQUEST - head.len() - "Content-Length: 12345\r\n\r\n".len();
         let (reader, taken) =

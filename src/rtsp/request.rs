@@ -8,9 +8,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rtsp_types::headers::{self, CSeq, NptRange, NptTime, Range, Scale};
-use rtsp_types::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode, Url, Version};
+use rtsp_types::headers::{self, NptRange, NptTime, Range, Scale};
+use rtsp_types::{Method, Request, StatusCode, Url, Version};
 
+use super::response::{Echo, Rejection};
 use super::session::SessionId;
 use super::transport::{SessionTransport, TransportOffer};
 use crate::media::StationId;
@@ -27,9 +28,14 @@ pub(super) const METHODS: [Method; 8] = [
     Method::SetParameter,
 ];
 
-/// The last part of a media URL, and the part of a URL on demand.
-const VIDEO: &str = "video";
+/// The last part of a media URL: the `a=control` of the medium. It is relative, since some clients put it behind the URL
+/// that they were given, whatever it is (yellowstone of npm).
+pub(super) const CONTROL: &str = "video";
+/// The part of a URL on demand.
 const DEMAND: &str = "demand";
+
+/// The schemes of RTSP: RFC 2326 section 3.2, and TLS, which a proxy in front of us may have ended.
+const SCHEMES: [&str; 3] = ["rtsp", "rtspu", "rtsps"];
 
 /// Least and greatest `Scale` of a programme. Above 1, pictures are left out.
 const SCALES: (f64, f64) = (0.5, 4.0);
@@ -90,56 +96,10 @@ pub(super) struct PlayRange {
     pub(super) scale: Option<f64>,
 }
 
-/// Why a request is refused, as the response says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rejection {
-    pub(super) status: StatusCode,
-    /// A header with details.
-    pub(super) header: Option<(HeaderName, String)>,
-}
-
-impl From<StatusCode> for Rejection {
-    fn from(status: StatusCode) -> Rejection {
-        Rejection { status, header: None }
-    }
-}
-
-impl Rejection {
-    pub(super) fn with(status: StatusCode, name: HeaderName, value: impl Into<String>) -> Rejection {
-        Rejection { status, header: Some((name, value.into())) }
-    }
-
-    pub(super) fn response(self, cseq: Option<u32>) -> Response<Vec<u8>> {
-        let mut response = response(self.status, cseq);
-        if let Some((name, value)) = self.header {
-            response = response.header(name, value);
-        }
-        response.build(Vec::new())
-    }
-}
-
-/// A response with the headers that all responses have.
-pub(super) fn response(status: StatusCode, cseq: Option<u32>) -> ResponseBuilder {
-    // Some clients look for "OK"; rtsp-types says "Ok".
-    let reason = if status == StatusCode::Ok { "OK".to_owned() } else { status.to_string() };
-    let response = Response::builder(Version::V1_0, status)
-        .reason_phrase(reason)
-        .header(headers::SERVER, concat!("stationcast/", env!("CARGO_PKG_VERSION")));
-    match cseq {
-        Some(cseq) => response.typed_header(&CSeq::from(cseq)),
-        None => response,
-    }
-}
-
-/// The number of a request, if it has one.
-pub(super) fn cseq(request: &Request<Vec<u8>>) -> Option<u32> {
-    request.typed_header::<CSeq>().ok().flatten().map(u32::from)
-}
-
 /// The session that a request names. It may not exist.
 pub(super) fn session_id(request: &Request<Vec<u8>>) -> Option<SessionId> {
-    let header = request.typed_header::<headers::Session>().ok().flatten()?;
-    header.0.trim().parse().ok()
+    // Many clients repeat the `;timeout=60` of the response.
+    request.header(&headers::SESSION)?.as_str().split(';').next()?.trim().parse().ok()
 }
 
 impl RtspRequest {
@@ -155,7 +115,10 @@ impl RtspRequest {
         if request.version() != Version::V1_0 {
             return Err(StatusCode::RTSPVersionNotSupported.into());
         }
-        if cseq(request).is_none() {
+        if Echo::of(request).cseq.is_none() {
+            return Err(StatusCode::BadRequest.into());
+        }
+        if request.request_uri().is_some_and(|uri| !SCHEMES.contains(&uri.scheme())) {
             return Err(StatusCode::BadRequest.into());
         }
         for header in [headers::REQUIRE, headers::PROXY_REQUIRE] {
@@ -191,10 +154,9 @@ impl RtspRequest {
                 if target.resource != session.resource {
                     return Err(StatusCode::SessionNotFound.into());
                 }
+                // The presentation has a single medium, so the URL of either means both.
                 match method {
                     Method::Teardown => Ok(RtspRequest::Teardown(id)),
-                    // Only the presentation can be played, although it has a single medium.
-                    _ if target.is_medium => Err(StatusCode::OnlyAggregateOperationAllowed.into()),
                     Method::Pause => Ok(RtspRequest::Pause(id)),
                     _ => Ok(RtspRequest::Play(id, PlayRange::parse(request, session.length)?)),
                 }
@@ -207,11 +169,26 @@ fn describe(request: &Request<Vec<u8>>, target: RequestTarget) -> Result<RtspReq
     if target.is_medium {
         return Err(StatusCode::NotFound.into());
     }
-    let takes = |accept: &str| ["application/sdp", "application/*", "*/*"].iter().any(|t| accept.contains(t));
-    if request.header(&headers::ACCEPT).is_some_and(|accept| !takes(accept.as_str())) {
+    if request.header(&headers::ACCEPT).is_some_and(|accept| !takes_sdp(accept.as_str())) {
         return Err(StatusCode::NotAcceptable.into());
     }
     Ok(RtspRequest::Describe(target.resource))
+}
+
+/// Whether an Accept header has SDP in it. An empty one says nothing.
+fn takes_sdp(accept: &str) -> bool {
+    accept.trim_ascii().is_empty()
+        || accept.split(',').any(|range| {
+            let mut parts = range.split(';').map(str::trim_ascii);
+            let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let never = |part: &str| {
+                let value =
+                    part.split_once('=').filter(|(name, _)| name.trim_ascii().eq_ignore_ascii_case("q"));
+                value.is_some_and(|(_, value)| value.trim_ascii().parse() == Ok(0.0))
+            };
+            ["application/sdp", "application/*", "*/*", "*"].contains(&media_type.as_str())
+                && !parts.any(never)
+        })
 }
 
 fn setup(
@@ -221,9 +198,6 @@ fn setup(
     named: Option<(SessionId, SessionInfo)>,
 ) -> Result<RtspRequest, Rejection> {
     let resource = target.resource;
-    if !target.is_medium {
-        return Err(StatusCode::AggregateOperationNotAllowed.into());
-    }
     if let Some((_, session)) = named {
         if session.resource != resource {
             return Err(StatusCode::AggregateOperationNotAllowed.into());
@@ -275,7 +249,7 @@ impl RequestTarget {
         let digits = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?;
         let station = StationId(digits.parse().ok()?);
         let on_demand = parts.next_if_eq(&DEMAND).is_some();
-        let is_medium = parts.next_if_eq(&VIDEO).is_some();
+        let is_medium = parts.next_if_eq(&CONTROL).is_some();
         let kind = if on_demand { Kind::OnDemand } else { Kind::Live };
         parts.next().is_none().then_some(RequestTarget { resource: Resource { station, kind }, is_medium })
     }
@@ -299,7 +273,7 @@ pub(super) fn content_base(uri: &Url, resource: Resource) -> Url {
 /// The URL of a resource's medium.
 pub(super) fn control_url(uri: &Url, resource: Resource) -> Url {
     let mut control = content_base(uri, resource);
-    control.set_path(&format!("{}{VIDEO}", control.path()));
+    control.set_path(&format!("{}{CONTROL}", control.path()));
     control
 }
 

@@ -25,6 +25,10 @@ use crate::wire::rtcp;
 /// How long a session lives after the last sign of life: a request that names it, or a receiver report.
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The same for a session whose connection is gone. A client that still plays sends a receiver report every 5 s or so (RFC 3550
+/// section 6.2): two of them may be lost. Clients that vanish would hold all places for a minute otherwise.
+pub(super) const ABANDONED_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Most sessions at one time: in all, and of one address. Each costs a task, and by UDP two ports. The next one gets 503.
 pub(super) const SESSIONS: (usize, usize) = (2048, 1024);
 
@@ -49,13 +53,15 @@ impl FromStr for SessionId {
     }
 }
 
-/// A command from a connection to the task of a session. The task replies when it is done.
+/// A command from a connection to the task of a session. The task replies when it is done, if there is a reply.
 #[derive(Debug)]
 pub(super) enum SessionCommand {
     /// The reply is an error if the session cannot play that range.
     Play(PlayRange, oneshot::Sender<Result<Started, StatusCode>>),
     Pause(oneshot::Sender<()>),
     End(oneshot::Sender<()>),
+    /// The deadline is nearer than it was.
+    Abandoned,
 }
 
 /// Playback that is about to begin, as the response to PLAY describes it.
@@ -76,21 +82,38 @@ pub(super) struct Started {
 
 /// When the client of a session last gave a sign of life.
 #[derive(Debug)]
-pub(super) struct KeepAlive(Mutex<Instant>);
+pub(super) struct KeepAlive(Mutex<LastSign>);
+
+#[derive(Debug)]
+struct LastSign {
+    at: Instant,
+    /// How long the session lives after it.
+    timeout: Duration,
+}
 
 impl KeepAlive {
     pub(super) fn new() -> KeepAlive {
-        KeepAlive(Mutex::new(Instant::now()))
+        KeepAlive(Mutex::new(LastSign { at: Instant::now(), timeout: SESSION_TIMEOUT }))
     }
 
     /// Notes a sign of life.
     pub(super) fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.lock().at = Instant::now();
+    }
+
+    /// Notes a request, which a session whose connection is gone may have from another.
+    pub(super) fn requested(&self) {
+        *self.lock() = LastSign { at: Instant::now(), timeout: SESSION_TIMEOUT };
     }
 
     /// When the session ends without a further sign of life.
     pub(super) fn deadline(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) + SESSION_TIMEOUT
+        let last = self.lock();
+        last.at + last.timeout
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LastSign> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,6 +144,13 @@ impl RtspSession {
             playing: self.playing.load(Relaxed),
             length: self.length,
         }
+    }
+
+    /// Notes that the connection is gone that set it up. It ends soon, unless its client gives signs of life.
+    pub(super) fn abandon(&self) {
+        *self.keep_alive.lock() = LastSign { at: Instant::now(), timeout: ABANDONED_TIMEOUT };
+        // If the queue is full, the task looks at the deadline behind the command that is in it.
+        let _ = self.commands.try_send(SessionCommand::Abandoned);
     }
 }
 

@@ -90,6 +90,8 @@ impl SessionTask {
             let result = match event {
                 SessionEvent::Command(None) => break None,
                 SessionEvent::Command(Some(SessionCommand::End(reply))) => break Some(reply),
+                // The loop begins with the deadline.
+                SessionEvent::Command(Some(SessionCommand::Abandoned)) => Ok(()),
                 SessionEvent::Command(Some(SessionCommand::Pause(reply))) => {
                     leave_fanout(&mut playback).await;
                     stopped_at = self.stop(&mut playback).unwrap_or(stopped_at);

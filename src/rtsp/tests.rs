@@ -1,6 +1,7 @@
 //! The server and its clients, on loopback TCP and UDP. The station shows the pictures that a test puts on air.
 
 mod bounds;
+mod clients;
 mod live_playback;
 mod udp;
 mod vod_playback;

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rtsp_types::headers::{
-    self, RtpLowerTransport, RtpProfile, RtpTransport, RtpTransportParameters, TransportMode, Transports,
-    TypedHeader,
+    self, RtpLowerTransport, RtpProfile, RtpTransport, RtpTransportParameters, Transports,
 };
 use rtsp_types::{Headers, StatusCode};
+
+use crate::wire::rtsp::{LowerTransport, TransportSpec};
 
 /// Lowest UDP port of a client. Below are the ports of services, at which nobody shall aim a station.
 const UNPRIVILEGED: u16 = 1024;
@@ -35,65 +36,61 @@ pub(super) enum SessionTransport {
 
 impl TransportOffer {
     /// The first supported offer of a Transport header. `peer` is the client's address. `unicast_only` is for programmes on
-    /// demand.
+    /// demand. An alternative that cannot be used, malformed ones included, is passed over.
     ///
     /// # Errors
-    /// 400 if the header is missing or malformed; 403 if the packets shall go to another address; 461 if no offer is
-    /// supported.
+    /// 400 if the header is missing, or malformed in every alternative; 403 if the packets shall go to another address; 461
+    /// if no offer is supported.
     pub(super) fn first(
         headers: &Headers,
         peer: IpAddr,
         unicast_only: bool,
     ) -> Result<TransportOffer, StatusCode> {
-        let mut rejection = StatusCode::UnsupportedTransport;
-        for transport in parse(headers)?.iter() {
-            match supported(transport, peer) {
-                Ok(TransportOffer::Multicast) if unicast_only => {}
+        let header = headers.get(&headers::TRANSPORT).ok_or(StatusCode::BadRequest)?;
+        let mut rejection = None;
+        for spec in TransportSpec::list(header.as_str()) {
+            let status = match spec.and_then(|spec| supported(&spec, peer)) {
+                Ok(TransportOffer::Multicast) if unicast_only => StatusCode::UnsupportedTransport,
                 Ok(offer) => return Ok(offer),
-                Err(StatusCode::Forbidden) => rejection = StatusCode::Forbidden,
-                Err(_) => {}
-            }
+                Err(status) => status,
+            };
+            rejection = match (rejection, status) {
+                (None, status) => Some(status),
+                (Some(StatusCode::Forbidden), _) | (_, StatusCode::Forbidden) => Some(StatusCode::Forbidden),
+                (Some(StatusCode::BadRequest), StatusCode::BadRequest) => Some(StatusCode::BadRequest),
+                _ => Some(StatusCode::UnsupportedTransport),
+            };
         }
-        Err(rejection)
+        Err(rejection.unwrap_or(StatusCode::UnsupportedTransport))
     }
 }
 
-fn parse(headers: &Headers) -> Result<Transports, StatusCode> {
-    let text = headers.get(&headers::TRANSPORT).ok_or(StatusCode::BadRequest)?.as_str();
-    // Only `mode` may be quoted, and need not be. The parser of rtsp-types 0.1.3 panics at quotes that do not pair up, as in
-    // `mode="` and `dest_addr="/"`.
-    let unquoted: String = text.chars().filter(|c| !matches!(c, '"' | '\\')).collect();
-    let mut header = headers.clone();
-    header.insert(headers::TRANSPORT, unquoted);
-    Transports::from_headers(header).ok().flatten().ok_or(StatusCode::BadRequest)
-}
-
-fn supported(transport: &headers::Transport, peer: IpAddr) -> Result<TransportOffer, StatusCode> {
+fn supported(spec: &TransportSpec, peer: IpAddr) -> Result<TransportOffer, StatusCode> {
     let unsupported = StatusCode::UnsupportedTransport;
-    let headers::Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params }) =
-        transport
-    else {
-        return Err(unsupported);
-    };
-    if !params.mode.is_empty() && !params.mode.contains(&TransportMode::Play) {
+    if !spec.modes.is_empty() && !spec.modes.iter().any(|mode| mode == "play") {
         return Err(unsupported);
     }
-    let unicast = params.unicast || params.client_port.is_some();
-    match lower_transport {
-        Some(RtpLowerTransport::Tcp) if params.multicast => Err(unsupported),
-        Some(RtpLowerTransport::Tcp) => {
-            let pair = params.interleaved.map(|(rtp, rtcp)| (rtp, rtcp.unwrap_or(rtp.wrapping_add(1))));
+    // A client by multicast may name its ports, too: live555 does.
+    let unicast = spec.unicast || (spec.client_port.is_some() && !spec.multicast);
+    match spec.lower.ok_or(unsupported)? {
+        LowerTransport::Tcp if spec.multicast => Err(unsupported),
+        LowerTransport::Tcp => {
+            let pair = spec.interleaved.map(|(rtp, rtcp)| (rtp, rtcp.unwrap_or(rtp.wrapping_add(1))));
             if pair.is_some_and(|(rtp, rtcp)| rtp == rtcp) {
                 return Err(unsupported);
             }
             Ok(TransportOffer::Interleaved(pair))
         }
-        None | Some(RtpLowerTransport::Udp) if unicast => {
-            let elsewhere = |to: &String| to.parse().map(|to: IpAddr| to.to_canonical()) != Ok(peer);
-            if params.destination.as_ref().is_some_and(elsewhere) || !params.dest_addr.is_empty() {
+        LowerTransport::Udp if unicast => {
+            let elsewhere = |to: &String| {
+                // An IPv6 address may be written as in a URL.
+                let to = to.trim_start_matches('[').trim_end_matches(']');
+                to.parse().map(|to: IpAddr| to.to_canonical()) != Ok(peer)
+            };
+            if spec.destination.as_ref().is_some_and(elsewhere) {
                 return Err(StatusCode::Forbidden);
             }
-            let (rtp, rtcp) = params.client_port.ok_or(unsupported)?;
+            let (rtp, rtcp) = spec.client_port.ok_or(unsupported)?;
             let rtcp = rtcp.or(rtp.checked_add(1)).ok_or(unsupported)?;
             if rtp < UNPRIVILEGED || rtcp < UNPRIVILEGED || rtp == rtcp {
                 return Err(unsupported);
@@ -101,8 +98,7 @@ fn supported(transport: &headers::Transport, peer: IpAddr) -> Result<TransportOf
             Ok(TransportOffer::Udp { rtp, rtcp })
         }
         // Multicast is the default (RFC 2326 section 12.39).
-        None | Some(RtpLowerTransport::Udp) => Ok(TransportOffer::Multicast),
-        Some(RtpLowerTransport::Other(_)) => Err(unsupported),
+        LowerTransport::Udp => Ok(TransportOffer::Multicast),
     }
 }
 
@@ -154,6 +150,7 @@ impl SessionTransport {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rtsp_types::headers::TypedHeader;
     use rtsp_types::{Method, Request, Version};
 
     use super::*;
@@ -181,6 +178,28 @@ mod tests {
             ("RTP/SAVP;unicast;client_port=5000-5001, RTP/AVP/TCP;unicast", on(None)),
             ("RAW/RAW/UDP;unicast,RTP/AVP;unicast;client_port=5000-5001", udp),
             ("RTP/AVP;unicast;client_port=80-81,RTP/AVP/TCP;unicast;interleaved=2-3", on(Some((2, 3)))),
+            // Liberal, as RFC 2326 has it and clients write it.
+            ("RTP/AVP;unicast;client_port=5000-5001;", udp),
+            ("RTP/AVP;unicast;;client_port = 5000 - 5001 ; ", udp),
+            ("RTP/AVP;unicast;destination;client_port=5000-5001", udp),
+            ("RTP/AVP;unicast;destination=;client_port=5000-5001", udp),
+            ("RTP/AVP;unicast;destination=\"192.0.2.9\";client_port=\"5000-5001\"", udp),
+            ("RTP/AVP;unicast;destination=[::ffff:192.0.2.9];client_port=5000-5001", udp),
+            ("rtp/avp/udp;UNICAST;Client_Port=5000-5001;MODE=Play", udp),
+            ("RTP/AVP;client_port=5000-;mode=\"RECORD, PLAY\"", udp),
+            ("RTP/AVP;unicast;client_port=5000-5001;append;layers=1;x;y=\"a;b,c\"", udp),
+            ("rtp/avp/tcp", on(None)),
+            ("Rtp/Avp/Tcp;interleaved=2-3;", on(Some((2, 3)))),
+            ("RTP/AVP/TCP;unicast;interleaved=", on(None)),
+            ("RTP/AVP;multicast;client_port=", Ok(TransportOffer::Multicast)),
+            ("RTP/AVP;multicast;client_port=5000-5001", Ok(TransportOffer::Multicast)),
+            ("RTP/AVP;multicast;destination;ttl=", Ok(TransportOffer::Multicast)),
+            ("RTP/AVP;unicast;client_port=70000-70001,RTP/AVP/TCP", on(None)),
+            (
+                "nonsense, =;=, ,;, RTP/AVP/TCP;interleaved=300-301, RTP/AVP/TCP;interleaved=0-1",
+                on(Some((0, 1))),
+            ),
+            ("RTP/AVP;unicast;client_port=5000-5001;destination=192.0.2.10,RTP/AVP/TCP", on(None)),
         ] {
             assert_eq!(first(text, false), offer, "{text}");
         }
@@ -191,7 +210,20 @@ mod tests {
     fn unsupported_offers_have_their_status() {
         for (text, status) in [
             ("", 461),
-            ("mode=\"", 400),
+            ("mode=\"", 461),
+            (";", 461),
+            ("RTP/AVP;unicast;client_port=five", 400),
+            ("RTP/AVP;unicast;client_port=+5000-5001", 400),
+            ("RTP/AVP;unicast;client_port=70000,RTP/SAVP", 461),
+            (
+                "RTP/AVP;unicast;client_port=70000,RTP/AVP;unicast;client_port=5000;destination=192.0.2.10",
+                403,
+            ),
+            ("RTP/AVP;unicast;dest_addr=\"192.0.2.10:5000\"", 403),
+            ("RTP/AVP/TCP/X;unicast", 461),
+            ("RTP/AVPX;unicast;client_port=5000-5001", 461),
+            ("RTP;unicast;client_port=5000-5001", 461),
+            ("RTP/AVP;unicast;client_port=", 461),
             ("RTP/AVP;unicast;client_port=70000-70001", 400),
             ("RTP/AVP/TCP;interleaved=300-301", 400),
             ("RTP/AVP/TCP;interleaved=7-7", 461),

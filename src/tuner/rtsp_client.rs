@@ -8,12 +8,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rtsp_types::headers::{self, RtpLowerTransport, Transport};
-use rtsp_types::{Empty, Message, Method, ParseError, Request, Response, StatusCode, Url, Version};
+use rtsp_types::headers;
+use rtsp_types::{Empty, Message, Method, Request, Response, StatusCode, Url, Version};
 use sdp_types::Session;
 
 use crate::media::StationId;
 use crate::wire::rtp;
+use crate::wire::rtsp::{LowerTransport, MessageFramer, TransportSpec};
 
 /// Timeout for the server to accept the connection, and for each response.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ pub(super) struct RtspSource {
     buffer: Vec<u8>,
     /// The part of the buffer that holds bytes not parsed yet.
     unread: std::ops::Range<usize>,
+    framer: MessageFramer,
     url: Url,
     session: Option<String>,
     cseq: u32,
@@ -65,6 +67,7 @@ impl RtspSource {
             stream,
             buffer: vec![0; BUFFER],
             unread: 0..0,
+            framer: MessageFramer::default(),
             url: url.clone(),
             session: None,
             cseq: 0,
@@ -201,14 +204,14 @@ impl RtspSource {
 
     /// Calls `take` with the next message, if the buffer holds all of it.
     fn next(&mut self, take: impl FnOnce(Message<&[u8]>, u8)) -> io::Result<Option<()>> {
-        match Message::<&[u8]>::parse(&self.buffer[self.unread.clone()]) {
-            Ok((message, used)) => {
+        match self.framer.take::<&[u8]>(&self.buffer[self.unread.clone()]) {
+            Ok(Some((message, used))) => {
                 take(message, self.channel);
                 self.unread.start += used;
                 Ok(Some(()))
             }
-            Err(ParseError::Incomplete(_)) if self.unread.len() < BUFFER => Ok(None),
-            Err(_) => Err(invalid("bytes that are not RTSP")),
+            Ok(None) if self.unread.len() < BUFFER => Ok(None),
+            Ok(None) | Err(_) => Err(invalid("bytes that are not RTSP")),
         }
     }
 }
@@ -229,164 +232,36 @@ fn invalid(what: &str) -> io::Error {
 
 /// The control URL of the JPEG video in a description, for SETUP (RFC 2326 appendix C.1.1).
 fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
-    let base = described.header(&headers::CONTENT_BASE).and_then(|base| Url::parse(base.as_str()).ok());
-    let base = base.as_ref().unwrap_or(asked);
+    let named = [headers::CONTENT_BASE, headers::CONTENT_LOCATION];
+    let mut named = named.iter().filter_map(|name| Url::parse(described.header(name)?.as_str()).ok());
+    let base = named.next().unwrap_or_else(|| asked.clone());
     let session = Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
     let jpeg = rtp::PAYLOAD_TYPE_JPEG.to_string();
     let video = session.medias.iter().find(|media| media.media == "video" && media.fmt == jpeg);
     let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
     match video.get_first_attribute_value("control").flatten() {
-        None | Some("*") => Ok(base.clone()),
-        Some(control) => base.join(control).map_err(|_| invalid("an invalid control URL")),
+        None | Some("*") => Ok(base),
+        Some(control) => {
+            // A relative control goes behind the base, as FFmpeg and live555 take it, also where the server has left out the
+            // slash.
+            let mut folder = base;
+            if !folder.path().ends_with('/') {
+                folder.set_path(&format!("{}/", folder.path()));
+            }
+            folder.join(control).map_err(|_| invalid("an invalid control URL"))
+        }
     }
 }
 
 fn session(set_up: &Response<Vec<u8>>) -> Option<String> {
-    let session = set_up.typed_header::<headers::Session>().ok()??;
-    Some(session.0)
+    let id = set_up.header(&headers::SESSION)?.as_str().split(';').next()?.trim();
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 fn channel(set_up: &Response<Vec<u8>>) -> Option<u8> {
-    let transports = set_up.typed_header::<headers::Transports>().ok()??;
-    transports.iter().find_map(|transport| match transport {
-        Transport::Rtp(rtp) if rtp.lower_transport == Some(RtpLowerTransport::Tcp) => {
-            Some(rtp.params.interleaved?.0)
-        }
-        _ => None,
-    })
+    let mut specs = TransportSpec::list(set_up.header(&headers::TRANSPORT)?.as_str()).flatten();
+    specs.find_map(|spec| Some(spec.interleaved.filter(|_| spec.lower == Some(LowerTransport::Tcp))?.0))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::io::{BufRead, BufReader};
-    use std::net::TcpListener;
-    use std::thread::{self, JoinHandle};
-
-    use super::*;
-
-    const DESCRIPTION: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=Two\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\n\
-                               m=video 0 RTP/AVP 26\r\na=control:video\r\n";
-
-    /// A server for one connection: it sends the next response for each request, then closes. Returns the first line of
-    /// each request.
-    fn server(responses: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
-        serve(vec![responses, Vec::new()])
-    }
-
-    /// As [`server`], for several connections in turn. The last one is kept open until the client closes it, or refused
-    /// if it has no responses.
-    pub(in crate::tuner) fn serve(connections: Vec<Vec<Vec<u8>>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = thread::spawn(move || {
-            let mut requests = Vec::new();
-            let last = connections.len() - 1;
-            let connections = connections.into_iter().enumerate();
-            for (n, responses) in connections.filter(|(_, responses)| !responses.is_empty()) {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                for response in responses {
-                    let request: Vec<String> =
-                        lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                    requests.extend(request.first().cloned());
-                    stream.write_all(&response).unwrap();
-                }
-                if n == last {
-                    lines.map_while(Result::ok).for_each(drop);
-                }
-            }
-            requests
-        });
-        (address, requests)
-    }
-
-    /// A packet as the connection carries it.
-    pub(in crate::tuner) fn framed(channel: u8, packet: &[u8]) -> Vec<u8> {
-        [&[b'$', channel][..], &(packet.len() as u16).to_be_bytes(), packet].concat()
-    }
-
-    fn ok(cseq: u32, headers: &str, body: &str) -> Vec<u8> {
-        let length = body.len();
-        format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into()
-    }
-
-    /// Responses to DESCRIBE, SETUP and PLAY.
-    pub(in crate::tuner) fn opening(set_up: &str) -> Vec<Vec<u8>> {
-        let base = "Content-Base: rtsp://127.0.0.1/elsewhere/2/\r\nContent-Type: application/sdp\r\n";
-        let set_up = format!("Session: 12ab;timeout=60\r\nTransport: {set_up}\r\n");
-        vec![ok(1, base, DESCRIPTION), ok(2, &set_up, ""), ok(3, "Session: 12ab\r\n", "")]
-    }
-
-    /// All packets until the server closes, and the error that reports it.
-    fn read_all(source: &mut RtspSource) -> (Vec<Vec<u8>>, io::Error) {
-        let mut packets = Vec::new();
-        loop {
-            super::super::source::wait(Some(source.as_fd()), None, None).unwrap();
-            if let Err(error) = source.read(|packet| packets.push(packet.to_vec())) {
-                return (packets, error);
-            }
-        }
-    }
-
-    #[test]
-    fn packets_are_received_as_they_were_sent() {
-        let mut responses = opening("RTP/AVP/TCP;unicast;interleaved=4-5");
-        let longest = vec![7; 65_535];
-        // Packets behind the response to PLAY; RTCP and a response between them.
-        let tail = [
-            framed(4, b"one"),
-            framed(5, b"rtcp"),
-            framed(4, &longest),
-            ok(4, "", ""),
-            framed(4, &longest),
-            framed(4, b""),
-            framed(4, b"last"),
-        ];
-        responses[2].extend(tail.concat());
-        let (address, requests) = server(responses);
-        let mut source = RtspSource::open(address, StationId(2)).unwrap();
-        let (packets, error) = read_all(&mut source);
-        assert!(packets == [b"one".to_vec(), longest.clone(), longest, vec![], b"last".to_vec()]);
-        assert_eq!(error.to_string(), "the RTSP server closed the connection");
-        assert_eq!(
-            requests.join().unwrap(),
-            [
-                format!("DESCRIBE rtsp://{address}/2 RTSP/1.0"),
-                "SETUP rtsp://127.0.0.1/elsewhere/2/video RTSP/1.0".into(),
-                format!("PLAY rtsp://{address}/2 RTSP/1.0"),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_server_that_refuses_or_sends_nonsense_is_an_error() {
-        let refused = |responses: Vec<Vec<u8>>| {
-            let (address, _requests) = server(responses);
-            RtspSource::open(address, StationId(2)).err().expect("refused").to_string()
-        };
-        assert_eq!(
-            refused(vec![b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n".to_vec()]),
-            "RTSP DESCRIBE was refused: 404 Not Found"
-        );
-        assert_eq!(
-            refused(vec![b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()]),
-            "the RTSP server answered with bytes that are not RTSP"
-        );
-        assert_eq!(
-            refused(vec![ok(1, "", "rubbish")]),
-            "the RTSP server answered with a description that is not SDP"
-        );
-        let audio = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\n";
-        assert_eq!(
-            refused(vec![ok(1, "", audio)]),
-            "the RTSP server answered with a description without RTP/JPEG video"
-        );
-        let mut responses = opening("RTP/AVP;unicast;client_port=6000-6001");
-        responses.truncate(2);
-        assert_eq!(refused(responses), "the RTSP server answered with no channel for RTP");
-        assert_eq!(refused(vec![Vec::new()]), "the RTSP server closed the connection");
-        // A header that never ends fills the buffer, and no more.
-        let endless = [b"RTSP/1.0 200 OK\r\nX: ".to_vec(), vec![b'x'; 2 * BUFFER]].concat();
-        assert_eq!(refused(vec![endless]), "the RTSP server answered with bytes that are not RTSP");
-    }
-}
+pub(super) mod tests;

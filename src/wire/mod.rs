@@ -7,6 +7,7 @@
 //! - [`payload`]: the payload formats, one module a codec;
 //! - [`packetizer`]: from access units to packets;
 //! - `rtcp`: sender reports and reception reports;
+//! - `rtsp`: the messages of an RTSP connection;
 //! - [`sdp`]: the description that a player needs before the first packet; `sap`: its announcement.
 
 pub mod packetizer;
@@ -14,6 +15,8 @@ pub mod payload;
 #[cfg(feature = "broadcaster")]
 pub(crate) mod rtcp;
 pub mod rtp;
+#[cfg(any(feature = "broadcaster", feature = "viewer"))]
+pub(crate) mod rtsp;
 #[cfg(feature = "broadcaster")]
 pub(crate) mod sap;
 pub mod sdp;

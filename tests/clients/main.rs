@@ -78,17 +78,19 @@ fn main() -> ExitCode {
     const GSTREAMER: &[&str] = &["gst-launch-1.0"];
     const MPV: &[&str] = &["mpv"];
     const PYTHON: &[&str] = &["python3"];
-    use matrix::AccessMethod::{Mjpeg, RtspMulticast, RtspTcp, RtspUdp, Sdp};
+    use matrix::AccessMethod::{Mjpeg, RtspHttp, RtspMulticast, RtspTcp, RtspUdp, Sdp};
     let mut tests = vec![
         test("matrix_ffmpeg_sdp", &[], || matrix::ffmpeg(Sdp)),
         test("matrix_ffmpeg_rtsp_multicast", &[], || matrix::ffmpeg(RtspMulticast)),
         test("matrix_ffmpeg_rtsp_udp", &[], || matrix::ffmpeg(RtspUdp)),
         test("matrix_ffmpeg_rtsp_tcp", &[], || matrix::ffmpeg(RtspTcp)),
+        test("matrix_ffmpeg_rtsp_http", &[], || matrix::ffmpeg(RtspHttp)),
         test("matrix_ffmpeg_mjpeg", &[], || matrix::ffmpeg(Mjpeg)),
         test("matrix_gstreamer_sdp", &["gst-launch-1.0", "gst:sdpdemux"], || matrix::gstreamer(Sdp)),
         test("matrix_gstreamer_rtsp_multicast", GSTREAMER, || matrix::gstreamer(RtspMulticast)),
         test("matrix_gstreamer_rtsp_udp", GSTREAMER, || matrix::gstreamer(RtspUdp)),
         test("matrix_gstreamer_rtsp_tcp", GSTREAMER, || matrix::gstreamer(RtspTcp)),
+        test("matrix_gstreamer_rtsp_http", GSTREAMER, || matrix::gstreamer(RtspHttp)),
         test("matrix_gstreamer_mjpeg", GSTREAMER, || matrix::gstreamer(Mjpeg)),
         test("matrix_retina_rtsp_udp", &[], || matrix::retina(RtspUdp)),
         test("matrix_retina_rtsp_tcp", &[], || matrix::retina(RtspTcp)),
@@ -115,11 +117,13 @@ fn main() -> ExitCode {
             test("matrix_mpv_rtsp_multicast", MPV, || matrix::mpv(RtspMulticast)),
             test("matrix_mpv_rtsp_udp", MPV, || matrix::mpv(RtspUdp)),
             test("matrix_mpv_rtsp_tcp", MPV, || matrix::mpv(RtspTcp)),
+            test("matrix_mpv_rtsp_http", MPV, || matrix::mpv(RtspHttp)),
             test("matrix_mpv_mjpeg", MPV, || matrix::mpv(Mjpeg)),
             test("matrix_pyav_sdp", PYTHON, || matrix::pyav(Sdp)),
             test("matrix_pyav_rtsp_multicast", PYTHON, || matrix::pyav(RtspMulticast)),
             test("matrix_pyav_rtsp_udp", PYTHON, || matrix::pyav(RtspUdp)),
             test("matrix_pyav_rtsp_tcp", PYTHON, || matrix::pyav(RtspTcp)),
+            test("matrix_pyav_rtsp_http", PYTHON, || matrix::pyav(RtspHttp)),
             test("matrix_pyav_mjpeg", PYTHON, || matrix::pyav(Mjpeg)),
         ]);
     }

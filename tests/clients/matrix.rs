@@ -34,6 +34,8 @@ pub(crate) enum AccessMethod {
     RtspUdp,
     /// Interleaved in the RTSP connection.
     RtspTcp,
+    /// By RTSP, tunnelled through HTTP.
+    RtspHttp,
     /// As `multipart/x-mixed-replace`.
     Mjpeg,
 }
@@ -111,6 +113,7 @@ pub(crate) fn ffmpeg(method: AccessMethod) {
         AccessMethod::RtspMulticast => rtsp("udp_multicast"),
         AccessMethod::RtspUdp => rtsp("udp"),
         AccessMethod::RtspTcp => rtsp("tcp"),
+        AccessMethod::RtspHttp => rtsp("http"),
         AccessMethod::Mjpeg => vec!["-f", "mpjpeg", "-i", &served.mjpeg],
     };
     let frames = PICTURES.to_string();
@@ -130,6 +133,8 @@ pub(crate) fn gstreamer(method: AccessMethod) {
         AccessMethod::RtspMulticast => rtsp("udp-mcast"),
         AccessMethod::RtspUdp => rtsp("udp"),
         AccessMethod::RtspTcp => rtsp("tcp"),
+        // The scheme alone makes it tunnel.
+        AccessMethod::RtspHttp => rtsp("tcp").replace("rtsp://", "rtsph://"),
         AccessMethod::Mjpeg => format!("souphttpsrc location={} ! multipartdemux", served.mjpeg),
     };
     let pipeline = format!(
@@ -151,6 +156,7 @@ pub(crate) fn mpv(method: AccessMethod) {
         AccessMethod::RtspMulticast => rtsp("udp_multicast"),
         AccessMethod::RtspUdp => rtsp("udp"),
         AccessMethod::RtspTcp => rtsp("tcp"),
+        AccessMethod::RtspHttp => rtsp("http"),
         AccessMethod::Mjpeg => ("--demuxer-lavf-format=mpjpeg".into(), served.mjpeg.clone()),
     };
     let output = format!("--o={}", text(&served.planes));
@@ -169,6 +175,7 @@ pub(crate) fn pyav(method: AccessMethod) {
         AccessMethod::RtspMulticast => (served.rtsp.as_str(), "rtsp_transport=udp_multicast"),
         AccessMethod::RtspUdp => (served.rtsp.as_str(), "rtsp_transport=udp"),
         AccessMethod::RtspTcp => (served.rtsp.as_str(), "rtsp_transport=tcp"),
+        AccessMethod::RtspHttp => (served.rtsp.as_str(), "rtsp_transport=http"),
         AccessMethod::Mjpeg => (served.mjpeg.as_str(), "format=mpjpeg"),
     };
     let script = "import sys, av\n\

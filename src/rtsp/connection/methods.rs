@@ -12,9 +12,8 @@ use tracing::debug;
 
 use super::RtspConnection;
 use crate::headend::{ClientKind, NotRecorded, StationHandle};
-use crate::rtsp::request::{
-    self, Kind, METHODS, PlayRange, Rejection, Resource, RtspRequest, control_url, response,
-};
+use crate::rtsp::request::{self, CONTROL, Kind, METHODS, PlayRange, Resource, RtspRequest, control_url};
+use crate::rtsp::response::{Echo, Rejection, response};
 use crate::rtsp::session::{
     KeepAlive, ReceiverReports, RtspSession, SESSION_TIMEOUT, SessionCommand, SessionId,
 };
@@ -32,12 +31,12 @@ impl RtspConnection {
         &mut self,
         parsed: RtspRequest,
         request: &Request<Vec<u8>>,
-        cseq: Option<u32>,
+        echo: &Echo,
         hold: &mut Option<oneshot::Sender<()>>,
     ) -> Result<Response<Vec<u8>>, Rejection> {
-        let ok = response(StatusCode::Ok, cseq);
+        let ok = response(StatusCode::Ok, echo);
         let in_session = |id: SessionId| {
-            response(StatusCode::Ok, cseq)
+            response(StatusCode::Ok, echo)
                 .typed_header(&headers::Session::with_timeout(id.to_string(), SESSION_TIMEOUT.as_secs()))
         };
         let uri = || request.request_uri().ok_or(Rejection::from(StatusCode::BadRequest));
@@ -48,7 +47,7 @@ impl RtspConnection {
                 None => ok.build(Vec::new()),
             }),
             RtspRequest::Describe(resource) => {
-                let sdp = self.describe(uri()?, resource).await?;
+                let sdp = self.describe(resource).await?;
                 let base = request::content_base(uri()?, resource);
                 Ok(ok
                     .header(headers::CONTENT_BASE, base.as_str())
@@ -127,10 +126,9 @@ impl RtspConnection {
         self.server.head_end.station(resource.station).cloned().ok_or_else(|| StatusCode::NotFound.into())
     }
 
-    async fn describe(&self, uri: &Url, resource: Resource) -> Result<String, Rejection> {
+    async fn describe(&self, resource: Resource) -> Result<String, Rejection> {
         let station = self.station(resource)?;
         let reels = self.reels(&station, resource.kind).await?;
-        let control = control_url(uri, resource);
         let head_end = &self.server.head_end;
         let description = Description {
             name: &station.spec.name,
@@ -142,10 +140,7 @@ impl RtspConnection {
                 None => station.film_rate(),
             },
             by_ntp: true,
-            transport: Transport::Rtsp {
-                control: control.as_str(),
-                length: reels.map(|reels| reels.length()),
-            },
+            transport: Transport::Rtsp { control: CONTROL, length: reels.map(|reels| reels.length()) },
         };
         Ok(description.to_sdp())
     }

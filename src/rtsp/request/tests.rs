@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::rtsp::MessageFramer;
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
 const ID: &str = "00000000000000ff";
@@ -18,8 +19,8 @@ fn session_info(kind: Kind, playing: bool) -> SessionInfo {
 
 fn parse(text: &str) -> Request<Vec<u8>> {
     let text = text.replace('\n', "\r\n");
-    match rtsp_types::Message::parse(text.as_bytes()) {
-        Ok((rtsp_types::Message::Request(request), _)) => request,
+    match MessageFramer::default().take(text.as_bytes()) {
+        Ok(Some((rtsp_types::Message::Request(request), _))) => request,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -75,6 +76,23 @@ fn each_fault_of_a_request_has_its_status() {
         ("DESCRIBE rtsp://h/2", "", None, 200),
         ("DESCRIBE rtsp://h/2", "Accept: text/html", None, 406),
         ("DESCRIBE rtsp://h/2", "Accept: application/sdp, text/html", None, 200),
+        ("DESCRIBE rtsp://h/2", "Accept: application/SDP", None, 200),
+        ("DESCRIBE rtsp://h/2", "Accept: text/html, Application/* ; q=0.5", None, 200),
+        ("DESCRIBE rtsp://h/2", "Accept: */*;q=0.1", None, 200),
+        ("DESCRIBE rtsp://h/2", "Accept:", None, 200),
+        ("DESCRIBE rtsp://h/2", "Accept: application/sdp;q=0", None, 406),
+        ("DESCRIBE rtsp://h/2", "Accept: application/sdpx", None, 406),
+        ("DESCRIBE rtsp://h/2", "Accept: x-application/sdp", None, 406),
+        ("DESCRIBE rtsp://h/2", "Accept-Language: de", None, 200),
+        ("DESCRIBE rtsp://h/2", "R: 1 | P: 1 | Requires: 1", None, 200),
+        ("DESCRIBE http://h/2", "", None, 400),
+        ("OPTIONS gopher://h/2", "", None, 400),
+        ("OPTIONS rtspx://h/2", "", None, 400),
+        ("OPTIONS RTSP://h/2", "", None, 200),
+        ("OPTIONS rtspu://h/2", "", None, 200),
+        ("OPTIONS rtsps://h/2", "", None, 200),
+        ("OPTIONS rtsp://h/2", "Session-Hint: x", None, 200),
+        ("OPTIONS rtsp://h/2", "S: x", None, 200),
         ("DESCRIBE rtsp://h/2", "Require: funky", None, 551),
         ("DESCRIBE rtsp://h/2", "Proxy-Require: funky", None, 551),
         ("DESCRIBE rtsp://h/two", "", None, 404),
@@ -89,13 +107,19 @@ fn each_fault_of_a_request_has_its_status() {
         ("SETUP rtsp://h/2/video", &transport, playing, 455),
         ("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast", ready, 461),
         ("SETUP rtsp://h/2/video", "", None, 400),
-        ("SETUP rtsp://h/2", &transport, None, 459),
+        ("SETUP rtsp://h/2", &transport, None, 200),
+        ("SETUP rtsp://h/2/", &transport, ready, 200),
+        ("SETUP rtsp://h/2/video", "Transport-X: y", None, 400),
         ("SETUP rtsp://h/3/video", &transport, ready, 459),
         ("SETUP rtsp://h/2/demand/video", "Transport: RTP/AVP;multicast", None, 461),
         ("PLAY rtsp://h/2", "", None, 454),
         ("PLAY rtsp://h/2", "", ready, 200),
         ("PLAY rtsp://h/2", "", playing, 200),
-        ("PLAY rtsp://h/2/video", "", ready, 460),
+        ("PLAY rtsp://h/2/video", "", ready, 200),
+        ("PLAY rtsp://h/2/video/", "", playing, 200),
+        ("PAUSE rtsp://h/2/video", "", playing, 200),
+        ("PLAY rtsp://h/2/audio", "", ready, 404),
+        ("PLAY rtsp://h/3/video", "", ready, 454),
         ("PLAY rtsp://h/3", "", ready, 454),
         ("PLAY rtsp://h/2/demand", "", ready, 454),
         ("PAUSE rtsp://h/2", "", ready, 200),
@@ -116,6 +140,10 @@ fn each_fault_of_a_request_has_its_status() {
     for (text, expected) in [
         ("OPTIONS * RTSP/1.0\n\n", StatusCode::BadRequest),
         ("OPTIONS * RTSP/1.0\nCSeq: x\n\n", StatusCode::BadRequest),
+        ("OPTIONS * RTSP/1.0\nCSeq: -1\n\n", StatusCode::BadRequest),
+        ("OPTIONS * RTSP/1.0\nCSeq:\n\n", StatusCode::BadRequest),
+        ("OPTIONS * RTSP/1.0\nC: 1\n\n", StatusCode::BadRequest),
+        ("OPTIONS * RTSP/1.0\nCSeq-Number: 1\n\n", StatusCode::BadRequest),
         ("OPTIONS * RTSP/2.0\nCSeq: 1\n\n", StatusCode::RTSPVersionNotSupported),
     ] {
         assert_eq!(RtspRequest::parse(&parse(text), PEER, None).unwrap_err().status, expected, "{text}");
@@ -125,7 +153,8 @@ fn each_fault_of_a_request_has_its_status() {
 #[test]
 fn a_rejection_says_what_is_allowed() {
     let header = |line, headers, session| {
-        let response = ask(line, headers, session).unwrap_err().response(Some(7));
+        let echo = Echo { cseq: Some("7".into()), ..Echo::default() };
+        let response = ask(line, headers, session).unwrap_err().response(&echo);
         assert_eq!(response.header(&headers::CSEQ).unwrap().as_str(), "7");
         move |name| response.header(&name).map(|value| value.as_str().to_owned())
     };

@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::rtsp::request::{Kind, Resource};
-use crate::rtsp::session::{KeepAlive, RtspSession, SESSION_TIMEOUT};
+use crate::rtsp::session::{ABANDONED_TIMEOUT, KeepAlive, RtspSession, SESSION_TIMEOUT, SessionId};
 use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::Sink;
 use crate::rtsp::transport::SessionTransport;
@@ -111,10 +111,9 @@ async fn nonsense_gets_one_response_and_the_connection_is_closed() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
-    let server = TestRtspServer::new().await;
-    let (head_end, sessions) = (&server.head_end, SessionTable::new());
+/// Adds a session by multicast, without a connection.
+fn insert_session(server: &TestRtspServer, sessions: &Arc<SessionTable>) -> SessionId {
+    let head_end = &server.head_end;
     let (keep_alive, owner) = (Arc::new(KeepAlive::new()), server.address.ip());
     let (commands, received) = mpsc::channel(1);
     let playing = Arc::new(AtomicBool::new(false));
@@ -136,15 +135,21 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
         transport: SessionTransport::Multicast { group: server.address, ttl: 1, source: owner },
         length: None,
         playing,
-        keep_alive: keep_alive.clone(),
+        keep_alive,
         receiver_reports: None,
         commands,
         _permit: sessions.permit(owner).unwrap(),
     };
+    sessions.insert(session, task.run(received))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
+    let (server, sessions) = (TestRtspServer::new().await, SessionTable::new());
     let start = Instant::now();
-    let id = sessions.insert(session, task.run(received));
+    let id = insert_session(&server, &sessions);
     sleep_until(start + SESSION_TIMEOUT - Duration::from_secs(1)).await;
-    keep_alive.touch();
+    sessions.get(id).unwrap().keep_alive.touch();
     sleep_until(start + 2 * SESSION_TIMEOUT - Duration::from_secs(2)).await;
     assert!(sessions.get(id).is_some(), "it has given a sign of life");
     sleep_until(start + 2 * SESSION_TIMEOUT).await;
@@ -152,28 +157,108 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
     assert!(sessions.get(id).is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_connection_is_gone_ends_soon_unless_its_client_lives() {
+    let (server, sessions) = (TestRtspServer::new().await, SessionTable::new());
+    let second = Duration::from_secs(1);
+    let start = Instant::now();
+    let [silent, reporting, carried_on] = [(); 3].map(|()| insert_session(&server, &sessions));
+    for id in [silent, reporting, carried_on] {
+        sessions.get(id).unwrap().abandon();
+    }
+    sleep_until(start + ABANDONED_TIMEOUT - second).await;
+    sessions.get(reporting).unwrap().keep_alive.touch();
+    sessions.get(carried_on).unwrap().keep_alive.requested();
+    let living = || [silent, reporting, carried_on].map(|id| sessions.get(id).is_some());
+    assert_eq!(living(), [true, true, true]);
+    sleep_until(start + ABANDONED_TIMEOUT + second).await;
+    assert_eq!(living(), [false, true, true]);
+    sleep_until(start + 2 * ABANDONED_TIMEOUT).await;
+    assert_eq!(living(), [false, false, true], "a report prolongs it for as long again");
+    sleep_until(start + ABANDONED_TIMEOUT + SESSION_TIMEOUT - 2 * second).await;
+    assert_eq!(living(), [false, false, true], "a request makes it a session like others");
+    sleep_until(start + ABANDONED_TIMEOUT + SESSION_TIMEOUT).await;
+    assert_eq!(living(), [false, false, false]);
+}
+
+/// A server whose connections a test makes, so that it sees their sessions.
+struct BareServer {
+    server: TestRtspServer,
+    rtsp: Arc<RtspServer>,
+    listener: TcpListener,
+}
+
+impl BareServer {
+    async fn new() -> BareServer {
+        let server = TestRtspServer::new().await;
+        let rtsp = Arc::new(RtspServer::new(server.head_end.clone()));
+        BareServer { server, rtsp, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    /// Connects from the address `own`.
+    async fn connect(&self, own: &str) -> (TestRtspClient, tokio::task::JoinHandle<()>) {
+        let client = TestRtspClient::from(own, self.listener.local_addr().unwrap()).await;
+        let (stream, peer) = self.listener.accept().await.unwrap();
+        let connection = RtspConnection::new(stream, peer, self.server.address, self.rtsp.clone());
+        (client, tokio::spawn(connection.serve()))
+    }
+
+    /// The deadline of a client's session; `None` if it has ended.
+    fn deadline(&self, session: &Option<String>) -> Option<Instant> {
+        let id = session.as_ref().unwrap().parse().unwrap();
+        Some(self.rtsp.sessions.get(id)?.keep_alive.deadline())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_connection_ends_its_sessions_at_once_or_soon() {
+    let bare = BareServer::new().await;
+    for (transport, last_header, rest) in [
+        (TCP, "", None),
+        (TCP, "Connection: close", None),
+        ("Transport: RTP/AVP;unicast;client_port=5000-5001", "", Some(ABANDONED_TIMEOUT)),
+        ("Transport: RTP/AVP;multicast", "", Some(ABANDONED_TIMEOUT)),
+        // It comes again with another connection.
+        ("Transport: RTP/AVP;multicast", "Connection: close", Some(SESSION_TIMEOUT)),
+    ] {
+        let (mut client, served) = bare.connect("127.0.0.1:0").await;
+        assert_eq!(client.status("SETUP rtsp://h/2/video", transport).await, 200);
+        assert_eq!(client.status("PLAY rtsp://h/2", last_header).await, 200);
+        let before = Instant::now();
+        let session = client.session.clone();
+        drop(client);
+        timeout(PATIENCE, served).await.unwrap().unwrap();
+        match (bare.deadline(&session), rest) {
+            (None, None) => {}
+            (Some(deadline), Some(rest)) => {
+                // Noted at the last request, or at the end of the connection.
+                let limits = (before - PATIENCE + rest, Instant::now() + rest);
+                assert!(limits.0 < deadline && deadline <= limits.1, "{transport} {last_header}");
+            }
+            other => panic!("{transport} {last_header}: {other:?}"),
+        }
+        if rest.is_some() {
+            let (mut client, _served) = bare.connect("127.0.0.1:0").await;
+            client.session = session;
+            assert_eq!(client.status("PLAY rtsp://h/2", "").await, 200, "another connection carries it on");
+            assert_eq!(client.status("TEARDOWN rtsp://h/2", "").await, 200);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_request_is_a_sign_of_life() {
-    let server = TestRtspServer::new().await;
-    let rtsp_server = Arc::new(RtspServer::new(server.head_end.clone()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = async |own| {
-        let client = TestRtspClient::from(own, listener.local_addr().unwrap()).await;
-        let (stream, peer) = listener.accept().await.unwrap();
-        tokio::spawn(RtspConnection::new(stream, peer, server.address, rtsp_server.clone()).serve());
-        client
-    };
-    let mut client = connect("127.0.0.1:0").await;
+    let bare = BareServer::new().await;
+    let (mut client, _served) = bare.connect("127.0.0.1:0").await;
     client.status("SETUP rtsp://h/2/video", "Transport: RTP/AVP;multicast").await;
     let session = client.session.clone();
-    let keep_alive =
-        rtsp_server.sessions.get(session.as_ref().unwrap().parse().unwrap()).unwrap().keep_alive.clone();
     let ping = "Content-Length: 4\r\n\r\nping";
-    let set_up = keep_alive.deadline();
+    let set_up = bare.deadline(&session);
     assert_eq!(client.status("SET_PARAMETER rtsp://h/2", ping).await, 451);
-    let touched = keep_alive.deadline();
+    let touched = bare.deadline(&session);
     assert!(touched > set_up);
-    let mut foreign = TestRtspClient { session, ..connect("127.0.0.2:0").await };
+    let (foreign, _served) = bare.connect("127.0.0.2:0").await;
+    let mut foreign = TestRtspClient { session: session.clone(), ..foreign };
     assert_eq!(foreign.status("SET_PARAMETER rtsp://h/2", ping).await, 454);
-    assert_eq!(keep_alive.deadline(), touched, "requests of other addresses are not");
+    assert_eq!(bare.deadline(&session), touched, "requests of other addresses are not");
 }
