@@ -272,7 +272,7 @@ impl Films {
         let (begin, next) = (pass.begin, pass.next);
         // As a rule the pictures are in memory, and another thread would only be a detour: measured with 999
         // stations, 5 % of a core instead of 15.
-        let (units, damage) = match units(&pass.reel, begin, next, Reel::cached) {
+        let (units, damage) = match units(&pass.reel, begin, next, Reel::try_picture) {
             (units, None) if units.is_empty() => {
                 let reel = pass.reel.clone();
                 self.reels.call(STUCK, move || units_from_disk(&reel, begin, next)).await?

@@ -25,6 +25,7 @@ pub(crate) mod transcode;
 pub(crate) mod worker;
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use decode::SourceError;
@@ -152,4 +153,10 @@ pub(crate) fn earliest(clock: &AirClock, spec: &StationSpec, at: Position) -> Ai
 pub fn phase(id: StationId) -> Duration {
     let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
     Duration::from_millis(40).mul_f64(share)
+}
+
+/// Locks a mutex, even if a thread panicked while it held the lock: no code of this room panics between two changes
+/// that belong together.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
