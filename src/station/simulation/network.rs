@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::film::{FILMS, RATE, Studio};
 use crate::clock::AirClock;
-use crate::content::worker::STUCK;
+use crate::content::worker::STUCK_AFTER;
 use crate::interface::watch::Interfaces;
 use crate::media::AirTime;
 use crate::net::{Network, SendSocket};
@@ -169,7 +169,7 @@ impl Ether {
             // After what hangs has been found out, a slate; an hour may have been jumped over.
             let silent = now.since(last_at.max(self.usable_since.unwrap_or(now)));
             let jumped = due.since(last_due) > Duration::from_secs(100);
-            if silent > STUCK + Duration::from_secs(2) && !jumped {
+            if silent > STUCK_AFTER + Duration::from_secs(2) && !jumped {
                 self.fault(format!("silent for {silent:?}"));
             }
             let next =
