@@ -20,7 +20,7 @@ use stationcast::wire::rtp;
 /// The largest UDP payload in one Ethernet packet, and in any datagram.
 const DATAGRAMS: [usize; 2] = [1472, MAX_DATAGRAM];
 
-fn film() -> Box<dyn decode::Source> {
+fn film() -> Box<dyn decode::PictureSource> {
     decode::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("media/ocean.mp4")).expect("the demo film opens")
 }
 

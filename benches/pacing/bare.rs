@@ -42,7 +42,7 @@ pub(crate) fn send(film: &str, stations: &str, priority: &str, seconds: &str) ->
     let clock = AirClock::start();
     let began = clock.now() + Duration::from_millis(100);
     // As our stations are, which count from 1: in the same moments of an interval, and as many together.
-    let phase = |station: usize| content::phase(StationId(station as u16 + 1));
+    let phase = |station: usize| content::default_phase(StationId(station as u16 + 1));
     let due = |station: usize, n: u64| began + phase(station) + rate.nth(n);
     let mut heap: BinaryHeap<Reverse<(AirTime, usize)>> =
         (0..senders.len()).map(|station| Reverse((due(station, 0), station))).collect();

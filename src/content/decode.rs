@@ -1,4 +1,4 @@
-//! A film, picture by picture, with the stamps it was made with. The one file that names OpenCV's
+//! Decodes a film, picture by picture, with the presentation times of its container. Only this file names OpenCV's
 //! video reader.
 
 use std::fs::File;
@@ -12,32 +12,32 @@ use opencv::videoio::{self, VideoCapture};
 
 use crate::media::FrameRate;
 
-/// The rate of a film that does not say: the one Europe's films have.
-const UNSAID_RATE: FrameRate = match FrameRate::new(25, 1) {
+/// The rate of a film whose container has none: that of European television.
+const DEFAULT_RATE: FrameRate = match FrameRate::new(25, 1) {
     Some(rate) => rate,
     None => unreachable!(),
 };
 
-/// A film that ends with less than this share of what its container announced has broken, not ended. Containers are off
-/// by a few pictures at the edges (edit lists, open groups of pictures).
-const WHOLE: f64 = 0.95;
+/// The share of the pictures that its container announces that a complete film has at least. Containers are wrong by a
+/// few pictures at the edges (edit lists, open groups of pictures).
+const COMPLETE: f64 = 0.95;
 
-/// The same where the container has no count (Matroska, WebM, MPEG-TS). OpenCV then makes one of its length, which is that
-/// of the longest track: sound may well go on for longer than the pictures.
-const WHOLE_AT_A_GUESS: f64 = 0.5;
+/// The same for a container without a count (Matroska, WebM, MPEG-TS). OpenCV then computes one from the length of the
+/// longest track, and sound may last much longer than the pictures.
+const COMPLETE_BY_LENGTH: f64 = 0.5;
 
-/// A decoded picture: 8-bit BGR, 3 channels, at the film's own size.
-pub struct Picture {
-    /// The pixels.
+/// A decoded picture.
+pub struct SourcePicture {
+    /// The pixels: 8-bit BGR, at the film's own size.
     pub pixels: Mat,
-    /// Its presentation time in the film.
+    /// The presentation time in the film.
     pub stamp: Duration,
 }
 
-/// Why a film does not play. The sentence is shown on the slate.
+/// Why a film cannot be played. The message is painted on the slate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// Not there, or not ours to read.
+    /// The file does not exist, or may not be read.
     #[error("cannot read {path}: {reason}")]
     Unreadable {
         /// The film.
@@ -45,29 +45,29 @@ pub enum SourceError {
         /// The system's reason.
         reason: String,
     },
-    /// There, but no film.
+    /// The file has no video that can be decoded.
     #[error("cannot open {path}: no video in it, or of a kind this system cannot decode")]
     NotAFilm {
         /// The film.
         path: String,
     },
-    /// Opened, but without a single picture.
+    /// The film ended before its first picture.
     #[error("{path} has no pictures")]
     NoPictures {
         /// The film.
         path: String,
     },
-    /// Pictures ended before the film did.
+    /// The film ended early.
     #[error("{path} breaks off after {read} of {announced} pictures")]
     BreaksOff {
         /// The film.
         path: String,
-        /// Pictures that came.
+        /// Pictures that were decoded.
         read: u64,
-        /// Pictures that the container announced.
+        /// Pictures that the container announces.
         announced: u64,
     },
-    /// OpenCV threw.
+    /// OpenCV failed.
     #[error("cannot decode {path}: {reason}")]
     Decoder {
         /// The film.
@@ -77,35 +77,35 @@ pub enum SourceError {
     },
 }
 
-/// An open film, picture by picture.
-pub trait Source: Send {
+/// An open film.
+pub trait PictureSource: Send {
     /// The film's path.
     fn path(&self) -> &Path;
 
-    /// Its size in pixels, turned upright.
+    /// Width and height in pixels, after the film's rotation is applied.
     fn size(&self) -> (u32, u32);
 
-    /// Width of a pixel by its height (the sample aspect ratio): above 1 for anamorphic films.
+    /// The width of a pixel divided by its height (the sample aspect ratio): not 1 for anamorphic films.
     fn pixel_aspect(&self) -> f64;
 
-    /// Its nominal rate: the average, if it varies.
+    /// The nominal rate; the average rate if the rate varies.
     fn rate(&self) -> FrameRate;
 
-    /// How many pictures its container announces: about as many as there are, or 0.
+    /// The number of pictures that the container announces, which may be a little wrong, or 0.
     fn announced(&self) -> u64;
 
-    /// The next picture; `None` at the end of the film. Blocks while decoding.
+    /// The next picture; `None` at the end of the film. Blocks while it decodes.
     ///
     /// # Errors
-    /// The film breaks off, has no pictures at all, or the decoder fails.
-    fn next_picture(&mut self) -> Result<Option<Picture>, SourceError>;
+    /// The film ends early or has no pictures, its file can no longer be read, or the decoder fails.
+    fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError>;
 }
 
 /// Opens a film. Blocks for some milliseconds.
 ///
 /// # Errors
-/// It cannot be read, or there is no video in it that can be decoded here.
-pub fn open(path: &Path) -> Result<Box<dyn Source>, SourceError> {
+/// The file cannot be read, or it has no video that can be decoded here.
+pub fn open(path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
     Ok(Box::new(OpenCvSource::open(path)?))
 }
 
@@ -115,17 +115,17 @@ struct OpenCvSource {
     capture: VideoCapture,
     rate: FrameRate,
     size: (u32, u32),
-    /// Width of a pixel by its height: 1 for most films.
     pixel_aspect: f64,
     announced: u64,
-    /// The container has counted them.
+    /// Whether `announced` is the container's count.
     counted: bool,
+    /// The number of pictures that were decoded.
     read: u64,
     /// The stamps of the first picture and the last.
     stamps: Option<(Duration, Duration)>,
 }
 
-impl Source for OpenCvSource {
+impl PictureSource for OpenCvSource {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -146,29 +146,30 @@ impl Source for OpenCvSource {
         self.announced
     }
 
-    fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
+    fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
         let mut pixels = Mat::default();
         let more = self.capture.read(&mut pixels).map_err(|error| decoder_error(&self.path, error))?;
         if !more || pixels.empty() {
             return self.end();
         }
-        // The stamp of the picture just read, B-frames or not (CAP_PROP_POS_MSEC counts pictures where there is none).
+        // The stamp of the picture that was just read, also with B-frames. Without stamps, CAP_PROP_POS_MSEC counts
+        // pictures.
         let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
         self.read += 1;
-        // An open file plays on when it is removed; but who removes it wants it off the air, and a lost share
-        // would only be noticed when its buffers are empty. Once a second of film.
+        // Once a second of film: removing a film takes it off the air, although the open file would play on, and a
+        // lost network share is noticed before its buffers are empty.
         if self.read.is_multiple_of(self.rate.as_f64().ceil() as u64) {
-            readable(&self.path)?;
+            check_readable(&self.path)?;
         }
         let stamp = Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64);
         self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
-        Ok(Some(Picture { pixels, stamp }))
+        Ok(Some(SourcePicture { pixels, stamp }))
     }
 }
 
 impl OpenCvSource {
     fn open(path: &Path) -> Result<OpenCvSource, SourceError> {
-        // OpenCV would only say "no".
+        // Opened here first, since OpenCV gives no reason if it cannot open a file.
         let counted = File::open(path)
             .and_then(|file| counts_pictures(&file))
             .map_err(|error| unreadable(path, &error))?;
@@ -178,7 +179,7 @@ impl OpenCvSource {
             return Err(SourceError::NotAFilm { path: display(path) });
         }
         let property = |id| capture.get(id).unwrap_or(0.0);
-        let rate = FrameRate::from_f64(property(videoio::CAP_PROP_FPS)).unwrap_or(UNSAID_RATE);
+        let rate = FrameRate::from_f64(property(videoio::CAP_PROP_FPS)).unwrap_or(DEFAULT_RATE);
         let aspect = property(videoio::CAP_PROP_SAR_NUM) / property(videoio::CAP_PROP_SAR_DEN);
         let pixel_aspect = if (0.1..=10.0).contains(&aspect) { aspect } else { 1.0 };
         let announced = property(videoio::CAP_PROP_FRAME_COUNT).clamp(0.0, 1e15) as u64;
@@ -189,29 +190,29 @@ impl OpenCvSource {
         Ok(OpenCvSource { path, capture, rate, size, pixel_aspect, announced, counted, read, stamps })
     }
 
-    fn end(&self) -> Result<Option<Picture>, SourceError> {
-        // A film that was replaced or removed under us ends like any other.
-        readable(&self.path)?;
+    fn end(&self) -> Result<Option<SourcePicture>, SourceError> {
+        // OpenCV reports the end of a film that was removed or replaced meanwhile as any other end.
+        check_readable(&self.path)?;
         let path = display(&self.path);
         if self.read == 0 {
             return Err(SourceError::NoPictures { path });
         }
         let span = self.stamps.map_or(Duration::ZERO, |(first, last)| last.saturating_sub(first));
-        if is_broken(self.read, span + self.rate.interval(), self.announced, self.rate, self.counted) {
+        if breaks_off(self.read, span + self.rate.interval(), self.announced, self.rate, self.counted) {
             return Err(SourceError::BreaksOff { path, read: self.read, announced: self.announced });
         }
         Ok(None)
     }
 }
 
-/// Whether a film that ended after `read` pictures, which took `span`, is less than what was announced.
-fn is_broken(read: u64, span: Duration, announced: u64, rate: FrameRate, counted: bool) -> bool {
-    let whole = announced as f64 * if counted { WHOLE } else { WHOLE_AT_A_GUESS };
-    // In a film of variable rate a count that is made of its length is far off, but its length is not.
-    (read as f64) < whole && span.as_secs_f64() * rate.as_f64() < whole
+/// Whether a film that ended after `read` pictures, which lasted `span`, is shorter than its container announces.
+fn breaks_off(read: u64, span: Duration, announced: u64, rate: FrameRate, counted: bool) -> bool {
+    let complete = announced as f64 * if counted { COMPLETE } else { COMPLETE_BY_LENGTH };
+    // If the rate varies, a count that was computed from the length is far off, but the length is not.
+    (read as f64) < complete && span.as_secs_f64() * rate.as_f64() < complete
 }
 
-/// Whether its container counts its pictures, by how it begins: MP4 and QuickTime do, and AVI.
+/// Whether a file's first bytes are those of a container that counts its pictures: MP4, QuickTime or AVI.
 fn counts_pictures(file: &File) -> io::Result<bool> {
     let mut head = Vec::new();
     file.take(8).read_to_end(&mut head)?;
@@ -219,20 +220,20 @@ fn counts_pictures(file: &File) -> io::Result<bool> {
     Ok(head.starts_with(b"RIFF") || atoms.iter().any(|atom| head.ends_with(atom)))
 }
 
-/// Whether a film is there and may be read.
+/// Checks that a film exists and may be read. Blocks.
 ///
 /// # Errors
 /// [`SourceError::Unreadable`], with the system's reason.
-pub fn readable(path: &Path) -> Result<(), SourceError> {
+pub fn check_readable(path: &Path) -> Result<(), SourceError> {
     File::open(path).map(drop).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> SourceError {
-    SourceError::Unreadable { path: display(path), reason: plain(error) }
+    SourceError::Unreadable { path: display(path), reason: without_number(error) }
 }
 
-/// An I/O error in words, without the number that Rust adds to them.
-fn plain(error: &io::Error) -> String {
+/// The message of an I/O error without the error number that Rust adds.
+fn without_number(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
@@ -244,7 +245,7 @@ fn decoder_error(path: &Path, error: opencv::Error) -> SourceError {
     }
 }
 
-/// The film as people call it: by its file name.
+/// The film's name in messages: its file name.
 fn display(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
@@ -254,20 +255,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_film_is_broken_by_what_its_container_can_know() {
+    fn a_film_breaks_off_if_it_is_much_shorter_than_its_container_announces() {
         let pal = FrameRate::new(25, 1).unwrap();
         let seconds = Duration::from_secs;
         for (read, span, announced, counted, broken, why) in [
-            (250, seconds(10), 250, true, false, "whole"),
-            (246, seconds(10), 250, true, false, "a few at the edges"),
+            (250, seconds(10), 250, true, false, "complete"),
+            (246, seconds(10), 250, true, false, "a few are missing at the edges"),
             (230, seconds(9), 250, true, true, "cut off"),
             (250, Duration::ZERO, 250, true, false, "no stamps"),
-            (100, seconds(10), 250, false, false, "12 of 30 a second, at a rate that varies"),
-            (250, seconds(10), 275, false, false, "sound goes on for a second"),
+            (100, seconds(10), 250, false, false, "the rate varies"),
+            (250, seconds(10), 275, false, false, "the sound is a second longer"),
             (100, seconds(4), 250, false, true, "cut off, without a count"),
-            (250, seconds(10), 0, false, false, "nothing is announced"),
+            (250, seconds(10), 0, false, false, "the container announces nothing"),
         ] {
-            assert_eq!(is_broken(read, span, announced, pal, counted), broken, "{why}");
+            assert_eq!(breaks_off(read, span, announced, pal, counted), broken, "{why}");
         }
     }
 }

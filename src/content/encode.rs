@@ -1,4 +1,4 @@
-//! Picture to JPEG: resized to the station's size, encoded so that it fits one datagram.
+//! From a picture to JPEG: resizes it to the station's size, and encodes it so that it fits one datagram.
 
 use opencv::core::{Mat, Rect, Scalar, Size as CvSize};
 use opencv::imgproc;
@@ -10,43 +10,43 @@ use crate::media::jfif;
 use crate::media::jpeg::{Jpeg, MAX_SIDE};
 use crate::wire::payload::jpeg::MAX_SCAN;
 
-/// Aim a little below the budget when a picture must be squeezed: the next one is seldom the same.
+/// The share of the budget at which a squeezed picture aims. Below 1, since the next picture may be a little larger.
 const SQUEEZE_TARGET: f64 = 0.95;
 
-/// With this much of the budget unused a squeezed station tries a step up again.
+/// If a picture takes less than this share of the budget, the next one is encoded one step of quality higher.
 const RELAX_BELOW: f64 = 0.85;
 
-/// Why a picture cannot go on air. The sentence is shown on the slate.
+/// Why a picture cannot go on air. The message is painted on the slate.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// Too much detail at too large a size.
+    /// The picture has too much detail for its size.
     #[error("a picture of {0} does not fit one datagram even at quality 1; choose a smaller width")]
     DoesNotFit(Size),
-    /// OpenCV threw while resizing.
+    /// OpenCV cannot resize the picture.
     #[error("cannot resize a picture: {0}")]
     Resize(#[from] opencv::Error),
-    /// turbojpeg refused.
+    /// turbojpeg cannot encode the picture.
     #[error("cannot encode a picture: {0}")]
     Jpeg(#[from] turbojpeg::Error),
-    /// turbojpeg made a JPEG that cannot travel: our bug, but no reason to die on air.
+    /// RTP/JPEG cannot carry the JPEG that turbojpeg made: our bug, but no reason for a panic.
     #[error("cannot send a picture: {0}")]
     Wire(#[from] jfif::Error),
 }
 
-/// A picture on its way to the air.
+/// An encoded picture.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    /// What is sent.
+    /// The picture as it is sent.
     pub jpeg: Jpeg,
-    /// It did not fit at the station's quality and has a lower one.
+    /// Whether the picture did not fit at the station's quality, and has a lower one.
     pub squeezed: bool,
 }
 
-/// The station's size for its first film: no wider than `width`, never enlarged, the height by the film's
-/// shape, both rounded to the nearest multiple of 16 (at least 16, at most 2,032).
+/// The size of a station by its first film: no wider than `width`, never enlarged, with the height that keeps the
+/// film's shape. Both sides are rounded to the nearest multiple of 16, from 16 to 2,032.
 pub fn station_size(film: (u32, u32), pixel_aspect: f64, width: u16) -> Size {
     let (film_width, film_height) = (f64::from(film.0) * pixel_aspect, f64::from(film.1));
-    // A tall film is bounded by its height: no side may exceed what the wire can say.
+    // The height bounds a tall film: RTP/JPEG carries no side above MAX_SIDE.
     let limit = f64::from(MAX_SIDE / 16 * 16);
     let scale = (f64::from(width).min(film_width) / film_width).min(limit / film_height);
     let side = |length: f64| ((length * scale / 16.0).round() * 16.0).clamp(16.0, limit) as u16;
@@ -58,22 +58,24 @@ pub struct Encoder {
     compressor: Compressor,
     size: Size,
     quality: u8,
-    /// The quality at which the last pictures fitted: one try is the rule.
+    /// The quality at which the last picture fitted. The next one usually fits at the first try.
     predicted: u8,
+    /// The picture at the size that keeps its shape, if it needs black bars.
     resized: Mat,
-    framed: Mat,
+    /// The picture at the station's size.
+    fitted: Mat,
 }
 
 impl Encoder {
-    /// An encoder to pictures of `size` (multiples of 16) at `quality`, 1..=99, or lower where they would
-    /// not fit.
+    /// An encoder to pictures of `size` (multiples of 16) at `quality`, 1..=99, or a lower quality for a picture that
+    /// would not fit.
     ///
     /// # Errors
-    /// turbojpeg cannot be set up.
+    /// turbojpeg cannot be initialised.
     pub fn new(size: Size, quality: u8) -> Result<Encoder, EncodeError> {
         let mut compressor = Compressor::new()?;
-        // RFC 2435 type 1. Baseline, standard Huffman tables and no restart markers are
-        // turbojpeg's defaults, and `Jpeg::from_jfif` refuses anything else.
+        // RFC 2435 type 1. Baseline, standard Huffman tables and no restart markers are turbojpeg's defaults, and
+        // `Jpeg::from_jfif` refuses anything else.
         compressor.set_subsamp(Subsamp::Sub2x2)?;
         Ok(Encoder {
             compressor,
@@ -81,30 +83,30 @@ impl Encoder {
             quality,
             predicted: quality,
             resized: Mat::default(),
-            framed: Mat::default(),
+            fitted: Mat::default(),
         })
     }
 
-    /// The size of all pictures it makes.
+    /// The size of all encoded pictures.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// Encodes a film's picture. A film of another shape than the station's is letterboxed.
+    /// Encodes a film's picture. A picture of another shape than the station's gets black bars.
     ///
     /// # Errors
-    /// The picture cannot be made to fit, or a library refuses it.
+    /// The picture does not fit a datagram at any quality, or a library fails.
     pub fn encode(&mut self, pixels: &Mat, pixel_aspect: f64) -> Result<Encoded, EncodeError> {
         self.fit(pixels, pixel_aspect)?;
-        let pixels = std::mem::take(&mut self.framed);
+        let pixels = std::mem::take(&mut self.fitted);
         let encoded =
             self.encode_bgr(pixels.data_bytes()?, 3 * usize::from(self.size.width), PixelFormat::BGR);
-        self.framed = pixels;
+        self.fitted = pixels;
         encoded
     }
 
-    /// Encodes pixels that have the station's size already: `0x00RRGGBB`, row by row, as
-    /// [`Canvas`](crate::paint::Canvas) has them.
+    /// Encodes pixels that have the station's size already: `0x00RRGGBB`, row by row, as in a
+    /// [`Canvas`](crate::paint::Canvas).
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -113,23 +115,23 @@ impl Encoder {
         self.encode_bgr(&bytes, 4 * usize::from(self.size.width), PixelFormat::BGRX)
     }
 
-    /// Brings the picture to the station's size, in `self.framed`.
+    /// Brings a picture to the station's size, in `self.fitted`.
     fn fit(&mut self, pixels: &Mat, pixel_aspect: f64) -> Result<(), EncodeError> {
         let (width, height) = (i32::from(self.size.width), i32::from(self.size.height));
         let inner = inner_size(pixels.cols(), pixels.rows(), pixel_aspect, self.size);
-        let reader = |from: &Mat, to: &mut Mat, (w, h): (i32, i32)| {
-            // INTER_AREA averages what it drops: no shimmer in fine detail when a film is made smaller.
+        let resize = |from: &Mat, to: &mut Mat, (w, h): (i32, i32)| {
+            // INTER_AREA averages the pixels that it drops, so that fine detail in a reduced film does not shimmer.
             let shrinks = w < from.cols() || h < from.rows();
-            let how = if shrinks { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
-            imgproc::resize(from, to, CvSize::new(w, h), 0.0, 0.0, how)
+            let interpolation = if shrinks { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
+            imgproc::resize(from, to, CvSize::new(w, h), 0.0, 0.0, interpolation)
         };
         if inner == (width, height) {
-            return Ok(reader(pixels, &mut self.framed, inner)?);
+            return Ok(resize(pixels, &mut self.fitted, inner)?);
         }
-        reader(pixels, &mut self.resized, inner)?;
-        self.framed = Mat::new_rows_cols_with_default(height, width, pixels.typ(), Scalar::all(0.0))?;
+        resize(pixels, &mut self.resized, inner)?;
+        self.fitted = Mat::new_rows_cols_with_default(height, width, pixels.typ(), Scalar::all(0.0))?;
         let place = Rect::new((width - inner.0) / 2, (height - inner.1) / 2, inner.0, inner.1);
-        let mut window = Mat::roi_mut(&mut self.framed, place)?;
+        let mut window = Mat::roi_mut(&mut self.fitted, place)?;
         Ok(self.resized.copy_to(&mut window)?)
     }
 
@@ -164,8 +166,8 @@ impl Encoder {
     }
 }
 
-/// The quality to try after `q` gave `fill` times the budget (over 1). Around the middle qualities the size
-/// goes about with the inverse square root of the tables' scale, so this lands near the target at once.
+/// The quality to try after quality `q` took `fill` (more than 1) times the budget. At medium qualities the size is
+/// about proportional to the inverse square root of the tables' scale, so that one further try usually suffices.
 fn lower_quality(q: u8, fill: f64) -> u8 {
     let scale = |q: f64| if q < 50.0 { 5000.0 / q } else { 200.0 - 2.0 * q };
     let wanted = scale(f64::from(q)).max(2.0) * (fill / SQUEEZE_TARGET).powf(1.5);
@@ -173,8 +175,8 @@ fn lower_quality(q: u8, fill: f64) -> u8 {
     (lower as u8).clamp(1, q - 1)
 }
 
-/// The size within the station's at which a picture keeps its shape. A shape that is off by no more than rounding
-/// to multiples of 16 fills the station: bars of a few lines would look like a fault.
+/// The size within the station's at which a picture keeps its shape. A picture whose shape differs only by the
+/// rounding to multiples of 16 is stretched to the station's size: bars of a few lines would look like a fault.
 fn inner_size(cols: i32, rows: i32, pixel_aspect: f64, station: Size) -> (i32, i32) {
     let (width, height) = (f64::from(station.width), f64::from(station.height));
     let shape = f64::from(cols) * pixel_aspect / f64::from(rows);
@@ -192,7 +194,7 @@ mod tests {
     use super::*;
     use crate::media::jpeg::{Chroma, Tables};
 
-    /// BGR pixels from a function of place.
+    /// A picture of BGR pixels, from a function of their coordinates.
     fn mat(width: i32, height: i32, pixel: impl Fn(i32, i32) -> [u8; 3]) -> Mat {
         let bytes: Vec<u8> = (0..height)
             .flat_map(|y| (0..width).map(move |x| (x, y)))
@@ -201,8 +203,8 @@ mod tests {
         Mat::from_slice(&bytes).unwrap().reshape(3, height).unwrap().try_clone().unwrap()
     }
 
-    /// A pixel of the decoded picture, RGB.
-    fn look(jpeg: &Jpeg, x: usize, y: usize) -> [u8; 3] {
+    /// An RGB pixel of the decoded picture.
+    fn pixel(jpeg: &Jpeg, x: usize, y: usize) -> [u8; 3] {
         let image = turbojpeg::decompress(&jpeg.to_jfif(), PixelFormat::RGB).unwrap();
         let at = y * image.pitch + 3 * x;
         image.pixels[at..at + 3].try_into().unwrap()
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_makes_is_what_the_wire_can_say_at_every_quality() {
+    fn pictures_of_every_quality_can_be_sent() {
         let size = Size { width: 64, height: 48 };
         let picture = mat(64, 48, |x, y| [x as u8 * 4, y as u8 * 5, (x * y) as u8]);
         for q in 1..=99 {
@@ -249,18 +251,18 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_does_not_fit_is_squeezed_and_the_next_one_at_the_first_try() {
+    fn a_picture_that_does_not_fit_is_squeezed_and_the_next_one_fits_at_the_first_try() {
         let mut rng = fastrand::Rng::with_seed(5);
         let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(640 * 368 * 3).collect();
         let noise = mat(640, 368, |x, y| std::array::from_fn(|c| noise[((y * 640 + x) * 3) as usize + c]));
         let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 80).unwrap();
         let first = encoder.encode(&noise, 1.0).unwrap();
         assert!(first.squeezed && first.jpeg.scan.len() <= MAX_SCAN);
-        assert!(first.jpeg.scan.len() > MAX_SCAN / 2, "no more than needed: {}", first.jpeg.scan.len());
+        assert!(first.jpeg.scan.len() > MAX_SCAN / 2, "squeezed too much: {}", first.jpeg.scan.len());
         let Tables::Standard(q) = first.jpeg.tables else { panic!("tables") };
         assert!((1..80).contains(&q));
         assert!(encoder.predicted.abs_diff(q) <= 1);
-        // Back at full quality soon after the noise is over.
+        // Soon after the noise has ended, pictures have full quality again.
         let calm = mat(640, 368, |x, _| [x as u8 / 3; 3]);
         let mut squeezed = std::iter::repeat_with(|| encoder.encode(&calm, 1.0).unwrap().squeezed);
         assert_eq!(squeezed.nth(79), Some(false));
@@ -280,22 +282,22 @@ mod tests {
     }
 
     #[test]
-    fn another_shape_is_letterboxed_and_a_rounded_one_is_not() {
+    fn another_shape_is_letterboxed_and_one_that_differs_by_rounding_is_not() {
         let red = mat(400, 400, |_, _| [0, 0, 255]);
         let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 90).unwrap();
         let square = encoder.encode(&red, 1.0).unwrap().jpeg;
-        assert!(near(look(&square, 320, 184), [255, 0, 0]));
-        assert!(near(look(&square, 140, 184), [255, 0, 0]));
-        assert!(near(look(&square, 130, 184), [0, 0, 0]), "a black bar on the left");
-        assert!(near(look(&square, 510, 184), [0, 0, 0]), "and on the right");
+        assert!(near(pixel(&square, 320, 184), [255, 0, 0]));
+        assert!(near(pixel(&square, 140, 184), [255, 0, 0]));
+        assert!(near(pixel(&square, 130, 184), [0, 0, 0]), "a black bar on the left");
+        assert!(near(pixel(&square, 510, 184), [0, 0, 0]), "and on the right");
         let wide = mat(1280, 720, |_, _| [0, 0, 255]);
         let wide = encoder.encode(&wide, 1.0).unwrap().jpeg;
         for y in [0, 184, 367] {
-            assert!(near(look(&wide, 320, y), [255, 0, 0]), "row {y} is picture");
+            assert!(near(pixel(&wide, 320, y), [255, 0, 0]), "row {y} is not black");
         }
         // Anamorphic: 4:3 pixels in a 16:9 picture.
         let pal = mat(720, 576, |_, _| [0, 0, 255]);
         let pal = encoder.encode(&pal, 64.0 / 45.0).unwrap().jpeg;
-        assert!(near(look(&pal, 2, 184), [255, 0, 0]));
+        assert!(near(pixel(&pal, 2, 184), [255, 0, 0]));
     }
 }

@@ -1,19 +1,31 @@
-//! What a station shows: files to access units that are coded and placed in time. Imported by the station, the head-end, RTSP (which
-//! plays reels on demand) and the daemon; imports media, wire, lineup, paint and the clock.
+//! The content of a station: films, from their files to coded access units with due times, and the slate that stands
+//! in for them.
 //!
-//! A station asks its [`Content`] for what comes next, hands that to the air, and asks again. Films are looked up, opened and decoded
-//! on [threads that may block](worker), and never wait for a disk that reels are on; the slate stands in for them.
+//! `station`, `headend` and `daemon` import this room, `rtsp` to play reels on demand, and the binary `broadcaster` to make
+//! them beforehand. It imports `lineup`, `media`, `paint`, `clock`, and the largest scan from `wire`.
 //!
 //! ```text
-//! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, recorded on the way
-//!                \---> reel ----------------------> Unit        every pass after that
-//! slate -> encode -> Unit                                         while there is no film to play
+//! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded
+//!                \---> reel ----------------------> Unit           every later pass
+//! slate -> encode -> Unit                                          while there is no film to play
 //! ```
+//!
+//! A station asks its `Content` for the next event, hands that to the air, and asks again.
+//!
+//! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
+//! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
+//! - [`catalogue`]: what all stations know of their films.
+//! - [`decode`], `transcode`, [`encode`]: from a film file to JPEG. Only `decode` names the decoder.
+//! - [`timeline`]: when each picture is due.
+//! - [`reel`]: coded films on disk; `recording`: makes a reel during a film's first pass; [`prepare`]: beforehand.
+//! - `worker`: threads that may block. Films are looked up, opened and decoded there. If the disk of the reels hangs,
+//!   films are played from their files.
 
 pub mod catalogue;
 pub mod decode;
 pub mod encode;
 pub(crate) mod films;
+pub(crate) mod phases;
 pub(crate) mod playlist;
 pub mod prepare;
 pub(crate) mod recording;
@@ -25,45 +37,48 @@ pub(crate) mod transcode;
 pub(crate) mod worker;
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use decode::SourceError;
 use films::Films;
 use slate::Slate;
-use worker::STUCK;
+use worker::STUCK_AFTER;
 
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, FrameRate, MAX_BEHIND, Size, StationId, Unit};
 
-/// A film whose stamps leave a longer pause has its last picture repeated at [`REPEAT_RATE`](crate::media::REPEAT_RATE), so that a
-/// receiver that tunes in or loses a packet meanwhile has something to show.
+/// In a longer pause between two pictures of a film, the first is repeated at
+/// [`REPEAT_RATE`](crate::media::REPEAT_RATE), so that a receiver that tunes in or loses a packet has something to
+/// show.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
-/// The first picture of a station is due so long after its content began: decoding it takes some 10 ms.
+/// How long after its content began a station's first picture is due. Decoding the picture takes some 10 ms.
 pub(crate) const START_LEAD: Duration = Duration::from_millis(100);
 
 /// What a station shows.
 pub(crate) enum Content {
     /// Films, one after the other, for ever.
     Films(Box<Films>),
-    /// The reason why there is nothing else, for a while.
+    /// For a while, the reason why there is nothing else.
     Slate(Box<Slate>),
 }
 
 impl Content {
-    /// What comes next; `None` when the content is over. The station asks again once it has handed that to the air.
+    /// The next event; `None` at the end of the content. The station asks again when it has handed the event to the
+    /// air.
     ///
     /// # Errors
-    /// It cannot go on. Asked again, it tries with what follows.
-    pub(crate) async fn next(&mut self, at: Position) -> Result<Option<Event>, Fault> {
+    /// The content cannot go on. If the station asks again, the content tries what follows.
+    pub(crate) async fn next(&mut self, output: OutputState) -> Result<Option<ContentEvent>, Fault> {
         match self {
-            Content::Films(films) => films.next(at).await.map(Some),
-            Content::Slate(slate) => slate.next(at).await,
+            Content::Films(films) => films.next(output).await.map(Some),
+            Content::Slate(slate) => slate.next(output).await,
         }
     }
 
-    /// The size of its pictures, once that is known.
+    /// The size of all pictures, once known.
     pub(crate) fn size(&self) -> Option<Size> {
         match self {
             Content::Films(films) => films.size(),
@@ -72,56 +87,56 @@ impl Content {
     }
 }
 
-/// How far a station is when it asks its content.
+/// The state of a station's output when the station asks its content for the next event.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Position {
-    /// When what has been handed to the air is over.
+pub(crate) struct OutputState {
+    /// The end of the last unit that was handed to the air.
     pub(crate) free_at: AirTime,
-    /// A film is on air.
+    /// Whether a film is on air.
     pub(crate) on_air: bool,
 }
 
 /// What comes next on a station.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum ContentEvent {
     /// An access unit for the air.
     Unit {
-        /// The unit, due after all before it.
+        /// The unit, due after all units before it.
         unit: Unit,
-        /// It did not fit at the station's quality, and has a lower one.
+        /// Whether the picture did not fit at the station's quality, and has a lower one.
         squeezed: bool,
     },
-    /// The units that follow show something else.
-    Shows {
-        /// What that is.
-        showing: Showing,
-        /// Its pictures' size.
+    /// The units that follow are of another kind of content, size or rate.
+    Begin {
+        /// What the units show.
+        kind: ContentKind,
+        /// The size of their pictures.
         size: Size,
-        /// Its nominal rate.
+        /// Their nominal rate.
         rate: FrameRate,
     },
-    /// The station has nothing of its own to say before this moment: the last picture lasts until then.
-    Until(AirTime),
-    /// So many pictures could not be on time, and are left out.
+    /// No unit is due before this moment: the last picture stays until then.
+    HoldUntil(AirTime),
+    /// This many pictures were too late and are left out.
     Skipped(u64),
-    /// The same of one picture that was behind by so much that the time line starts anew.
-    StoodStill(Duration),
-    /// A picture could not be read from its reel, for this reason, and is left out. Told once a pass.
+    /// One picture was late by this much and is left out, and the time line starts anew.
+    Reanchored(Duration),
+    /// A picture could not be read from its reel and is left out. The first one in a pass of the film has the reason.
     Damaged(Option<String>),
     /// A round of the playlist begins.
-    Round,
+    RoundBegins,
 }
 
-/// What the units of a station show.
+/// The kind of content that a unit shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Showing {
+pub(crate) enum ContentKind {
     /// A film.
     Film,
     /// The slate, with this reason.
     Slate(String),
 }
 
-/// Why a station shows a slate. The sentence is on it.
+/// Why a station shows a slate. The message is painted on it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error(transparent)]
@@ -132,24 +147,37 @@ pub(crate) enum Fault {
     Programme(io::Error),
     #[error("there is no film to play")]
     NoFilm,
-    #[error("the film cannot be read: no picture for {} s", STUCK.as_secs())]
+    #[error("the film cannot be read: no picture for {} s", STUCK_AFTER.as_secs())]
     Stuck,
     #[error("the decoder crashed")]
     Crashed,
 }
 
-/// When the next picture of a station can be on air: after those that are on their way, and not at once. A station that is a
-/// little behind keeps its time line and leaves out what is late.
-pub(crate) fn earliest(clock: &AirClock, spec: &StationSpec, at: Position) -> AirTime {
+/// The earliest due time of a station's next picture: after all units that were handed to the air, or if the station
+/// is too far behind, a short time from now. A station that is a little behind keeps its time line and leaves out late
+/// pictures.
+pub(crate) fn earliest_due(clock: &AirClock, spec: &StationSpec, output: OutputState) -> AirTime {
     let now = clock.now();
-    if now.since(at.free_at) < MAX_BEHIND { at.free_at } else { now + START_LEAD + phase(spec.id) }
+    if now.since(output.free_at) < MAX_BEHIND {
+        output.free_at
+    } else {
+        now + START_LEAD + default_phase(spec.id)
+    }
 }
 
-/// A station's own share of a moment, under 40 ms, so that stations do not all fire in the same one. The golden ratio spreads any
-/// number of stations evenly over 40 ms, the usual interval, on a grid of 256: waking up costs the air thread three times what a send
-/// does (13 us, 4 us), so the stations of a crowd share their moments. Measured with 999 stations: 21 % of a core instead of 45, and
-/// p50 10 us later.
-pub fn phase(id: StationId) -> Duration {
+/// The phase of a station whose programme has none of its own: under 40 ms, so that not all stations send in the same
+/// moment.
+///
+/// The golden ratio spreads any number of stations evenly over 40 ms, the usual interval between pictures, in 256
+/// steps. Stations of a large line-up share steps, since waking up costs the air thread three times what a send does
+/// (13 us, 4 us). Measured with 999 stations: 21 % of a core instead of 45 %, and the median lateness 10 us higher.
+pub fn default_phase(id: StationId) -> Duration {
     let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
     Duration::from_millis(40).mul_f64(share)
+}
+
+/// Locks a mutex, even if a thread panicked while it held the lock: no code of this room panics between two changes
+/// that belong together.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

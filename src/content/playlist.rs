@@ -1,26 +1,40 @@
-//! The films of a round, and what is known of each.
+//! The playlist: the films of one round of a station's programme, with their reels.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, FilmReel};
 use super::reel::{Encoding, Reel, ReelKey};
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, Size};
 
-/// A film of the round.
+/// A film of the playlist.
 #[derive(Debug, Clone)]
 pub(crate) struct PlaylistItem {
     pub(crate) path: PathBuf,
-    /// What its reel is called; `None` where there shall be none, or the film could not be read in time.
+    /// The key of the film's reel; `None` if the station keeps no reels, or if the film could not be read in time.
     pub(crate) key: Option<ReelKey>,
     pub(crate) reel: Option<Arc<Reel>>,
-    /// When it begins, if that is settled by the time of day.
+    /// When the film begins, if the time of day determines that.
     pub(crate) begin: Option<AirTime>,
 }
 
-/// What is known of the films of a round, and the station's size by the first of them that opens.
+impl PlaylistItem {
+    /// A film that has not been looked up.
+    pub(crate) fn film(path: PathBuf) -> PlaylistItem {
+        PlaylistItem { path, key: None, reel: None, begin: None }
+    }
+}
+
+impl From<FilmReel> for PlaylistItem {
+    fn from((path, reel): FilmReel) -> PlaylistItem {
+        PlaylistItem { path, key: Some(*reel.key()), reel: Some(reel), begin: None }
+    }
+}
+
+/// Looks up the reels of `films`. Blocks. Returns the playlist, and the size of the station: `size` or, without it,
+/// the size by the first film that opens.
 pub(crate) fn look_up(
     catalogue: &Catalogue,
     spec: &StationSpec,

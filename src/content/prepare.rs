@@ -1,38 +1,39 @@
-//! Makes the reels of a line-up beforehand, with all the cores there are. What is made stays: interrupted and
-//! started again, it goes on with the films that are missing.
+//! Makes the reels of a line-up beforehand, on all cores. Finished reels stay, so that an interrupted preparation
+//! continues with the missing ones when it is started again.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::decode::{self, SourceError};
 use super::encode::{EncodeError, Encoder, station_size};
+use super::lock;
 use super::reel::{Encoding, RecordError, ReelKey, Store};
 use super::timeline::Timeline;
 use crate::clock::wall_clock;
 use crate::lineup::{self, Lineup, StationSpec};
 use crate::media::Size;
 
-/// What came of it.
+/// The result of a preparation.
 #[derive(Debug, Default)]
-pub struct Outcome {
-    /// Reels made now.
+pub struct PrepareSummary {
+    /// The number of reels that were made.
     pub made: usize,
-    /// Reels that were there.
+    /// The number of reels that existed before.
     pub found: usize,
-    /// What could not be made, and why: one sentence each.
+    /// For each reel that could not be made, a sentence that says why.
     pub failed: Vec<String>,
-    /// It was told to stop before the end.
+    /// Whether the preparation was stopped before its end.
     pub stopped: bool,
 }
 
-/// Why there is no reel of a film.
+/// Why a reel cannot be made.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+enum PrepareError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
@@ -45,62 +46,59 @@ enum Error {
     Refused,
 }
 
-struct Job {
+/// A reel to be made.
+struct ReelJob {
     film: PathBuf,
     encoding: Encoding,
 }
 
-/// Makes the reels of all stations that keep them, until `stop` is true. Shows its progress on a terminal.
-pub fn prepare(lineup: &Lineup, store: &Store, stop: &AtomicBool) -> Outcome {
-    let outcome = Mutex::new(Outcome::default());
-    let jobs = Mutex::new(jobs(lineup, &outcome));
-    let seen = Mutex::new(HashSet::new());
+/// Makes the reels of all stations that keep reels, until `stop` is true. Shows its progress on a terminal.
+pub fn prepare(lineup: &Lineup, store: &Store, stop: &AtomicBool) -> PrepareSummary {
+    let summary = Mutex::new(PrepareSummary::default());
+    let jobs = Mutex::new(jobs(lineup, &summary));
+    let keys = Mutex::new(HashSet::new());
     let bars = MultiProgress::new();
     let work = || {
         while let Some(job) = { lock(&jobs).pop_front() } {
             if stop.load(Relaxed) {
-                lock(&outcome).stopped = true;
+                lock(&summary).stopped = true;
                 return;
             }
-            let made = one(&job, store, &seen, &bars, stop);
-            let mut outcome = lock(&outcome);
-            match made {
-                Ok(Made::Now) => outcome.made += 1,
-                Ok(Made::Before) => outcome.found += 1,
-                Ok(Made::Twice) => {}
-                Ok(Made::Stopped) => outcome.stopped = true,
-                Err(error) => outcome.failed.push(format!("{}: {error}", job.film.display())),
+            let outcome = make_reel(&job, store, &keys, &bars, stop);
+            let mut summary = lock(&summary);
+            match outcome {
+                Ok(ReelOutcome::Made) => summary.made += 1,
+                Ok(ReelOutcome::Found) => summary.found += 1,
+                Ok(ReelOutcome::Duplicate) => {}
+                Ok(ReelOutcome::Stopped) => summary.stopped = true,
+                Err(error) => summary.failed.push(format!("{}: {error}", job.film.display())),
             }
         }
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
-    outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    summary.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Every film of every station, in the size that the station will have.
-fn jobs(lineup: &Lineup, outcome: &Mutex<Outcome>) -> VecDeque<Job> {
+/// A job for every film of every station, with the size that the station will have.
+fn jobs(lineup: &Lineup, summary: &Mutex<PrepareSummary>) -> VecDeque<ReelJob> {
     let mut jobs = VecDeque::new();
     for station in lineup.stations.iter().filter(|station| station.reel) {
         match lineup::films(&station.media) {
             Ok(films) => match size_of(station, &films) {
                 Ok(size) => jobs.extend(films.into_iter().map(|film| {
                     let encoding = Encoding { size, quality: station.quality };
-                    Job { film, encoding }
+                    ReelJob { film, encoding }
                 })),
-                Err(error) => lock(outcome).failed.push(format!("station {}: {error}", station.id)),
+                Err(error) => lock(summary).failed.push(format!("station {}: {error}", station.id)),
             },
-            Err(error) => lock(outcome).failed.push(format!("station {}: {error}", station.id)),
+            Err(error) => lock(summary).failed.push(format!("station {}: {error}", station.id)),
         }
     }
     jobs
 }
 
-/// As on air: by the first film that opens.
+/// The size of a station, by the first film that opens, as on air.
 fn size_of(station: &StationSpec, films: &[PathBuf]) -> Result<Size, SourceError> {
     let mut result = Err(SourceError::NotAFilm { path: "its programme".into() });
     for film in films {
@@ -112,40 +110,44 @@ fn size_of(station: &StationSpec, films: &[PathBuf]) -> Result<Size, SourceError
     result
 }
 
-enum Made {
-    Now,
-    Before,
-    /// Another station has the same film in the same encoding.
-    Twice,
+/// The result of a [`ReelJob`].
+enum ReelOutcome {
+    /// The reel was made.
+    Made,
+    /// The reel existed before.
+    Found,
+    /// Another job has the same film in the same encoding.
+    Duplicate,
+    /// The preparation was stopped.
     Stopped,
 }
 
-fn one(
-    job: &Job,
+fn make_reel(
+    job: &ReelJob,
     store: &Store,
-    seen: &Mutex<HashSet<ReelKey>>,
+    keys: &Mutex<HashSet<ReelKey>>,
     bars: &MultiProgress,
     stop: &AtomicBool,
-) -> Result<Made, Error> {
+) -> Result<ReelOutcome, PrepareError> {
     let key = store.key(&job.film, job.encoding, wall_clock())?;
-    if !lock(seen).insert(key) {
-        return Ok(Made::Twice);
+    if !lock(keys).insert(key) {
+        return Ok(ReelOutcome::Duplicate);
     }
     if store.find(&key, wall_clock()).is_some() {
-        return Ok(Made::Before);
+        return Ok(ReelOutcome::Found);
     }
-    let mut recorder = store.record(&key, &job.film)?.ok_or(Error::Refused)?;
+    let mut recorder = store.record(&key, &job.film)?.ok_or(PrepareError::Refused)?;
     let mut source = decode::open(&job.film)?;
     recorder.expect(source.announced());
     let mut encoder = Encoder::new(job.encoding.size, job.encoding.quality)?;
-    // The same time line as on air, from the beginning of time.
+    // The time line that a recording on air has, so that the reels are equal.
     let mut timeline = Timeline::new(Default::default(), source.rate());
     timeline.begin_film(source.rate(), Default::default());
-    let bar = bars.add(bar(&job.film, source.announced()));
+    let bar = bars.add(progress_bar(&job.film, source.announced()));
     while let Some(picture) = source.next_picture()? {
         if stop.load(Relaxed) {
             bar.abandon_with_message("stopped");
-            return Ok(Made::Stopped);
+            return Ok(ReelOutcome::Stopped);
         }
         timeline.next(picture.stamp);
         let encoded = encoder.encode(&picture.pixels, source.pixel_aspect())?;
@@ -154,10 +156,10 @@ fn one(
     }
     recorder.finish(timeline.rate(), timeline.film_length(), wall_clock())?;
     bar.finish();
-    Ok(Made::Now)
+    Ok(ReelOutcome::Made)
 }
 
-fn bar(film: &Path, pictures: u64) -> ProgressBar {
+fn progress_bar(film: &Path, pictures: u64) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{prefix:30!} {bar:30} {percent:>3} %  {per_sec:>14}  {eta:>4} left");
     let name = film.file_name().unwrap_or_default().to_string_lossy().into_owned();

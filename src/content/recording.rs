@@ -1,15 +1,16 @@
-//! A film's reel in the making, beside its first pass. Its pictures are written by a [worker](BlockingWorker), some at a time, and
-//! the film never waits for that: if the disk that holds the reels hangs, the reel is given up and the film plays on.
+//! Records a film's reel during its first pass. A [worker](BlockingWorker) writes the pictures in batches, and the
+//! film never waits for it: if the disk that holds the reels hangs, the reel is given up and the film plays on.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
 
 use super::catalogue::Catalogue;
+use super::lock;
 use super::reel::{RecordError, Recorder, ReelKey};
 use super::timeline::Timeline;
 use super::worker::BlockingWorker;
@@ -17,51 +18,56 @@ use crate::clock::AirClock;
 use crate::media::FrameRate;
 use crate::media::jpeg::Jpeg;
 
-/// Most pictures that wait to be written: two and a half seconds at 25 a second, 4 MB at most. If the disk pauses for longer, the
-/// reel is given up.
-const WAITING: usize = 64;
+/// Most pictures in the queue to the worker: two and a half seconds at 25 a second, 4 MB at most. If the disk pauses
+/// for longer, the reel is given up.
+const QUEUE: usize = 64;
 
 /// Pictures that are written at a time: two thirds of a second at 25 a second.
 const BATCH: usize = 16;
 
-/// A film that is recorded, as the station that plays it has it. Dropped before the [end](Self::end), it leaves nothing behind.
+/// The recording of a film, at the station that plays it. If it is dropped before its [end](Self::end), it leaves
+/// nothing on the disk.
 pub(crate) struct Recording {
-    job: Arc<Job>,
-    /// The film's own time line, from the beginning of time: however late the film is on air, its reel is as if it never was.
-    line: Timeline,
-    waiting: VecDeque<Note>,
-    /// Some of it was handed to the worker.
-    begun: bool,
+    job: Arc<RecordingJob>,
+    /// A time line for the reel alone, which starts at the Unix epoch: the reel does not depend on how late the film
+    /// is on air.
+    timeline: Timeline,
+    queue: VecDeque<RecordingInput>,
+    /// Whether the worker was started.
+    started: bool,
 }
 
-/// What the worker needs.
-struct Job {
+/// The worker's part of a recording.
+struct RecordingJob {
     catalogue: Arc<Catalogue>,
     clock: AirClock,
     path: PathBuf,
     key: ReelKey,
+    /// The number of pictures that the film's container announces.
     announced: u64,
-    writing: Mutex<Writing>,
+    state: Mutex<RecordingState>,
 }
 
-enum Writing {
+enum RecordingState {
     /// Nothing is on the disk yet.
-    NotBegun,
+    NotStarted,
     /// A part of the film is on the disk.
-    Begun(Recorder),
-    /// The reel is there, or will never be.
-    Over,
+    Started(Recorder),
+    /// There is a reel, or there will be none.
+    Ended,
 }
 
-/// What is to be written.
-enum Note {
+/// An entry of the queue to the worker.
+enum RecordingInput {
+    /// The time since the film's first picture, and the picture.
     Picture(Duration, Jpeg),
+    /// The film's nominal rate and its length.
     End(FrameRate, Duration),
 }
 
 impl Recording {
-    /// A recording of the film at `path`, which opens now, has this nominal `rate`, and whose container announces so many
-    /// pictures.
+    /// A recording of the film at `path`, which begins now. The film has the nominal rate `rate`, and its container
+    /// announces `announced` pictures.
     pub(crate) fn new(
         catalogue: Arc<Catalogue>,
         clock: AirClock,
@@ -70,37 +76,38 @@ impl Recording {
         rate: FrameRate,
         announced: u64,
     ) -> Recording {
-        let mut line = Timeline::new(Default::default(), rate);
-        line.begin_film(rate, Default::default());
-        let writing = Mutex::new(Writing::NotBegun);
-        let job = Arc::new(Job { catalogue, clock, path, key, announced, writing });
-        Recording { job, line, waiting: VecDeque::new(), begun: false }
+        let mut timeline = Timeline::new(Default::default(), rate);
+        timeline.begin_film(rate, Default::default());
+        let state = Mutex::new(RecordingState::NotStarted);
+        let job = Arc::new(RecordingJob { catalogue, clock, path, key, announced, state });
+        Recording { job, timeline, queue: VecDeque::new(), started: false }
     }
 
-    /// Adds the film's next picture, also one that is too late for the air.
+    /// Adds the film's next picture, even if it is too late for the air. Does not block.
     ///
     /// # Errors
-    /// There will be no reel. [`RecordError::GivenUp`] where that is known already, or somebody else records it.
+    /// There will be no reel. [`RecordError::GivenUp`] if the worker has logged why, or if another station records the
+    /// reel.
     pub(crate) fn add(
         &mut self,
         stamp: Duration,
         jpeg: &Jpeg,
         worker: &mut BlockingWorker,
     ) -> Result<(), RecordError> {
-        self.line.next(stamp);
-        self.waiting.push_back(Note::Picture(self.line.film_offset(), jpeg.clone()));
-        if self.job.is_over() {
+        self.timeline.next(stamp);
+        self.queue.push_back(RecordingInput::Picture(self.timeline.film_offset(), jpeg.clone()));
+        if self.job.has_ended() {
             return Err(RecordError::GivenUp);
         }
-        // The first at once, so that it is known soon if another station records the film.
-        let enough = if self.begun { BATCH } else { 1 };
-        if self.waiting.len() >= enough && !worker.is_busy() {
+        // The first picture is written at once, so that the station soon knows if another one records the film.
+        let enough = if self.started { BATCH } else { 1 };
+        if self.queue.len() >= enough && !worker.is_busy() {
             self.write(worker);
         }
-        if self.waiting.len() > WAITING { Err(RecordError::SlowDisk) } else { Ok(()) }
+        if self.queue.len() > QUEUE { Err(RecordError::SlowDisk) } else { Ok(()) }
     }
 
-    /// The film is over: a reel is made of it, if the disk takes what is left until `deadline`.
+    /// Makes a reel after the film's last picture. Waits for the disk until `deadline`.
     ///
     /// # Errors
     /// As [`add`](Self::add).
@@ -110,58 +117,61 @@ impl Recording {
         deadline: Instant,
     ) -> Result<(), RecordError> {
         worker.wait(deadline).await.map_err(|_| RecordError::SlowDisk)?;
-        if self.job.is_over() {
+        if self.job.has_ended() {
             return Err(RecordError::GivenUp);
         }
-        self.waiting.push_back(Note::End(self.line.rate(), self.line.film_length()));
+        self.queue.push_back(RecordingInput::End(self.timeline.rate(), self.timeline.film_length()));
         self.write(worker);
-        // If it takes longer, the next pass is encoded once more.
+        // If the disk takes longer, the next pass is encoded once more.
         let _ = worker.wait(deadline).await;
         Ok(())
     }
 
     fn write(&mut self, worker: &mut BlockingWorker) {
-        self.begun = true;
-        let (job, notes) = (self.job.clone(), std::mem::take(&mut self.waiting));
-        // Without patience: nobody waits for it but at the end of the film.
-        worker.start(Duration::ZERO, move || job.write(notes));
+        self.started = true;
+        let (job, inputs) = (self.job.clone(), std::mem::take(&mut self.queue));
+        // With no timeout: except at the end of the film, the station does not wait for this work.
+        worker.start(Duration::ZERO, move || job.write(inputs));
     }
 }
 
-impl Job {
-    fn is_over(&self) -> bool {
-        // Locked while the disk is written to: then it is not over.
-        self.writing.try_lock().is_ok_and(|writing| matches!(*writing, Writing::Over))
+impl RecordingJob {
+    fn has_ended(&self) -> bool {
+        // The worker holds the lock while it writes. Then the recording has not ended.
+        self.state.try_lock().is_ok_and(|state| matches!(*state, RecordingState::Ended))
     }
 
-    /// Writes what is noted of the film, unless somebody else does. Blocks.
-    fn write(&self, notes: VecDeque<Note>) {
-        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*writing, Writing::NotBegun) {
-            *writing = match self.catalogue.recorder(&self.key, &self.path) {
+    /// Writes pictures to the disk, unless another station records the film. Blocks.
+    fn write(&self, inputs: VecDeque<RecordingInput>) {
+        let mut state = lock(&self.state);
+        if matches!(*state, RecordingState::NotStarted) {
+            *state = match self.catalogue.recorder(&self.key, &self.path) {
                 Some(mut recorder) => {
                     recorder.expect(self.announced);
-                    Writing::Begun(recorder)
+                    RecordingState::Started(recorder)
                 }
-                None => Writing::Over,
+                None => RecordingState::Ended,
             };
         }
-        let Writing::Begun(mut recorder) = std::mem::replace(&mut *writing, Writing::Over) else { return };
-        for note in notes {
-            let done = match note {
-                Note::Picture(stamp, jpeg) => recorder.add(stamp, &jpeg),
-                Note::End(rate, length) => match recorder.finish(rate, length, self.clock.now()) {
+        let RecordingState::Started(mut recorder) = std::mem::replace(&mut *state, RecordingState::Ended)
+        else {
+            return;
+        };
+        for input in inputs {
+            let done = match input {
+                RecordingInput::Picture(stamp, jpeg) => recorder.add(stamp, &jpeg),
+                RecordingInput::End(rate, length) => match recorder.finish(rate, length, self.clock.now()) {
                     Ok(reel) => {
-                        info!("a reel of {}: {} pictures", self.path.display(), reel.len());
+                        info!("recorded a reel of {}: {} pictures", self.path.display(), reel.len());
                         return;
                     }
-                    Err(error) => return self.catalogue.no_reel(&self.path, &error),
+                    Err(error) => return self.catalogue.log_no_reel(&self.path, &error),
                 },
             };
             if let Err(error) = done {
-                return self.catalogue.no_reel(&self.path, &error);
+                return self.catalogue.log_no_reel(&self.path, &error);
             }
         }
-        *writing = Writing::Begun(recorder);
+        *state = RecordingState::Started(recorder);
     }
 }

@@ -1,19 +1,19 @@
-//! The slate: what a station sends while its film cannot be played. A viewer must see at a glance which
-//! station this is, that it is meant to be on air, and why it is not.
+//! The slate: the still that a station sends while its film cannot be played. A viewer must see at a glance which
+//! station this is, that it should be on air, and why it is not.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::encode::{EncodeError, Encoder, station_size};
 use super::timeline::Timeline;
-use super::worker::{BlockingWorker, STUCK, Threads};
-use super::{Event, Fault, Position, Showing, earliest};
+use super::worker::{BlockingWorker, STUCK_AFTER, Threads};
+use super::{ContentEvent, ContentKind, Fault, OutputState, earliest_due};
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, Policy, REPEAT_RATE, Size, Unit};
 use crate::paint::{Canvas, Colour, Type, area, mix};
 
-/// The ground, from top to bottom: a night blue that JPEG compresses well.
+/// The background, from top to bottom: a dark blue that JPEG compresses well.
 const TOP: Colour = 0x1b_2533;
 const BOTTOM: Colour = 0x0c_1119;
 const NAME: Colour = 0xf4_f6f8;
@@ -21,79 +21,79 @@ const REASON: Colour = 0xb4_c0cc;
 const CLOCK: Colour = 0x8a_98a6;
 const OFF_AIR: Colour = 0xf0_b45a;
 
-/// The bars of ITU-R BT.471 in their order of brightness, muted: a signature, and a check of the
-/// colours all the way to the screen.
+/// The colour bars of ITU-R BT.471, muted, from bright to dark. They check the colours all the way to the screen.
 const BARS: [Colour; 7] = [0xb8_bcc0, 0xb0_a850, 0x58_a0a8, 0x56_9c5c, 0xa0_5c9c, 0xa4_5450, 0x4c_5ca4];
 
-/// At most so many lines of reason.
+/// Most lines of the reason.
 const REASON_LINES: usize = 4;
 
-/// A station's slate on air, for a while: a picture is painted anew for each moment, since there is a clock on it.
+/// A station's slate. Each picture is painted anew, since it shows a clock.
 pub(crate) struct Slate {
     spec: Arc<StationSpec>,
     clock: AirClock,
     worker: BlockingWorker,
-    /// `None` while a blocking thread has it, before the first picture, or after it crashed or hung there.
+    /// `None` before the first picture, while a blocking thread has it, or after it crashed or hung there.
     encoder: Option<Box<Encoder>>,
-    line: Timeline,
+    timeline: Timeline,
     size: Size,
     reason: String,
-    /// It has begun.
+    /// Whether [`ContentEvent::Begin`] was given.
     begun: bool,
     /// The number of the next picture, from 0.
     next: u64,
-    /// Pictures in all.
+    /// The number of pictures for this reason.
     pictures: u64,
 }
 
 impl Slate {
-    /// A slate that has nothing to say yet.
+    /// A slate without a reason, which has no pictures yet.
     pub(crate) fn new(spec: Arc<StationSpec>, clock: AirClock, threads: Threads) -> Slate {
-        let line = Timeline::new(AirTime::default(), REPEAT_RATE);
-        // Without a film, the shape that most have.
+        let timeline = Timeline::new(AirTime::default(), REPEAT_RATE);
+        // Until a film is known, the shape that most films have.
         let size = station_size((1920, 1080), 1.0, spec.width);
         let (worker, reason) = (BlockingWorker::new(threads), String::new());
-        Slate { spec, clock, worker, encoder: None, line, size, reason, begun: false, next: 0, pictures: 0 }
+        let (begun, next, pictures) = (false, 0, 0);
+        Slate { spec, clock, worker, encoder: None, timeline, size, reason, begun, next, pictures }
     }
 
-    /// The size of its pictures.
+    /// The size of all pictures.
     pub(crate) fn size(&self) -> Size {
         self.size
     }
 
-    /// Gives the `reason` for `span`, in pictures of `size` if the station has one already.
-    pub(crate) fn say(&mut self, reason: String, span: Duration, size: Option<Size>) {
+    /// Sets the slate to show `reason` for `span`, in pictures of `size` if the station has a size already.
+    pub(crate) fn set_reason(&mut self, reason: String, span: Duration, size: Option<Size>) {
         self.reason = reason;
         (self.begun, self.next, self.pictures) = (false, 0, REPEAT_RATE.nearest(span));
         self.size = size.unwrap_or(self.size);
     }
 
-    /// What comes next, for a station that is free from `at.free_at` on; `None` when the span is over.
+    /// The next event; `None` at the end of the span.
     ///
     /// # Errors
-    /// The picture cannot be made.
-    pub(crate) async fn next(&mut self, at: Position) -> Result<Option<Event>, Fault> {
+    /// A picture cannot be encoded.
+    pub(crate) async fn next(&mut self, output: OutputState) -> Result<Option<ContentEvent>, Fault> {
         if self.next >= self.pictures {
             return Ok(None);
         }
         if !self.begun {
             self.begun = true;
-            self.line.begin_film(REPEAT_RATE, earliest(&self.clock, &self.spec, at));
-            let showing = Showing::Slate(self.reason.clone());
-            return Ok(Some(Event::Shows { showing, size: self.size, rate: REPEAT_RATE }));
+            self.timeline.begin_film(REPEAT_RATE, earliest_due(&self.clock, &self.spec, output));
+            let kind = ContentKind::Slate(self.reason.clone());
+            return Ok(Some(ContentEvent::Begin { kind, size: self.size, rate: REPEAT_RATE }));
         }
         let unit = self.draw(self.next).await?;
         self.next += 1;
-        Ok(Some(Event::Unit { unit, squeezed: false }))
+        Ok(Some(ContentEvent::Unit { unit, squeezed: false }))
     }
 
     async fn draw(&mut self, n: u64) -> Result<Unit, Fault> {
         let now = self.clock.now();
         let stamp = REPEAT_RATE.nth(n);
-        let mut due = self.line.next(stamp);
+        let mut due = self.timeline.next(stamp);
         if due.policy(now) != Policy::Air {
-            self.line.reanchor(now);
-            due = self.line.next(stamp);
+            self.timeline.reanchor(now);
+            due = self.timeline.next(stamp);
         }
         let (size, quality) = (self.size, self.spec.quality);
         let (name, reason) = (self.spec.name.clone(), self.reason.clone());
@@ -103,35 +103,35 @@ impl Slate {
                 Some(encoder) => encoder,
                 None => Box::new(Encoder::new(size, quality)?),
             };
-            let canvas = slate(size, &name, &reason, &clock_text(due.at));
+            let canvas = paint_slate(size, &name, &reason, &clock_text(due.at));
             let encoded = encoder.encode_rgb32(&canvas.pixels)?;
             Ok::<_, EncodeError>((encoder, encoded.jpeg))
         };
-        let (encoder, jpeg) = self.worker.call(STUCK, draw).await??;
+        let (encoder, jpeg) = self.worker.call(STUCK_AFTER, draw).await??;
         self.encoder = Some(encoder);
         Ok(Unit::picture(due, jpeg))
     }
 }
 
-/// The time of day, as everybody on the network has it.
+/// The time of day in UTC.
 fn clock_text(at: AirTime) -> String {
     let seconds = at.0 / 1_000_000_000;
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
-/// Paints the slate of the station `name`: "off air", the `reason` in a few lines, and the `clock`,
-/// both as given. Legible from 160x96 up; below that, what fits.
-pub fn slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
+/// Paints the slate of the station `name`: "OFF AIR", the `reason` in a few lines, and the text `clock`. Legible from
+/// 160x96 up; a smaller slate has the parts that fit.
+pub fn paint_slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
     let mut canvas = Canvas::of(size);
     let (width, height) = (i32::from(size.width), i32::from(size.height));
-    ground(&mut canvas, width, height);
+    paint_background(&mut canvas, width, height);
 
     let unit = height.min(width * 2 / 3);
     let margin = (width / 12).min(unit / 8).max(2);
     let small = Type::regular((unit / 20).max(10));
     let text = Type::regular((unit / 16).max(10));
     let room = width - 2 * margin;
-    // A long name is set smaller before it is cut.
+    // A long name gets smaller letters before it is cut.
     let mut heading = Type::bold((unit / 7).max(13));
     while heading.width(name) > room && heading.height() > text.height().max(13) {
         heading = Type::bold(heading.height() - 1);
@@ -140,7 +140,7 @@ pub fn slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
     let gap = (unit / 24).max(3);
     let strip = (unit / 60).max(2);
 
-    // From the bottom: the bars, the clock above them.
+    // From the bottom: the bars, then the clock.
     let bars_top = height - margin.max(strip * 2) / 2 - strip;
     for (n, &colour) in BARS.iter().enumerate() {
         let at = |n: usize| margin + room * n as i32 / BARS.len() as i32;
@@ -149,7 +149,7 @@ pub fn slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
     let clock_top = bars_top - gap - clock_type.height();
     clock_type.paint(&mut canvas, margin, clock_top, CLOCK, &clock_type.cut(clock, room));
 
-    // The block of tag, name and reason stands in the middle of what is left above the clock.
+    // The block of tag, name and reason is in the middle of the space above the clock.
     let fixed = small.height() + gap + heading.height() + gap;
     let line = text.height() + text.height() / 6;
     let fitting = ((clock_top - gap - margin / 2 - fixed) / line).clamp(1, REASON_LINES as i32);
@@ -173,11 +173,11 @@ pub fn slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
     canvas
 }
 
-/// A vertical gradient, its steps broken up by an ordered dither so that none shows as a band.
-fn ground(canvas: &mut Canvas, width: i32, height: i32) {
+/// Paints a vertical gradient, with an ordered dither so that its steps do not show as bands.
+fn paint_background(canvas: &mut Canvas, width: i32, height: i32) {
     const DITHER: [u32; 4] = [0, 2, 3, 1];
     for y in 0..height {
-        // In quarters of a step of the mix.
+        // In quarters of a step between the two colours.
         let place = (y * 255 * 4 / height.max(1)) as u32;
         for (x, threshold) in (0..width).zip(DITHER.iter().cycle().skip(y as usize % 4)) {
             let alpha = ((place + threshold) / 4).min(255) as u8;
@@ -196,27 +196,27 @@ mod tests {
         Size { width, height }
     }
 
-    /// How many pixels of a colour there are, give or take what smoothing leaves of it.
+    /// The number of pixels that have exactly this colour.
     fn count(canvas: &Canvas, colour: Colour) -> usize {
         canvas.pixels.iter().filter(|&&pixel| pixel == colour).count()
     }
 
     #[test]
-    fn every_part_is_seen_at_every_usual_size() {
+    fn every_part_is_visible_at_every_usual_size() {
         for (width, height) in [(160, 96), (320, 176), (640, 368), (1280, 720), (1920, 1088), (368, 640)] {
-            let full = slate(size(width, height), "Nature", "the film is missing", "03:31:00 UTC");
+            let full = paint_slate(size(width, height), "Nature", "the film is missing", "03:31:00 UTC");
             for colour in [OFF_AIR, NAME, REASON, CLOCK, BARS[0], BARS[6]] {
                 assert!(count(&full, colour) > 15, "{colour:06x} at {width}x{height}");
             }
-            let bare = slate(size(width, height), "", "", "");
+            let bare = paint_slate(size(width, height), "", "", "");
             assert_eq!(count(&bare, NAME) + count(&bare, REASON) + count(&bare, CLOCK), 0);
         }
     }
 
     #[test]
-    fn the_clock_moves_nothing_but_itself() {
-        let one = slate(size(640, 368), "Nature", "the film is missing", "03:31:00 UTC");
-        let two = slate(size(640, 368), "Nature", "the film is missing", "03:31:01 UTC");
+    fn another_time_changes_only_the_clock() {
+        let one = paint_slate(size(640, 368), "Nature", "the film is missing", "03:31:00 UTC");
+        let two = paint_slate(size(640, 368), "Nature", "the film is missing", "03:31:01 UTC");
         let changed: Vec<usize> =
             (0..368).filter(|y| one.pixels[y * 640..][..640] != two.pixels[y * 640..][..640]).collect();
         assert!(!changed.is_empty() && changed.len() < 24 && changed[0] > 280, "{changed:?}");
@@ -225,8 +225,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn any_text_on_any_size(w in 0u16..300, h in 0u16..300, name in ".{0,80}", reason in "\\PC{0,400}") {
-            let canvas = slate(size(w, h), &name, &reason, &name);
+        fn any_text_fits_any_size(w in 0u16..300, h in 0u16..300, name in ".{0,80}", reason in "\\PC{0,400}") {
+            let canvas = paint_slate(size(w, h), &name, &reason, &name);
             prop_assert_eq!(canvas.pixels.len(), usize::from(w) * usize::from(h));
         }
     }

@@ -1,57 +1,61 @@
-//! Which picture is due when, and what to do with one that is late. Pure.
+//! The time line: when each picture of a station is due. Pure.
 //!
-//! A film of constant rate plays on an exact grid: picture `n` is due at `anchor + n x period`, computed
-//! from `n` each time. The grid runs on through the loop point, and through films of the same rate, so
-//! that nothing ever adds up. A film of variable rate plays by its own stamps.
+//! A film of constant rate plays on an exact grid: picture `n` is due at `anchor + n x period`, computed from `n` each
+//! time, so that rounding errors do not add up. The grid continues through the loop point, and through films of the
+//! same rate. A film of variable rate plays by its own stamps.
 
 use std::time::Duration;
 
 use crate::media::{AirTime, Due, FrameRate};
 
-/// How far a stamp may lie from the grid and still mean it: containers that count milliseconds
-/// (Matroska) round by 0.5 ms, and a film whose rate really varies is off by far more within a few pictures.
+/// Greatest distance of a stamp from the grid in a film of constant rate. Containers that count milliseconds
+/// (Matroska) round by 0.5 ms. If the rate varies, the distance is far greater within a few pictures.
 const ON_GRID: Duration = Duration::from_millis(2);
 
-/// A longer step between stamps is a fault of the file, not a still picture; it counts as one interval.
+/// Longest step between two stamps. A longer one is a fault of the file, not a still picture, and counts as one
+/// interval.
 const MAX_STEP: Duration = Duration::from_secs(30);
 
-/// What computing with nanoseconds may be off by, in nanoseconds.
+/// Most rounding error of a computed time, in nanoseconds.
 const ROUNDING: i64 = 1000;
 
-/// The time line of one station: it only ever moves forward, film after film.
+/// The time line of one station. It only moves forward, film after film.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     /// When picture 0 of the grid was due.
     anchor: AirTime,
     rate: FrameRate,
-    /// The grid's number of the present film's picture 0.
+    /// The place of the film's picture 0 on the grid.
     film_base: u64,
-    /// The present film so far.
-    film: Film,
+    film: FilmState,
 }
 
+/// The film that is playing, so far.
 #[derive(Debug, Clone, Copy, Default)]
-struct Film {
+struct FilmState {
+    /// The stamp of the film's beginning.
     first_stamp: Option<Duration>,
-    /// When its first picture was due.
+    /// When the first picture was due.
     begun: Option<AirTime>,
-    last: Option<Last>,
-    /// A stamp off the grid has been seen: this film plays by its stamps.
+    last: Option<LastPicture>,
+    /// Whether a stamp was off the grid, so that the film plays by its stamps.
     variable: bool,
 }
 
+/// The last picture that was given a due time.
 #[derive(Debug, Clone, Copy)]
-struct Last {
+struct LastPicture {
     stamp: Duration,
-    /// Its place on the grid, from the film's beginning.
+    /// The place on the grid, from the film's beginning.
     index: u64,
     due: Due,
 }
 
 impl Timeline {
-    /// A time line that starts at `anchor`; the first film follows with [`begin_film`](Self::begin_film).
+    /// A time line that starts at `anchor`. The caller then begins the first film with
+    /// [`begin_film`](Self::begin_film).
     pub fn new(anchor: AirTime, rate: FrameRate) -> Timeline {
-        Timeline { anchor, rate, film_base: 0, film: Film::default() }
+        Timeline { anchor, rate, film_base: 0, film: FilmState::default() }
     }
 
     /// The nominal rate of the film that is playing.
@@ -59,17 +63,17 @@ impl Timeline {
         self.rate
     }
 
-    /// A film begins, one interval after the last picture of the one before, but not before `earliest`: something
-    /// else may have been on air meanwhile. `rate` is its nominal rate.
+    /// Begins a film of nominal rate `rate`, one interval after the last picture of the film before it, but not before
+    /// `earliest`, since something else may have been on air meanwhile.
     pub fn begin_film(&mut self, rate: FrameRate, earliest: AirTime) {
         self.continue_at(rate);
-        // The grid is exact and what `earliest` was computed from is rounded: no reason to leave the grid.
+        // `earliest` was computed from rounded times, which is no reason to leave the exact grid.
         if earliest.signed_since(self.grid(0)) > ROUNDING {
             self.reanchor(earliest);
         }
     }
 
-    /// From the beginning of the film to the due time given last.
+    /// The time from the beginning of the film to the last due time.
     pub fn film_offset(&self) -> Duration {
         match (self.film.last, self.film.begun) {
             (Some(last), Some(begun)) if self.film.variable => last.due.at.since(begun),
@@ -78,7 +82,7 @@ impl Timeline {
         }
     }
 
-    /// From the beginning of the film to the end of the picture given last.
+    /// The time from the beginning of the film to the end of the last picture.
     pub fn film_length(&self) -> Duration {
         match self.film.last {
             Some(last) if self.film.variable => self.film_offset() + last.due.interval,
@@ -101,11 +105,11 @@ impl Timeline {
             self.film_base = 0;
             self.rate = rate;
         }
-        self.film = Film::default();
+        self.film = FilmState::default();
     }
 
-    /// The due time of the film's next picture, whose stamp is `stamp`. Stamps that do not advance mean
-    /// that the film has none: then pictures follow each other at the nominal rate.
+    /// The due time of the film's next picture, which has this stamp. If stamps do not advance, the film has none, and
+    /// its pictures follow each other at the nominal rate.
     pub fn next(&mut self, stamp: Duration) -> Due {
         let first = *self.film.first_stamp.get_or_insert(stamp);
         let offset = stamp.saturating_sub(first);
@@ -114,7 +118,7 @@ impl Timeline {
         };
         let step = stamp.saturating_sub(last.stamp);
         if step.is_zero() || step > MAX_STEP {
-            // Shift the film's origin, so that the stamps after a fault are taken as they come.
+            // Shifts the film's origin, so that the stamps after this fault continue the time line.
             self.film.first_stamp = Some(stamp.saturating_sub(self.rate.nth(last.index + 1)));
             return self.place_next(stamp, last);
         }
@@ -127,23 +131,23 @@ impl Timeline {
             self.film.variable = true;
         }
         let at = (last.due.at + step).max(last.due.at);
-        // How long until the next one is not known yet. After a pause it is not the pause once more: what follows would
-        // wait until this one has had its time.
+        // The time to the next picture is not known yet. After a pause it is not as long as the pause, else the next
+        // film would wait for it.
         self.place(stamp, last.index + 1, at, step.min(self.rate.interval()))
     }
 
-    /// Starts the grid anew so that the film's next picture is due at `now`.
+    /// Starts the grid anew, so that the film's next picture is due at `now`.
     pub fn reanchor(&mut self, now: AirTime) {
         self.anchor = now;
         self.film_base = 0;
-        self.film = Film::default();
+        self.film = FilmState::default();
     }
 
     fn grid(&self, index: u64) -> AirTime {
         self.anchor + self.rate.nth(self.film_base + index)
     }
 
-    fn place_next(&mut self, stamp: Duration, last: Last) -> Due {
+    fn place_next(&mut self, stamp: Duration, last: LastPicture) -> Due {
         let index = last.index + 1;
         let at = if self.film.variable { last.due.at + self.rate.interval() } else { self.grid(index) };
         self.place(stamp, index, at, self.rate.interval())
@@ -152,7 +156,7 @@ impl Timeline {
     fn place(&mut self, stamp: Duration, index: u64, at: AirTime, interval: Duration) -> Due {
         let due = Due { at, interval };
         self.film.begun.get_or_insert(at);
-        self.film.last = Some(Last { stamp, index, due });
+        self.film.last = Some(LastPicture { stamp, index, due });
         due
     }
 }
@@ -167,7 +171,7 @@ mod tests {
         FrameRate::new(num, den).unwrap()
     }
 
-    /// Stamps as a container with `timescale` ticks a second has them.
+    /// The stamp of picture `n` in a container with `timescale` ticks a second.
     fn stamp(rate: FrameRate, n: u64, timescale: u64) -> Duration {
         let ticks = (rate.nth(n).as_nanos() as u64 * timescale + 500_000_000) / 1_000_000_000;
         Duration::from_nanos(ticks * 1_000_000_000 / timescale)
@@ -180,7 +184,7 @@ mod tests {
             for timescale in [1_000, 12_800, 90_000] {
                 let rate = rate(num, den);
                 let mut timeline = Timeline::new(START, rate);
-                let film = 311; // pictures: a prime, so that the loop point falls everywhere
+                let film = 311; // pictures: a prime, so that loop points fall everywhere
                 let mut n = 0;
                 let mut last = AirTime(0);
                 while rate.nth(n) < Duration::from_secs(86_400) {
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn offset_and_length_are_those_of_the_film() {
+    fn offset_and_length_count_from_the_beginning_of_the_film() {
         let ntsc = rate(30_000, 1001);
         let mut timeline = Timeline::new(START, ntsc);
         for _ in 0..3 {
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_film_does_not_begin_while_something_else_is_on() {
+    fn a_film_does_not_begin_before_the_earliest_time() {
         let mut timeline = Timeline::new(START, rate(25, 1));
         timeline.begin_film(rate(25, 1), START);
         timeline.next(Duration::ZERO);
@@ -228,11 +232,11 @@ mod tests {
         timeline.begin_film(rate(25, 1), free);
         assert_eq!(timeline.next(Duration::ZERO).at, free);
         timeline.begin_film(rate(25, 1), free);
-        assert_eq!(timeline.next(Duration::ZERO).at, free + Duration::from_millis(40), "it goes on");
+        assert_eq!(timeline.next(Duration::ZERO).at, free + Duration::from_millis(40), "the grid continues");
     }
 
     #[test]
-    fn another_rate_starts_where_the_last_film_ends() {
+    fn a_film_of_another_rate_begins_where_the_last_film_ends() {
         let mut timeline = Timeline::new(START, rate(25, 1));
         timeline.begin_film(rate(25, 1), START);
         for n in 0..50 {
@@ -264,7 +268,7 @@ mod tests {
         let dues = [0, 40, 10_040, 10_053, 10_093].map(|ms| timeline.next(Duration::from_millis(ms)));
         assert_eq!(dues.map(|due| due.interval.as_millis()), [40, 40, 40, 13, 40]);
         assert_eq!(dues[2].at, START + Duration::from_millis(10_040));
-        // At the end of a film, too.
+        // Also at the end of a film.
         timeline.next(Duration::from_secs(20));
         assert_eq!(timeline.film_length(), Duration::from_millis(20_040));
     }
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_picture_leaves_its_place_empty() {
+    fn a_missing_picture_leaves_its_place_empty() {
         let mut timeline = Timeline::new(START, rate(25, 1));
         timeline.begin_film(rate(25, 1), START);
         for n in [0, 1, 2, 5, 6] {
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grid_that_starts_anew_begins_where_it_is_told() {
+    fn a_grid_that_starts_anew_begins_at_the_given_time() {
         let mut timeline = Timeline::new(START, rate(25, 1));
         timeline.begin_film(rate(25, 1), START);
         timeline.next(Duration::ZERO);

@@ -1,4 +1,5 @@
-//! The film that is playing: decoded, placed in time and encoded. All of it blocks; a station's task sends it to a thread that may.
+//! Transcodes the film that is playing: decodes its pictures, determines when they are due, and encodes them. All of
+//! it blocks, so a station's task lends the transcoder to a thread that may.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,54 +7,54 @@ use std::time::Duration;
 
 use super::Fault;
 use super::catalogue::Catalogue;
-use super::decode::Source;
+use super::decode::PictureSource;
 use super::encode::{Encoded, Encoder, station_size};
 use super::timeline::Timeline;
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, Due, FrameRate, Policy, REPEAT_RATE, Size};
 
-/// A picture of a film, prepared.
-pub(crate) struct Prepared {
-    /// Its time in the film.
+/// A transcoded picture of a film.
+pub(crate) struct TranscodedPicture {
+    /// The presentation time in the film.
     pub(crate) stamp: Duration,
-    /// Its time on air.
+    /// The due time and interval on air.
     pub(crate) due: Due,
-    /// What to do with it, decided when it was decoded.
+    /// Whether to air the picture, decided when it was decoded.
     pub(crate) policy: Policy,
-    /// How late it was then.
+    /// How long after its due time the picture was decoded.
     pub(crate) behind: Duration,
-    /// The picture as it is sent; `None` of one that is left out and not recorded.
-    pub(crate) coded: Option<Encoded>,
+    /// The coded picture; `None` if the picture is neither aired nor recorded.
+    pub(crate) encoded: Option<Encoded>,
 }
 
-/// What came of preparing some pictures of a film.
+/// Some transcoded pictures of a film.
 pub(crate) struct Batch {
-    /// The pictures, in their order.
-    pub(crate) pictures: Vec<Prepared>,
-    /// What follows them.
-    pub(crate) then: Then,
+    /// The pictures, in order.
+    pub(crate) pictures: Vec<TranscodedPicture>,
+    /// Why the batch ends.
+    pub(crate) end: BatchEnd,
 }
 
-/// What follows a batch of pictures.
-pub(crate) enum Then {
-    /// More of the film.
+/// Why a batch of pictures ends.
+pub(crate) enum BatchEnd {
+    /// The batch is full. The film goes on.
     More,
-    /// The same, but nothing of the film is recorded any more: this machine does not keep up.
+    /// This machine does not keep up: the film goes on, but is no longer recorded.
     StoppedRecording,
-    /// The film is over.
-    End,
-    /// The film cannot go on. It is closed.
+    /// The film has ended.
+    FilmEnded,
+    /// The film cannot go on, and was closed.
     Failed(Fault),
 }
 
-/// A film as it was opened.
-pub(crate) struct Opened {
-    /// Its nominal rate.
+/// The properties of a film that was opened.
+pub(crate) struct OpenedFilm {
+    /// The nominal rate.
     pub(crate) rate: FrameRate,
-    /// How many pictures its container announces.
+    /// The number of pictures that the container announces, or 0.
     pub(crate) announced: u64,
-    /// The size of its pictures on air.
+    /// The size of all pictures on air.
     pub(crate) size: Size,
 }
 
@@ -64,14 +65,14 @@ pub(crate) struct Transcoder {
     width: u16,
     quality: u8,
     timeline: Timeline,
-    film: Option<Box<dyn Source>>,
-    /// Its first picture has its place on the time line.
+    film: Option<Box<dyn PictureSource>>,
+    /// Whether the film was begun on the time line.
     begun: bool,
-    /// What is late is encoded too.
+    /// Whether the film is recorded, so that late pictures are encoded too.
     recording: bool,
-    /// The last picture was late.
+    /// Whether the last picture was late.
     late: bool,
-    /// For the size that the station has now.
+    /// The encoder of the film.
     encoder: Option<Encoder>,
 }
 
@@ -96,22 +97,27 @@ impl Transcoder {
         }
     }
 
-    /// Opens the film that plays next, in pictures of `size` if the station has one already. If it is for a `recording`, pictures
-    /// that are late are encoded all the same.
-    pub(crate) fn open(&mut self, path: &Path, size: Option<Size>, recording: bool) -> Result<Opened, Fault> {
+    /// Opens the film that plays next, in pictures of `size` if the station has a size already. If there is a `recording`,
+    /// late pictures are encoded too.
+    pub(crate) fn open(
+        &mut self,
+        path: &Path,
+        size: Option<Size>,
+        recording: bool,
+    ) -> Result<OpenedFilm, Fault> {
         self.film = None;
         let film = self.catalogue.open(path)?;
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
-        // A new one: how far the last film had to be squeezed says nothing of this one.
+        // A new encoder, since the quality to which the last film was squeezed is not a good guess for this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
-        let opened = Opened { rate: film.rate(), announced: film.announced(), size };
+        let opened = OpenedFilm { rate: film.rate(), announced: film.announced(), size };
         (self.film, self.recording, self.late, self.begun) = (Some(film), recording, false, false);
         Ok(opened)
     }
 
-    /// Prepares up to `most` of the film's next pictures, those that are late included as long as they are for a `recording`. The
-    /// first one is due at `earliest` or later.
-    pub(crate) fn prepare(&mut self, most: usize, recording: bool, earliest: AirTime) -> Batch {
+    /// Transcodes up to `most` of the film's next pictures. `recording` tells whether the film is still recorded. The first
+    /// picture of the film is due at `earliest` or later.
+    pub(crate) fn transcode(&mut self, most: usize, recording: bool, earliest: AirTime) -> Batch {
         let mut pictures = Vec::with_capacity(most);
         if let Some(film) = self.film.as_ref().filter(|_| !self.begun) {
             self.timeline.begin_film(film.rate(), earliest);
@@ -119,30 +125,30 @@ impl Transcoder {
         }
         self.recording &= recording;
         let recording = self.recording;
-        let then = loop {
-            match self.prepare_next() {
+        let end = loop {
+            match self.transcode_next() {
                 Ok(Some(picture)) => pictures.push(picture),
                 Ok(None) => {
                     self.film = None;
-                    break Then::End;
+                    break BatchEnd::FilmEnded;
                 }
                 Err(fault) => {
-                    // Here, since closing it may block too.
+                    // Closed on this thread, since that may block too.
                     self.film = None;
-                    break Then::Failed(fault);
+                    break BatchEnd::Failed(fault);
                 }
             }
             if recording && !self.recording {
-                break Then::StoppedRecording;
+                break BatchEnd::StoppedRecording;
             }
             if pictures.len() >= most {
-                break Then::More;
+                break BatchEnd::More;
             }
         };
-        Batch { pictures, then }
+        Batch { pictures, end }
     }
 
-    fn prepare_next(&mut self) -> Result<Option<Prepared>, Fault> {
+    fn transcode_next(&mut self) -> Result<Option<TranscodedPicture>, Fault> {
         let (Some(film), Some(encoder)) = (&mut self.film, &mut self.encoder) else { return Ok(None) };
         let Some(picture) = film.next_picture()? else { return Ok(None) };
         let now = self.clock.now();
@@ -150,17 +156,18 @@ impl Transcoder {
         let policy = due.policy(now);
         if policy == Policy::Reanchor {
             self.timeline.reanchor(now);
-            // Not after a pause, but picture by picture: leaving out those that are late has to be enough to catch up.
+            // Leaving out late pictures must suffice to catch up. If the picture before this one was late too, it does
+            // not, and the recording stops. A single pause of the machine does not stop it.
             self.recording &= !self.late;
         }
         self.late = policy != Policy::Air;
-        let coded = if self.late && !self.recording {
+        let encoded = if self.late && !self.recording {
             None
         } else {
             Some(encoder.encode(&picture.pixels, film.pixel_aspect())?)
         };
         let behind = now.since(due.at);
-        Ok(Some(Prepared { stamp: picture.stamp, due, policy, behind, coded }))
+        Ok(Some(TranscodedPicture { stamp: picture.stamp, due, policy, behind, encoded }))
     }
 }
 
@@ -170,10 +177,10 @@ mod tests {
     use crate::content::decode;
     use crate::wire::payload::jpeg::MAX_SCAN;
 
-    /// Of 720 pictures.
+    /// A film of 720 pictures.
     const FILM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4");
 
-    /// A transcoder that has opened a film for a recording, which was to begin so long ago.
+    /// A transcoder that has opened a film for a recording, and is `span` behind.
     fn behind(span: Duration) -> Transcoder {
         let clock = AirClock::start();
         let start = clock.now() - span;
@@ -191,28 +198,28 @@ mod tests {
             let mut transcoder = behind(span);
             let (mut late, mut stamps) = (0, Vec::new());
             loop {
-                let batch = transcoder.prepare(4, true, AirTime::default());
+                let batch = transcoder.transcode(4, true, AirTime::default());
                 for picture in batch.pictures {
                     late += u64::from(picture.policy != Policy::Air);
-                    assert!(picture.coded.is_some_and(|coded| !coded.jpeg.scan.is_empty()));
+                    assert!(picture.encoded.is_some_and(|encoded| !encoded.jpeg.scan.is_empty()));
                     stamps.push(picture.stamp);
                 }
-                match batch.then {
-                    Then::More => {}
-                    Then::End => break,
-                    Then::StoppedRecording | Then::Failed(_) => panic!("it ends"),
+                match batch.end {
+                    BatchEnd::More => {}
+                    BatchEnd::FilmEnded => break,
+                    BatchEnd::StoppedRecording | BatchEnd::Failed(_) => panic!("the film ends"),
                 }
             }
             assert!(late > 0, "{span:?} behind");
-            // As a recording places them.
-            let mut line = Timeline::new(AirTime::default(), rate);
-            let place = |stamp| {
-                line.next(stamp);
-                line.film_offset()
+            // The offsets that a recording gives these pictures.
+            let mut timeline = Timeline::new(AirTime::default(), rate);
+            let offset = |stamp| {
+                timeline.next(stamp);
+                timeline.film_offset()
             };
-            let placed: Vec<_> = stamps.into_iter().map(place).collect();
+            let offsets: Vec<_> = stamps.into_iter().map(offset).collect();
             let grid: Vec<_> = (0..720).map(|n| rate.nth(n)).collect();
-            assert_eq!(placed, grid, "{span:?} behind, {late} late");
+            assert_eq!(offsets, grid, "{span:?} behind, {late} late");
         }
     }
 
@@ -220,14 +227,14 @@ mod tests {
     fn a_station_that_does_not_catch_up_stops_recording() {
         let mut transcoder = behind(Duration::from_secs(3600));
         transcoder.late = true;
-        let batch = transcoder.prepare(4, true, AirTime::default());
-        assert!(matches!(batch.then, Then::StoppedRecording));
+        let batch = transcoder.transcode(4, true, AirTime::default());
+        assert!(matches!(batch.end, BatchEnd::StoppedRecording));
         assert_eq!(batch.pictures.len(), 1);
-        assert!(batch.pictures[0].policy == Policy::Reanchor && batch.pictures[0].coded.is_none());
+        assert!(batch.pictures[0].policy == Policy::Reanchor && batch.pictures[0].encoded.is_none());
     }
 
     #[test]
-    fn a_film_is_not_squeezed_for_the_sake_of_the_one_before() {
+    fn a_film_is_not_squeezed_because_the_film_before_it_was() {
         let mut transcoder = behind(Duration::ZERO);
         let size = Size { width: 640, height: 640 };
         transcoder.open(Path::new(FILM), Some(size), false).unwrap();
@@ -237,9 +244,9 @@ mod tests {
         assert!(noisy.squeezed && noisy.jpeg.scan.len() <= MAX_SCAN);
         let earliest = transcoder.clock.now() + Duration::from_secs(3600); // late on no machine
         transcoder.open(Path::new(FILM), Some(size), false).unwrap();
-        let batch = transcoder.prepare(1, false, earliest);
-        assert!(matches!(batch.then, Then::More));
-        let coded = batch.pictures[0].coded.as_ref().unwrap();
-        assert!(!coded.squeezed);
+        let batch = transcoder.transcode(1, false, earliest);
+        assert!(matches!(batch.end, BatchEnd::More));
+        let encoded = batch.pictures[0].encoded.as_ref().unwrap();
+        assert!(!encoded.squeezed);
     }
 }

@@ -1,4 +1,4 @@
-//! Work that may block for ever: a disk that is gone does not say so, it just never answers.
+//! Work that may block for ever: a disk that is gone reports no error, it just never answers.
 
 use std::time::Duration;
 
@@ -8,24 +8,26 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Fault;
 
-/// Preparing one picture takes milliseconds; after this long the decoder hangs (a dead network share).
-pub(crate) const STUCK: Duration = Duration::from_secs(5);
+/// Work that takes longer than this is stuck, for example on a dead network share. Decoding a picture takes
+/// milliseconds.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// One piece of blocking work at a time. What does not come back is waited for no longer, but nothing else is started
-/// until it has: however often a station tries again, it keeps one thread waiting for a disk, not one for each try.
+/// Does one piece of blocking work at a time. The caller stops waiting for work that does not return in time, but the
+/// worker starts no other until it has returned. So however often a station retries, one thread waits for the disk,
+/// not one for each retry.
 #[derive(Default)]
 pub(crate) struct BlockingWorker {
     threads: Threads,
-    begun: Option<Begun>,
+    started: Option<StartedWork>,
 }
 
-/// Where blocking work is done.
+/// Where blocking work runs.
 #[derive(Clone, Default)]
 pub(crate) enum Threads {
-    /// On the runtime's threads for that.
+    /// On the runtime's pool of blocking threads.
     #[default]
     Pool,
-    /// In a task of a simulation, once so much virtual time has passed as is told for each piece: zero, or how long it hangs.
+    /// In a task of a simulation. The function tells for how much virtual time each piece of work hangs before it runs.
     #[cfg(test)]
     Simulated(std::sync::Arc<dyn Fn() -> Duration + Send + Sync>),
 }
@@ -47,72 +49,72 @@ impl Threads {
     }
 }
 
-/// What was begun last.
-struct Begun {
+/// The work that was started last.
+struct StartedWork {
     work: JoinHandle<()>,
-    /// So long it may take.
-    until: Instant,
+    /// From this moment on it counts as stuck.
+    deadline: Instant,
 }
 
 impl BlockingWorker {
-    /// A worker that has done nothing yet.
+    /// A worker that is not busy.
     pub(crate) fn new(threads: Threads) -> BlockingWorker {
-        BlockingWorker { threads, begun: None }
+        BlockingWorker { threads, started: None }
     }
 
-    /// Does `work` on a thread that may block. What was [started](Self::start) before is waited for first, for as long as it
-    /// may take.
+    /// Does `work` on a thread that may block, and waits for the result. First waits for work that was
+    /// [started](Self::start) before, until that is stuck.
     ///
     /// # Errors
-    /// [`Fault::Stuck`]: it took longer than `patience`, and goes on without us; or what was begun before still does, and
-    /// this was not begun. [`Fault::Crashed`]: it panicked.
+    /// [`Fault::Stuck`] if `work` takes longer than `timeout`; it then goes on, and its result is dropped. Also if
+    /// earlier work is stuck; `work` is then not started. [`Fault::Crashed`] if `work` panics.
     pub(crate) async fn call<T: Send + 'static>(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        if let Some(before) = &self.begun {
-            self.wait(before.until).await?;
+        if let Some(before) = &self.started {
+            self.wait(before.deadline).await?;
         }
         let (tell, mut done) = oneshot::channel();
-        self.start(patience, move || drop(tell.send(work())));
-        self.wait(Instant::now() + patience).await?;
+        self.start(timeout, move || drop(tell.send(work())));
+        self.wait(Instant::now() + timeout).await?;
         done.try_recv().map_err(|_| Fault::Crashed)
     }
 
-    /// Begins `work` on a thread that may block, and does not wait for it. Not while anything else is under way. Once it has
-    /// taken longer than `patience`, it is [stuck](Self::is_stuck).
-    pub(crate) fn start(&mut self, patience: Duration, work: impl FnOnce() + Send + 'static) {
+    /// Starts `work` on a thread that may block, unless the worker is busy, and does not wait for it. If it takes
+    /// longer than `timeout`, it is [stuck](Self::is_stuck).
+    pub(crate) fn start(&mut self, timeout: Duration, work: impl FnOnce() + Send + 'static) {
         if !self.is_busy() {
             let work = self.threads.spawn(work);
-            self.begun = Some(Begun { work, until: Instant::now() + patience });
+            self.started = Some(StartedWork { work, deadline: Instant::now() + timeout });
         }
     }
 
-    /// Waits until nothing is under way.
+    /// Waits for the work that was started, until `deadline`.
     ///
     /// # Errors
-    /// [`Fault::Stuck`]: something still is.
-    pub(crate) async fn wait(&mut self, until: Instant) -> Result<(), Fault> {
-        if let Some(begun) = self.begun.as_mut().filter(|begun| !begun.work.is_finished())
-            && timeout_at(until, &mut begun.work).await.is_err()
+    /// [`Fault::Stuck`] if it has not returned by then.
+    pub(crate) async fn wait(&mut self, deadline: Instant) -> Result<(), Fault> {
+        if let Some(started) = self.started.as_mut().filter(|started| !started.work.is_finished())
+            && timeout_at(deadline, &mut started.work).await.is_err()
         {
-            // Work that has begun cannot be ended; what still waits for a thread must not begin later.
-            begun.work.abort();
+            // This has no effect on work that runs. Work that still waits for a thread must not run later.
+            started.work.abort();
             return Err(Fault::Stuck);
         }
-        self.begun = None;
+        self.started = None;
         Ok(())
     }
 
-    /// Whether something that was begun has not come back.
+    /// Whether work that was started has not returned.
     pub(crate) fn is_busy(&self) -> bool {
-        self.begun.as_ref().is_some_and(|begun| !begun.work.is_finished())
+        self.started.as_ref().is_some_and(|started| !started.work.is_finished())
     }
 
-    /// Whether that has taken longer than it may.
+    /// Whether work that was started has not returned by its deadline.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.is_busy() && self.begun.as_ref().is_some_and(|begun| begun.until <= Instant::now())
+        self.is_busy() && self.started.as_ref().is_some_and(|started| started.deadline <= Instant::now())
     }
 }
 
@@ -127,53 +129,56 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn what_hangs_is_left_alone_and_nothing_is_begun_until_it_is_back() {
-        let mut lane = BlockingWorker::default();
-        let begun = Arc::new(AtomicUsize::new(0));
+    async fn no_work_is_started_while_other_work_hangs() {
+        let mut worker = BlockingWorker::default();
+        let started = Arc::new(AtomicUsize::new(0));
         let (release, hang) = mpsc::channel::<()>();
-        let count = begun.clone();
-        let hung = lane.call(Duration::from_millis(20), move || {
+        let count = started.clone();
+        let hung = worker.call(Duration::from_millis(20), move || {
             count.fetch_add(1, Relaxed);
             let _ = hang.recv();
         });
         assert!(matches!(hung.await, Err(Fault::Stuck)));
         for _ in 0..100 {
-            let count = begun.clone();
-            let again = lane.call(LONG, move || count.fetch_add(1, Relaxed));
+            let count = started.clone();
+            let again = worker.call(LONG, move || count.fetch_add(1, Relaxed));
             assert!(matches!(again.await, Err(Fault::Stuck)));
         }
-        assert_eq!(begun.load(Relaxed), 1, "one thread waits, not one for each try");
+        assert_eq!(started.load(Relaxed), 1, "one thread waits, not one for each retry");
 
         drop(release);
-        while lane.is_busy() {
+        while worker.is_busy() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(lane.call(LONG, || 7).await.unwrap(), 7);
+        assert_eq!(worker.call(LONG, || 7).await.unwrap(), 7);
     }
 
     #[tokio::test]
-    async fn a_crash_is_no_hang() {
-        let mut lane = BlockingWorker::default();
-        let crashed: Result<(), Fault> = lane.call(LONG, || panic!("as the test wants")).await;
+    async fn work_that_panics_has_crashed_and_does_not_hang() {
+        let mut worker = BlockingWorker::default();
+        let crashed: Result<(), Fault> = worker.call(LONG, || panic!("as the test wants")).await;
         assert!(matches!(crashed, Err(Fault::Crashed)));
-        assert_eq!(lane.call(LONG, || 7).await.unwrap(), 7);
+        assert_eq!(worker.call(LONG, || 7).await.unwrap(), 7);
     }
 
     #[tokio::test]
-    async fn what_was_started_is_waited_for_as_long_as_it_may_take() {
-        let mut lane = BlockingWorker::default();
+    async fn a_call_waits_for_earlier_work_until_that_is_stuck() {
+        let mut worker = BlockingWorker::default();
         let (release, hang) = mpsc::channel::<()>();
-        lane.start(LONG, move || _ = hang.recv());
-        assert!(lane.is_busy() && !lane.is_stuck());
-        lane.start(LONG, || panic!("one at a time"));
-        let (next, ()) = tokio::join!(lane.call(LONG, || 7), async { drop(release) });
+        worker.start(LONG, move || _ = hang.recv());
+        assert!(worker.is_busy() && !worker.is_stuck());
+        worker.start(LONG, || panic!("one at a time"));
+        let (next, ()) = tokio::join!(worker.call(LONG, || 7), async { drop(release) });
         assert_eq!(next.unwrap(), 7);
 
         let (release, hang) = mpsc::channel::<()>();
-        lane.start(Duration::ZERO, move || _ = hang.recv());
-        assert!(lane.is_stuck());
-        assert!(matches!(lane.call(LONG, || 7).await, Err(Fault::Stuck)), "for that nobody waits");
+        worker.start(Duration::ZERO, move || _ = hang.recv());
+        assert!(worker.is_stuck());
+        assert!(
+            matches!(worker.call(LONG, || 7).await, Err(Fault::Stuck)),
+            "a call does not wait for stuck work"
+        );
         drop(release);
-        lane.wait(Instant::now() + LONG).await.unwrap();
+        worker.wait(Instant::now() + LONG).await.unwrap();
     }
 }

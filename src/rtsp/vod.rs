@@ -176,7 +176,7 @@ impl VodPlayback {
             Some(reading) => self.reading.insert(reading),
             None => {
                 let reel = self.reels.reel(position).clone();
-                if let Some(jpeg) = reel.cached(position.picture)? {
+                if let Some(jpeg) = reel.try_picture(position.picture)? {
                     return Ok(jpeg);
                 }
                 let reading = read_from_disk(reel, position.picture, self.reels.reads.clone());

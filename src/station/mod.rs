@@ -26,7 +26,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
 use crate::content::slate::Slate;
-use crate::content::{Content, Event, Fault, Position, Showing};
+use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
@@ -122,7 +122,7 @@ impl Station {
         let mut reported = Reported::default();
         loop {
             let began = self.head_end.clock.now();
-            let fault = match self.run_once(Showing::Film).await {
+            let fault = match self.run_once(ContentKind::Film).await {
                 ContentEnd::Stopping => break,
                 ContentEnd::Failed(fault) => fault,
                 ContentEnd::Over => continue,
@@ -154,9 +154,9 @@ impl Station {
     async fn show_slate(&mut self, reason: String, span: Duration) -> Result<(), Stopping> {
         let size = self.content.size();
         if let Content::Slate(slate) = &mut self.slate {
-            slate.say(reason.clone(), span, size);
+            slate.set_reason(reason.clone(), span, size);
         }
-        match self.run_once(Showing::Slate(reason)).await {
+        match self.run_once(ContentKind::Slate(reason)).await {
             ContentEnd::Stopping => Err(Stopping),
             // All pictures may still be ahead of their due times, and the retry is to come after them.
             ContentEnd::Over => self.output.drain().await,
@@ -169,14 +169,14 @@ impl Station {
     }
 
     /// Hands the content, or the slate, to the output until it is over or cannot go on.
-    async fn run_once(&mut self, what: Showing) -> ContentEnd {
+    async fn run_once(&mut self, kind: ContentKind) -> ContentEnd {
         // Announced once its first unit has been handed over.
         let mut begins = None;
         loop {
-            let at = Position { free_at: self.output.free_at(), on_air: self.on_air };
+            let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
             let event = {
-                let content = if what == Showing::Film { &mut self.content } else { &mut self.slate };
-                let mut next = std::pin::pin!(content.next(at));
+                let content = if kind == ContentKind::Film { &mut self.content } else { &mut self.slate };
+                let mut next = std::pin::pin!(content.next(output));
                 loop {
                     tokio::select! {
                         biased;
@@ -197,43 +197,43 @@ impl Station {
             };
             let counters = &self.handle.task;
             match event {
-                Event::Unit { unit, .. } if self.output.is_taken(unit.due.at) => {
+                ContentEvent::Unit { unit, .. } if self.output.is_taken(unit.due.at) => {
                     counters.skipped.fetch_add(1, Relaxed);
                 }
-                Event::Unit { unit, squeezed } => {
+                ContentEvent::Unit { unit, squeezed } => {
                     counters.squeezed.fetch_add(squeezed.into(), Relaxed);
                     if let Err(stopping) = self.output.hand_over(unit).await {
                         return stopping.into();
                     }
-                    if let Some((showing, size, rate)) = begins.take() {
-                        self.announce(showing, size, rate);
+                    if let Some((kind, size, rate)) = begins.take() {
+                        self.announce(kind, size, rate);
                     }
                 }
-                Event::Shows { showing, size, rate } => begins = Some((showing, size, rate)),
-                Event::Until(moment) => self.output.hold_until(moment),
-                Event::Skipped(pictures) => drop(counters.skipped.fetch_add(pictures, Relaxed)),
-                Event::StoodStill(behind) => {
+                ContentEvent::Begin { kind, size, rate } => begins = Some((kind, size, rate)),
+                ContentEvent::HoldUntil(moment) => self.output.hold_until(moment),
+                ContentEvent::Skipped(pictures) => drop(counters.skipped.fetch_add(pictures, Relaxed)),
+                ContentEvent::Reanchored(behind) => {
                     counters.skipped.fetch_add(1, Relaxed);
                     let (spec, seconds) = (&self.handle.spec, behind.as_secs_f64());
                     let (id, name) = (spec.id, &spec.name);
                     warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from there");
                 }
-                Event::Damaged(reason) => {
+                ContentEvent::Damaged(reason) => {
                     counters.skipped.fetch_add(1, Relaxed);
                     if let Some(reason) = reason {
                         let spec = &self.handle.spec;
                         warn!("station {} \"{}\": {reason}; it will be made again", spec.id, spec.name);
                     }
                 }
-                Event::Round => drop(counters.rounds.fetch_add(1, Relaxed)),
+                ContentEvent::RoundBegins => drop(counters.rounds.fetch_add(1, Relaxed)),
             }
         }
     }
 
     /// Tells the directory, and logs, that content has begun. Its first unit has just been handed over.
-    fn announce(&mut self, showing: Showing, size: Size, rate: FrameRate) {
+    fn announce(&mut self, kind: ContentKind, size: Size, rate: FrameRate) {
         let spec = &self.handle.spec;
-        let on_film = showing == Showing::Film;
+        let on_film = kind == ContentKind::Film;
         if on_film {
             self.handle.set_film_rate(rate);
         }
@@ -241,9 +241,9 @@ impl Station {
         let _ = self.head_end.table.update(spec.id, |info| {
             info.size = Some(size);
             info.rate = Some(rate);
-            info.state = match showing {
-                Showing::Film => State::Film,
-                Showing::Slate(reason) => State::Slate { reason },
+            info.state = match kind {
+                ContentKind::Film => State::Film,
+                ContentKind::Slate(reason) => State::Slate { reason },
             };
         });
         self.on_air |= on_film;

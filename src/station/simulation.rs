@@ -21,7 +21,7 @@ use crate::air::Air;
 use crate::clock::simulated::Clocks;
 use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
-use crate::content::worker::{STUCK, Threads};
+use crate::content::worker::{STUCK_AFTER, Threads};
 use crate::directory::StationTable;
 use crate::headend::Clients;
 use crate::interface::Interface;
@@ -98,7 +98,7 @@ impl Simulation {
         let next_hang = hang.clone();
         let reels = folder.path().join("reels");
         let store = Store::open(&reels, u64::MAX, clock.now()).unwrap();
-        let catalogue = Catalogue::new(clock.clone(), Some((store, &reels))).of_films({
+        let catalogue = Catalogue::new(clock.clone(), Some((store, &reels))).with_opener({
             let films = films.clone();
             Arc::new(move |path| films.open(path))
         });
@@ -186,7 +186,7 @@ impl Simulation {
                 let span = self.seconds(1, 60);
                 *self.hang.lock().unwrap() = span;
                 sleep(span).await;
-                RETRY.1 + STUCK + 2 * ROUND
+                RETRY.1 + STUCK_AFTER + 2 * ROUND
             }
             Mishap::AddressLost => {
                 let before = self.interfaces.borrow()[0].clone();

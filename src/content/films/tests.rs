@@ -1,42 +1,44 @@
-//! How films are played from their reels, whatever disks do.
+//! Playing films from their reels, whatever disks do.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
+use crate::content::LONGEST_PAUSE;
 use crate::content::reel::{Encoding, Store};
-use crate::media::FrameRate;
-use crate::media::jpeg::Chroma;
+use crate::media::jpeg::{Chroma, Jpeg, Tables};
+use crate::media::{FrameRate, Unit};
 
 const PAL: FrameRate = FrameRate::new(25, 1).unwrap();
 const SIZE: Size = Size { width: 16, height: 16 };
 
-/// A folder with one film, and the films of a station that plays it.
-struct Bench {
+/// A folder with one film, and the `Films` of a station that plays it.
+struct FilmsFixture {
     folder: TempDir,
     clock: AirClock,
     films: Films,
 }
 
-impl Bench {
-    fn new() -> Bench {
+impl FilmsFixture {
+    fn new() -> FilmsFixture {
         let folder = TempDir::new().unwrap();
         let media = vec![folder.path().join("film.mp4")];
         let spec = StationSpec { media, width: 16, ..StationSpec::sample("239.79.4.1:5004") };
         let clock = AirClock::start();
         let catalogue = Arc::new(Catalogue::new(clock.clone(), None));
         let films = Films::new(Arc::new(spec), clock.clone(), catalogue, Threads::default());
-        Bench { folder, clock, films }
+        FilmsFixture { folder, clock, films }
     }
 
     fn film(&self) -> PathBuf {
         self.folder.path().join("film.mp4")
     }
 
-    /// Has the film play next, from a reel of `count` pictures at quality `q`.
+    /// Makes the film play next, from a reel of `count` pictures at quality `q`.
     fn play(&mut self, count: u64, q: u8) {
         fs::remove_dir_all(self.folder.path().join("reels")).ok();
         fs::write(self.film(), "a film").unwrap();
@@ -54,23 +56,23 @@ impl Bench {
         (0..count).for_each(|n| recorder.add(PAL.nth(n), &jpeg).unwrap());
         let reel = recorder.finish(PAL, PAL.nth(count), now).unwrap();
         let item = PlaylistItem { path: self.film(), key: Some(key), reel: Some(reel), begin: None };
-        self.films.round.push_back(item);
+        self.films.playlist.push_back(item);
     }
 
-    /// Takes what comes next, and waits until it is due, as a station does; until the film is over or fails.
+    /// Asks for events and waits for due times as a station does, until the film ends or fails.
     #[expect(clippy::disallowed_methods, reason = "it waits as a station does")]
-    async fn air(&mut self) -> (Vec<Event>, Option<Fault>) {
-        let mut at = Position { free_at: self.clock.now() + START_LEAD, on_air: true };
+    async fn air(&mut self) -> (Vec<ContentEvent>, Option<Fault>) {
+        let mut output = OutputState { free_at: self.clock.now() + START_LEAD, on_air: true };
         let mut events = Vec::new();
         loop {
-            match self.films.next(at).await {
-                Ok(event @ Event::Until(_)) => {
+            match self.films.next(output).await {
+                Ok(event @ ContentEvent::HoldUntil(_)) => {
                     events.push(event);
                     return (events, None);
                 }
                 Ok(event) => {
-                    if let Event::Unit { unit, .. } = &event {
-                        at.free_at = unit.due.at + unit.due.interval;
+                    if let ContentEvent::Unit { unit, .. } = &event {
+                        output.free_at = unit.due.at + unit.due.interval;
                         let ahead = self.clock.until(unit.due.at).saturating_sub(Duration::from_millis(900));
                         tokio::time::sleep(ahead).await;
                     }
@@ -82,13 +84,15 @@ impl Bench {
     }
 }
 
-fn units(events: &[Event]) -> Vec<(&Unit, bool)> {
-    let unit =
-        |event| if let &Event::Unit { ref unit, squeezed } = event { Some((unit, squeezed)) } else { None };
+fn units(events: &[ContentEvent]) -> Vec<(&Unit, bool)> {
+    let unit = |event| match event {
+        &ContentEvent::Unit { ref unit, squeezed } => Some((unit, squeezed)),
+        _ => None,
+    };
     events.iter().filter_map(unit).collect()
 }
 
-/// To open a pipe waits until somebody writes to it.
+/// Replaces a film by a pipe: opening it waits until another process writes to it.
 fn hang(film: &Path) {
     fs::remove_file(film).unwrap();
     mknodat(CWD, film, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -96,26 +100,26 @@ fn hang(film: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_films_folder_does_not_answer_its_reel_is_on_air() {
-    let mut bench = Bench::new();
-    bench.play(1000, 80);
-    hang(&bench.film());
-    let began = bench.clock.now();
-    let (events, fault) = bench.air().await;
+    let mut fixture = FilmsFixture::new();
+    fixture.play(1000, 80);
+    hang(&fixture.film());
+    let began = fixture.clock.now();
+    let (events, fault) = fixture.air().await;
     let units = units(&events);
-    // Lets the thread go that looks for it.
-    fs::File::options().write(true).open(bench.film()).unwrap();
+    // Releases the thread that opens the pipe.
+    fs::File::options().write(true).open(fixture.film()).unwrap();
     assert!(matches!(fault, Some(Fault::Stuck)), "{fault:?}");
     let on_air = units.last().unwrap().0.due.at.since(began);
-    assert!(on_air > STUCK - LONGEST_PAUSE, "only {on_air:?}");
-    assert!(!events.iter().any(|event| matches!(event, Event::Skipped(_))));
+    assert!(on_air > STUCK_AFTER - LONGEST_PAUSE, "only {on_air:?}");
+    assert!(!events.iter().any(|event| matches!(event, ContentEvent::Skipped(_))));
 }
 
 #[tokio::test]
-async fn pictures_that_were_squeezed_are_told_of_from_the_reel_too() {
+async fn squeezed_pictures_are_counted_when_they_come_from_a_reel_too() {
     for (q, squeezed) in [(80, 0), (35, 10)] {
-        let mut bench = Bench::new();
-        bench.play(10, q);
-        let (events, fault) = bench.air().await;
+        let mut fixture = FilmsFixture::new();
+        fixture.play(10, q);
+        let (events, fault) = fixture.air().await;
         assert!(fault.is_none(), "{fault:?}");
         let units = units(&events);
         assert_eq!((units.len(), units.iter().filter(|(_, squeezed)| *squeezed).count()), (10, squeezed));

@@ -1,10 +1,10 @@
-//! The file of a reel, byte by byte. Little endian, no padding.
+//! The file of a reel, byte by byte: little endian, no padding. Pure.
 //!
 //! ```text
 //!   0 +----------------------------------------+
 //!     | header, 92 bytes                       |
 //!  92 +----------------------------------------+
-//!     | scan of picture 0                      |   each follows the one before
+//!     | scan of picture 0                      |   scans have no gap between them
 //!     | scan of picture 1                      |
 //!     | ...                                    |
 //!     +----------------------------------------+ <- index at
@@ -14,8 +14,8 @@
 //!     +----------------------------------------+ <- the end of the file
 //! ```
 //!
-//! The header is written last. A *scan* is the entropy-coded data of one picture, as RTP/JPEG sends it: what else a
-//! JPEG has follows from the header and the entry's Q.
+//! The recorder writes the header last. A *scan* is the entropy-coded data of one picture, as RTP/JPEG sends it. All
+//! other parts of the JPEG follow from the header and the entry's Q.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -25,7 +25,7 @@
 //! +---------------+---------------+---------------+---------------+
 //! |      'L'      |     0x0d      |     0x0a      |     0x1a      |   4
 //! +---------------+---------------+---------------+---------------+
-//! |        format version         |        encoder version        |   8  what follows is the key
+//! |        format version         |        encoder version        |   8  the key begins with the latter
 //! +-------------------------------+-------------------------------+
 //! |                                                               |  12
 //! .              film: blake3 of the film's bytes, 32             .
@@ -35,15 +35,15 @@
 //! +---------------+---------------+-------------------------------+
 //! |    quality    |     type      |            unused             |  48  type 1 of RFC 2435
 //! +---------------+---------------+-------------------------------+
-//! |                            budget                             |  52  bytes a scan may have
+//! |                            budget                             |  52  most bytes of a scan
 //! +---------------------------------------------------------------+
 //! |                        rate, numerator                        |  56  pictures
 //! +---------------------------------------------------------------+
-//! |                       rate, denominator                       |  60  in so many seconds
+//! |                       rate, denominator                       |  60  seconds
 //! +---------------------------------------------------------------+
-//! |                                                               |  64  nanoseconds until
-//! +                            length                             +      the end of the
-//! |                                                               |      last picture
+//! |                                                               |  64  nanoseconds to the
+//! +                            length                             +      end of the last
+//! |                                                               |      picture
 //! +---------------------------------------------------------------+
 //! |                             count                             |  72  pictures, 1 or more
 //! +---------------------------------------------------------------+
@@ -57,21 +57,22 @@
 //! +---------------------------------------------------------------+
 //! ```
 //!
-//! *Unused* is written as 0 and not looked at.
+//! The unused bytes are written as 0 and not read. An entry of the index:
 //!
 //! ```text
 //!   0  offset  u64  of the scan, from the beginning of the file
 //!   8  length  u32  of the scan, 1..=budget
-//!  12  stamp   u64  nanoseconds from picture 0: 0 there, never less than the one before, less than `length`
+//!  12  stamp   u64  nanoseconds from picture 0, never decreasing, less than `length`
 //!  20  Q       u8   1..=99: the standard tables of RFC 2435
 //!  21  CRC     u32  CRC-32 of the scan
 //! ```
 //!
-//! CRC-32 is the one of Ethernet and zlib (IEEE 802.3). It finds every error of one bit, and every burst of up to 32.
+//! CRC-32 is that of Ethernet and zlib (IEEE 802.3). It detects every error of one bit and every burst of up to 32
+//! bits.
 
 use std::time::Duration;
 
-use super::key::{BUDGET, Content, ENCODER_VERSION, Encoding, ReelKey};
+use super::key::{BUDGET, ENCODER_VERSION, Encoding, FilmHash, ReelKey};
 use crate::media::{FrameRate, Size};
 
 /// Bytes of the header.
@@ -83,7 +84,7 @@ pub const ENTRY_LEN: usize = 25;
 /// The version of this layout.
 pub const FORMAT_VERSION: u16 = 1;
 
-/// The most pictures a reel may have: 38 hours at 60 a second. Its index is 210 MB.
+/// Most pictures of a reel: 38 hours at 60 a second, with an index of 210 MB.
 pub const MAX_PICTURES: u32 = 1 << 23;
 
 const MAGIC: [u8; 8] = *b"\x89REEL\r\n\x1a";
@@ -91,20 +92,20 @@ const MAGIC: [u8; 8] = *b"\x89REEL\r\n\x1a";
 /// Type 1 of RFC 2435: 4:2:0, no restart markers.
 const TYPE: u8 = 1;
 
-/// What of a reel is not as it was written.
+/// Why a file is not the reel that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// The file is shorter or longer than it says.
-    #[error("it is not as long as it says")]
+    /// The file is shorter or longer than its header states.
+    #[error("the file is not as long as its header states")]
     Truncated,
-    /// Another kind of file.
-    #[error("it is no reel")]
+    /// The file is of another kind.
+    #[error("the file is not a reel")]
     Magic,
-    /// Made by another version of this program. Not damaged, and of no use.
+    /// Another version of this program made the reel. It is not damaged, but of no use.
     #[error("it was made by another version of this program")]
     Version,
-    /// Its name says another film or another encoding than its header.
-    #[error("it is of another film or encoding than its name says")]
+    /// The header is of another film or another encoding than the file's name.
+    #[error("its header is of another film or encoding than its name")]
     Key,
     /// The header's bytes changed.
     #[error("its header does not match its checksum")]
@@ -112,9 +113,9 @@ pub enum Damage {
     /// The index's bytes changed.
     #[error("its index does not match its checksum")]
     Index,
-    /// Checksums are right, but this cannot be: written by a program with a fault.
-    #[error("its {0} cannot be")]
-    Nonsense(&'static str),
+    /// The checksums are right but this value is not: the program that wrote it has a bug.
+    #[error("its {0} is invalid")]
+    Invalid(&'static str),
     /// A picture's bytes changed.
     #[error("picture {0} does not match its checksum")]
     Picture(usize),
@@ -122,7 +123,7 @@ pub enum Damage {
 
 /// The header of a reel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct ReelHeader {
     pub(super) key: ReelKey,
     pub(super) rate: FrameRate,
     pub(super) length: Duration,
@@ -131,14 +132,14 @@ pub(super) struct Header {
     pub(super) index_at: u64,
 }
 
-impl Header {
+impl ReelHeader {
     pub(super) fn emit(&self) -> [u8; HEADER_LEN] {
         let Encoding { size, quality } = self.key.encoding();
         let fields: [&[u8]; 16] = [
             &MAGIC,
             &FORMAT_VERSION.to_le_bytes(),
             &ENCODER_VERSION.to_le_bytes(),
-            self.key.film(),
+            self.key.film_hash(),
             &size.width.to_le_bytes(),
             &size.height.to_le_bytes(),
             &[quality],
@@ -159,8 +160,8 @@ impl Header {
         header
     }
 
-    /// Reads a header. The version comes before the checksum: another version may have it elsewhere.
-    pub(super) fn parse(header: &[u8; HEADER_LEN]) -> Result<Header, Damage> {
+    /// Reads a header. The version is checked before the checksum, which another version may have elsewhere.
+    pub(super) fn parse(header: &[u8; HEADER_LEN]) -> Result<ReelHeader, Damage> {
         let mut fields = Fields(header);
         if fields.take() != MAGIC {
             return Err(Damage::Magic);
@@ -173,7 +174,7 @@ impl Header {
             return Err(Damage::Header);
         }
         let encoder = u16::from_le_bytes(fields.take());
-        let film: Content = fields.take();
+        let film: FilmHash = fields.take();
         let size =
             Size { width: u16::from_le_bytes(fields.take()), height: u16::from_le_bytes(fields.take()) };
         let [quality] = fields.take();
@@ -184,9 +185,9 @@ impl Header {
             return Err(Damage::Version);
         }
         let (num, den) = (u32::from_le_bytes(fields.take()), u32::from_le_bytes(fields.take()));
-        let header = Header {
+        let header = ReelHeader {
             key: ReelKey::new(film, Encoding { size, quality }),
-            rate: FrameRate::new(num, den).ok_or(Damage::Nonsense("rate"))?,
+            rate: FrameRate::new(num, den).ok_or(Damage::Invalid("rate"))?,
             length: Duration::from_nanos(u64::from_le_bytes(fields.take())),
             count: u32::from_le_bytes(fields.take()),
             index_crc: u32::from_le_bytes(fields.take()),
@@ -194,20 +195,20 @@ impl Header {
         };
         match header.count {
             1..=MAX_PICTURES => Ok(header),
-            _ => Err(Damage::Nonsense("count of pictures")),
+            _ => Err(Damage::Invalid("count of pictures")),
         }
     }
 
-    /// Whether the header is of a file of `len` bytes: after this, `count` can be believed.
+    /// Checks that the header is of a file of `len` bytes. After this check, `count` bounds an allocation.
     pub(super) fn fits(&self, len: u64) -> Result<(), Damage> {
         let index = u64::from(self.count) * ENTRY_LEN as u64;
         if self.index_at.checked_add(index) == Some(len) { Ok(()) } else { Err(Damage::Truncated) }
     }
 }
 
-/// Where a picture is, and what else is known of it.
+/// The index entry of a picture: where its scan is, and its stamp, Q and checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     pub(super) offset: u64,
     pub(super) length: u32,
     pub(super) stamp: Duration,
@@ -215,7 +216,7 @@ pub(super) struct Entry {
     pub(super) crc: u32,
 }
 
-impl Entry {
+impl IndexEntry {
     pub(super) fn emit(&self) -> [u8; ENTRY_LEN] {
         let fields: [&[u8]; 5] = [
             &self.offset.to_le_bytes(),
@@ -229,9 +230,9 @@ impl Entry {
         entry
     }
 
-    pub(super) fn parse(entry: &[u8; ENTRY_LEN]) -> Entry {
+    pub(super) fn parse(entry: &[u8; ENTRY_LEN]) -> IndexEntry {
         let mut fields = Fields(entry);
-        Entry {
+        IndexEntry {
             offset: u64::from_le_bytes(fields.take()),
             length: u32::from_le_bytes(fields.take()),
             stamp: Duration::from_nanos(u64::from_le_bytes(fields.take())),
@@ -241,14 +242,14 @@ impl Entry {
     }
 }
 
-/// An index whose every entry was checked. Kept as it is in the file: 25 bytes a picture.
+/// An index of which every entry was checked. Kept as in the file: 25 bytes a picture.
 #[derive(Debug)]
 pub(super) struct Index(Vec<u8>);
 
 impl Index {
-    /// Checks an index. Scans follow each other without a gap, from the header to the index: no byte of the file
-    /// is outside of a checksum.
-    pub(super) fn parse(bytes: Vec<u8>, header: &Header) -> Result<Index, Damage> {
+    /// Checks an index. Scans must fill the file from the header to the index without a gap, so that a checksum covers
+    /// every byte of the file.
+    pub(super) fn parse(bytes: Vec<u8>, header: &ReelHeader) -> Result<Index, Damage> {
         if crc32fast::hash(&bytes) != header.index_crc {
             return Err(Damage::Index);
         }
@@ -257,17 +258,17 @@ impl Index {
         for entry in (0..index.len()).map(|n| index.entry(n)) {
             let in_order = entry.stamp >= stamp && entry.stamp < header.length;
             match entry {
-                _ if entry.offset != offset => return Err(Damage::Nonsense("index")),
-                _ if !(1..=BUDGET).contains(&entry.length) => return Err(Damage::Nonsense("picture")),
-                _ if !(1..=99).contains(&entry.q) => return Err(Damage::Nonsense("quality")),
-                _ if !in_order => return Err(Damage::Nonsense("order of stamps")),
+                _ if entry.offset != offset => return Err(Damage::Invalid("index")),
+                _ if !(1..=BUDGET).contains(&entry.length) => return Err(Damage::Invalid("picture")),
+                _ if !(1..=99).contains(&entry.q) => return Err(Damage::Invalid("quality")),
+                _ if !in_order => return Err(Damage::Invalid("order of stamps")),
                 _ => {}
             }
             offset += u64::from(entry.length);
             stamp = entry.stamp;
         }
         if offset != header.index_at || index.entry(0).stamp != Duration::ZERO {
-            return Err(Damage::Nonsense("index"));
+            return Err(Damage::Invalid("index"));
         }
         Ok(index)
     }
@@ -276,19 +277,19 @@ impl Index {
         self.0.len() / ENTRY_LEN
     }
 
-    pub(super) fn entry(&self, n: usize) -> Entry {
+    pub(super) fn entry(&self, n: usize) -> IndexEntry {
         let (entries, _) = self.0.as_chunks();
-        Entry::parse(&entries[n])
+        IndexEntry::parse(&entries[n])
     }
 
-    /// The last picture whose stamp is not later than `offset`.
+    /// The number of the last picture whose stamp is not later than `offset`.
     pub(super) fn at(&self, offset: Duration) -> usize {
         let (entries, _) = self.0.as_chunks();
-        entries.partition_point(|entry| Entry::parse(entry).stamp <= offset).saturating_sub(1)
+        entries.partition_point(|entry| IndexEntry::parse(entry).stamp <= offset).saturating_sub(1)
     }
 }
 
-/// Nanoseconds: 64 bits last for 584 years.
+/// Nanoseconds. 64 bits suffice for 584 years.
 fn nanos(span: Duration) -> u64 {
     span.as_nanos() as u64
 }

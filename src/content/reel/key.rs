@@ -1,47 +1,47 @@
-//! What a reel is a reel of.
+//! The key of a reel: which film it is of, and how the film is encoded.
 
 use std::fmt;
 
 use crate::media::Size;
 use crate::wire::payload::jpeg::MAX_SCAN;
 
-/// Counts the changes of the path from film to JPEG that change its pictures: decoding, resizing, letterboxing,
-/// the choice of quality. Raise it with such a change, and no reel of an older encoder is aired.
+/// The version of the path from film to JPEG: decoding, resizing, letterboxing, the choice of quality. Raise it with a
+/// change that alters pictures, so that no reel of an older encoder is aired.
 pub const ENCODER_VERSION: u16 = 1;
 
-/// The bytes that a picture may have: it shapes every picture that is squeezed, and so is part of the key.
+/// Most bytes of a scan. A part of the key, since it determines the quality of every picture that is squeezed.
 pub(super) const BUDGET: u32 = MAX_SCAN as u32;
 
-/// The blake3 hash of a whole film file.
-pub(super) type Content = [u8; 32];
+/// The blake3 hash of all bytes of a film file.
+pub(super) type FilmHash = [u8; 32];
 
-/// What a station makes of a film.
+/// How a film is encoded for a station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Encoding {
-    /// The size of its pictures.
+    /// The size of all pictures.
     pub size: Size,
-    /// The JPEG quality it aims at, 1..=99.
+    /// The JPEG quality, 1..=99. A picture that would not fit a datagram has a lower one.
     pub quality: u8,
 }
 
-/// A film's content and how it is encoded; [`Store::key`](super::Store::key) makes it. The budget of a picture, the
-/// kind of JPEG and [`ENCODER_VERSION`] belong to it too, and are the same for all reels that this program makes.
+/// The hash of a film and its encoding; [`Store::key`](super::Store::key) makes it. The budget of a picture, the type
+/// of JPEG and [`ENCODER_VERSION`] belong to the key too. They are the same for all reels that this program makes.
 ///
-/// Displayed as the name of the reel's file, without its extension: enough of the hash to have no two alike, and
-/// what the operator chose.
+/// Its `Display` is the name of the reel's file without the extension: half of the hash, which suffices to tell films
+/// apart, the size and the quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReelKey {
-    film: Content,
+    film_hash: FilmHash,
     encoding: Encoding,
 }
 
 impl ReelKey {
-    pub(super) fn new(film: Content, encoding: Encoding) -> ReelKey {
-        ReelKey { film, encoding }
+    pub(super) fn new(film_hash: FilmHash, encoding: Encoding) -> ReelKey {
+        ReelKey { film_hash, encoding }
     }
 
-    pub(super) fn film(&self) -> &Content {
-        &self.film
+    pub(super) fn film_hash(&self) -> &FilmHash {
+        &self.film_hash
     }
 
     /// How the film is encoded.
@@ -52,7 +52,7 @@ impl ReelKey {
 
 impl fmt::Display for ReelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in &self.film[..16] {
+        for byte in &self.film_hash[..16] {
             write!(f, "{byte:02x}")?;
         }
         write!(f, "-{}-q{}", self.encoding.size, self.encoding.quality)

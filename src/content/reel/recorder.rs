@@ -1,4 +1,4 @@
-//! A reel in the making.
+//! Records a reel: writes a part beside the reels, which becomes a reel when it is complete.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -7,92 +7,92 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::format::{ENTRY_LEN, Entry, HEADER_LEN, Header, MAX_PICTURES};
+use super::format::{ENTRY_LEN, HEADER_LEN, IndexEntry, MAX_PICTURES, ReelHeader};
 use super::key::BUDGET;
-use super::store::Turn;
+use super::store::RecordPermit;
 use super::{Reel, ReelError, times};
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
 use crate::media::{AirTime, FrameRate};
 
-/// Written at once: half a second of film.
+/// Bytes of one write: half a second of film.
 const BUFFER: usize = 256 << 10;
 
-/// Why there will be no reel of a film this time.
+/// Why a pass of a film makes no reel.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// It cannot be written: the disk is full, say.
+    /// The part cannot be written, for example because the disk is full.
     #[error("cannot record a reel: {0}")]
     Io(#[from] io::Error),
-    /// The film's reel alone is over the store's limit, or will be by what its pictures have taken so far.
+    /// The film's reel alone exceeds the store's limit, or will by the size of its pictures so far.
     #[error(
-        "the film's reel alone takes some {needed} bytes, and all reels together may take {limit}; raise [reel] bytes \
+        "the film's reel alone takes about {needed} bytes, and all reels together may take {limit}; raise [reel] bytes \
          above that, or set `reel = false` for the stations that play it"
     )]
     TooLarge {
-        /// Bytes.
+        /// Bytes of the film's reel, estimated.
         needed: u64,
-        /// Bytes.
+        /// Most bytes of all reels.
         limit: u64,
     },
     /// Reels that are on air fill the store.
     #[error(
         "reels on air leave no room for another in {limit} bytes; raise [reel] bytes, or set `reel = false` for \
-         stations that can do without"
+         stations that can do without reels"
     )]
     NoRoom {
-        /// Bytes.
+        /// Most bytes of all reels.
         limit: u64,
     },
-    /// A reel cannot hold this.
+    /// A reel cannot hold this film.
     #[error("cannot record a reel: {0}")]
     Unsuitable(&'static str),
-    /// What was recorded is not of the film that the key is of.
+    /// The film is no longer the one that the key was made of.
     #[error("cannot record a reel: the film was changed meanwhile")]
     FilmChanged,
-    /// What was written does not read back as written: a bad disk, or our bug.
+    /// The part does not read back as it was written: a bad disk, or our bug.
     #[error("cannot record a reel: {0}")]
     Unreadable(ReelError),
-    /// Pictures wait to be written for longer than they can be kept.
-    #[error("cannot record a reel: the disk that reels are on does not keep up")]
+    /// The disk does not keep up, and the queue of pictures to be written is full.
+    #[error("cannot record a reel: the disk that holds the reels does not keep up")]
     SlowDisk,
-    /// Encoding each picture takes longer than it is on air.
+    /// Encoding takes longer than playing.
     #[error(
         "this machine is too slow to record it while it is on air; `broadcaster prepare` makes the reel beforehand"
     )]
     SlowMachine,
-    /// It failed before, and said so then.
+    /// The recording failed earlier, and that error was reported.
     #[error("recording a reel was given up")]
     GivenUp,
 }
 
-/// Records a film's pictures. Dropped unfinished, it leaves nothing behind; and after an error there is nothing to
-/// be had from it any more.
+/// Records a film's pictures. If it is dropped before it is finished, it leaves nothing on the disk. After an error, it
+/// refuses all further pictures.
 #[derive(Debug)]
 pub struct Recorder {
     /// `None` after an error.
-    part: Option<Part>,
+    part: Option<PartFile>,
 }
 
 impl Recorder {
-    pub(super) fn begin(turn: Turn, film: &Path) -> io::Result<Recorder> {
-        Ok(Recorder { part: Some(Part::begin(turn, film)?) })
+    pub(super) fn begin(permit: RecordPermit, film: &Path) -> io::Result<Recorder> {
+        Ok(Recorder { part: Some(PartFile::begin(permit, film)?) })
     }
 
-    /// The film's container announces so many pictures. By that a reel that is too large by itself is known before
-    /// others are removed to make room for it.
+    /// Tells the recorder how many pictures the film's container announces. With that it can predict that a reel is too
+    /// large by itself before others are evicted for it.
     pub fn expect(&mut self, pictures: u64) {
         if let Some(part) = &mut self.part {
             part.announced = pictures;
         }
     }
 
-    /// Adds the film's next picture. `stamp` counts from anywhere; what is kept is its distance from the first
-    /// picture's. Every picture of the film must come, also those too late for the air.
+    /// Adds the film's next picture. `stamp` may have any origin: the reel keeps the time since the first picture. The
+    /// caller must add every picture of the film, also those that are too late for the air.
     ///
-    /// Writes every half second of film, and then blocks for as long as the disk takes.
+    /// Writes to the disk about every half second of film, and then blocks for as long as the disk takes.
     ///
     /// # Errors
-    /// The reel is given up, and what was written of it removed.
+    /// The reel is given up, and its part removed.
     pub fn add(&mut self, stamp: Duration, jpeg: &Jpeg) -> Result<(), RecordError> {
         let added = self.part.as_mut().ok_or(RecordError::GivenUp)?.add(stamp, jpeg);
         if added.is_err() {
@@ -101,60 +101,60 @@ impl Recorder {
         added
     }
 
-    /// The film is over: makes a reel of it. `length` runs from the first picture to the end of the last. The reel
-    /// counts as aired at `now`.
+    /// Makes a reel of the pictures after the film's last one. `length` is the time from the first picture to the end
+    /// of the last. The reel counts as aired at `now`.
     ///
-    /// Blocks until it is on the disk.
+    /// Blocks until the reel is on the disk.
     ///
     /// # Errors
-    /// There is no reel, and what was written of it is removed.
+    /// There is no reel, and its part is removed.
     pub fn finish(self, rate: FrameRate, length: Duration, now: AirTime) -> Result<Arc<Reel>, RecordError> {
         self.part.ok_or(RecordError::GivenUp)?.finish(rate, length, now)
     }
 
-    /// Writes go here from now on.
+    /// Writes to `file` from now on.
     #[cfg(test)]
     pub(super) fn redirect(&mut self, file: File) {
         self.part.as_mut().unwrap().file = file;
     }
 }
 
-/// The file beside the reel. Removed when this is dropped, unless it was renamed by then.
+/// The file of a reel that is being recorded. Dropping this removes the file, unless it was renamed.
 #[derive(Debug)]
-struct Part {
-    turn: Turn,
+struct PartFile {
+    permit: RecordPermit,
     film: PathBuf,
     path: PathBuf,
-    /// Locked, so that other processes know that it is alive.
+    /// Locked, so that other processes do not take the part for a stale one.
     file: File,
-    /// What is not in the file yet.
+    /// Bytes that are not in the file yet.
     buffer: Vec<u8>,
-    /// Bytes so far, those in the buffer included.
+    /// Bytes of the header and all scans so far, including those in the buffer.
     len: u64,
     index: Vec<u8>,
-    /// Pictures to expect; fewer than there are where that is not known.
+    /// Pictures that the film's container announces, or 0.
     announced: u64,
     /// The stamp of the first picture.
     first: Option<Duration>,
-    /// The last picture's, counted from the first.
+    /// The time from the first picture to the last one so far.
     last: Duration,
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
 }
 
-impl Part {
-    fn begin(turn: Turn, film: &Path) -> io::Result<Part> {
-        let (path, file) = create(&turn)?;
-        Ok(Part {
-            turn,
+impl PartFile {
+    fn begin(permit: RecordPermit, film: &Path) -> io::Result<PartFile> {
+        let (path, file) = create(&permit)?;
+        Ok(PartFile {
+            permit,
             film: film.to_owned(),
             path,
             file,
-            // The header's place: it is written when all of it is known.
+            // Leaves room for the header, which is written when all its values are known.
             buffer: vec![0; HEADER_LEN],
             len: HEADER_LEN as u64,
             index: Vec::new(),
@@ -169,7 +169,7 @@ impl Part {
         else {
             return Err(RecordError::Unsuitable("a picture is not of type 1 with standard tables"));
         };
-        if jpeg.size != self.turn.key.encoding().size {
+        if jpeg.size != self.permit.key.encoding().size {
             return Err(RecordError::Unsuitable("a picture has another size than the reel"));
         }
         let length = u32::try_from(jpeg.scan.len()).unwrap_or(u32::MAX);
@@ -183,11 +183,11 @@ impl Part {
         self.last = stamp.ok_or(RecordError::Unsuitable("the film's stamps go backwards"))?;
 
         let crc = crc32fast::hash(&jpeg.scan);
-        let entry = Entry { offset: self.len, length, stamp: self.last, q: *q, crc };
+        let entry = IndexEntry { offset: self.len, length, stamp: self.last, q: *q, crc };
         self.index.extend(entry.emit());
         self.buffer.extend_from_slice(&jpeg.scan);
         self.len += u64::from(length);
-        let limit = self.turn.shelf.limit();
+        let limit = self.permit.store.limit();
         if self.len + self.index.len() as u64 > limit {
             return Err(self.too_large());
         }
@@ -195,8 +195,8 @@ impl Part {
     }
 
     fn write(&mut self) -> Result<(), RecordError> {
-        let shelf = &self.turn.shelf;
-        shelf.make_room(self.buffer.len() as u64, self.expected()).map_err(|error| match error {
+        let store = &self.permit.store;
+        store.reserve(self.buffer.len() as u64, self.expected()).map_err(|error| match error {
             RecordError::NoRoom { limit } if self.expected() > limit => self.too_large(),
             error => error,
         })?;
@@ -205,7 +205,7 @@ impl Part {
         Ok(())
     }
 
-    /// Bytes of the whole reel, if pictures go on as they are.
+    /// Bytes of the whole reel if the remaining pictures are as large as those so far.
     fn expected(&self) -> u64 {
         let so_far = self.len + self.index.len() as u64;
         let pictures = (self.index.len() / ENTRY_LEN).max(1) as u64;
@@ -214,27 +214,27 @@ impl Part {
     }
 
     fn too_large(&self) -> RecordError {
-        self.turn.shelf.never_again(self.turn.key);
-        RecordError::TooLarge { needed: self.expected(), limit: self.turn.shelf.limit() }
+        self.permit.store.mark_too_large(self.permit.key);
+        RecordError::TooLarge { needed: self.expected(), limit: self.permit.store.limit() }
     }
 
     fn finish(mut self, rate: FrameRate, length: Duration, now: AirTime) -> Result<Arc<Reel>, RecordError> {
-        let (shelf, key) = (self.turn.shelf.clone(), self.turn.key);
+        let (store, key) = (self.permit.store.clone(), self.permit.key);
         if self.index.is_empty() {
             return Err(RecordError::Unsuitable("the film has no pictures"));
         }
         if length <= self.last {
             return Err(RecordError::Unsuitable("the film ends before its last picture"));
         }
-        // The film's name was hashed first and opened by the decoder later: it may have been another film by then.
-        if shelf.memo.content(&self.film, now)? != *key.film() {
+        // The film was hashed before the decoder opened it, so another film may have had the name by then.
+        if store.hashes.film_hash(&self.film, now)? != *key.film_hash() {
             return Err(RecordError::FilmChanged);
         }
         self.announced = 0;
         let index_at = self.len;
         self.buffer.extend_from_slice(&self.index);
         self.write()?;
-        let header = Header {
+        let header = ReelHeader {
             key,
             rate,
             length,
@@ -244,32 +244,32 @@ impl Part {
         };
         self.file.write_all_at(&header.emit(), 0)?;
         self.file.set_times(times(now))?;
-        // Its content before its name: after a loss of power there is a whole reel or none.
+        // The content is on the disk before the name, so that after a power failure there is a complete reel or none.
         self.file.sync_all()?;
         let reel = Reel::open(&self.path, &key).map_err(|error| match error {
             ReelError::Io { error, .. } => RecordError::Io(error),
             damaged => RecordError::Unreadable(damaged),
         })?;
-        fs::rename(&self.path, shelf.path(&key))?;
-        // Without this a loss of power may cost the name, which costs an encoding.
-        let _ = File::open(shelf.dir()).and_then(|dir| dir.sync_all());
-        Ok(shelf.share(reel))
+        fs::rename(&self.path, store.path(&key))?;
+        // If the name is lost in a power failure, the film is encoded again.
+        let _ = File::open(store.dir()).and_then(|dir| dir.sync_all());
+        Ok(store.share(reel))
     }
 }
 
-/// Makes the file of a part, and locks it.
-fn create(turn: &Turn) -> io::Result<(PathBuf, File)> {
-    // Who clears a cache removes its folder too.
-    fs::create_dir_all(turn.shelf.dir())?;
+/// Creates the file of a part, and locks it.
+fn create(permit: &RecordPermit) -> io::Result<(PathBuf, File)> {
+    // The user may have cleared the cache by removing the folder.
+    fs::create_dir_all(permit.store.dir())?;
     loop {
-        let name = format!("{}.{:016x}.part", turn.key, fastrand::u64(..));
-        let path = turn.shelf.dir().join(name);
+        let name = format!("{}.{:016x}.part", permit.key, fastrand::u64(..));
+        let path = permit.store.dir().join(name);
         let file = File::create_new(&path)?;
         match file.try_lock() {
-            // Between its making and its locking, another process that just started may have taken it for left over.
+            // Before it was locked, a process that has just started may have removed the file as a stale part.
             Ok(()) if file.metadata()?.nlink() > 0 => return Ok((path, file)),
             Ok(()) | Err(TryLockError::WouldBlock) => {}
-            // There are no locks here; parts are told by their age then.
+            // This file system has no locks, so processes tell stale parts by their age.
             Err(TryLockError::Error(_)) => return Ok((path, file)),
         }
     }

@@ -1,14 +1,14 @@
-//! The folder that reels are in.
+//! The folder of reels.
 //!
 //! ```text
-//! <hash>-<width>x<height>-q<quality>.reel          a reel: whole, checked, read only
-//! <hash>-<width>x<height>-q<quality>.<random>.part one that is being recorded, locked by who does
-//! films                                            the memo of films' hashes
-//! phases                                           how programmes lie against the time of day
+//! <hash>-<width>x<height>-q<quality>.reel          a reel: complete, checked, never written again
+//! <hash>-<width>x<height>-q<quality>.<random>.part a reel that a process is recording, and has locked
+//! films                                            the cache of films' hashes
+//! phases                                           the phase of each station's programme
 //! ```
 //!
-//! Any number of processes may use one folder. None of them waits for another: names appear by renaming what is
-//! complete, and a file that one removes stays readable to who has it open.
+//! Any number of processes may use one folder. None of them waits for another: a file gets its name when it is
+//! complete, by renaming, and a file that one process removes stays readable to every process that has it open.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
@@ -19,143 +19,145 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::film::Memo;
+use super::hash_cache::HashCache;
 use super::key::{Encoding, ReelKey};
 use super::recorder::{RecordError, Recorder};
-use super::{Damage, Reel, ReelError, identity, lock, modified};
+use super::{Damage, Reel, ReelError, file_id, modified};
+use crate::content::lock;
 use crate::media::AirTime;
 
-/// Where files cannot be locked (some network shares), a part that nobody wrote to for so long is left over.
-const LEFT_OVER: Duration = Duration::from_secs(3600);
+/// Where files cannot be locked (some network shares), a part that no process wrote to for this long is stale.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
 
-/// When the folder is full, this share of it is emptied at once: to look through it takes 2 ms for a thousand reels,
-/// and a recorder writes twice a second.
-const EMPTY: u64 = 32;
+/// A full store is emptied by one part in this many at a time. Listing its folder takes 2 ms for a thousand reels, and
+/// a recorder writes twice a second.
+const EVICTED_PART: u64 = 32;
 
 /// How full a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Reels, all of them whole.
+    /// Complete reels.
     pub reels: usize,
-    /// Bytes in them.
+    /// Bytes of the complete reels.
     pub bytes: u64,
 }
 
-/// A folder of reels, kept below a limit. Cheap to clone; clones are one store.
+/// A folder of reels with a limit in bytes. It is cheap to clone, and the clones are one store.
 #[derive(Debug, Clone)]
-pub struct Store(Arc<Shelf>);
+pub struct Store(Arc<StoreInner>);
 
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct StoreInner {
     dir: PathBuf,
     limit: u64,
-    pub(super) memo: Memo,
-    state: Mutex<State>,
-    /// Bytes of reels and parts: as counted last, and what was recorded since.
+    pub(super) hashes: HashCache,
+    state: Mutex<StoreState>,
+    /// Bytes of reels and parts: the last count, and all bytes recorded since.
     used: Mutex<u64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Reels that somebody has open: never removed to make room.
+struct StoreState {
+    /// Open reels of this process, which are never evicted.
     open: HashMap<ReelKey, Weak<Reel>>,
     recording: HashSet<ReelKey>,
-    /// Not recorded again, only to find out again that they do not fit.
+    /// Reels that did not fit the store. They are not recorded again.
     too_large: HashSet<ReelKey>,
-    /// Reels whose trouble was reported.
+    /// Reels that do not open, and for which the log has the reason.
     reported: HashSet<ReelKey>,
 }
 
-/// A file of ours.
-struct Found {
+/// A reel or a part in the store's folder.
+struct StoredFile {
     path: PathBuf,
     name: String,
     bytes: u64,
     aired: AirTime,
 }
 
-impl Found {
+impl StoredFile {
     fn is_reel(&self) -> bool {
         self.name.ends_with(".reel")
     }
 }
 
 impl Store {
-    /// Opens the store in folder `dir`, which is made if need be, and brings it below `limit` bytes.
+    /// Opens the store in folder `dir`, which it creates if necessary. Removes stale parts, and evicts reels until the
+    /// store is below `limit` bytes.
     ///
     /// # Errors
-    /// The folder cannot be made or written to. Stations do without reels then.
+    /// The folder cannot be created or written to. Stations then do without reels.
     pub fn open(dir: &Path, limit: u64, now: AirTime) -> io::Result<Store> {
         fs::create_dir_all(dir)?;
         let probe = dir.join(format!("probe.{:016x}.part", fastrand::u64(..)));
         File::create_new(&probe)?;
         fs::remove_file(&probe)?;
-        let shelf = Shelf {
+        let store = StoreInner {
             dir: dir.to_owned(),
             limit,
-            memo: Memo::load(dir.join("films")),
+            hashes: HashCache::load(dir.join("films")),
             state: Mutex::default(),
             used: Mutex::default(),
         };
-        for part in shelf.files()?.iter().filter(|file| !file.is_reel()) {
-            sweep(part, now);
+        for part in store.files()?.iter().filter(|file| !file.is_reel()) {
+            remove_stale(part, now);
         }
-        *lock(&shelf.used) = shelf.evict(0, 0)?;
-        Ok(Store(Arc::new(shelf)))
+        *lock(&store.used) = store.evict(0, 0)?;
+        Ok(Store(Arc::new(store)))
     }
 
-    /// The key of a film in an encoding. Reads the whole film if it is not known as it is now: at a gigabyte
-    /// a second or more, as far as the disk allows.
+    /// The key of a film in an encoding. Reads the whole film if this version of it is not in the cache of hashes: at a
+    /// gigabyte a second or more, as far as the disk allows.
     ///
     /// # Errors
-    /// The film cannot be read, or is being changed just now.
+    /// The film cannot be read, or changes while it is read.
     pub fn key(&self, film: &Path, encoding: Encoding, now: AirTime) -> io::Result<ReelKey> {
-        Ok(ReelKey::new(self.0.memo.content(film, now)?, encoding))
+        Ok(ReelKey::new(self.0.hashes.film_hash(film, now)?, encoding))
     }
 
-    /// The reel of `key`, if there is one: the same for all who have it open. It counts as aired at `now`.
+    /// The reel of `key`, if there is one. All callers share it. It counts as aired at `now`.
     ///
-    /// One that is damaged, or was made by another version of this program, is removed, and reported in the log.
+    /// A reel that is damaged, or that another version of this program made, is removed and logged.
     pub fn find(&self, key: &ReelKey, now: AirTime) -> Option<Arc<Reel>> {
         let open = lock(&self.0.state).open.get(key).and_then(Weak::upgrade);
         let reel = match open {
             Some(reel) => reel,
-            None => self.0.share(self.0.take_down(key)?),
+            None => self.0.share(self.0.open_reel(key)?),
         };
         reel.touch(now);
         Some(reel)
     }
 
-    /// Begins a reel of `key`, to be made from `film`. `None` while another station of this process records it,
-    /// when it was too large before, and when it is there by now: the film just airs.
+    /// Begins to record the reel of `key` from `film`. `None` if another station of this process is recording it, if
+    /// it was too large before, or if it is there by now. The station then plays the film without recording it.
     ///
     /// # Errors
-    /// Nothing can be written.
+    /// The file cannot be created.
     pub fn record(&self, key: &ReelKey, film: &Path) -> io::Result<Option<Recorder>> {
-        let Some(turn) = Turn::take(&self.0, *key) else { return Ok(None) };
-        // Whoever had the turn before may have finished it since we looked.
+        let Some(permit) = RecordPermit::take(&self.0, *key) else { return Ok(None) };
+        // The previous holder of the permit may have finished the reel since the caller looked for it.
         if self.0.path(key).exists() {
             return Ok(None);
         }
-        Recorder::begin(turn, film).map(Some)
+        Recorder::begin(permit, film).map(Some)
     }
 
-    /// Removes a reel that turned out to be damaged, so that it is made again. Another one that has taken
-    /// its place by now stays.
+    /// Removes a damaged reel, so that it is recorded again. If another reel has taken its place by now, that one
+    /// stays.
     pub fn discard(&self, reel: &Arc<Reel>) {
         let mut state = lock(&self.0.state);
         if state.open.get(reel.key()).is_some_and(|open| Weak::ptr_eq(open, &Arc::downgrade(reel))) {
             state.open.remove(reel.key());
         }
         drop(state);
-        // While `reel` has the file open, no other can get its inode.
+        // While `reel` has its file open, no other file can get its inode.
         let path = self.0.path(reel.key());
-        if fs::metadata(&path).is_ok_and(|metadata| identity(&metadata) == reel.identity) {
+        if fs::metadata(&path).is_ok_and(|metadata| file_id(&metadata) == reel.file_id) {
             let _ = fs::remove_file(&path);
         }
     }
 
-    /// How many reels there are and how large they are. Looks through the folder.
+    /// The number and size of all reels. Lists the folder.
     pub fn usage(&self) -> Usage {
         let files = self.0.files().unwrap_or_default();
         files.iter().filter(|file| file.is_reel()).fold(Usage::default(), |usage, file| Usage {
@@ -164,14 +166,14 @@ impl Store {
         })
     }
 
-    /// How many films were hashed.
+    /// The number of films that were hashed.
     #[cfg(test)]
     pub(super) fn hashed(&self) -> usize {
-        self.0.memo.hashed.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.hashes.hashed.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 
-impl Shelf {
+impl StoreInner {
     pub(super) fn limit(&self) -> u64 {
         self.limit
     }
@@ -184,8 +186,8 @@ impl Shelf {
         self.dir.join(format!("{key}.reel"))
     }
 
-    /// Opens the reel of `key`, if it is there and whole.
-    fn take_down(&self, key: &ReelKey) -> Option<Reel> {
+    /// Opens the reel of `key`. `None` if there is none, or if it is of no use, which is logged.
+    fn open_reel(&self, key: &ReelKey) -> Option<Reel> {
         let path = self.path(key);
         let error = match Reel::open(&path, key) {
             Ok(reel) => {
@@ -199,9 +201,10 @@ impl Shelf {
             ReelError::Damaged { .. } => fs::remove_file(&path).is_ok(),
             ReelError::Io { .. } => false,
         };
-        // Once, also when it cannot be removed and is found at every pass.
+        // A reel that cannot be removed is found at every pass, but logged once.
         if removed || lock(&self.state).reported.insert(*key) {
-            let fate = if removed { "removed, and made again" } else { "the film is encoded instead" };
+            let fate =
+                if removed { "it was removed and will be made again" } else { "the film is encoded instead" };
             match &error {
                 ReelError::Damaged { damage: Damage::Version, .. } => info!("{error}; {fate}"),
                 _ => warn!("{error}; {fate}"),
@@ -210,7 +213,7 @@ impl Shelf {
         None
     }
 
-    /// One reel for all who want it: `reel`, or the one that somebody else opened first.
+    /// The reel that all callers share: `reel`, or the one that another thread opened first.
     pub(super) fn share(&self, reel: Reel) -> Arc<Reel> {
         let open = &mut lock(&self.state).open;
         if let Some(first) = open.get(reel.key()).and_then(Weak::upgrade) {
@@ -222,13 +225,14 @@ impl Shelf {
         reel
     }
 
-    pub(super) fn never_again(&self, key: ReelKey) {
+    pub(super) fn mark_too_large(&self, key: ReelKey) {
         lock(&self.state).too_large.insert(key);
     }
 
-    /// Makes room for `more` bytes of a reel that will take `whole`, and takes them as used.
-    pub(super) fn make_room(&self, more: u64, whole: u64) -> Result<(), RecordError> {
-        // Held all along: recorders come one by one. Who airs does not need it.
+    /// Reserves `more` bytes for a reel that will have `whole` bytes, and evicts reels if there is no room for them.
+    pub(super) fn reserve(&self, more: u64, whole: u64) -> Result<(), RecordError> {
+        // Held while reels are evicted, so that one recorder does that at a time. Playing a reel does not need this
+        // lock.
         let mut used = lock(&self.used);
         *used += more;
         if *used > self.limit {
@@ -237,8 +241,9 @@ impl Shelf {
         if *used > self.limit { Err(RecordError::NoRoom { limit: self.limit }) } else { Ok(()) }
     }
 
-    /// Where there is no room for `more` bytes, removes reels that nobody here has open, the least recently aired
-    /// first. Returns the bytes of what is left, and `more`. For a reel that is too large by itself, nothing is removed.
+    /// If there is no room for `more` bytes, removes reels that this process does not have open, the least recently
+    /// aired first. Returns the bytes that then remain, plus `more`. Removes nothing for a reel that is too large by
+    /// itself.
     fn evict(&self, more: u64, whole: u64) -> io::Result<u64> {
         let mut files = self.files()?;
         let mut total = more + files.iter().map(|file| file.bytes).sum::<u64>();
@@ -253,7 +258,7 @@ impl Shelf {
         files.retain(|file| file.is_reel() && !open.contains(&file.name));
         files.sort_by(|a, b| (a.aired, &a.name).cmp(&(b.aired, &b.name)));
         for file in &files {
-            if total <= self.limit - self.limit / EMPTY {
+            if total <= self.limit - self.limit / EVICTED_PART {
                 break;
             }
             match fs::remove_file(&file.path) {
@@ -264,8 +269,8 @@ impl Shelf {
         Ok(total)
     }
 
-    /// Every file here that is ours: strangers' are left alone, whatever they are called.
-    fn files(&self) -> io::Result<Vec<Found>> {
+    /// The reels and parts in the folder. All other files are ignored.
+    fn files(&self) -> io::Result<Vec<StoredFile>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -273,7 +278,7 @@ impl Shelf {
             // Another process may have removed it since.
             let Ok(metadata) = entry.metadata() else { continue };
             if is_ours(&name) && metadata.is_file() {
-                files.push(Found {
+                files.push(StoredFile {
                     path: entry.path(),
                     name,
                     bytes: metadata.len(),
@@ -285,43 +290,43 @@ impl Shelf {
     }
 }
 
-/// The right to record a reel: one at a time in a process. It ends when this is dropped.
+/// Permission to record a reel, which one recorder of a process has at a time. Dropping it releases it.
 #[derive(Debug)]
-pub(super) struct Turn {
-    pub(super) shelf: Arc<Shelf>,
+pub(super) struct RecordPermit {
+    pub(super) store: Arc<StoreInner>,
     pub(super) key: ReelKey,
 }
 
-impl Turn {
-    fn take(shelf: &Arc<Shelf>, key: ReelKey) -> Option<Turn> {
-        let mut state = lock(&shelf.state);
+impl RecordPermit {
+    fn take(store: &Arc<StoreInner>, key: ReelKey) -> Option<RecordPermit> {
+        let mut state = lock(&store.state);
         let free = !state.too_large.contains(&key) && state.recording.insert(key);
-        free.then(|| Turn { shelf: shelf.clone(), key })
+        free.then(|| RecordPermit { store: store.clone(), key })
     }
 }
 
-impl Drop for Turn {
+impl Drop for RecordPermit {
     fn drop(&mut self) {
-        lock(&self.shelf.state).recording.remove(&self.key);
+        lock(&self.store.state).recording.remove(&self.key);
     }
 }
 
-/// Removes a part that nobody writes any more. A part is locked for as long as its process lives, even if that
-/// is killed.
-fn sweep(part: &Found, now: AirTime) {
+/// Removes a part that no process writes any more. The lock on a part lasts as long as its process, even if that is
+/// killed.
+fn remove_stale(part: &StoredFile, now: AirTime) {
     let Ok(file) = File::open(&part.path) else { return };
-    let left_over = match file.try_lock() {
+    let stale = match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
-        Err(TryLockError::Error(_)) => now.since(part.aired) > LEFT_OVER,
+        Err(TryLockError::Error(_)) => now.since(part.aired) > STALE_AFTER,
     };
-    if left_over {
+    if stale {
         let _ = fs::remove_file(&part.path);
     }
 }
 
-/// Whether a file of this name is one that a store makes and may remove: `*.reel` or `*.*.part`, where the
-/// hexadecimal numbers have their length.
+/// Whether a store makes, and may remove, files of this name: `*.reel` or `*.*.part`, with hexadecimal numbers of the
+/// right length.
 fn is_ours(name: &str) -> bool {
     let hex = |text: &str, digits| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
     let key = |stem: &str| stem.split_once('-').is_some_and(|(film, _)| hex(film, 32));

@@ -1,7 +1,7 @@
-//! What must hold of reels, whatever happens to their files.
+//! Reels, whatever happens to their files.
 
-mod content;
-mod keeping;
+mod keys;
+mod store;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,26 +11,26 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::film::Memo;
+use super::hash_cache::HashCache;
 use super::*;
 use crate::clock::wall_clock;
 use crate::wire::payload::jpeg::MAX_SCAN;
 
-/// Long after every test's films were written.
+/// Long after the tests wrote their films.
 const NOW: AirTime = AirTime(4_000_000_000_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 const SIZE: Size = Size { width: 32, height: 16 };
 const ENCODING: Encoding = Encoding { size: SIZE, quality: 80 };
 const PAL: FrameRate = FrameRate::new(25, 1).unwrap();
 
-/// A folder with films and reels in it.
-struct Scene {
+/// A folder with films and reels.
+struct StoreFixture {
     dir: TempDir,
 }
 
-impl Scene {
-    fn new() -> Scene {
-        Scene { dir: TempDir::new().unwrap() }
+impl StoreFixture {
+    fn new() -> StoreFixture {
+        StoreFixture { dir: TempDir::new().unwrap() }
     }
 
     fn reels(&self) -> PathBuf {
@@ -47,7 +47,7 @@ impl Scene {
         path
     }
 
-    /// The names of files in the store's folder that end so.
+    /// The names of the files in the store's folder that end with `end`.
     fn files(&self, end: &str) -> Vec<String> {
         let names = fs::read_dir(self.reels()).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -79,19 +79,19 @@ fn record(store: &Store, film: &Path, count: usize, bytes: usize, now: AirTime) 
 }
 
 #[test]
-fn what_was_recorded_is_read_by_the_next_process_too() {
-    let scene = Scene::new();
-    let film = scene.film("nature.mp4", b"a film");
+fn a_recorded_reel_is_read_by_the_next_process_too() {
+    let fixture = StoreFixture::new();
+    let film = fixture.film("nature.mp4", b"a film");
     let key = {
-        let store = scene.store(u64::MAX);
+        let store = fixture.store(u64::MAX);
         let key = store.key(&film, ENCODING, NOW).unwrap();
         assert!(store.find(&key, NOW).is_none());
-        // More than the buffer holds.
+        // More bytes than the buffer holds.
         let reel = record(&store, &film, 300, 1000, NOW);
         assert!(Arc::ptr_eq(&reel, &store.find(&key, NOW).unwrap()), "one reel for all");
         key
     };
-    let store = scene.store(u64::MAX);
+    let store = fixture.store(u64::MAX);
     let reel = store.find(&key, NOW).unwrap();
     assert_eq!((reel.len(), reel.size(), *reel.key()), (300, SIZE, key));
     assert_eq!((reel.rate(), reel.length()), (PAL, Duration::from_secs(12)));
@@ -104,14 +104,14 @@ fn what_was_recorded_is_read_by_the_next_process_too() {
     assert_eq!(reel.at(HOUR), 299);
     let bytes = (HEADER_LEN + 300 * (1000 + ENTRY_LEN)) as u64;
     assert_eq!(store.usage(), Usage { reels: 1, bytes });
-    assert_eq!(scene.files(".part"), [""; 0]);
+    assert_eq!(fixture.files(".part"), [""; 0]);
 }
 
 #[test]
 fn the_file_is_as_documented() {
-    let scene = Scene::new();
-    let reel = record(&scene.store(u64::MAX), &scene.film("a", b"a film"), 2, 3, NOW);
-    let file = fs::read(scene.reels().join(&reel.name)).unwrap();
+    let fixture = StoreFixture::new();
+    let reel = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 2, 3, NOW);
+    let file = fs::read(fixture.reels().join(&reel.name)).unwrap();
     assert_eq!(file.len(), 92 + 2 * 3 + 2 * 25);
     assert_eq!(file[..12], *b"\x89REEL\r\n\x1a\x01\0\x01\0");
     assert_eq!(file[12..44], *blake3::hash(b"a film").as_bytes());
@@ -134,7 +134,7 @@ fn the_file_is_as_documented() {
     assert_eq!(second[21..], crc32fast::hash(&file[95..98]).to_le_bytes());
 }
 
-/// Whether anything of the reel at `path` is found wrong; what is not must be as it was recorded.
+/// Whether any damage to the reel at `path` is noticed. Everything that is not noticed must be as it was recorded.
 fn notices(path: &Path, key: &ReelKey, original: &Reel) -> bool {
     let reel = match Reel::open(path, key) {
         Err(ReelError::Damaged { .. }) => return true,
@@ -159,10 +159,10 @@ fn notices(path: &Path, key: &ReelKey, original: &Reel) -> bool {
 
 #[test]
 fn every_flipped_bit_and_every_truncation_is_noticed() {
-    let scene = Scene::new();
-    let original = record(&scene.store(u64::MAX), &scene.film("a", b"a film"), 3, 40, NOW);
-    let whole = fs::read(scene.reels().join(&original.name)).unwrap();
-    let path = scene.dir.path().join("damaged.reel");
+    let fixture = StoreFixture::new();
+    let original = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 3, 40, NOW);
+    let whole = fs::read(fixture.reels().join(&original.name)).unwrap();
+    let path = fixture.dir.path().join("damaged.reel");
     fs::write(&path, &whole).unwrap();
     assert!(!notices(&path, original.key(), &original));
 
@@ -182,14 +182,14 @@ fn every_flipped_bit_and_every_truncation_is_noticed() {
 }
 
 #[test]
-fn numbers_that_cannot_be_are_refused_before_anything_is_allocated_for_them() {
-    let scene = Scene::new();
-    let original = record(&scene.store(u64::MAX), &scene.film("a", b"a film"), 3, 40, NOW);
-    let path = scene.reels().join(&original.name);
+fn invalid_numbers_are_refused_before_memory_is_allocated_for_them() {
+    let fixture = StoreFixture::new();
+    let original = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 3, 40, NOW);
+    let path = fixture.reels().join(&original.name);
     let whole = fs::read(&path).unwrap();
     let index_at = original.header.index_at as usize;
-    // A liar that has its checksums right.
-    let lie = |change: &dyn Fn(&mut Vec<u8>)| {
+    // Changes values, and makes the checksums right.
+    let forge = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut file = whole.clone();
         change(&mut file);
         let index = crc32fast::hash(&file[index_at..]).to_le_bytes();
@@ -197,7 +197,7 @@ fn numbers_that_cannot_be_are_refused_before_anything_is_allocated_for_them() {
         let header = crc32fast::hash(&file[..88]).to_le_bytes();
         file[88..92].copy_from_slice(&header);
         fs::write(&path, file).unwrap();
-        match Reel::open(&path, original.key()).expect_err("a lie") {
+        match Reel::open(&path, original.key()).expect_err("a forgery") {
             ReelError::Damaged { damage, .. } => damage,
             error => panic!("{error}"),
         }
@@ -207,39 +207,39 @@ fn numbers_that_cannot_be_are_refused_before_anything_is_allocated_for_them() {
     };
     for (at, bytes, damage) in [
         (52, &[1][..], Damage::Version),
-        (56, &[0], Damage::Nonsense("rate")),
-        (64, &[0; 8], Damage::Nonsense("order of stamps")),
-        (72, &[0], Damage::Nonsense("count of pictures")),
+        (56, &[0], Damage::Invalid("rate")),
+        (64, &[0; 8], Damage::Invalid("order of stamps")),
+        (72, &[0], Damage::Invalid("count of pictures")),
         (72, &[2], Damage::Truncated),
-        (72, &[0xff; 4], Damage::Nonsense("count of pictures")),
+        (72, &[0xff; 4], Damage::Invalid("count of pictures")),
         (72, &[0, 0, 0x80, 0], Damage::Truncated),
         (80, &[0xff; 8], Damage::Truncated),
-        (index_at, &[93], Damage::Nonsense("index")),
-        (index_at, &[0xff; 8], Damage::Nonsense("index")),
-        (index_at + 8, &[41], Damage::Nonsense("index")),
-        (index_at + 8, &[0xff; 4], Damage::Nonsense("picture")),
-        (index_at + 8, &[0], Damage::Nonsense("picture")),
-        (index_at + 12, &[1], Damage::Nonsense("index")),
-        (index_at + 20, &[0], Damage::Nonsense("quality")),
-        (index_at + 20, &[100], Damage::Nonsense("quality")),
-        (index_at + 25 + 12, &[0xff; 8], Damage::Nonsense("order of stamps")),
-        (index_at + 50 + 12, &[0; 8], Damage::Nonsense("order of stamps")),
-        (index_at + 50 + 8, &[39], Damage::Nonsense("index")),
+        (index_at, &[93], Damage::Invalid("index")),
+        (index_at, &[0xff; 8], Damage::Invalid("index")),
+        (index_at + 8, &[41], Damage::Invalid("index")),
+        (index_at + 8, &[0xff; 4], Damage::Invalid("picture")),
+        (index_at + 8, &[0], Damage::Invalid("picture")),
+        (index_at + 12, &[1], Damage::Invalid("index")),
+        (index_at + 20, &[0], Damage::Invalid("quality")),
+        (index_at + 20, &[100], Damage::Invalid("quality")),
+        (index_at + 25 + 12, &[0xff; 8], Damage::Invalid("order of stamps")),
+        (index_at + 50 + 12, &[0; 8], Damage::Invalid("order of stamps")),
+        (index_at + 50 + 8, &[39], Damage::Invalid("index")),
     ] {
-        assert_eq!(lie(&put(at, bytes)), damage, "{bytes:?} at {at}");
+        assert_eq!(forge(&put(at, bytes)), damage, "{bytes:?} at {at}");
     }
 }
 
 #[test]
 fn a_reel_that_cannot_be_used_is_removed_and_made_again() {
-    let scene = Scene::new();
-    let film = scene.film("a", b"a film");
-    let store = scene.store(u64::MAX);
+    let fixture = StoreFixture::new();
+    let film = fixture.film("a", b"a film");
+    let store = fixture.store(u64::MAX);
     let (key, name) = {
         let reel = record(&store, &film, 3, 40, NOW);
         (*reel.key(), reel.name.clone())
     };
-    let path = scene.reels().join(&name);
+    let path = fixture.reels().join(&name);
     let whole = fs::read(&path).unwrap();
     let with = |at: usize, byte: u8| {
         let mut file = whole.clone();
@@ -253,8 +253,8 @@ fn a_reel_that_cannot_be_used_is_removed_and_made_again() {
         file
     };
     let other_film = {
-        let reel = record(&store, &scene.film("b", b"another"), 3, 40, NOW);
-        fs::read(scene.reels().join(&reel.name)).unwrap()
+        let reel = record(&store, &fixture.film("b", b"another"), 3, 40, NOW);
+        fs::read(fixture.reels().join(&reel.name)).unwrap()
     };
     for (damage, file) in [
         (Damage::Truncated, vec![]),
@@ -282,14 +282,14 @@ fn a_reel_that_cannot_be_used_is_removed_and_made_again() {
 
 #[test]
 fn damage_on_air_is_an_error_and_the_reel_can_be_discarded() {
-    let scene = Scene::new();
-    let film = scene.film("a", b"a film");
-    let store = scene.store(u64::MAX);
+    let fixture = StoreFixture::new();
+    let film = fixture.film("a", b"a film");
+    let store = fixture.store(u64::MAX);
     let reel = record(&store, &film, 3, 40, NOW);
-    let path = scene.reels().join(&reel.name);
+    let path = fixture.reels().join(&reel.name);
     let held = reel.picture(0).unwrap();
     File::options().write(true).open(&path).unwrap().write_all_at(&[0xff; 2], HEADER_LEN as u64).unwrap();
-    assert_eq!(reel.picture(0).unwrap(), held, "who holds a picture shares it");
+    assert_eq!(reel.picture(0).unwrap(), held, "a picture that is held is shared");
     drop(held);
     let sentence = reel.picture(0).unwrap_err().to_string();
     assert_eq!(sentence, format!("reel {} is damaged: picture 0 does not match its checksum", reel.name));
@@ -303,7 +303,7 @@ fn damage_on_air_is_an_error_and_the_reel_can_be_discarded() {
     assert!(store.find(reel.key(), NOW).is_none());
     let again = record(&store, &film, 3, 40, NOW);
     assert!(!Arc::ptr_eq(&reel, &again));
-    // Another station finds the damage later: what was made again stays.
+    // Another station finds the damage later. The reel that was recorded again stays.
     store.discard(&reel);
     assert!(path.exists());
     assert!(Arc::ptr_eq(&again, &store.find(reel.key(), NOW).unwrap()));
@@ -311,8 +311,8 @@ fn damage_on_air_is_an_error_and_the_reel_can_be_discarded() {
 
 #[test]
 fn many_threads_read_one_reel() {
-    let scene = Scene::new();
-    let reel = record(&scene.store(u64::MAX), &scene.film("a", b"a film"), 200, 500, NOW);
+    let fixture = StoreFixture::new();
+    let reel = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 200, 500, NOW);
     thread::scope(|scope| {
         for reader in 0..8 {
             let reel = &reel;
@@ -332,28 +332,28 @@ fn many_threads_read_one_reel() {
 }
 
 #[test]
-fn who_comes_soon_after_shares_the_bytes_and_nobody_keeps_them() {
-    let scene = Scene::new();
-    let reel = record(&scene.store(u64::MAX), &scene.film("a", b"a film"), 100, 500, NOW);
-    let first: Vec<_> = (0..SHARED).map(|n| reel.picture(n).unwrap()).collect();
+fn readers_share_the_bytes_of_a_picture_and_the_reel_does_not_keep_them() {
+    let fixture = StoreFixture::new();
+    let reel = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 100, 500, NOW);
+    let first: Vec<_> = (0..SHARED_SCANS).map(|n| reel.picture(n).unwrap()).collect();
     for (n, first) in first.iter().enumerate() {
         assert_eq!(reel.picture(n).unwrap().scan.as_ptr(), first.scan.as_ptr());
     }
-    assert_eq!(reel.picture(SHARED).unwrap(), picture(SHARED, 500), "picture 0 gives way");
+    assert_eq!(reel.picture(SHARED_SCANS).unwrap(), picture(SHARED_SCANS, 500), "picture 0 gives way");
     assert_ne!(reel.picture(0).unwrap().scan.as_ptr(), first[0].scan.as_ptr());
     drop(first);
-    assert!(reel.shared.iter().all(|slot| lock(slot).1.strong_count() == 0));
+    assert!(reel.shared_scans.iter().all(|shared| lock(shared).1.strong_count() == 0));
 }
 
 #[test]
-fn who_may_not_wait_does_not_wait_for_somebody_elses_read() {
-    let scene = Scene::new();
-    let reel = record(&scene.store(u64::MAX), &scene.film("a.mp4", b"film"), 64, 100, NOW);
+fn try_picture_does_not_wait_for_the_disk_of_another_reader() {
+    let fixture = StoreFixture::new();
+    let reel = record(&fixture.store(u64::MAX), &fixture.film("a.mp4", b"film"), 64, 100, NOW);
     let hung = reel.hang(7);
     let (said, answers) = std::sync::mpsc::channel();
     let asker = thread::spawn({
         let reel = reel.clone();
-        move || [7, 7 + SHARED, 8].map(|n| said.send(reel.cached(n).map(|jpeg| jpeg.is_some())))
+        move || [7, 7 + SHARED_SCANS, 8].map(|n| said.send(reel.try_picture(n).map(|jpeg| jpeg.is_some())))
     });
     for expected in [false, false, true] {
         let answer = answers.recv_timeout(Duration::from_secs(20)).expect("it answers");
@@ -361,5 +361,5 @@ fn who_may_not_wait_does_not_wait_for_somebody_elses_read() {
     }
     drop(hung);
     asker.join().unwrap().into_iter().for_each(|sent| sent.unwrap());
-    assert!(reel.cached(7).unwrap().is_some());
+    assert!(reel.try_picture(7).unwrap().is_some());
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use opencv::core::Mat;
 use opencv::prelude::*;
 
-use crate::content::decode::{Picture, Source, SourceError};
+use crate::content::decode::{PictureSource, SourceError, SourcePicture};
 use crate::content::encode::Encoder;
 use crate::media::{FrameRate, Size};
 
@@ -72,7 +72,7 @@ impl SimulatedFilms {
         self.passes.load(Relaxed)
     }
 
-    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn Source>, SourceError> {
+    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
         let name = || path.file_name().unwrap().to_string_lossy().into_owned();
         let unreadable =
             |error: std::io::Error| SourceError::Unreadable { path: name(), reason: error.to_string() };
@@ -101,7 +101,7 @@ struct SimulatedFilm {
     broken: Arc<AtomicBool>,
 }
 
-impl Source for SimulatedFilm {
+impl PictureSource for SimulatedFilm {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -122,7 +122,7 @@ impl Source for SimulatedFilm {
         FILMS[self.film]
     }
 
-    fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
+    fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
         if self.broken.load(Relaxed) {
             return Err(SourceError::Decoder { path: "film".into(), reason: "a mishap".into() });
         }
@@ -131,7 +131,7 @@ impl Source for SimulatedFilm {
         }
         let stamp = RATE.nth(self.next);
         self.next += 1;
-        Ok(Some(Picture { pixels: pixels(self.film, self.next - 1), stamp }))
+        Ok(Some(SourcePicture { pixels: pixels(self.film, self.next - 1), stamp }))
     }
 }
 

@@ -1,37 +1,37 @@
-//! Whose reel it is: the film's content, and what is remembered of it.
+//! Keys of reels, and the cache of films' hashes.
 
 use super::*;
 
 #[test]
 fn a_start_with_reels_present_hashes_nothing() {
-    let scene = Scene::new();
-    let films: Vec<_> = (0u8..20).map(|n| scene.film(&n.to_string(), &[n; 100])).collect();
+    let fixture = StoreFixture::new();
+    let films: Vec<_> = (0u8..20).map(|n| fixture.film(&n.to_string(), &[n; 100])).collect();
     let keys = |store: &Store| -> Vec<_> {
         films.iter().map(|film| store.key(film, ENCODING, NOW).unwrap()).collect()
     };
-    let store = scene.store(u64::MAX);
+    let store = fixture.store(u64::MAX);
     let first = keys(&store);
     assert_eq!((keys(&store), store.hashed()), (first.clone(), 20));
-    let store = scene.store(u64::MAX);
+    let store = fixture.store(u64::MAX);
     assert_eq!((keys(&store), store.hashed()), (first.clone(), 0));
 
-    // Two processes that hash different films know all of them afterwards.
-    fs::remove_file(scene.reels().join("films")).unwrap();
-    let (one, two) = (scene.store(u64::MAX), scene.store(u64::MAX));
+    // If two processes hash different films, the cache then has all of them.
+    fs::remove_file(fixture.reels().join("films")).unwrap();
+    let (one, two) = (fixture.store(u64::MAX), fixture.store(u64::MAX));
     one.key(&films[0], ENCODING, NOW).unwrap();
     two.key(&films[1], ENCODING, NOW).unwrap();
-    let store = scene.store(u64::MAX);
+    let store = fixture.store(u64::MAX);
     assert_eq!((keys(&store), store.hashed()), (first, 18));
 }
 
 #[test]
-fn the_key_is_the_content_and_the_encoding() {
-    let scene = Scene::new();
-    let store = scene.store(u64::MAX);
-    let film = scene.film("a", b"one film");
+fn the_key_is_of_the_content_and_the_encoding() {
+    let fixture = StoreFixture::new();
+    let store = fixture.store(u64::MAX);
+    let film = fixture.film("a", b"one film");
     let key = |film: &Path| store.key(film, ENCODING, NOW).unwrap();
     let original = key(&film);
-    assert_eq!(key(&scene.film("b", b"one film")), original, "one film under two names");
+    assert_eq!(key(&fixture.film("b", b"one film")), original, "one film under two names");
     for other in [
         Encoding { quality: 79, ..ENCODING },
         Encoding { size: Size { width: 16, ..SIZE }, ..ENCODING },
@@ -41,7 +41,7 @@ fn the_key_is_the_content_and_the_encoding() {
         assert_ne!(other, original);
         assert_ne!(other.to_string(), original.to_string());
     }
-    // Changed in place, as long as before and with its old time of modification.
+    // The film is changed in place. It has its old length and modification time.
     let modified = fs::metadata(&film).unwrap().modified().unwrap();
     let file = File::options().write(true).open(&film).unwrap();
     file.write_all_at(b"ONE", 0).unwrap();
@@ -49,19 +49,19 @@ fn the_key_is_the_content_and_the_encoding() {
     assert_eq!(fs::metadata(&film).unwrap().modified().unwrap(), modified);
     assert_ne!(key(&film), original);
     // Another film takes the name.
-    fs::rename(scene.film("c", b"two film"), &film).unwrap();
-    assert_eq!(*key(&film).film(), *blake3::hash(b"two film").as_bytes());
+    fs::rename(fixture.film("c", b"two film"), &film).unwrap();
+    assert_eq!(*key(&film).film_hash(), *blake3::hash(b"two film").as_bytes());
 
-    let none = store.key(&scene.dir.path().join("none"), ENCODING, NOW).unwrap_err();
+    let none = store.key(&fixture.dir.path().join("none"), ENCODING, NOW).unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotFound);
-    assert_eq!(store.key(scene.dir.path(), ENCODING, NOW).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(store.key(fixture.dir.path(), ENCODING, NOW).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
-fn a_film_that_was_written_just_now_is_not_remembered() {
-    let scene = Scene::new();
-    let store = scene.store(u64::MAX);
-    let film = scene.film("a", b"a film");
+fn the_hash_of_a_film_that_was_just_written_is_not_cached() {
+    let fixture = StoreFixture::new();
+    let store = fixture.store(u64::MAX);
+    let film = fixture.film("a", b"a film");
     let now = wall_clock();
     store.key(&film, ENCODING, now).unwrap();
     store.key(&film, ENCODING, now).unwrap();
@@ -72,11 +72,11 @@ fn a_film_that_was_written_just_now_is_not_remembered() {
 }
 
 #[test]
-fn a_damaged_memo_is_no_memo() {
-    let scene = Scene::new();
-    let film = scene.film("a", b"a film");
-    let path = scene.dir.path().join("films");
-    let content = Memo::load(path.clone()).content(&film, NOW).unwrap();
+fn a_damaged_cache_is_ignored() {
+    let fixture = StoreFixture::new();
+    let film = fixture.film("a", b"a film");
+    let path = fixture.dir.path().join("films");
+    let hash = HashCache::load(path.clone()).film_hash(&film, NOW).unwrap();
     let whole = fs::read(&path).unwrap();
     assert_eq!(whole.len(), 8 + 72 + 4);
     let mut damaged: Vec<_> = (0..whole.len()).map(|len| whole[..len].to_vec()).collect();
@@ -88,19 +88,19 @@ fn a_damaged_memo_is_no_memo() {
     damaged.push([&whole[..], &[0; 2_000_000]].concat());
     for file in damaged {
         fs::write(&path, file).unwrap();
-        let memo = Memo::load(path.clone());
-        assert_eq!(memo.content(&film, NOW).unwrap(), content);
-        assert_eq!(memo.hashed.into_inner(), 1);
+        let cache = HashCache::load(path.clone());
+        assert_eq!(cache.film_hash(&film, NOW).unwrap(), hash);
+        assert_eq!(cache.hashed.into_inner(), 1);
         assert_eq!(fs::read(&path).unwrap(), whole);
     }
 }
 
 #[test]
 fn stations_that_start_with_one_film_hash_it_once() {
-    let scene = Scene::new();
-    let store = scene.store(u64::MAX);
-    let film = scene.film("a", b"");
-    // Long enough to hash that they meet: 20 ms.
+    let fixture = StoreFixture::new();
+    let store = fixture.store(u64::MAX);
+    let film = fixture.film("a", b"");
+    // Hashing takes 20 ms, so that the threads meet.
     File::options().write(true).open(&film).unwrap().set_len(100 << 20).unwrap();
     let start = std::sync::Barrier::new(8);
     thread::scope(|scope| {
@@ -116,14 +116,14 @@ fn stations_that_start_with_one_film_hash_it_once() {
 
 #[test]
 fn a_film_that_changes_while_it_is_recorded_gives_no_reel() {
-    let scene = Scene::new();
-    let store = scene.store(u64::MAX);
-    let film = scene.film("a", b"a film");
+    let fixture = StoreFixture::new();
+    let store = fixture.store(u64::MAX);
+    let film = fixture.film("a", b"a film");
     let key = store.key(&film, ENCODING, NOW).unwrap();
     let mut recorder = store.record(&key, &film).unwrap().unwrap();
     recorder.add(Duration::ZERO, &picture(0, 40)).unwrap();
-    fs::rename(scene.film("b", b"a fake"), &film).unwrap();
+    fs::rename(fixture.film("b", b"a fake"), &film).unwrap();
     assert!(matches!(recorder.finish(PAL, HOUR, NOW), Err(RecordError::FilmChanged)));
     assert!(store.find(&key, NOW).is_none());
-    assert_eq!((scene.files("part"), scene.files("reel")), (vec![], vec![]));
+    assert_eq!((fixture.files("part"), fixture.files("reel")), (vec![], vec![]));
 }
