@@ -39,10 +39,11 @@ use crate::media::StationId;
 use jpeg_cache::JpegCache;
 use server::Limits;
 
-/// Serves the web until the head-end stops.
-pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
+/// Serves the web until the head-end stops. There are at most `places` connections.
+pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places: usize) {
     let router = router(Web::new(head_end.clone()));
-    server::serve(listener, router, Limits::default(), head_end.stopping()).await;
+    let limits = Limits { connections: places, ..Limits::default() };
+    server::serve(listener, router, limits, head_end.stopping()).await;
 }
 
 /// What all connections share.

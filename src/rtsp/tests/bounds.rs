@@ -114,7 +114,7 @@ async fn nonsense_gets_one_response_and_the_connection_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
     let server = TestRtspServer::new().await;
-    let (head_end, sessions) = (&server.head_end, SessionTable::new());
+    let (head_end, sessions) = (&server.head_end, SessionTable::new(2048));
     let (keep_alive, owner) = (Arc::new(KeepAlive::new()), server.address.ip());
     let (commands, received) = mpsc::channel(1);
     let playing = Arc::new(AtomicBool::new(false));
@@ -155,7 +155,7 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_request_is_a_sign_of_life() {
     let server = TestRtspServer::new().await;
-    let rtsp_server = Arc::new(RtspServer::new(server.head_end.clone()));
+    let rtsp_server = Arc::new(RtspServer::new(server.head_end.clone(), 2048));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connect = async |own| {
         let client = TestRtspClient::from(own, listener.local_addr().unwrap()).await;
