@@ -2,6 +2,8 @@
 //!
 //! Only the binary imports it. It may import every room but those of the viewer.
 
+pub mod scarcity;
+
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -30,6 +32,7 @@ use crate::media::AirTime;
 use crate::net::Network;
 use crate::station::keep_on_air;
 use crate::station::runtime::StationRuntime;
+use crate::web::hosts::Hosts;
 use crate::{announce, rtsp, web};
 
 /// Longest time for stations and connections to end after the shutdown has begun.
@@ -69,6 +72,8 @@ pub async fn broadcast(
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
     let (current, interfaces) = watch::channel(lineup.interfaces.as_slice().into());
+    let more = lineup.hosts.iter().cloned().chain([announce::host_name(lineup.directory.port())]);
+    let hosts = Hosts::of_this_machine(more, interfaces.clone());
     let announcer = announce::Announcer::new(&lineup, listeners.directory.local_addr().ok());
     let runtime = StationRuntime::start(BLOCKING_THREADS * lineup.stations.len())?;
     let handles = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
@@ -103,7 +108,7 @@ pub async fn broadcast(
         tasks.spawn(rtsp::serve(listener, head_end.clone(), places.rtsp));
     }
     if let Some(listener) = listeners.http {
-        tasks.spawn(web::serve(listener, head_end.clone(), places.http));
+        tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
     }
     tasks.spawn(announcer.run(head_end.clone()));
 
