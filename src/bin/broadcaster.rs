@@ -20,11 +20,16 @@ use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::Lineup;
 use stationcast::media::StationId;
 use stationcast::status;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`. If there is no room the kernel drops
+/// the client's SYN, which is sent again after 1 s: with tokio's 1,024 and 1,500 hostile connections at one time, a
+/// well-behaved client took 1,009 ms.
+const BACKLOG: u32 = 4096;
 
 /// Keeps every station of a line-up on air, for ever.
 ///
@@ -161,13 +166,13 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
         let shutdown_signal = shutdown_signal()?;
         ignore_hang_ups()?;
         let listeners = Listeners {
-            directory: listen(lineup.directory, "directory").await?,
+            directory: listen(lineup.directory, "directory")?,
             rtsp: match lineup.rtsp {
-                Some(address) => Some(listen(address, "rtsp").await?),
+                Some(address) => Some(listen(address, "rtsp")?),
                 None => None,
             },
             http: match lineup.http {
-                Some(address) => Some(listen(address, "http").await?),
+                Some(address) => Some(listen(address, "http")?),
                 None => None,
             },
         };
@@ -228,8 +233,15 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Listens on `address`, which is configured in `[section]` of the line-up.
-async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
+fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // After a restart, connections of the one before may still be closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = bind().with_context(|| {
         format!("cannot listen on {address}; [{section}] listen in the line-up chooses another address")
     })?;
     info!("{section} on {address}");
