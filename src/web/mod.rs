@@ -10,7 +10,7 @@
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
 //!
-//! [`hosts`] refuses requests for other hosts than this machine before any of these sees them.
+//! `hosts` refuses requests for other hosts than this machine before any of these sees them.
 //!
 //! The pictures are the access units on air. A station's cache offers each at its due time, while a client is subscribed,
 //! and makes its JPEG file once, when the first client is sent it; all clients share those bytes. A slow client is sent
