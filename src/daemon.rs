@@ -2,6 +2,8 @@
 //!
 //! Only the binary imports it. It may import every room but those of the viewer.
 
+pub mod scarcity;
+
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -24,11 +26,13 @@ use crate::directory::{Limits, Services, StationTable, serve};
 use crate::headend::counters::Totals;
 use crate::headend::{Clients, HeadEnd, StationHandle};
 use crate::interface::netlink::keep_current;
+use crate::limits::open_files::Places;
 use crate::lineup::Lineup;
 use crate::media::AirTime;
 use crate::net::Network;
 use crate::station::keep_on_air;
 use crate::station::runtime::StationRuntime;
+use crate::web::hosts::Hosts;
 use crate::{announce, rtsp, web};
 
 /// Longest time for stations and connections to end after the shutdown has begun.
@@ -57,10 +61,7 @@ pub async fn broadcast(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    // Each station has a socket and a reel open, and each viewer a connection.
-    if let Err(error) = raise_open_files() {
-        warn!("cannot raise the limit of open files: {error}");
-    }
+    let places = places(lineup.stations.len());
     match lock_memory() {
         Ok(()) => info!("memory is locked: no page that is in use is swapped out"),
         Err(_) => info!(
@@ -71,6 +72,8 @@ pub async fn broadcast(
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
     let (stop, stopped) = watch::channel(false);
     let (current, interfaces) = watch::channel(lineup.interfaces.as_slice().into());
+    let more = lineup.hosts.iter().cloned().chain([announce::host_name(lineup.directory.port())]);
+    let hosts = Hosts::of_this_machine(more, interfaces.clone());
     let announcer = announce::Announcer::new(&lineup, listeners.directory.local_addr().ok());
     let runtime = StationRuntime::start(BLOCKING_THREADS * lineup.stations.len())?;
     let handles = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
@@ -98,13 +101,14 @@ pub async fn broadcast(
     tasks.spawn({
         let head_end = head_end.clone();
         let table = head_end.table.clone();
-        serve(listeners.directory, table, Limits::default(), async move { head_end.stopping().await })
+        let limits = Limits { connections: places.directory, ..Limits::default() };
+        serve(listeners.directory, table, limits, async move { head_end.stopping().await })
     });
     if let Some(listener) = listeners.rtsp {
-        tasks.spawn(rtsp::serve(listener, head_end.clone()));
+        tasks.spawn(rtsp::serve(listener, head_end.clone(), places.rtsp));
     }
     if let Some(listener) = listeners.http {
-        tasks.spawn(web::serve(listener, head_end.clone()));
+        tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
     }
     tasks.spawn(announcer.run(head_end.clone()));
 
@@ -147,10 +151,20 @@ fn lock_memory() -> rustix::io::Result<()> {
     locked
 }
 
-/// Raises the limit of open files to the hard limit. The usual soft limit of 1,024 is for programs that use select(2).
-fn raise_open_files() -> rustix::io::Result<()> {
+/// Raises the limit of open files to the hard limit, and returns how many connections that limit allows beside `stations`
+/// stations. The usual soft limit of 1,024 is for programs that use select(2).
+fn places(stations: usize) -> Places {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        warn!("cannot raise the limit of open files: {error}");
+    }
+    let files = rustix::process::getrlimit(Resource::Nofile).current;
+    let places = Places::within(files, stations);
+    if let Some(note) = places.note(files, stations) {
+        warn!("{note}");
+    }
+    places
 }
 
 #[cfg(test)]

@@ -1,10 +1,16 @@
-//! The accept loop of every server here (directory, RTSP, web), and its limits of connections, in all and by address.
+//! The accept loop of every server here (directory, RTSP, web), and its limits of connections, in all, by network and by
+//! address.
+//!
+//! - `places`: counts connections, and keeps a few addresses from taking all places. Pure.
+//! - `open_files`: the number of places, by the limit of open files. Pure.
 
-use std::collections::HashMap;
+pub(crate) mod open_files;
+mod places;
+
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -14,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::log::RateLimit;
+pub(crate) use places::{ConnectionLimits, Permit};
 
 /// Pause after a failed accept. If the process is out of file descriptors (EMFILE), accept fails at once, again and
 /// again: without a pause that is a busy loop. There is no pause after errors of the connection itself (accept(2)), since
@@ -96,72 +103,6 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Counts open connections against a limit in all and a limit for each address.
-#[derive(Debug)]
-pub(crate) struct ConnectionLimits {
-    most: usize,
-    most_per_address: usize,
-    open: Mutex<OpenConnections>,
-}
-
-#[derive(Debug, Default)]
-struct OpenConnections {
-    all: usize,
-    /// No count is 0, so the map has at most `all` entries.
-    by_address: HashMap<IpAddr, usize>,
-}
-
-impl ConnectionLimits {
-    pub(crate) fn new(most: usize, most_per_address: usize) -> Arc<ConnectionLimits> {
-        Arc::new(ConnectionLimits { most, most_per_address, open: Mutex::default() })
-    }
-
-    /// A permit for a connection from `address`, or the sentence that refuses it. An IPv4 address counts as the same
-    /// whether it came by an IPv4 or an IPv6 socket.
-    pub(crate) fn try_acquire(self: &Arc<Self>, address: IpAddr) -> Result<Permit, String> {
-        let address = address.to_canonical();
-        let mut open = self.lock();
-        if open.all >= self.most {
-            return Err(format!("all {} places are taken; try again later", self.most));
-        }
-        let here = open.by_address.get(&address).copied().unwrap_or(0);
-        if here >= self.most_per_address {
-            return Err(format!("{here} connections from {address} are open already: close some first"));
-        }
-        open.by_address.insert(address, here + 1);
-        open.all += 1;
-        Ok(Permit { limits: Arc::clone(self), address })
-    }
-
-    fn release(&self, address: IpAddr) {
-        let mut open = self.lock();
-        open.all -= 1;
-        let left = open.by_address.get(&address).map_or(0, |here| here - 1);
-        if left == 0 {
-            open.by_address.remove(&address);
-        } else {
-            open.by_address.insert(address, left);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection's share of the limits, given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    limits: Arc<ConnectionLimits>,
-    address: IpAddr,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.limits.release(self.address);
-    }
-}
-
 /// Reads and discards up to 64 KiB, until the peer closes. For the close of a connection whose peer shall still read our last
 /// message: closing with unread bytes would be a reset, and a reset may overtake the message. The caller has shut its own
 /// half down, and bounds the time.
@@ -179,25 +120,6 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-
-    #[test]
-    fn connections_are_bounded_in_all_and_by_address_and_permits_come_back() {
-        let limits = ConnectionLimits::new(3, 2);
-        let [a, b, c] = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
-        let first = limits.try_acquire(a).unwrap();
-        let second = limits.try_acquire(c).unwrap();
-        assert_eq!(
-            limits.try_acquire(a).unwrap_err(),
-            "2 connections from 10.0.0.1 are open already: close some first"
-        );
-        let third = limits.try_acquire(b).unwrap();
-        assert_eq!(limits.try_acquire(b).unwrap_err(), "all 3 places are taken; try again later");
-        drop(first);
-        let fourth = limits.try_acquire(a).unwrap();
-        drop((second, third, fourth));
-        let open = limits.lock();
-        assert_eq!((open.all, open.by_address.len()), (0, 0), "no address is kept after its last connection");
-    }
 
     #[tokio::test]
     async fn a_drain_ends_when_the_peer_closes_or_after_64_kib() {

@@ -3,9 +3,10 @@
 #![expect(clippy::disallowed_methods, reason = "a test waits for programs, and not for ever")]
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Lines, Read};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than any step takes here.
@@ -73,4 +74,82 @@ fn an_interrupted_preparation_says_how_to_go_on() {
         assert!(said.contains("stopped before the end; start it again to go on"), "{said}");
         assert!(reels(&dir) < 40);
     }
+}
+
+/// A line-up of one station on loopback, whose directory listens on a port that is free.
+fn one_station(folder: &Path) -> String {
+    let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = folder.join("stations.toml");
+    let station =
+        format!("id = 1\nname = \"1\"\nmedia = {film:?}\ngroup = \"239.78.2.1:5004\"\nttl = 0\nreel = false");
+    fs::write(&config, format!("[directory]\nlisten = \"{free}\"\n[[station]]\n{station}")).unwrap();
+    config.to_str().unwrap().to_owned()
+}
+
+/// Sends a signal to a broadcaster.
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A broadcaster that is on air, and the lines of its log.
+fn on_air(config: &str) -> (Child, Lines<BufReader<ChildStderr>>) {
+    let mut child = broadcaster(&["--config", config]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    until(&mut log, " on air: ");
+    (child, log)
+}
+
+/// Reads the log up to the line that contains `text`.
+fn until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) {
+    let mut lines = log.map(|line| line.unwrap());
+    assert!(lines.any(|line| line.contains(text)), "the log ends without {text:?}");
+}
+
+#[test]
+fn a_hang_up_is_logged_and_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, mut log) = on_air(&one_station(folder.path()));
+    for _ in 0..2 {
+        send("HUP", &child);
+        until(&mut log, "SIGHUP is ignored");
+    }
+    send("TERM", &child);
+    until(&mut log, "off air: ");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_abort_is_exit_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _log) = on_air(&one_station(folder.path()));
+    send("ABRT", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+/// The exit status and stderr of a broadcaster that may use so many KiB of address space; no status if a signal ended it.
+fn within(kibibytes: u64, args: &[&str]) -> (Option<i32>, String) {
+    let script = format!("ulimit -c 0; ulimit -v {kibibytes}; exec \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh", "timeout", "20", env!("CARGO_BIN_EXE_broadcaster")]).args(args);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_broadcaster_without_address_space_for_its_threads_says_so_and_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = one_station(folder.path());
+    // With less than `check` needs, the dynamic loader or a library fails before the program begins. What `check` needs is
+    // too little for the threads of a broadcaster.
+    let (mut too_little, mut enough) = (0, 8 << 20);
+    while enough - too_little > 64 {
+        let middle = (too_little + enough) / 2;
+        let (code, _) = within(middle, &["check", "--config", &config]);
+        *(if code == Some(0) { &mut enough } else { &mut too_little }) = middle;
+    }
+    let (code, said) = within(enough, &["--config", &config]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(!said.trim().is_empty());
 }

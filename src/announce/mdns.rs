@@ -106,11 +106,9 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
 }
 
 fn register(service: &Service, on: Vec<IfKind>) -> mdns_sd::Result<ServiceDaemon> {
-    let (host, port) = (host(), service.listen.port());
-    // A host name of its own. The machine's name belongs to the machine's mDNS responder, and another broadcaster on the same
-    // machine would withdraw this one's addresses when it ends.
-    let host_name = format!("stationcast-{host}-{port}.local.");
-    let name = format!("stationcast on {host}");
+    let port = service.listen.port();
+    let host_name = format!("{}.", host_name(port));
+    let name = format!("stationcast on {}", host());
     let mut info =
         ServiceInfo::new(SERVICE, &name, &host_name, (), port, &service.txt[..])?.enable_addr_auto();
     info.set_interfaces(on.clone());
@@ -120,6 +118,12 @@ fn register(service: &Service, on: Vec<IfKind>) -> mdns_sd::Result<ServiceDaemon
     daemon.enable_interface(on)?;
     daemon.register(info)?;
     Ok(daemon)
+}
+
+/// The host name under which a directory on `port` is announced. It is not the machine's: that belongs to the machine's mDNS
+/// responder, and another broadcaster on the same machine would withdraw this one's addresses when it ends.
+pub(super) fn host_name(port: u16) -> String {
+    format!("stationcast-{}-{port}.local", host())
 }
 
 /// This machine's name as part of a DNS label.

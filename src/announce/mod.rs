@@ -13,6 +13,11 @@ use crate::headend::HeadEnd;
 use crate::lineup::Lineup;
 use mdns::Service;
 
+/// The host name under which a directory on `port` is announced.
+pub(crate) fn host_name(port: u16) -> String {
+    mdns::host_name(port)
+}
+
 /// Announces what a line-up wants announced.
 #[derive(Debug)]
 pub struct Announcer {

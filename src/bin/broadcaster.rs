@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,17 +14,22 @@ use clap::{CommandFactory, Parser, Subcommand};
 use stationcast::clock::wall_clock;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
-use stationcast::daemon::{self, Listeners};
+use stationcast::daemon::{self, Listeners, scarcity};
 use stationcast::generate::Generate;
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::Lineup;
 use stationcast::media::StationId;
 use stationcast::status;
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`. If there is no room the kernel drops
+/// the client's SYN, which is sent again after 1 s. With tokio's 1,024 and 1,500 hostile clients at one time, the slowest of
+/// 58 answers of the directory took 1,009 ms; with this, the slowest of 56 took 511 ms. One run each, in a debug build.
+const BACKLOG: u32 = 4096;
 
 /// Keeps every station of a line-up on air, for ever.
 ///
@@ -83,7 +89,12 @@ struct Status {
 }
 
 fn main() -> ExitCode {
-    let code = command();
+    if let Err(error) = scarcity::exit_if_aborted() {
+        eprintln!("broadcaster: cannot catch signals: {error}");
+        return ExitCode::FAILURE;
+    }
+    // A panic has said why.
+    let code = catch_unwind(command).unwrap_or(ExitCode::FAILURE);
     stationcast::log::flush();
     code
 }
@@ -150,17 +161,18 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let runtime = scarcity::build(Builder::new_multi_thread().enable_all()).context("cannot start")?;
     let result = runtime.block_on(async {
         let shutdown_signal = shutdown_signal()?;
+        ignore_hang_ups()?;
         let listeners = Listeners {
-            directory: listen(lineup.directory, "directory").await?,
+            directory: listen(lineup.directory, "directory")?,
             rtsp: match lineup.rtsp {
-                Some(address) => Some(listen(address, "rtsp").await?),
+                Some(address) => Some(listen(address, "rtsp")?),
                 None => None,
             },
             http: match lineup.http {
-                Some(address) => Some(listen(address, "http").await?),
+                Some(address) => Some(listen(address, "http")?),
                 None => None,
             },
         };
@@ -184,9 +196,23 @@ fn shutdown_signal() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
+/// Logs SIGHUP from now on. By default it would end the program without a word; its sender wants the line-up read again, or
+/// has closed the terminal.
+fn ignore_hang_ups() -> io::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            warn!(
+                "SIGHUP is ignored: the line-up is read only at the start, so restart to have an edit take effect"
+            );
+        }
+    });
+    Ok(())
+}
+
 /// A flag that turns true at SIGINT or SIGTERM, for as long as the runtime is kept.
 fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = scarcity::build(Builder::new_multi_thread().worker_threads(1).enable_all())?;
     let stop = Arc::new(AtomicBool::new(false));
     let shutdown_signal = runtime.block_on(async { shutdown_signal() })?;
     let turned = stop.clone();
@@ -207,8 +233,15 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Listens on `address`, which is configured in `[section]` of the line-up.
-async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
+fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // After a restart, connections of the one before may still be closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = bind().with_context(|| {
         format!("cannot listen on {address}; [{section}] listen in the line-up chooses another address")
     })?;
     info!("{section} on {address}");

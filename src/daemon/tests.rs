@@ -19,6 +19,8 @@ use crate::lineup::{Lineup, MediaKind, World};
 const SOON: Duration = Duration::from_secs(20);
 
 const LINEUP: &str = r#"
+[http]
+hosts = ["television.example"]
 [[station]]
 id = 1
 name = "First"
@@ -84,6 +86,12 @@ impl TestBroadcaster {
     /// Asks as a client that knows this host as `host`.
     async fn get_from(&self, host: &str, path: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+    }
+
+    async fn accept(&self, path: &str, kinds: &str) -> Answer {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {kinds}\r\nConnection: close\r\n\r\n");
+        self.ask(&request).await
     }
 
     async fn ask(&self, request: &str) -> Answer {
@@ -185,14 +193,107 @@ async fn a_request_that_cannot_be_served_is_refused_in_a_sentence() {
         let answer = broadcaster.get(path).await;
         assert_eq!((answer.status, answer.text()), (status, sentence), "{path}");
     }
-    let posted =
-        broadcaster.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
-    assert_eq!((posted.status, posted.text()), (405, "this can only be read: use GET\n"));
-    for host in ["", "Host: \r\n", "Host: a b\r\n", "Host: user@a\r\n", "Host: a\"b\r\n"] {
-        let list =
-            broadcaster.ask(&format!("GET /stations.m3u HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await;
-        assert_eq!(list.status, 400, "{host}");
+    for query in ["via=AAA", "via=", "via", "via=http&via=http"] {
+        assert_eq!(broadcaster.get(&format!("/stations.m3u?{query}")).await.status, 400, "{query}");
     }
+    let without_host = broadcaster.ask("GET /stations.m3u HTTP/1.0\r\n\r\n").await;
+    assert_eq!(
+        (without_host.status, without_host.text()),
+        (400, "without a Host header there is no address to list\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_405_says_what_is_allowed_and_options_says_it_too() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let ask = async |method: &str, path: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        broadcaster.ask(&request).await
+    };
+    let paths = [
+        "/",
+        "/wall.js",
+        "/wall",
+        "/stations.m3u",
+        "/stations/1.jpg",
+        "/api/stations",
+        "/api/stations/1",
+        "/api/openapi.json",
+        "/healthz",
+        "/metrics",
+    ];
+    for path in paths {
+        let allow = if path == "/wall" { "allow: GET, OPTIONS" } else { "allow: GET, HEAD, OPTIONS" };
+        for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
+            let answer = ask(method, path).await;
+            assert_eq!((answer.status, answer.has(allow)), (405, true), "{method} {path}: {}", answer.head);
+            assert_eq!(answer.text(), "this can only be read: use GET\n");
+        }
+        let options = ask("OPTIONS", path).await;
+        assert_eq!((options.status, options.has(allow)), (200, true), "{path}: {}", options.head);
+        let head = ask("HEAD", path).await;
+        let expected = if path == "/wall" { 405 } else { 200 };
+        assert_eq!((head.status, head.body.len()), (expected, 0), "{path}");
+        assert!(expected == 200 || head.has(allow), "{}", head.head);
+    }
+    let all = ask("OPTIONS", "*").await;
+    assert!(all.status == 200 && all.has("allow: GET, HEAD, OPTIONS"), "{}", all.head);
+    assert_eq!(ask("GET", "*").await.status, 400);
+    assert_eq!(ask("OPTIONS", "/nothing").await.status, 404);
+    let proxy = ask("CONNECT", "localhost:80").await;
+    assert!(proxy.status == 405 && proxy.has("allow: GET, HEAD, OPTIONS"), "{}", proxy.head);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_names_one_host_and_the_host_is_this_machine() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let paths = [
+        "/",
+        "/wall",
+        "/stations.m3u",
+        "/stations/1.jpg",
+        "/stations/1.sdp",
+        "/api/stations",
+        "/healthz",
+        "/metrics",
+        "/nothing",
+    ];
+    for path in paths {
+        for hosts in [
+            "",
+            "Host: \r\n",
+            "Host: a b\r\n",
+            "Host: user@localhost\r\n",
+            "Host: a\"b\r\n",
+            "Host: localhost\r\nHost: localhost\r\n",
+            "Host: localhost:http\r\n",
+        ] {
+            let answer =
+                broadcaster.ask(&format!("GET {path} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n")).await;
+            assert_eq!(answer.status, 400, "{path} with {hosts}");
+        }
+        let rebound = broadcaster.get_from("rebind.example:8088", path).await;
+        assert_eq!(rebound.status, 421, "{path}");
+        assert_eq!(
+            rebound.text(),
+            "this machine is not known as rebind.example: ask for one of its own addresses or names; `hosts` under \
+             [http] in the line-up adds names\n"
+        );
+    }
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    for host in [&broadcaster.http.to_string(), "localhost", "Television.Example", "[::1]:80", &own] {
+        assert_eq!(broadcaster.get_from(host, "/api/stations").await.status, 200, "{host}");
+    }
+    // The target names the host, whatever the header says.
+    assert_eq!(broadcaster.get_from("localhost", "http://rebind.example/api/stations").await.status, 421);
+    assert_eq!(broadcaster.get_from("rebind.example", "http://localhost/api/stations").await.status, 200);
+    assert_eq!(broadcaster.ask("GET /api/stations HTTP/1.0\r\n\r\n").await.status, 200);
+    assert_eq!(
+        broadcaster.ask("GET /api/stations HTTP/1.0\r\nHost: rebind.example\r\n\r\n").await.status,
+        421
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

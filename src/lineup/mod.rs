@@ -8,6 +8,7 @@
 
 mod fields;
 mod films;
+mod hosts;
 mod listing;
 mod outputs;
 mod parse;
@@ -45,6 +46,9 @@ pub struct Lineup {
     pub rtsp: Option<SocketAddr>,
     /// The TCP address of the web pages, the API and the metrics. Its port is not 0. `None`: not served.
     pub http: Option<SocketAddr>,
+    /// Host names and addresses by which clients may address the web, besides this machine's own. In lower case, without
+    /// a port, brackets, or a dot at the end.
+    pub hosts: Vec<String>,
     /// How stations and the directory are announced.
     pub announce: Announce,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use toml::de::DeTable;
 
 use super::Announce;
-use super::fields::Field;
+use super::fields::{Field, Section};
+use super::hosts;
 use super::report::Report;
 use super::sections::section;
 
@@ -19,26 +20,29 @@ const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8088);
 pub(super) struct Outputs {
     pub(super) rtsp: Option<SocketAddr>,
     pub(super) http: Option<SocketAddr>,
+    pub(super) hosts: Vec<String>,
     pub(super) announce: Announce,
 }
 
 /// Reads the sections. `directory` is the address on which the directory listens.
 pub(super) fn read(root: &DeTable<'_>, report: &mut Report<'_>, directory: SocketAddr) -> Outputs {
-    let rtsp = listener(root, report, "rtsp", RTSP);
-    let http = listener(root, report, "http", HTTP);
+    let rtsp = section(root, "rtsp", report);
+    let rtsp = rtsp.and_then(|section| listener(&section, report, &["listen"], RTSP));
+    let web = section(root, "http", report);
+    let http = web.as_ref().and_then(|section| listener(section, report, &["listen", "hosts"], HTTP));
+    let hosts = web.map(|section| hosts::read(&section, report)).unwrap_or_default();
     distinct(root, report, &[("directory", Some(directory)), ("rtsp", rtsp), ("http", http)]);
-    Outputs { rtsp, http, announce: announce(root, report) }
+    Outputs { rtsp, http, hosts, announce: announce(root, report) }
 }
 
-/// The address on which the output of the section `name` listens; `None` if the file has no such section.
+/// The address on which the output of `section`, which has these `keys`, listens; `None` if it is wrong.
 fn listener(
-    root: &DeTable<'_>,
+    section: &Section<'_, '_>,
     report: &mut Report<'_>,
-    name: &str,
+    keys: &[&str],
     default: SocketAddr,
 ) -> Option<SocketAddr> {
-    let section = section(root, name, report)?;
-    section.unknown_keys(report, &["listen"], &format!("[{name}]"));
+    section.unknown_keys(report, keys, &section.place);
     let listen = section.socket(report, "listen", &default.to_string());
     listen.or(Field::Is(default)).value()
 }

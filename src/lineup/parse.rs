@@ -32,6 +32,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
             reel: reel::default(world),
             rtsp: None,
             http: None,
+            hosts: Vec::new(),
             announce: Announce::default(),
             stations: Vec::new(),
             interfaces: Vec::new(),
@@ -66,11 +67,11 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         Some(section) => reel::read(&section, &mut report, folder, world),
     };
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
-    let Outputs { rtsp, http, announce } = outputs::read(root, &mut report, directory);
+    let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
     let stations = parser.stations(root);
     let interfaces = world.interfaces.clone();
-    parser.report.finish(Lineup { directory, reel, rtsp, http, announce, stations, interfaces })
+    parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, stations, interfaces })
 }
 
 /// The keys that `[defaults]` and every station may have.

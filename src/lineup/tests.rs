@@ -115,6 +115,7 @@ fn the_examples_in_its_comments_have_no_faults() {
     );
     assert!(lineup.stations[4].group.is_ipv6());
     assert_eq!(lineup.reel.dir, Some("/var/cache/stationcast".into()));
+    assert_eq!(lineup.hosts, ["tv.example.org", "192.0.2.80"]);
     assert_eq!((lineup.stations[3].reel, lineup.stations[3].spread.permille()), (false, 800));
 }
 

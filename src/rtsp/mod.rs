@@ -50,8 +50,8 @@ use fanout::Fanouts;
 use session::SessionTable;
 use tunnel::Tunnels;
 
-/// Most connections at one time: in all, and from one address. The next one gets 503 and is closed.
-const CONNECTIONS: (usize, usize) = (2048, 1024);
+/// Most connections at one time from one address, and most sessions. The next one gets 503, and a connection is closed.
+const PER_ADDRESS: usize = 1024;
 
 /// Most sessions of one connection.
 const SESSIONS_PER_CONNECTION: usize = 4;
@@ -88,10 +88,11 @@ struct RtspServer {
     reads: Arc<Semaphore>,
 }
 
-/// Serves stations until the head-end stops, then ends every session and connection and returns.
-pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
-    let limits = ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1);
-    let server = Arc::new(RtspServer::new(head_end.clone()));
+/// Serves stations until the head-end stops, then ends every session and connection and returns. There are at most
+/// `places` connections, and as many sessions.
+pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places: usize) {
+    let limits = ConnectionLimits::new(places, PER_ADDRESS);
+    let server = Arc::new(RtspServer::new(head_end.clone(), places));
     let visit = |stream: TcpStream, peer, permit: Result<Permit, String>| match permit {
         Ok(permit) => {
             // An error means that the client has disconnected already.
@@ -120,10 +121,10 @@ fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
 }
 
 impl RtspServer {
-    fn new(head_end: Arc<HeadEnd>) -> RtspServer {
+    fn new(head_end: Arc<HeadEnd>, sessions: usize) -> RtspServer {
         RtspServer {
             head_end,
-            sessions: SessionTable::new(),
+            sessions: SessionTable::new(sessions),
             fanouts: Arc::default(),
             tunnels: Arc::default(),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::PER_ADDRESS;
 use super::request::{PlayRange, Resource, SessionInfo};
 use super::transport::SessionTransport;
 use crate::headend::Client;
@@ -28,9 +29,6 @@ pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for a session whose connection is gone. A client that still plays sends a receiver report every 5 s or so (RFC 3550
 /// section 6.2): two of them may be lost. Clients that vanish would hold all places for a minute otherwise.
 pub(super) const ABANDONED_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Most sessions at one time: in all, and of one address. Each costs a task, and by UDP two ports. The next one gets 503.
-pub(super) const SESSIONS: (usize, usize) = (2048, 1024);
 
 /// How long all sessions together may take to send their BYEs when the broadcaster stops.
 const BYE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -189,11 +187,12 @@ pub(super) struct SessionTable {
 }
 
 impl SessionTable {
-    pub(super) fn new() -> Arc<SessionTable> {
+    /// An empty table for at most `most` sessions. Each costs a task, and by UDP two ports.
+    pub(super) fn new(most: usize) -> Arc<SessionTable> {
         Arc::new(SessionTable {
             sessions: Mutex::default(),
             tasks: Mutex::default(),
-            limits: ConnectionLimits::new(SESSIONS.0, SESSIONS.1),
+            limits: ConnectionLimits::new(most, PER_ADDRESS),
             key: RandomState::new(),
             count: AtomicU64::new(0),
         })

@@ -105,7 +105,7 @@ impl TestRtspServer {
         head_end.table.enter(entry, || None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let task = tokio::spawn(serve(listener, head_end.clone()));
+        let task = tokio::spawn(serve(listener, head_end.clone(), 2048));
         TestRtspServer { head_end, stop, task, address, folder }
     }
 

@@ -24,6 +24,15 @@ pub enum StatusError {
         /// The system's error.
         reason: String,
     },
+    /// The broadcaster does not know the name by which it was asked.
+    #[error(
+        "the broadcaster at http://{address}/ does not answer to that name; name its address with --http, or add the name \
+         to `hosts` under [http] of its line-up"
+    )]
+    Misnamed {
+        /// The host and port that were asked.
+        address: String,
+    },
     /// The answer is not a broadcaster's.
     #[error(
         "the server at http://{address}/ is not a broadcaster: {reason}; name the broadcaster's [http] listen with --http"
@@ -72,6 +81,8 @@ fn ask(address: &str) -> Result<(String, Vec<StationStatus>), StatusError> {
     let text =
         answer.and_then(|mut answer| answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string());
     let text = text.map_err(|error| match error {
+        // Misdirected Request (RFC 9110 section 15.5.20).
+        ureq::Error::StatusCode(421) => StatusError::Misnamed { address: address.into() },
         ureq::Error::StatusCode(_) | ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) => {
             unknown(error.to_string())
         }
@@ -106,6 +117,20 @@ mod tests {
         for error in [fetch_json(&address).unwrap_err(), fetch(&address).unwrap_err()] {
             assert!(error.to_string().starts_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_broadcaster_that_does_not_know_the_name_it_was_asked_by_is_one_sentence_with_the_fix() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 2\r\n\r\n!\n");
+        });
+        let expected = format!("the broadcaster at http://{address}/ does not answer to that name; ");
+        let error = fetch(&address).unwrap_err().to_string();
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]

@@ -4,22 +4,25 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::extract::{Extension, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use super::hosts::RequestHost;
 use super::{Refusal, Web};
 
-/// `GET /stations.m3u`. The entries are RTSP URLs if the client can reach RTSP, else HTTP URLs. `?via=http` asks for HTTP.
+/// `GET /stations.m3u`. The entries are RTSP URLs if the client can reach RTSP, else HTTP URLs. `?via=http` asks for HTTP,
+/// and `?via=rtsp` for what is the default.
 pub(super) async fn playlist(
     State(web): State<Arc<Web>>,
     uri: Uri,
-    headers: HeaderMap,
+    Extension(host): Extension<RequestHost>,
 ) -> Result<Response, Refusal> {
-    let host = host(&headers)?;
-    let http = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "via=http"));
+    let refused = |sentence: &str| Refusal(StatusCode::BAD_REQUEST, sentence.into());
+    let host = host.0.ok_or_else(|| refused("without a Host header there is no address to list"))?;
+    let http = by_http(uri.query().unwrap_or_default()).map_err(refused)?;
     let rtsp = web.head_end.table.services().rtsp.filter(|_| !http);
     let rtsp = rtsp.and_then(|listen| rtsp_at(listen, &host));
     let mut text = String::from("#EXTM3U\n");
@@ -49,20 +52,36 @@ fn rtsp_at(listen: SocketAddr, host: &Authority) -> Option<String> {
     (here || !listen.ip().is_loopback()).then(|| listen.to_string())
 }
 
-/// The name by which the client knows this host. It is written into the playlist, so it must be a valid one.
-fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
-    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    host.filter(|host| !host.as_str().contains('@') && !host.host().is_empty()).ok_or_else(|| {
-        Refusal(
-            StatusCode::BAD_REQUEST,
-            "the Host header names no host, so there is no address to list".into(),
-        )
-    })
+/// Whether `query` asks for HTTP. Parameters with other names mean nothing, since some clients add theirs.
+fn by_http(query: &str) -> Result<bool, &'static str> {
+    let mut via = query.split('&').filter_map(|pair| match pair.split_once('=').unwrap_or((pair, "")) {
+        ("via", value) => Some(value),
+        _ => None,
+    });
+    match (via.next(), via.next()) {
+        (None, _) | (Some("rtsp"), None) => Ok(false),
+        (Some("http"), None) => Ok(true),
+        (Some(_), None) => Err("via is http, or rtsp, which is the default"),
+        (Some(_), Some(_)) => Err("via comes once"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_asks_for_http_or_rtsp_or_is_refused() {
+        for (query, answer) in [("", false), ("via=rtsp", false), ("t=1&via=http", true), ("VIA=http", false)]
+        {
+            assert_eq!(by_http(query), Ok(answer), "{query}");
+        }
+        for query in
+            ["via=AAA", "via", "via=", "via=HTTP", "via=http&via=http", "via=http&via=rtsp", "via=http,rtsp"]
+        {
+            assert!(by_http(query).is_err(), "{query}");
+        }
+    }
 
     #[test]
     fn rtsp_is_named_by_an_address_that_the_client_can_reach() {

@@ -1,8 +1,10 @@
-//! `/metrics`: counters for Prometheus, read at the moment of the scrape. OpenMetrics 1.0 text.
+//! `/metrics`: counters for Prometheus, read at the moment of the scrape. Prometheus's text format, or OpenMetrics 1.0 text
+//! for a client that asks for it.
 //!
 //! The number of series is bounded: a fixed number for each of at most 999 stations, and two for each of the first
 //! [`MOST_CLIENTS`] clients, or five if it is an RTSP client.
 
+mod exposition;
 mod process;
 
 use std::fmt;
@@ -10,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
@@ -20,6 +22,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::exposition::{Format, to_text_format};
 use super::api::{Sending, StationStatus};
 use super::{Refusal, Web, api};
 use crate::air::lateness::{BOUNDS, Lateness};
@@ -30,15 +33,18 @@ use crate::media::RTP_CLOCK;
 const MOST_CLIENTS: usize = 1000;
 
 /// `GET /metrics`.
-pub(super) async fn scrape(State(web): State<Arc<Web>>) -> Result<Response, Refusal> {
+pub(super) async fn scrape(State(web): State<Arc<Web>>, headers: HeaderMap) -> Result<Response, Refusal> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(StationMetrics(web.head_end.clone())));
     registry.register_collector(Box::new(process::Process { since: web.head_end.since }));
     let mut answer = String::new();
     text::encode(&mut answer, &registry)
         .map_err(|_| Refusal(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written".into()))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(CONTENT_TYPE, kind)], answer).into_response())
+    let format = Format::wanted(&headers);
+    if format == Format::Text {
+        answer = to_text_format(&answer);
+    }
+    Ok(([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], answer).into_response())
 }
 
 /// The metrics of the stations and of their unicast clients.

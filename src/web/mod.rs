@@ -1,7 +1,7 @@
 //! The web: a page with all stations, single pictures, an API and metrics, over plain HTTP/1.1.
 //!
 //! `daemon` imports it, and `status` its types. It imports `headend`, `directory`, `air` (its histogram of lateness),
-//! `media`, `clock` and `limits`.
+//! `media`, `interface`, `log`, `clock` and `limits`.
 //!
 //! ```text
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall
@@ -9,6 +9,8 @@
 //!                          m3u: a playlist for players                  /stations.m3u
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
+//!
+//! `hosts` refuses requests for other hosts than this machine before any of these sees them.
 //!
 //! The pictures are the access units on air. A station's cache offers each at its due time, while a client is subscribed,
 //! and makes its JPEG file once, when the first client is sent it; all clients share those bytes. A slow client is sent
@@ -18,6 +20,7 @@
 
 pub mod api;
 mod assets;
+pub(crate) mod hosts;
 mod jpeg_cache;
 mod m3u;
 mod metrics;
@@ -29,20 +32,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{StatusCode, Uri};
+use axum::http::header::ALLOW;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use tokio::net::TcpListener;
 
 use crate::headend::{HeadEnd, StationHandle};
 use crate::media::StationId;
+use hosts::Hosts;
 use jpeg_cache::JpegCache;
 use server::Limits;
 
-/// Serves the web until the head-end stops.
-pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>) {
-    let router = router(Web::new(head_end.clone()));
-    server::serve(listener, router, Limits::default(), head_end.stopping()).await;
+/// Serves the web to requests for these `hosts`, until the head-end stops. There are at most `places` connections.
+pub(crate) async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places: usize, hosts: Hosts) {
+    let router = router(Web::new(head_end.clone()), hosts);
+    let limits = Limits { connections: places, ..Limits::default() };
+    server::serve(listener, router, limits, head_end.stopping()).await;
 }
 
 /// What all connections share.
@@ -66,9 +73,10 @@ impl Web {
     }
 }
 
-fn router(web: Arc<Web>) -> Router {
+fn router(web: Arc<Web>, hosts: Hosts) -> Router {
     assets::routes()
-        .route("/wall", get(wall::open))
+        // Not `get`, which takes HEAD too: an upgrade has no answer without a body.
+        .route("/wall", any(wall::open))
         .route("/stations.m3u", get(m3u::playlist))
         .route("/stations/{file}", get(pictures::station))
         .route("/api/stations", get(api::all))
@@ -78,10 +86,19 @@ fn router(web: Arc<Web>) -> Router {
         .fallback(|uri: Uri| async move {
             Refusal(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
-        .method_not_allowed_fallback(|| async {
-            Refusal(StatusCode::METHOD_NOT_ALLOWED, "this can only be read: use GET".into())
-        })
+        .method_not_allowed_fallback(|method: Method| async { without_method(method, hosts::METHODS) })
+        .layer(from_fn_with_state(Arc::new(hosts), hosts::check))
         .with_state(web)
+}
+
+/// The response to a method that a resource does not have. `allow` names those that it has.
+fn without_method(method: Method, allow: &'static str) -> Response {
+    let allow = [(ALLOW, allow)];
+    if method == Method::OPTIONS {
+        return allow.into_response();
+    }
+    let sentence = "this can only be read: use GET".into();
+    (allow, Refusal(StatusCode::METHOD_NOT_ALLOWED, sentence)).into_response()
 }
 
 /// A refused request: the status, and a sentence that says why.

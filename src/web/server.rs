@@ -5,7 +5,7 @@
 //! a request's body, so hyper closes a connection that sends one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::debug;
 
-use crate::limits::{ConnectionLimits, Permit, accept_loop};
+use crate::limits::{ConnectionLimits, Permit, accept_loop, canonical};
 
 /// Most bytes of a request's head. Browsers send 1 kB, and as much again in cookies of other programs on this host.
 const HEAD: usize = 16 * 1024;
@@ -54,11 +54,12 @@ impl Default for Limits {
     }
 }
 
-/// An admitted connection: its peer and its permit. A handler whose response outlives the request, as a stream or a
+/// An admitted connection: its peer, the address at which the peer reached this machine, and its permit. A handler whose response outlives the request, as a stream or a
 /// WebSocket does, keeps this so that the connection goes on counting.
 #[derive(Clone)]
 pub(super) struct Admitted {
     pub(super) peer: SocketAddr,
+    pub(super) local: IpAddr,
     _permit: Arc<Permit>,
 }
 
@@ -70,9 +71,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = ConnectionLimits::new(limits.connections, limits.per_address);
-    let handler = |stream, peer, permit: Result<Permit, String>| {
+    let handler = |stream: TcpStream, peer, permit: Result<Permit, String>| {
         // `?` drops the stream, which closes it.
-        let admitted = Admitted { peer, _permit: Arc::new(permit.ok()?) };
+        let local = canonical(stream.local_addr().ok()?).ip();
+        let admitted = Admitted { peer, local, _permit: Arc::new(permit.ok()?) };
         Some(serve_connection(stream, admitted, router.clone(), limits.clone()))
     };
     accept_loop(listener, "http", connections, shutdown, handler).await.shutdown().await;

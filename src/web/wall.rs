@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Extension, State};
-use axum::http::header::{HOST, ORIGIN};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -21,9 +22,10 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::debug;
 
+use super::hosts::{RequestHost, same_site};
 use super::jpeg_cache::Still;
 use super::server::Admitted;
-use super::{Refusal, Web, api};
+use super::{Refusal, Web, api, without_method};
 use crate::directory::table::AudienceMember;
 use crate::headend::{Client, ClientKind};
 use crate::media::StationId;
@@ -58,27 +60,51 @@ enum PageMessage {
 pub(super) async fn open(
     State(web): State<Arc<Web>>,
     Extension(admitted): Extension<Admitted>,
+    Extension(host): Extension<RequestHost>,
+    method: Method,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    if !same_site(&headers) {
+    if method != Method::GET {
+        return without_method(method, "GET, OPTIONS");
+    }
+    if !same_site(&headers, &host) {
         let sentence = "a page of another site may not open the wall".into();
         return Refusal(StatusCode::FORBIDDEN, sentence).into_response();
     }
-    upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| async move { Wall::new(web, admitted).run(socket).await })
+    match upgrade {
+        Ok(upgrade) if has_key(&headers) => upgrade
+            .max_message_size(MAX_MESSAGE)
+            .max_frame_size(MAX_MESSAGE)
+            .on_upgrade(move |socket| async move { Wall::new(web, admitted).run(socket).await }),
+        Ok(_) => no_handshake("a Sec-WebSocket-Key has 16 bytes in base64, and comes once"),
+        Err(WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_)) => {
+            no_handshake("only version 13 of the WebSocket protocol is spoken here")
+        }
+        Err(WebSocketUpgradeRejection::WebSocketKeyHeaderMissing(_)) => {
+            no_handshake("a WebSocket handshake has a Sec-WebSocket-Key")
+        }
+        Err(_) => {
+            let refusal =
+                Refusal(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket: ask to upgrade to it".into());
+            ([(UPGRADE, "websocket"), (CONNECTION, "upgrade"), VERSION], refusal).into_response()
+        }
+    }
 }
 
-/// Whether the page that opens the WebSocket, if it is a page, comes from this host. Browsers let any page open a WebSocket
-/// to any host, and name the page's host in `Origin` (RFC 6455 section 10.2).
-fn same_site(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
-    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let same = |origin: Uri| Some(origin.authority()?.as_str().eq_ignore_ascii_case(host?));
-    origin.and_then(same).unwrap_or(false)
+/// The version that is spoken here, which a refused handshake is told (RFC 6455 section 4.4).
+const VERSION: (HeaderName, &str) = (SEC_WEBSOCKET_VERSION, "13");
+
+fn no_handshake(sentence: &str) -> Response {
+    ([VERSION], Refusal(StatusCode::BAD_REQUEST, sentence.into())).into_response()
+}
+
+/// Whether there is one key, of 16 bytes in base64 (RFC 6455 section 4.2.1).
+fn has_key(headers: &HeaderMap) -> bool {
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let (Some(key), None) = (keys.next(), keys.next()) else { return false };
+    let digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    key.as_bytes().strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(digit))
 }
 
 /// The connection of one page.

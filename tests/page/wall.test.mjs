@@ -327,7 +327,8 @@ print(json.dumps({family.name: [family.type, len(family.samples)] for family in 
 
 pageTest("the metrics are OpenMetrics to a parser that is not ours", async () => {
   await moving(Array(9).fill(0));
-  const text = await (await fetch(`${url()}metrics`)).text();
+  const headers = { Accept: "application/openmetrics-text;version=1.0.0" };
+  const text = await (await fetch(`${url()}metrics`, { headers })).text();
   const python = process.env.PYTHON ?? "/usr/bin/python3";
   const families = JSON.parse(execFileSync(python, ["-c", parser], { input: text, encoding: "utf8" }));
   assert.deepEqual(families.stationcast_pictures_aired, ["counter", 9]);

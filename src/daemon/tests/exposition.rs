@@ -1,6 +1,9 @@
-//! `/metrics`, read by a strict parser of the part of OpenMetrics that we use.
+//! `/metrics`, read by a strict parser of the part of OpenMetrics that we use, and by Prometheus's parser of its text format.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -68,7 +71,8 @@ async fn the_metrics_are_openmetrics() {
     page.send(r#"{"want": {"stations": [1, 40]}}"#).await;
     page.picture().await;
     let _sessions = two_sessions(&broadcaster).await;
-    let answer = broadcaster.get("/metrics").await;
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let answer = broadcaster.accept("/metrics", accept).await;
     assert!(answer.has("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let text = answer.text().strip_suffix("# EOF\n").expect("ends with EOF");
     let mut families: BTreeMap<String, &str> = BTreeMap::new();
@@ -141,4 +145,66 @@ async fn the_metrics_are_openmetrics() {
     ] {
         assert!(names.contains(name), "{name} of {names:?}");
     }
+}
+
+/// Each family's name, type and help and its number of samples, one family a line.
+const READER: &str = "
+import sys
+from prometheus_client.parser import text_string_to_metric_families
+for family in text_string_to_metric_families(sys.stdin.read()):
+    print(family.name, family.type, len(family.samples), family.documentation, sep='|')
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_wish_the_metrics_are_in_the_text_format_of_prometheus() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    for accept in ["text/plain", "*/*", "text/html"] {
+        let answer = broadcaster.accept("/metrics", accept).await;
+        assert!(answer.has("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", answer.head);
+        assert!(answer.has("vary: accept"), "{}", answer.head);
+    }
+    let answer = broadcaster.get("/metrics").await;
+    assert!(answer.has("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", answer.head);
+    let text = answer.text();
+    assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");
+    // Each family has help, then its type, then samples of that name.
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (name, help) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')).expect(line);
+        assert!(!help.is_empty(), "{line}");
+        let kind = lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {name} "))).expect(line);
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+        while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
+            assert!(sample.starts_with(name), "{sample}");
+        }
+    }
+    // Python of the system, which has the package; another one in the path may not have it.
+    let python = Path::new("/usr/bin/python3");
+    let told = Command::new(python).args(["-c", "import prometheus_client"]).stderr(Stdio::null()).status();
+    if !told.is_ok_and(|status| status.success()) {
+        assert!(
+            std::env::var_os("STATIONCAST_TESTS_MUST_RUN").is_none(),
+            "python3-prometheus-client is missing"
+        );
+        return;
+    }
+    let mut reader = Command::new(python)
+        .args(["-c", READER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    reader.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = reader.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let families = String::from_utf8(output.stdout).unwrap();
+    for family in [
+        "stationcast_pictures_aired|counter|2|Pictures sent completely",
+        "stationcast_state|gauge|6|What a station is sending: 1 for its state, 0 for the others",
+        "stationcast_lateness_seconds|histogram|34|Lateness of the first packet of each picture",
+        "process_cpu_seconds|counter|1|CPU time, user and system",
+    ] {
+        assert!(families.lines().any(|line| line == family), "no {family} in\n{families}");
+    }
+    assert!(families.lines().all(|line| !line.ends_with('|')), "a family without help:\n{families}");
 }

@@ -183,6 +183,7 @@ async fn a_page_of_another_site_may_not_open_the_wall() {
         (format!("http://{http}"), true),
         (format!("https://{http}"), true),
         ("http://elsewhere.example".into(), false),
+        ("http://television.example".into(), false),
         ("null".into(), false),
         (format!("http://elsewhere.example/{http}"), false),
     ] {
@@ -197,4 +198,31 @@ async fn a_page_of_another_site_may_not_open_the_wall() {
             Err(error) => panic!("{origin}: {error}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_that_is_refused_is_told_the_version_that_is_spoken() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let shake = async |headers: &str| {
+        broadcaster.ask(&format!("GET /wall HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")).await
+    };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (version, key) in [
+        ("Sec-WebSocket-Version: 8\r\n", key),
+        ("Sec-WebSocket-Version: 13, 8\r\n", key),
+        ("Sec-WebSocket-Version: \r\n", key),
+        ("", key),
+        ("Sec-WebSocket-Version: 13\r\n", ""),
+        ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Key: short\r\n"),
+        ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ\"==\r\n"),
+        ("Sec-WebSocket-Version: 13\r\n", &key.repeat(2)),
+    ] {
+        let answer = shake(&format!("{upgrade}{version}{key}Connection: close\r\n")).await;
+        assert_eq!(answer.status, 400, "{version}{key}");
+        assert!(answer.has("sec-websocket-version: 13"), "{version}{key}: {}", answer.head);
+    }
+    let plain = shake("Connection: close\r\n").await;
+    assert_eq!((plain.status, plain.text()), (426, "this is a WebSocket: ask to upgrade to it\n"));
+    assert!(plain.has("upgrade: websocket") && plain.has("sec-websocket-version: 13"), "{}", plain.head);
 }

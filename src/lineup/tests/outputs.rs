@@ -26,13 +26,24 @@ fn a_section_turns_an_output_on() {
     assert_eq!(outputs("[announce]\nsap = false"), (None, None, false, true));
 }
 
+#[test]
+fn hosts_are_names_in_lower_case_and_addresses_without_brackets() {
+    let hosts = |list: &str| read(&format!("[http]\nhosts = {list}")).unwrap().hosts;
+    assert_eq!(hosts("[]"), [""; 0]);
+    assert_eq!(
+        hosts(r#"["TV.Example.org.", "tv_2", "[2001:DB8::7]", "2001:db8::8", "192.0.2.80"]"#),
+        ["tv.example.org", "tv_2", "2001:db8::7", "2001:db8::8", "192.0.2.80"]
+    );
+    assert_eq!(hosts(r#""tv""#), ["tv"], "one name needs no list, as a film needs none");
+}
+
 /// (the text of the file from line 6 on, its messages). Each message follows `conf/stations.toml`.
 #[rustfmt::skip] // one message a line, as it is printed
-const CASES: [(&str, &[&str]); 15] = [
+const CASES: [(&str, &[&str]); 25] = [
     ("[rtsp]\nport = 8554",
         &[r#":7: [rtsp]: unknown key `port`; [rtsp] has only the key listen"#]),
     ("[http]\nlisen = \"127.0.0.1:80\"",
-        &[r#":7: [http]: unknown key `lisen`; [http] has only the key listen; did you mean `listen`?"#]),
+        &[r#":7: [http]: unknown key `lisen`; [http] has the keys listen and hosts; did you mean `listen`?"#]),
     ("[announce]\nsdp = true",
         &[r#":7: [announce]: unknown key `sdp`; [announce] has the keys sap and mdns; did you mean `sap`?"#]),
     ("[rtsp]\nlisten = 8554",
@@ -51,6 +62,34 @@ const CASES: [(&str, &[&str]); 15] = [
     ]),
     ("[[http]]\nlisten = \"127.0.0.1:80\"",
         &[r#":6: http is a list; write its keys under one line [http]"#]),
+    ("[http]\nhost = \"tv\"",
+        &[r#":7: [http]: unknown key `host`; [http] has the keys listen and hosts; did you mean `hosts`?"#]),
+    ("[rtsp]\nhosts = [\"tv\"]",
+        &[r#":7: [rtsp]: unknown key `hosts`; [rtsp] has only the key listen"#]),
+    ("[http]\nhosts = true",
+        &[r#":7: [http]: hosts = true is a boolean; write a list of host names, as in ["tv.example.org"]"#]),
+    ("[http]\nlisten = \"tv\"\nhosts = [\"tv\", 7,\n\"\"]", &[
+        r#":7: [http]: listen = "tv" is not an address with a port; write an address and a port, as in "127.0.0.1:8088""#,
+        r#":8: [http]: hosts = 7 is a number; write a list of host names, as in ["tv.example.org"]"#,
+        r#":9: [http]: hosts = "" is not a host name; write one, as in "tv.example.org""#,
+    ]),
+    ("[http]\nhosts = [\"tv.example.org:8088\"]",
+        &[r#":7: [http]: hosts = "tv.example.org:8088" has a port; leave the port out: a host name holds for every port"#]),
+    ("[http]\nhosts = [\"[2001:db8::7]:80\", \"192.0.2.7:80\"]", &[
+        r#":7: [http]: hosts = "[2001:db8::7]:80" has a port; leave the port out: a host name holds for every port"#,
+        r#":7: [http]: hosts = "192.0.2.7:80" has a port; leave the port out: a host name holds for every port"#,
+    ]),
+    ("[http]\nhosts = [\"http://tv.example.org/\"]",
+        &[r#":7: [http]: hosts = "http://tv.example.org/" is a URL; write the host name alone, as in "tv.example.org""#]),
+    ("[http]\nhosts = [\"*.example.org\"]",
+        &[r#":7: [http]: hosts = "*.example.org" has a *; write each host name in full, as in "tv.example.org""#]),
+    ("[http]\nhosts = [\"bücher.example\"]",
+        &[r#":7: [http]: hosts = "bücher.example" is not ASCII; write the name as browsers send it, as in "xn--bcher-kva.example""#]),
+    ("[http]\nhosts = [\"tv..example\", \"a b\", \"tv/\"]", &[
+        r#":7: [http]: hosts = "tv..example" is not a host name; write one, as in "tv.example.org""#,
+        r#":7: [http]: hosts = "a b" is not a host name; write one, as in "tv.example.org""#,
+        r#":7: [http]: hosts = "tv/" is not a host name; write one, as in "tv.example.org""#,
+    ]),
     // Addresses that two sockets cannot both have.
     ("[rtsp]\nlisten = \"127.0.0.1:9688\"",
         &[r#":7: [rtsp]: listen = "127.0.0.1:9688" is taken: [directory] listens there; choose another port"#]),

@@ -145,7 +145,7 @@ fn insert_session(server: &TestRtspServer, sessions: &Arc<SessionTable>) -> Sess
 
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
-    let (server, sessions) = (TestRtspServer::new().await, SessionTable::new());
+    let (server, sessions) = (TestRtspServer::new().await, SessionTable::new(2048));
     let start = Instant::now();
     let id = insert_session(&server, &sessions);
     sleep_until(start + SESSION_TIMEOUT - Duration::from_secs(1)).await;
@@ -159,7 +159,7 @@ async fn a_session_ends_a_minute_after_the_last_sign_of_life() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_connection_is_gone_ends_soon_unless_its_client_lives() {
-    let (server, sessions) = (TestRtspServer::new().await, SessionTable::new());
+    let (server, sessions) = (TestRtspServer::new().await, SessionTable::new(2048));
     let second = Duration::from_secs(1);
     let start = Instant::now();
     let [silent, reporting, carried_on] = [(); 3].map(|()| insert_session(&server, &sessions));
@@ -191,7 +191,7 @@ struct BareServer {
 impl BareServer {
     async fn new() -> BareServer {
         let server = TestRtspServer::new().await;
-        let rtsp = Arc::new(RtspServer::new(server.head_end.clone()));
+        let rtsp = Arc::new(RtspServer::new(server.head_end.clone(), 2048));
         BareServer { server, rtsp, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
