@@ -12,6 +12,7 @@ use crate::air::sender::RtpSender;
 use crate::air::{Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
+use crate::directory::StationTable;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::interface::Interface;
 use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
@@ -35,6 +36,8 @@ pub(super) struct Output {
     handle: Arc<StationHandle>,
     clock: AirClock,
     network: Network,
+    /// The directory's, which is told from which address the station is sent.
+    table: Arc<StationTable>,
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
     flow: Flow,
@@ -53,6 +56,7 @@ impl Output {
         let mut output = Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
+            table: head_end.table.clone(),
             stop: head_end.stop.clone(),
             wake_slots,
             flow,
@@ -61,7 +65,7 @@ impl Output {
             free_at: AirTime::default(),
             handle,
         };
-        output.handle.set_interface(None);
+        output.sends_by(None);
         output.follow_interface();
         output
     }
@@ -154,7 +158,7 @@ impl Output {
                 );
                 self.flow.change(move |sender| sender.fit(&spec, mtu));
             }
-            self.handle.set_interface(found);
+            self.sends_by(found);
             return;
         }
         match self.plug_in(found.as_ref()) {
@@ -166,12 +170,12 @@ impl Output {
                     info!("station {} \"{}\" sends by {interface} now", spec.id, spec.name);
                 }
                 self.unplugged = None;
-                self.handle.set_interface(found);
+                self.sends_by(found);
             }
             Err(reason) => {
                 if before.is_some() {
                     self.flow.change(move |sender| *sender = RtpSender::unplugged(&spec));
-                    self.handle.set_interface(None);
+                    self.sends_by(None);
                 }
                 if self.unplugged.as_ref() != Some(&reason) {
                     let spec = &self.handle.spec;
@@ -183,6 +187,12 @@ impl Output {
                 }
             }
         }
+    }
+
+    /// Notes the interface that the station is sent by, and tells the directory from which address.
+    fn sends_by(&self, interface: Option<Interface>) {
+        self.handle.set_interface(interface);
+        self.table.set_source(self.handle.spec.id, self.handle.source());
     }
 
     fn plug_in(&self, interface: Option<&Interface>) -> Result<RtpSender, String> {

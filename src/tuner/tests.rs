@@ -16,6 +16,9 @@ pub(crate) fn picture(ticks: u64, arrival: AirTime) -> ReceivedPicture {
 
 const START: AirTime = AirTime(1_790_000_000_000_000_000);
 
+mod attacks;
+mod losses;
+
 /// A broadcaster without sockets. Picture `n` carries its number in the first eight bytes of its scan.
 struct Transmitter {
     rate: FrameRate,
@@ -40,8 +43,11 @@ impl Transmitter {
     }
 
     fn send(&mut self, n: u64) -> Vec<Vec<u8>> {
-        let due = Due { at: self.due(n), interval: self.rate.interval() };
-        let unit = Unit::picture(due, jpeg(self.scan(n)));
+        self.send_at(n, self.due(n))
+    }
+
+    fn send_at(&mut self, n: u64, at: AirTime) -> Vec<Vec<u8>> {
+        let unit = Unit::picture(Due { at, interval: self.rate.interval() }, jpeg(self.scan(n)));
         self.packetizer.packets(&unit, 0, usize::MAX).map(|packet| packet.to_vec()).collect()
     }
 }

@@ -24,7 +24,7 @@ fn start(wanted: Option<u16>) -> Directory {
     let (wanted, watched) = watch::channel(wanted.map(StationId));
     let (event, events) = mpsc::unbounded_channel();
     let events_out = Box::new(move |told| drop(event.send(told)));
-    let mut task = ClientTask { wanted: watched, events: events_out };
+    let mut task = ClientTask { wanted: watched, events: events_out, sources: Sources::Unasked };
     let client = tokio::spawn(async move { task.run_once(Framed::new(theirs), local()).await });
     Directory { framed: Framed::new(ours), wanted, events, client }
 }
@@ -50,6 +50,7 @@ impl Directory {
 
     async fn greet(&mut self) {
         assert!(matches!(self.receive().await, Request::Hello { version: VERSION, .. }));
+        assert_eq!(self.receive().await, Request::Sources);
         assert_eq!(self.receive().await, Request::Watch);
         self.send(Reply::Hello { version: VERSION, server: "test".into() }).await;
         assert_eq!(self.events.recv().await, Some(Event::Connected { local: local() }));
@@ -169,7 +170,7 @@ async fn a_server_that_breaks_the_protocol_is_lost() {
 async fn a_server_that_does_not_read_is_lost() {
     let (_ours, theirs) = duplex(4); // not even a Hello fits
     let (_wanted, watched) = watch::channel(None);
-    let mut task = ClientTask { wanted: watched, events: Box::new(drop) };
+    let mut task = ClientTask { wanted: watched, events: Box::new(drop), sources: Sources::Unasked };
     let reason = task.run_once(Framed::new(theirs), local()).await.unwrap_err();
     assert_eq!(reason, "the directory does not read what we send");
 }
