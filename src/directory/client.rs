@@ -111,7 +111,7 @@ struct ClientTask {
     sources: Sources,
 }
 
-/// Whether the directory tells the stations' sources. A server before 0.2 takes the question for a broken request and closes,
+/// Whether the directory tells the stations' sources. An older server takes the question for a broken request and closes,
 /// so that the next connection must not ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sources {

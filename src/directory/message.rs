@@ -52,7 +52,7 @@ pub enum Request {
     Ping,
     /// Answered by [`Reply::Services`].
     Services,
-    /// Answered by [`Reply::Sources`]. From now on another one precedes every pushed [`Reply::LineUp`]. A server before 0.2
+    /// Answered by [`Reply::Sources`]. From now on another one precedes every pushed [`Reply::LineUp`]. An older server
     /// does not know this request: it answers [`ErrorCode::BadRequest`] and closes.
     Sources,
 }

@@ -104,7 +104,7 @@ pub async fn services(addr: SocketAddr, timeout: Duration) -> Result<Services, Q
 /// tokio runtime.
 ///
 /// # Errors
-/// As [`list`]. A directory before 0.2 refuses the question.
+/// As [`list`]. An older directory refuses the question.
 pub async fn sources(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationSource>, QueryError> {
     let sources = |reply| match reply {
         Reply::Sources(sources) => Some(sources),

@@ -70,9 +70,6 @@ fn sentence(error: &DecodeError) -> String {
         DecodeError::Utf8 { inner } => {
             format!("text in it is not UTF-8 from its byte {} on", inner.valid_up_to())
         }
-        DecodeError::InvalidBooleanValue(found) => {
-            format!("a byte that says whether a value follows is {found}, not 0 or 1")
-        }
         DecodeError::OutsideUsizeRange(found) => format!("a length in it is {found}"),
         DecodeError::UnexpectedVariant { found, .. } => format!("it has no variant {found}"),
         DecodeError::OtherString(reason) => of_serde(reason),
@@ -86,7 +83,7 @@ fn of_serde(reason: &str) -> String {
     let Some(rest) = reason.strip_prefix("invalid value: integer `") else { return reason.into() };
     match rest.split_once('`') {
         Some((number, expected)) if expected.contains("variant") => format!("it has no variant {number}"),
-        Some((number, _)) => format!("{number} is too large for its field"),
+        Some((number, _)) => format!("{number} is none of the values of its field"),
         None => "a number in it is out of range".into(),
     }
 }

@@ -37,11 +37,33 @@ impl Sampling {
             Sampling::Grey => (8, 8, 1, 0),
         }
     }
+
+    /// Walks over one minimum coded unit.
+    fn unit_of(self, bits: &mut Bits<'_>, codes: &[Codes; 4]) -> Option<()> {
+        let [luma_dc, luma_ac, colour_dc, colour_ac] = codes;
+        let (_, _, luma, colour) = self.unit();
+        (0..luma).try_for_each(|_| block(bits, luma_dc, luma_ac))?;
+        (0..colour).try_for_each(|_| block(bits, colour_dc, colour_ac))
+    }
 }
 
-/// Whether a scan has restart markers.
-pub fn has_restart_markers(scan: &[u8]) -> bool {
-    scan.windows(2).any(|bytes| bytes[0] == 0xff && matches!(bytes[1], 0xd0..=0xd7))
+/// The interval of the restart markers of a scan that holds exactly the blocks of a picture of that size and sampling; `None`
+/// without such markers. Of two bytes that look like one in a damaged scan this is not so.
+pub fn restart_interval(scan: &[u8], size: Size, sampling: Sampling) -> Option<u16> {
+    let marker = scan.windows(2).position(|bytes| is_restart(bytes))?;
+    let codes = STANDARD_HUFFMAN.map(|(_, counts, symbols)| Codes::new(counts, symbols));
+    let mut bits = Bits { scan: &scan[..marker], at: 0, held: 0, count: 0 };
+    let mut interval = 0;
+    while bits.at < marker {
+        sampling.unit_of(&mut bits, &codes)?;
+        interval += 1;
+    }
+    let interval = u16::try_from(interval).ok().filter(|&interval| interval > 0)?;
+    fits(scan, size, Some(interval), sampling).then_some(interval)
+}
+
+fn is_restart(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xff, 0xd0..=0xd7])
 }
 
 /// Whether a scan, with the standard Huffman tables, holds exactly the blocks of a picture of that size and sampling. By
@@ -51,9 +73,8 @@ pub fn fits(scan: &[u8], size: Size, restart_interval: Option<u16>, sampling: Sa
 }
 
 fn walk(scan: &[u8], size: Size, restart_interval: Option<u16>, sampling: Sampling) -> Option<()> {
-    let [luma_dc, luma_ac, colour_dc, colour_ac] =
-        STANDARD_HUFFMAN.map(|(_, counts, symbols)| Codes::new(counts, symbols));
-    let (width, height, luma, colour) = sampling.unit();
+    let codes = STANDARD_HUFFMAN.map(|(_, counts, symbols)| Codes::new(counts, symbols));
+    let (width, height, ..) = sampling.unit();
     let units = u32::from(size.width.div_ceil(width)) * u32::from(size.height.div_ceil(height));
     let mut bits = Bits { scan, at: 0, held: 0, count: 0 };
     for unit in 0..units {
@@ -63,12 +84,7 @@ fn walk(scan: &[u8], size: Size, restart_interval: Option<u16>, sampling: Sampli
         {
             bits.restart()?;
         }
-        for _ in 0..luma {
-            block(&mut bits, &luma_dc, &luma_ac)?;
-        }
-        for _ in 0..colour {
-            block(&mut bits, &colour_dc, &colour_ac)?;
-        }
+        sampling.unit_of(&mut bits, &codes)?;
     }
     bits.ends().then_some(())
 }
@@ -157,11 +173,77 @@ impl Bits<'_> {
         self.count = 0;
         let marker = self.scan.get(self.at..self.at + 2)?;
         self.at += 2;
-        (marker[0] == 0xff && matches!(marker[1], 0xd0..=0xd7)).then_some(())
+        is_restart(marker).then_some(())
     }
 
     /// Whether nothing follows but the end of the image.
     fn ends(&self) -> bool {
         matches!(self.scan.get(self.at..), Some([] | [0xff, 0xd9]))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The scan of a flat picture: each block has a difference of 0 and an end. Restart markers after each `interval` units.
+    pub(crate) fn flat(size: Size, sampling: Sampling, interval: Option<u16>) -> Vec<u8> {
+        let (width, height, luma, colour) = sampling.unit();
+        let units = size.width.div_ceil(width) * size.height.div_ceil(height);
+        let unit = "001010".repeat(luma) + &"0000".repeat(colour);
+        let (mut scan, mut text, mut markers) = (Vec::new(), String::new(), 0);
+        let flush = |text: &mut String| {
+            text.push_str(&"1".repeat((8 - text.len() % 8) % 8));
+            let bytes = text.as_bytes().chunks(8);
+            let bytes: Vec<u8> = bytes
+                .map(|bits| u8::from_str_radix(std::str::from_utf8(bits).unwrap(), 2).unwrap())
+                .collect();
+            text.clear();
+            bytes
+        };
+        for n in 0..units {
+            if n > 0 && interval.is_some_and(|interval| n % interval == 0) {
+                scan.extend(flush(&mut text));
+                scan.extend([0xff, 0xd0 + markers % 8]);
+                markers += 1;
+            }
+            text.push_str(&unit);
+        }
+        scan.extend(flush(&mut text));
+        scan
+    }
+
+    const SIZE: Size = Size { width: 64, height: 48 };
+    const ALL: [Sampling; 4] = [Sampling::Yuv422, Sampling::Yuv420, Sampling::Full, Sampling::Grey];
+
+    #[test]
+    fn a_scan_fits_its_own_sampling_alone() {
+        for of in ALL {
+            for interval in [None, Some(3)] {
+                let mut scan = flat(SIZE, of, interval);
+                let fitting: Vec<Sampling> =
+                    ALL.into_iter().filter(|&sampling| fits(&scan, SIZE, interval, sampling)).collect();
+                assert_eq!(fitting, [of], "{interval:?}");
+                assert_eq!(restart_interval(&scan, SIZE, of), interval, "{of:?}");
+                scan.extend([0xff, 0xd9]);
+                assert!(fits(&scan, SIZE, interval, of), "with an end of image");
+                let half = scan.len() / 2;
+                assert!(!fits(&scan[..half], SIZE, interval, of), "a half");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            scan in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            width in 1u16..=2040,
+            interval in proptest::option::of(1u16..),
+        ) {
+            for sampling in ALL {
+                fits(&scan, Size { width, height: 8 }, interval, sampling);
+                restart_interval(&scan, Size { width, height: 8 }, sampling);
+            }
+        }
     }
 }

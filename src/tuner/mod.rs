@@ -387,7 +387,9 @@ impl Tuner {
             if !(same && sender.continue_from(&before, self.expected.interval())) {
                 self.retire(&before);
                 if !same {
-                    self.previous = Some(before.id);
+                    // A sender that has its place back is not followed by the one that had taken it.
+                    let is_back = self.previous == Some(sender.id);
+                    self.previous = Some(before.id).filter(|_| !is_back);
                 }
             }
         }

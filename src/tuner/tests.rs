@@ -37,7 +37,8 @@ impl Transmitter {
     }
 
     fn scan(&self, n: u64) -> Vec<u8> {
-        let mut scan: Vec<u8> = (0..self.bytes as u64).map(|at| (at * 31 + n * 7) as u8).collect();
+        let mut scan: Vec<u8> =
+            (0..self.bytes as u64).map(|at| (at * 31).wrapping_add(n.wrapping_mul(7)) as u8).collect();
         scan[..8].copy_from_slice(&n.to_be_bytes());
         scan
     }

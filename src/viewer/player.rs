@@ -173,7 +173,7 @@ pub async fn play(
             "this broadcaster serves no {{{name}}} that can be reached from here: see [{name}] in its line-up"
         );
     }
-    // A directory before 0.2 does not tell the source address. Then: a broadcaster on this machine sends from its address on
+    // An older directory does not tell the source address. Then: a broadcaster on this machine sends from its address on
     // that interface; of one elsewhere, the directory's own address is the best guess.
     let guess = on_it.filter(|_| join::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
     let told = match template.uses("sdp") {

@@ -35,8 +35,11 @@ impl Air {
     fn small_pictures(&mut self, from: &str, begin: AirTime) {
         let mut stranger =
             Transmitter { packetizer: Packetizer::new(0xbad, 7, 1472), ..Transmitter::new(1472, 300) };
-        for n in 0..PICTURES {
+        for n in 0.. {
             let at = begin + Duration::from_millis(40) * n as u32;
+            if at >= START + Duration::from_secs(30) {
+                break;
+            }
             for packet in stranger.send_at(u64::MAX - n, at) {
                 self.add(at, from, packet);
             }
@@ -180,7 +183,7 @@ fn packets_of_other_sources_are_counted() {
         tuner.handle_datagram_from(at, Some(from), &packet).unwrap();
     }
     let c = tuner.counters();
-    assert_eq!((c.datagrams, c.other_source, c.pictures), (PICTURES, PICTURES, 0));
+    assert_eq!((c.datagrams, c.other_source, c.pictures), (750, 750, 0));
 }
 
 #[test]
@@ -202,7 +205,7 @@ fn a_broadcaster_that_restarts_at_the_same_address_is_followed_after_half_a_seco
     // At another address, after two seconds.
     let c = feed(&mut tuner, &mut second(2), STRANGER, 52..200);
     assert_eq!((c.restarts, c.pictures_lost), (2, 0));
-    assert_eq!(c.pictures, 34 + 200 - 110, "the first one is shown two seconds after picture 49");
+    assert_eq!(c.pictures, 34 + 200 - 109, "the first one is shown two seconds after picture 49");
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Run {
 fn the_count_is_within_one_percent_of_the_truth() {
     for datagram in [1472, 65_507] {
         for lost in [1, 2, 5, 10, 20, 30, 50] {
-            for seed in 0..5 {
+            for seed in 0..2 {
                 let mut run = Run::new(datagram, 22_000, lost, seed);
                 run.film(1500);
                 let Outcome { counted, lost: truth } = run.outcome();

@@ -144,7 +144,8 @@ impl Depacketizer {
         {
             return Ok(chroma);
         }
-        if jpeg.restart_interval.is_none() && scan::has_restart_markers(&jpeg.scan) {
+        let marked = || scan::restart_interval(&jpeg.scan, jpeg.size, Sampling::of(jpeg.chroma)).is_some();
+        if jpeg.restart_interval.is_none() && marked() {
             return Err(Error::RestartHeader(kind));
         }
         let fits = |sampling| scan::fits(&jpeg.scan, jpeg.size, jpeg.restart_interval, sampling);
