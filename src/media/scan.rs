@@ -50,7 +50,7 @@ impl Sampling {
 /// The interval of the restart markers of a scan that holds exactly the blocks of a picture of that size and sampling; `None`
 /// without such markers. Of two bytes that look like one in a damaged scan this is not so.
 pub fn restart_interval(scan: &[u8], size: Size, sampling: Sampling) -> Option<u16> {
-    let marker = scan.windows(2).position(|bytes| is_restart(bytes))?;
+    let marker = scan.windows(2).position(is_restart)?;
     let codes = STANDARD_HUFFMAN.map(|(_, counts, symbols)| Codes::new(counts, symbols));
     let mut bits = Bits { scan: &scan[..marker], at: 0, held: 0, count: 0 };
     let mut interval = 0;

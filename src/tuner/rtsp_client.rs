@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rtsp_types::headers::{self, RtpLowerTransport, Transport};
 use rtsp_types::{Empty, Message, Method, ParseError, Request, Response, StatusCode, Url, Version};
-use sdp_types::Session;
+use sdp_types::{Media, Session};
 
 use crate::media::StationId;
 use crate::wire::rtp;
@@ -232,13 +232,24 @@ fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
     let base = described.header(&headers::CONTENT_BASE).and_then(|base| Url::parse(base.as_str()).ok());
     let base = base.as_ref().unwrap_or(asked);
     let session = Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
-    let jpeg = rtp::PAYLOAD_TYPE_JPEG.to_string();
-    let video = session.medias.iter().find(|media| media.media == "video" && media.fmt == jpeg);
+    let video = session.medias.iter().find(|media| media.media == "video" && is_jpeg(media));
     let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
     match video.get_first_attribute_value("control").flatten() {
         None | Some("*") => Ok(base.clone()),
         Some(control) => base.join(control).map_err(|_| invalid("an invalid control URL")),
     }
+}
+
+/// Whether a medium is sent as RTP/JPEG: with its static payload type, or one that an rtpmap gives it (RFC 8866 section 6.6).
+fn is_jpeg(media: &Media) -> bool {
+    let maps = |format: &str, map: &str| match map.split_once(' ') {
+        Some((of, encoding)) => of == format && encoding.trim().to_ascii_uppercase().starts_with("JPEG/"),
+        None => false,
+    };
+    media.fmt.split_whitespace().any(|format| {
+        format == rtp::PAYLOAD_TYPE_JPEG.to_string()
+            || media.get_attribute_values("rtpmap").flatten().any(|map| maps(format, map))
+    })
 }
 
 fn session(set_up: &Response<Vec<u8>>) -> Option<String> {
@@ -388,5 +399,24 @@ pub(super) mod tests {
         // A header that never ends fills the buffer, and no more.
         let endless = [b"RTSP/1.0 200 OK\r\nX: ".to_vec(), vec![b'x'; 2 * BUFFER]].concat();
         assert_eq!(refused(vec![endless]), "the RTSP server answered with bytes that are not RTSP");
+    }
+
+    #[test]
+    fn jpeg_is_known_by_its_static_type_or_by_its_map() {
+        let is = |media: &str| {
+            let text = format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{media}\r\n");
+            is_jpeg(&Session::parse(text.as_bytes()).unwrap().medias[0])
+        };
+        for media in [
+            "m=video 0 RTP/AVP 26",
+            "m=video 0 RTP/AVP 33 26",
+            "m=video 0 RTP/AVP 96\r\na=rtpmap:96 JPEG/90000",
+            "m=video 0 RTP/AVP 97 98\r\na=rtpmap:97 H264/90000\r\na=rtpmap:98 jpeg/90000",
+        ] {
+            assert!(is(media), "{media}");
+        }
+        for media in ["m=video 0 RTP/AVP 96", "m=video 0 RTP/AVP 96\r\na=rtpmap:97 JPEG/90000"] {
+            assert!(!is(media), "{media}");
+        }
     }
 }

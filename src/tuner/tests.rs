@@ -290,6 +290,22 @@ fn datagrams_that_are_not_rtp_jpeg_are_counted_and_give_no_picture() {
 }
 
 #[test]
+fn a_dynamic_payload_type_that_makes_pictures_is_played() {
+    let mut transmitter = Transmitter::new(1472, 5000);
+    let mut tuner = Tuner::new();
+    for n in 0..10 {
+        for mut packet in transmitter.send(n) {
+            packet[1] = packet[1] & 0x80 | 96;
+            tuner.handle_datagram(transmitter.due(n), &packet).unwrap();
+            // Another medium with the same SSRC, and a type that is not JPEG.
+            packet[1] = 97;
+            let _ = tuner.handle_datagram(transmitter.due(n), &packet[..14]);
+        }
+    }
+    assert_eq!((tuner.counters().pictures, tuner.counters().pictures_lost), (10, 0));
+}
+
+#[test]
 fn a_caller_that_does_not_poll_keeps_the_newest_pictures() {
     let mut transmitter = Transmitter::new(65_507, 500);
     let mut tuner = Tuner::new();

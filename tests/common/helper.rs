@@ -112,6 +112,7 @@ fn blast(group: &str, on: &str, pictures: &str) {
 /// Sends to a group as a stranger: an RTP header without a picture each millisecond, and each 40 ms a small picture that is
 /// whole, and two whose SSRC is the station's and whose numbers follow each other. So many of the latter. Says `attacking`
 /// first.
+#[expect(clippy::disallowed_methods, reason = "a shell: the attack has a pace")]
 fn attack(group: &str, on: &str, rounds: &str) {
     let group: SocketAddr = group.parse().unwrap();
     let on = interface(on);
