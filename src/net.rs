@@ -3,7 +3,7 @@
 //! Any room may import it. It imports `interface`.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 #[cfg(feature = "broadcaster")]
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type}
 use crate::interface::Interface;
 #[cfg(feature = "broadcaster")]
 use crate::interface::netlink::Interfaces;
+use crate::wire::sdp::is_source_specific;
 
 /// Send buffer that a station requests, in bytes: a few of the largest pictures, for moments when the interface's queue is full.
 const SEND_BUFFER: usize = 512 * 1024;
@@ -130,6 +131,11 @@ pub fn sender(group: SocketAddr, interface: &Interface, ttl: u8) -> io::Result<S
         }
         SocketAddr::V6(_) => {
             socket.set_multicast_if_v6(interface.index)?;
+            // The directory names the source address, so it is not left to the kernel's choice among several. If it cannot
+            // be bound, being new on the link, the kernel's choice is the best there is.
+            if let Some(IpAddr::V6(source)) = interface.source(group.ip()) {
+                let _ = socket.bind(&SocketAddrV6::new(source, 0, 0, interface.index).into());
+            }
             socket.set_multicast_hops_v6(ttl.into())?;
             socket.set_multicast_loop_v6(true)?;
         }
@@ -148,6 +154,20 @@ pub fn sender(group: SocketAddr, interface: &Interface, ttl: u8) -> io::Result<S
 /// # Errors
 /// Another program holds the port and does not share it, or the interface cannot join (no route, or down).
 pub fn receiver(group: SocketAddr, interface: &Interface) -> io::Result<UdpSocket> {
+    receiver_from(group, interface, None)
+}
+
+/// As [`receiver`]. If the group is source-specific (RFC 4607 section 1) and `sender` is known, only its datagrams arrive:
+/// the join names it (IGMPv3). Over IPv6 the kernel joins for any sender, since socket2 has no call that names one; the
+/// [tuner](crate::tuner::Tuner::accept_only) drops the others, as in all other groups.
+///
+/// # Errors
+/// As [`receiver`].
+pub fn receiver_from(
+    group: SocketAddr,
+    interface: &Interface,
+    sender: Option<IpAddr>,
+) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     if socket.recv_buffer_size()? < RECEIVE_BUFFER {
@@ -158,11 +178,14 @@ pub fn receiver(group: SocketAddr, interface: &Interface) -> io::Result<UdpSocke
         at.set_scope_id(interface.index); // a link-local group cannot be bound without
     }
     socket.bind(&at.into())?;
-    match group.ip() {
-        IpAddr::V4(group) => {
+    match (group.ip(), sender) {
+        (IpAddr::V4(group), Some(IpAddr::V4(sender))) if is_source_specific(group.into()) => {
+            socket.join_ssm_v4(&sender, &group, &ipv4_of(interface)?)?;
+        }
+        (IpAddr::V4(group), _) => {
             socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.index))?;
         }
-        IpAddr::V6(group) => socket.join_multicast_v6(&group, interface.index)?,
+        (IpAddr::V6(group), _) => socket.join_multicast_v6(&group, interface.index)?,
     }
     Ok(socket.into())
 }

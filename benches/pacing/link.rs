@@ -82,7 +82,7 @@ pub(crate) fn hear(seconds: &str, stations: &str) -> anyhow::Result<()> {
     let mut receivers = Vec::new();
     for station in 1..=stations {
         let probe = Probe::new(clock, Timestamps::Unknown).keeping(1 << 18, 1 << 14);
-        receivers.push((DatagramSource::join(group(station), &interface)?, probe));
+        receivers.push((DatagramSource::join(group(station), &interface, None)?, probe));
     }
     let mut arrivals = Vec::new();
     let from = Instant::now();

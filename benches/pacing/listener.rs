@@ -54,8 +54,9 @@ pub(crate) fn listen(seconds: &str, stations: &str) -> anyhow::Result<()> {
     let mut sources = Vec::new();
     for station in stations.split(',') {
         let group = group(station.parse()?);
-        sources
-            .push(DatagramSource::join(group, &interface).with_context(|| format!("cannot join {group}"))?);
+        sources.push(
+            DatagramSource::join(group, &interface, None).with_context(|| format!("cannot join {group}"))?,
+        );
     }
     let read = |sources: &mut [DatagramSource], mut probes: Option<&mut [Probe]>| {
         let mut datagrams = 0;

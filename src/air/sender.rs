@@ -227,4 +227,48 @@ mod tests {
             Plan { bursts: 4, size: 4, packets: 16, step: Duration::from_millis(5) }
         );
     }
+
+    #[test]
+    fn a_socket_carries_the_stream_across_the_wrap_of_its_sequence_numbers() {
+        use std::net::{Ipv4Addr, UdpSocket};
+
+        use crate::media::{AirTime, Due};
+        use crate::tuner::Tuner;
+
+        // One packet a picture, bursts of four, and bursts that the kernel cuts (UDP_SEGMENT).
+        for (datagram, spread) in [(MAX_DATAGRAM, Spread::NONE), (1472, Spread::DEFAULT), (576, Spread::NONE)]
+        {
+            let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            receiver.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+            let mut sender = RtpSender::unicast(socket, receiver.local_addr().unwrap(), datagram, spread);
+            sender.packetizer = Packetizer::new(0xfeed, 65_526, datagram);
+            let (mut tuner, mut bytes, mut next) = (Tuner::new(), vec![0; 65_536], 65_526u16);
+            for n in 0..20u64 {
+                let at = AirTime(1_790_000_000_000_000_000) + INTERVAL * n as u32;
+                let scan: Vec<u8> = (0..20_000u64).map(|at| (at * 31 + n * 7) as u8).collect();
+                let unit =
+                    Unit::picture(Due { at, interval: INTERVAL }, crate::media::jpeg::tests::jpeg(scan));
+                let plan = sender.plan(&unit, INTERVAL);
+                for burst in 0..plan.bursts {
+                    sender.send(&unit, plan, burst).unwrap();
+                }
+                for _ in 0..plan.packets {
+                    let length = receiver.recv(&mut bytes).unwrap();
+                    let (header, _) = crate::wire::rtp::Header::parse(&bytes[..length]).unwrap();
+                    assert_eq!((header.sequence, header.ssrc), (next, 0xfeed), "{datagram}, picture {n}");
+                    next = next.wrapping_add(1);
+                    tuner.handle_datagram(at, &bytes[..length]).unwrap();
+                }
+                assert_eq!(tuner.poll_picture().map(|received| received.jpeg).as_ref(), Some(unit.jpeg()));
+            }
+            assert!(next < 65_526, "it has wrapped");
+            let c = tuner.counters();
+            assert_eq!(
+                (c.pictures, c.pictures_lost, c.packets_lost, c.restarts),
+                (20, 0, 0, 0),
+                "{datagram}"
+            );
+        }
+    }
 }

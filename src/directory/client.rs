@@ -2,7 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it waits between attempts")]
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,6 +26,12 @@ const PING: Duration = Duration::from_secs(20);
 /// Longest time from a request to some reply. After it the server counts as lost.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Time that a reply costs that was not asked for, and the most that may be spent ahead: 40 replies a second, and 64 at once.
+/// A server pushes at most ten line-ups a second, each behind its sources. A full line-up of 1 MiB takes some milliseconds;
+/// a server that pushed without pause cost 97 % of a core.
+const COST: Duration = Duration::from_millis(25);
+const CREDIT: Duration = Duration::from_millis(1600);
+
 /// A connection that lasted this long resets the backoff.
 const GOOD: Duration = Duration::from_secs(8);
 
@@ -38,6 +45,9 @@ pub enum Event {
     },
     /// All stations, ascending by id: after every Connected, and after every change.
     LineUp(Vec<StationInfo>),
+    /// The addresses that stations are sent from: before the LineUp after every Connected, and before that of every change.
+    /// Never, if the directory does not tell them.
+    Sources(BTreeMap<StationId, IpAddr>),
     /// We are in the audience of the station last wanted.
     Tuned {
         /// The station.
@@ -76,7 +86,7 @@ impl DirectoryClient {
     /// Outside a tokio runtime with time and I/O enabled.
     pub fn start(directory: SocketAddr, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
         let (wanted, watched) = watch::channel(None);
-        let task = ClientTask { wanted: watched, events: Box::new(events) };
+        let task = ClientTask { wanted: watched, events: Box::new(events), sources: Sources::Unasked };
         let task = tokio::spawn(task.run(directory)).abort_handle();
         DirectoryClient { wanted, task }
     }
@@ -98,6 +108,17 @@ impl Drop for DirectoryClient {
 struct ClientTask {
     wanted: watch::Receiver<Option<StationId>>,
     events: Box<dyn Fn(Event) + Send>,
+    sources: Sources,
+}
+
+/// Whether the directory tells the stations' sources. An older server takes the question for a broken request and closes,
+/// so that the next connection must not ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sources {
+    Unasked,
+    Asked,
+    Told,
+    NotTold,
 }
 
 impl ClientTask {
@@ -114,6 +135,13 @@ impl ClientTask {
                 Err(_) => Err(format!("the directory at {directory} does not answer")),
             };
             let Err(reason) = reason else { return };
+            if self.sources == Sources::Asked {
+                debug!("directory: it tells no sources: {reason}");
+                self.sources = Sources::NotTold;
+                continue;
+            }
+            // Another server may be there the next time.
+            self.sources = Sources::Unasked;
             if began.elapsed() >= GOOD {
                 backoff = Backoff::default();
             }
@@ -129,19 +157,28 @@ impl ClientTask {
         mut framed: Framed<impl ByteStream, Reply>,
         local: SocketAddr,
     ) -> Result<(), String> {
-        let mut opening = vec![Request::hello(), Request::Watch];
+        let mut opening = vec![Request::hello()];
+        if self.sources == Sources::Unasked {
+            opening.push(Request::Sources);
+        }
+        opening.push(Request::Watch);
         let wanted = *self.wanted.borrow_and_update();
         opening.extend(wanted.map(|station| Request::Tune { station }));
         send(&mut framed, &opening).await?;
 
         let mut greeted = false;
         let mut sent_at = Instant::now();
+        let mut budget = Budget { spent_until: sent_at };
         let mut unanswered_since = Some(sent_at);
         loop {
-            while let Some(reply) = framed.take().map_err(|error| error.to_string())? {
+            while budget.pause(Instant::now()).is_none()
+                && let Some(reply) = framed.take().map_err(|error| error.to_string())?
+            {
                 unanswered_since = None;
+                budget.spend(Instant::now());
                 self.handle(reply, &mut greeted, local)?;
             }
+            let pause = budget.pause(Instant::now());
             let lost_at = unanswered_since.map(|since| since + ANSWER);
             let request = tokio::select! {
                 changed = self.wanted.changed() => {
@@ -153,7 +190,8 @@ impl ClientTask {
                         None => continue,
                     }
                 }
-                read = framed.fill() => match read {
+                () = sleep_until(pause.unwrap_or(sent_at)), if pause.is_some() => continue,
+                read = framed.fill(), if pause.is_none() => match read {
                     Ok(true) => continue,
                     Ok(false) => return Err("the directory closed the connection".to_owned()),
                     Err(error) => return Err(error.to_string()),
@@ -164,12 +202,13 @@ impl ClientTask {
                 }
             };
             send(&mut framed, &[request]).await?;
+            budget.asked(1);
             sent_at = Instant::now();
             unanswered_since.get_or_insert(sent_at);
         }
     }
 
-    fn handle(&self, reply: Reply, greeted: &mut bool, local: SocketAddr) -> Result<(), String> {
+    fn handle(&mut self, reply: Reply, greeted: &mut bool, local: SocketAddr) -> Result<(), String> {
         match reply {
             Reply::Hello { version, server } if !*greeted => {
                 if version != VERSION {
@@ -177,7 +216,13 @@ impl ClientTask {
                 }
                 debug!(%local, %server, "directory: connected");
                 *greeted = true;
+                if self.sources == Sources::Unasked {
+                    self.sources = Sources::Asked;
+                }
                 (self.events)(Event::Connected { local });
+            }
+            Reply::Error { code: ErrorCode::BadRequest, sentence } if self.sources == Sources::Asked => {
+                return Err(sentence);
             }
             Reply::Error { code, sentence } => (self.events)(Event::Refused { code, sentence }),
             _ if !*greeted => return Err("the directory did not begin with Hello".to_owned()),
@@ -188,6 +233,11 @@ impl ClientTask {
                 if *self.wanted.borrow() == Some(entry.id) {
                     (self.events)(Event::Tuned { entry, now });
                 }
+            }
+            Reply::Sources(sources) => {
+                self.sources = Sources::Told;
+                let sources = sources.into_iter().map(|source| (source.id, source.address));
+                (self.events)(Event::Sources(sources.collect()));
             }
             Reply::Pong | Reply::Services(_) => {}
         }
@@ -205,6 +255,29 @@ async fn send(framed: &mut Framed<impl ByteStream, Reply>, requests: &[Request])
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the directory does not read what we send".to_owned()),
+    }
+}
+
+/// How much of a server's talk is listened to. When it is used up, the connection is not read for a while, and TCP holds
+/// the server back.
+#[derive(Debug)]
+struct Budget {
+    spent_until: Instant,
+}
+
+impl Budget {
+    /// So many requests were sent: their replies are free.
+    fn asked(&mut self, requests: u32) {
+        self.spent_until = self.spent_until.checked_sub(COST * requests).unwrap_or(self.spent_until);
+    }
+
+    fn spend(&mut self, now: Instant) {
+        self.spent_until = self.spent_until.max(now) + COST;
+    }
+
+    /// Until when nothing may be read; `None` if something may be now.
+    fn pause(&self, now: Instant) -> Option<Instant> {
+        Some(self.spent_until).filter(|&until| until > now + CREDIT)?.checked_sub(CREDIT)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The directory's messages and their rules. Pure. `docs/protocol.md` describes them.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -51,6 +52,9 @@ pub enum Request {
     Ping,
     /// Answered by [`Reply::Services`].
     Services,
+    /// Answered by [`Reply::Sources`]. From now on another one precedes every pushed [`Reply::LineUp`]. An older server
+    /// does not know this request: it answers [`ErrorCode::BadRequest`] and closes.
+    Sources,
 }
 
 /// A message from the server to a client: an answer or a push.
@@ -92,6 +96,18 @@ pub enum Reply {
     Pong,
     /// Answers Services.
     Services(Services),
+    /// Answers Sources: the addresses that stations are sent from, ascending by id. A station without an address to send
+    /// from is missing.
+    Sources(#[serde(deserialize_with = "stations")] Vec<StationSource>),
+}
+
+/// The address that a station's packets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StationSource {
+    /// The station's number.
+    pub id: StationId,
+    /// The source address, of the group's family. A receiver takes packets from no other.
+    pub address: IpAddr,
 }
 
 /// Where the broadcaster serves its stations besides multicast. An unspecified address means every address of the
@@ -195,7 +211,7 @@ pub enum MessageError {
     Malformed {
         /// "request" or "reply".
         kind: &'static str,
-        /// The decoder's error.
+        /// What is wrong, a sentence for people.
         reason: String,
     },
     /// The body continues after the message.
@@ -249,9 +265,8 @@ impl Message for Request {
     fn check(&self) -> Result<(), &'static str> {
         match self {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
-            Request::List | Request::Tune { .. } | Request::Watch | Request::Ping | Request::Services => {
-                Ok(())
-            }
+            Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
+            Request::Services | Request::Sources => Ok(()),
         }
     }
 }
@@ -270,6 +285,16 @@ impl Message for Reply {
                     return Err("stations ascend by number, each once");
                 }
                 stations.iter().try_for_each(StationInfo::check)
+            }
+            Reply::Sources(sources) => {
+                if !sources.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                let is_source = |address: IpAddr| !address.is_multicast() && !address.is_unspecified();
+                if !sources.iter().all(|source| is_source(source.address)) {
+                    return Err("a source is the address of one machine");
+                }
+                Ok(())
             }
             Reply::Pong | Reply::Services(_) => Ok(()),
         }
@@ -355,16 +380,16 @@ fn write_bytes<S: Serializer>(bytes: &[u8], encoder: S) -> Result<S::Ok, S::Erro
     encoder.serialize_bytes(bytes)
 }
 
-fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<StationInfo>, D::Error> {
-    struct StationsVisitor;
-    impl<'de> Visitor<'de> for StationsVisitor {
-        type Value = Vec<StationInfo>;
+fn stations<'de, D: Deserializer<'de>, T: Deserialize<'de>>(decoder: D) -> Result<Vec<T>, D::Error> {
+    struct StationsVisitor<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for StationsVisitor<T> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "at most {MAX_STATIONS} stations")
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<StationInfo>, A::Error> {
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
             let mut stations = Vec::new();
             while let Some(entry) = seq.next_element()? {
                 if stations.len() == MAX_STATIONS {
@@ -375,7 +400,7 @@ fn stations<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<StationInfo>, D
             Ok(stations)
         }
     }
-    decoder.deserialize_seq(StationsVisitor)
+    decoder.deserialize_seq(StationsVisitor(PhantomData))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@
 //! - [`framing`]: cuts a stream of bytes into messages.
 //! - [`table`]: the state of all stations, written by the stations and read by the connections; counts the audience.
 //! - [`server`]: connections, and the limits that keep one client from harming the others.
-//! - [`query`]: one question on a connection of its own ([`list`], [`services`]).
+//! - [`query`]: one question on a connection of its own ([`list`], [`services`], [`sources`]).
 //! - [`client`]: a connection that lasts as long as the viewer runs ([`DirectoryClient`]).
 //!
 //! Both ends treat the other as hostile: every length is checked before memory is allocated for it, and every wait has
@@ -31,8 +31,8 @@ pub mod server;
 pub mod table;
 
 pub use client::{DirectoryClient, Event};
-pub use message::{ErrorCode, OnAir, PORT, Services, State, StationInfo, VERSION};
-pub use query::{QueryError, list, services};
+pub use message::{ErrorCode, OnAir, PORT, Services, State, StationInfo, StationSource, VERSION};
+pub use query::{QueryError, list, services, sources};
 pub use server::{Limits, serve};
 pub use table::StationTable;
 

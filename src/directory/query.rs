@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::framing::Framed;
-use super::message::{ErrorCode, MessageError, Reply, Request, Services, StationInfo, VERSION};
+use super::message::{
+    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationSource, VERSION,
+};
 use super::serialization::encode;
 
 /// Why a directory gave no answer.
@@ -96,6 +98,19 @@ pub async fn services(addr: SocketAddr, timeout: Duration) -> Result<Services, Q
     let Services { rtsp, http } = within(timeout, addr, ask(addr, Request::Services, services)).await?;
     let from_here = |service: Option<SocketAddr>| from_here(service?, addr);
     Ok(Services { rtsp: from_here(rtsp), http: from_here(http) })
+}
+
+/// Asks the directory at `addr` from which addresses its stations are sent, ascending by id. Takes at most `timeout`. Needs a
+/// tokio runtime.
+///
+/// # Errors
+/// As [`list`]. An older directory refuses the question.
+pub async fn sources(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationSource>, QueryError> {
+    let sources = |reply| match reply {
+        Reply::Sources(sources) => Some(sources),
+        _ => None,
+    };
+    within(timeout, addr, ask(addr, Request::Sources, sources)).await
 }
 
 /// The address of a service for a client that reached the directory at `directory`; `None` if the client cannot reach

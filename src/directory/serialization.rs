@@ -11,6 +11,8 @@
 //! A request's body has at most 4 KiB, a reply's 1 MiB. `docs/protocol.md` describes the bodies; its examples are this
 //! module's golden tests.
 
+use bincode::error::DecodeError;
+
 use super::message::{Message, MessageError};
 
 /// Bytes of the length prefix.
@@ -51,12 +53,39 @@ pub fn decode<M: Message>(body: &[u8]) -> Result<M, MessageError> {
         return Err(MessageError::TooLong { kind: M::KIND, length: body.len(), limit: M::MAX_BODY });
     }
     let (message, used): (M, usize) = bincode::serde::decode_from_slice(body, config())
-        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: error.to_string() })?;
+        .map_err(|error| MessageError::Malformed { kind: M::KIND, reason: sentence(&error) })?;
     if used != body.len() {
         return Err(MessageError::Trailing { kind: M::KIND, extra: body.len() - used });
     }
     message.check().map_err(|rule| MessageError::Invalid { kind: M::KIND, rule })?;
     Ok(message)
+}
+
+/// Why a body cannot be read, for people: bincode's own errors are Rust.
+fn sentence(error: &DecodeError) -> String {
+    match error {
+        DecodeError::UnexpectedEnd { .. } => "it ends too early".into(),
+        DecodeError::LimitExceeded => "a length in it is too large".into(),
+        DecodeError::InvalidIntegerType { .. } => "an integer is wider than its field".into(),
+        DecodeError::Utf8 { inner } => {
+            format!("text in it is not UTF-8 from its byte {} on", inner.valid_up_to())
+        }
+        DecodeError::OutsideUsizeRange(found) => format!("a length in it is {found}"),
+        DecodeError::UnexpectedVariant { found, .. } => format!("it has no variant {found}"),
+        DecodeError::OtherString(reason) => of_serde(reason),
+        DecodeError::Other(reason) => of_serde(reason),
+        _ => "it is not as the protocol says".into(),
+    }
+}
+
+/// A sentence of ours as it is; of serde's, those about a variant and an integer as we would write them.
+fn of_serde(reason: &str) -> String {
+    let Some(rest) = reason.strip_prefix("invalid value: integer `") else { return reason.into() };
+    match rest.split_once('`') {
+        Some((number, expected)) if expected.contains("variant") => format!("it has no variant {number}"),
+        Some((number, _)) => format!("{number} is none of the values of its field"),
+        None => "a number in it is out of range".into(),
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 use super::message::{
-    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, StationInfo, plain_text,
+    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, StationInfo, StationSource, plain_text,
 };
 use crate::media::StationId;
 
@@ -27,6 +28,8 @@ struct StationRow {
     entry: StationInfo,
     picture: Arc<dyn Fn() -> Option<OnAir> + Send + Sync>,
     audience: Arc<AtomicU32>,
+    /// The address that it is sent from; `None` while there is none, or while it is not known.
+    source: Option<IpAddr>,
 }
 
 impl StationRow {
@@ -81,8 +84,10 @@ impl StationTable {
     ) -> Result<(), InvalidEntry> {
         let entry = normalized(entry)?;
         let mut stations = self.lock();
-        let audience = stations.get(&entry.id).map(|old| Arc::clone(&old.audience)).unwrap_or_default();
-        stations.insert(entry.id, StationRow { entry, picture: Arc::new(picture), audience });
+        let old = stations.get(&entry.id);
+        let audience = old.map(|old| Arc::clone(&old.audience)).unwrap_or_default();
+        let source = old.and_then(|old| old.source);
+        stations.insert(entry.id, StationRow { entry, picture: Arc::new(picture), audience, source });
         self.bump();
         Ok(())
     }
@@ -104,6 +109,24 @@ impl StationTable {
         station.entry = entry;
         self.bump();
         Ok(true)
+    }
+
+    /// Says from which address a station is sent, `None` if from none. A change wakes those who watch, as a change of the
+    /// entry does. An address that no packet can come from is not told.
+    pub fn set_source(&self, id: StationId, source: Option<IpAddr>) {
+        let source = source.filter(|source| !source.is_multicast() && !source.is_unspecified());
+        let mut stations = self.lock();
+        let Some(station) = stations.get_mut(&id) else { return };
+        if std::mem::replace(&mut station.source, source) != source {
+            self.bump();
+        }
+    }
+
+    /// The addresses that the stations are sent from, ascending by id.
+    pub fn sources(&self) -> Vec<StationSource> {
+        let stations = self.lock();
+        let sources = stations.iter().filter_map(|(&id, station)| Some((id, station.source?)));
+        sources.map(|(id, address)| StationSource { id, address }).collect()
     }
 
     /// Connections tuned to a station now; 0 if the table has no such station.

@@ -107,20 +107,33 @@ impl Jpeg {
         let mut file = Vec::with_capacity(640 + self.scan.len());
         file.extend([0xff, SOI]);
         segment(&mut file, APP0, &[b"JFIF\0", &[1, 1, 0, 0, 1, 0, 1, 0, 0]]);
-        segment(&mut file, DQT, &[&[0], &luma, &[1], &chroma]);
+        let grey = self.chroma == Chroma::Grey;
+        match grey {
+            true => segment(&mut file, DQT, &[&[0], &luma]),
+            false => segment(&mut file, DQT, &[&[0], &luma, &[1], &chroma]),
+        }
         let ([w1, w0], [h1, h0]) = (self.size.width.to_be_bytes(), self.size.height.to_be_bytes());
         let sampling = match self.chroma {
             Chroma::Yuv422 => 0x21,
             Chroma::Yuv420 => 0x22,
+            Chroma::Grey => 0x11,
         };
-        segment(&mut file, SOF0, &[&[8, h1, h0, w1, w0, 3, 1, sampling, 0, 2, 0x11, 1, 3, 0x11, 1]]);
+        match grey {
+            true => segment(&mut file, SOF0, &[&[8, h1, h0, w1, w0, 1, 1, sampling, 0]]),
+            false => {
+                segment(&mut file, SOF0, &[&[8, h1, h0, w1, w0, 3, 1, sampling, 0, 2, 0x11, 1, 3, 0x11, 1]]);
+            }
+        }
         for (id, counts, symbols) in STANDARD_HUFFMAN {
             segment(&mut file, DHT, &[&[id], counts, symbols]);
         }
         if let Some(interval) = self.restart_interval {
             segment(&mut file, DRI, &[&interval.to_be_bytes()]);
         }
-        segment(&mut file, SOS, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]]);
+        match grey {
+            true => segment(&mut file, SOS, &[&[1, 1, 0x00, 0, 63, 0]]),
+            false => segment(&mut file, SOS, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]]),
+        }
         file.extend_from_slice(&self.scan);
         // RFC 2435 section 3.1.9: a sender may leave EOI out. Some send it.
         if !self.scan.ends_with(&[0xff, EOI]) {
@@ -200,7 +213,7 @@ fn standard_tables_in(mut body: &[u8]) -> Result<usize, Error> {
 
 /// The four standard Huffman tables (ITU-T T.81 annex K.3; RFC 2435 appendix B): class and id, codes per
 /// length, symbols.
-const STANDARD_HUFFMAN: [(u8, &[u8; 16], &[u8]); 4] = [
+pub(super) const STANDARD_HUFFMAN: [(u8, &[u8; 16], &[u8]); 4] = [
     (0x00, &[0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
     (0x10, &[0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 0x7d], &LUMA_AC),
     (0x01, &[0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),

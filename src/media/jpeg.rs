@@ -14,6 +14,8 @@ pub enum Chroma {
     Yuv422,
     /// Type 1: 4:2:0, halved in width and height.
     Yuv420,
+    /// No colour planes. RFC 2435 has no type for it: received from others, never sent.
+    Grey,
 }
 
 /// The quantization tables of a picture, in zigzag order.

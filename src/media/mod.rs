@@ -4,6 +4,7 @@
 
 pub mod jfif;
 pub mod jpeg;
+pub mod scan;
 pub mod time;
 
 use std::fmt;

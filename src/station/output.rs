@@ -13,6 +13,7 @@ use crate::air::sender::RtpSender;
 use crate::air::{Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
+use crate::directory::StationTable;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::interface::Interface;
 use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
@@ -41,6 +42,8 @@ pub(super) struct Output {
     handle: Arc<StationHandle>,
     clock: AirClock,
     network: Network,
+    /// The directory's, which is told from which address the station is sent.
+    table: Arc<StationTable>,
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
     flow: Flow,
@@ -59,6 +62,7 @@ impl Output {
         let mut output = Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
+            table: head_end.table.clone(),
             stop: head_end.stop.clone(),
             wake_slots,
             flow,
@@ -67,7 +71,7 @@ impl Output {
             free_at: AirTime::default(),
             handle,
         };
-        output.handle.set_interface(None);
+        output.sends_by(None);
         output.follow_interface();
         output
     }
@@ -206,7 +210,7 @@ impl Output {
                 );
                 self.flow.change(move |sender| sender.set_mtu(&spec, mtu));
             }
-            self.handle.set_interface(found);
+            self.sends_by(found);
             return;
         }
         match self.open_sender(found.as_ref()) {
@@ -218,12 +222,12 @@ impl Output {
                     info!("station {} \"{}\" sends by {interface} now", spec.id, spec.name);
                 }
                 self.obstacle = None;
-                self.handle.set_interface(found);
+                self.sends_by(found);
             }
             Err(reason) => {
                 if before.is_some() {
                     self.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
-                    self.handle.set_interface(None);
+                    self.sends_by(None);
                 }
                 if self.obstacle.as_ref() != Some(&reason) {
                     let spec = &self.handle.spec;
@@ -235,6 +239,12 @@ impl Output {
                 }
             }
         }
+    }
+
+    /// Notes the interface that the station sends by, and tells the directory from which address.
+    fn sends_by(&self, interface: Option<Interface>) {
+        self.handle.set_interface(interface);
+        self.table.set_source(self.handle.spec.id, self.handle.source());
     }
 
     /// A sender by `interface`, or the sentence that says why there is none.

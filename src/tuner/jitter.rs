@@ -17,7 +17,10 @@ pub const HOLD: Duration = Duration::from_millis(10);
 /// Most packets held at a time: several full pictures over Ethernet, of 45 packets each.
 const MAX_HELD: usize = 256;
 
-/// A sequence number further than this ahead of the newest one is not believed until the next packet continues it
+/// Most bytes of payload held at a time. In the 10 ms of [`HOLD`] a gigabit link carries 1.2 MB.
+const MAX_HELD_BYTES: usize = 2 << 20;
+
+/// A sequence number further than this ahead of the newest one does not [continue](JitterBuffer::continues) the run
 /// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since one forged or corrupted number
 /// makes us give up as many packets: 64 are one and a half of the largest pictures over Ethernet.
 const BELIEVED: u64 = 64;
@@ -53,11 +56,9 @@ pub enum PacketVerdict {
     Late,
     /// Its number has been seen already, or precedes the first one: drop it.
     Duplicate,
-    /// The stream continues here after an outage, with this many packets lost: use it.
-    Jump(u64),
     /// The sequence numbers start over: forget the unfinished picture, then use it.
     Restart,
-    /// Its number is implausible: drop it. If the next packet continues it, the sequence starts over.
+    /// Its number is far from the others, so it does not continue this run of packets. The buffer is unchanged.
     Stray,
 }
 
@@ -70,7 +71,8 @@ pub enum Step {
     Gap(u64),
 }
 
-/// Orders packets by their unwrapped sequence numbers. Holds at most 256; when full, it gives up the oldest gap.
+/// Orders packets by their unwrapped sequence numbers. Holds at most 256 of them and 2 MiB; when full, it gives up the
+/// oldest gap.
 #[derive(Debug, Default)]
 pub struct JitterBuffer {
     sequence: rtp::Unwrap<16>,
@@ -79,7 +81,7 @@ pub struct JitterBuffer {
     held: BTreeMap<u64, BufferedPacket>,
     given_up: BTreeSet<u64>,
     recent: VecDeque<u64>,
-    stray: Option<u16>,
+    held_bytes: usize,
     /// Number of the last late packet, and length of the consecutive run that ends with it.
     late: (u64, u32),
 }
@@ -96,21 +98,8 @@ impl JitterBuffer {
         let newest = self.held.last_key_value().map_or(next, |(&newest, _)| newest);
         if number > newest + BELIEVED || number + (MAX_REMEMBERED as u64) < next {
             self.sequence = before;
-            let follows = self.stray.take() == Some(sequence.wrapping_sub(1));
-            if !follows {
-                self.stray = Some(sequence);
-                return PacketVerdict::Stray;
-            }
-            if number > next && number - next <= MAX_DROPOUT {
-                let lost = number - next;
-                *self = JitterBuffer { sequence: self.sequence.clone(), ..JitterBuffer::default() };
-                self.sequence.unwrap(u32::from(sequence));
-                self.next = Some(number + 1);
-                return PacketVerdict::Jump(lost);
-            }
-            return self.start_over(sequence);
+            return PacketVerdict::Stray;
         }
-        self.stray = None;
         if number == next {
             self.next = Some(number + 1);
             PacketVerdict::Next
@@ -131,9 +120,17 @@ impl JitterBuffer {
         PacketVerdict::Restart
     }
 
+    /// How many packets were sent between the last one in order and the packet numbered `sequence`, which a run of packets
+    /// that follows this one begins with; `None` if that is more than an outage explains.
+    pub fn lost_before(&self, sequence: u16) -> Option<u64> {
+        let lost = sequence.wrapping_sub(self.next? as u16);
+        Some(lost.into()).filter(|&lost| lost <= MAX_DROPOUT)
+    }
+
     /// Keeps a packet that [`judge`](Self::judge) called early.
     pub fn hold(&mut self, packet: BufferedPacket) {
         let number = self.sequence.clone().unwrap(u32::from(packet.header.sequence));
+        self.held_bytes += packet.payload.len();
         self.held.insert(number, packet);
     }
 
@@ -143,10 +140,12 @@ impl JitterBuffer {
         let (&first, packet) = self.held.first_key_value()?;
         if first == next {
             self.next = Some(next + 1);
-            return self.held.pop_first().map(|(_, packet)| Step::Packet(packet));
+            let (_, packet) = self.held.pop_first()?;
+            self.held_bytes -= packet.payload.len();
+            return Some(Step::Packet(packet));
         }
         let expired = packet.arrival + HOLD <= now;
-        if !expired && self.held.len() < MAX_HELD {
+        if !expired && self.held.len() < MAX_HELD && self.held_bytes < MAX_HELD_BYTES {
             return None;
         }
         self.next = Some(first);
@@ -227,23 +226,37 @@ mod tests {
     }
 
     #[test]
-    fn two_consecutive_packets_far_away_restart_the_sequence() {
+    fn packets_far_away_are_strays_however_many_they_are() {
         let mut buffer = JitterBuffer::default();
         offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 30_000, T0), PacketVerdict::Stray);
-        assert_eq!(offer(&mut buffer, 101, T0), PacketVerdict::Next, "one stray packet changes nothing");
-        assert_eq!(offer(&mut buffer, 40_000, T0), PacketVerdict::Stray);
-        assert_eq!(offer(&mut buffer, 40_001, T0), PacketVerdict::Restart);
-        assert_eq!(offer(&mut buffer, 40_002, T0), PacketVerdict::Next);
+        for sequence in [30_000, 30_001, 30_002, 5000, 5001, 60_000] {
+            assert_eq!(offer(&mut buffer, sequence, T0), PacketVerdict::Stray);
+        }
+        assert_eq!(offer(&mut buffer, 101, T0), PacketVerdict::Next);
     }
 
     #[test]
-    fn after_an_outage_the_stream_continues_and_the_loss_is_counted() {
+    fn a_run_after_an_outage_tells_what_was_lost() {
         let mut buffer = JitterBuffer::default();
-        offer(&mut buffer, 100, T0);
-        assert_eq!(offer(&mut buffer, 5000, T0), PacketVerdict::Stray);
-        assert_eq!(offer(&mut buffer, 5001, T0), PacketVerdict::Jump(4900));
-        assert_eq!(offer(&mut buffer, 5002, T0), PacketVerdict::Next);
+        assert_eq!(buffer.lost_before(5), None, "nothing has come yet");
+        offer(&mut buffer, 65_000, T0);
+        assert_eq!(buffer.lost_before(65_001), Some(0));
+        assert_eq!(buffer.lost_before(4365), Some(4900));
+        assert_eq!(buffer.lost_before(30_000), None);
+    }
+
+    #[test]
+    fn a_buffer_full_of_bytes_gives_up_its_oldest_gap() {
+        let mut buffer = JitterBuffer::default();
+        offer(&mut buffer, 0, T0);
+        for sequence in 2..=34 {
+            assert_eq!(buffer.poll(T0), None, "before {sequence}");
+            assert_eq!(buffer.judge(sequence), PacketVerdict::Early);
+            buffer.hold(BufferedPacket { payload: vec![0; 65_000], ..packet(sequence, T0) });
+        }
+        assert_eq!(buffer.poll(T0), Some(Step::Gap(1)));
+        while buffer.poll(T0).is_some() {}
+        assert_eq!(buffer.held_bytes, 0);
     }
 
     #[test]

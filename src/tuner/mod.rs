@@ -10,28 +10,47 @@
 //! ```text
 //! ReceivedPicture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
 //! ```
+//!
+//! Anybody can send to a group. The tuner takes packets of the source that the directory names ([`Tuner::accept_only`]),
+//! adopts a sender on its first whole picture, and keeps it while its pictures come.
 
 pub mod distribution;
 pub mod jitter;
 pub mod join;
+mod losses;
 pub mod meter;
 pub mod receiver;
 #[cfg(feature = "viewer")]
 mod rtsp_client;
+mod sender;
 pub mod source;
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::media::jpeg::Jpeg;
-use crate::media::{AirTime, RTP_CLOCK};
-use crate::wire::payload::jpeg::{self, Depacketizer};
-use crate::wire::rtp::{self, Unwrap, air_time_near};
-use jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
+use crate::media::{AirTime, FrameRate, RTP_CLOCK};
+use crate::wire::payload::jpeg;
+use crate::wire::rtp::{self, air_time_near};
+use losses::Silence;
+use sender::{Sender, SenderId};
 
-/// A sender that has been silent for this long may be replaced by another one on the same group: a restarted
+/// A sender without a whole picture for this long may be replaced by another one at the same address: a restarted
 /// broadcaster has a new SSRC. Longer than the 200 ms between a slate's pictures.
 pub(crate) const SENDER_GONE: Duration = Duration::from_millis(500);
+
+/// A sender without a whole picture for this long may be replaced by one at another address: a broadcaster that has moved,
+/// or a stranger. Longer than the pauses of a broadcaster on a busy machine.
+const HOST_GONE: Duration = Duration::from_secs(2);
+
+/// Most senders of which a first whole picture is awaited at a time. Each holds at most 4 MiB of a picture and 2 MiB in its
+/// jitter buffer.
+const MAX_CANDIDATES: usize = 4;
+
+/// Least time between two looks at a silent station's clock.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Most pictures queued for a caller that does not poll. The oldest are dropped and counted.
 const MAX_READY: usize = 8;
@@ -75,8 +94,10 @@ pub struct TunerCounters {
     pub malformed: u64,
     /// RTP packets of another payload type.
     pub other_payload: u64,
-    /// RTP packets of another sender while the followed one was alive.
+    /// RTP packets of another sender while the followed one was alive, or with a sequence number far from its last ones.
     pub other_sender: u64,
+    /// RTP packets from another address than the one that the directory names.
+    pub other_source: u64,
     /// Packets received again.
     pub duplicates: u64,
     /// Packets that arrived before one with a lower sequence number.
@@ -87,12 +108,67 @@ pub struct TunerCounters {
     pub packets_lost: u64,
     /// Whole pictures.
     pub pictures: u64,
-    /// Pictures sent and not received whole.
+    /// Pictures sent and not received whole. While a station is silent that should send ([`Tuner::expect`]), the pictures
+    /// that were due since are included; if its next packet tells that none was sent, they are taken back.
     pub pictures_lost: u64,
     /// Whole pictures dropped because the caller did not poll in time.
     pub overrun: u64,
     /// Times another sender took over, or the same one started over.
     pub restarts: u64,
+}
+
+impl AddAssign for TunerCounters {
+    fn add_assign(&mut self, more: TunerCounters) {
+        let TunerCounters {
+            datagrams,
+            bytes,
+            malformed,
+            other_payload,
+            other_sender,
+            other_source,
+            duplicates,
+            reordered,
+            late,
+            packets_lost,
+            pictures,
+            pictures_lost,
+            overrun,
+            restarts,
+        } = more;
+        self.datagrams += datagrams;
+        self.bytes += bytes;
+        self.malformed += malformed;
+        self.other_payload += other_payload;
+        self.other_sender += other_sender;
+        self.other_source += other_source;
+        self.duplicates += duplicates;
+        self.reordered += reordered;
+        self.late += late;
+        self.packets_lost += packets_lost;
+        self.pictures += pictures;
+        self.pictures_lost += pictures_lost;
+        self.overrun += overrun;
+        self.restarts += restarts;
+    }
+}
+
+/// What a station should be sending, as the directory says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Nobody says: a silent station may have nothing to send.
+    #[default]
+    Unknown,
+    /// Pictures, at this rate if it is known and constant.
+    Pictures(Option<FrameRate>),
+}
+
+impl Expected {
+    /// Ticks from picture to picture. A rate that no film has is not believed.
+    fn interval(self) -> Option<u64> {
+        let Expected::Pictures(Some(rate)) = self else { return None };
+        let fps = rate.as_f64();
+        (0.1..=1000.0).contains(&fps).then(|| (f64::from(RTP_CLOCK) / fps).round() as u64)
+    }
 }
 
 /// Why a datagram is of no use.
@@ -102,7 +178,7 @@ pub enum DatagramError {
     #[error(transparent)]
     Rtp(#[from] rtp::Error),
     /// RTP of another payload type.
-    #[error("RTP payload type {0}, not {PT}", PT = rtp::PAYLOAD_TYPE_JPEG)]
+    #[error("RTP payload type {0}, which is not JPEG: that is {PT}, or one of 96 to 127", PT = rtp::PAYLOAD_TYPE_JPEG)]
     PayloadType(u8),
     /// RTP, but not RTP/JPEG.
     #[error(transparent)]
@@ -112,85 +188,104 @@ pub enum DatagramError {
 /// Follows one station on its group.
 #[derive(Debug, Default)]
 pub struct Tuner {
-    sender: Option<FollowedSender>,
+    /// The only address whose packets are taken; `None`: any.
+    source: Option<IpAddr>,
+    expected: Expected,
+    /// Since when pictures are expected.
+    expected_since: Option<AirTime>,
+    followed: Option<Sender>,
+    /// The sender that was followed before another one took over. It gets its place back when it sends again.
+    previous: Option<SenderId>,
+    /// Senders of which no whole picture has arrived that could be adopted.
+    candidates: Vec<Sender>,
     ready: VecDeque<ReceivedPicture>,
+    /// All but those of the followed sender.
     counters: TunerCounters,
-}
-
-/// State of the sender that is followed. Another sender begins with a new one.
-#[derive(Debug)]
-struct FollowedSender {
-    ssrc: u32,
-    last_heard: AirTime,
-    jitter: JitterBuffer,
-    depacketizer: Depacketizer,
-    timestamps: Unwrap<32>,
-    /// RTP timestamp of the picture being assembled, and the arrival of its first packet.
-    begun: Option<(u32, AirTime)>,
-    /// Unwrapped timestamp of the last whole picture.
-    last_picture: Option<u64>,
-    /// Ticks between the last two pictures that had no loss between them.
-    interval: Option<u64>,
-    /// The depacketizer's count of broken pictures at the last whole picture.
-    broken_before: u64,
-    /// Whether packets have been lost since the last whole picture.
-    gap: bool,
-}
-
-impl FollowedSender {
-    fn new(ssrc: u32, now: AirTime) -> FollowedSender {
-        FollowedSender {
-            ssrc,
-            last_heard: now,
-            jitter: JitterBuffer::default(),
-            depacketizer: Depacketizer::default(),
-            timestamps: Unwrap::default(),
-            begun: None,
-            last_picture: None,
-            interval: None,
-            broken_before: 0,
-            gap: false,
-        }
-    }
+    /// Pictures that were due in the present silence.
+    silent: u64,
+    /// When that number is to be computed again.
+    look_at: Option<AirTime>,
 }
 
 impl Tuner {
-    /// A tuner that follows the first sender it hears.
+    /// A tuner that adopts the first sender of a whole picture.
     pub fn new() -> Tuner {
         Tuner::default()
     }
 
-    /// Handles a datagram that arrived at `now`.
+    /// Takes only packets from the address `source`, the one that the directory names, from now on; with `None`, from any.
+    pub fn accept_only(&mut self, source: Option<IpAddr>) {
+        self.source = source.map(|source| source.to_canonical());
+    }
+
+    /// What the station should be sending from `now` on. If it is pictures, a silence counts as lost pictures.
+    pub fn expect(&mut self, now: AirTime, expected: Expected) {
+        if self.expected_since.is_none() || self.expected == Expected::Unknown {
+            self.expected_since = Some(now);
+        }
+        self.expected = expected;
+        self.watch_silence(now);
+    }
+
+    /// Handles a datagram that arrived at `now` by a connection, so that nobody else can have sent it.
+    ///
+    /// # Errors
+    /// As [`handle_datagram_from`](Self::handle_datagram_from).
+    pub fn handle_datagram(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), DatagramError> {
+        self.handle_datagram_from(now, None, datagram)
+    }
+
+    /// Handles a datagram that arrived at `now` from the address and port `from`.
     ///
     /// # Errors
     /// The datagram is not RTP/JPEG. It has been counted, and nothing else happens.
-    pub fn handle_datagram(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), DatagramError> {
+    pub fn handle_datagram_from(
+        &mut self,
+        now: AirTime,
+        from: Option<SocketAddr>,
+        datagram: &[u8],
+    ) -> Result<(), DatagramError> {
         self.counters.datagrams += 1;
         self.counters.bytes += datagram.len() as u64;
-        let result = self.take(now, datagram);
+        let result = self.take(now, from, datagram);
         match &result {
             Ok(()) => {}
             Err(DatagramError::PayloadType(_)) => self.counters.other_payload += 1,
             Err(DatagramError::Rtp(_) | DatagramError::Jpeg(_)) => self.counters.malformed += 1,
         }
-        self.release(now);
+        self.handle_timeout(now);
         result
     }
 
     /// Gives up missing packets whose deadline has passed at `now`.
     pub fn handle_timeout(&mut self, now: AirTime) {
-        self.release(now);
+        let hint = self.expected.interval();
+        if let Some(sender) = &mut self.followed {
+            sender.release(now, hint);
+        }
+        for at in (0..self.candidates.len()).rev() {
+            self.candidates[at].release(now, hint);
+            self.consider(now, at);
+        }
+        self.fetch();
+        self.watch_silence(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) should be called if no datagram arrives.
     pub fn poll_timeout(&self) -> Option<AirTime> {
-        self.sender.as_ref().and_then(|sender| sender.jitter.deadline())
+        let senders = self.followed.iter().chain(&self.candidates);
+        senders.filter_map(|sender| sender.jitter.deadline()).chain(self.look_at).min()
     }
 
-    /// Forgets the sender because the socket or connection is a new one: the next packet may have any SSRC and
-    /// sequence number, and nothing before it counts as lost. The counters go on.
+    /// Forgets the sender because the socket or connection is a new one: the next picture may have any SSRC and
+    /// sequence numbers, and nothing before it counts as lost. The counters go on.
     pub fn start_over(&mut self) {
-        self.counters.restarts += u64::from(self.sender.take().is_some());
+        if let Some(sender) = self.followed.take() {
+            self.retire(&sender);
+        }
+        self.previous = None;
+        self.candidates.clear();
+        (self.silent, self.look_at, self.expected_since) = (0, None, None);
     }
 
     /// The next picture, oldest first.
@@ -200,118 +295,147 @@ impl Tuner {
 
     /// The counts so far.
     pub fn counters(&self) -> TunerCounters {
-        self.counters
+        let mut counters = self.counters;
+        if let Some(sender) = &self.followed {
+            counters += sender.counters;
+            counters.pictures_lost += sender.losses.lost();
+        }
+        counters.pictures_lost += self.silent;
+        counters
     }
 
-    fn take(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), DatagramError> {
+    fn take(&mut self, now: AirTime, from: Option<SocketAddr>, datagram: &[u8]) -> Result<(), DatagramError> {
         let (header, payload) = rtp::Header::parse(datagram)?;
-        if header.payload_type != rtp::PAYLOAD_TYPE_JPEG {
+        // A dynamic type may be anything (RFC 3551 section 3). It is JPEG if it makes a whole picture.
+        if !matches!(header.payload_type, rtp::PAYLOAD_TYPE_JPEG | 96..=127) {
             return Err(DatagramError::PayloadType(header.payload_type));
         }
-        match &self.sender {
-            Some(sender) if sender.ssrc == header.ssrc => {}
-            Some(sender) if now.since(sender.last_heard) < SENDER_GONE => {
-                self.counters.other_sender += 1;
+        if let (Some(source), Some(from)) = (self.source, from)
+            && from.ip().to_canonical() != source
+        {
+            self.counters.other_source += 1;
+            return Ok(());
+        }
+        let id = SenderId { from, ssrc: header.ssrc, payload_type: header.payload_type };
+        let hint = self.expected.interval();
+        if let Some(sender) = self.followed.as_mut().filter(|sender| sender.id == id) {
+            if sender.take(now, header, payload, hint)? {
                 return Ok(());
             }
-            gone => {
-                self.counters.restarts += u64::from(gone.is_some());
-                self.sender = Some(FollowedSender::new(header.ssrc, now));
+            // Two packets with consecutive numbers far away restart nothing (RFC 3550 appendix A.1 would): they are a
+            // candidate like any other.
+            self.counters.other_sender += 1;
+        } else if !self.may_compete(id, now) {
+            self.counters.other_sender += 1;
+            return Ok(());
+        }
+        self.candidates.retain(|candidate| now.since(candidate.last_heard) < SENDER_GONE);
+        for at in 0..self.candidates.len() {
+            if self.candidates[at].id == id && self.candidates[at].take(now, header, payload, hint)? {
+                self.consider(now, at);
+                return Ok(());
             }
         }
-        let Some(sender) = &mut self.sender else { return Ok(()) };
-        sender.last_heard = now;
-        match sender.jitter.judge(header.sequence) {
-            PacketVerdict::Next => self.deliver(now, header, payload)?,
-            PacketVerdict::Early => {
-                self.counters.reordered += 1;
-                sender.jitter.hold(BufferedPacket { arrival: now, header, payload: payload.to_vec() });
-            }
-            PacketVerdict::Late => self.counters.late += 1,
-            PacketVerdict::Duplicate => self.counters.duplicates += 1,
-            PacketVerdict::Stray => self.counters.malformed += 1,
-            PacketVerdict::Jump(lost) => {
-                self.counters.packets_lost += lost;
-                sender.gap = true;
-                sender.depacketizer.gap();
-                self.deliver(now, header, payload)?;
-            }
-            PacketVerdict::Restart => {
-                self.counters.restarts += 1;
-                let jitter = std::mem::take(&mut sender.jitter);
-                *sender = FollowedSender { jitter, ..FollowedSender::new(header.ssrc, now) };
-                self.deliver(now, header, payload)?;
+        if self.candidates.len() == MAX_CANDIDATES {
+            // A flood of SSRCs must not drive out the sender that is halfway through its picture.
+            let weakest = self.candidates.iter().enumerate().min_by_key(|(_, c)| (c.progress, c.last_heard));
+            if let Some((at, _)) = weakest {
+                self.candidates.swap_remove(at);
             }
         }
-        Ok(())
-    }
-
-    /// Delivers the packets that the jitter buffer releases at `now`.
-    fn release(&mut self, now: AirTime) {
-        while let Some(sender) = &mut self.sender
-            && let Some(step) = sender.jitter.poll(now)
-        {
-            match step {
-                Step::Gap(packets) => {
-                    self.counters.packets_lost += packets;
-                    sender.gap = true;
-                    sender.depacketizer.gap();
-                }
-                Step::Packet(packet) => {
-                    if self.deliver(packet.arrival, packet.header, &packet.payload).is_err() {
-                        self.counters.malformed += 1;
-                    }
-                }
-            }
-        }
-    }
-
-    fn deliver(&mut self, arrival: AirTime, header: rtp::Header, payload: &[u8]) -> Result<(), jpeg::Error> {
-        let Some(sender) = &mut self.sender else { return Ok(()) };
-        let first_arrival = match sender.begun {
-            Some((timestamp, at)) if timestamp == header.timestamp => at,
-            _ => arrival,
+        let mut candidate = match &self.followed {
+            Some(sender) if sender.id == id => sender.another_run(now),
+            _ => Sender::new(id, now),
         };
-        sender.begun = Some((header.timestamp, first_arrival));
-        let Some(jpeg) = sender.depacketizer.push(&header, payload)? else { return Ok(()) };
-        let ticks = sender.timestamps.unwrap(header.timestamp);
-        let broken = sender.depacketizer.broken() - sender.broken_before;
-        self.counters.pictures_lost += sender.pictures_lost_before(ticks, broken);
-        self.counters.pictures += 1;
-        sender.broken_before += broken;
-        sender.last_picture = Some(ticks);
-        sender.gap = false;
-        if self.ready.len() == MAX_READY {
+        let taken = candidate.take(now, header, payload, hint);
+        self.candidates.push(candidate);
+        self.consider(now, self.candidates.len() - 1);
+        taken.map(drop).map_err(DatagramError::Jpeg)
+    }
+
+    /// Whether a sender that is not followed may be, if a whole picture of it arrives at `now`.
+    fn may_compete(&self, id: SenderId, now: AirTime) -> bool {
+        let Some(followed) = &self.followed else { return true };
+        if self.previous == Some(id) {
+            return true;
+        }
+        let silent = followed.last_picture.map_or(Duration::MAX, |last| now.since(last));
+        let gone = if followed.id == id {
+            // Pictures come, so that these packets are forged; or they do not, so that there was an outage.
+            let period = followed.losses.period(self.expected.interval());
+            period.map_or(SENDER_GONE, |period| SENDER_GONE.min(2 * period))
+        } else if followed.id.from.map(|from| from.ip()) == id.from.map(|from| from.ip()) {
+            SENDER_GONE
+        } else {
+            HOST_GONE
+        };
+        silent >= gone
+    }
+
+    /// Adopts the candidate with this index if it has sent a whole picture, and if it may be.
+    fn consider(&mut self, now: AirTime, at: usize) {
+        if self.candidates[at].done.is_empty() {
+            return;
+        }
+        if !self.may_compete(self.candidates[at].id, now) {
+            self.candidates[at].done.clear();
+            return;
+        }
+        let mut sender = self.candidates.swap_remove(at);
+        if let Some(before) = self.followed.take() {
+            let same = before.id == sender.id;
+            if !(same && sender.continue_from(&before, self.expected.interval())) {
+                self.retire(&before);
+                if !same {
+                    // A sender that has its place back is not followed by the one that had taken it.
+                    let is_back = self.previous == Some(sender.id);
+                    self.previous = Some(before.id).filter(|_| !is_back);
+                }
+            }
+        }
+        self.followed = Some(sender);
+        self.fetch();
+    }
+
+    /// Keeps the counts of a sender that is followed no more.
+    fn retire(&mut self, sender: &Sender) {
+        self.counters += sender.counters;
+        self.counters.pictures_lost += sender.losses.lost();
+        self.counters.restarts += 1;
+    }
+
+    /// Moves the followed sender's pictures to the caller's queue.
+    fn fetch(&mut self) {
+        let Some(sender) = &mut self.followed else { return };
+        self.ready.extend(sender.done.drain(..));
+        while self.ready.len() > MAX_READY {
             self.ready.pop_front();
             self.counters.overrun += 1;
         }
-        let timestamp = header.timestamp;
-        self.ready.push_back(ReceivedPicture { jpeg, ticks, timestamp, first_arrival });
-        Ok(())
     }
-}
 
-impl FollowedSender {
-    /// Number of pictures missing between the last whole one and the one at `ticks`. The sequence numbers say
-    /// *whether* any is (a sender that skips one leaves no gap), the timestamps *how many*.
-    fn pictures_lost_before(&mut self, ticks: u64, broken: u64) -> u64 {
-        let Some(last) = self.last_picture else {
-            // A picture that is incomplete without a missing packet was joined in its middle: no loss.
-            return if self.gap { broken } else { 0 };
+    /// Counts the pictures that should have come since the last packet, if the station should send.
+    fn watch_silence(&mut self, now: AirTime) {
+        (self.silent, self.look_at) = (0, None);
+        let (Expected::Pictures(_), Some(expected_since)) = (self.expected, self.expected_since) else {
+            return;
         };
-        let Some(step) = Some(ticks.saturating_sub(last)).filter(|&step| step > 0) else {
-            return broken;
+        let hint = self.expected.interval();
+        let (last, period) = match &self.followed {
+            Some(sender) => (sender.losses.last_began(), sender.losses.period(hint)),
+            None => (None, hint.map(losses::ticks_as_time)),
         };
-        if !self.gap && broken == 0 {
-            // A step of seconds is a change of film or a broadcaster that stood still, not a frame interval.
-            if step < 2 * u64::from(RTP_CLOCK) {
-                self.interval = Some(step);
-            }
-            return 0;
+        let Some(period) = period else { return };
+        let since = last.unwrap_or(expected_since);
+        let silence = Silence { since, period };
+        let missing = silence.missing(now);
+        if missing > 0
+            && let Some(sender) = &self.followed
+        {
+            self.silent = sender.losses.lost_in_all() - sender.losses.lost();
         }
-        let by_time =
-            self.interval.map_or(1, |interval| ((step + interval / 2) / interval).saturating_sub(1));
-        by_time.max(broken)
+        self.silent += missing;
+        self.look_at = Some(silence.next(missing).max(now + LOOK));
     }
 }
 

@@ -4,25 +4,31 @@
 //! happen on other threads; the sink given here only queues the picture for one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
 use super::rtsp_client::RtspSource;
 use super::source::{DatagramSource, ReceivedDatagram, wait};
-use super::{ReceivedPicture, Tuner, TunerCounters, join};
+use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
 use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
 #[cfg(feature = "viewer")]
 use crate::media::StationId;
+
+/// Longest time until the thread notices that its owner [expects](Receiver::expect) something else.
+const NOTICE: Duration = Duration::from_millis(500);
+
+/// Most kinds of refused pictures of which the log is told; each once.
+const MAX_REFUSALS: usize = 8;
 
 /// Pause before another attempt to join a group or to connect.
 const REJOIN: Duration = Duration::from_millis(500);
@@ -35,8 +41,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceiveFrom {
     /// The group and port, joined on the interface of this name or address. The interface is looked up at each attempt:
-    /// it may get another address, or appear later.
-    Group(SocketAddr, String),
+    /// it may get another address, or appear later. The address, if there is one, is the only source whose packets are
+    /// taken.
+    Group(SocketAddr, String, Option<IpAddr>),
     /// An RTSP server, which interleaves the packets in the connection itself (RFC 2326 section 10.12).
     #[cfg(feature = "viewer")]
     Rtsp(SocketAddr, StationId),
@@ -51,7 +58,7 @@ impl ReceiveFrom {
     pub fn group_of(station: &StationInfo, directory: SocketAddr) -> io::Result<ReceiveFrom> {
         let local = join::local_address(directory)?;
         let interface = join::interface_for_station(station, None, directory.ip(), local);
-        Ok(ReceiveFrom::Group(station.group, interface))
+        Ok(ReceiveFrom::Group(station.group, interface, None))
     }
 }
 
@@ -66,7 +73,8 @@ pub struct ReceiverStatus {
     pub kernel_drops: u64,
     /// Receive buffer that the kernel granted, in bytes, its own overhead included. 0 over RTSP.
     pub buffer: usize,
-    /// Why nothing arrives, if that is known: the group cannot be joined, or the server refuses.
+    /// Why no picture arrives, if that is known: the group cannot be joined, the server refuses, or the pictures are of a
+    /// kind that cannot be shown.
     pub problem: Option<String>,
 }
 
@@ -83,6 +91,8 @@ struct SharedStatus {
     status: ReceiverStatus,
     meter: Meter,
     stopped: bool,
+    /// What the owner expects.
+    expected: Expected,
 }
 
 impl Receiver {
@@ -98,14 +108,29 @@ impl Receiver {
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
     ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared =
-            SharedStatus { status: ReceiverStatus::default(), meter: Meter::new(measured), stopped: false };
+        let shared = SharedStatus {
+            status: ReceiverStatus::default(),
+            meter: Meter::new(measured),
+            stopped: false,
+            expected: Expected::default(),
+        };
         let shared = Arc::new(Mutex::new(shared));
         let (worker_shared, worker_stop) = (shared.clone(), stop.try_clone()?);
-        let mut worker =
-            ReceiverThread { from, tuner: Tuner::new(), shared: worker_shared, stop: worker_stop, sink };
+        let mut worker = ReceiverThread {
+            from,
+            tuner: Tuner::new(),
+            shared: worker_shared,
+            stop: worker_stop,
+            sink,
+            refusals: Vec::new(),
+        };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
+    }
+
+    /// Tells what the station should be sending, so that its silence counts as lost pictures. Has no effect over RTSP.
+    pub fn expect(&self, expected: Expected) {
+        lock(&self.shared).expected = expected;
     }
 
     /// The status now.
@@ -140,6 +165,8 @@ struct ReceiverThread<S> {
     shared: Arc<Mutex<SharedStatus>>,
     stop: OwnedFd,
     sink: S,
+    /// Kinds of pictures that were refused, of which the log has been told.
+    refusals: Vec<DatagramError>,
 }
 
 impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
@@ -159,29 +186,40 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
     /// Receives until the receiver is dropped, or the socket fails.
     fn run_once(&mut self) -> io::Result<()> {
         match self.from.clone() {
-            ReceiveFrom::Group(group, interface) => self.receive(group, &named(&interface)?),
+            ReceiveFrom::Group(group, interface, source) => self.receive(group, &named(&interface)?, source),
             #[cfg(feature = "viewer")]
             ReceiveFrom::Rtsp(server, station) => self.play(server, station),
         }
     }
 
-    fn receive(&mut self, group: SocketAddr, interface: &Interface) -> io::Result<()> {
-        let mut source = DatagramSource::join(group, interface)?;
+    fn receive(
+        &mut self,
+        group: SocketAddr,
+        interface: &Interface,
+        sender: Option<IpAddr>,
+    ) -> io::Result<()> {
+        let mut source = DatagramSource::join(group, interface, sender)?;
         self.begin(source.buffer());
+        self.tuner.accept_only(sender);
         let drops_before = lock(&self.shared).status.kernel_drops;
         loop {
-            let timeout = self.tuner.poll_timeout().map(|deadline| deadline.since(wall_clock()));
-            let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), timeout)?;
+            let now = wall_clock();
+            let expected = lock(&self.shared).expected;
+            self.tuner.expect(now, expected);
+            let timeout =
+                self.tuner.poll_timeout().map_or(NOTICE, |deadline| deadline.since(now).min(NOTICE));
+            let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), Some(timeout))?;
             if ready.stop {
                 return Ok(());
             }
             while ready.readable
                 && let Some(ReceivedDatagram { bytes, arrival, from }) = source.read()?
             {
-                if let Err(error) = self.tuner.handle_datagram(arrival, bytes) {
+                if let Err(error) = self.tuner.handle_datagram_from(arrival, from, bytes) {
                     let length = bytes.len();
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
                     debug!("{group}: unusable datagram of {length} bytes from {from}: {error}");
+                    refused(&self.shared, &mut self.refusals, error, &format!("{from} to {group}"));
                 }
                 lock(&self.shared).status.kernel_drops = drops_before + source.kernel_drops();
                 self.deliver();
@@ -203,6 +241,7 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             let packet = |packet: &[u8]| {
                 if let Err(error) = self.tuner.handle_datagram(heard, packet) {
                     debug!("{server}: unusable packet of {} bytes: {error}", packet.len());
+                    refused(&self.shared, &mut self.refusals, error, &server.to_string());
                 }
                 self.deliver();
             };
@@ -244,9 +283,28 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             if shared.stopped {
                 return;
             }
+            shared.status.problem = None;
             shared.meter.record(&picture, counters.restarts);
             (self.sink)(picture);
         }
+    }
+}
+
+/// Notes that the pictures that somebody sends are of a kind that cannot be shown: in the log once, and as the problem
+/// until there is a picture.
+fn refused(shared: &Mutex<SharedStatus>, told: &mut Vec<DatagramError>, error: DatagramError, sender: &str) {
+    if !matches!(error, DatagramError::Jpeg(reason) if reason.is_of_the_sender()) {
+        return;
+    }
+    let sentence = format!("the pictures from {sender} cannot be shown: {error}");
+    let mut shared = lock(shared);
+    if shared.status.counters.pictures == 0 {
+        shared.status.problem = Some(sentence.clone());
+    }
+    drop(shared);
+    if told.len() < MAX_REFUSALS && !told.contains(&error) {
+        told.push(error);
+        warn!("{sentence}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rtsp_types::headers;
 use rtsp_types::{Empty, Message, Method, Request, Response, StatusCode, Url, Version};
-use sdp_types::Session;
+use sdp_types::{Media, Session};
 
 use crate::media::StationId;
 use crate::wire::rtp;
@@ -236,8 +236,7 @@ fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
     let mut named = named.iter().filter_map(|name| Url::parse(described.header(name)?.as_str()).ok());
     let base = named.next().unwrap_or_else(|| asked.clone());
     let session = Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
-    let jpeg = rtp::PAYLOAD_TYPE_JPEG.to_string();
-    let video = session.medias.iter().find(|media| media.media == "video" && media.fmt == jpeg);
+    let video = session.medias.iter().find(|media| media.media == "video" && is_jpeg(media));
     let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
     match video.get_first_attribute_value("control").flatten() {
         None | Some("*") => Ok(base),
@@ -251,6 +250,18 @@ fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
             folder.join(control).map_err(|_| invalid("an invalid control URL"))
         }
     }
+}
+
+/// Whether a medium is sent as RTP/JPEG: with its static payload type, or one that an rtpmap gives it (RFC 8866 section 6.6).
+fn is_jpeg(media: &Media) -> bool {
+    let maps = |format: &str, map: &str| match map.split_once(' ') {
+        Some((of, encoding)) => of == format && encoding.trim().to_ascii_uppercase().starts_with("JPEG/"),
+        None => false,
+    };
+    media.fmt.split_whitespace().any(|format| {
+        format == rtp::PAYLOAD_TYPE_JPEG.to_string()
+            || media.get_attribute_values("rtpmap").flatten().any(|map| maps(format, map))
+    })
 }
 
 fn session(set_up: &Response<Vec<u8>>) -> Option<String> {

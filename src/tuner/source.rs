@@ -2,7 +2,7 @@
 //! the probe.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct ReceivedDatagram<'a> {
     /// When the kernel received it (SO_TIMESTAMPNS), before it was queued for the socket.
     pub arrival: AirTime,
     /// Source address.
-    pub from: Option<SockaddrStorage>,
+    pub from: Option<SocketAddr>,
 }
 
 /// Result of a [`wait`]; both are false if it timed out.
@@ -46,12 +46,17 @@ pub struct Ready {
 }
 
 impl DatagramSource {
-    /// Joins `group` on `interface`.
+    /// Joins `group` on `interface`. If `sender` is known and the group is source-specific, the kernel and the routers are
+    /// asked for the packets of that sender alone (RFC 4607).
     ///
     /// # Errors
     /// Another program holds the port and does not share it, or the interface cannot join (no route, or down).
-    pub fn join(group: SocketAddr, interface: &Interface) -> io::Result<DatagramSource> {
-        let socket = net::receiver(group, interface)?;
+    pub fn join(
+        group: SocketAddr,
+        interface: &Interface,
+        sender: Option<IpAddr>,
+    ) -> io::Result<DatagramSource> {
+        let socket = net::receiver_from(group, interface, sender)?;
         socket.set_nonblocking(true)?;
         // The kernel stamps each datagram on arrival, and counts those that it dropped since the buffer was full.
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
@@ -101,10 +106,15 @@ impl DatagramSource {
                 _ => {}
             }
         }
-        let (length, from) = (message.bytes, message.address);
+        let (length, from) = (message.bytes, message.address.as_ref().and_then(address));
         let arrival = arrival.unwrap_or_else(wall_clock);
         Ok(Some(ReceivedDatagram { bytes: &self.bytes[..length], arrival, from }))
     }
+}
+
+fn address(from: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = from.as_sockaddr_in().map(|from| SocketAddrV4::from(*from).into());
+    v4.or_else(|| from.as_sockaddr_in6().map(|from| SocketAddrV6::from(*from).into()))
 }
 
 impl AsFd for DatagramSource {

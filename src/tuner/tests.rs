@@ -16,6 +16,9 @@ pub(crate) fn picture(ticks: u64, arrival: AirTime) -> ReceivedPicture {
 
 const START: AirTime = AirTime(1_790_000_000_000_000_000);
 
+mod attacks;
+mod losses;
+
 /// A broadcaster without sockets. Picture `n` carries its number in the first eight bytes of its scan.
 struct Transmitter {
     rate: FrameRate,
@@ -34,14 +37,18 @@ impl Transmitter {
     }
 
     fn scan(&self, n: u64) -> Vec<u8> {
-        let mut scan: Vec<u8> = (0..self.bytes as u64).map(|at| (at * 31 + n * 7) as u8).collect();
+        let mut scan: Vec<u8> =
+            (0..self.bytes as u64).map(|at| (at * 31).wrapping_add(n.wrapping_mul(7)) as u8).collect();
         scan[..8].copy_from_slice(&n.to_be_bytes());
         scan
     }
 
     fn send(&mut self, n: u64) -> Vec<Vec<u8>> {
-        let due = Due { at: self.due(n), interval: self.rate.interval() };
-        let unit = Unit::picture(due, jpeg(self.scan(n)));
+        self.send_at(n, self.due(n))
+    }
+
+    fn send_at(&mut self, n: u64, at: AirTime) -> Vec<Vec<u8>> {
+        let unit = Unit::picture(Due { at, interval: self.rate.interval() }, jpeg(self.scan(n)));
         self.packetizer.packets(&unit, 0, usize::MAX).map(|packet| packet.to_vec()).collect()
     }
 }
@@ -280,6 +287,22 @@ fn datagrams_that_are_not_rtp_jpeg_are_counted_and_give_no_picture() {
     assert_eq!((c.datagrams, c.malformed, c.other_payload), (3, 2, 1));
     tuner.handle_datagram(START, &packet).unwrap();
     assert!(tuner.poll_picture().is_some());
+}
+
+#[test]
+fn a_dynamic_payload_type_that_makes_pictures_is_played() {
+    let mut transmitter = Transmitter::new(1472, 5000);
+    let mut tuner = Tuner::new();
+    for n in 0..10 {
+        for mut packet in transmitter.send(n) {
+            packet[1] = packet[1] & 0x80 | 96;
+            tuner.handle_datagram(transmitter.due(n), &packet).unwrap();
+            // Another medium with the same SSRC, and a type that is not JPEG.
+            packet[1] = 97;
+            let _ = tuner.handle_datagram(transmitter.due(n), &packet[..14]);
+        }
+    }
+    assert_eq!((tuner.counters().pictures, tuner.counters().pictures_lost), (10, 0));
 }
 
 #[test]

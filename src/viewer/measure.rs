@@ -143,7 +143,7 @@ fn measure(plan: &ProbePlan) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> 
             (None, group, interface, Probe::new(clock, Timestamps::Unknown))
         }
     };
-    let mut source = DatagramSource::join(group, &interface)
+    let mut source = DatagramSource::join(group, &interface, None)
         .with_context(|| format!("cannot join {group} on {}", interface.name))?;
     if plan.talk {
         eprintln!("listening to {group} on {interface} for {} s", duration.as_secs_f64());

@@ -173,9 +173,15 @@ pub async fn play(
             "this broadcaster serves no {{{name}}} that can be reached from here: see [{name}] in its line-up"
         );
     }
-    // A broadcaster on this machine sends from its address on that interface. The directory does not tell the source
-    // address of one elsewhere: the directory's own address is the best guess.
-    let origin = on_it.filter(|_| join::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
+    // An older directory does not tell the source address. Then: a broadcaster on this machine sends from its address on
+    // that interface; of one elsewhere, the directory's own address is the best guess.
+    let guess = on_it.filter(|_| join::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
+    let told = match template.uses("sdp") {
+        true => directory::sources(directory, ANSWER).await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let told = told.iter().find(|source| source.id == station.id).map(|source| source.address);
+    let origin = told.filter(|source| source.is_ipv4() == station.group.is_ipv4()).unwrap_or(guess);
     let file = match template.uses("sdp") {
         true => Some(TemporaryFile::write(station.id.0, &describe(station, origin))?),
         false => None,

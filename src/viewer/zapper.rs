@@ -8,7 +8,7 @@
 
 mod queue;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::queue::PictureQueue;
-use crate::directory::{DirectoryClient, ErrorCode, Event, StationInfo};
+use crate::directory::{DirectoryClient, ErrorCode, Event, State, StationInfo};
 use crate::media::StationId;
 use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
-use crate::tuner::{ReceivedPicture, join};
+use crate::tuner::{Expected, ReceivedPicture, join};
 
 /// A station without a picture for this long is lost. A slate has sent ten by then.
 const LOST_AFTER: Duration = Duration::from_secs(2);
@@ -150,6 +150,8 @@ pub struct Zapper {
     local: IpAddr,
     connected: bool,
     line_up: Vec<StationInfo>,
+    /// The addresses that stations are sent from, as far as the directory tells them.
+    sources: BTreeMap<StationId, IpAddr>,
     wanted: Option<WantedStation>,
     /// The station on the screen.
     shown: Option<Tuned>,
@@ -185,6 +187,7 @@ impl Zapper {
             local: directory.ip(),
             connected: false,
             line_up: Vec::new(),
+            sources: BTreeMap::new(),
             wanted: None,
             shown: None,
             coming: None,
@@ -350,6 +353,7 @@ impl Zapper {
             return Ok(());
         }
         self.coming = Some(self.receive(station, from, requested)?);
+        self.expect();
         Ok(())
     }
 
@@ -358,7 +362,9 @@ impl Zapper {
             ReceiveVia::Multicast { interface } => {
                 let wanted = interface.as_deref();
                 let interface = join::interface_for_station(station, wanted, self.directory.ip(), self.local);
-                ReceiveFrom::Group(station.group, interface)
+                let source = self.sources.get(&station.id).copied();
+                let source = source.filter(|source| source.is_ipv4() == station.group.is_ipv4());
+                ReceiveFrom::Group(station.group, interface, source)
             }
             ReceiveVia::Tcp(server) => ReceiveFrom::Rtsp(*server, station.id),
         }
@@ -391,6 +397,20 @@ impl Zapper {
         })
     }
 
+    /// Tells the receivers what their stations should be sending, so that silence counts as loss. Without the directory
+    /// nothing is known: the broadcaster may have ended.
+    fn expect(&self) {
+        for tuned in [&self.coming, &self.shown].into_iter().flatten() {
+            let listed = self.line_up.iter().find(|station| station.id == tuned.station.id);
+            tuned.receiver.expect(match listed.filter(|_| self.connected) {
+                Some(StationInfo { state: State::Film | State::Slate { .. }, rate, .. }) => {
+                    Expected::Pictures(*rate)
+                }
+                _ => Expected::Unknown,
+            });
+        }
+    }
+
     fn fetch(&mut self, serial: u64) {
         let tuned = [&mut self.coming, &mut self.shown].into_iter().flatten().find(|t| t.serial == serial);
         let Some(tuned) = tuned else { return };
@@ -421,11 +441,14 @@ impl Zapper {
             Event::Connected { local } => {
                 self.local = local.ip();
                 self.connected = true;
+                self.sources.clear();
             }
+            Event::Sources(sources) => self.sources = sources,
             Event::LineUp(line_up) => {
                 self.line_up = line_up;
                 self.pending.push_back(ZapperEvent::LineUp);
                 self.follow()?;
+                self.expect();
             }
             Event::Tuned { entry, now } => {
                 // Useful only until a picture has been received from the station itself, which is newer.
@@ -447,6 +470,7 @@ impl Zapper {
             }
             Event::Lost { reason, retry_in } => {
                 self.connected = false;
+                self.expect();
                 self.pending.push_back(ZapperEvent::DirectoryLost { reason, retry_in });
             }
         }

@@ -27,6 +27,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
     match args[..] {
         [FLAG, "capture", group, interface, pictures, file] => capture(group, interface, pictures, file),
         [FLAG, "blast", group, interface, pictures] => blast(group, interface, pictures),
+        [FLAG, "attack", group, interface, pictures] => attack(group, interface, pictures),
         [FLAG, "retina", url, transport, pictures, folder] => {
             play_by_retina(url, transport, pictures, Path::new(folder));
         }
@@ -105,6 +106,58 @@ fn blast(group: &str, on: &str, pictures: &str) {
         noise(Some(Header { sequence: n, ..forged }));
     }
     println!("blasted");
+}
+
+/// Sends to a group as a stranger: an RTP header without a picture each millisecond, and each 40 ms a small picture that is
+/// whole, and two whose SSRC is the station's and whose numbers follow each other. So many of the latter. Says `attacking`
+/// first.
+#[expect(clippy::disallowed_methods, reason = "a shell: the attack has a pace")]
+fn attack(group: &str, on: &str, rounds: &str) {
+    let group: SocketAddr = group.parse().unwrap();
+    let on = interface(on);
+    let station = net::receiver(group, &on).unwrap();
+    station.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let out: UdpSocket = net::sender(group, &on, 1).unwrap().into();
+    out.set_nonblocking(false).unwrap();
+    println!("attacking");
+    let own = 0x0bad_cafe;
+    let (mut buffer, mut ssrc) = (vec![0; 65_536], own);
+    let send = |header: Header, payload: &[u8]| {
+        let mut packet = [0; HEADER_LEN];
+        header.emit(&mut packet);
+        out.send_to(&[&packet[..], payload].concat(), group).unwrap();
+    };
+    // 4:2:0, Q 80, 16 by 16 pixels.
+    let picture = [0, 0, 0, 0, 1, 80, 2, 2, 0x28, 0xa2, 0x8a, 0x00];
+    let forged = Header { marker: true, payload_type: 26, sequence: 0, timestamp: 0, ssrc: own };
+    for round in 0..rounds.parse::<u16>().unwrap() {
+        let timestamp = u32::from(round) * 3600;
+        for n in 0..40 {
+            send(
+                Header {
+                    sequence: round.wrapping_mul(40) + n,
+                    marker: false,
+                    timestamp: 1,
+                    ssrc: 1,
+                    ..forged
+                },
+                &[],
+            );
+            // Our own packets arrive here, too.
+            if let Ok(length) = station.recv(&mut buffer)
+                && let Ok((header, _)) = Header::parse(&buffer[..length])
+                && ![own, 1].contains(&header.ssrc)
+            {
+                ssrc = header.ssrc;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        send(Header { sequence: round, timestamp, ..forged }, &picture);
+        let far = round.wrapping_mul(7919);
+        for sequence in [far, far.wrapping_add(1)] {
+            send(Header { sequence, timestamp: timestamp + u32::from(sequence), ssrc, ..forged }, &picture);
+        }
+    }
 }
 
 /// A directory of one station, number 7, on `group`. Prints `serving` once it serves; runs until it is killed.

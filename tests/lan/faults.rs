@@ -113,6 +113,21 @@ pub(crate) fn lost_packets_are_counted() {
     assert!((lost..=lost + 6).contains(&missing), "{lost} counted as lost, {missing} missing");
 }
 
+/// A stranger on the network sends to the group before a viewer joins and while it watches. The directory names the station's
+/// source, so that nothing of it is shown and nothing of the film is missing.
+pub(crate) fn a_stranger_that_sends_to_the_group() {
+    let lan = Lan::new(&["tower", "one", "stranger"]);
+    let film = pal(1);
+    let _broadcaster = one_station(&lan);
+    // A minute at most, if nobody ends it.
+    let mut stranger = lan.host("stranger").helper("attack", &[GROUP, "eth0", "1500"]);
+    stranger.await_output("attacking");
+    let seen = watch(&lan, "one", DIRECTORY, 1, 150).done();
+    assert!(stranger.runs(), "the attack lasted longer than the film was watched");
+    assert_eq!(seen.count("frames"), 150);
+    seen.check_whole(&film);
+}
+
 /// A film vanishes while it plays: its station shows a slate of the same size and plays on when
 /// the film is back. The other station loses nothing.
 pub(crate) fn a_film_that_is_removed_and_put_back() {

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     // The longest first, since several run at a time.
     run(vec![
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
+        test("a_stranger_that_sends_to_the_group", faults::a_stranger_that_sends_to_the_group),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),
         test("an_interface_that_gets_another_address", faults::an_interface_that_gets_another_address),
         Test {

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::directory::message::State;
+use crate::directory::message::{State, StationSource};
 
 /// The directory's side of a client's connection.
 struct Directory {
@@ -24,7 +24,7 @@ fn start(wanted: Option<u16>) -> Directory {
     let (wanted, watched) = watch::channel(wanted.map(StationId));
     let (event, events) = mpsc::unbounded_channel();
     let events_out = Box::new(move |told| drop(event.send(told)));
-    let mut task = ClientTask { wanted: watched, events: events_out };
+    let mut task = ClientTask { wanted: watched, events: events_out, sources: Sources::Unasked };
     let client = tokio::spawn(async move { task.run_once(Framed::new(theirs), local()).await });
     Directory { framed: Framed::new(ours), wanted, events, client }
 }
@@ -50,6 +50,7 @@ impl Directory {
 
     async fn greet(&mut self) {
         assert!(matches!(self.receive().await, Request::Hello { version: VERSION, .. }));
+        assert_eq!(self.receive().await, Request::Sources);
         assert_eq!(self.receive().await, Request::Watch);
         self.send(Reply::Hello { version: VERSION, server: "test".into() }).await;
         assert_eq!(self.events.recv().await, Some(Event::Connected { local: local() }));
@@ -169,7 +170,7 @@ async fn a_server_that_breaks_the_protocol_is_lost() {
 async fn a_server_that_does_not_read_is_lost() {
     let (_ours, theirs) = duplex(4); // not even a Hello fits
     let (_wanted, watched) = watch::channel(None);
-    let mut task = ClientTask { wanted: watched, events: Box::new(drop) };
+    let mut task = ClientTask { wanted: watched, events: Box::new(drop), sources: Sources::Unasked };
     let reason = task.run_once(Framed::new(theirs), local()).await.unwrap_err();
     assert_eq!(reason, "the directory does not read what we send");
 }
@@ -184,4 +185,73 @@ fn the_backoff_doubles_to_eight_seconds_at_most() {
         assert!(pauses[1] >= Duration::from_millis(500));
         assert_eq!(pauses[99].as_millis().next_multiple_of(100), last);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sources_are_told_before_the_line_up() {
+    let mut directory = start(None);
+    directory.greet().await;
+    let (id, address) = (StationId(4), [192, 0, 2, 7].into());
+    directory.send(Reply::Sources(vec![StationSource { id, address }])).await;
+    directory.send(Reply::LineUp { revision: 1, stations: vec![entry(4)] }).await;
+    assert_eq!(directory.events.recv().await, Some(Event::Sources([(id, address)].into())));
+    assert_eq!(directory.events.recv().await, Some(Event::LineUp(vec![entry(4)])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_tells_no_sources_is_asked_once_and_served_at_once() {
+    // As a server of version 0.1 does: it does not know the request, refuses it and closes.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (event, mut events) = mpsc::unbounded_channel();
+    let _client = DirectoryClient::start(address, move |told| drop(event.send(told)));
+    for asks in [true, false] {
+        let stream = listener.accept().await.unwrap().0;
+        let mut framed = Framed::<_, Request>::new(stream);
+        let mut requests = Vec::new();
+        while requests.len() < if asks { 3 } else { 2 } {
+            match framed.take().unwrap() {
+                Some(request) => requests.push(request),
+                None => assert!(framed.fill().await.unwrap()),
+            }
+        }
+        assert_eq!(requests.contains(&Request::Sources), asks);
+        let hello = Reply::Hello { version: VERSION, server: "old".into() };
+        framed.send(&encode(&hello).unwrap()).await.unwrap();
+        let (code, sentence) = (ErrorCode::BadRequest, "the request cannot be read".to_owned());
+        let last = match asks {
+            true => Reply::Error { code, sentence },
+            false => Reply::LineUp { revision: 1, stations: vec![entry(4)] },
+        };
+        framed.send(&encode(&last).unwrap()).await.unwrap();
+        assert!(matches!(events.recv().await, Some(Event::Connected { .. })));
+        if !asks {
+            assert_eq!(events.recv().await, Some(Event::LineUp(vec![entry(4)])), "and nothing was lost");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_pushes_without_pause_is_read_forty_times_a_second() {
+    let mut directory = start(None);
+    directory.greet().await;
+    let push = encode(&Reply::LineUp { revision: 1, stations: vec![entry(4)] }).unwrap();
+    let began = Instant::now();
+    let mut pushes = tokio::spawn(async move {
+        // Ends when the client stops reading: then the pipe is full.
+        while timeout(seconds(100), directory.framed.send(&push)).await.is_ok_and(|sent| sent.is_ok()) {}
+        directory.framed
+    });
+    let mut heard = 0u32;
+    while began.elapsed() < seconds(20) {
+        tokio::select! {
+            event = directory.events.recv() => {
+                assert!(matches!(event, Some(Event::LineUp(_))));
+                heard += 1;
+            }
+            _ = &mut pushes => panic!("the client reads no more"),
+        }
+    }
+    assert!((700..=900).contains(&heard), "{heard} line-ups in 20 s");
+    pushes.abort();
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::directory::framing::FrameReader;
 use crate::directory::message::{
-    ErrorCode, MAX_NAME, OnAir, Reply, Request, Services, State, StationInfo, plain_text,
+    ErrorCode, MAX_NAME, OnAir, Reply, Request, Services, State, StationInfo, StationSource, plain_text,
 };
 use crate::media::{AirTime, FrameRate, Size, StationId};
 
@@ -48,6 +48,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-watch", Request::Watch),
         ("request-ping", Request::Ping),
         ("request-services", Request::Services),
+        ("request-sources", Request::Sources),
     ]
 }
 
@@ -84,6 +85,13 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("reply-error", Reply::Error { code: ErrorCode::NoSuchStation, sentence }),
         ("reply-pong", Reply::Pong),
         ("reply-services", Reply::Services(Services { rtsp: "0.0.0.0:8554".parse().ok(), http: None })),
+        (
+            "reply-sources",
+            Reply::Sources(vec![
+                StationSource { id: StationId(2), address: [192, 0, 2, 7].into() },
+                StationSource { id: StationId(300), address: "2001:db8::7".parse().unwrap() },
+            ]),
+        ),
     ]
 }
 
@@ -171,6 +179,47 @@ fn a_message_that_breaks_a_rule_is_refused() {
 }
 
 #[test]
+fn why_a_body_cannot_be_read_is_a_sentence() {
+    for (body, sentence) in [
+        (&[99][..], "the reply cannot be read: it has no variant 99"),
+        (&[], "the reply cannot be read: it ends too early"),
+        (&[0, 1, 2, 0xff, 0xff], "the reply cannot be read: text in it is not UTF-8 from its byte 0 on"),
+        (&[0, 1, 5, b'a'], "the reply cannot be read: it ends too early"),
+        (&[0, 0xfc, 1, 0, 0, 0, 0], "the reply cannot be read: an integer is wider than its field"),
+        (&[5, 2, 0], "the reply cannot be read: it has no variant 2"),
+        (&[5, 1, 9], "the reply cannot be read: 9 is none of the values of its field"),
+        (&[3, 77, 0], "the reply cannot be read: it has no variant 77"),
+        (&[1, 0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1], "the reply cannot be read: it ends too early"),
+    ] {
+        assert_eq!(decode::<Reply>(body).unwrap_err().to_string(), sentence, "{body:?}");
+    }
+    proptest!(|(body in proptest::collection::vec(any::<u8>(), 0..64))| {
+        for error in [decode::<Reply>(&body).map(drop), decode::<Request>(&body).map(drop)].into_iter().filter_map(Result::err) {
+            let error = error.to_string();
+            prop_assert!(!error.contains(['{', '}', '"', '`']), "{error}");
+        }
+    });
+}
+
+#[test]
+fn integers_that_are_not_the_shortest_are_taken_up_to_the_width_of_their_field() {
+    let tune = |body: &[u8]| decode::<Request>(body);
+    let station = Ok(Request::Tune { station: StationId(7) });
+    assert_eq!(tune(&[2, 7]), station);
+    assert_eq!(tune(&[2, 0xfb, 7, 0]), station);
+    assert_eq!(tune(&[0xfb, 2, 0, 7]), station, "a variant too");
+    assert_eq!(tune(&[0xfc, 2, 0, 0, 0, 7]), station, "which is a u32");
+    assert!(tune(&[2, 0xfc, 7, 0, 0, 0]).is_err(), "a station's number is a u16");
+    assert!(tune(&[0xfd, 2, 0, 0, 0, 0, 0, 0, 0, 7]).is_err());
+    let hello = Ok(Request::Hello { version: 1, agent: "x".into() });
+    for length in [&[1][..], &[0xfb, 1, 0], &[0xfc, 1, 0, 0, 0], &[0xfd, 1, 0, 0, 0, 0, 0, 0, 0]] {
+        let body = [&[0, 1], length, b"x"].concat();
+        assert_eq!(tune(&body), hello, "a length is a u64: {length:?}");
+    }
+    assert!(tune(&[&[0, 1, 0xfe, 1][..], &[0; 15], b"x"].concat()).is_err(), "no 16 bytes");
+}
+
+#[test]
 fn a_length_beyond_the_limit_is_an_error_before_any_body_arrives() {
     fn judge<M: Message + fmt::Debug>(length: u32) -> Result<Option<M>, MessageError> {
         let mut reader = FrameReader::default();
@@ -231,6 +280,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Watch),
         Just(Request::Ping),
         Just(Request::Services),
+        Just(Request::Sources),
     ]
 }
 

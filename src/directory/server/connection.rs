@@ -72,6 +72,8 @@ pub(super) struct Connection<'a, S> {
     greeted: bool,
     tuned: Option<AudienceMember>,
     watching: Option<Watching>,
+    /// Whether the client has asked for the stations' sources, so that these precede every line-up that is pushed.
+    wants_sources: bool,
 }
 
 impl<'a, S: ByteStream> Connection<'a, S> {
@@ -81,7 +83,16 @@ impl<'a, S: ByteStream> Connection<'a, S> {
         table: &'a StationTable,
         limits: &'a Limits,
     ) -> Self {
-        Connection { framed, peer, table, limits, greeted: false, tuned: None, watching: None }
+        Connection {
+            framed,
+            peer,
+            table,
+            limits,
+            greeted: false,
+            tuned: None,
+            watching: None,
+            wants_sources: false,
+        }
     }
 
     /// Leaves the audience, and returns the stream for a last message.
@@ -163,6 +174,10 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 self.push().await
             }
             Request::Ping => self.send(&Reply::Pong).await,
+            Request::Sources => {
+                self.wants_sources = true;
+                self.send(&Reply::Sources(self.table.sources())).await
+            }
             Request::Services => self.send(&Reply::Services(self.table.services())).await,
         }
     }
@@ -198,6 +213,9 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             watching.changes.mark_unchanged();
             watching.pushed = Instant::now();
             watching.due = None;
+        }
+        if self.wants_sources {
+            self.send(&Reply::Sources(self.table.sources())).await?;
         }
         self.send(&self.line_up()).await
     }

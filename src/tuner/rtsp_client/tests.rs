@@ -176,3 +176,22 @@ fn a_server_that_refuses_or_sends_nonsense_is_an_error() {
     let endless = [b"RTSP/1.0 200 OK\r\nX: ".to_vec(), vec![b'x'; 2 * BUFFER]].concat();
     assert_eq!(refused(vec![endless]), "the RTSP server answered with bytes that are not RTSP");
 }
+
+#[test]
+fn jpeg_is_known_by_its_static_type_or_by_its_map() {
+    let is = |media: &str| {
+        let text = format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{media}\r\n");
+        is_jpeg(&Session::parse(text.as_bytes()).unwrap().medias[0])
+    };
+    for media in [
+        "m=video 0 RTP/AVP 26",
+        "m=video 0 RTP/AVP 33 26",
+        "m=video 0 RTP/AVP 96\r\na=rtpmap:96 JPEG/90000",
+        "m=video 0 RTP/AVP 97 98\r\na=rtpmap:97 H264/90000\r\na=rtpmap:98 jpeg/90000",
+    ] {
+        assert!(is(media), "{media}");
+    }
+    for media in ["m=video 0 RTP/AVP 96", "m=video 0 RTP/AVP 96\r\na=rtpmap:97 JPEG/90000"] {
+        assert!(!is(media), "{media}");
+    }
+}

@@ -159,11 +159,38 @@ fn a_missing_interface_is_reported_and_awaited() {
     zapper.line_up_is(two_stations());
     let from = |zapper: &Zapper| zapper.coming.as_ref().map(|coming| coming.from.clone());
     let group = "239.255.77.2:5004".parse().unwrap();
-    assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "lo".into())));
+    assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "lo".into(), None)));
     zapper.directory = "203.0.113.7:9688".parse().unwrap();
     zapper.handle_event(Event::Connected { local: "198.51.100.9:5".parse().unwrap() }).unwrap();
     zapper.line_up_is(two_stations());
-    assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "198.51.100.9".into())));
+    assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "198.51.100.9".into(), None)));
+}
+
+#[test]
+fn packets_are_taken_from_the_source_that_the_directory_names() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let mut zapper = zapper();
+    let sources = |address: &str| Event::Sources([(StationId(2), address.parse().unwrap())].into());
+    let source = |zapper: &Zapper| match zapper.coming.as_ref().map(|coming| coming.from.clone()) {
+        Some(ReceiveFrom::Group(_, _, source)) => source.map(|source| source.to_string()),
+        other => panic!("{other:?}"),
+    };
+    zapper.handle_event(sources("192.0.2.7")).unwrap();
+    zapper.line_up_is(two_stations());
+    zapper.tune(StationId(2)).unwrap();
+    assert_eq!(source(&zapper).as_deref(), Some("192.0.2.7"));
+    // The broadcaster has got another address.
+    zapper.handle_event(sources("192.0.2.8")).unwrap();
+    zapper.line_up_is(two_stations());
+    assert_eq!(source(&zapper).as_deref(), Some("192.0.2.8"));
+    // One of the other family is nobody's, and an older directory names none.
+    zapper.handle_event(sources("2001:db8::7")).unwrap();
+    zapper.line_up_is(two_stations());
+    assert_eq!(source(&zapper), None);
+    zapper.handle_event(Event::Connected { local: LOCAL }).unwrap();
+    zapper.line_up_is(two_stations());
+    assert_eq!(source(&zapper), None);
 }
 
 #[test]

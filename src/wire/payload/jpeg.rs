@@ -13,7 +13,7 @@
 //! ```
 //!
 //! We send type 1 with Q 1..=99 only. Other senders may use, and we receive: type 0, restart markers (types
-//! 64 and 65), in-band tables (Q 128..=255).
+//! 64 and 65), in-band tables (Q 128..=255), and scans of one component, for which RFC 2435 has no type.
 
 mod depacketizer;
 
@@ -64,7 +64,8 @@ impl Jpeg {
     /// The 20 bytes in front of `fragment`: the RTP header and the main header.
     ///
     /// # Panics
-    /// If the picture has in-band tables or restart markers, which need further headers. The encoder makes neither.
+    /// If the picture has in-band tables or restart markers, which need further headers, or no colours. The encoder makes
+    /// none of these.
     pub fn packet_header(&self, rtp: rtp::Header, fragment: Fragment) -> [u8; PACKET_OVERHEAD] {
         let Tables::Standard(q) = self.tables else { panic!("in-band tables are received, never sent") };
         assert_eq!(self.restart_interval, None, "restart markers are received, never sent");
@@ -76,6 +77,7 @@ impl Jpeg {
         jpeg_part[4] = match self.chroma {
             Chroma::Yuv422 => 0,
             Chroma::Yuv420 => 1,
+            Chroma::Grey => panic!("a scan of one component is received, never sent"),
         };
         jpeg_part[5] = q;
         jpeg_part[6] = (self.size.width / 8) as u8;
@@ -103,8 +105,8 @@ pub enum Error {
     /// Width or height is zero.
     #[error("RTP/JPEG picture with a side of zero pixels")]
     Size,
-    /// The quantization tables are missing, or not 128 bytes long.
-    #[error("RTP/JPEG quantization tables of {0} bytes")]
+    /// The quantization tables are missing, or there are not one, two or three of 64 bytes.
+    #[error("RTP/JPEG quantization tables of {0} bytes, not of 64, 128 or 192")]
     Tables(u16),
     /// The quantization tables have 16 bits an entry.
     #[error("RTP/JPEG quantization tables of 16 bits are not supported")]
@@ -112,12 +114,40 @@ pub enum Error {
     /// The restart interval is zero.
     #[error("RTP/JPEG restart interval of zero")]
     Restart,
+    /// The scan has restart markers, and the type is below 64, so that no header tells their interval.
+    #[error("RTP/JPEG type {0} has no restart marker header, but the scan has restart markers")]
+    RestartHeader(u8),
+    /// The scan is 4:4:4, for which RTP/JPEG has no type.
+    #[error("RTP/JPEG type {0} means {said}, but the scan is 4:4:4", said = said(*.0))]
+    Sampling(u8),
     /// The fragment does not start where the previous one ended, or its headers differ.
     #[error("RTP/JPEG fragment does not fit its picture")]
     Fragment,
     /// The scan exceeds the limit.
     #[error("RTP/JPEG picture of more than {MAX_RECEIVED_SCAN} bytes")]
     TooLong,
+}
+
+/// The colours that a type means (RFC 2435 section 4.1).
+fn said(kind: u8) -> &'static str {
+    if kind & 1 == 0 { "4:2:2" } else { "4:2:0" }
+}
+
+impl Error {
+    /// Whether the sender's pictures are of a kind that we cannot show, so that all its pictures will be refused. Other errors
+    /// are those of one packet.
+    pub fn is_of_the_sender(&self) -> bool {
+        match self {
+            Error::Type(_) | Error::Interlaced(_) | Error::Q(_) | Error::Tables(_) | Error::Precision => true,
+            Error::Restart | Error::RestartHeader(_) | Error::Sampling(_) | Error::TooLong => true,
+            Error::Truncated | Error::Size | Error::Fragment => false,
+        }
+    }
+}
+
+/// Whether a payload is the first of its picture.
+pub fn is_first(payload: &[u8]) -> bool {
+    payload.get(1..4) == Some(&[0; 3])
 }
 
 /// The fields of one packet's headers. Only `offset` and `tables` differ between packets of a picture.
@@ -128,7 +158,7 @@ struct Headers<'a> {
     q: u8,
     size: Size,
     restart_interval: Option<u16>,
-    /// In-band tables: 128 bytes, only in a first packet.
+    /// In-band tables: 64, 128 or 192 bytes, only in a first packet.
     tables: Option<&'a [u8]>,
     /// Of the fragment in the scan, in bytes.
     offset: usize,
@@ -168,7 +198,7 @@ fn parse(payload: &[u8]) -> Result<(Headers<'_>, &[u8]), Error> {
         if head[1] != 0 {
             return Err(Error::Precision);
         }
-        if !matches!(length, 0 | 128) {
+        if !matches!(length, 0 | 64 | 128 | 192) {
             return Err(Error::Tables(length));
         }
         let (found, behind) = behind.split_at_checked(usize::from(length)).ok_or(Error::Truncated)?;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Error, Headers, MAX_RECEIVED_SCAN, parse};
+use crate::media::Size;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
+use crate::media::scan::{self, Sampling};
 use crate::wire::rtp;
 
 /// Reassembles pictures from packets that come in order. The caller reports missing packets
@@ -19,7 +21,13 @@ pub struct Depacketizer {
     known_tables: BTreeMap<u8, Tables>,
     /// Pictures that were given up.
     broken: u64,
+    /// The headers of the last picture whose scan was compared with them, and its colours. A sender's pictures are all of a
+    /// kind, and the comparison costs as much as half a decoding.
+    compared: Option<(Said, Chroma)>,
 }
+
+/// What the headers say of a scan: type, size, restart interval.
+type Said = (u8, Size, Option<u16>);
 
 /// An incomplete picture.
 #[derive(Debug)]
@@ -32,6 +40,12 @@ struct Assembling {
 }
 
 impl Depacketizer {
+    /// A depacketizer for another run of packets of the same sender, who may have sent the tables only once.
+    pub fn with_tables(&self) -> Depacketizer {
+        let (known_tables, compared) = (self.known_tables.clone(), self.compared);
+        Depacketizer { known_tables, compared, ..Depacketizer::default() }
+    }
+
     /// Takes the next packet. Returns the picture that it completes.
     ///
     /// # Errors
@@ -115,7 +129,37 @@ impl Depacketizer {
         if !header.marker {
             return Ok(None);
         }
-        Ok(self.assembling.take().map(|done| Jpeg { scan: done.scan.into(), ..done.jpeg }))
+        let Some(done) = self.assembling.take() else { return Ok(None) };
+        let jpeg = Jpeg { scan: done.scan.into(), ..done.jpeg };
+        let chroma = self.compare(done.kind, &jpeg)?;
+        Ok(Some(Jpeg { chroma, ..jpeg }))
+    }
+
+    /// The colours of a whole picture. Compares the scan with what its headers say, which RFC 2435 cannot say of every
+    /// JPEG: some senders send the others all the same.
+    fn compare(&mut self, kind: u8, jpeg: &Jpeg) -> Result<Chroma, Error> {
+        let said = (kind, jpeg.size, jpeg.restart_interval);
+        if let Some((before, chroma)) = self.compared
+            && before == said
+        {
+            return Ok(chroma);
+        }
+        let marked = || scan::restart_interval(&jpeg.scan, jpeg.size, Sampling::of(jpeg.chroma)).is_some();
+        if jpeg.restart_interval.is_none() && marked() {
+            return Err(Error::RestartHeader(kind));
+        }
+        let fits = |sampling| scan::fits(&jpeg.scan, jpeg.size, jpeg.restart_interval, sampling);
+        let chroma = if fits(Sampling::of(jpeg.chroma)) {
+            jpeg.chroma
+        } else if fits(Sampling::Full) {
+            return Err(Error::Sampling(kind));
+        } else if fits(Sampling::Grey) {
+            Chroma::Grey
+        } else {
+            jpeg.chroma // damaged on the way, say: the decoder does what it can
+        };
+        self.compared = Some((said, chroma));
+        Ok(chroma)
     }
 
     /// The tables of a picture that begins: standard, in band, or known from an earlier picture of the same Q.
@@ -123,10 +167,12 @@ impl Depacketizer {
         if let Some(standard) = Tables::standard(headers.q) {
             return Ok(standard);
         }
-        let Some((luma, chroma)) = headers.tables.and_then(|bytes| bytes.split_first_chunk::<64>()) else {
+        let Some((luma, rest)) = headers.tables.and_then(|bytes| bytes.split_first_chunk::<64>()) else {
             return self.known_tables.get(&headers.q).cloned().ok_or(Error::Tables(0));
         };
-        let tables = Tables::in_band(*luma, chroma.try_into().map_err(|_| Error::Truncated)?);
+        // One table is for all components. A third one would be for the second colour plane, but types 0 and 1 have one
+        // table for both (RFC 2435 section 4.1).
+        let tables = Tables::in_band(*luma, *rest.first_chunk::<64>().unwrap_or(luma));
         if headers.q != 255 {
             self.known_tables.insert(headers.q, tables.clone());
         }

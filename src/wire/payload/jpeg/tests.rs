@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::media::jpeg::tests::jpeg;
+use crate::media::scan::Sampling;
+use crate::media::scan::tests::flat;
 
 fn header(timestamp: u32, marker: bool) -> rtp::Header {
     rtp::Header { marker, payload_type: 26, sequence: 7, timestamp, ssrc: 0x0102_0304 }
@@ -112,7 +114,7 @@ fn in_band_tables_and_restart_markers_are_received() {
             "{cut} bytes"
         );
     }
-    for (at, value, error) in [(13, 1, Error::Precision), (15, 64, Error::Tables(64))] {
+    for (at, value, error) in [(13, 1, Error::Precision), (15, 65, Error::Tables(65))] {
         let mut wrong = first.clone();
         wrong[at] = value;
         assert_eq!(Depacketizer::default().push(&header(1, true), &wrong), Err(error), "byte {at}");
@@ -132,6 +134,83 @@ fn in_band_tables_and_restart_markers_are_received() {
     assert_eq!(tables(&bare(200)), Ok(jpeg.tables));
     assert_eq!(tables(&bare(201)), Ok(Tables::in_band([7; 64], [7; 64])));
     assert_eq!(tables(&bare(255)), Err(Error::Tables(0)));
+}
+
+/// The payload of a picture in one packet: with `tables` if there are any, else at Q 80.
+fn payload(kind: u8, size: Size, tables: &[u8], restart: &[u8], scan: &[u8]) -> Vec<u8> {
+    let q = if tables.is_empty() { 80 } else { 255 };
+    let mut payload = vec![0, 0, 0, 0, kind, q, (size.width / 8) as u8, (size.height / 8) as u8];
+    payload.extend(restart);
+    if !tables.is_empty() {
+        payload.extend([0, 0]);
+        payload.extend((tables.len() as u16).to_be_bytes());
+        payload.extend(tables);
+    }
+    payload.extend(scan);
+    payload
+}
+
+const SIZE: Size = Size { width: 64, height: 48 };
+
+#[test]
+fn one_table_is_for_all_components_and_a_third_one_is_not_used() {
+    let scan = flat(SIZE, Sampling::Yuv420, None);
+    let table = |value| [value; 64];
+    for (tables, expected) in [
+        ([5; 64].to_vec(), Tables::in_band(table(5), table(5))),
+        ([[5; 64], [6; 64]].concat(), Tables::in_band(table(5), table(6))),
+        ([[5; 64], [6; 64], [7; 64]].concat(), Tables::in_band(table(5), table(6))),
+    ] {
+        let payload = payload(1, SIZE, &tables, &[], &scan);
+        let jpeg = Depacketizer::default().push(&header(1, true), &payload).unwrap().unwrap();
+        assert_eq!((jpeg.tables, &jpeg.scan[..]), (expected, &scan[..]), "{} bytes", tables.len());
+    }
+}
+
+#[test]
+fn a_scan_of_luma_alone_is_a_grey_picture() {
+    for (kind, interval) in [(0, None), (1, None), (64, Some(5)), (65, Some(5))] {
+        let scan = flat(SIZE, Sampling::Grey, interval);
+        let restart: &[u8] = if interval.is_some() { &[0, 5, 0xff, 0xff] } else { &[] };
+        let payload = payload(kind, SIZE, &[9; 64], restart, &scan);
+        let jpeg = Depacketizer::default().push(&header(1, true), &payload).unwrap().unwrap();
+        assert_eq!((jpeg.chroma, jpeg.restart_interval), (Chroma::Grey, interval), "type {kind}");
+        #[cfg(feature = "viewer")]
+        {
+            let shown = crate::screen::Decoder::new().unwrap().decode(&jpeg.to_jfif()).unwrap();
+            assert_eq!(shown.size, SIZE);
+        }
+    }
+}
+
+#[test]
+fn a_scan_that_is_not_what_its_type_says_is_refused_with_a_sentence() {
+    for (kind, sampling, interval, error, sentence) in [
+        (0, Sampling::Full, None, Error::Sampling(0), "RTP/JPEG type 0 means 4:2:2, but the scan is 4:4:4"),
+        (1, Sampling::Full, None, Error::Sampling(1), "RTP/JPEG type 1 means 4:2:0, but the scan is 4:4:4"),
+        (
+            1,
+            Sampling::Yuv420,
+            Some(4),
+            Error::RestartHeader(1),
+            "RTP/JPEG type 1 has no restart marker header, but the scan has restart markers",
+        ),
+        (
+            0,
+            Sampling::Yuv422,
+            Some(4),
+            Error::RestartHeader(0),
+            "RTP/JPEG type 0 has no restart marker header, but the scan has restart markers",
+        ),
+    ] {
+        let mut depacketizer = Depacketizer::default();
+        for timestamp in 0..3 {
+            let payload = payload(kind, SIZE, &[], &[], &flat(SIZE, sampling, interval));
+            assert_eq!(depacketizer.push(&header(timestamp, true), &payload), Err(error), "each of them");
+        }
+        assert_eq!(error.to_string(), sentence);
+        assert!(error.is_of_the_sender());
+    }
 }
 
 #[test]
