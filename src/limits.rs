@@ -4,6 +4,7 @@
 //! - `places`: counts connections, and keeps a few addresses from taking all places. Pure.
 //! - `open_files`: the number of places, by the limit of open files. Pure.
 
+#[cfg(feature = "broadcaster")]
 pub(crate) mod open_files;
 mod places;
 
