@@ -1,22 +1,37 @@
-//! A film, picture by picture, with the stamps it was made with. The one file that names OpenCV's
-//! video reader.
+//! A film, picture by picture, with the stamps it was made with. Here is decided what decodes it: OpenCV all that it shows right, and
+//! libav the rest.
+//!
+//! ```text
+//! path -> readable -> is it a picture? -> slide
+//!                 \-> facts -> choice -> opencv
+//!                                   \--> libav
+//! ```
 
-use std::fs::File;
+mod choice;
+mod ends_early;
+pub mod facts;
+mod libav;
+mod opencv;
+mod parameters;
+mod slide;
+mod stamps;
+mod turn;
+
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::Duration;
 
-use opencv::core::Mat;
-use opencv::prelude::*;
-use opencv::videoio::{self, VideoCapture};
+use ::opencv::core::Mat;
+
+use self::opencv::OpenCvSource;
+pub use choice::Decoder;
+use facts::Facts;
+use libav::LibavSource;
+use slide::{SlideSource, is_picture};
 
 use crate::media::FrameRate;
-
-/// The rate of a film that does not say: the one Europe's films have.
-const UNSAID_RATE: FrameRate = match FrameRate::new(25, 1) {
-    Some(rate) => rate,
-    None => unreachable!(),
-};
 
 /// A film that ends with less than this share of what its container announced has broken, not ended. Containers are off
 /// by a few pictures at the edges (edit lists, open groups of pictures).
@@ -32,6 +47,8 @@ pub struct Picture {
     pub pixels: Mat,
     /// Its presentation time in the film.
     pub stamp: Duration,
+    /// How long it is shown, if the film says so of each picture.
+    pub lasts: Option<Duration>,
 }
 
 /// Why a film does not play. The sentence is shown on the slate.
@@ -51,6 +68,12 @@ pub enum SourceError {
         /// The film.
         path: String,
     },
+    /// Sound, and at most a cover.
+    #[error("{path} is music: there are no pictures in it but cover art at most")]
+    Music {
+        /// The film.
+        path: String,
+    },
     /// Opened, but without a single picture.
     #[error("{path} has no pictures")]
     NoPictures {
@@ -67,12 +90,12 @@ pub enum SourceError {
         /// Pictures that the container announced.
         announced: u64,
     },
-    /// OpenCV threw.
+    /// The decoder failed.
     #[error("cannot decode {path}: {reason}")]
     Decoder {
         /// The film.
         path: String,
-        /// OpenCV's reason.
+        /// The decoder's reason.
         reason: String,
     },
 }
@@ -94,6 +117,14 @@ pub trait Source: Send {
     /// How many pictures its container announces: about as many as there are, or 0.
     fn announced(&self) -> u64;
 
+    /// What the film says of itself, if it is one.
+    fn facts(&self) -> Option<&Facts> {
+        None
+    }
+
+    /// A picture that stands alone is shown for so long. Others know how long they are.
+    fn show_for(&mut self, _slide: Duration) {}
+
     /// The next picture; `None` at the end of the film. Blocks while decoding.
     ///
     /// # Errors
@@ -106,101 +137,53 @@ pub trait Source: Send {
 /// # Errors
 /// It cannot be read, or there is no video in it that can be decoded here.
 pub fn open(path: &Path) -> Result<Box<dyn Source>, SourceError> {
-    Ok(Box::new(OpenCvSource::open(path)?))
+    if starts_as_picture(path)? {
+        return Ok(Box::new(SlideSource::open(path)?));
+    }
+    let facts = facts::ask(path)?;
+    match facts.decoder {
+        Decoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
+        Decoder::Libav => Ok(Box::new(LibavSource::open(path, facts)?)),
+    }
 }
 
-/// A film that OpenCV decodes.
-struct OpenCvSource {
-    path: PathBuf,
-    capture: VideoCapture,
-    rate: FrameRate,
-    size: (u32, u32),
-    /// Width of a pixel by its height: 1 for most films.
-    pixel_aspect: f64,
-    announced: u64,
-    /// The container has counted them.
-    counted: bool,
+fn starts_as_picture(path: &Path) -> Result<bool, SourceError> {
+    let mut head = Vec::new();
+    open_file(path)
+        .and_then(|file| file.take(16).read_to_end(&mut head))
+        .map_err(|error| unreadable(path, &error))?;
+    Ok(is_picture(&head))
+}
+
+/// How far a film has come, to tell an end from a break.
+#[derive(Debug, Default)]
+struct End {
     read: u64,
     /// The stamps of the first picture and the last.
     stamps: Option<(Duration, Duration)>,
 }
 
-impl Source for OpenCvSource {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn size(&self) -> (u32, u32) {
-        self.size
-    }
-
-    fn pixel_aspect(&self) -> f64 {
-        self.pixel_aspect
-    }
-
-    fn rate(&self) -> FrameRate {
-        self.rate
-    }
-
-    fn announced(&self) -> u64 {
-        self.announced
-    }
-
-    fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
-        let mut pixels = Mat::default();
-        let more = self.capture.read(&mut pixels).map_err(|error| decoder_error(&self.path, error))?;
-        if !more || pixels.empty() {
-            return self.end();
-        }
-        // The stamp of the picture just read, B-frames or not (CAP_PROP_POS_MSEC counts pictures where there is none).
-        let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
+impl End {
+    /// Notes a picture; returns how many there were.
+    fn note(&mut self, stamp: Duration) -> u64 {
         self.read += 1;
-        // An open file plays on when it is removed; but who removes it wants it off the air, and a lost share
-        // would only be noticed when its buffers are empty. Once a second of film.
-        if self.read.is_multiple_of(self.rate.as_f64().ceil() as u64) {
-            readable(&self.path)?;
-        }
-        let stamp = Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64);
         self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
-        Ok(Some(Picture { pixels, stamp }))
-    }
-}
-
-impl OpenCvSource {
-    fn open(path: &Path) -> Result<OpenCvSource, SourceError> {
-        // OpenCV would only say "no".
-        let counted = File::open(path)
-            .and_then(|file| counts_pictures(&file))
-            .map_err(|error| unreadable(path, &error))?;
-        let thrown = |error| decoder_error(path, error);
-        let capture = VideoCapture::from_file(path, videoio::CAP_FFMPEG).map_err(thrown)?;
-        if !capture.is_opened().map_err(thrown)? {
-            return Err(SourceError::NotAFilm { path: display(path) });
-        }
-        let property = |id| capture.get(id).unwrap_or(0.0);
-        let rate = FrameRate::from_f64(property(videoio::CAP_PROP_FPS)).unwrap_or(UNSAID_RATE);
-        let aspect = property(videoio::CAP_PROP_SAR_NUM) / property(videoio::CAP_PROP_SAR_DEN);
-        let pixel_aspect = if (0.1..=10.0).contains(&aspect) { aspect } else { 1.0 };
-        let announced = property(videoio::CAP_PROP_FRAME_COUNT).clamp(0.0, 1e15) as u64;
-        let side = |id| property(id).clamp(1.0, 65_535.0) as u32;
-        let size = (side(videoio::CAP_PROP_FRAME_WIDTH), side(videoio::CAP_PROP_FRAME_HEIGHT));
-        let path = path.to_owned();
-        let (read, stamps) = (0, None);
-        Ok(OpenCvSource { path, capture, rate, size, pixel_aspect, announced, counted, read, stamps })
+        self.read
     }
 
-    fn end(&self) -> Result<Option<Picture>, SourceError> {
+    /// There are no more pictures.
+    fn check(&self, path: &Path, facts: &Facts) -> Result<(), SourceError> {
         // A film that was replaced or removed under us ends like any other.
-        readable(&self.path)?;
-        let path = display(&self.path);
+        readable(path)?;
+        let path = display(path);
         if self.read == 0 {
             return Err(SourceError::NoPictures { path });
         }
         let span = self.stamps.map_or(Duration::ZERO, |(first, last)| last.saturating_sub(first));
-        if is_broken(self.read, span + self.rate.interval(), self.announced, self.rate, self.counted) {
-            return Err(SourceError::BreaksOff { path, read: self.read, announced: self.announced });
+        if is_broken(self.read, span + facts.rate.interval(), facts.announced, facts.rate, facts.counted) {
+            return Err(SourceError::BreaksOff { path, read: self.read, announced: facts.announced });
         }
-        Ok(None)
+        Ok(())
     }
 }
 
@@ -211,20 +194,32 @@ fn is_broken(read: u64, span: Duration, announced: u64, rate: FrameRate, counted
     (read as f64) < whole && span.as_secs_f64() * rate.as_f64() < whole
 }
 
-/// Whether its container counts its pictures, by how it begins: MP4 and QuickTime do, and AVI.
-fn counts_pictures(file: &File) -> io::Result<bool> {
-    let mut head = Vec::new();
-    file.take(8).read_to_end(&mut head)?;
-    let atoms: [&[u8]; 5] = [b"ftyp", b"moov", b"mdat", b"wide", b"free"];
-    Ok(head.starts_with(b"RIFF") || atoms.iter().any(|atom| head.ends_with(atom)))
-}
-
 /// Whether a film is there and may be read.
 ///
 /// # Errors
 /// [`SourceError::Unreadable`], with the system's reason.
 pub fn readable(path: &Path) -> Result<(), SourceError> {
-    File::open(path).map(drop).map_err(|error| unreadable(path, &error))
+    open_file(path).map(drop).map_err(|error| unreadable(path, &error))
+}
+
+/// Opens a file. What is none, such as a pipe, a socket or a device, is refused by its kind: reading it could take for ever.
+fn open_file(path: &Path) -> io::Result<File> {
+    // Opening a pipe would wait for its writer.
+    let file =
+        OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path);
+    let kind = match &file {
+        Ok(file) => file.metadata()?.file_type(),
+        // A socket cannot be opened at all.
+        Err(_) => std::fs::metadata(path)?.file_type(),
+    };
+    let kind = match () {
+        () if kind.is_fifo() => "it is a named pipe, not a file",
+        () if kind.is_socket() => "it is a socket, not a file",
+        () if kind.is_char_device() || kind.is_block_device() => "it is a device, not a file",
+        () if kind.is_dir() => "it is a folder, not a file",
+        () => return file,
+    };
+    Err(io::Error::other(kind))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> SourceError {
@@ -237,37 +232,10 @@ fn plain(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-fn decoder_error(path: &Path, error: opencv::Error) -> SourceError {
-    SourceError::Decoder {
-        path: display(path),
-        reason: error.message.lines().next().unwrap_or_default().into(),
-    }
-}
-
 /// The film as people call it: by its file name.
 fn display(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_film_is_broken_by_what_its_container_can_know() {
-        let pal = FrameRate::new(25, 1).unwrap();
-        let seconds = Duration::from_secs;
-        for (read, span, announced, counted, broken, why) in [
-            (250, seconds(10), 250, true, false, "whole"),
-            (246, seconds(10), 250, true, false, "a few at the edges"),
-            (230, seconds(9), 250, true, true, "cut off"),
-            (250, Duration::ZERO, 250, true, false, "no stamps"),
-            (100, seconds(10), 250, false, false, "12 of 30 a second, at a rate that varies"),
-            (250, seconds(10), 275, false, false, "sound goes on for a second"),
-            (100, seconds(4), 250, false, true, "cut off, without a count"),
-            (250, seconds(10), 0, false, false, "nothing is announced"),
-        ] {
-            assert_eq!(is_broken(read, span, announced, pal, counted), broken, "{why}");
-        }
-    }
-}
+mod tests;

@@ -22,6 +22,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::directory::PORT;
 use crate::interface::{Choice, Interface, interfaces};
@@ -33,6 +34,9 @@ pub use films::{EXTENSIONS, MediaKind, films};
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+
+/// The default of `slide`.
+pub const DEFAULT_SLIDE: Duration = Duration::from_secs(10);
 
 /// The stations of a broadcaster, and the addresses on which it serves them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +109,8 @@ pub struct StationSpec {
     pub reel: bool,
     /// The share of a picture's interval over which its packets are sent.
     pub spread: Spread,
+    /// How long each of its picture files is on: whole seconds, 1 s to a day.
+    pub slide: Duration,
     /// The line of the file on which this station begins, from 1. For messages.
     pub line: usize,
 }
@@ -188,6 +194,7 @@ impl StationSpec {
             datagram: Datagram::Auto,
             reel: true,
             spread: Spread::DEFAULT,
+            slide: DEFAULT_SLIDE,
             line: 1,
         }
     }

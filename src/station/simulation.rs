@@ -88,6 +88,7 @@ impl World {
             media: vec![folder.path().join("films")],
             width: film::SIZE.width,
             spread: Spread::DEFAULT,
+            slide: crate::lineup::DEFAULT_SLIDE,
             ..StationSpec::sample("239.77.0.2:5004")
         };
         let interface = Interface { up: false, v4: vec![], v6: vec![], ..Interface::sample() };

@@ -7,7 +7,7 @@ use crate::wire::payload::jpeg::MAX_SCAN;
 
 /// Counts the changes of the path from film to JPEG that change its pictures: decoding, resizing, letterboxing,
 /// the choice of quality. Raise it with such a change, and no reel of an older encoder is aired.
-pub const ENCODER_VERSION: u16 = 1;
+pub const ENCODER_VERSION: u16 = 2;
 
 /// The bytes that a picture may have: it shapes every picture that is squeezed, and so is part of the key.
 pub(super) const BUDGET: u32 = MAX_SCAN as u32;

@@ -128,7 +128,7 @@ impl Source for Film {
         }
         let stamp = RATE.nth(self.next);
         self.next += 1;
-        Ok(Some(Picture { pixels: pixels(self.film, self.next - 1), stamp }))
+        Ok(Some(Picture { pixels: pixels(self.film, self.next - 1), stamp, lasts: None }))
     }
 }
 

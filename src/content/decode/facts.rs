@@ -1,0 +1,255 @@
+//! What a film says of itself before a picture is decoded. Read with libavformat, since OpenCV hides most of it.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use film_facts::{Film, Kind, Range, Scan, Track};
+
+use super::choice::{Decoder, against_opencv};
+use super::ends_early::ends_early;
+use super::turn::Turn;
+use super::{SourceError, display, stamps};
+use crate::media::FrameRate;
+
+/// The rate of a film that does not say: the one Europe's films have.
+const UNSAID_RATE: FrameRate = match FrameRate::new(25, 1) {
+    Some(rate) => rate,
+    None => unreachable!(),
+};
+
+/// A rate above this is a clock's, not a film's: containers that count milliseconds say 1,000 pictures a second.
+const HIGHEST_RATE: f64 = 240.0;
+
+/// A film without a word on its colours has those of BT.709 from so many lines on, as players take it.
+const HD_LINES: u32 = 720;
+
+/// Codecs of still pictures. Beside another picture track, one of these is a cover.
+const STILLS: [&str; 8] = ["mjpeg", "png", "gif", "bmp", "webp", "tiff", "jpegls", "jpeg2000"];
+
+/// What a film says of itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its container: `mov`, `matroska`.
+    pub container: String,
+    /// The codec of its pictures: `h264`.
+    pub codec: String,
+    /// The number of its picture track, among all tracks.
+    pub track: usize,
+    /// The number of its picture tracks, covers included.
+    pub picture_tracks: usize,
+    /// Its size in pixels, turned upright.
+    pub size: (u32, u32),
+    /// Width of a pixel by its height, turned upright.
+    pub pixel_aspect: f64,
+    /// The same as coded, not turned, as a fraction.
+    pub coded_aspect: (u32, u32),
+    /// Its way up.
+    pub turn: Turn,
+    /// Its colours.
+    pub colours: Colours,
+    /// Its lines were taken in two halves.
+    pub interlaced: bool,
+    /// Its nominal rate: the average, if it varies.
+    pub rate: FrameRate,
+    /// Its pictures do not all last as long.
+    pub varies: bool,
+    /// The length of its pictures, as far as the container claims it.
+    pub length: Option<Duration>,
+    /// How many pictures that makes: about as many as there are, or 0.
+    pub announced: u64,
+    /// The container has counted its pictures, or says how long they last without the sound.
+    pub counted: bool,
+    /// The container counts pictures that it does not show: an edit list hides them.
+    pub hides: bool,
+    /// All of its tracks, in words.
+    pub tracks: Vec<String>,
+    /// What decodes it.
+    pub decoder: Decoder,
+    /// Why that is not OpenCV: one reason each.
+    pub reasons: Vec<String>,
+    /// What an operator should know of it: one sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// How a film's numbers mean colours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Colours {
+    /// The matrix, as FFmpeg calls it: `bt709`.
+    pub space: String,
+    /// The film says so.
+    pub said: bool,
+    /// All 256 values are used.
+    pub full_range: bool,
+    /// The kind of high dynamic range, if it has one.
+    pub high_range: Option<&'static str>,
+}
+
+impl Colours {
+    fn of(track: &Track) -> Colours {
+        let said = !track.space.is_empty();
+        let unsaid = if track.size.1 >= HD_LINES { "bt709" } else { "smpte170m" };
+        Colours {
+            space: if said { track.space.clone() } else { unsaid.to_owned() },
+            said,
+            // The formats of JPEG are full range whatever is said.
+            full_range: track.range == Range::Full || track.pixels.starts_with("yuvj"),
+            high_range: match track.transfer.as_str() {
+                "smpte2084" => Some("PQ"),
+                "arib-std-b67" => Some("HLG"),
+                _ => None,
+            },
+        }
+    }
+
+    /// They are those of BT.601 in limited range, the only ones that OpenCV knows.
+    pub(super) fn are_plain(&self) -> bool {
+        !self.full_range && matches!(self.space.as_str(), "smpte170m" | "bt470bg")
+    }
+
+    /// In words: `BT.709, full range`.
+    pub fn words(&self) -> String {
+        let space = match self.space.as_str() {
+            "smpte170m" | "bt470bg" => "BT.601",
+            "bt709" => "BT.709",
+            "bt2020nc" | "bt2020c" => "BT.2020",
+            "gbr" => "RGB",
+            other => other,
+        };
+        let range = if self.full_range { ", full range" } else { "" };
+        let high = self.high_range.map(|kind| format!(", HDR ({kind})")).unwrap_or_default();
+        let said = if self.said { "" } else { " (unsaid)" };
+        format!("{space}{said}{range}{high}")
+    }
+}
+
+/// Asks the file at `path`.
+///
+/// # Errors
+/// It has no pictures, only a cover, or is no film at all.
+pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
+    let Ok(film) = film_facts::read(path) else { return Err(SourceError::NotAFilm { path: display(path) }) };
+    let Some((number, track)) = picture_track(&film) else { return Err(no_pictures(path, &film)) };
+    // Covers that are not marked as such: one still picture beside sound.
+    let sound = film.tracks.iter().any(|track| track.kind == Kind::Sound);
+    let still = STILLS.contains(&track.codec.as_str());
+    let fast = rate_of(track).is_none();
+    let seen = if fast || still && sound { stamps::first(path, number) } else { Vec::new() };
+    if still && sound && seen.len() == 1 {
+        return Err(SourceError::Music { path: display(path) });
+    }
+    let rate = rate_of(track).or_else(|| stamps::rate(&seen)).unwrap_or(UNSAID_RATE);
+    let turn = Turn::of(track.matrix);
+    let ratio = |(num, den): (u32, u32)| f64::from(num) / f64::from(den);
+    let coded_aspect =
+        track.pixel_aspect.filter(|&aspect| (0.1..=10.0).contains(&ratio(aspect))).unwrap_or((1, 1));
+    let aspect = ratio(coded_aspect);
+    let (size, pixel_aspect) =
+        if turn.swaps { ((track.size.1, track.size.0), 1.0 / aspect) } else { (track.size, aspect) };
+    let length = track.length.or(film.length);
+    let by_length = length.map_or(0, |length| rate.nearest(length));
+    let claimed = track.pictures.filter(|_| track.length.is_some());
+    let mut facts = Facts {
+        container: film.format.split(',').next().unwrap_or_default().to_owned(),
+        codec: track.codec.clone(),
+        track: number,
+        picture_tracks: film.tracks.iter().filter(|track| track.kind == Kind::Pictures).count(),
+        size,
+        pixel_aspect,
+        coded_aspect,
+        turn,
+        colours: Colours::of(track),
+        interlaced: track.scan == Scan::Interlaced,
+        rate,
+        varies: varies(track, rate),
+        length,
+        announced: by_length,
+        counted: track.length.is_some(),
+        hides: claimed.is_some_and(|pictures| pictures > by_length + 2),
+        tracks: film.tracks.iter().map(words).collect(),
+        decoder: Decoder::OpenCv,
+        reasons: Vec::new(),
+        remarks: Vec::new(),
+    };
+    facts.reasons = against_opencv(&facts, path);
+    if !facts.reasons.is_empty() {
+        facts.decoder = Decoder::Libav;
+    }
+    facts.remarks = remarks(path, &facts);
+    Ok(facts)
+}
+
+/// The track that is the film: no cover, one that can be decoded, the default one, the largest, the first.
+fn picture_track(film: &Film) -> Option<(usize, &Track)> {
+    let film = film.tracks.iter().enumerate();
+    let pictures = film.filter(|(_, track)| {
+        track.kind == Kind::Pictures
+            && !track.attached_picture
+            && track.decodable
+            && track.size.0 * track.size.1 > 0
+    });
+    pictures.min_by_key(|(number, track)| {
+        let still = STILLS.contains(&track.codec.as_str());
+        let pixels = u64::from(track.size.0) * u64::from(track.size.1);
+        (still, !track.is_default, std::cmp::Reverse(pixels), *number)
+    })
+}
+
+fn no_pictures(path: &Path, film: &Film) -> SourceError {
+    let has = |kind| film.tracks.iter().any(|track| track.kind == kind);
+    let path = display(path);
+    if film.tracks.iter().any(|track| track.attached_picture) || (has(Kind::Sound) && !has(Kind::Pictures)) {
+        SourceError::Music { path }
+    } else {
+        SourceError::NotAFilm { path }
+    }
+}
+
+/// The rate that the container has for a track, if that can be a film's.
+fn rate_of(track: &Track) -> Option<FrameRate> {
+    let (num, den) = track.average_rate.or(track.base_rate)?;
+    let rate = f64::from(num) / f64::from(den);
+    if rate > HIGHEST_RATE {
+        return None;
+    }
+    // Slides have rates as low as one in many seconds: exactly what the container says.
+    if rate < 1.0 { FrameRate::new(num, den) } else { FrameRate::from_f64(rate) }
+}
+
+/// Whether the pictures of a track do not all last as long. Rounded stamps have an average that is off by some thousandths.
+fn varies(track: &Track, rate: FrameRate) -> bool {
+    let Some((num, den)) = track.base_rate else { return false };
+    let base = f64::from(num) / f64::from(den);
+    (base / rate.as_f64() - 1.0).abs() > 0.01
+}
+
+/// A track in words: `h264 1920x1080 eng, default`.
+fn words(track: &Track) -> String {
+    let mut words = if track.codec.is_empty() { "unknown".to_owned() } else { track.codec.clone() };
+    match track.kind {
+        Kind::Pictures if track.attached_picture => words += " cover",
+        Kind::Pictures => words += &format!(" {}x{}", track.size.0, track.size.1),
+        Kind::Sound => words += " sound",
+        Kind::Subtitles => words += " subtitles",
+        Kind::Other => {}
+    }
+    if !track.language.is_empty() && track.language != "und" {
+        words += &format!(" {}", track.language);
+    }
+    words
+}
+
+fn remarks(path: &Path, facts: &Facts) -> Vec<String> {
+    let name = display(path);
+    let mut remarks = Vec::new();
+    if let Some(kind) = facts.colours.high_range {
+        remarks.push(format!(
+            "{name} has high dynamic range ({kind}), which is shown as it is, without tone mapping: it looks pale and flat"
+        ));
+    }
+    let cut = File::open(path).is_ok_and(|file| ends_early(file, &facts.container));
+    if cut {
+        remarks.push(format!("{name} is cut off: its container says that it is longer than the file; it plays as far as it goes"));
+    }
+    remarks
+}
