@@ -119,7 +119,9 @@ impl Catalogue {
     /// # Errors
     /// It does not open.
     pub fn open(&self, film: &Path) -> Result<Box<dyn Source>, SourceError> {
-        (self.opener)(film)
+        let source = (self.opener)(film)?;
+        source.facts().iter().flat_map(|facts| &facts.remarks).for_each(|remark| self.tell(remark.clone()));
+        Ok(source)
     }
 
     /// The phase of the programme of these reels on the station that sends to `group`, if it has one of its own.
@@ -219,10 +221,11 @@ impl Catalogue {
         self.looked_for.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key of a film's reel. Reads the whole film if it is new or was changed.
-    pub fn key(&self, film: &Path, encoding: Encoding) -> Option<ReelKey> {
+    /// The key of the reel of a film, or of a picture that is on for `slide`. Reads the whole film if it is new or was changed.
+    pub fn key(&self, film: &Path, encoding: Encoding, slide: Duration) -> Option<ReelKey> {
         // A film that cannot be read will say so when it is played.
-        self.store.as_ref()?.key(film, encoding, self.clock.wall()).ok()
+        let key = self.store.as_ref()?.key(film, encoding, self.clock.wall()).ok()?;
+        Some(if decode::is_slide(film) { key.of_slide(slide) } else { key })
     }
 
     /// The reel of `key`, if it is made.
@@ -243,7 +246,11 @@ impl Catalogue {
 
     /// Says why there is no reel of a film: once, not once for each pass.
     pub fn no_reel(&self, film: &Path, error: &dyn Display) {
-        let sentence = format!("no reel of {}: {error}", film.display());
+        self.tell(format!("no reel of {}: {error}", film.display()));
+    }
+
+    /// Tells the log, once.
+    fn tell(&self, sentence: String) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < MAX_TOLD && !told.contains(&sentence) {
             warn!("{sentence}");

@@ -140,11 +140,18 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>, SourceError> {
     if starts_as_picture(path)? {
         return Ok(Box::new(SlideSource::open(path)?));
     }
+    // OpenCV's first film makes FFmpeg print what it thinks of films, as its default does; what matters is in the log.
+    film_facts::quiet();
     let facts = facts::ask(path)?;
     match facts.decoder {
         Decoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
         Decoder::Libav => Ok(Box::new(LibavSource::open(path, facts)?)),
     }
+}
+
+/// Whether the file at `path` is a picture, which is on for as long as its station says.
+pub fn is_slide(path: &Path) -> bool {
+    starts_as_picture(path).unwrap_or(false)
 }
 
 fn starts_as_picture(path: &Path) -> Result<bool, SourceError> {

@@ -47,6 +47,8 @@ pub(crate) struct Films {
     events: VecDeque<Event>,
     /// What follows them.
     failed: Option<Fault>,
+    /// Some film played to its end since that was asked last.
+    played: bool,
     /// The size of all pictures, once a film has opened.
     size: Option<Size>,
     /// Decoder, encoder and time line. `None` while a blocking thread has it, or after it crashed or hung there.
@@ -110,6 +112,7 @@ impl Films {
             pass: Pass::Between,
             events: VecDeque::new(),
             failed: None,
+            played: false,
             size: None,
             transcoder: None,
             decoding: BlockingWorker::new(threads.clone()),
@@ -120,6 +123,11 @@ impl Films {
     /// The size of all pictures, once a film has opened.
     pub(crate) fn size(&self) -> Option<Size> {
         self.size
+    }
+
+    /// Whether some film played to its end since this was asked last.
+    pub(crate) fn take_played(&mut self) -> bool {
+        std::mem::take(&mut self.played)
     }
 
     /// What comes next. There is always something, unless it cannot be played.
@@ -257,6 +265,7 @@ impl Films {
         }
         if pass.next >= pass.reel.len() {
             self.events.push_back(Event::Until(pass.begin + pass.reel.length()));
+            self.played |= pass.shown;
             self.pass = Pass::Between;
             return Ok(());
         }
@@ -335,9 +344,9 @@ impl Films {
         let prepare = move |transcoder: &mut Transcoder| transcoder.prepare(FROM_FILM, records);
         let Batch { pictures, then } = self.transcode(at, prepare).await?;
         let Pass::Film(pass) = &mut self.pass else { return Ok(()) };
-        for Prepared { stamp, due, policy, behind, coded } in pictures {
+        for Prepared { stamp, lasts, due, policy, behind, coded } in pictures {
             if let (Some(recording), Some(coded)) = (&mut pass.recording, &coded)
-                && let Err(error) = recording.add(stamp, &coded.jpeg, &mut self.reels)
+                && let Err(error) = recording.add((stamp, lasts), &coded.jpeg, &mut self.reels)
             {
                 pass.recording = None;
                 no_reel(&self.catalogue, &pass.path, &error);
@@ -363,7 +372,9 @@ impl Films {
                 }
             }
             Then::Failed(fault) => return Err(fault),
-            Then::End => {
+            Then::End(held_until) => {
+                self.events.extend(held_until.map(Event::Until));
+                self.played |= pass.shown;
                 if let Pass::Film(pass) = std::mem::replace(&mut self.pass, Pass::Between) {
                     self.pass = Pass::Ended(pass);
                 }

@@ -13,6 +13,7 @@
 pub mod catalogue;
 pub mod decode;
 pub mod encode;
+pub mod film_list;
 pub(crate) mod films;
 pub(crate) mod playlist;
 pub mod prepare;
@@ -60,6 +61,14 @@ impl Content {
         match self {
             Content::Films(films) => films.next(at).await.map(Some),
             Content::Slate(slate) => slate.next(at).await,
+        }
+    }
+
+    /// Whether some film played to its end since this was asked last.
+    pub(crate) fn take_played(&mut self) -> bool {
+        match self {
+            Content::Films(films) => films.take_played(),
+            Content::Slate(_) => false,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -48,6 +49,8 @@ enum Error {
 struct Job {
     film: PathBuf,
     encoding: Encoding,
+    /// How long it is on, if it is a picture.
+    slide: Duration,
 }
 
 /// Makes the reels of all stations that keep them, until `stop` is true. Shows its progress on a terminal.
@@ -90,7 +93,7 @@ fn jobs(lineup: &Lineup, outcome: &Mutex<Outcome>) -> VecDeque<Job> {
             Ok(films) => match size_of(station, &films) {
                 Ok(size) => jobs.extend(films.into_iter().map(|film| {
                     let encoding = Encoding { size, quality: station.quality };
-                    Job { film, encoding }
+                    Job { film, encoding, slide: station.slide }
                 })),
                 Err(error) => lock(outcome).failed.push(format!("station {}: {error}", station.id)),
             },
@@ -128,6 +131,7 @@ fn one(
     stop: &AtomicBool,
 ) -> Result<Made, Error> {
     let key = store.key(&job.film, job.encoding, wall_clock())?;
+    let key = if decode::is_slide(&job.film) { key.of_slide(job.slide) } else { key };
     if !lock(seen).insert(key) {
         return Ok(Made::Twice);
     }
@@ -136,6 +140,7 @@ fn one(
     }
     let mut recorder = store.record(&key, &job.film)?.ok_or(Error::Refused)?;
     let mut source = decode::open(&job.film)?;
+    source.show_for(job.slide);
     recorder.expect(source.announced());
     let mut encoder = Encoder::new(job.encoding.size, job.encoding.quality)?;
     // The same time line as on air, from the beginning of time.
@@ -148,6 +153,7 @@ fn one(
             return Ok(Made::Stopped);
         }
         timeline.next(picture.stamp);
+        timeline.lasts(picture.lasts);
         let encoded = encoder.encode(&picture.pixels, source.pixel_aspect())?;
         recorder.add(timeline.film_offset(), &encoded.jpeg)?;
         bar.inc(1);

@@ -77,17 +77,18 @@ impl Recording {
         Recording { job, line, waiting: VecDeque::new(), begun: false }
     }
 
-    /// Adds the film's next picture, also one that is too late for the air.
+    /// Adds the film's next picture, by its stamp and how long it lasts, also one that is too late for the air.
     ///
     /// # Errors
     /// There will be no reel. [`RecordError::GivenUp`] where that is known already, or somebody else records it.
     pub(crate) fn add(
         &mut self,
-        stamp: Duration,
+        (stamp, lasts): (Duration, Option<Duration>),
         jpeg: &Jpeg,
         worker: &mut BlockingWorker,
     ) -> Result<(), RecordError> {
         self.line.next(stamp);
+        self.line.lasts(lasts);
         self.waiting.push_back(Note::Picture(self.line.film_offset(), jpeg.clone()));
         if self.job.is_over() {
             return Err(RecordError::GivenUp);

@@ -17,6 +17,8 @@ use crate::media::{AirTime, Due, FrameRate, Policy, REPEAT_RATE, Size};
 pub(crate) struct Prepared {
     /// Its time in the film.
     pub(crate) stamp: Duration,
+    /// How long it lasts, if the film says so.
+    pub(crate) lasts: Option<Duration>,
     /// Its time on air.
     pub(crate) due: Due,
     /// What to do with it, decided when it was decoded.
@@ -41,8 +43,8 @@ pub(crate) enum Then {
     More,
     /// The same, but nothing of the film is recorded any more: this machine does not keep up.
     StoppedRecording,
-    /// The film is over.
-    End,
+    /// The film is over, at this moment if its last picture lasts for longer than one interval.
+    End(Option<AirTime>),
     /// The film cannot go on. It is closed.
     Failed(Fault),
 }
@@ -61,6 +63,8 @@ pub(crate) struct Transcoder {
     catalogue: Arc<Catalogue>,
     width: u16,
     quality: u8,
+    /// How long a picture file is on.
+    slide: Duration,
     timeline: Timeline,
     film: Option<Box<dyn Source>>,
     /// What is late is encoded too.
@@ -83,6 +87,7 @@ impl Transcoder {
             catalogue,
             width: spec.width,
             quality: spec.quality,
+            slide: spec.slide,
             timeline: Timeline::new(start, REPEAT_RATE),
             film: None,
             recording: false,
@@ -101,7 +106,8 @@ impl Transcoder {
         recording: bool,
     ) -> Result<Opened, Fault> {
         self.film = None;
-        let film = self.catalogue.open(path)?;
+        let mut film = self.catalogue.open(path)?;
+        film.show_for(self.slide);
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         // A new one: how far the last film had to be squeezed says nothing of this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
@@ -121,7 +127,7 @@ impl Transcoder {
                 Ok(Some(picture)) => pictures.push(picture),
                 Ok(None) => {
                     self.film = None;
-                    break Then::End;
+                    break Then::End(self.timeline.held_until());
                 }
                 Err(fault) => {
                     // Here, since closing it may block too.
@@ -144,6 +150,7 @@ impl Transcoder {
         let Some(picture) = film.next_picture()? else { return Ok(None) };
         let now = self.clock.now();
         let due = self.timeline.next(picture.stamp);
+        self.timeline.lasts(picture.lasts);
         let policy = due.policy(now);
         if policy == Policy::Reanchor {
             self.timeline.reanchor(now);
@@ -157,7 +164,7 @@ impl Transcoder {
             Some(encoder.encode(&picture.pixels, film.pixel_aspect())?)
         };
         let behind = now.since(due.at);
-        Ok(Some(Prepared { stamp: picture.stamp, due, policy, behind, coded }))
+        Ok(Some(Prepared { stamp: picture.stamp, lasts: picture.lasts, due, policy, behind, coded }))
     }
 }
 
@@ -196,7 +203,7 @@ mod tests {
                 }
                 match batch.then {
                     Then::More => {}
-                    Then::End => break,
+                    Then::End(_) => break,
                     Then::StoppedRecording | Then::Failed(_) => panic!("it ends"),
                 }
             }

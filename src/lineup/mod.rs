@@ -30,7 +30,7 @@ use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
-pub use films::{EXTENSIONS, MediaKind, films};
+pub use films::{EXTENSIONS, MediaKind, PICTURES, films};
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);

@@ -12,8 +12,8 @@ use super::outputs::Outputs;
 use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
-    Announce, ConfigError, DEFAULT_SLIDE, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, Spread,
-    StationSpec, World, outputs, reel,
+    Announce, ConfigError, DEFAULT_SLIDE, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, PICTURES,
+    Spread, StationSpec, World, outputs, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
@@ -344,8 +344,9 @@ impl StationParser<'_> {
             MediaKind::File => Ok(path),
             MediaKind::Folder { films } if films > 0 => Ok(path),
             MediaKind::Folder { .. } => Err(format!(
-                "is a folder without films; put in one whose name ends in {}",
-                EXTENSIONS.join(", ")
+                "is a folder without films; put in one whose name ends in {}, or pictures: {}",
+                EXTENSIONS.join(", "),
+                PICTURES.join(", ")
             )),
             MediaKind::Missing if text.starts_with(['/', '~']) => {
                 Err(format!("does not exist; nothing is at {shown}: name a film or a folder that is there"))

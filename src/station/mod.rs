@@ -11,6 +11,7 @@
 #![expect(clippy::disallowed_methods, reason = "the shell of a station: it waits for due times")]
 
 mod output;
+mod patience;
 pub(crate) mod runtime;
 #[cfg(test)]
 mod simulation;
@@ -29,10 +30,8 @@ use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::{HeadEnd, StationHandle, report};
 use crate::media::{FrameRate, Size};
 use output::{Output, Stopping};
+use patience::{Patience, RETRY};
 use runtime::WakeSlots;
-
-/// Waits between tries after a fault: doubled each time, from the first to the last.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Most reasons for slates that are remembered as told.
 const MOST_REPORTED: usize = 100;
@@ -115,7 +114,7 @@ impl Station {
     async fn run(mut self) {
         let _reporter = report::watch(self.handle.clone());
         let spec = self.handle.spec.clone();
-        let mut retry = RETRY.0;
+        let mut patience = Patience::default();
         let mut reported = Reported::default();
         loop {
             let began = self.head_end.clock.now();
@@ -124,8 +123,9 @@ impl Station {
                 Ended::Failed(fault) => fault,
                 Ended::Over => continue,
             };
-            if self.head_end.clock.now().since(began) > SOUND {
-                retry = RETRY.0;
+            let played = self.content.take_played();
+            if played || self.head_end.clock.now().since(began) > SOUND {
+                patience.renew();
             }
             let reason = fault.to_string();
             debug!("station {} \"{}\" failed: {reason}", spec.id, spec.name);
@@ -134,10 +134,10 @@ impl Station {
                 warn!("station {} \"{}\" is off air and shows a slate: {reason}", spec.id, spec.name);
             }
             self.on_air = false;
-            if self.show_slate(reason, retry).await.is_err() {
+            let wait = patience.wait_after(&reason);
+            if self.show_slate(reason, wait).await.is_err() {
                 break;
             }
-            retry = (retry * 2).min(RETRY.1);
         }
         let air = &self.handle.air;
         let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));

@@ -39,6 +39,7 @@ const FAULTS: u64 = 100;
 enum Mishap {
     FilmMissing,
     FilmUndecodable,
+    OneFilmUndecodable,
     ReelDamaged,
     ReelRemoved,
     WorkHangs,
@@ -49,9 +50,10 @@ enum Mishap {
     ClockSet,
 }
 
-const MISHAPS: [Mishap; 10] = [
+const MISHAPS: [Mishap; 11] = [
     Mishap::FilmMissing,
     Mishap::FilmUndecodable,
+    Mishap::OneFilmUndecodable,
     Mishap::ReelDamaged,
     Mishap::ReelRemoved,
     Mishap::WorkHangs,
@@ -169,6 +171,25 @@ impl World {
                 self.studio.break_decoder(false);
                 self.next_try().await;
                 2 * round
+            }
+            Mishap::OneFilmUndecodable => {
+                self.reels().iter().for_each(|reel| fs::remove_file(reel).unwrap());
+                let bad = self.rng.usize(..film::FILMS.len());
+                self.studio.break_film(bad);
+                // The reels are on air to the end of the round; in the next the waits could begin to grow.
+                sleep(2 * round).await;
+                let slates = |ether: &Ether| ether.pictures - ether.film_pictures;
+                let before = slates(&self.ether.lock().unwrap());
+                sleep(2 * round).await;
+                let slates = slates(&self.ether.lock().unwrap()) - before;
+                // The other film takes 20 s or 30 s, so that there are at most five slates of a second, of six pictures at most.
+                assert!(
+                    (5..=5 * 6).contains(&slates),
+                    "{slates} pictures of slates in 100 s, film {bad} at fault"
+                );
+                self.studio.break_decoder(false);
+                self.next_try().await;
+                3 * round
             }
             Mishap::ReelDamaged => {
                 let reel = self.rng.choice(self.reels()).expect("both films have reels by now");

@@ -9,7 +9,7 @@ use super::parameters::change;
 const OPENCV_CONTAINERS: [&str; 3] = ["mov", "matroska", "avi"];
 
 /// Codecs whose pictures may change their size from one to the next. OpenCV keeps the first one's.
-const RESIZING_CODECS: [&str; 3] = ["vp8", "vp9", "av1"];
+const RESIZING_CODECS: [&str; 4] = ["vp8", "vp9", "av1", "mpeg2video"];
 
 /// What decodes a film.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -133,12 +133,16 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
     // Covers that are not marked as such: one still picture beside sound.
     let sound = film.tracks.iter().any(|track| track.kind == Kind::Sound);
     let still = STILLS.contains(&track.codec.as_str());
-    let fast = rate_of(track).is_none();
-    let seen = if fast || still && sound { stamps::first(path, number) } else { Vec::new() };
+    let claimed_rate = rate_of(track);
+    // A container that has not counted its pictures has guessed their rate, from the first few of them.
+    let guessed = claimed_rate.is_none() || track.pictures.is_none();
+    let seen = if guessed { stamps::first(path, number, &film.format) } else { Vec::new() };
     if still && sound && seen.len() == 1 {
         return Err(SourceError::Music { path: display(path) });
     }
-    let rate = rate_of(track).or_else(|| stamps::rate(&seen)).unwrap_or(UNSAID_RATE);
+    let seen_rate =
+        stamps::rate(&seen).filter(|&seen| claimed_rate.is_none_or(|claimed| !are_near(seen, claimed, 0.05)));
+    let rate = seen_rate.or(claimed_rate).unwrap_or(UNSAID_RATE);
     let turn = Turn::of(track.matrix);
     let ratio = |(num, den): (u32, u32)| f64::from(num) / f64::from(den);
     let coded_aspect =
@@ -161,7 +165,7 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
         colours: Colours::of(track),
         interlaced: track.scan == Scan::Interlaced,
         rate,
-        varies: varies(track, rate),
+        varies: seen_rate.is_some() || varies(track),
         length,
         announced: by_length,
         counted: track.length.is_some(),
@@ -207,20 +211,30 @@ fn no_pictures(path: &Path, film: &Film) -> SourceError {
 
 /// The rate that the container has for a track, if that can be a film's.
 fn rate_of(track: &Track) -> Option<FrameRate> {
-    let (num, den) = track.average_rate.or(track.base_rate)?;
-    let rate = f64::from(num) / f64::from(den);
-    if rate > HIGHEST_RATE {
-        return None;
-    }
+    let is_possible = |&(num, den): &(u32, u32)| f64::from(num) / f64::from(den) <= HIGHEST_RATE;
     // Slides have rates as low as one in many seconds: exactly what the container says.
-    if rate < 1.0 { FrameRate::new(num, den) } else { FrameRate::from_f64(rate) }
+    let rate = |(num, den): (u32, u32)| match f64::from(num) / f64::from(den) {
+        rate if rate < 1.0 => FrameRate::new(num, den),
+        rate => FrameRate::from_f64(rate),
+    };
+    let base = track.base_rate.filter(is_possible).and_then(rate);
+    let average = track.average_rate.filter(is_possible).and_then(rate);
+    // A gap at the beginning does not make another rate.
+    base.filter(|&base| average.is_some_and(|average| are_near(base, average, 0.03))).or(average).or(base)
+}
+
+/// Whether two rates differ by less than such a share.
+fn are_near(a: FrameRate, b: FrameRate, share: f64) -> bool {
+    (a.as_f64() / b.as_f64() - 1.0).abs() < share
 }
 
 /// Whether the pictures of a track do not all last as long. Rounded stamps have an average that is off by some thousandths.
-fn varies(track: &Track, rate: FrameRate) -> bool {
-    let Some((num, den)) = track.base_rate else { return false };
-    let base = f64::from(num) / f64::from(den);
-    (base / rate.as_f64() - 1.0).abs() > 0.01
+fn varies(track: &Track) -> bool {
+    let (Some((base, base_den)), Some((average, average_den))) = (track.base_rate, track.average_rate) else {
+        return false;
+    };
+    let ratio = f64::from(base) * f64::from(average_den) / (f64::from(base_den) * f64::from(average));
+    (ratio - 1.0).abs() > 0.01
 }
 
 /// A track in words: `h264 1920x1080 eng, default`.

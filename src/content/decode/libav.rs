@@ -43,7 +43,9 @@ pub(super) fn demux(path: &Path, container: Option<&str>) -> io::Result<Film> {
     Demuxer::builder()
         // A playlist in a film's clothes must not open other files, or connections.
         .set_option("protocol_whitelist", "none")
-        .input_format(container.and_then(InputFormat::find_by_name))
+        .input_format(
+            container.and_then(|name| InputFormat::find_by_name(name.split(',').next().unwrap_or(name))),
+        )
         .build(IO::from_seekable_read_stream(file))
         .map_err(other)?
         .find_stream_info(None)
@@ -55,8 +57,13 @@ pub(super) fn track_of(packet: &Packet) -> usize {
     packet.stream_index()
 }
 
-/// What a filter was made for: width, height, format.
-type Shape = (usize, usize, PixelFormat);
+/// What may differ from one picture to the next: width, height, format.
+pub(super) type Shape = (usize, usize, PixelFormat);
+
+/// What a picture is like.
+pub(super) fn shape_of(frame: &VideoFrame) -> Shape {
+    (frame.width(), frame.height(), frame.pixel_format())
+}
 
 /// Where the decoding of a film is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +81,7 @@ pub(super) struct LibavSource {
     facts: Facts,
     film: Film,
     decoder: VideoDecoder,
+    /// What makes of a picture of some shape what is shown.
     filter: Option<(Shape, VideoFilter)>,
     phase: Phase,
     /// Pictures as they are shown, the next one first.
@@ -162,7 +170,7 @@ impl LibavSource {
         let stamp = frame.best_effort_timestamp().as_micros();
         let stamp = stamp.or(self.last.map(|last| last.saturating_add(interval))).unwrap_or(0);
         self.last = Some(stamp);
-        let shape = (frame.width(), frame.height(), frame.pixel_format());
+        let shape = shape_of(&frame);
         if self.filter.as_ref().is_none_or(|(made_for, _)| *made_for != shape) {
             self.drain_filter()?;
             self.filter = Some((shape, self.make_filter(shape)?));

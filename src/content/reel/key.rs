@@ -1,6 +1,7 @@
 //! What a reel is a reel of.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::media::Size;
 use crate::wire::payload::jpeg::MAX_SCAN;
@@ -42,6 +43,13 @@ impl ReelKey {
 
     pub(super) fn film(&self) -> &Content {
         &self.film
+    }
+
+    /// The key of the same picture, on for so long: the reel of a slide is another one for each length.
+    pub fn of_slide(self, slide: Duration) -> ReelKey {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.film).update(b"slide").update(&slide.as_nanos().to_le_bytes());
+        ReelKey { film: hasher.finalize().into(), ..self }
     }
 
     /// How the film is encoded.

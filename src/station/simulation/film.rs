@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use opencv::core::Mat;
@@ -32,7 +32,8 @@ pub(super) struct Studio {
     folder: PathBuf,
     /// Each coded picture: the film and the number of the picture in it.
     pub(super) known: HashMap<Vec<u8>, (usize, u64)>,
-    broken: Arc<AtomicBool>,
+    /// One bit a film that cannot be decoded.
+    broken: Arc<AtomicUsize>,
     passes: AtomicU64,
 }
 
@@ -61,7 +62,12 @@ impl Studio {
 
     /// From now on decoding any picture fails, or no longer does.
     pub(super) fn break_decoder(&self, broken: bool) {
-        self.broken.store(broken, Relaxed);
+        self.broken.store(if broken { usize::MAX } else { 0 }, Relaxed);
+    }
+
+    /// From now on decoding this film fails, and no other.
+    pub(super) fn break_film(&self, film: usize) {
+        self.broken.store(1 << film, Relaxed);
     }
 
     /// How often a film was opened.
@@ -95,7 +101,7 @@ struct Film {
     path: PathBuf,
     film: usize,
     next: u64,
-    broken: Arc<AtomicBool>,
+    broken: Arc<AtomicUsize>,
 }
 
 impl Source for Film {
@@ -120,7 +126,7 @@ impl Source for Film {
     }
 
     fn next_picture(&mut self) -> Result<Option<Picture>, SourceError> {
-        if self.broken.load(Relaxed) {
+        if self.broken.load(Relaxed) >> self.film & 1 == 1 {
             return Err(SourceError::Decoder { path: "film".into(), reason: "a mishap".into() });
         }
         if self.next == FILMS[self.film] {
