@@ -72,10 +72,14 @@ const MAX_TOLD: usize = 1000;
 /// What opens films.
 type Opener = dyn Fn(&Path) -> Result<Box<dyn Source>, SourceError> + Send + Sync;
 
+/// What tells whether a film is there.
+type Looker = dyn Fn(&Path) -> Result<(), SourceError> + Send + Sync;
+
 /// The films of a broadcaster.
 pub struct Catalogue {
     clock: AirClock,
     opener: Arc<Opener>,
+    looker: Arc<Looker>,
     store: Option<Store>,
     /// Each film's behind a lock of its own: who looks at one that hangs keeps nobody from another.
     shapes: Mutex<HashMap<PathBuf, SharedShape>>,
@@ -98,6 +102,7 @@ impl Catalogue {
         Catalogue {
             clock,
             opener: Arc::new(decode::open),
+            looker: Arc::new(readable),
             store,
             shapes: Mutex::default(),
             phases: Mutex::new(phases),
@@ -112,6 +117,12 @@ impl Catalogue {
     #[cfg(test)]
     pub(crate) fn of_films(self, opener: Arc<Opener>) -> Catalogue {
         Catalogue { opener, ..self }
+    }
+
+    /// The same catalogue, of films that `looker` looks for.
+    #[cfg(test)]
+    pub(crate) fn looked_for_by(self, looker: Arc<Looker>) -> Catalogue {
+        Catalogue { looker, ..self }
     }
 
     /// Opens a film.
@@ -192,7 +203,7 @@ impl Catalogue {
             return result;
         }
         // No lock is held while the disk is asked: a share that hangs must not hang the stations of another one.
-        let result = readable(film);
+        let result = (self.looker)(film);
         self.looked_for().insert(film.to_owned(), (self.clock.now(), result.clone()));
         result
     }

@@ -17,10 +17,11 @@ mod slide;
 mod stamps;
 mod turn;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use ::opencv::core::Mat;
@@ -132,6 +133,17 @@ pub trait Source: Send {
     fn next_picture(&mut self) -> Result<Option<Picture>, SourceError>;
 }
 
+/// Set once: FFmpeg has one level for the whole program.
+static LOG_LEVEL: Once = Once::new();
+
+/// FFmpeg prints errors to standard error, and no more than that, as OpenCV has it from its first film on; the same variable of the
+/// environment chooses another level.
+fn set_log_level() {
+    const ERRORS: i32 = 16;
+    let chosen = std::env::var("OPENCV_FFMPEG_LOGLEVEL").ok().and_then(|level| level.parse().ok());
+    film_facts::set_log_level(chosen.unwrap_or(ERRORS));
+}
+
 /// Opens a film. Blocks for some milliseconds.
 ///
 /// # Errors
@@ -140,8 +152,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>, SourceError> {
     if starts_as_picture(path)? {
         return Ok(Box::new(SlideSource::open(path)?));
     }
-    // OpenCV's first film makes FFmpeg print what it thinks of films, as its default does; what matters is in the log.
-    film_facts::quiet();
+    LOG_LEVEL.call_once(set_log_level);
     let facts = facts::ask(path)?;
     match facts.decoder {
         Decoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
@@ -209,22 +220,15 @@ pub fn readable(path: &Path) -> Result<(), SourceError> {
     open_file(path).map(drop).map_err(|error| unreadable(path, &error))
 }
 
-/// Opens a file. What is none, such as a pipe, a socket or a device, is refused by its kind: reading it could take for ever.
+/// Opens a file. What is none, such as a pipe, a socket or a device, is refused by its kind: to open or read it could take for ever.
 fn open_file(path: &Path) -> io::Result<File> {
-    // Opening a pipe would wait for its writer.
-    let file =
-        OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path);
-    let kind = match &file {
-        Ok(file) => file.metadata()?.file_type(),
-        // A socket cannot be opened at all.
-        Err(_) => std::fs::metadata(path)?.file_type(),
-    };
+    let kind = std::fs::metadata(path)?.file_type();
     let kind = match () {
         () if kind.is_fifo() => "it is a named pipe, not a file",
         () if kind.is_socket() => "it is a socket, not a file",
         () if kind.is_char_device() || kind.is_block_device() => "it is a device, not a file",
         () if kind.is_dir() => "it is a folder, not a file",
-        () => return file,
+        () => return File::open(path),
     };
     Err(io::Error::other(kind))
 }

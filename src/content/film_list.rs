@@ -38,7 +38,7 @@ pub fn film_list(lineup: &Lineup) -> (String, usize) {
 
 fn described(source: &dyn Source) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: &str| drop(writeln!(text, "  {name:<8} {value}"));
+    let mut line = |name: &str, value: &str| text += &format!("  {name:<8} {value}\n");
     let (width, height) = source.size();
     let Some(facts) = source.facts() else {
         let seconds = source.rate().interval().as_secs_f64();

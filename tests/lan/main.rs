@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),
         test("an_interface_that_gets_another_address", faults::an_interface_that_gets_another_address),
-        test("a_film_that_hangs", faults::a_film_that_hangs),
+        test("a_film_that_becomes_a_pipe", faults::a_film_that_becomes_a_pipe),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("killed_while_recording", reels::killed_while_recording),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),

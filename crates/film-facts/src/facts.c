@@ -22,7 +22,7 @@ struct track {
     int32_t turned;
     int32_t matrix[9];
     int64_t start_micros, length_micros, pictures;  // INT64_MIN, INT64_MIN, 0: unsaid
-    char codec[32], pixels[32], space[32], transfer[32], language[32];
+    char codec[32], pixels[32], space[32], transfer[32], language[32], length_tag[32];
 };
 
 struct film {
@@ -64,6 +64,8 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     const AVCodecParameters *codec = stream->codecpar;
     const AVCodecDescriptor *descriptor = avcodec_descriptor_get(codec->codec_id);
     const AVDictionaryEntry *language = av_dict_get(stream->metadata, "language", NULL, 0);
+    // Matroska has no other place for the length of one track.
+    const AVDictionaryEntry *length = av_dict_get(stream->metadata, "DURATION", NULL, 0);
     const AVRational aspect = av_guess_sample_aspect_ratio(file, stream, NULL);
     const uint8_t *matrix = display_matrix(stream);
 
@@ -84,6 +86,7 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     track->pictures = stream->nb_frames;
     text(track->codec, sizeof track->codec, descriptor ? descriptor->name : NULL);
     text(track->language, sizeof track->language, language ? language->value : NULL);
+    text(track->length_tag, sizeof track->length_tag, length ? length->value : NULL);
     if (track->kind != 1)
         return;
     track->range = codec->color_range == AVCOL_RANGE_MPEG ? 1 : codec->color_range == AVCOL_RANGE_JPEG ? 2 : 0;
@@ -125,7 +128,6 @@ int film_facts_read(const char *url, struct film *film, struct track *tracks, in
     return result;
 }
 
-// FFmpeg prints what it thinks of a file to standard error; a program has a log of its own.
-void film_facts_quiet(void) {
-    av_log_set_level(AV_LOG_QUIET);
+void film_facts_log_level(int level) {
+    av_log_set_level(level);
 }

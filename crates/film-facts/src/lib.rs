@@ -85,7 +85,7 @@ pub struct Track {
     pub matrix: Option<[i32; 9]>,
     /// When it starts, in microseconds of the container's clock.
     pub start_micros: Option<i64>,
-    /// Its length, as the container claims it.
+    /// Its length, as the container claims it, or a tag of Matroska.
     pub length: Option<Duration>,
     /// How many pictures the container counts.
     pub pictures: Option<u64>,
@@ -138,6 +138,7 @@ struct RawTrack {
     space: [u8; 32],
     transfer: [u8; 32],
     language: [u8; 32],
+    length_tag: [u8; 32],
 }
 
 /// Mirrors `struct film` of facts.c.
@@ -158,7 +159,7 @@ unsafe extern "C" {
         reason: *mut c_char,
         size: usize,
     ) -> c_int;
-    safe fn film_facts_quiet();
+    safe fn film_facts_log_level(level: c_int);
 }
 
 /// Reads what the file at `path` says of itself. Blocks: it reads its beginning, and decodes some pictures where the container does
@@ -196,9 +197,9 @@ pub fn read(path: &Path) -> Result<Film, Error> {
     })
 }
 
-/// Keeps FFmpeg from printing to standard error, in the whole program.
-pub fn quiet() {
-    film_facts_quiet();
+/// What FFmpeg prints to standard error, in the whole program: 16 is errors, -8 nothing (`AV_LOG_ERROR`, `AV_LOG_QUIET`).
+pub fn set_log_level(level: i32) {
+    film_facts_log_level(level);
 }
 
 fn track(raw: &RawTrack) -> Track {
@@ -229,7 +230,7 @@ fn track(raw: &RawTrack) -> Track {
         },
         matrix: (raw.turned != 0).then_some(raw.matrix),
         start_micros: (raw.start_micros != i64::MIN).then_some(raw.start_micros),
-        length: length(raw.length_micros),
+        length: length(raw.length_micros).or_else(|| clock_time(&text(&raw.length_tag))),
         pictures: u64::try_from(raw.pictures).ok().filter(|&pictures| pictures > 0),
         codec: text(&raw.codec),
         pixels: text(&raw.pixels),
@@ -248,6 +249,28 @@ fn length(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().filter(|&micros| micros > 0).map(Duration::from_micros)
 }
 
+/// A time as `00:01:30.500000000`.
+fn clock_time(text: &str) -> Option<Duration> {
+    let mut seconds = 0.0;
+    for part in text.split(':') {
+        seconds = seconds * 60.0 + part.parse::<f64>().ok().filter(|part| (0.0..1e6).contains(part))?;
+    }
+    Duration::try_from_secs_f64(seconds).ok().filter(|length| !length.is_zero())
+}
+
 fn text(bytes: &[u8]) -> String {
     CStr::from_bytes_until_nul(bytes).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_tells_a_length_or_nothing() {
+        assert_eq!(clock_time("00:01:30.500000000"), Some(Duration::from_millis(90_500)));
+        for none in ["", "::", "00:00:00", "-1:00", "nan", "inf:0", "a while", "9e99:0"] {
+            assert_eq!(clock_time(none), None, "{none}");
+        }
+    }
 }

@@ -150,7 +150,8 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
     let aspect = ratio(coded_aspect);
     let (size, pixel_aspect) =
         if turn.swaps { ((track.size.1, track.size.0), 1.0 / aspect) } else { (track.size, aspect) };
-    let length = track.length.or(film.length);
+    // The length of the container is that of its longest track, which sound may well be.
+    let length = track.length.or(film.length.filter(|_| !sound));
     let by_length = length.map_or(0, |length| rate.nearest(length));
     let claimed = track.pictures.filter(|_| track.length.is_some());
     let mut facts = Facts {
@@ -179,7 +180,7 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
     if !facts.reasons.is_empty() {
         facts.decoder = Decoder::Libav;
     }
-    facts.remarks = remarks(path, &facts);
+    remark(path, &mut facts);
     Ok(facts)
 }
 
@@ -253,17 +254,21 @@ fn words(track: &Track) -> String {
     words
 }
 
-fn remarks(path: &Path, facts: &Facts) -> Vec<String> {
+/// Notes what an operator should know of the film at `path`.
+fn remark(path: &Path, facts: &mut Facts) {
     let name = display(path);
-    let mut remarks = Vec::new();
     if let Some(kind) = facts.colours.high_range {
-        remarks.push(format!(
+        facts.remarks.push(format!(
             "{name} has high dynamic range ({kind}), which is shown as it is, without tone mapping: it looks pale and flat"
         ));
     }
-    let cut = File::open(path).is_ok_and(|file| ends_early(file, &facts.container));
-    if cut {
-        remarks.push(format!("{name} is cut off: its container says that it is longer than the file; it plays as far as it goes"));
+    if File::open(path).is_ok_and(|file| ends_early(file, &facts.container)) {
+        facts.remarks.push(format!(
+            "{name} is cut off: its container says that it is longer than the file; it plays as far as it goes"
+        ));
+        // Nothing more is expected of it. An MP4 without a part of its pictures has an index that tells exactly how many are missing.
+        if facts.container == "matroska" {
+            facts.announced = 0;
+        }
     }
-    remarks
 }

@@ -1,9 +1,9 @@
 //! How films are played from their reels, whatever disks do.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, mpsc};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
@@ -18,6 +18,9 @@ struct Bench {
     folder: TempDir,
     clock: AirClock,
     films: Films,
+    /// Looking for the film takes until this is dropped.
+    hang: Option<mpsc::Sender<()>>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl Bench {
@@ -26,9 +29,20 @@ impl Bench {
         let media = vec![folder.path().join("film.mp4")];
         let spec = StationSpec { media, width: 16, ..StationSpec::sample("239.79.4.1:5004") };
         let clock = AirClock::start();
-        let catalogue = Arc::new(Catalogue::new(clock.clone(), None));
+        let (hang, wait) = mpsc::channel();
+        let (wait, hangs) = (Mutex::new(wait), Arc::new(AtomicBool::new(false)));
+        let looker = {
+            let hangs = hangs.clone();
+            move |_: &Path| {
+                if hangs.load(Relaxed) {
+                    let _ = wait.lock().unwrap().recv();
+                }
+                Ok(())
+            }
+        };
+        let catalogue = Arc::new(Catalogue::new(clock.clone(), None).looked_for_by(Arc::new(looker)));
         let films = Films::new(Arc::new(spec), clock.clone(), catalogue, Threads::default());
-        Bench { folder, clock, films }
+        Bench { folder, clock, films, hang: Some(hang), hangs }
     }
 
     fn film(&self) -> PathBuf {
@@ -87,22 +101,16 @@ fn units(events: &[Event]) -> Vec<(&Unit, bool)> {
     events.iter().filter_map(unit).collect()
 }
 
-/// To open a pipe waits until somebody writes to it.
-fn hang(film: &Path) {
-    fs::remove_file(film).unwrap();
-    mknodat(CWD, film, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_films_folder_does_not_answer_its_reel_is_on_air() {
     let mut bench = Bench::new();
     bench.play(1000, 80);
-    hang(&bench.film());
+    bench.hangs.store(true, Relaxed);
     let began = bench.clock.now();
     let (events, fault) = bench.air().await;
     let units = units(&events);
     // Lets the thread go that looks for it.
-    fs::File::options().write(true).open(bench.film()).unwrap();
+    drop(bench.hang.take());
     assert!(matches!(fault, Some(Fault::Stuck)), "{fault:?}");
     let on_air = units.last().unwrap().0.due.at.since(began);
     assert!(on_air > STUCK - LONGEST_PAUSE, "only {on_air:?}");
