@@ -3,8 +3,8 @@
 # Usage: scripts/packages.sh build|test|page|matrix
 set -eu
 
-# OpenCV's headers and the compiler that reads them; the tools that build libjpeg-turbo.
-build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev"
+# The headers of OpenCV and of FFmpeg, and the compiler that reads them; the tools that build libjpeg-turbo.
+build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev libavfilter-dev libavformat-dev"
 # The libraries that the window loads at run time.
 window="libx11-6 libxcursor1 libxkbcommon0"
 # Test networks, real clients (GStreamer's sdpdemux is in plugins-bad), and a display without a screen.

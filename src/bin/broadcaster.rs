@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 use stationcast::clock::wall_clock;
+use stationcast::content::film_list::film_list;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::daemon::{self, Listeners, scarcity};
@@ -58,7 +59,7 @@ struct LineupFile {
 #[derive(Subcommand)]
 enum Command {
     /// Validate a line-up and print it as a table
-    Check(LineupFile),
+    Check(Check),
     /// Make the reels of all its films beforehand, with all cores
     Prepare(LineupFile),
     /// Print a station as SDP, for players: ffplay -protocol_whitelist file,udp,rtp -i FILE
@@ -71,6 +72,15 @@ enum Command {
     },
     /// Show the status of a running broadcaster's stations
     Status(Status),
+}
+
+#[derive(clap::Args)]
+struct Check {
+    #[command(flatten)]
+    line_up: LineupFile,
+    /// Open each film too, and print what it is
+    #[arg(long)]
+    films: bool,
 }
 
 #[derive(clap::Args)]
@@ -108,9 +118,8 @@ fn command() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     stationcast::log::to_stderr(filter);
     let file = match &cli.command {
-        Some(Command::Check(line_up) | Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => {
-            &line_up.config
-        }
+        Some(Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => &line_up.config,
+        Some(Command::Check(check)) => &check.line_up.config,
         Some(Command::Status(status)) => match &status.http {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
@@ -130,7 +139,7 @@ fn command() -> ExitCode {
     let result = match &cli.command {
         None => broadcast(lineup),
         Some(Command::Prepare(_)) => prepare(&lineup),
-        Some(Command::Check(_)) => print(&format!("{}\n", lineup.table())),
+        Some(Command::Check(check)) => show_line_up(&lineup, check.films),
         Some(Command::Status(status)) => match lineup.http {
             Some(listen) => show_status(status, &status::address_of(listen)),
             None => Err(anyhow!(
@@ -221,6 +230,18 @@ fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
         turned.store(true, Relaxed);
     });
     Ok((runtime, stop))
+}
+
+/// Prints the line-up, and what its films are. `Ok` means that all of these can be played.
+fn show_line_up(lineup: &Lineup, films: bool) -> anyhow::Result<()> {
+    print(&format!("{}\n", lineup.table()))?;
+    if !films {
+        return Ok(());
+    }
+    let (text, failed) = film_list(lineup);
+    print(&format!("\n{text}"))?;
+    ensure!(failed == 0, "{failed} cannot be played");
+    Ok(())
 }
 
 /// Prints the result. A reader that stops reading is not a failure.

@@ -53,6 +53,9 @@ pub(crate) type FilmReel = (PathBuf, Arc<Reel>);
 /// Opens films.
 type FilmOpener = dyn Fn(&Path) -> Result<Box<dyn PictureSource>, SourceError> + Send + Sync;
 
+/// Checks that films can be read.
+type FilmChecker = dyn Fn(&Path) -> Result<(), SourceError> + Send + Sync;
+
 /// The attributes of a film's file that tell whether it was changed or replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FileAttributes {
@@ -101,6 +104,7 @@ impl PlaylistLookup {
 pub struct Catalogue {
     clock: AirClock,
     opener: Arc<FilmOpener>,
+    checker: Arc<FilmChecker>,
     store: Option<Store>,
     /// Each film has a lock of its own, so that a film that hangs while it is opened does not delay the others.
     geometries: Mutex<HashMap<PathBuf, CachedGeometry>>,
@@ -120,6 +124,7 @@ impl Catalogue {
         Catalogue {
             clock,
             opener: Arc::new(decode::open),
+            checker: Arc::new(check_readable),
             store: store.map(|(store, _)| store),
             geometries: Mutex::default(),
             phases,
@@ -135,12 +140,24 @@ impl Catalogue {
         Catalogue { opener, ..self }
     }
 
+    /// The same catalogue, with films that `checker` checks.
+    #[cfg(test)]
+    pub(crate) fn with_checker(self, checker: Arc<FilmChecker>) -> Catalogue {
+        Catalogue { checker, ..self }
+    }
+
     /// Opens a film.
     ///
     /// # Errors
     /// The film cannot be opened.
     pub fn open(&self, film: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
-        (self.opener)(film)
+        let source = (self.opener)(film)?;
+        source
+            .facts()
+            .iter()
+            .flat_map(|facts| &facts.remarks)
+            .for_each(|remark| self.log_once(remark.clone()));
+        Ok(source)
     }
 
     /// The phases of the stations' programmes.
@@ -193,7 +210,7 @@ impl Catalogue {
             return result;
         }
         // Without a lock, so that a network share that hangs does not delay films on others.
-        let result = check_readable(film);
+        let result = (self.checker)(film);
         lock(&self.checks).insert(film.to_owned(), (self.clock.now(), result.clone()));
         result
     }
@@ -225,11 +242,12 @@ impl Catalogue {
         });
     }
 
-    /// The key of a film's reel; `None` without a store, or if the film cannot be read. Reads the whole film if it is
-    /// new or was changed.
-    pub fn key(&self, film: &Path, encoding: Encoding) -> Option<ReelKey> {
+    /// The key of the reel of a film, or of a picture that is on for `slide`; `None` without a store, or if the film
+    /// cannot be read. Reads the whole film if it is new or was changed.
+    pub fn key(&self, film: &Path, encoding: Encoding, slide: Duration) -> Option<ReelKey> {
         // The error is reported when the film is played.
-        self.store.as_ref()?.key(film, encoding, self.clock.wall()).ok()
+        let key = self.store.as_ref()?.key(film, encoding, self.clock.wall()).ok()?;
+        Some(if decode::is_slide(film) { key.of_slide(slide) } else { key })
     }
 
     /// The reel of `key`, if there is one.
@@ -250,7 +268,11 @@ impl Catalogue {
 
     /// Logs why there is no reel of a film: once, not in each pass. Does not block.
     pub fn log_no_reel(&self, film: &Path, error: &dyn Display) {
-        let sentence = format!("no reel of {}: {error}", film.display());
+        self.log_once(format!("no reel of {}: {error}", film.display()));
+    }
+
+    /// Logs a sentence, unless the log has it already. Does not block.
+    fn log_once(&self, sentence: String) {
         let mut logged = lock(&self.logged);
         if logged.len() < MAX_LOGGED && !logged.contains(&sentence) {
             warn!("{sentence}");

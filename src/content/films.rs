@@ -39,6 +39,8 @@ pub(crate) struct Films {
     events: VecDeque<ContentEvent>,
     /// The fault that follows these events.
     fault: Option<Fault>,
+    /// Whether a film played to its end since that was asked last.
+    played: bool,
     /// The size of all pictures, once a film has opened.
     size: Option<Size>,
     /// Decoder, encoder and time line. `None` while a blocking thread has them, or after they crashed or hung there.
@@ -77,6 +79,7 @@ impl Films {
             now_playing: NowPlaying::Nothing,
             events: VecDeque::new(),
             fault: None,
+            played: false,
             size: None,
             transcoder: None,
             film_worker: BlockingWorker::new(threads.clone()),
@@ -87,6 +90,11 @@ impl Films {
     /// The size of all pictures, once a film has opened.
     pub(crate) fn size(&self) -> Option<Size> {
         self.size
+    }
+
+    /// Whether a film played to its end since this was asked last.
+    pub(crate) fn take_played(&mut self) -> bool {
+        std::mem::take(&mut self.played)
     }
 
     /// The next event. There always is one, or a fault.

@@ -24,6 +24,7 @@
 pub mod catalogue;
 pub mod decode;
 pub mod encode;
+pub mod film_list;
 pub(crate) mod films;
 pub(crate) mod phases;
 pub(crate) mod playlist;
@@ -75,6 +76,14 @@ impl Content {
         match self {
             Content::Films(films) => films.next(output).await.map(Some),
             Content::Slate(slate) => slate.next(output).await,
+        }
+    }
+
+    /// Whether a film played to its end since this was asked last.
+    pub(crate) fn take_played(&mut self) -> bool {
+        match self {
+            Content::Films(films) => films.take_played(),
+            Content::Slate(_) => false,
         }
     }
 

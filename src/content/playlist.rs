@@ -44,7 +44,8 @@ pub(crate) fn look_up(
     let first = || films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok());
     let size = size.or_else(first);
     let items = films.into_iter().map(|path| {
-        let key = size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }));
+        let key =
+            size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }, spec.slide));
         let reel = key.as_ref().and_then(|key| catalogue.reel(key));
         PlaylistItem { path, key, reel, begin: None }
     });

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -50,6 +51,8 @@ enum PrepareError {
 struct ReelJob {
     film: PathBuf,
     encoding: Encoding,
+    /// How long it is on, if it is a picture.
+    slide: Duration,
 }
 
 /// Makes the reels of all stations that keep reels, until `stop` is true. Shows its progress on a terminal.
@@ -88,7 +91,7 @@ fn jobs(lineup: &Lineup, summary: &Mutex<PrepareSummary>) -> VecDeque<ReelJob> {
             Ok(films) => match size_of(station, &films) {
                 Ok(size) => jobs.extend(films.into_iter().map(|film| {
                     let encoding = Encoding { size, quality: station.quality };
-                    ReelJob { film, encoding }
+                    ReelJob { film, encoding, slide: station.slide }
                 })),
                 Err(error) => lock(summary).failed.push(format!("station {}: {error}", station.id)),
             },
@@ -130,6 +133,7 @@ fn make_reel(
     stop: &AtomicBool,
 ) -> Result<ReelOutcome, PrepareError> {
     let key = store.key(&job.film, job.encoding, wall_clock())?;
+    let key = if decode::is_slide(&job.film) { key.of_slide(job.slide) } else { key };
     if !lock(keys).insert(key) {
         return Ok(ReelOutcome::Duplicate);
     }
@@ -138,6 +142,7 @@ fn make_reel(
     }
     let mut recorder = store.record(&key, &job.film)?.ok_or(PrepareError::Refused)?;
     let mut source = decode::open(&job.film)?;
+    source.show_for(job.slide);
     recorder.expect(source.announced());
     let mut encoder = Encoder::new(job.encoding.size, job.encoding.quality)?;
     // The time line that a recording on air has, so that the reels are equal.
@@ -150,6 +155,7 @@ fn make_reel(
             return Ok(ReelOutcome::Stopped);
         }
         timeline.next(picture.stamp);
+        timeline.lasts(picture.lasts);
         let encoded = encoder.encode(&picture.pixels, source.pixel_aspect())?;
         recorder.add(timeline.film_offset(), &encoded.jpeg)?;
         bar.inc(1);

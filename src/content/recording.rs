@@ -83,18 +83,20 @@ impl Recording {
         Recording { job, timeline, queue: VecDeque::new(), started: false }
     }
 
-    /// Adds the film's next picture, even if it is too late for the air. Does not block.
+    /// Adds the film's next picture, by its stamp and how long it lasts, even if it is too late for the air. Does not
+    /// block.
     ///
     /// # Errors
     /// There will be no reel. [`RecordError::GivenUp`] if the worker has logged why, or if another station records the
     /// reel.
     pub(crate) fn add(
         &mut self,
-        stamp: Duration,
+        (stamp, lasts): (Duration, Option<Duration>),
         jpeg: &Jpeg,
         worker: &mut BlockingWorker,
     ) -> Result<(), RecordError> {
         self.timeline.next(stamp);
+        self.timeline.lasts(lasts);
         self.queue.push_back(RecordingInput::Picture(self.timeline.film_offset(), jpeg.clone()));
         if self.job.has_ended() {
             return Err(RecordError::GivenUp);

@@ -12,8 +12,8 @@ use crate::media::{AirTime, Due, FrameRate};
 /// (Matroska) round by 0.5 ms. If the rate varies, the distance is far greater within a few pictures.
 const ON_GRID: Duration = Duration::from_millis(2);
 
-/// Longest step between two stamps. A longer one is a fault of the file, not a still picture, and counts as one
-/// interval.
+/// Longest step between two stamps, unless the film says that its picture lasts longer, or has a rate as low as that. A
+/// longer one is a fault of the file, not a still picture, and counts as one interval.
 const MAX_STEP: Duration = Duration::from_secs(30);
 
 /// Most rounding error of a computed time, in nanoseconds.
@@ -49,6 +49,8 @@ struct LastPicture {
     /// The place on the grid, from the film's beginning.
     index: u64,
     due: Due,
+    /// How long the film says it lasts, if that is not one interval.
+    lasts: Option<Duration>,
 }
 
 impl Timeline {
@@ -85,15 +87,35 @@ impl Timeline {
     /// The time from the beginning of the film to the end of the last picture.
     pub fn film_length(&self) -> Duration {
         match self.film.last {
+            Some(LastPicture { lasts: Some(lasts), .. }) => self.film_offset() + lasts,
             Some(last) if self.film.variable => self.film_offset() + last.due.interval,
             Some(last) => self.rate.nth(last.index + 1),
             None => Duration::ZERO,
         }
     }
 
+    /// The picture given last lasts so long, if the film says so of it. A film ends when its last picture has had its time.
+    pub fn lasts(&mut self, lasts: Option<Duration>) {
+        let interval = self.rate.interval();
+        if let Some(last) = &mut self.film.last {
+            // What is one interval but for rounding stays on the grid.
+            last.lasts = lasts.filter(|lasts| lasts.abs_diff(interval) > ON_GRID.max(interval / 8));
+        }
+    }
+
+    /// When the picture given last has had its time, if it lasts for longer than one interval.
+    pub fn held_until(&self) -> Option<AirTime> {
+        let last = self.film.last?;
+        let lasts = last.lasts.filter(|&lasts| lasts > last.due.interval)?;
+        Some(last.due.at + lasts)
+    }
+
     fn continue_at(&mut self, rate: FrameRate) {
         if let Some(last) = self.film.last {
-            if self.film.variable {
+            if let Some(lasts) = last.lasts {
+                self.anchor = last.due.at + lasts;
+                self.film_base = 0;
+            } else if self.film.variable {
                 self.anchor = last.due.at + last.due.interval;
                 self.film_base = 0;
             } else {
@@ -117,7 +139,8 @@ impl Timeline {
             return self.place(stamp, 0, self.grid(0), self.rate.interval());
         };
         let step = stamp.saturating_sub(last.stamp);
-        if step.is_zero() || step > MAX_STEP {
+        let longest = MAX_STEP.max(self.rate.interval() * 4).max(last.lasts.unwrap_or_default() + ON_GRID);
+        if step.is_zero() || step > longest {
             // Shifts the film's origin, so that the stamps after this fault continue the time line.
             self.film.first_stamp = Some(stamp.saturating_sub(self.rate.nth(last.index + 1)));
             return self.place_next(stamp, last);
@@ -156,7 +179,7 @@ impl Timeline {
     fn place(&mut self, stamp: Duration, index: u64, at: AirTime, interval: Duration) -> Due {
         let due = Due { at, interval };
         self.film.begun.get_or_insert(at);
-        self.film.last = Some(LastPicture { stamp, index, due });
+        self.film.last = Some(LastPicture { stamp, index, due, lasts: None });
         due
     }
 }
@@ -301,6 +324,28 @@ mod tests {
             let due = timeline.next(Duration::from_millis(ms));
             assert_eq!(due.at, START + rate(25, 1).nth(n as u64), "picture {n}, stamp {ms} ms");
         }
+    }
+
+    #[test]
+    fn a_film_ends_when_its_last_picture_has_had_its_time() {
+        let seconds = Duration::from_secs;
+        let mut timeline = Timeline::new(START, rate(25, 1));
+        for round in 0..3 {
+            timeline.begin_film(rate(25, 1), START);
+            for (stamp, lasts) in [(0, 12), (12, 40), (52, 45)] {
+                let due = timeline.next(seconds(stamp));
+                timeline.lasts(Some(seconds(lasts)));
+                assert_eq!(due.at, START + seconds(97 * round + stamp), "round {round}");
+                assert_eq!(timeline.film_offset(), seconds(stamp));
+                assert_eq!(timeline.held_until(), Some(due.at + seconds(lasts)));
+            }
+            assert_eq!(timeline.film_length(), seconds(97));
+        }
+        // A picture that lasts one interval, but for what its container rounds, leaves the grid alone.
+        timeline.begin_film(rate(25, 1), START);
+        timeline.next(Duration::ZERO);
+        timeline.lasts(Some(Duration::from_millis(41)));
+        assert_eq!((timeline.film_length(), timeline.held_until()), (Duration::from_millis(40), None));
     }
 
     #[test]

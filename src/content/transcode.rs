@@ -18,6 +18,8 @@ use crate::media::{AirTime, Due, FrameRate, Policy, REPEAT_RATE, Size};
 pub(crate) struct TranscodedPicture {
     /// The presentation time in the film.
     pub(crate) stamp: Duration,
+    /// How long it lasts, if the film says so.
+    pub(crate) lasts: Option<Duration>,
     /// The due time and interval on air.
     pub(crate) due: Due,
     /// Whether to air the picture, decided when it was decoded.
@@ -42,8 +44,8 @@ pub(crate) enum BatchEnd {
     More,
     /// This machine does not keep up: the film goes on, but is no longer recorded.
     StoppedRecording,
-    /// The film has ended.
-    FilmEnded,
+    /// The film has ended: at this moment, if its last picture lasts for longer than one interval.
+    FilmEnded(Option<AirTime>),
     /// The film cannot go on, and was closed.
     Failed(Fault),
 }
@@ -64,6 +66,8 @@ pub(crate) struct Transcoder {
     catalogue: Arc<Catalogue>,
     width: u16,
     quality: u8,
+    /// How long a picture file is on.
+    slide: Duration,
     timeline: Timeline,
     film: Option<Box<dyn PictureSource>>,
     /// Whether the film was begun on the time line.
@@ -88,6 +92,7 @@ impl Transcoder {
             catalogue,
             width: spec.width,
             quality: spec.quality,
+            slide: spec.slide,
             timeline: Timeline::new(start, REPEAT_RATE),
             film: None,
             begun: false,
@@ -106,7 +111,8 @@ impl Transcoder {
         recording: bool,
     ) -> Result<OpenedFilm, Fault> {
         self.film = None;
-        let film = self.catalogue.open(path)?;
+        let mut film = self.catalogue.open(path)?;
+        film.show_for(self.slide);
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         // A new encoder, since the quality to which the last film was squeezed is not a good guess for this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
@@ -130,7 +136,7 @@ impl Transcoder {
                 Ok(Some(picture)) => pictures.push(picture),
                 Ok(None) => {
                     self.film = None;
-                    break BatchEnd::FilmEnded;
+                    break BatchEnd::FilmEnded(self.timeline.held_until());
                 }
                 Err(fault) => {
                     // Closed on this thread, since that may block too.
@@ -153,6 +159,7 @@ impl Transcoder {
         let Some(picture) = film.next_picture()? else { return Ok(None) };
         let now = self.clock.now();
         let due = self.timeline.next(picture.stamp);
+        self.timeline.lasts(picture.lasts);
         let policy = due.policy(now);
         if policy == Policy::Reanchor {
             self.timeline.reanchor(now);
@@ -167,7 +174,14 @@ impl Transcoder {
             Some(encoder.encode(&picture.pixels, film.pixel_aspect())?)
         };
         let behind = now.since(due.at);
-        Ok(Some(TranscodedPicture { stamp: picture.stamp, due, policy, behind, encoded }))
+        Ok(Some(TranscodedPicture {
+            stamp: picture.stamp,
+            lasts: picture.lasts,
+            due,
+            policy,
+            behind,
+            encoded,
+        }))
     }
 }
 
@@ -206,7 +220,7 @@ mod tests {
                 }
                 match batch.end {
                     BatchEnd::More => {}
-                    BatchEnd::FilmEnded => break,
+                    BatchEnd::FilmEnded(_) => break,
                     BatchEnd::StoppedRecording | BatchEnd::Failed(_) => panic!("the film ends"),
                 }
             }

@@ -35,7 +35,9 @@ pub fn describe(spec: &StationSpec, source: Option<IpAddr>, rate: Option<FrameRa
 /// The rate of a station's first film; `None` if the film does not open. Blocks for some milliseconds.
 pub fn first_rate(spec: &StationSpec) -> Option<FrameRate> {
     let films = lineup::films(&spec.media).ok()?;
-    decode::open(films.first()?).ok().map(|film| film.rate())
+    let mut film = decode::open(films.first()?).ok()?;
+    film.show_for(spec.slide);
+    Some(film.rate())
 }
 
 #[cfg(test)]

@@ -10,6 +10,12 @@ use std::path::{Path, PathBuf};
 /// extension.
 pub const EXTENSIONS: [&str; 9] = ["mp4", "m4v", "mov", "mkv", "avi", "webm", "ts", "mpg", "mpeg"];
 
+/// The extensions of pictures, in any case: in a folder they are slides.
+pub const PICTURES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// Names of pictures that belong to the films in their folder, as media libraries call them.
+const COVERS: [&str; 7] = ["cover", "folder", "poster", "fanart", "front", "back", "thumb"];
+
 /// What is at a path that `media` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MediaKind {
@@ -45,8 +51,8 @@ pub(super) fn kind(path: &Path) -> MediaKind {
     })
 }
 
-/// The films of one round of the programme: `media` in its order, with each folder replaced by its films, sorted by name in
-/// natural order (2 before 10). Hidden files, other files and subfolders are left out. Stations call this for each round,
+/// The films of one round of the programme: `media` in its order, with each folder replaced by its films and pictures, sorted by
+/// name in natural order (2 before 10). Covers beside films, hidden files, other files and subfolders are left out. Stations call this for each round,
 /// so that a film that is put into a folder goes on air in the next one.
 ///
 /// A path that is not a folder is returned as it is, even if nothing exists there any more: opening it will report that,
@@ -74,9 +80,12 @@ fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(path)? {
         let film = entry?.path();
         // `is_file` follows links, and is false for a broken one.
-        if is_film(&film) && film.is_file() {
+        if (is_film(&film) || is_picture(&film)) && film.is_file() {
             films.push(film);
         }
+    }
+    if films.iter().any(|film| is_film(film)) {
+        films.retain(|film| !is_cover(film));
     }
     films.sort_by(|a, b| natural(&name(a), &name(b)).then_with(|| a.cmp(b)));
     Ok(films)
@@ -87,8 +96,21 @@ fn name(path: &Path) -> String {
 }
 
 fn is_film(path: &Path) -> bool {
+    has_extension(path, &EXTENSIONS)
+}
+
+fn is_picture(path: &Path) -> bool {
+    has_extension(path, &PICTURES)
+}
+
+fn has_extension(path: &Path, of: &[&str]) -> bool {
     let extension = path.extension().unwrap_or_default();
-    !name(path).starts_with('.') && EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    !name(path).starts_with('.') && of.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+fn is_cover(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default();
+    is_picture(path) && COVERS.iter().any(|known| stem.eq_ignore_ascii_case(known))
 }
 
 /// Compares names in natural order: runs of digits by value, letters ignoring case.
@@ -152,6 +174,11 @@ mod tests {
         let media = [named.clone(), dir.path().to_owned()];
         assert_eq!(films(&media).unwrap(), [named.clone(), two.clone(), ten.clone()]);
         assert_eq!(kind(dir.path()), MediaKind::Folder { films: 2 });
+
+        // Pictures are slides, but covers are not.
+        let five = make("5.JPG");
+        assert_eq!(films(&media).unwrap(), [named.clone(), two.clone(), five.clone(), ten.clone()]);
+        fs::remove_file(five).unwrap();
 
         let three = make("3.webm");
         assert_eq!(films(&media).unwrap(), [named, two, three, ten]);

@@ -23,6 +23,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::directory::PORT;
 use crate::interface::{Choice, Interface, interfaces};
@@ -30,10 +31,13 @@ use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
-pub use films::{EXTENSIONS, MediaKind, films};
+pub use films::{EXTENSIONS, MediaKind, PICTURES, films};
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+
+/// The default of `slide`.
+pub const DEFAULT_SLIDE: Duration = Duration::from_secs(10);
 
 /// The stations of a broadcaster, and the addresses on which it serves them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +113,8 @@ pub struct StationSpec {
     pub reel: bool,
     /// The share of a picture's interval over which its packets are sent.
     pub spread: Spread,
+    /// How long each of its picture files is on: whole seconds, 1 s to a day.
+    pub slide: Duration,
     /// The line of the file on which this station begins, from 1. For messages.
     pub line: usize,
 }
@@ -192,6 +198,7 @@ impl StationSpec {
             datagram: Datagram::Auto,
             reel: true,
             spread: Spread::DEFAULT,
+            slide: DEFAULT_SLIDE,
             line: 1,
         }
     }

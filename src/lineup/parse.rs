@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -11,14 +12,26 @@ use super::outputs::Outputs;
 use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
-    Announce, ConfigError, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, Spread, StationSpec, World,
-    outputs, reel,
+    Announce, ConfigError, DEFAULT_SLIDE, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, PICTURES,
+    Spread, StationSpec, World, outputs, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
 
-const STATION: [&str; 11] =
-    ["id", "name", "media", "group", "interface", "ttl", "width", "quality", "datagram", "reel", "spread"];
+const STATION: [&str; 12] = [
+    "id",
+    "name",
+    "media",
+    "group",
+    "interface",
+    "ttl",
+    "width",
+    "quality",
+    "datagram",
+    "reel",
+    "spread",
+    "slide",
+];
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 const LOOPBACK: &str = "127.0.0.1";
 
@@ -56,6 +69,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         datagram: Field::Is(Datagram::Auto),
         reel: Field::Is(true),
         spread: Field::Is(Spread::DEFAULT),
+        slide: Field::Is(DEFAULT_SLIDE.as_secs() as u32),
     };
     if let Some(section) = section(root, "defaults", &mut report) {
         section.unknown_keys(&mut report, &SETTINGS, "[defaults]");
@@ -84,6 +98,8 @@ struct Settings {
     datagram: Field<Datagram>,
     reel: Field<bool>,
     spread: Field<Spread>,
+    /// In seconds.
+    slide: Field<u32>,
 }
 
 impl Settings {
@@ -91,6 +107,7 @@ impl Settings {
         let ttl = "choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)";
         let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
         let quality = "choose a whole number from 1 to 99 (JPEG quality, the Q of RTP/JPEG)";
+        let slide = "choose a whole number from 1 to 86400 (seconds for which a picture file is on)";
         let reel = "choose true or false (whether encoded pictures are kept, to be sent again)";
         Settings {
             interface: section.interface(report, world),
@@ -100,6 +117,7 @@ impl Settings {
             datagram: section.datagram(report),
             reel: section.flag(report, "reel", reel),
             spread: section.spread(report),
+            slide: section.number(report, "slide", 1..=86_400, slide),
         }
     }
 
@@ -113,6 +131,7 @@ impl Settings {
             datagram: self.datagram.or(other.datagram),
             reel: self.reel.or(other.reel),
             spread: self.spread.or(other.spread),
+            slide: self.slide.or(other.slide),
         }
     }
 }
@@ -209,6 +228,7 @@ impl StationParser<'_> {
             datagram: settings.datagram.value()?,
             reel: settings.reel.value()?,
             spread: settings.spread.value()?,
+            slide: Duration::from_secs(settings.slide.value()?.into()),
             line,
         })
     }
@@ -325,8 +345,9 @@ impl StationParser<'_> {
             MediaKind::File => Ok(path),
             MediaKind::Folder { films } if films > 0 => Ok(path),
             MediaKind::Folder { .. } => Err(format!(
-                "is a folder without films; put in one whose name ends in {}",
-                EXTENSIONS.join(", ")
+                "is a folder without films; put in one whose name ends in {}, or pictures: {}",
+                EXTENSIONS.join(", "),
+                PICTURES.join(", ")
             )),
             MediaKind::Missing if text.starts_with(['/', '~']) => {
                 Err(format!("does not exist; nothing is at {shown}: name a film or a folder that is there"))

@@ -12,6 +12,7 @@
 //! `net` and `clock`.
 
 mod output;
+mod patience;
 pub(crate) mod runtime;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
@@ -32,10 +33,8 @@ use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::media::{FrameRate, Size};
 use output::{Output, Stopping};
+use patience::{Patience, RETRY};
 use runtime::WakeSlots;
-
-/// First and longest pause before a retry. Each pause is twice the one before.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Most faults that are remembered as logged.
 const MOST_REPORTED: usize = 100;
@@ -118,7 +117,7 @@ impl Station {
     async fn run(mut self) {
         let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec.clone();
-        let mut retry = RETRY.0;
+        let mut patience = Patience::default();
         let mut reported = Reported::default();
         loop {
             let began = self.head_end.clock.now();
@@ -127,8 +126,9 @@ impl Station {
                 ContentEnd::Failed(fault) => fault,
                 ContentEnd::Over => continue,
             };
-            if self.head_end.clock.now().since(began) > STABLE_AFTER {
-                retry = RETRY.0;
+            let played = self.content.take_played();
+            if played || self.head_end.clock.now().since(began) > STABLE_AFTER {
+                patience.renew();
             }
             let reason = fault.to_string();
             debug!("station {} \"{}\" failed: {reason}", spec.id, spec.name);
@@ -137,10 +137,10 @@ impl Station {
                 warn!("station {} \"{}\" is off air and shows a slate: {reason}", spec.id, spec.name);
             }
             self.on_air = false;
-            if self.show_slate(reason, retry).await.is_err() {
+            let wait = patience.wait_after(&reason);
+            if self.show_slate(reason, wait).await.is_err() {
                 break;
             }
-            retry = (retry * 2).min(RETRY.1);
         }
         let air = &self.handle.air;
         let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));

@@ -102,7 +102,11 @@ impl Output {
     pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
         let Some(last) = self.last.clone() else { return Ok(()) };
         let at = (last.due.at + LONGEST_PAUSE).max(self.clock.now());
-        self.hand_over(Unit { due: Due { at, interval: REPEAT_RATE.interval() }, ..last }).await
+        // A picture that is held for longer, such as a slide, keeps its time on air.
+        let free_at = self.free_at;
+        self.hand_over(Unit { due: Due { at, interval: REPEAT_RATE.interval() }, ..last }).await?;
+        self.hold_until(free_at);
+        Ok(())
     }
 
     /// Whether a unit that is due at `at` comes too late: what was repeated meanwhile has its place.

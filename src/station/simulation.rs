@@ -39,6 +39,7 @@ const MISHAPS_A_DAY: u64 = 100;
 enum Mishap {
     FilmMissing,
     FilmUndecodable,
+    OneFilmUndecodable,
     ReelDamaged,
     ReelRemoved,
     WorkHangs,
@@ -49,9 +50,10 @@ enum Mishap {
     ClockSet,
 }
 
-const MISHAPS: [Mishap; 10] = [
+const MISHAPS: [Mishap; 11] = [
     Mishap::FilmMissing,
     Mishap::FilmUndecodable,
+    Mishap::OneFilmUndecodable,
     Mishap::ReelDamaged,
     Mishap::ReelRemoved,
     Mishap::WorkHangs,
@@ -88,6 +90,7 @@ impl Simulation {
             media: vec![folder.path().join("films")],
             width: SIZE.width,
             spread: Spread::DEFAULT,
+            slide: crate::lineup::DEFAULT_SLIDE,
             ..StationSpec::sample("239.77.0.2:5004")
         };
         let interface = Interface { up: false, v4: vec![], v6: vec![], ..Interface::sample() };
@@ -168,6 +171,25 @@ impl Simulation {
                 self.films.break_decoder(false);
                 self.await_retry().await;
                 2 * ROUND
+            }
+            Mishap::OneFilmUndecodable => {
+                self.reels().iter().for_each(|reel| fs::remove_file(reel).unwrap());
+                let bad = self.rng.usize(..film_source::FILMS.len());
+                self.films.break_film(bad);
+                // The open reels stay on air until the end of the round. In the next one the waits could begin to grow.
+                sleep(2 * ROUND).await;
+                let slates = |network: &SimulatedNetwork| network.pictures - network.film_pictures;
+                let before = slates(&self.network.lock().unwrap());
+                sleep(2 * ROUND).await;
+                let slates = slates(&self.network.lock().unwrap()) - before;
+                // The other film takes 20 s or 30 s, so that there are at most five slates of a second, of six pictures at most.
+                assert!(
+                    (5..=5 * 6).contains(&slates),
+                    "{slates} pictures of slates in 100 s, film {bad} at fault"
+                );
+                self.films.break_decoder(false);
+                self.await_retry().await;
+                3 * ROUND
             }
             Mishap::ReelDamaged => {
                 let reel = self.rng.choice(self.reels()).expect("both films have reels by now");

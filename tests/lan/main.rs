@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             "a_station_goes_on_air_when_its_interface_gets_an_address",
             interfaces::a_station_goes_on_air_when_its_interface_gets_an_address,
         ),
-        test("a_film_that_hangs", faults::a_film_that_hangs),
+        test("a_film_that_becomes_a_pipe", faults::a_film_that_becomes_a_pipe),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("a_recording_that_is_killed", reels::a_recording_that_is_killed),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),

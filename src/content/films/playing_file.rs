@@ -29,6 +29,8 @@ pub(super) struct PlayingFile {
     path: PathBuf,
     /// `None` if the film is not recorded.
     recording: Option<Recording>,
+    /// Whether a picture of it was given to the air.
+    shown: bool,
 }
 
 impl Films {
@@ -48,7 +50,7 @@ impl Films {
             let (catalogue, clock) = (self.catalogue.clone(), self.clock.clone());
             Recording::new(catalogue, clock, path.clone(), key, opened.rate, opened.announced)
         });
-        self.now_playing = NowPlaying::File(PlayingFile { path, recording });
+        self.now_playing = NowPlaying::File(PlayingFile { path, recording, shown: false });
         // Opening may have taken long. After this event the station gives the state of its output anew.
         let OpenedFilm { rate, size, .. } = opened;
         self.size = Some(size);
@@ -64,15 +66,16 @@ impl Films {
         let transcode = move |transcoder: &mut Transcoder| transcoder.transcode(BATCH, records, begin);
         let Batch { pictures, end } = self.with_transcoder(output, transcode).await?;
         let NowPlaying::File(playing) = &mut self.now_playing else { return Ok(()) };
-        for TranscodedPicture { stamp, due, policy, behind, encoded } in pictures {
+        for TranscodedPicture { stamp, lasts, due, policy, behind, encoded } in pictures {
             if let (Some(recording), Some(encoded)) = (&mut playing.recording, &encoded)
-                && let Err(error) = recording.add(stamp, &encoded.jpeg, &mut self.reel_worker)
+                && let Err(error) = recording.add((stamp, lasts), &encoded.jpeg, &mut self.reel_worker)
             {
                 playing.recording = None;
                 log_no_reel(&self.catalogue, &playing.path, &error);
             }
             match (policy, encoded) {
                 (Policy::Air, Some(Encoded { jpeg, squeezed })) => {
+                    playing.shown = true;
                     self.events.push_back(ContentEvent::Unit { unit: Unit::picture(due, jpeg), squeezed });
                 }
                 (Policy::Reanchor, _) => self.events.push_back(ContentEvent::Reanchored(behind)),
@@ -87,7 +90,9 @@ impl Films {
                 }
             }
             BatchEnd::Failed(fault) => return Err(fault),
-            BatchEnd::FilmEnded => {
+            BatchEnd::FilmEnded(held_until) => {
+                self.events.extend(held_until.map(ContentEvent::HoldUntil));
+                self.played |= playing.shown;
                 if let NowPlaying::File(playing) =
                     std::mem::replace(&mut self.now_playing, NowPlaying::Nothing)
                 {

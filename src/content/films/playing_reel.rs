@@ -69,6 +69,7 @@ impl Films {
         }
         if playing.next >= playing.reel.len() {
             self.events.push_back(ContentEvent::HoldUntil(playing.begin + playing.reel.length()));
+            self.played |= playing.shown;
             self.now_playing = NowPlaying::Nothing;
             return Ok(());
         }

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, mpsc};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
@@ -21,6 +21,9 @@ struct FilmsFixture {
     folder: TempDir,
     clock: AirClock,
     films: Films,
+    /// Checks of the film block until this is dropped.
+    hang: Option<mpsc::Sender<()>>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl FilmsFixture {
@@ -29,9 +32,20 @@ impl FilmsFixture {
         let media = vec![folder.path().join("film.mp4")];
         let spec = StationSpec { media, width: 16, ..StationSpec::sample("239.79.4.1:5004") };
         let clock = AirClock::start();
-        let catalogue = Arc::new(Catalogue::new(clock.clone(), None));
+        let (hang, wait) = mpsc::channel();
+        let (wait, hangs) = (Mutex::new(wait), Arc::new(AtomicBool::new(false)));
+        let checker = {
+            let hangs = hangs.clone();
+            move |_: &Path| {
+                if hangs.load(Relaxed) {
+                    let _ = wait.lock().unwrap().recv();
+                }
+                Ok(())
+            }
+        };
+        let catalogue = Arc::new(Catalogue::new(clock.clone(), None).with_checker(Arc::new(checker)));
         let films = Films::new(Arc::new(spec), clock.clone(), catalogue, Threads::default());
-        FilmsFixture { folder, clock, films }
+        FilmsFixture { folder, clock, films, hang: Some(hang), hangs }
     }
 
     fn film(&self) -> PathBuf {
@@ -92,22 +106,16 @@ fn units(events: &[ContentEvent]) -> Vec<(&Unit, bool)> {
     events.iter().filter_map(unit).collect()
 }
 
-/// Replaces a film by a pipe: opening it waits until another process writes to it.
-fn hang(film: &Path) {
-    fs::remove_file(film).unwrap();
-    mknodat(CWD, film, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_films_folder_does_not_answer_its_reel_is_on_air() {
     let mut fixture = FilmsFixture::new();
     fixture.play(1000, 80);
-    hang(&fixture.film());
+    fixture.hangs.store(true, Relaxed);
     let began = fixture.clock.now();
     let (events, fault) = fixture.air().await;
     let units = units(&events);
-    // Releases the thread that opens the pipe.
-    fs::File::options().write(true).open(fixture.film()).unwrap();
+    // Releases the thread that checks the film.
+    drop(fixture.hang.take());
     assert!(matches!(fault, Some(Fault::Stuck)), "{fault:?}");
     let on_air = units.last().unwrap().0.due.at.since(began);
     assert!(on_air > STUCK_AFTER - LONGEST_PAUSE, "only {on_air:?}");

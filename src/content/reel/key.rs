@@ -1,13 +1,14 @@
 //! The key of a reel: which film it is of, and how the film is encoded.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::media::Size;
 use crate::wire::payload::jpeg::MAX_SCAN;
 
 /// The version of the path from film to JPEG: decoding, resizing, letterboxing, the choice of quality. Raise it with a
 /// change that alters pictures, so that no reel of an older encoder is aired.
-pub const ENCODER_VERSION: u16 = 1;
+pub const ENCODER_VERSION: u16 = 2;
 
 /// Most bytes of a scan. A part of the key, since it determines the quality of every picture that is squeezed.
 pub(super) const BUDGET: u32 = MAX_SCAN as u32;
@@ -42,6 +43,13 @@ impl ReelKey {
 
     pub(super) fn film_hash(&self) -> &FilmHash {
         &self.film_hash
+    }
+
+    /// The key of the same picture, on for so long: the reel of a slide is another one for each length.
+    pub fn of_slide(self, slide: Duration) -> ReelKey {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.film_hash).update(b"slide").update(&slide.as_nanos().to_le_bytes());
+        ReelKey { film_hash: hasher.finalize().into(), ..self }
     }
 
     /// How the film is encoded.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use opencv::core::Mat;
@@ -32,8 +32,8 @@ pub(super) struct SimulatedFilms {
     folder: PathBuf,
     /// Film and picture number by the scan of the coded picture.
     pub(super) known: HashMap<Vec<u8>, (usize, u64)>,
-    /// Whether decoding fails.
-    broken: Arc<AtomicBool>,
+    /// One bit for each film: whether its decoding fails.
+    broken: Arc<AtomicUsize>,
     /// Number of times that a film was opened.
     passes: AtomicU64,
 }
@@ -64,7 +64,12 @@ impl SimulatedFilms {
 
     /// Sets whether decoding fails.
     pub(super) fn break_decoder(&self, broken: bool) {
-        self.broken.store(broken, Relaxed);
+        self.broken.store(if broken { usize::MAX } else { 0 }, Relaxed);
+    }
+
+    /// Makes decoding of this film fail, and of no other.
+    pub(super) fn break_film(&self, film: usize) {
+        self.broken.store(1 << film, Relaxed);
     }
 
     /// Number of times that a film was opened.
@@ -98,7 +103,7 @@ struct SimulatedFilm {
     path: PathBuf,
     film: usize,
     next: u64,
-    broken: Arc<AtomicBool>,
+    broken: Arc<AtomicUsize>,
 }
 
 impl PictureSource for SimulatedFilm {
@@ -123,7 +128,7 @@ impl PictureSource for SimulatedFilm {
     }
 
     fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
-        if self.broken.load(Relaxed) {
+        if self.broken.load(Relaxed) >> self.film & 1 == 1 {
             return Err(SourceError::Decoder { path: "film".into(), reason: "a mishap".into() });
         }
         if self.next == FILMS[self.film] {
@@ -131,7 +136,7 @@ impl PictureSource for SimulatedFilm {
         }
         let stamp = RATE.nth(self.next);
         self.next += 1;
-        Ok(Some(SourcePicture { pixels: pixels(self.film, self.next - 1), stamp }))
+        Ok(Some(SourcePicture { pixels: pixels(self.film, self.next - 1), stamp, lasts: None }))
     }
 }
 

@@ -1,0 +1,133 @@
+// Copies what libavformat knows of a file into plain numbers and short texts, so that no pointer of FFmpeg's crosses into Rust.
+// FFmpeg's structures differ from version to version: only a C compiler with its headers reads them right.
+
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/avstring.h>
+#include <libavutil/display.h>
+#include <libavutil/pixdesc.h>
+#include <stdint.h>
+#include <string.h>
+
+// Mirrored in lib.rs, field by field.
+struct track {
+    int32_t kind;  // 1 pictures, 2 sound, 3 subtitles, 0 others
+    int32_t attached_picture, is_default, decodable;
+    int32_t width, height;
+    int32_t aspect_num, aspect_den;
+    int32_t average_num, average_den;
+    int32_t base_num, base_den;
+    int32_t range;  // 1 limited, 2 full, 0 unsaid
+    int32_t scan;   // 1 progressive, 2 interlaced, 0 unsaid
+    int32_t turned;
+    int32_t matrix[9];
+    int64_t start_micros, length_micros, pictures;  // INT64_MIN, INT64_MIN, 0: unsaid
+    char codec[32], pixels[32], space[32], transfer[32], language[32], length_tag[32];
+};
+
+struct film {
+    int32_t tracks;
+    int64_t length_micros;
+    char format[64];
+};
+
+static int64_t micros(int64_t time, AVRational base) {
+    return time == AV_NOPTS_VALUE ? INT64_MIN : av_rescale_q(time, base, AV_TIME_BASE_Q);
+}
+
+static void text(char *to, size_t size, const char *from) {
+    av_strlcpy(to, from ? from : "", size);
+}
+
+static int32_t kind(enum AVMediaType type) {
+    switch (type) {
+        case AVMEDIA_TYPE_VIDEO: return 1;
+        case AVMEDIA_TYPE_AUDIO: return 2;
+        case AVMEDIA_TYPE_SUBTITLE: return 3;
+        default: return 0;
+    }
+}
+
+static const uint8_t *display_matrix(const AVStream *stream) {
+#if LIBAVFORMAT_VERSION_MAJOR >= 61
+    const AVPacketSideData *found = av_packet_side_data_get(
+        stream->codecpar->coded_side_data, stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
+    return found && found->size >= 36 ? found->data : NULL;
+#else
+    size_t size = 0;
+    const uint8_t *found = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &size);
+    return size >= 36 ? found : NULL;
+#endif
+}
+
+static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
+    const AVCodecParameters *codec = stream->codecpar;
+    const AVCodecDescriptor *descriptor = avcodec_descriptor_get(codec->codec_id);
+    const AVDictionaryEntry *language = av_dict_get(stream->metadata, "language", NULL, 0);
+    // Matroska has no other place for the length of one track.
+    const AVDictionaryEntry *length = av_dict_get(stream->metadata, "DURATION", NULL, 0);
+    const AVRational aspect = av_guess_sample_aspect_ratio(file, stream, NULL);
+    const uint8_t *matrix = display_matrix(stream);
+
+    track->kind = kind(codec->codec_type);
+    track->attached_picture = !!(stream->disposition & AV_DISPOSITION_ATTACHED_PIC);
+    track->is_default = !!(stream->disposition & AV_DISPOSITION_DEFAULT);
+    track->decodable = avcodec_find_decoder(codec->codec_id) != NULL;
+    track->width = codec->width;
+    track->height = codec->height;
+    track->aspect_num = aspect.num;
+    track->aspect_den = aspect.den;
+    track->average_num = stream->avg_frame_rate.num;
+    track->average_den = stream->avg_frame_rate.den;
+    track->base_num = stream->r_frame_rate.num;
+    track->base_den = stream->r_frame_rate.den;
+    track->start_micros = micros(stream->start_time, stream->time_base);
+    track->length_micros = micros(stream->duration, stream->time_base);
+    track->pictures = stream->nb_frames;
+    text(track->codec, sizeof track->codec, descriptor ? descriptor->name : NULL);
+    text(track->language, sizeof track->language, language ? language->value : NULL);
+    text(track->length_tag, sizeof track->length_tag, length ? length->value : NULL);
+    if (track->kind != 1)
+        return;
+    track->range = codec->color_range == AVCOL_RANGE_MPEG ? 1 : codec->color_range == AVCOL_RANGE_JPEG ? 2 : 0;
+    track->scan = codec->field_order == AV_FIELD_UNKNOWN ? 0 : codec->field_order == AV_FIELD_PROGRESSIVE ? 1 : 2;
+    text(track->pixels, sizeof track->pixels, av_get_pix_fmt_name(codec->format));
+    if (codec->color_space != AVCOL_SPC_UNSPECIFIED)
+        text(track->space, sizeof track->space, av_color_space_name(codec->color_space));
+    if (codec->color_trc != AVCOL_TRC_UNSPECIFIED)
+        text(track->transfer, sizeof track->transfer, av_color_transfer_name(codec->color_trc));
+    if (matrix) {
+        track->turned = 1;
+        memcpy(track->matrix, matrix, sizeof track->matrix);
+    }
+}
+
+// Fills `film` and up to `most` of `tracks`. Returns 0, or FFmpeg's error with its text in `reason`.
+int film_facts_read(const char *url, struct film *film, struct track *tracks, int32_t most, char *reason, size_t size) {
+    AVFormatContext *file = NULL;
+    AVDictionary *options = NULL;
+    int result;
+
+    // A playlist in a film's clothes must not open other files, or connections.
+    av_dict_set(&options, "protocol_whitelist", "file", 0);
+    result = avformat_open_input(&file, url, NULL, &options);
+    av_dict_free(&options);
+    if (result >= 0)
+        result = avformat_find_stream_info(file, NULL);
+    if (result >= 0) {
+        result = 0;
+        text(film->format, sizeof film->format, file->iformat->name);
+        film->length_micros = file->duration == AV_NOPTS_VALUE ? INT64_MIN : file->duration;
+        film->tracks = file->nb_streams < (unsigned)most ? (int32_t)file->nb_streams : most;
+        for (int32_t n = 0; n < film->tracks; n++)
+            copy(file, file->streams[n], &tracks[n]);
+    } else {
+        av_strerror(result, reason, size);
+    }
+    avformat_close_input(&file);
+    return result;
+}
+
+void film_facts_log_level(int level) {
+    av_log_set_level(level);
+}

@@ -1,0 +1,276 @@
+//! What libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes, hides most of it: which track is
+//! cover art, the shape of a pixel, the colours, the rates, how fields are interlaced.
+//!
+//! The C side copies numbers and short texts into structures of ours; the one unsafe call is in [`read`].
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Most tracks that are looked at.
+const MOST_TRACKS: usize = 64;
+
+/// A film file.
+#[derive(Debug, Clone)]
+pub struct Film {
+    /// Its container, as libavformat calls it: `mov,mp4,m4a,3gp,3g2,mj2`.
+    pub format: String,
+    /// The length that the container claims: that of its longest track.
+    pub length: Option<Duration>,
+    /// Its tracks, in their order; the first 64 of them.
+    pub tracks: Vec<Track>,
+}
+
+/// What a track carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Moving pictures, or cover art.
+    Pictures,
+    /// Sound.
+    Sound,
+    /// Subtitles.
+    Subtitles,
+    /// Something else.
+    Other,
+}
+
+/// How a picture's lines were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan {
+    /// All at once.
+    Progressive,
+    /// Every second line, and later the others.
+    Interlaced,
+    /// The film does not say.
+    Unsaid,
+}
+
+/// The values that luma and chroma may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// 16 to 235 and 16 to 240.
+    Limited,
+    /// 0 to 255.
+    Full,
+    /// The film does not say.
+    Unsaid,
+}
+
+/// A track of a film. Texts are empty where the film does not say.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// What it carries.
+    pub kind: Kind,
+    /// It is a picture that belongs to the file, such as a cover.
+    pub attached_picture: bool,
+    /// Players choose it.
+    pub is_default: bool,
+    /// This system has a decoder for it.
+    pub decodable: bool,
+    /// Width and height in pixels, as coded: not turned.
+    pub size: (u32, u32),
+    /// Width of a pixel by its height, as a fraction.
+    pub pixel_aspect: Option<(u32, u32)>,
+    /// Pictures a second over the whole film, as a fraction.
+    pub average_rate: Option<(u32, u32)>,
+    /// The lowest rate whose grid has all stamps, as a fraction.
+    pub base_rate: Option<(u32, u32)>,
+    /// The values of luma and chroma.
+    pub range: Range,
+    /// How its lines were taken.
+    pub scan: Scan,
+    /// The display matrix: ISO/IEC 14496-12, row by row, 16.16 and 2.30 fixed point.
+    pub matrix: Option<[i32; 9]>,
+    /// When it starts, in microseconds of the container's clock.
+    pub start_micros: Option<i64>,
+    /// Its length, as the container claims it, or a tag of Matroska.
+    pub length: Option<Duration>,
+    /// How many pictures the container counts.
+    pub pictures: Option<u64>,
+    /// `h264`.
+    pub codec: String,
+    /// `yuv420p`.
+    pub pixels: String,
+    /// The matrix of its colours: `bt709`.
+    pub space: String,
+    /// Its transfer characteristic: `smpte2084`.
+    pub transfer: String,
+    /// `eng`.
+    pub language: String,
+}
+
+/// Why libavformat cannot say anything of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Mirrors `struct track` of facts.c, field by field.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawTrack {
+    kind: i32,
+    attached_picture: i32,
+    is_default: i32,
+    decodable: i32,
+    width: i32,
+    height: i32,
+    aspect: [i32; 2],
+    average: [i32; 2],
+    base: [i32; 2],
+    range: i32,
+    scan: i32,
+    turned: i32,
+    matrix: [i32; 9],
+    start_micros: i64,
+    length_micros: i64,
+    pictures: i64,
+    codec: [u8; 32],
+    pixels: [u8; 32],
+    space: [u8; 32],
+    transfer: [u8; 32],
+    language: [u8; 32],
+    length_tag: [u8; 32],
+}
+
+/// Mirrors `struct film` of facts.c.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawFilm {
+    tracks: i32,
+    length_micros: i64,
+    format: [u8; 64],
+}
+
+unsafe extern "C" {
+    fn film_facts_read(
+        url: *const c_char,
+        film: *mut RawFilm,
+        tracks: *mut RawTrack,
+        most: i32,
+        reason: *mut c_char,
+        size: usize,
+    ) -> c_int;
+    safe fn film_facts_log_level(level: c_int);
+}
+
+/// Reads what the file at `path` says of itself. Blocks: it reads its beginning, and decodes some pictures where the container does
+/// not say enough. The path is that of a file, whatever it looks like.
+///
+/// # Errors
+/// It is no film that this system knows, or cannot be read.
+pub fn read(path: &Path) -> Result<Film, Error> {
+    // As a URL, so that a name with a colon or a percent sign is a name.
+    let url = CString::new([b"file:", path.as_os_str().as_bytes()].concat())
+        .map_err(|_| Error("its name has a byte of 0".into()))?;
+    let mut film = RawFilm { tracks: 0, length_micros: i64::MIN, format: [0; 64] };
+    let mut tracks = vec![RawTrack::default(); MOST_TRACKS];
+    let mut reason = [0u8; 128];
+    // SAFETY: `url` is a C string; `film`, `tracks` and `reason` are ours, as long as is said, and laid out as in facts.c; nothing is
+    // kept after the call.
+    let result = unsafe {
+        film_facts_read(
+            url.as_ptr(),
+            &mut film,
+            tracks.as_mut_ptr(),
+            MOST_TRACKS as i32,
+            reason.as_mut_ptr().cast(),
+            reason.len(),
+        )
+    };
+    if result != 0 {
+        return Err(Error(text(&reason)));
+    }
+    tracks.truncate(film.tracks.max(0) as usize);
+    Ok(Film {
+        format: text(&film.format),
+        length: length(film.length_micros),
+        tracks: tracks.iter().map(track).collect(),
+    })
+}
+
+/// What FFmpeg prints to standard error, in the whole program: 16 is errors, -8 nothing (`AV_LOG_ERROR`, `AV_LOG_QUIET`).
+pub fn set_log_level(level: i32) {
+    film_facts_log_level(level);
+}
+
+fn track(raw: &RawTrack) -> Track {
+    let side = |side: i32| u32::try_from(side).unwrap_or(0);
+    Track {
+        kind: match raw.kind {
+            1 => Kind::Pictures,
+            2 => Kind::Sound,
+            3 => Kind::Subtitles,
+            _ => Kind::Other,
+        },
+        attached_picture: raw.attached_picture != 0,
+        is_default: raw.is_default != 0,
+        decodable: raw.decodable != 0,
+        size: (side(raw.width), side(raw.height)),
+        pixel_aspect: fraction(raw.aspect),
+        average_rate: fraction(raw.average),
+        base_rate: fraction(raw.base),
+        range: match raw.range {
+            1 => Range::Limited,
+            2 => Range::Full,
+            _ => Range::Unsaid,
+        },
+        scan: match raw.scan {
+            1 => Scan::Progressive,
+            2 => Scan::Interlaced,
+            _ => Scan::Unsaid,
+        },
+        matrix: (raw.turned != 0).then_some(raw.matrix),
+        start_micros: (raw.start_micros != i64::MIN).then_some(raw.start_micros),
+        length: length(raw.length_micros).or_else(|| clock_time(&text(&raw.length_tag))),
+        pictures: u64::try_from(raw.pictures).ok().filter(|&pictures| pictures > 0),
+        codec: text(&raw.codec),
+        pixels: text(&raw.pixels),
+        space: text(&raw.space),
+        transfer: text(&raw.transfer),
+        language: text(&raw.language),
+    }
+}
+
+fn fraction([num, den]: [i32; 2]) -> Option<(u32, u32)> {
+    let term = |term| u32::try_from(term).ok().filter(|&term| term > 0);
+    Some((term(num)?, term(den)?))
+}
+
+fn length(micros: i64) -> Option<Duration> {
+    u64::try_from(micros).ok().filter(|&micros| micros > 0).map(Duration::from_micros)
+}
+
+/// A time as `00:01:30.500000000`.
+fn clock_time(text: &str) -> Option<Duration> {
+    let mut seconds = 0.0;
+    for part in text.split(':') {
+        seconds = seconds * 60.0 + part.parse::<f64>().ok().filter(|part| (0.0..1e6).contains(part))?;
+    }
+    Duration::try_from_secs_f64(seconds).ok().filter(|length| !length.is_zero())
+}
+
+fn text(bytes: &[u8]) -> String {
+    CStr::from_bytes_until_nul(bytes).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_tells_a_length_or_nothing() {
+        assert_eq!(clock_time("00:01:30.500000000"), Some(Duration::from_millis(90_500)));
+        for none in ["", "::", "00:00:00", "-1:00", "nan", "inf:0", "a while", "9e99:0"] {
+            assert_eq!(clock_time(none), None, "{none}");
+        }
+    }
+}

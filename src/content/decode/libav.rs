@@ -1,0 +1,301 @@
+//! A film that libavcodec decodes, since OpenCV would not show it right. libavfilter makes the pictures what a player shows: turned,
+//! deinterlaced, in the film's own colours, whatever size each of them has.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ac_ffmpeg::codec::video::filter::VideoFilter;
+use ac_ffmpeg::codec::video::{PixelFormat, VideoDecoder, VideoFrame};
+use ac_ffmpeg::codec::{Decoder, Filter};
+use ac_ffmpeg::format::demuxer::{Demuxer, DemuxerWithStreamInfo, InputFormat};
+use ac_ffmpeg::format::io::IO;
+use ac_ffmpeg::packet::Packet;
+use ac_ffmpeg::time::{TimeBase, Timestamp};
+use opencv::core::{CV_8UC3, Mat, Scalar};
+use opencv::prelude::*;
+
+use super::facts::Facts;
+use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display, open_file};
+use crate::media::FrameRate;
+
+/// Bytes that are read of a file at a time.
+const READ: usize = 64 << 10;
+
+/// Lengths of pictures that are kept until these are decoded: more than any decoder holds back.
+const LENGTHS: usize = 256;
+
+/// Threads of a decoder. One decodes 1080p in real time; more is for what needs it.
+const THREADS: usize = 4;
+
+/// Containers of broadcasts, in which the shape of the pixels may change like everything else.
+const BROADCAST: [&str; 2] = ["mpegts", "mpeg"];
+
+/// A film, opened by libavformat.
+pub(super) type Film = DemuxerWithStreamInfo<BufReader<File>>;
+
+/// Opens the file at `path`, as a film in `container` if that is known.
+pub(super) fn demux(path: &Path, container: Option<&str>) -> io::Result<Film> {
+    let other = |error: ac_ffmpeg::Error| io::Error::other(error.to_string());
+    let file = BufReader::with_capacity(READ, open_file(path)?);
+    Demuxer::builder()
+        // A playlist in a film's clothes must not open other files, or connections.
+        .set_option("protocol_whitelist", "none")
+        .input_format(
+            container.and_then(|name| InputFormat::find_by_name(name.split(',').next().unwrap_or(name))),
+        )
+        .build(IO::from_seekable_read_stream(file))
+        .map_err(other)?
+        .find_stream_info(None)
+        .map_err(|(_, error)| other(error))
+}
+
+/// The number of the track that a packet belongs to.
+pub(super) fn track_of(packet: &Packet) -> usize {
+    packet.stream_index()
+}
+
+/// What may differ from one picture to the next: width, height, format.
+pub(super) type Shape = (usize, usize, PixelFormat);
+
+/// What a picture is like.
+pub(super) fn shape_of(frame: &VideoFrame) -> Shape {
+    (frame.width(), frame.height(), frame.pixel_format())
+}
+
+/// Where the decoding of a film is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Reading,
+    /// All packets are in the decoder.
+    Draining,
+    /// All pictures are in the filter.
+    Over,
+}
+
+/// A film that libavcodec decodes.
+pub(super) struct LibavSource {
+    path: PathBuf,
+    facts: Facts,
+    film: Film,
+    decoder: VideoDecoder,
+    /// What makes of a picture of some shape what is shown.
+    filter: Option<(Shape, VideoFilter)>,
+    phase: Phase,
+    /// Pictures as they are shown, the next one first.
+    ready: VecDeque<VideoFrame>,
+    /// How long pictures last, by their stamps, in microseconds.
+    lengths: BTreeMap<i64, i64>,
+    /// The stamp of the first picture, in microseconds.
+    first: Option<i64>,
+    /// That of the picture decoded last.
+    last: Option<i64>,
+    end: End,
+}
+
+impl LibavSource {
+    pub(super) fn open(path: &Path, facts: Facts) -> Result<LibavSource, SourceError> {
+        let failed = |reason: String| SourceError::Decoder { path: display(path), reason };
+        let film = demux(path, Some(&facts.container)).map_err(|error| failed(error.to_string()))?;
+        let track = film.streams().get(facts.track);
+        let Some(track) = track.filter(|track| track.codec_parameters().is_video_codec()) else {
+            return Err(SourceError::NotAFilm { path: display(path) });
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        let decoder = VideoDecoder::from_stream(track)
+            .and_then(|builder| builder.set_option("threads", threads).build())
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(LibavSource {
+            path: path.to_owned(),
+            facts,
+            film,
+            decoder,
+            filter: None,
+            phase: Phase::Reading,
+            ready: VecDeque::new(),
+            lengths: BTreeMap::new(),
+            first: None,
+            last: None,
+            end: End::default(),
+        })
+    }
+
+    /// The next picture as it is shown.
+    fn next_frame(&mut self) -> Result<Option<VideoFrame>, SourceError> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Ok(Some(frame));
+            }
+            match self.decoder.take() {
+                Ok(Some(frame)) => self.show(frame)?,
+                // A picture that cannot be decoded is left out, as players do.
+                Ok(None) | Err(_) if self.phase == Phase::Reading => self.read(),
+                Ok(None) | Err(_) => {
+                    if std::mem::replace(&mut self.phase, Phase::Over) == Phase::Over {
+                        return Ok(None);
+                    }
+                    self.drain_filter()?;
+                }
+            }
+        }
+    }
+
+    /// Hands the next packet of the film to the decoder. What cannot be read is the end.
+    fn read(&mut self) {
+        match self.film.as_mut().take() {
+            Ok(Some(packet)) if track_of(&packet) == self.facts.track => {
+                if let (Some(stamp), length) = (packet.pts().as_micros(), packet.duration())
+                    && let Some(length) = length.filter(|length| !length.is_zero())
+                {
+                    self.lengths.insert(stamp, length.as_micros() as i64);
+                    if self.lengths.len() > LENGTHS {
+                        self.lengths.pop_first();
+                    }
+                }
+                let _ = self.decoder.try_push(packet);
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                self.phase = Phase::Draining;
+                let _ = self.decoder.try_flush();
+            }
+        }
+    }
+
+    /// Makes of a decoded picture what is shown.
+    fn show(&mut self, frame: VideoFrame) -> Result<(), SourceError> {
+        let interval = self.facts.rate.interval().as_micros() as i64;
+        let stamp = frame.best_effort_timestamp().as_micros();
+        let stamp = stamp.or(self.last.map(|last| last.saturating_add(interval))).unwrap_or(0);
+        self.last = Some(stamp);
+        let shape = shape_of(&frame);
+        if self.filter.as_ref().is_none_or(|(made_for, _)| *made_for != shape) {
+            self.drain_filter()?;
+            self.filter = Some((shape, self.make_filter(shape)?));
+        }
+        if let Some((_, filter)) = &mut self.filter {
+            let frame = frame.with_time_base(TimeBase::MICROSECONDS).with_pts(Timestamp::from_micros(stamp));
+            filter.try_push(frame).map_err(|error| decoder_error(&self.path, &error))?;
+        }
+        self.take_filtered()
+    }
+
+    fn take_filtered(&mut self) -> Result<(), SourceError> {
+        let Some((_, filter)) = &mut self.filter else { return Ok(()) };
+        while let Some(frame) = filter.take().map_err(|error| decoder_error(&self.path, &error))? {
+            self.ready.push_back(frame);
+        }
+        Ok(())
+    }
+
+    /// Takes what the filter holds back, and ends it.
+    fn drain_filter(&mut self) -> Result<(), SourceError> {
+        if let Some((_, filter)) = &mut self.filter {
+            filter.try_flush().map_err(|error| decoder_error(&self.path, &error))?;
+        }
+        self.take_filtered()?;
+        self.filter = None;
+        Ok(())
+    }
+
+    fn make_filter(&self, (width, height, format): Shape) -> Result<VideoFilter, SourceError> {
+        let (num, den) = self.facts.coded_aspect;
+        VideoFilter::builder(width, height, format)
+            .pixel_aspect_ratio(num, den)
+            .output_time_base(TimeBase::MICROSECONDS)
+            .build(&filters(&self.facts))
+            .map_err(|error| decoder_error(&self.path, &error))
+    }
+}
+
+/// What is done with each picture of a film, in the language of libavfilter.
+fn filters(facts: &Facts) -> String {
+    let mut filters = Vec::new();
+    if facts.interlaced {
+        // A picture for each frame, so that the rate stays; pictures that are not marked as interlaced are left alone.
+        filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
+    }
+    filters.extend(facts.turn.filter.clone());
+    // Without a word on them, libswscale takes all colours for those of BT.601.
+    let matrix = if facts.colours.said { "auto" } else { facts.colours.space.as_str() };
+    let width = if is_broadcast(facts) { "iw*sar" } else { "iw" };
+    filters.push(format!("scale=w={width}:h=ih:in_color_matrix={matrix}"));
+    filters.push("format=bgr24,settb=AVTB".to_owned());
+    filters.join(",")
+}
+
+/// Pictures are brought to square pixels one by one.
+fn is_broadcast(facts: &Facts) -> bool {
+    BROADCAST.contains(&facts.container.as_str())
+}
+
+impl PictureSource for LibavSource {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> (u32, u32) {
+        let (width, height) = self.facts.size;
+        if is_broadcast(&self.facts) {
+            ((f64::from(width) * self.facts.pixel_aspect).round() as u32, height)
+        } else {
+            (width, height)
+        }
+    }
+
+    fn pixel_aspect(&self) -> f64 {
+        if is_broadcast(&self.facts) { 1.0 } else { self.facts.pixel_aspect }
+    }
+
+    fn rate(&self) -> FrameRate {
+        self.facts.rate
+    }
+
+    fn announced(&self) -> u64 {
+        self.facts.announced
+    }
+
+    fn facts(&self) -> Option<&Facts> {
+        Some(&self.facts)
+    }
+
+    fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
+        let Some(frame) = self.next_frame()? else {
+            return self.end.check(&self.path, &self.facts).map(|()| None);
+        };
+        let at = frame.pts().as_micros().unwrap_or(0);
+        let first = *self.first.get_or_insert(at);
+        let stamp = Duration::from_micros(u64::try_from(at.saturating_sub(first)).unwrap_or(0));
+        let lasts =
+            self.lengths.remove(&at).and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
+        while self.lengths.first_key_value().is_some_and(|(stamp, _)| *stamp < at) {
+            self.lengths.pop_first();
+        }
+        if self.end.note(stamp).is_multiple_of(self.facts.rate.as_f64().ceil() as u64) {
+            check_readable(&self.path)?;
+        }
+        let pixels = mat(&frame).map_err(|error| SourceError::Decoder {
+            path: display(&self.path),
+            reason: error.message.lines().next().unwrap_or_default().into(),
+        })?;
+        Ok(Some(SourcePicture { pixels, stamp, lasts }))
+    }
+}
+
+/// A picture in BGR, as OpenCV has it.
+fn mat(frame: &VideoFrame) -> opencv::Result<Mat> {
+    let (width, height) = (frame.width(), frame.height());
+    let side = |side| i32::try_from(side).unwrap_or(i32::MAX);
+    let mut pixels = Mat::new_rows_cols_with_default(side(height), side(width), CV_8UC3, Scalar::default())?;
+    let planes = frame.planes();
+    for (to, from) in pixels.data_bytes_mut()?.chunks_exact_mut(3 * width).zip(planes[0].lines()) {
+        to.copy_from_slice(&from[..3 * width]);
+    }
+    Ok(pixels)
+}
+
+fn decoder_error(path: &Path, error: &dyn std::fmt::Display) -> SourceError {
+    SourceError::Decoder { path: display(path), reason: error.to_string() }
+}

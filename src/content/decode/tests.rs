@@ -1,0 +1,563 @@
+//! Films of the kinds that people have, each made with ffmpeg and compared with what ffmpeg itself shows of it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use ::opencv::prelude::*;
+
+use super::*;
+
+/// H.264 of a quality that leaves colours alone.
+const H264: &str = "-c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p";
+
+/// Two seconds of FFmpeg's test picture, which is neither symmetric nor still.
+const PATTERN: &str = "-f lavfi -i testsrc2=s=320x240:r=25:d=2";
+
+/// Most that the mean colour of a part of a picture may differ from what ffmpeg shows, of 255.
+const COLOUR: f64 = 3.0;
+
+/// A folder in which films are made.
+struct Workshop(tempfile::TempDir);
+
+impl Workshop {
+    fn new() -> Workshop {
+        Workshop(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Makes a film by ffmpeg's arguments, in which a file of the folder may be named.
+    fn make(&self, args: &str, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let status = ffmpeg().args(args.split_whitespace()).arg(&path).current_dir(self.0.path()).status();
+        assert!(status.unwrap().success(), "ffmpeg {args}");
+        path
+    }
+
+    /// The film at `from` with another display matrix.
+    fn turned(&self, from: &Path, matrix: [i32; 4], name: &str) -> PathBuf {
+        let mut bytes = fs::read(from).unwrap();
+        // The header of the picture track: its matrix begins 40 bytes behind the version, before width and height.
+        let at = bytes.windows(4).position(|four| four == b"tkhd").unwrap() + 4 + 40;
+        for (place, value) in [0, 1, 3, 4].into_iter().zip(matrix) {
+            bytes[at + 4 * place..][..4].copy_from_slice(&value.to_be_bytes());
+        }
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+fn ffmpeg() -> Command {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-y"]).stdin(Stdio::null());
+    ffmpeg
+}
+
+/// A picture in BGR.
+struct Shown {
+    width: usize,
+    height: usize,
+    bytes: Vec<u8>,
+}
+
+impl Shown {
+    /// The mean colours of 8 by 6 parts of the picture.
+    fn parts(&self) -> Vec<[f64; 3]> {
+        let mean = |column: usize, row: usize| {
+            // Some hundred thousand pixels of a picture are enough.
+            let step = self.width.div_ceil(320);
+            let columns = (column * self.width / 8..(column + 1) * self.width / 8).step_by(step);
+            let rows = (row * self.height / 6..(row + 1) * self.height / 6).step_by(step);
+            let mut sums = [0.0; 3];
+            for (x, y) in rows.clone().flat_map(|y| columns.clone().map(move |x| (x, y))) {
+                let pixel = &self.bytes[3 * (y * self.width + x)..][..3];
+                sums.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+            sums.map(|sum| sum / (columns.len() * rows.len()) as f64)
+        };
+        (0..48).map(|part| mean(part % 8, part / 8)).collect()
+    }
+
+    /// The largest difference between the mean colours of two pictures' parts.
+    fn difference(&self, other: &Shown) -> f64 {
+        let parts = self.parts().into_iter().zip(other.parts());
+        parts.flat_map(|(a, b)| (0..3).map(move |n| (a[n] - b[n]).abs())).fold(0.0, f64::max)
+    }
+}
+
+/// The pictures of a film as ffmpeg shows them, after a filter if there is one.
+fn reference(film: &Path, filter: &str, (width, height): (usize, usize)) -> Vec<Shown> {
+    let mut ffmpeg = ffmpeg();
+    ffmpeg.arg("-i").arg(format!("file:{}", film.display()));
+    if !filter.is_empty() {
+        ffmpeg.args(["-vf", filter]);
+    }
+    ffmpeg.args(["-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "bgr24", "-"]);
+    let bytes = ffmpeg.output().unwrap().stdout;
+    assert_eq!(bytes.len() % (3 * width * height), 0, "ffmpeg has another size");
+    bytes
+        .chunks_exact(3 * width * height)
+        .map(|bytes| Shown { width, height, bytes: bytes.to_vec() })
+        .collect()
+}
+
+/// A whole film as a station decodes it.
+struct Played {
+    source: Box<dyn PictureSource>,
+    pictures: Vec<(Shown, Duration, Option<Duration>)>,
+    end: Result<(), SourceError>,
+}
+
+impl Played {
+    /// From the first picture to the end of the last one.
+    fn length(&self) -> Duration {
+        let (_, stamp, lasts) = self.pictures.last().unwrap();
+        *stamp + lasts.unwrap_or(self.source.rate().interval()) - self.pictures[0].1
+    }
+
+    fn facts(&self) -> &Facts {
+        self.source.facts().unwrap()
+    }
+}
+
+fn play(film: &Path) -> Played {
+    let mut source = open(film).unwrap();
+    let mut pictures = Vec::new();
+    let end = loop {
+        match source.next_picture() {
+            Ok(Some(picture)) => {
+                let shown = Shown {
+                    width: picture.pixels.cols() as usize,
+                    height: picture.pixels.rows() as usize,
+                    bytes: picture.pixels.data_bytes().unwrap().to_vec(),
+                };
+                pictures.push((shown, picture.stamp, picture.lasts));
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    Played { source, pictures, end }
+}
+
+/// Plays a film that ffmpeg shows in this size, and checks each of its pictures.
+fn plays_as_ffmpeg(film: &Path, size: (usize, usize)) -> Played {
+    plays_as(film, "", size)
+}
+
+fn plays_as(film: &Path, filter: &str, size: (usize, usize)) -> Played {
+    let reference = reference(film, filter, size);
+    let played = play(film);
+    assert_eq!(played.end, Ok(()));
+    assert_eq!(played.source.size(), (size.0 as u32, size.1 as u32), "the size that is announced");
+    assert_eq!(played.pictures.len(), reference.len(), "pictures");
+    for (n, ((shown, ..), reference)) in played.pictures.iter().zip(&reference).enumerate() {
+        assert_eq!((shown.width, shown.height), size, "picture {n}");
+        let difference = shown.difference(reference);
+        assert!(difference <= COLOUR, "picture {n} differs by {difference}");
+    }
+    played
+}
+
+const ONE: i32 = 1 << 16;
+
+#[test]
+fn a_plain_film_is_decoded_by_opencv() {
+    let workshop = Workshop::new();
+    let film = workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
+    let played = plays_as_ffmpeg(&film, (320, 240));
+    assert_eq!(played.facts().decoder, Decoder::OpenCv, "{:?}", played.facts().reasons);
+    assert_eq!((played.length(), played.source.announced()), (Duration::from_secs(2), 50));
+}
+
+#[test]
+fn a_film_of_a_telephone_is_shown_the_right_way_up() {
+    let workshop = Workshop::new();
+    let plain = workshop.make(&format!("{PATTERN} -frames:v 5 {H264}"), "plain.mp4");
+    for (name, matrix, size) in [
+        ("90.mp4", [0, ONE, -ONE, 0], (240, 320)),
+        ("180.mp4", [-ONE, 0, 0, -ONE], (320, 240)),
+        ("270.mp4", [0, -ONE, ONE, 0], (240, 320)),
+        ("mirrored.mp4", [-ONE, 0, 0, ONE], (320, 240)),
+        ("upside-down.mp4", [ONE, 0, 0, -ONE], (320, 240)),
+        ("transposed.mp4", [0, ONE, ONE, 0], (240, 320)),
+        ("transversed.mp4", [0, -ONE, -ONE, 0], (240, 320)),
+        ("tilted.mp4", [56_756, 32_768, -32_768, 56_756], (320, 240)),
+    ] {
+        let film = workshop.turned(&plain, matrix, name);
+        plays_as_ffmpeg(&film, size);
+    }
+}
+
+#[test]
+fn a_film_is_broken_by_what_its_container_can_know() {
+    let pal = FrameRate::new(25, 1).unwrap();
+    let seconds = Duration::from_secs;
+    for (read, span, announced, counted, broken, why) in [
+        (250, seconds(10), 250, true, false, "whole"),
+        (246, seconds(10), 250, true, false, "a few at the edges"),
+        (230, seconds(9), 250, true, true, "cut off"),
+        (250, Duration::ZERO, 250, true, false, "no stamps"),
+        (100, seconds(10), 250, false, false, "12 of 30 a second, at a rate that varies"),
+        (250, seconds(10), 275, false, false, "sound goes on for a second"),
+        (100, seconds(4), 250, false, true, "cut off, without a count"),
+        (250, seconds(10), 0, false, false, "nothing is announced"),
+    ] {
+        assert_eq!(breaks_off(read, span, announced, pal, counted), broken, "{why}");
+    }
+}
+
+/// FFmpeg's colour bars, in `matrix` and `range`, tagged or not.
+fn bars(workshop: &Workshop, size: &str, (matrix, range): (&str, &str), tags: &str, name: &str) -> PathBuf {
+    let scale = format!("scale=out_color_matrix={matrix}:out_range={range},format=yuv420p");
+    let args = format!(
+        "-f lavfi -i smptehdbars=s={size}:r=25:d=0.2 -vf {scale} -c:v libx264 -preset ultrafast -crf 4 {tags}"
+    );
+    workshop.make(&args, name)
+}
+
+#[test]
+fn colours_are_those_that_the_film_says() {
+    let workshop = Workshop::new();
+    let size = (640, 368);
+    for (name, colours, tags, words, decoder) in [
+        ("709.mp4", ("bt709", "tv"), "-colorspace bt709 -color_range tv", "BT.709", Decoder::Libav),
+        ("601.mp4", ("bt601", "tv"), "-colorspace smpte170m", "BT.601", Decoder::OpenCv),
+        (
+            "full.mp4",
+            ("bt601", "pc"),
+            "-colorspace smpte170m -color_range pc",
+            "BT.601, full range",
+            Decoder::Libav,
+        ),
+        (
+            "full709.mkv",
+            ("bt709", "pc"),
+            "-colorspace bt709 -color_range pc",
+            "BT.709, full range",
+            Decoder::Libav,
+        ),
+        ("2020.mp4", ("bt2020", "tv"), "-colorspace bt2020nc", "BT.2020", Decoder::Libav),
+        ("unsaid.mp4", ("bt601", "tv"), "", "BT.601 (unsaid)", Decoder::OpenCv),
+    ] {
+        let film = bars(&workshop, "640x368", colours, tags, name);
+        let played = plays_as_ffmpeg(&film, size);
+        let facts = played.facts();
+        assert_eq!((facts.colours.words().as_str(), facts.decoder), (words, decoder), "{name}");
+    }
+}
+
+#[test]
+fn an_untagged_film_of_720_lines_has_the_colours_of_bt709() {
+    let workshop = Workshop::new();
+    let film = bars(&workshop, "1280x720", ("bt709", "tv"), "", "hd.mp4");
+    let played = plays_as(&film, "scale=in_color_matrix=bt709", (1280, 720));
+    assert_eq!(played.facts().colours.words(), "BT.709 (unsaid)");
+}
+
+#[test]
+fn high_dynamic_range_is_told_of() {
+    let workshop = Workshop::new();
+    for (transfer, kind) in [("smpte2084", "PQ"), ("arib-std-b67", "HLG")] {
+        let tags = format!("-colorspace bt2020nc -color_trc {transfer} -color_primaries bt2020");
+        let film = bars(&workshop, "320x240", ("bt2020", "tv"), &tags, &format!("{kind}.mp4"));
+        let played = plays_as_ffmpeg(&film, (320, 240));
+        assert_eq!(played.facts().colours.high_range, Some(kind));
+        let told = &played.facts().remarks[..];
+        assert!(matches!(told, [told] if told.contains("high dynamic range")), "{told:?}");
+    }
+}
+
+#[test]
+fn a_film_may_be_turned_and_anamorphic() {
+    let workshop = Workshop::new();
+    let wide = workshop
+        .make(&format!("-f lavfi -i testsrc2=s=720x576:r=25:d=0.2 -vf setsar=64/45 {H264}"), "wide.mp4");
+    let played = plays_as_ffmpeg(&wide, (720, 576));
+    assert!((played.source.pixel_aspect() - 64.0 / 45.0).abs() < 1e-6);
+    let turned = workshop.turned(&wide, [0, ONE, -ONE, 0], "turned.mp4");
+    let played = plays_as_ffmpeg(&turned, (576, 720));
+    assert!((played.source.pixel_aspect() - 45.0 / 64.0).abs() < 1e-6);
+    let station =
+        crate::content::encode::station_size(played.source.size(), played.source.pixel_aspect(), 2040);
+    assert_eq!(station.to_string(), "400x720", "576x1024, never enlarged");
+}
+
+#[test]
+fn what_an_edit_list_hides_is_not_shown_and_not_missed() {
+    let workshop = Workshop::new();
+    workshop
+        .make(&format!("-f lavfi -i testsrc2=s=320x240:r=25:d=5 {H264} -g 250 -sc_threshold 0"), "long.mp4");
+    let film = workshop.make("-ss 3 -i long.mp4 -c copy", "trimmed.mp4");
+    let played = plays_as_ffmpeg(&film, (320, 240));
+    assert_eq!((played.pictures.len(), played.source.announced()), (50, 50));
+    assert_eq!(played.length(), Duration::from_secs(2));
+}
+
+#[test]
+fn sound_that_is_longer_than_the_pictures_breaks_nothing_off() {
+    let workshop = Workshop::new();
+    let sound = format!("{PATTERN} -f lavfi -i sine=d=9 {H264} -c:a aac");
+    for (args, name) in [
+        ("-movflags +frag_keyframe+empty_moov", "fragments.mp4"),
+        ("-movflags +dash -frag_duration 500000", "dash.mp4"),
+        ("", "whole.mp4"),
+        ("", "sound.mkv"),
+    ] {
+        let film = workshop.make(&format!("{sound} {args}"), name);
+        let played = plays_as_ffmpeg(&film, (320, 240));
+        let off = played.length().abs_diff(Duration::from_secs(2));
+        assert!(off < Duration::from_millis(40), "{name}: {:?}", played.length());
+    }
+}
+
+#[test]
+fn slides_last_as_long_as_the_film_says_the_last_one_too() {
+    let workshop = Workshop::new();
+    for (colour, n) in [("red", 1), ("green", 2), ("blue", 3)] {
+        workshop
+            .make(&format!("-f lavfi -i color=c={colour}:s=320x240 -frames:v 1"), &format!("slide{n}.png"));
+    }
+    let forty = workshop.make(&format!("-framerate 1/40 -i slide%d.png {H264}"), "forty.mp4");
+    assert_eq!(plays_as_ffmpeg(&forty, (320, 240)).length(), Duration::from_secs(120));
+    // 12, 40 and 45 seconds, and a moment.
+    let list = "file slide1.png\nduration 12\nfile slide2.png\nduration 40\nfile slide3.png\nduration 45\nfile slide1.png\n";
+    fs::write(workshop.path("list"), list).unwrap();
+    for name in ["mixed.mp4", "mixed.mkv"] {
+        let film = workshop.make(&format!("-f concat -i list -vsync vfr -enc_time_base 1:1000 {H264}"), name);
+        let played = plays_as_ffmpeg(&film, (320, 240));
+        let stamps: Vec<u64> = played.pictures.iter().map(|(_, stamp, _)| stamp.as_secs()).collect();
+        assert_eq!(stamps, [0, 12, 52, 97], "{name}");
+        let mut line = crate::content::timeline::Timeline::new(Default::default(), played.source.rate());
+        line.begin_film(played.source.rate(), Default::default());
+        for (_, stamp, lasts) in &played.pictures {
+            line.next(*stamp);
+            line.lasts(*lasts);
+            assert_eq!(line.film_offset(), *stamp, "{name}");
+        }
+        assert!(line.film_length() >= Duration::from_secs(97), "{name}");
+    }
+}
+
+#[test]
+fn cover_art_is_not_the_film() {
+    let workshop = Workshop::new();
+    workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
+    workshop.make("-f lavfi -i color=c=red:s=200x200 -frames:v 1", "cover.jpg");
+    for (args, name) in [
+        ("-i cover.jpg -i plain.mp4 -map 0 -map 1 -c copy -disposition:v:0 attached_pic", "first.mkv"),
+        ("-i plain.mp4 -i cover.jpg -map 0 -map 1 -c copy -disposition:v:1 attached_pic", "second.mp4"),
+        ("-i cover.jpg -i plain.mp4 -map 0 -map 1 -c copy -disposition:v:0 attached_pic", "first.mp4"),
+    ] {
+        let film = workshop.make(args, name);
+        let played = play(&film);
+        assert_eq!((played.end.clone(), played.pictures.len()), (Ok(()), 50), "{name}");
+        assert_eq!(played.source.size(), (320, 240), "{name}");
+    }
+}
+
+#[test]
+fn of_several_pictures_tracks_the_default_one_is_the_film() {
+    let workshop = Workshop::new();
+    let tracks =
+        "-f lavfi -i color=red:s=320x240:r=25:d=1 -f lavfi -i color=blue:s=160x128:r=25:d=1 -map 0 -map 1";
+    let args = format!("{tracks} {H264} -disposition:v:0 0 -disposition:v:1 default");
+    for name in ["tracks.mkv", "tracks.mp4"] {
+        let film = workshop.make(&args, name);
+        let played = play(&film);
+        assert_eq!(played.source.size(), (160, 128), "{name}");
+        assert_eq!((played.end.clone(), played.pictures.len()), (Ok(()), 25), "{name}");
+    }
+}
+
+#[test]
+fn music_is_said_to_be_music() {
+    let workshop = Workshop::new();
+    workshop.make("-f lavfi -i color=c=red:s=200x200 -frames:v 1", "cover.jpg");
+    let sound = "-f lavfi -i sine=d=4";
+    for (args, name) in [
+        (
+            format!("{sound} -i cover.jpg -map 0 -map 1 -c:a aac -c:v copy -disposition:v:0 attached_pic"),
+            "song.m4a",
+        ),
+        (format!("{sound} -i cover.jpg -map 0 -map 1 -c:a aac -c:v copy"), "song.mkv"),
+        (format!("{sound} -c:a aac"), "song.mp4"),
+    ] {
+        let film = workshop.make(&args, name);
+        let error = open(&film).err().expect("it is no film").to_string();
+        assert_eq!(error, format!("{name} is music: there are no pictures in it but cover art at most"));
+    }
+}
+
+#[test]
+fn a_size_that_changes_within_a_film_changes_its_pictures() {
+    let workshop = Workshop::new();
+    let (small, big) = ("testsrc2=s=320x240:r=25:d=1", "testsrc2=s=640x480:r=25:d=1");
+    let x264 = "-c:v libx264 -preset ultrafast -crf 10";
+    workshop.make(&format!("-f lavfi -i {small} {x264} -pix_fmt yuv420p"), "small.ts");
+    workshop.make(&format!("-f lavfi -i {big} {x264} -pix_fmt yuv422p -output_ts_offset 1"), "big.ts");
+    let (small, big) = (workshop.path("small.ts"), workshop.path("big.ts"));
+    let both = [fs::read(&small).unwrap(), fs::read(&big).unwrap()].concat();
+    fs::write(workshop.path("both.ts"), both).unwrap();
+    fs::write(workshop.path("list"), "file small.ts\nfile big.ts\n").unwrap();
+    workshop.make("-f concat -i list -c copy", "both.mp4");
+    workshop.make("-f concat -i list -c copy", "both.mkv");
+    for name in ["both.ts", "both.mp4", "both.mkv"] {
+        let played = play(&workshop.path(name));
+        assert_eq!(played.end, Ok(()), "{name}");
+        let expected = [reference(&small, "", (320, 240)), reference(&big, "", (640, 480))].concat_pictures();
+        assert_eq!(played.pictures.len(), expected.len(), "{name}");
+        for (n, ((shown, ..), expected)) in played.pictures.iter().zip(&expected).enumerate() {
+            assert_eq!((shown.width, shown.height), (expected.width, expected.height), "{name}, picture {n}");
+            let difference = shown.difference(expected);
+            assert!(difference <= COLOUR, "{name}, picture {n} differs by {difference}");
+        }
+    }
+}
+
+trait ConcatPictures {
+    fn concat_pictures(self) -> Vec<Shown>;
+}
+
+impl ConcatPictures for [Vec<Shown>; 2] {
+    fn concat_pictures(self) -> Vec<Shown> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+#[test]
+fn a_container_that_counts_milliseconds_has_the_rate_of_its_pictures() {
+    let workshop = Workshop::new();
+    let film = workshop.make(
+        "-f lavfi -i testsrc2=s=320x240:r=30:d=2 -vf setpts='(N*37+mod(N*N*7,29))/1000/TB' -vsync vfr \
+         -enc_time_base 1:1000 -c:v libvpx -deadline realtime -cpu-used 8 -b:v 1M -live 1",
+        "live.webm",
+    );
+    let rate = play(&film).source.rate().as_f64();
+    assert!((25.0..32.0).contains(&rate), "{rate}");
+    let film = workshop.make(
+        &format!("{PATTERN} -vsync passthrough -r 1000 {H264} -video_track_timescale 1000"),
+        "fast.mkv",
+    );
+    let played = play(&film);
+    println!("{:?}", played.facts());
+}
+
+#[test]
+fn an_interlaced_film_has_no_combs() {
+    let workshop = Workshop::new();
+    // A bar that moves 8 pixels from one field to the next.
+    let moving = "-f lavfi -i color=black:s=720x576:r=50:d=1 -f lavfi -i color=white:s=80x576:r=50:d=1 \
+                  -filter_complex [0][1]overlay=x=n*8,tinterlace=interleave_top,setsar=16/15";
+    for (args, name) in [
+        ("-c:v mpeg2video -flags +ilme+ildct -b:v 8M -top 1", "broadcast.ts"),
+        (
+            "-c:v libx264 -preset ultrafast -crf 10 -flags +ilme+ildct -x264opts tff=1 -pix_fmt yuv420p",
+            "camera.mp4",
+        ),
+    ] {
+        let film = workshop.make(&format!("{moving} {args}"), name);
+        let played = play(&film);
+        assert_eq!((played.end.clone(), played.source.rate().as_f64()), (Ok(()), 25.0), "{name}");
+        assert_eq!(played.pictures.len(), 25, "{name}");
+        for (n, (shown, ..)) in played.pictures.iter().enumerate() {
+            let value = |x: usize, y: usize| f64::from(shown.bytes[3 * (y * shown.width + x)]);
+            let inner = || (100..shown.height - 100).flat_map(|y| (0..shown.width).map(move |x| (x, y)));
+            // Where both neighbours are on one side of a line, far away.
+            let combs = inner().filter(|&(x, y)| {
+                let (above, here, below) = (value(x, y - 1), value(x, y), value(x, y + 1));
+                (here - above) * (here - below) > 100.0 * 100.0
+            });
+            assert!(combs.count() < 200, "{name}, picture {n} has combs");
+        }
+    }
+}
+
+#[test]
+fn a_film_that_is_cut_off_plays_as_far_as_it_goes_and_is_told_of() {
+    let workshop = Workshop::new();
+    workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
+    workshop.make("-i plain.mp4 -c copy -movflags +faststart", "fast.mp4");
+    workshop.make("-i plain.mp4 -c copy", "whole.mkv");
+    workshop.make("-i plain.mp4 -c copy", "whole.avi");
+    for (whole, cut) in [("whole.mkv", "cut.mkv"), ("fast.mp4", "cut.mp4"), ("whole.avi", "cut.avi")] {
+        let bytes = fs::read(workshop.path(whole)).unwrap();
+        fs::write(workshop.path(cut), &bytes[..bytes.len() * 6 / 10]).unwrap();
+        let remarks = |name| open(&workshop.path(name)).unwrap().facts().unwrap().remarks.clone();
+        assert_eq!(remarks(whole), Vec::<String>::new());
+        assert!(remarks(cut)[0].starts_with(&format!("{cut} is cut off")), "{cut}");
+        let played = play(&workshop.path(cut));
+        assert!((20..45).contains(&played.pictures.len()), "{cut}: {}", played.pictures.len());
+    }
+    assert_eq!(play(&workshop.path("cut.mkv")).end, Ok(()));
+    // The index is at the end, and gone.
+    let bytes = fs::read(workshop.path("plain.mp4")).unwrap();
+    fs::write(workshop.path("torn.mp4"), &bytes[..bytes.len() * 6 / 10]).unwrap();
+    assert!(matches!(open(&workshop.path("torn.mp4")), Err(SourceError::NotAFilm { .. })));
+}
+
+#[test]
+fn any_name_is_a_name() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let workshop = Workshop::new();
+    let plain = workshop.make(&format!("{PATTERN} -frames:v 3 {H264}"), "plain.mp4");
+    let picture = workshop.make("-f lavfi -i color=c=red:s=64x48 -frames:v 1", "plain.jpg");
+    for (from, name) in [
+        (&plain, &b"Matrix: Reloaded.mp4"[..]),
+        (&plain, b"pic%03d #1.mp4"),
+        (&plain, b"http:host.mp4"),
+        (&plain, b"what? [1] {2} *.mp4"),
+        (&plain, b"-i.mp4"),
+        (&plain, b"latin-1 \xe9.mp4"),
+        (&picture, b"pic%03d.jpg"),
+        (&picture, b"a:b*.jpg"),
+    ] {
+        let name = Path::new(std::ffi::OsStr::from_bytes(name));
+        fs::copy(from, workshop.0.path().join(name)).unwrap();
+        let played = play(&workshop.0.path().join(name));
+        assert_eq!((played.end.clone(), played.pictures.is_empty()), (Ok(()), false), "{}", name.display());
+    }
+}
+
+#[test]
+fn a_picture_is_a_slide() {
+    let workshop = Workshop::new();
+    for name in ["picture.jpg", "picture.png", "picture.webp"] {
+        let file = workshop.make("-f lavfi -i smptebars=s=320x240 -frames:v 1", name);
+        let mut source = open(&file).unwrap();
+        source.show_for(Duration::from_secs(7));
+        assert_eq!((source.size(), source.rate().nth(1)), ((320, 240), Duration::from_secs(7)), "{name}");
+        let picture = source.next_picture().unwrap().unwrap();
+        assert_eq!((picture.stamp, picture.lasts), (Duration::ZERO, Some(Duration::from_secs(7))));
+        let bytes = picture.pixels.data_bytes().unwrap().to_vec();
+        let difference =
+            Shown { width: 320, height: 240, bytes }.difference(&reference(&file, "", (320, 240))[0]);
+        assert!(difference <= COLOUR, "{name} differs by {difference}");
+        assert!(source.next_picture().unwrap().is_none());
+    }
+    fs::write(workshop.path("torn.jpg"), b"\xff\xd8\xff\xe0 no picture").unwrap();
+    let error = open(&workshop.path("torn.jpg")).err().unwrap().to_string();
+    assert_eq!(error, "cannot decode torn.jpg: the picture is damaged");
+}
+
+#[test]
+fn what_is_no_file_is_refused_by_its_kind() {
+    let workshop = Workshop::new();
+    let (pipe, socket) = (workshop.path("pipe.mp4"), workshop.path("socket.mp4"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, reason) in [
+        (pipe.as_path(), "cannot read pipe.mp4: it is a named pipe, not a file"),
+        (&socket, "cannot read socket.mp4: it is a socket, not a file"),
+        (Path::new("/dev/zero"), "cannot read zero: it is a device, not a file"),
+        (&workshop.path("gone.mp4"), "cannot read gone.mp4: no such file or directory"),
+    ] {
+        assert_eq!(open(path).err().unwrap().to_string(), reason);
+        assert_eq!(check_readable(path).unwrap_err().to_string(), reason);
+    }
+}
