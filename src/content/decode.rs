@@ -2,9 +2,9 @@
 //! libav the rest.
 //!
 //! ```text
-//! path -> readable -> is it a picture? -> slide
-//!                 \-> facts -> choice -> opencv
-//!                                   \--> libav
+//! path -> check_readable -> is it a picture? -> slide
+//!                       \-> facts -> choice -> opencv
+//!                                         \--> libav
 //! ```
 
 mod choice;
