@@ -125,9 +125,10 @@ impl Output {
     /// The broadcaster stops.
     pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
         if let Some(last) = self.last.take() {
-            let mut at = last.due.at.max(self.clock.now());
+            let mut at = last.due.at;
             while unit.due.at.since(at) > LONGEST_PAUSE {
-                at = at + REPEAT_RATE.interval();
+                // Some of the pause may be over.
+                at = (at + REPEAT_RATE.interval()).max(self.clock.now());
                 let due = Due { at, interval: REPEAT_RATE.interval() };
                 self.offer(Unit { due, ..last.clone() }).await?;
             }

@@ -114,7 +114,7 @@ pub(crate) fn lost_packets_are_counted() {
 /// A stranger on the network sends to the group before a viewer joins and while it watches. The directory names the station's
 /// source, so that nothing of it is shown and nothing of the film is missing.
 pub(crate) fn a_stranger_that_sends_to_the_group() {
-    let lan = Lan::new(&["tower", "one", "stranger"]);
+    let lan = Lan::new(&["sender", "one", "stranger"]);
     let film = pal(1);
     let _broadcaster = one_station(&lan);
     // A minute at most, if nobody ends it.

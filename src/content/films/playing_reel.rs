@@ -22,6 +22,8 @@ pub(super) struct PlayingReel {
     reel: Arc<Reel>,
     /// When picture 0 is due.
     begin: AirTime,
+    /// When the first picture that is shown is due at the earliest.
+    joined: AirTime,
     /// The number of the next picture.
     next: usize,
     /// The number of the picture after the last one that could be read.
@@ -50,6 +52,7 @@ impl Films {
             path,
             reel,
             begin,
+            joined,
             next,
             readable_to: next,
             damaged: false,
@@ -83,13 +86,15 @@ impl Films {
                 self.film_worker.start(STUCK_AFTER, move || drop(catalogue.check(&path)));
             }
         }
-        let (begin, next) = (playing.begin, playing.next);
+        let (begin, joined, next) = (playing.begin, playing.joined, playing.next);
         // The pictures are usually in memory, and reading them on another thread would cost more: measured with 999
         // stations, 15 % of a core instead of 5 %.
-        let (units, error) = match units(&playing.reel, begin, next, Reel::try_picture) {
+        let (units, error) = match units(&playing.reel, begin, joined, next, Reel::try_picture) {
             (units, None) if units.is_empty() => {
                 let reel = playing.reel.clone();
-                self.reel_worker.call(STUCK_AFTER, move || units_from_disk(&reel, begin, next)).await?
+                self.reel_worker
+                    .call(STUCK_AFTER, move || units_from_disk(&reel, begin, joined, next))
+                    .await?
             }
             units => units,
         };
@@ -128,11 +133,13 @@ impl Films {
     }
 }
 
-/// The number of the first picture that is due `offset` after the beginning of the reel or later. The number of
-/// pictures if there is none.
+/// The number of the first picture to show `offset` after the beginning of the reel: the first that is due then or later, or
+/// before it the one that is on, if that stays for longer than [`LONGEST_PAUSE`], as a slide does. The number of pictures if there
+/// is none.
 fn first_from(reel: &Reel, offset: Duration) -> usize {
     let at = reel.at(offset);
-    if reel.stamp(at) < offset { at + 1 } else { at }
+    let stays = stamp(reel, at + 1).saturating_sub(offset) > LONGEST_PAUSE;
+    if reel.stamp(at) < offset && !stays { at + 1 } else { at }
 }
 
 /// Whether leaving out the pictures from `from` to before `to` makes a longer pause than [`LONGEST_PAUSE`].
@@ -150,6 +157,7 @@ fn stamp(reel: &Reel, n: usize) -> Duration {
 fn units(
     reel: &Reel,
     begin: AirTime,
+    joined: AirTime,
     next: usize,
     picture: impl Fn(&Reel, usize) -> Result<Option<Jpeg>, ReelError>,
 ) -> (Vec<Unit>, Option<ReelError>) {
@@ -157,8 +165,9 @@ fn units(
     for n in next..reel.len().min(next + BATCH) {
         match picture(reel, n) {
             Ok(Some(jpeg)) => {
-                let interval = stamp(reel, n + 1).saturating_sub(stamp(reel, n));
-                units.push(Unit::picture(Due { at: begin + stamp(reel, n), interval }, jpeg));
+                let at = (begin + stamp(reel, n)).max(joined);
+                let interval = (begin + stamp(reel, n + 1)).since(at);
+                units.push(Unit::picture(Due { at, interval }, jpeg));
             }
             Ok(None) => break,
             Err(error) => return (units, Some(error)),
@@ -168,6 +177,11 @@ fn units(
 }
 
 /// As [`units`], but waits for the disk.
-fn units_from_disk(reel: &Reel, begin: AirTime, next: usize) -> (Vec<Unit>, Option<ReelError>) {
-    units(reel, begin, next, |reel, n| reel.picture(n).map(Some))
+fn units_from_disk(
+    reel: &Reel,
+    begin: AirTime,
+    joined: AirTime,
+    next: usize,
+) -> (Vec<Unit>, Option<ReelError>) {
+    units(reel, begin, joined, next, |reel, n| reel.picture(n).map(Some))
 }

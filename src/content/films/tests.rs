@@ -11,7 +11,7 @@ use super::*;
 use crate::content::LONGEST_PAUSE;
 use crate::content::reel::{Encoding, Store};
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
-use crate::media::{FrameRate, Unit};
+use crate::media::{AirTime, FrameRate, Unit};
 
 const PAL: FrameRate = FrameRate::new(25, 1).unwrap();
 const SIZE: Size = Size { width: 16, height: 16 };
@@ -54,6 +54,11 @@ impl FilmsFixture {
 
     /// Makes the film play next, from a reel of `count` pictures at quality `q`.
     fn play(&mut self, count: u64, q: u8) {
+        self.play_at(PAL, None, count, q);
+    }
+
+    /// The same, of pictures at this `rate`, where the film began at `begin`.
+    fn play_at(&mut self, rate: FrameRate, begin: Option<AirTime>, count: u64, q: u8) {
         fs::remove_dir_all(self.folder.path().join("reels")).ok();
         fs::write(self.film(), "a film").unwrap();
         let now = self.clock.now();
@@ -67,9 +72,9 @@ impl FilmsFixture {
             restart_interval: None,
             scan: vec![1, 2, 3].into(),
         };
-        (0..count).for_each(|n| recorder.add(PAL.nth(n), &jpeg).unwrap());
-        let reel = recorder.finish(PAL, PAL.nth(count), now).unwrap();
-        let item = PlaylistItem { path: self.film(), key: Some(key), reel: Some(reel), begin: None };
+        (0..count).for_each(|n| recorder.add(rate.nth(n), &jpeg).unwrap());
+        let reel = recorder.finish(rate, rate.nth(count), now).unwrap();
+        let item = PlaylistItem { path: self.film(), key: Some(key), reel: Some(reel), begin };
         self.films.playlist.push_back(item);
     }
 
@@ -132,4 +137,23 @@ async fn squeezed_pictures_are_counted_when_they_come_from_a_reel_too() {
         let units = units(&events);
         assert_eq!((units.len(), units.iter().filter(|(_, squeezed)| *squeezed).count()), (10, squeezed));
     }
+}
+
+#[tokio::test]
+async fn a_slide_is_joined_in_its_middle() {
+    let mut test = FilmsFixture::new();
+    let slides = FrameRate::new(1, 40).unwrap();
+    let begin = test.clock.now() - Duration::from_secs(50);
+    test.play_at(slides, Some(begin), 3, 80);
+    let joined = test.clock.now() + START_LEAD;
+    let output = OutputState { free_at: joined, on_air: true };
+    let unit = loop {
+        match test.films.next(output).await.unwrap() {
+            ContentEvent::Unit { unit, .. } => break unit,
+            ContentEvent::Skipped(pictures) => panic!("{pictures} skipped"),
+            _ => {}
+        }
+    };
+    assert_eq!(unit.due.at, joined, "the second slide is on until 80 s");
+    assert_eq!(unit.due.at + unit.due.interval, begin + slides.nth(2));
 }
