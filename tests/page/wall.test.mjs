@@ -139,6 +139,12 @@ const moving = (before, count = before.length) =>
     [before, count],
   );
 
+// Waits until each of nine tiles gets another picture than it has: all are served now.
+const served = async () => {
+  const tiles = () => [...document.querySelectorAll("#tiles canvas")].map((tile) => Number(tile.dataset.picture ?? 0));
+  await moving((await page.evaluate(tiles)).slice(0, 9));
+};
+
 const watching = (number) =>
   page.waitForFunction((number) => document.getElementById("screen").dataset.station === String(number), number);
 
@@ -326,7 +332,7 @@ print(json.dumps({family.name: [family.type, len(family.samples)] for family in 
 `;
 
 pageTest("the metrics are OpenMetrics to a parser that is not ours", async () => {
-  await moving(Array(9).fill(0));
+  await served();
   const headers = { Accept: "application/openmetrics-text;version=1.0.0" };
   const text = await (await fetch(`${url()}metrics`, { headers })).text();
   const python = process.env.PYTHON ?? "/usr/bin/python3";
