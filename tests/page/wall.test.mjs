@@ -140,10 +140,7 @@ const moving = (before, count = before.length) =>
   );
 
 // Waits until each of nine tiles gets another picture than it has: all are served now.
-const served = async () => {
-  const tiles = () => [...document.querySelectorAll("#tiles canvas")].map((tile) => Number(tile.dataset.picture ?? 0));
-  await moving((await page.evaluate(tiles)).slice(0, 9));
-};
+const served = async () => moving((await numbers()).slice(0, 9));
 
 const watching = (number) =>
   page.waitForFunction((number) => document.getElementById("screen").dataset.station === String(number), number);
