@@ -1,4 +1,4 @@
-//! What every run needs, and one run of a row: a sender, load if the row wants it, and the listener. All of them are ended
+//! The fixture of every run, and one run of a row: a sender, load if the row wants it, and the listener. All of them are ended
 //! with the run.
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ const BROADCASTER: &str = env!("CARGO_BIN_EXE_broadcaster");
 /// The files that all runs share.
 pub(crate) struct Fixture {
     folder: TempDir,
-    /// What all stations play.
+    /// The film that all stations play.
     film: PathBuf,
 }
 

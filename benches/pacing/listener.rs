@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Printed when it begins to measure.
 pub(crate) const BEGIN: &str = "begin";
 
-/// What arrived during one run, in all groups listened to.
+/// The packets that arrived during one run, in all groups that are listened to.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Arrivals {
     /// Each picture's deviation from the ideal line, in nanoseconds: how much longer than the fastest one it took, by the

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// What the results say of the machine.
+/// The description of the machine in the results.
 #[derive(serde::Serialize)]
 pub(crate) struct Machine {
     system: String,

@@ -21,7 +21,7 @@ pub(crate) const HOLD: Duration = Duration::from_secs(15);
 /// The pause between two attempts of a client: 32,000 attempts a second at most.
 const REST: Duration = Duration::from_millis(50);
 
-/// What an abusive client does.
+/// The behaviour of an abusive client.
 #[derive(Clone, Copy)]
 enum Abuse {
     /// Sends these bytes to RTSP, and reads a little now and then until the server closes the connection.

@@ -14,7 +14,7 @@ pub(crate) const BEGIN: &str = "begin";
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What all readers counted, from [`BEGIN`] on.
+/// The counts of all readers, from [`BEGIN`] on.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ReadCounts {
     /// Pictures of all readers.

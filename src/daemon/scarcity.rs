@@ -32,7 +32,7 @@ pub fn build(builder: &mut Builder) -> io::Result<Runtime> {
     built.unwrap_or_else(|panic| Err(io::Error::other(sentence(&*panic))))
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn sentence(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

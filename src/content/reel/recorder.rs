@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::format::{ENTRY_LEN, HEADER_LEN, IndexEntry, MAX_PICTURES, ReelHeader};
-use super::key::BUDGET;
+use super::key::{BUDGET, ReelKey};
 use super::store::RecordPermit;
 use super::{Reel, ReelError, times};
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
@@ -227,7 +227,9 @@ impl PartFile {
             return Err(RecordError::Unsuitable("the film ends before its last picture"));
         }
         // The film was hashed before the decoder opened it, so another film may have had the name by then.
-        if store.hashes.film_hash(&self.film, now)? != *key.film_hash() {
+        let plain = ReelKey::new(store.hashes.film_hash(&self.film, now)?, key.encoding());
+        // The key of a slide has its length in it.
+        if ![plain, plain.of_slide(length)].contains(&key) {
             return Err(RecordError::FilmChanged);
         }
         self.announced = 0;

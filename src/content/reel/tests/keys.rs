@@ -127,3 +127,17 @@ fn a_film_that_changes_while_it_is_recorded_gives_no_reel() {
     assert!(store.find(&key, NOW).is_none());
     assert_eq!((fixture.files("part"), fixture.files("reel")), (vec![], vec![]));
 }
+
+#[test]
+fn a_slide_has_a_reel_of_its_own_for_each_length() {
+    let fixture = StoreFixture::new();
+    let (store, film) = (fixture.store(u64::MAX), fixture.film("slide", b"a picture"));
+    let key = store.key(&film, ENCODING, NOW).unwrap().of_slide(Duration::from_secs(4));
+    for (seconds, recorded) in [(5, false), (4, true)] {
+        let mut recorder = store.record(&key, &film).unwrap().unwrap();
+        recorder.add(Duration::ZERO, &picture(0, 10)).unwrap();
+        let rate = FrameRate::new(1, seconds).unwrap();
+        let reel = recorder.finish(rate, Duration::from_secs(seconds.into()), NOW);
+        assert_eq!(reel.is_ok(), recorded, "{seconds} s");
+    }
+}
