@@ -94,8 +94,8 @@ fn send(signal: &str, child: &Child) {
 }
 
 /// A broadcaster that is on air, and the lines of its log.
-fn on_air(config: &str) -> (Child, Lines<BufReader<ChildStderr>>) {
-    let mut child = broadcaster(&["--config", config]).stderr(Stdio::piped()).spawn().unwrap();
+fn on_air(mut command: Command) -> (Child, Lines<BufReader<ChildStderr>>) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     until(&mut log, " on air: ");
     (child, log)
@@ -110,7 +110,7 @@ fn until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) {
 #[test]
 fn a_hang_up_is_logged_and_ignored() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, mut log) = on_air(&one_station(folder.path()));
+    let (mut child, mut log) = on_air(broadcaster(&["--config", &one_station(folder.path())]));
     for _ in 0..2 {
         send("HUP", &child);
         until(&mut log, "SIGHUP is ignored");
@@ -120,10 +120,22 @@ fn a_hang_up_is_logged_and_ignored() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// The program's own lines are left out here, and those of the library tell that it is on air.
+#[test]
+fn what_is_logged_does_not_decide_whether_it_stays_on_air() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = broadcaster(&["--config", &one_station(folder.path())]);
+    command.env("RUST_LOG", "stationcast=info");
+    let (mut child, mut log) = on_air(command);
+    send("TERM", &child);
+    until(&mut log, "off air: ");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn an_abort_is_exit_status_1() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, _log) = on_air(&one_station(folder.path()));
+    let (mut child, _log) = on_air(broadcaster(&["--config", &one_station(folder.path())]));
     send("ABRT", &child);
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }

@@ -185,7 +185,11 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
                 None => None,
             },
         };
-        let shutdown = async { info!("{}", shutdown_signal.await) };
+        // Awaited outside the macro, which evaluates nothing when RUST_LOG disables its level.
+        let shutdown = async {
+            let cause = shutdown_signal.await;
+            info!("{cause}");
+        };
         daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start its threads")
     });
     // A disk that hangs must not keep the program from ending.
