@@ -120,7 +120,7 @@ impl RtpSender {
         }
         let mut slices = [[IoSlice::new(&[]); 2]; N];
         for (slices, packet) in slices.iter_mut().zip(&packets[..count]) {
-            *slices = [IoSlice::new(&packet.header), IoSlice::new(packet.payload)];
+            *slices = [IoSlice::new(packet.header()), IoSlice::new(packet.payload)];
         }
         let slices = &slices[..count];
         let Some(socket) = &mut self.socket else { return Err(nix::Error::EADDRNOTAVAIL.into()) };
@@ -260,7 +260,7 @@ mod tests {
                     next = next.wrapping_add(1);
                     tuner.handle_datagram(at, &bytes[..length]).unwrap();
                 }
-                assert_eq!(tuner.poll_picture().map(|received| received.jpeg).as_ref(), Some(unit.jpeg()));
+                assert_eq!(tuner.poll_picture().map(|received| received.jpeg).as_ref(), unit.jpeg());
             }
             assert!(next < 65_526, "it has wrapped");
             let c = tuner.counters();

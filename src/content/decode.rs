@@ -30,6 +30,7 @@ use self::opencv::OpenCvSource;
 pub use choice::Decoder;
 use facts::Facts;
 use libav::LibavSource;
+pub(crate) use libav::{Film, demux};
 use slide::{SlideSource, is_picture};
 
 use crate::media::FrameRate;

@@ -33,6 +33,7 @@ pub(crate) mod recording;
 pub mod reel;
 pub mod schedule;
 pub mod slate;
+pub(crate) mod sound;
 pub mod timeline;
 pub(crate) mod transcode;
 pub(crate) mod worker;

@@ -9,7 +9,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Report, listed, nearest, short};
-use super::{Datagram, Spread, World};
+use super::{Datagram, SoundChoice, Spread, World};
 use crate::interface::{Choice, Interface};
 
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -199,6 +199,24 @@ impl<'s, 'i> Section<'s, 'i> {
                 self.number(report, "datagram", range, fix)
                     .and_then(|bytes| Field::Is(Datagram::Limit(bytes)))
             }
+        }
+    }
+
+    pub(super) fn sound(&self, report: &mut Report<'_>) -> Field<SoundChoice> {
+        let fix = "choose true, false, a language as in \"eng\", or the number of a sound track from 1";
+        match self.get("sound").map(Spanned::get_ref) {
+            Some(DeValue::Boolean(true)) => Field::Is(SoundChoice::On),
+            Some(DeValue::Boolean(false)) => Field::Is(SoundChoice::Off),
+            Some(DeValue::String(text)) => {
+                let is_language =
+                    (2..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic());
+                if is_language {
+                    Field::Is(SoundChoice::Language(text.to_ascii_lowercase()))
+                } else {
+                    self.wrong(report, "sound", format_args!("is no language; {fix}"))
+                }
+            }
+            _ => self.number(report, "sound", 1..=64, fix).and_then(|n| Field::Is(SoundChoice::Track(n))),
         }
     }
 

@@ -36,6 +36,9 @@ pub use films::{EXTENSIONS, MediaKind, PICTURES, films};
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
+/// The default of `sound_bitrate`, in bits a second: transparent for stereo by most listening tests of Opus.
+pub const DEFAULT_SOUND_BITRATE: u32 = 128_000;
+
 /// The default of `slide`.
 pub const DEFAULT_SLIDE: Duration = Duration::from_secs(10);
 
@@ -115,8 +118,29 @@ pub struct StationSpec {
     pub spread: Spread,
     /// How long each of its picture files is on: whole seconds, 1 s to a day.
     pub slide: Duration,
+    /// Which sound it has.
+    pub sound: SoundChoice,
+    /// Bits a second of its sound: 32,000..=510,000.
+    pub sound_bitrate: u32,
+    /// Whether its films are brought to one loudness (EBU R 128).
+    pub loudness: bool,
     /// The line of the file on which this station begins, from 1. For messages.
     pub line: usize,
+}
+
+/// Which sound a station has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SoundChoice {
+    /// The default track of each film, if any of its films has sound.
+    Auto,
+    /// The default track of each film; silence if none has sound.
+    On,
+    /// None.
+    Off,
+    /// The track in this language (ISO 639-2, as in `eng`), or else the default one.
+    Language(String),
+    /// The sound track of this number, from 1, or else the default one.
+    Track(u8),
 }
 
 /// The largest size of a station's datagrams.
@@ -199,6 +223,9 @@ impl StationSpec {
             reel: true,
             spread: Spread::DEFAULT,
             slide: DEFAULT_SLIDE,
+            sound: SoundChoice::Auto,
+            sound_bitrate: DEFAULT_SOUND_BITRATE,
+            loudness: true,
             line: 1,
         }
     }

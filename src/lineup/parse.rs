@@ -12,13 +12,13 @@ use super::outputs::Outputs;
 use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
-    Announce, ConfigError, DEFAULT_SLIDE, DIRECTORY, Datagram, EXTENSIONS, Lineup, MediaKind, PICTURES,
-    Spread, StationSpec, World, outputs, reel,
+    Announce, ConfigError, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, EXTENSIONS, Lineup,
+    MediaKind, PICTURES, SoundChoice, Spread, StationSpec, World, outputs, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
 
-const STATION: [&str; 12] = [
+const STATION: [&str; 15] = [
     "id",
     "name",
     "media",
@@ -31,6 +31,9 @@ const STATION: [&str; 12] = [
     "reel",
     "spread",
     "slide",
+    "sound",
+    "sound_bitrate",
+    "loudness",
 ];
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 const LOOPBACK: &str = "127.0.0.1";
@@ -70,6 +73,9 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         reel: Field::Is(true),
         spread: Field::Is(Spread::DEFAULT),
         slide: Field::Is(DEFAULT_SLIDE.as_secs() as u32),
+        sound: Field::Is(SoundChoice::Auto),
+        sound_bitrate: Field::Is(DEFAULT_SOUND_BITRATE),
+        loudness: Field::Is(true),
     };
     if let Some(section) = section(root, "defaults", &mut report) {
         section.unknown_keys(&mut report, &SETTINGS, "[defaults]");
@@ -100,6 +106,9 @@ struct Settings {
     spread: Field<Spread>,
     /// In seconds.
     slide: Field<u32>,
+    sound: Field<SoundChoice>,
+    sound_bitrate: Field<u32>,
+    loudness: Field<bool>,
 }
 
 impl Settings {
@@ -108,6 +117,8 @@ impl Settings {
         let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
         let quality = "choose a whole number from 1 to 99 (JPEG quality, the Q of RTP/JPEG)";
         let slide = "choose a whole number from 1 to 86400 (seconds for which a picture file is on)";
+        let bitrate = "choose a whole number from 32000 to 510000 (bits a second of sound)";
+        let loudness = "choose true or false (whether films are brought to one loudness)";
         let reel = "choose true or false (whether encoded pictures are kept, to be sent again)";
         Settings {
             interface: section.interface(report, world),
@@ -118,6 +129,9 @@ impl Settings {
             reel: section.flag(report, "reel", reel),
             spread: section.spread(report),
             slide: section.number(report, "slide", 1..=86_400, slide),
+            sound: section.sound(report),
+            sound_bitrate: section.number(report, "sound_bitrate", 32_000..=510_000, bitrate),
+            loudness: section.flag(report, "loudness", loudness),
         }
     }
 
@@ -132,6 +146,9 @@ impl Settings {
             reel: self.reel.or(other.reel),
             spread: self.spread.or(other.spread),
             slide: self.slide.or(other.slide),
+            sound: self.sound.or(other.sound),
+            sound_bitrate: self.sound_bitrate.or(other.sound_bitrate),
+            loudness: self.loudness.or(other.loudness),
         }
     }
 }
@@ -229,6 +246,9 @@ impl StationParser<'_> {
             reel: settings.reel.value()?,
             spread: settings.spread.value()?,
             slide: Duration::from_secs(settings.slide.value()?.into()),
+            sound: settings.sound.value()?,
+            sound_bitrate: settings.sound_bitrate.value()?,
+            loudness: settings.loudness.value()?,
             line,
         })
     }

@@ -9,8 +9,19 @@ const SECTIONS: [&str; 7] = ["directory", "defaults", "reel", "rtsp", "http", "a
 /// The sections as their headers in a file.
 const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce] and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
-pub(super) const SETTINGS: [&str; 8] =
-    ["interface", "ttl", "width", "quality", "datagram", "reel", "spread", "slide"];
+pub(super) const SETTINGS: [&str; 11] = [
+    "interface",
+    "ttl",
+    "width",
+    "quality",
+    "datagram",
+    "reel",
+    "spread",
+    "slide",
+    "sound",
+    "sound_bitrate",
+    "loudness",
+];
 
 /// Reports every top-level name of the file that this version does not know.
 pub(super) fn unknown_sections(root: &DeTable<'_>, report: &mut Report<'_>) {

@@ -10,6 +10,7 @@ pub mod time;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use jpeg::Jpeg;
@@ -25,6 +26,9 @@ pub const REPEAT_RATE: FrameRate = match FrameRate::new(5, 1) {
     Some(rate) => rate,
     None => unreachable!(),
 };
+
+/// The clock of sound: samples a second, and ticks a second of its RTP timestamps (RFC 7587 section 4.1).
+pub const SOUND_CLOCK: u32 = 48_000;
 
 /// A station's number, 1..=999: the number that the user types to watch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,6 +95,8 @@ impl Due {
 pub enum Track {
     /// The pictures.
     Picture,
+    /// The sound.
+    Sound,
 }
 
 impl Track {
@@ -98,6 +104,7 @@ impl Track {
     pub const fn clock_rate(self) -> u32 {
         match self {
             Track::Picture => RTP_CLOCK,
+            Track::Sound => SOUND_CLOCK,
         }
     }
 }
@@ -107,6 +114,8 @@ impl Track {
 pub enum Payload {
     /// One coded picture.
     Jpeg(Jpeg),
+    /// One packet of Opus (RFC 6716).
+    Opus(Bytes),
 }
 
 /// An access unit: the content of a track for one moment. Cheap to clone: the payload is shared.
@@ -124,17 +133,25 @@ impl Unit {
         Unit { due, payload: Payload::Jpeg(jpeg) }
     }
 
+    /// An access unit with a packet of sound.
+    pub fn sound(due: Due, packet: Bytes) -> Unit {
+        Unit { due, payload: Payload::Opus(packet) }
+    }
+
     /// The track that the unit belongs to.
     pub const fn track(&self) -> Track {
         match self.payload {
             Payload::Jpeg(_) => Track::Picture,
+            Payload::Opus(_) => Track::Sound,
         }
     }
 
-    /// The coded picture.
-    pub fn jpeg(&self) -> &Jpeg {
-        let Payload::Jpeg(jpeg) = &self.payload;
-        jpeg
+    /// The coded picture; `None` of a unit of sound.
+    pub fn jpeg(&self) -> Option<&Jpeg> {
+        match &self.payload {
+            Payload::Jpeg(jpeg) => Some(jpeg),
+            Payload::Opus(_) => None,
+        }
     }
 
     /// The RTP timestamp of all its packets: the due time in ticks of the track's clock, modulo 2^32.

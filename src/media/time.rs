@@ -22,7 +22,7 @@ impl AirTime {
     }
 
     /// This moment in ticks of a clock of `rate` ticks a second that counts from the Unix epoch, rounded to the nearest tick.
-    pub(super) fn ticks(self, rate: u32) -> u128 {
+    pub(crate) fn ticks(self, rate: u32) -> u128 {
         (u128::from(self.0) * u128::from(rate) + NANOS / 2) / NANOS
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
@@ -16,8 +17,9 @@ use crate::air::sender::RtpSender;
 use crate::air::{Air, AirCounters, Flow, UNICAST_POLL};
 use crate::headend::Client;
 use crate::lineup::Spread;
-use crate::media::{AirTime, Unit};
+use crate::media::{AirTime, Payload, RTP_CLOCK, Unit};
 use crate::wire::MAX_DATAGRAM;
+use crate::wire::packetizer::Packetizer;
 use crate::wire::payload::jpeg::PACKET_OVERHEAD;
 use crate::wire::rtcp::SenderInfo;
 use crate::wire::rtp;
@@ -133,7 +135,7 @@ impl UdpSink {
             return;
         }
         self.last = unit.due.at;
-        let packets = unit.jpeg().fragments(self.datagram).len();
+        let packets = Packetizer::new(self.ssrc, self.sequence, self.datagram).count(&unit);
         match flow.offer(unit) {
             Ok(()) => self.sequence = self.sequence.wrapping_add(packets as u16),
             Err(_) => self.missed += 1,
@@ -160,9 +162,9 @@ impl TcpSink {
     /// # Errors
     /// The connection is over.
     async fn send(&self, unit: &Unit) -> Result<(), Gone> {
-        let Some((headers, octets)) = self.headers(unit) else { return Ok(()) };
-        self.writer.write(&headers, &unit.jpeg().scan).await?;
-        self.state().count(octets);
+        let Some(packet) = self.packet(unit) else { return Ok(()) };
+        self.writer.write(packet.headers(), packet.payload).await?;
+        self.state().count(packet.octets());
         Ok(())
     }
 
@@ -171,10 +173,10 @@ impl TcpSink {
     /// # Errors
     /// The connection is over.
     pub(super) fn try_send(&self, unit: &Unit) -> Result<TryWrite, Gone> {
-        let Some((headers, octets)) = self.headers(unit) else { return Ok(TryWrite::Complete) };
-        let written = self.writer.try_write(&headers, &unit.jpeg().scan)?;
+        let Some(packet) = self.packet(unit) else { return Ok(TryWrite::Complete) };
+        let written = self.writer.try_write(packet.headers(), packet.payload)?;
         if written != TryWrite::WouldBlock {
-            self.state().count(octets);
+            self.state().count(packet.octets());
         }
         Ok(written)
     }
@@ -194,25 +196,48 @@ impl TcpSink {
         state.missed += pictures;
     }
 
-    /// All headers in front of the scan of a picture, and the length of the RTP payload. `None` if the picture does not fit
-    /// one packet.
-    fn headers(&self, unit: &Unit) -> Option<([u8; 4 + PACKET_OVERHEAD], usize)> {
-        let fragment = unit.jpeg().fragments(MAX_DATAGRAM).next().filter(|fragment| fragment.last)?;
-        let header = rtp::Header {
-            marker: true,
-            payload_type: rtp::PAYLOAD_TYPE_JPEG,
-            sequence: self.state().sequence,
-            timestamp: unit.due.at.rtp_timestamp(),
-            ssrc: self.ssrc,
-        };
+    /// The interleaved packet of a unit. `None` if the unit does not fit one packet.
+    fn packet<'u>(&self, unit: &'u Unit) -> Option<InterleavedPacket<'u>> {
+        let mut packetizer = Packetizer::new(self.ssrc, self.state().sequence, MAX_DATAGRAM);
+        if packetizer.count(unit) != 1 {
+            return None;
+        }
+        let packet = packetizer.packets(unit, 0, 1).next()?;
+        let length = 4 + packet.header().len();
         let mut headers = [0; 4 + PACKET_OVERHEAD];
-        headers[..4].copy_from_slice(&interleaved_header(self.channels.0, PACKET_OVERHEAD + fragment.end));
-        headers[4..].copy_from_slice(&unit.jpeg().packet_header(header, fragment));
-        Some((headers, PACKET_OVERHEAD - rtp::HEADER_LEN + fragment.end))
+        let total = packet.header().len() + packet.payload.len();
+        headers[..4].copy_from_slice(&interleaved_header(self.channels.0, total));
+        headers[4..length].copy_from_slice(packet.header());
+        // The whole of the unit, since it fits one packet.
+        let payload = match &unit.payload {
+            Payload::Jpeg(jpeg) => &jpeg.scan,
+            Payload::Opus(packet) => packet,
+        };
+        Some(InterleavedPacket { headers, length, payload })
     }
 
     fn state(&self) -> MutexGuard<'_, SendState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An RTP packet in an RTSP connection, in two pieces, so that the scan is never copied.
+struct InterleavedPacket<'u> {
+    headers: [u8; 4 + PACKET_OVERHEAD],
+    /// How many bytes of `headers` the packet has.
+    length: usize,
+    payload: &'u Bytes,
+}
+
+impl InterleavedPacket<'_> {
+    /// The header of interleaved data, the RTP header and that of the payload format.
+    fn headers(&self) -> &[u8] {
+        &self.headers[..self.length]
+    }
+
+    /// The length of the RTP payload.
+    fn octets(&self) -> usize {
+        self.length - 4 - rtp::HEADER_LEN + self.payload.len()
     }
 }
 
@@ -317,11 +342,11 @@ impl Sink {
             Sink::Udp(udp) => {
                 let (packets, bytes) = (udp.counters.packets.load(Relaxed), udp.counters.bytes.load(Relaxed));
                 let octets = bytes.saturating_sub(packets * rtp::HEADER_LEN as u64);
-                Some(SenderInfo { ssrc: udp.ssrc, packets, octets })
+                Some(SenderInfo { ssrc: udp.ssrc, clock_rate: RTP_CLOCK, packets, octets })
             }
             Sink::Tcp(tcp) => {
                 let SendState { packets, octets, .. } = *tcp.state();
-                Some(SenderInfo { ssrc: tcp.ssrc, packets, octets })
+                Some(SenderInfo { ssrc: tcp.ssrc, clock_rate: RTP_CLOCK, packets, octets })
             }
         }
     }

@@ -100,7 +100,7 @@ impl Station {
         let (clock, shown) = (head_end.clock.clone(), handle.clone());
         let picture = move || {
             let (_, unit) = shown.feed.at(clock.now())?;
-            Some(OnAir { due: unit.due.at, jpeg: unit.jpeg().to_jfif() })
+            Some(OnAir { due: unit.due.at, jpeg: unit.jpeg()?.to_jfif() })
         };
         if let Err(error) = head_end.table.enter(info, picture) {
             // Our bug, since the line-up was checked; no reason to stay off air.

@@ -42,8 +42,10 @@ pub(super) struct Still {
 }
 
 impl Still {
-    fn new(station: StationId, number: u32, unit: Unit) -> Still {
-        Still { number, due: unit.due.at, station, jpeg: unit.jpeg().clone(), message: Arc::default() }
+    /// The picture of `unit`; `None` if it is no picture.
+    fn new(station: StationId, number: u32, unit: &Unit) -> Option<Still> {
+        let jpeg = unit.jpeg()?.clone();
+        Some(Still { number, due: unit.due.at, station, jpeg, message: Arc::default() })
     }
 
     /// The message that carries the picture to a wall.
@@ -112,8 +114,9 @@ impl JpegCache {
                 unit.filter(|&(number, _)| last.is_none_or(|(last, _)| last < number))
             {
                 last = Some((number, unit.due.at + unit.due.interval));
-                let still = Still::new(self.station.spec.id, (number + 1) as u32, unit);
-                self.newest.send_replace(Some(still));
+                if let Some(still) = Still::new(self.station.spec.id, (number + 1) as u32, &unit) {
+                    self.newest.send_replace(Some(still));
+                }
             }
             let next = poll_after(last.map(|(_, over)| self.clock.until(over)));
             let unsubscribed = timeout(next, self.newest.closed()).await.is_ok();
@@ -209,10 +212,10 @@ mod tests {
 
     #[test]
     fn a_message_is_a_header_and_a_file() {
-        let still = Still::new(StationId(0x0102), 0x0304_0506, unit(AirTime(0x0708_090a)));
+        let still = Still::new(StationId(0x0102), 0x0304_0506, &unit(AirTime(0x0708_090a))).unwrap();
         let header = [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 7, 8, 9, 10];
         assert_eq!(still.message()[..HEADER], header);
         assert_eq!(still.message()[HEADER..], still.file());
-        assert_eq!(still.file(), unit(AirTime(0)).jpeg().to_jfif());
+        assert_eq!(still.file(), unit(AirTime(0)).jpeg().unwrap().to_jfif());
     }
 }

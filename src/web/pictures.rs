@@ -36,11 +36,11 @@ pub(super) async fn station(
     let station = web.station(id)?;
     match kind {
         "jpg" => {
-            let (_, unit) = station.feed.at(web.head_end.clock.now()).ok_or_else(|| {
+            let unit = station.feed.at(web.head_end.clock.now());
+            let jpeg = unit.as_ref().and_then(|(_, unit)| unit.jpeg()).ok_or_else(|| {
                 Refusal(StatusCode::SERVICE_UNAVAILABLE, format!("station {id} has not been on air yet"))
             })?;
-            Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")], unit.jpeg().to_jfif())
-                .into_response())
+            Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")], jpeg.to_jfif()).into_response())
         }
         "mjpeg" => {
             let stream = MjpegStream {

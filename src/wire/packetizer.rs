@@ -1,7 +1,8 @@
 //! Access units to the packets of one RTP stream. Pure: the sender on air and the simulated networks of the tests both use it.
 
-use super::payload::jpeg::PACKET_OVERHEAD;
+use super::payload::jpeg::{Fragment, PACKET_OVERHEAD};
 use super::rtp;
+use crate::media::jpeg::Jpeg;
 use crate::media::{Payload, Unit};
 
 /// Cuts access units into the packets of one RTP stream, and numbers the packets.
@@ -17,22 +18,28 @@ pub struct Packetizer {
 /// A packet in two pieces, so that the scan is never copied.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
-    /// The RTP header and the header of the payload format.
-    pub header: [u8; PACKET_OVERHEAD],
-    /// The piece of the access unit that follows it.
+    headers: [u8; PACKET_OVERHEAD],
+    /// How many bytes of `headers` the packet has.
+    length: usize,
+    /// The piece of the access unit that follows the headers.
     pub payload: &'a [u8],
 }
 
 impl Default for Packet<'_> {
     fn default() -> Self {
-        Packet { header: [0; PACKET_OVERHEAD], payload: &[] }
+        Packet { headers: [0; PACKET_OVERHEAD], length: 0, payload: &[] }
     }
 }
 
 impl Packet<'_> {
+    /// The RTP header and the header of the payload format.
+    pub fn header(&self) -> &[u8] {
+        &self.headers[..self.length]
+    }
+
     /// The packet in one piece: the UDP payload.
     pub fn to_vec(&self) -> Vec<u8> {
-        [&self.header[..], self.payload].concat()
+        [self.header(), self.payload].concat()
     }
 }
 
@@ -71,8 +78,11 @@ impl Packetizer {
 
     /// Number of packets of an access unit, at least one.
     pub fn count(&self, unit: &Unit) -> usize {
-        let Payload::Jpeg(jpeg) = &unit.payload;
-        jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1)
+        match &unit.payload {
+            Payload::Jpeg(jpeg) => jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1),
+            // A packet of Opus is never cut (RFC 7587 section 4.2).
+            Payload::Opus(_) => 1,
+        }
     }
 
     /// At most `most` packets of `unit`, from index `from` on. Each packet that the iterator yields takes the next sequence
@@ -83,20 +93,40 @@ impl Packetizer {
         from: usize,
         most: usize,
     ) -> impl Iterator<Item = Packet<'u>> + use<'u, '_> {
-        let Payload::Jpeg(jpeg) = &unit.payload;
+        let (fragments, opus) = match &unit.payload {
+            Payload::Jpeg(jpeg) => {
+                (Some(jpeg.fragments(self.datagram).map(move |piece| (jpeg, piece))), None)
+            }
+            Payload::Opus(packet) => (None, Some(packet)),
+        };
+        let pieces =
+            fragments.into_iter().flatten().map(Piece::Jpeg).chain(opus.map(|packet| Piece::Opus(packet)));
         let timestamp = unit.rtp_timestamp();
-        jpeg.fragments(self.datagram).skip(from).take(most).map(move |fragment| {
+        pieces.skip(from).take(most).map(move |piece| {
             let header = rtp::Header {
-                marker: fragment.last,
-                payload_type: rtp::PAYLOAD_TYPE_JPEG,
+                marker: matches!(piece, Piece::Jpeg((_, fragment)) if fragment.last),
+                payload_type: match piece {
+                    Piece::Jpeg(_) => rtp::PAYLOAD_TYPE_JPEG,
+                    Piece::Opus(_) => rtp::PAYLOAD_TYPE_OPUS,
+                },
                 sequence: self.sequence,
                 timestamp,
                 ssrc: self.ssrc,
             };
             self.sequence = self.sequence.wrapping_add(1);
-            Packet {
-                header: jpeg.packet_header(header, fragment),
-                payload: &jpeg.scan[fragment.start..fragment.end],
+            match piece {
+                Piece::Jpeg((jpeg, fragment)) => Packet {
+                    headers: jpeg.packet_header(header, fragment),
+                    length: PACKET_OVERHEAD,
+                    payload: &jpeg.scan[fragment.start..fragment.end],
+                },
+                Piece::Opus(packet) => {
+                    let mut headers = [0; PACKET_OVERHEAD];
+                    if let Some(rtp_part) = headers.first_chunk_mut() {
+                        header.emit(rtp_part);
+                    }
+                    Packet { headers, length: rtp::HEADER_LEN, payload: packet }
+                }
             }
         })
     }
@@ -105,6 +135,12 @@ impl Packetizer {
     pub fn skip(&mut self, packets: usize) {
         self.sequence = self.sequence.wrapping_add(packets as u16);
     }
+}
+
+/// What a packet carries.
+enum Piece<'a> {
+    Jpeg((&'a Jpeg, Fragment)),
+    Opus(&'a [u8]),
 }
 
 #[cfg(test)]
@@ -140,7 +176,7 @@ mod tests {
                     numbers.push(header.sequence);
                 }
             }
-            assert_eq!(whole.as_ref(), Some(unit.jpeg()));
+            assert_eq!(whole.as_ref(), unit.jpeg());
             let expected: Vec<u16> = (0..count as u16).map(|n| 65_534u16.wrapping_add(n)).collect();
             assert_eq!(numbers, expected);
             assert_eq!(packetizer.sequence(), 65_534u16.wrapping_add(count as u16));

@@ -14,6 +14,8 @@ pub(crate) const NTP_EPOCH: u64 = 2_208_988_800;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SenderInfo {
     pub(crate) ssrc: u32,
+    /// The clock of its timestamps, ticks a second.
+    pub(crate) clock_rate: u32,
     /// Packets sent since the beginning.
     pub(crate) packets: u64,
     /// Bytes of payload sent since the beginning, without RTP headers.
@@ -35,7 +37,7 @@ impl SenderInfo {
         // Both counts wrap at 2^32 (RFC 3550 section 6.4.1).
         let report = SenderReport::builder(self.ssrc)
             .ntp_timestamp(ntp(now))
-            .rtp_timestamp(now.rtp_timestamp())
+            .rtp_timestamp(now.ticks(self.clock_rate) as u32)
             .packet_count(self.packets as u32)
             .octet_count(self.octets as u32);
         let name = SdesChunk::builder(self.ssrc).add_item(SdesItem::builder(SdesItem::CNAME, cname));
@@ -99,7 +101,8 @@ mod tests {
 
     use super::*;
 
-    const SENT: SenderInfo = SenderInfo { ssrc: 0xcafe_f00d, packets: (1 << 32) + 7, octets: 90_000 };
+    const SENT: SenderInfo =
+        SenderInfo { ssrc: 0xcafe_f00d, clock_rate: 90_000, packets: (1 << 32) + 7, octets: 90_000 };
 
     #[test]
     fn a_sender_report_ties_the_wall_clock_to_the_media_clock() {

@@ -21,6 +21,9 @@ pub const HEADER_LEN: usize = 12;
 /// The static payload type of JPEG video (RFC 3551 table 5).
 pub const PAYLOAD_TYPE_JPEG: u8 = 26;
 
+/// The dynamic payload type of our sound, which SDP says to be Opus (RFC 7587).
+pub const PAYLOAD_TYPE_OPUS: u8 = 97;
+
 /// The fields of an RTP header that have a meaning beyond its layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {

@@ -34,10 +34,10 @@ const THREADS: usize = 4;
 const BROADCAST: [&str; 2] = ["mpegts", "mpeg"];
 
 /// A film, opened by libavformat.
-pub(super) type Film = DemuxerWithStreamInfo<BufReader<File>>;
+pub(crate) type Film = DemuxerWithStreamInfo<BufReader<File>>;
 
 /// Opens the file at `path`, as a film in `container` if that is known.
-pub(super) fn demux(path: &Path, container: Option<&str>) -> io::Result<Film> {
+pub(crate) fn demux(path: &Path, container: Option<&str>) -> io::Result<Film> {
     let other = |error: ac_ffmpeg::Error| io::Error::other(error.to_string());
     let file = BufReader::with_capacity(READ, open_file(path)?);
     Demuxer::builder()

@@ -111,7 +111,8 @@ impl Films {
         }
         let quality = self.spec.quality;
         self.events.extend(units.into_iter().map(|unit| {
-            let squeezed = matches!(unit.jpeg().tables, Tables::Standard(q) if q < quality);
+            let squeezed =
+                unit.jpeg().is_some_and(|jpeg| matches!(jpeg.tables, Tables::Standard(q) if q < quality));
             ContentEvent::Unit { unit, squeezed }
         }));
         // A damaged picture is never aired. The other pictures keep their times, so that the programme stays where it

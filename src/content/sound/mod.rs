@@ -1,0 +1,38 @@
+//! The sound of films: decoded once, brought to one loudness, coded as Opus, and kept on disk beside the reels.
+//!
+//! The rest of `content` imports this room, and `station`, which hands its packets to the air. It imports `lineup` (which sound a
+//! station has), `media`, and the film files of `content::decode`.
+//!
+//! ```text
+//! film -> SoundSource -> loudness -> Opus -> SoundReel        once for each film and choice, by the thread of the SoundStore
+//! SoundReel -> SoundLine -> Unit                              whenever the film is on air
+//! ```
+//!
+//! - [`source`]: a film's sound as samples, on the time line of its pictures.
+//! - [`make`]: loudness, and the film's round as a circle of Opus packets.
+//! - [`reel`]: those packets in a file.
+//! - [`store`]: finds the sound of a film, or has it made.
+//! - [`line`]: which packet is due when, film after film. Pure.
+
+pub(crate) mod line;
+pub(crate) mod make;
+pub(crate) mod reel;
+pub(crate) mod source;
+pub(crate) mod store;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use line::{SoundCue, SoundLine};
+pub(crate) use store::SoundStore;
+
+/// Samples a second of each channel: what Opus codes, and the clock of its RTP timestamps (RFC 7587 section 4.1).
+pub(crate) const RATE: u32 = crate::media::SOUND_CLOCK;
+
+/// Channels, interleaved.
+pub(crate) const CHANNELS: usize = 2;
+
+/// Samples of a usual packet: 20 ms, the default of RFC 7587 section 4.2.
+pub(crate) const FRAME: u32 = RATE / 50;
+
+/// Samples of the shortest packet: 2.5 ms. Packets as short as that fill what is left of a film's round.
+pub(crate) const SHORT: u32 = RATE / 400;

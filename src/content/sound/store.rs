@@ -1,0 +1,251 @@
+//! The store of sound: finds the sound of a film on disk, or has it made.
+//!
+//! One thread makes sound, film after film: a station never waits for it, and hears nothing until it is there. A film of an hour
+//! takes it some 20 s, once.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+use super::make::{SoundOrder, make};
+use super::reel::{SoundReel, VERSION};
+use crate::content::lock;
+
+/// Sound that is kept open although no film with it is on air: the films of a long round, each an open file.
+const KEPT_OPEN: usize = 256;
+
+/// The share of the reels' bytes that sound may take besides: 16 kB a second beside the 600 and more of pictures.
+const SHARE: u64 = 16;
+
+/// The extension of a sound file.
+const EXTENSION: &str = "sound";
+
+/// What is known of a film's sound.
+#[derive(Debug, Clone)]
+enum Known {
+    /// It is looked for, or made.
+    Coming,
+    /// It is there.
+    Here(Arc<SoundReel>),
+    /// The film has none, or it cannot be made.
+    None,
+}
+
+type Wanted = (PathBuf, SoundOrder);
+
+#[derive(Debug)]
+struct State {
+    known: HashMap<Wanted, (FileState, Known)>,
+    /// The sentences that were logged.
+    logged: HashSet<String>,
+}
+
+/// The attributes of a film's file that tell whether it was changed: bytes, time of modification, inode.
+type FileState = Option<(u64, i64, i64, u64)>;
+
+/// Finds and makes the sound of films.
+#[derive(Debug)]
+pub(crate) struct SoundStore {
+    state: Arc<Mutex<State>>,
+    /// To the thread that makes sound. Bounded by the films and settings of the line-up, since nothing is ordered twice.
+    orders: mpsc::Sender<Wanted>,
+}
+
+impl SoundStore {
+    /// A store in the folder `dir`, whose sound takes a sixteenth of `bytes` at most. Without a folder, sound is in nameless files
+    /// for as long as the broadcaster runs. Its thread ends when the store is dropped, after the film that it works on.
+    pub(crate) fn new(dir: Option<PathBuf>, bytes: u64) -> SoundStore {
+        let state = Arc::new(Mutex::new(State { known: HashMap::new(), logged: HashSet::new() }));
+        let (orders, queue) = mpsc::channel();
+        let maker = Maker { state: state.clone(), dir, bytes: bytes / SHARE };
+        let spawned = thread::Builder::new().name("sound".into()).spawn(move || {
+            take_least_priority();
+            queue.iter().for_each(|wanted: Wanted| maker.work(&wanted));
+        });
+        if let Err(error) = spawned {
+            warn!("no sound: the system refuses a thread: {error}");
+        }
+        SoundStore { state, orders }
+    }
+
+    /// The sound of the film at `path`, if it is there; otherwise it is looked for or made, and comes later. Does not block.
+    pub(crate) fn find(&self, path: &Path, order: &SoundOrder) -> Option<Arc<SoundReel>> {
+        let wanted = (path.to_owned(), order.clone());
+        let mut state = lock(&self.state);
+        let found = match state.known.get(&wanted) {
+            Some((_, Known::Here(reel))) => Some(reel.clone()),
+            Some(_) => return None,
+            None => None,
+        };
+        if found.is_none() {
+            state.known.insert(wanted.clone(), (None, Known::Coming));
+            drop(state);
+            let _ = self.orders.send(wanted);
+        }
+        found
+    }
+
+    /// Has the thread look whether the film at `path` was changed since its sound was made. Does not block.
+    pub(crate) fn check(&self, path: &Path, order: &SoundOrder) {
+        let _ = self.orders.send((path.to_owned(), order.clone()));
+    }
+}
+
+/// The thread's part.
+struct Maker {
+    state: Arc<Mutex<State>>,
+    dir: Option<PathBuf>,
+    bytes: u64,
+}
+
+impl Maker {
+    /// Looks for the sound of a film, and makes it if there is none. Blocks.
+    fn work(&self, wanted: &Wanted) {
+        let (path, order) = wanted;
+        let file_state = fs::metadata(path).ok().as_ref().map(file_state);
+        if let Some((known_state, Known::Here(_) | Known::None)) = lock(&self.state).known.get(wanted)
+            && *known_state == file_state
+        {
+            return;
+        }
+        let known = match self.find_or_make(path, order, file_state) {
+            Ok(Some(reel)) => Known::Here(Arc::new(reel)),
+            Ok(None) => Known::None,
+            Err(error) => {
+                let sentence = format!("no sound of {}: {error}", path.display());
+                if lock(&self.state).logged.insert(sentence.clone()) {
+                    warn!("{sentence}");
+                }
+                Known::None
+            }
+        };
+        let mut state = lock(&self.state);
+        state.known.insert(wanted.clone(), (file_state, known));
+        if state.known.len() > KEPT_OPEN {
+            // Those that no station hears. They are found on the disk when they are wanted again.
+            state.known.retain(|_, (_, known)| match known {
+                Known::Here(reel) => Arc::strong_count(reel) > 1,
+                Known::Coming => true,
+                Known::None => false,
+            });
+        }
+    }
+
+    fn find_or_make(
+        &self,
+        path: &Path,
+        order: &SoundOrder,
+        file_state: FileState,
+    ) -> Result<Option<SoundReel>, super::make::MakeError> {
+        let Some(dir) = &self.dir else {
+            let file = tempfile::tempfile()?;
+            return self
+                .make(path, order, &file)?
+                .then(|| SoundReel::from_file(file))
+                .transpose()
+                .map_err(Into::into);
+        };
+        fs::create_dir_all(dir)?;
+        let name = dir.join(format!("{}.{EXTENSION}", digest(path, order, file_state)));
+        match SoundReel::open(&name) {
+            Ok(reel) => {
+                // Modification times tell which sound was heard last.
+                let _ = File::options().append(true).open(&name).and_then(|file| file.set_modified(now()));
+                return Ok(Some(reel));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => warn!("{}: {error}; it will be made again", name.display()),
+        }
+        let part = name.with_extension(format!("part-{}", std::process::id()));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&part)?;
+        let made = self.make(path, order, &file).and_then(|made| {
+            if made {
+                fs::rename(&part, &name)?;
+            }
+            Ok(made)
+        });
+        match made {
+            Ok(true) => {
+                self.evict(dir, &name);
+                Ok(Some(SoundReel::from_file(file)?))
+            }
+            other => {
+                let _ = fs::remove_file(&part);
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// Whether the film has sound, which is in `file` now.
+    fn make(&self, path: &Path, order: &SoundOrder, file: &File) -> Result<bool, super::make::MakeError> {
+        let made = make(path, order, file)?;
+        if let Some(made) = made
+            && made.broken > 0
+        {
+            let sentence = format!(
+                "the sound of {} is damaged: {} packets of it are silence",
+                path.display(),
+                made.broken
+            );
+            if lock(&self.state).logged.insert(sentence.clone()) {
+                warn!("{sentence}");
+            }
+        }
+        if made.is_some() {
+            info!("made the sound of {}", path.display());
+        }
+        Ok(made.is_some())
+    }
+
+    /// Removes the sound that was not heard for longest, until what is left takes no more than its share.
+    fn evict(&self, dir: &Path, newest: &Path) {
+        let Ok(entries) = fs::read_dir(dir) else { return };
+        let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == EXTENSION))
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok()?;
+                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+            })
+            .collect();
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in files {
+            if total <= self.bytes || path == newest {
+                break;
+            }
+            total -= bytes;
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn file_state(metadata: &Metadata) -> (u64, i64, i64, u64) {
+    (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino())
+}
+
+/// The name of the sound of a film as its file is now.
+fn digest(path: &Path, order: &SoundOrder, file_state: FileState) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(path.as_os_str().as_bytes());
+    hasher.update(format!("\0{order:?}{file_state:?}{VERSION}").as_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a shell: it notes when sound was heard")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Sound is made when cores are idle: no picture is late for it.
+fn take_least_priority() {
+    let _ = rustix::process::setpriority_process(None, 19);
+}
