@@ -17,6 +17,7 @@ use super::encode::station_size;
 use super::lock;
 use super::phases::Phases;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
+use super::sound::SoundStore;
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, Size};
@@ -109,6 +110,7 @@ pub struct Catalogue {
     /// Each film has a lock of its own, so that a film that hangs while it is opened does not delay the others.
     geometries: Mutex<HashMap<PathBuf, CachedGeometry>>,
     phases: Phases,
+    sounds: SoundStore,
     /// Sentences that the log already has.
     logged: Mutex<HashSet<String>>,
     /// Lookups of the last [`LOOKUP_VALID`].
@@ -121,8 +123,13 @@ impl Catalogue {
     /// A catalogue of films whose reels are in `store`, a store with its folder. Without a store there are no reels.
     pub fn new(clock: AirClock, store: Option<(Store, &Path)>) -> Catalogue {
         let phases = Phases::load(store.as_ref().map(|(_, dir)| dir.join("phases")));
+        let sounds = match &store {
+            Some((store, dir)) => SoundStore::new(Some(dir.join("sound")), store.limit()),
+            None => SoundStore::new(None, u64::MAX),
+        };
         Catalogue {
             clock,
+            sounds,
             opener: Arc::new(decode::open),
             checker: Arc::new(check_readable),
             store: store.map(|(store, _)| store),
@@ -158,6 +165,11 @@ impl Catalogue {
             .flat_map(|facts| &facts.remarks)
             .for_each(|remark| self.log_once(remark.clone()));
         Ok(source)
+    }
+
+    /// The sound of the films.
+    pub(crate) fn sounds(&self) -> &SoundStore {
+        &self.sounds
     }
 
     /// The phases of the stations' programmes.

@@ -33,7 +33,7 @@ pub(crate) mod recording;
 pub mod reel;
 pub mod schedule;
 pub mod slate;
-pub(crate) mod sound;
+pub mod sound;
 pub mod timeline;
 pub(crate) mod transcode;
 pub(crate) mod worker;
@@ -45,6 +45,7 @@ use std::time::Duration;
 use decode::SourceError;
 use films::Films;
 use slate::Slate;
+use sound::FilmCue;
 use worker::STUCK_AFTER;
 
 use crate::clock::AirClock;
@@ -135,6 +136,8 @@ pub(crate) enum ContentEvent {
     Damaged(Option<String>),
     /// A round of the playlist begins.
     RoundBegins,
+    /// The units that follow are of this film, which began, or begins, at a moment: its sound is heard with them.
+    Film(FilmCue),
 }
 
 /// The kind of content that a unit shows.

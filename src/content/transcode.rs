@@ -58,6 +58,8 @@ pub(crate) struct OpenedFilm {
     pub(crate) announced: u64,
     /// The size of all pictures on air.
     pub(crate) size: Size,
+    /// The length of its round, as far as its container tells: what a reel of it will have, if that is right.
+    pub(crate) length: Duration,
 }
 
 /// Decodes films and encodes their pictures, for one station.
@@ -116,7 +118,12 @@ impl Transcoder {
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         // A new encoder, since the quality to which the last film was squeezed is not a good guess for this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
-        let opened = OpenedFilm { rate: film.rate(), announced: film.announced(), size };
+        let opened = OpenedFilm {
+            rate: film.rate(),
+            announced: film.announced(),
+            size,
+            length: film.rate().nth(film.announced()),
+        };
         (self.film, self.recording, self.late, self.begun) = (Some(film), recording, false, false);
         Ok(opened)
     }

@@ -25,6 +25,12 @@ pub struct TaskCounters {
     pub squeezed: AtomicU64,
     /// Rounds of the programme that have begun.
     pub rounds: AtomicU64,
+    /// Packets of sound handed over, silence included.
+    pub sound_packets: AtomicU64,
+    /// Packets of silence among them, where no film is heard.
+    pub silent_packets: AtomicU64,
+    /// Packets of sound that found no room on their way to the air.
+    pub sound_missed: AtomicU64,
 }
 
 /// The counts of a station, or of several, at one moment.

@@ -1,6 +1,7 @@
 //! One station, as all rooms but its own task see it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::counters::TaskCounters;
@@ -18,10 +19,15 @@ pub struct StationHandle {
     pub spec: Arc<StationSpec>,
     /// The units for subscribers.
     pub feed: Feed,
-    /// The counters of the air thread.
+    /// The packets of sound for subscribers.
+    pub sound_feed: Feed,
+    /// The counters of the air thread, for pictures.
     pub air: Arc<AirCounters>,
+    /// The counters of the air thread, for sound.
+    pub sound_air: Arc<AirCounters>,
     /// The counters of the station's task.
     pub task: Arc<TaskCounters>,
+    has_sound: AtomicBool,
     film_rate: Mutex<Option<FrameRate>>,
     interface: Mutex<Option<Interface>>,
 }
@@ -29,12 +35,14 @@ pub struct StationHandle {
 impl StationHandle {
     pub(crate) fn new(spec: StationSpec) -> StationHandle {
         let spec = Arc::new(spec);
-        let (air, task) = (Arc::default(), Arc::default());
         StationHandle {
             spec,
             feed: Feed::default(),
-            air,
-            task,
+            sound_feed: Feed::default(),
+            air: Arc::default(),
+            sound_air: Arc::default(),
+            task: Arc::default(),
+            has_sound: AtomicBool::new(false),
             film_rate: Mutex::default(),
             interface: Mutex::default(),
         }
@@ -49,6 +57,16 @@ impl StationHandle {
     /// with it, and players would see another session come and go.
     pub fn film_rate(&self) -> Option<FrameRate> {
         *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that the station has sound. It has or has not for as long as it is on air: its SDP would change otherwise.
+    pub(crate) fn set_sound(&self, has_sound: bool) {
+        self.has_sound.store(has_sound, Relaxed);
+    }
+
+    /// Whether the station has sound; false until it has looked at its films, before it is on air.
+    pub fn has_sound(&self) -> bool {
+        self.has_sound.load(Relaxed)
     }
 
     /// Records the interface that the station sends by; `None` if it cannot send.
@@ -68,6 +86,6 @@ impl StationHandle {
 
     /// The station on its group as SDP.
     pub fn sdp(&self) -> String {
-        describe(&self.spec, self.source(), self.film_rate())
+        describe(&self.spec, self.source(), self.film_rate(), self.has_sound())
     }
 }

@@ -13,10 +13,12 @@
 
 mod output;
 mod patience;
+mod reports;
 pub(crate) mod runtime;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod simulation;
+mod sound;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
 use crate::content::slate::Slate;
+use crate::content::sound::has_sound;
+use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
@@ -119,6 +123,7 @@ impl Station {
     async fn run(mut self) {
         let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec.clone();
+        self.resolve_sound().await;
         let mut patience = Patience::default();
         let mut reported = Reported::default();
         loop {
@@ -152,6 +157,16 @@ impl Station {
         );
     }
 
+    /// Finds out whether the station has sound, before it is on air: what is described of it must not change with each film.
+    async fn resolve_sound(&mut self) {
+        let spec = self.handle.spec.clone();
+        let mut worker = BlockingWorker::new(self.head_end.threads.clone());
+        // Films that cannot be looked at in time have none.
+        if worker.call(STUCK_AFTER, move || has_sound(&spec)).await.unwrap_or(false) {
+            self.output.open_sound(&self.head_end);
+        }
+    }
+
     /// Shows the slate with `reason`, for `span`.
     async fn show_slate(&mut self, reason: String, span: Duration) -> Result<(), Stopping> {
         let size = self.content.size();
@@ -174,6 +189,8 @@ impl Station {
     async fn run_once(&mut self, kind: ContentKind) -> ContentEnd {
         // Announced once its first unit has been handed over.
         let mut begins = None;
+        // A slate is silent, and so is a film until it tells when it began.
+        self.output.set_film(None);
         loop {
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
             let event = {
@@ -212,6 +229,7 @@ impl Station {
                     }
                 }
                 ContentEvent::Begin { kind, size, rate } => begins = Some((kind, size, rate)),
+                ContentEvent::Film(film) => self.output.set_film(Some(film)),
                 ContentEvent::HoldUntil(moment) => self.output.hold_until(moment),
                 ContentEvent::Skipped(pictures) => drop(counters.skipped.fetch_add(pictures, Relaxed)),
                 ContentEvent::Reanchored(behind) => {

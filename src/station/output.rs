@@ -1,6 +1,7 @@
 //! The output of a station: sends each unit to the group, by the air thread, and to all other clients, by the feed. Follows
 //! changes of the interface.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +9,20 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::reports::{Reports, rtcp_address};
 use super::runtime::WakeSlots;
+use super::sound::SoundOutput;
 use crate::air::sender::RtpSender;
-use crate::air::{Flow, LEAD};
+use crate::air::{AirCounters, Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
+use crate::content::sound::FilmCue;
 use crate::directory::StationTable;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::interface::Interface;
-use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
+use crate::media::{AirTime, Due, REPEAT_RATE, Track, Unit};
 use crate::net::Network;
+use crate::wire::sdp::sound_port;
 
 /// A station that is [`LEAD`] ahead sleeps until it is this far ahead, at one of the timer's [slots](WakeSlots). Enough to
 /// survive another program's burst of load. Wake-ups are most of a station's cost beside the air thread, which costs as much as
@@ -47,6 +52,10 @@ pub(super) struct Output {
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
     flow: Flow,
+    /// `None` if the station has no sound.
+    sound: Option<SoundOutput>,
+    /// The sender reports of its streams.
+    reports: Vec<Reports>,
     /// Why nothing can be sent to the group, as last logged. `None` if units can be sent.
     obstacle: Option<String>,
     /// The unit that was handed over last.
@@ -66,6 +75,8 @@ impl Output {
             stop: head_end.stop.clone(),
             wake_slots,
             flow,
+            sound: None,
+            reports: Vec::new(),
             obstacle: None,
             last: None,
             free_at: AirTime::default(),
@@ -74,6 +85,24 @@ impl Output {
         output.sends_by(None);
         output.follow_interface();
         output
+    }
+
+    /// From now on, the station has sound.
+    pub(super) fn open_sound(&mut self, head_end: &HeadEnd) {
+        let (handle, catalogue) = (self.handle.clone(), head_end.catalogue.clone());
+        let flow = head_end.air.flow(RtpSender::without_socket(&handle.spec), handle.sound_air.clone());
+        handle.set_sound(true);
+        self.sound = Some(SoundOutput::new(handle, catalogue, flow));
+        // Opens the sockets anew: with those of the sound.
+        self.sends_by(None);
+        self.follow_interface();
+    }
+
+    /// From the next unit on this film is on air, or none.
+    pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
+        if let Some(sound) = &mut self.sound {
+            sound.set_film(film);
+        }
     }
 
     /// When the time on air of the last unit ends.
@@ -143,8 +172,12 @@ impl Output {
 
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     async fn offer(&mut self, mut unit: Unit) -> Result<(), Stopping> {
-        let due = unit.due.at;
-        self.handle.feed.push(unit.clone(), self.clock.now());
+        let (due, now) = (unit.due.at, self.clock.now());
+        self.handle.feed.push(unit.clone(), now);
+        if let Some(sound) = &mut self.sound {
+            sound.advance(due, due + unit.due.interval, now);
+        }
+        self.reports.iter_mut().for_each(|reports| reports.send(now));
         while let Err(full) = self.flow.offer(unit) {
             unit = full;
             let ahead = self.clock.until(due);
@@ -221,14 +254,17 @@ impl Output {
                     now.name,
                     spec.datagram_limit(mtu)
                 );
+                if let Some(sound) = &self.sound {
+                    let spec = spec.clone();
+                    sound.flow.change(move |sender| sender.set_mtu(&spec, mtu));
+                }
                 self.flow.change(move |sender| sender.set_mtu(&spec, mtu));
             }
             self.sends_by(found);
             return;
         }
-        match self.open_sender(found.as_ref()) {
-            Ok(opened) => {
-                self.flow.change(|sender| *sender = opened);
+        match self.open_senders(found.as_ref()) {
+            Ok(()) => {
                 if let Some(interface) =
                     found.as_ref().filter(|_| before.is_some() || self.obstacle.is_some())
                 {
@@ -239,6 +275,11 @@ impl Output {
             }
             Err(reason) => {
                 if before.is_some() {
+                    self.reports.clear();
+                    if let Some(sound) = &self.sound {
+                        let spec = spec.clone();
+                        sound.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
+                    }
                     self.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
                     self.sends_by(None);
                 }
@@ -260,8 +301,11 @@ impl Output {
         self.table.set_source(self.handle.spec.id, self.handle.source());
     }
 
-    /// A sender by `interface`, or the sentence that says why there is none.
-    fn open_sender(&self, interface: Option<&Interface>) -> Result<RtpSender, String> {
+    /// Has the air thread send by `interface` from now on.
+    ///
+    /// # Errors
+    /// The sentence that says why it cannot.
+    fn open_senders(&mut self, interface: Option<&Interface>) -> Result<(), String> {
         let spec = &self.handle.spec;
         let name = &spec.interface.name;
         let Some(interface) = interface else { return Err(format!("there is no interface {name}")) };
@@ -269,8 +313,30 @@ impl Output {
             let family = if spec.group.is_ipv4() { "IPv4" } else { "IPv6" };
             return Err(format!("interface {name} has no {family} address"));
         }
-        let socket = self.network.open(spec.group, interface, spec.ttl);
-        let socket = socket.map_err(|error| format!("interface {interface}: {error}"))?;
-        Ok(RtpSender::to_group(socket, spec, interface.mtu))
+        let source = interface.source(spec.group.ip()).map(|source| source.to_string()).unwrap_or_default();
+        // The same for both streams, by which players know that they belong together (RFC 3550 section 6.5.1).
+        let cname = format!("station-{}@{source}", spec.id);
+        let open = |address| {
+            let socket = self.network.open(address, interface, spec.ttl);
+            socket.map_err(|error| format!("interface {interface}: {error}"))
+        };
+        let mut reports = Vec::new();
+        let mut sender = |group: SocketAddr, track: Track, counters: &Arc<AirCounters>| {
+            let sender = RtpSender::to_group(open(group)?, spec, interface.mtu);
+            if let Some(address) = rtcp_address(group) {
+                let (socket, ssrc) = (open(address)?, sender.ssrc());
+                reports.push(Reports::new(socket, ssrc, track, cname.clone(), counters.clone()));
+            }
+            Ok::<_, String>(sender)
+        };
+        let picture_sender = sender(spec.group, Track::Picture, &self.handle.air)?;
+        if let Some(sound) = &self.sound {
+            let group = SocketAddr::new(spec.group.ip(), sound_port(spec.group.port()));
+            let sound_sender = sender(group, Track::Sound, &self.handle.sound_air)?;
+            sound.flow.change(|sender| *sender = sound_sender);
+        }
+        self.flow.change(|sender| *sender = picture_sender);
+        self.reports = reports;
+        Ok(())
     }
 }

@@ -137,6 +137,7 @@ fn describe(station: &StationInfo, origin: IpAddr) -> String {
         session: station.id.0.into(),
         rate: station.rate.filter(|_| station.state == State::Film),
         by_ntp: false, // the directory does not say
+        has_sound: false,
         transport: Transport::Multicast { group: station.group, ttl: TTL },
     };
     description.to_sdp()

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sdp_types::{Connection, Media, MediaType, Origin, Session, Time, TransportProto};
+use sdp_types::{Connection, Media, MediaType, Origin, Session, Time, TransportProto, builders};
 
 use super::rtp;
 use crate::media::FrameRate;
@@ -11,6 +11,17 @@ use crate::media::FrameRate;
 /// The RTP timestamp at the epoch of NTP, 1900-01-01 (RFC 7273 section 5.2). Timestamps are 0 at 1970-01-01, which is
 /// 2,208,988,800 s later, so it is -2,208,988,800 x 90,000 modulo 2^32.
 const MEDIA_CLOCK_OFFSET: u32 = 749_164_544;
+
+/// The same of sound: -2,208,988,800 x 48,000 modulo 2^32.
+const SOUND_CLOCK_OFFSET: u32 = (-2_208_988_800_i64 * 48_000).rem_euclid(1 << 32) as u32;
+
+/// The control URL of the sound by RTSP, relative to that of the station.
+pub const SOUND_CONTROL: &str = "audio";
+
+/// The port of a station's sound: after the pictures at `port` and the pictures' RTCP. That of the RTCP of the sound is the next one.
+pub const fn sound_port(port: u16) -> u16 {
+    port.wrapping_add(2)
+}
 
 /// The content of a station's SDP.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +37,9 @@ pub struct Description<'a> {
     /// Whether to state that RTP timestamps are the time of day by NTP. Only the sender can state it, and it is true only
     /// if NTP sets the sender's clock.
     pub by_ntp: bool,
+    /// Whether there is a second stream: sound, as Opus. By multicast it is on the port after that of the pictures' RTCP, in the same
+    /// group; by RTSP its control URL is `audio`.
+    pub has_sound: bool,
     /// How the packets travel.
     pub transport: Transport<'a>,
 }
@@ -91,9 +105,35 @@ impl Description<'_> {
                 .attribute_with_value("ts-refclk", "ntp=/traceable/")
                 .attribute_with_value("mediaclk", format!("direct={MEDIA_CLOCK_OFFSET}"));
         }
+        let mut session = session.media(media.build());
+        if self.has_sound {
+            session = session.media(self.sound(port).build());
+        }
         let mut text = Vec::new();
-        session.media(media.build()).build().write(&mut text).expect("a vector takes all that is written");
+        session.build().write(&mut text).expect("a vector takes all that is written");
         String::from_utf8(text).expect("it was made of text")
+    }
+
+    /// The sound (RFC 7587 section 7): the rtpmap says 48 kHz and two channels of any Opus.
+    fn sound(&self, picture_port: u16) -> builders::Media {
+        let payload_type = rtp::PAYLOAD_TYPE_OPUS;
+        let port = match self.transport {
+            Transport::Multicast { .. } => sound_port(picture_port),
+            Transport::Rtsp { .. } => 0,
+        };
+        let mut media = Media::builder(MediaType::Audio, port, TransportProto::RtpAvp, payload_type)
+            .attribute_with_value("rtpmap", format!("{payload_type} opus/48000/2"))
+            .attribute_with_value("fmtp", format!("{payload_type} sprop-stereo=1"))
+            .attribute_from_str("recvonly");
+        if let Transport::Rtsp { .. } = self.transport {
+            media = media.attribute_with_value("control", SOUND_CONTROL);
+        }
+        if self.by_ntp {
+            media = media
+                .attribute_with_value("ts-refclk", "ntp=/traceable/")
+                .attribute_with_value("mediaclk", format!("direct={SOUND_CLOCK_OFFSET}"));
+        }
+        media
     }
 
     /// The value of `a=source-filter` (RFC 4570 section 3).
@@ -137,6 +177,7 @@ mod tests {
             session: 3_999_999_999,
             rate: FrameRate::new(30_000, 1001),
             by_ntp: true,
+            has_sound: false,
             transport,
         }
     }

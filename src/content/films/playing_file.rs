@@ -10,6 +10,7 @@ use crate::content::catalogue::Catalogue;
 use crate::content::encode::Encoded;
 use crate::content::recording::Recording;
 use crate::content::reel::{RecordError, ReelKey};
+use crate::content::sound::FilmCue;
 use crate::content::transcode::{Batch, BatchEnd, OpenedFilm, TranscodedPicture, Transcoder};
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{ContentEvent, ContentKind, Fault, OutputState, earliest_due};
@@ -29,8 +30,12 @@ pub(super) struct PlayingFile {
     path: PathBuf,
     /// `None` if the film is not recorded.
     recording: Option<Recording>,
+    /// Its length, as far as its container tells.
+    length: Duration,
     /// Whether a picture of it was given to the air.
     shown: bool,
+    /// Whether the next picture begins the film's sound, at its place.
+    cues: bool,
 }
 
 impl Films {
@@ -50,7 +55,13 @@ impl Films {
             let (catalogue, clock) = (self.catalogue.clone(), self.clock.clone());
             Recording::new(catalogue, clock, path.clone(), key, opened.rate, opened.announced)
         });
-        self.now_playing = NowPlaying::File(PlayingFile { path, recording, shown: false });
+        self.now_playing = NowPlaying::File(PlayingFile {
+            path,
+            recording,
+            length: opened.length,
+            shown: false,
+            cues: true,
+        });
         // Opening may have taken long. After this event the station gives the state of its output anew.
         let OpenedFilm { rate, size, .. } = opened;
         self.size = Some(size);
@@ -75,10 +86,18 @@ impl Films {
             }
             match (policy, encoded) {
                 (Policy::Air, Some(Encoded { jpeg, squeezed })) => {
+                    if std::mem::take(&mut playing.cues) {
+                        let (path, begin) = (playing.path.clone(), due.at - stamp);
+                        let film = FilmCue { path, begin, length: playing.length };
+                        self.events.push_back(ContentEvent::Film(film));
+                    }
                     playing.shown = true;
                     self.events.push_back(ContentEvent::Unit { unit: Unit::picture(due, jpeg), squeezed });
                 }
-                (Policy::Reanchor, _) => self.events.push_back(ContentEvent::Reanchored(behind)),
+                (Policy::Reanchor, _) => {
+                    playing.cues = true;
+                    self.events.push_back(ContentEvent::Reanchored(behind));
+                }
                 (Policy::Air | Policy::Skip, _) => self.events.push_back(ContentEvent::Skipped(1)),
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Films, NowPlaying};
 use crate::content::reel::{Reel, ReelError};
+use crate::content::sound::FilmCue;
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{
     ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, START_LEAD, earliest_due,
@@ -105,6 +106,8 @@ impl Films {
             playing.readable_to = playing.next;
             if !std::mem::replace(&mut playing.shown, true) {
                 let (size, rate) = (playing.reel.size(), playing.reel.rate());
+                let (path, length) = (playing.path.clone(), playing.reel.length());
+                self.events.push_back(ContentEvent::Film(FilmCue { path, begin: playing.begin, length }));
                 self.size = Some(size);
                 self.events.push_back(ContentEvent::Begin { kind: ContentKind::Film, size, rate });
             }

@@ -82,6 +82,11 @@ impl StoredFile {
 }
 
 impl Store {
+    /// Most bytes of all reels together.
+    pub(crate) fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
     /// Opens the store in folder `dir`, which it creates if necessary. Removes stale parts, and evicts reels until the
     /// store is below `limit` bytes.
     ///

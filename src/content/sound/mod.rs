@@ -22,8 +22,14 @@ pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::lineup::{self, SoundChoice, StationSpec};
+use crate::media::AirTime;
 pub(crate) use line::{SoundCue, SoundLine};
-pub(crate) use store::SoundStore;
+use make::SoundOrder;
+pub(crate) use store::{Found, SoundStore};
 
 /// Samples a second of each channel: what Opus codes, and the clock of its RTP timestamps (RFC 7587 section 4.1).
 pub(crate) const RATE: u32 = crate::media::SOUND_CLOCK;
@@ -36,3 +42,40 @@ pub(crate) const FRAME: u32 = RATE / 50;
 
 /// Samples of the shortest packet: 2.5 ms. Packets as short as that fill what is left of a film's round.
 pub(crate) const SHORT: u32 = RATE / 400;
+
+/// Films of a programme that are asked for sound, if the line-up does not say whether the station has any: a folder on a network
+/// share may have thousands.
+const ASKED: usize = 16;
+
+/// A film that is on air from a moment on.
+#[derive(Debug, Clone)]
+pub(crate) struct FilmCue {
+    pub(crate) path: PathBuf,
+    /// When its beginning is due, or was.
+    pub(crate) begin: AirTime,
+    /// The length of its round.
+    pub(crate) length: Duration,
+}
+
+/// The sound that a station of this `spec` wants of a film whose round takes `length`.
+pub(crate) fn order(spec: &StationSpec, length: Duration) -> SoundOrder {
+    SoundOrder {
+        choice: spec.sound.clone(),
+        length: SoundOrder::samples(length),
+        bitrate: spec.sound_bitrate,
+        loudness: spec.loudness,
+    }
+}
+
+/// Whether a station of this `spec` has sound: as its line-up says, or if one of the first films of its programme has. Blocks for some
+/// milliseconds a film.
+pub fn has_sound(spec: &StationSpec) -> bool {
+    match spec.sound {
+        SoundChoice::Off => false,
+        SoundChoice::On | SoundChoice::Language(_) | SoundChoice::Track(_) => true,
+        SoundChoice::Auto => lineup::films(&spec.media).is_ok_and(|films| {
+            let mut facts = films.iter().take(ASKED).filter_map(|film| film_facts::read(film).ok());
+            facts.any(|film| source::sound_track(&film, &spec.sound).is_some())
+        }),
+    }
+}

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{FRAME, RATE, SHORT};
+use super::{FRAME, SHORT};
 
 const MAGIC: [u8; 8] = *b"STCSOUND";
 /// Raised when packets of the same film would be others.
@@ -216,7 +216,7 @@ impl SoundReel {
     /// The bytes of a block, if that needs no disk. Never waits. `None` if it must be read from the disk.
     ///
     /// # Errors
-    /// As [`block`](Self::block).
+    /// The system's, or `InvalidData` if the bytes are not those that were written.
     pub(crate) fn try_block(&self, block: u32) -> io::Result<Option<Bytes>> {
         let (offset, length) = self.header.block(block);
         let mut bytes = vec![0; length];
@@ -242,17 +242,6 @@ impl SoundReel {
         let _ = rustix::fs::fadvise(&self.file, from, NonZeroU64::new(bytes), Advice::WillNeed);
     }
 
-    /// The bytes of a block. Blocks for as long as the disk takes.
-    ///
-    /// # Errors
-    /// The system's, or `InvalidData` if the bytes are not those that were written.
-    pub(crate) fn block(&self, block: u32) -> io::Result<Bytes> {
-        let (offset, length) = self.header.block(block);
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset)?;
-        self.checked(block, bytes)
-    }
-
     fn checked(&self, block: u32, bytes: Vec<u8>) -> io::Result<Bytes> {
         if self.checksums.get(block as usize) != Some(&crc32fast::hash(&bytes)) {
             return Err(damaged(&format!("second {block}")));
@@ -261,9 +250,10 @@ impl SoundReel {
     }
 
     /// The length of the film's round.
+    #[cfg(test)]
     pub(crate) fn length(&self) -> std::time::Duration {
         std::time::Duration::from_nanos(
-            (u128::from(self.header.length) * 1_000_000_000 / u128::from(RATE)) as u64,
+            (u128::from(self.header.length) * 1_000_000_000 / u128::from(super::RATE)) as u64,
         )
     }
 }

@@ -28,22 +28,22 @@ const SHARE: u64 = 16;
 /// The extension of a sound file.
 const EXTENSION: &str = "sound";
 
-/// What is known of a film's sound.
+/// What has become of the sound of a film that is wanted.
 #[derive(Debug, Clone)]
-enum Known {
+pub(crate) enum Found {
     /// It is looked for, or made.
-    Coming,
+    NotYet,
     /// It is there.
     Here(Arc<SoundReel>),
     /// The film has none, or it cannot be made.
-    None,
+    Nothing,
 }
 
 type Wanted = (PathBuf, SoundOrder);
 
 #[derive(Debug)]
 struct State {
-    known: HashMap<Wanted, (FileState, Known)>,
+    known: HashMap<Wanted, (FileState, Found)>,
     /// The sentences that were logged.
     logged: HashSet<String>,
 }
@@ -76,26 +76,18 @@ impl SoundStore {
         SoundStore { state, orders }
     }
 
-    /// The sound of the film at `path`, if it is there; otherwise it is looked for or made, and comes later. Does not block.
-    pub(crate) fn find(&self, path: &Path, order: &SoundOrder) -> Option<Arc<SoundReel>> {
+    /// Wants the sound of the film at `path`: looks whether it is there, makes it if it is not, and makes it anew if the film was changed.
+    /// Does not block: [`find`](Self::find) tells what has become of it.
+    pub(crate) fn want(&self, path: &Path, order: &SoundOrder) {
         let wanted = (path.to_owned(), order.clone());
-        let mut state = lock(&self.state);
-        let found = match state.known.get(&wanted) {
-            Some((_, Known::Here(reel))) => Some(reel.clone()),
-            Some(_) => return None,
-            None => None,
-        };
-        if found.is_none() {
-            state.known.insert(wanted.clone(), (None, Known::Coming));
-            drop(state);
-            let _ = self.orders.send(wanted);
-        }
-        found
+        lock(&self.state).known.entry(wanted.clone()).or_insert((None, Found::NotYet));
+        let _ = self.orders.send(wanted);
     }
 
-    /// Has the thread look whether the film at `path` was changed since its sound was made. Does not block.
-    pub(crate) fn check(&self, path: &Path, order: &SoundOrder) {
-        let _ = self.orders.send((path.to_owned(), order.clone()));
+    /// The sound of the film at `path`. Does not block.
+    pub(crate) fn find(&self, path: &Path, order: &SoundOrder) -> Found {
+        let wanted = (path.to_owned(), order.clone());
+        lock(&self.state).known.get(&wanted).map_or(Found::NotYet, |(_, found)| found.clone())
     }
 }
 
@@ -111,20 +103,20 @@ impl Maker {
     fn work(&self, wanted: &Wanted) {
         let (path, order) = wanted;
         let file_state = fs::metadata(path).ok().as_ref().map(file_state);
-        if let Some((known_state, Known::Here(_) | Known::None)) = lock(&self.state).known.get(wanted)
+        if let Some((known_state, Found::Here(_) | Found::Nothing)) = lock(&self.state).known.get(wanted)
             && *known_state == file_state
         {
             return;
         }
         let known = match self.find_or_make(path, order, file_state) {
-            Ok(Some(reel)) => Known::Here(Arc::new(reel)),
-            Ok(None) => Known::None,
+            Ok(Some(reel)) => Found::Here(Arc::new(reel)),
+            Ok(None) => Found::Nothing,
             Err(error) => {
                 let sentence = format!("no sound of {}: {error}", path.display());
                 if lock(&self.state).logged.insert(sentence.clone()) {
                     warn!("{sentence}");
                 }
-                Known::None
+                Found::Nothing
             }
         };
         let mut state = lock(&self.state);
@@ -132,9 +124,9 @@ impl Maker {
         if state.known.len() > KEPT_OPEN {
             // Those that no station hears. They are found on the disk when they are wanted again.
             state.known.retain(|_, (_, known)| match known {
-                Known::Here(reel) => Arc::strong_count(reel) > 1,
-                Known::Coming => true,
-                Known::None => false,
+                Found::Here(reel) => Arc::strong_count(reel) > 1,
+                Found::NotYet => true,
+                Found::Nothing => false,
             });
         }
     }

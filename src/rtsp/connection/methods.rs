@@ -140,6 +140,7 @@ impl RtspConnection {
                 None => station.film_rate(),
             },
             by_ntp: true,
+            has_sound: false,
             transport: Transport::Rtsp { control: CONTROL, length: reels.map(|reels| reels.length()) },
         };
         Ok(description.to_sdp())

@@ -1,0 +1,77 @@
+//! The sound of a station: a second flow, handed to the air together with the pictures, so that it costs no wake-up of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::air::Flow;
+use crate::content::catalogue::Catalogue;
+use crate::content::sound::{FilmCue, Found, SoundCue, SoundLine, order};
+use crate::headend::StationHandle;
+use crate::media::AirTime;
+
+/// After a stall, sound goes on so long from now.
+const RESTART: Duration = Duration::from_millis(40);
+
+/// The sound of one station.
+pub(super) struct SoundOutput {
+    handle: Arc<StationHandle>,
+    catalogue: Arc<Catalogue>,
+    pub(super) flow: Flow,
+    line: SoundLine,
+    /// The film that is on air, while its sound is not there yet.
+    awaited: Option<FilmCue>,
+}
+
+impl SoundOutput {
+    pub(super) fn new(handle: Arc<StationHandle>, catalogue: Arc<Catalogue>, flow: Flow) -> SoundOutput {
+        SoundOutput { handle, catalogue, flow, line: SoundLine::default(), awaited: None }
+    }
+
+    /// From here on this film is on air, or none.
+    pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
+        self.line.set(None);
+        if let Some(film) = &film {
+            self.catalogue.sounds().want(&film.path, &order(&self.handle.spec, film.length));
+        }
+        self.awaited = film;
+    }
+
+    /// Hands over the sound up to `end`, which the pictures have reached.
+    pub(super) fn advance(&mut self, begin: AirTime, end: AirTime, now: AirTime) {
+        if self.line.due() < now {
+            self.line.skip_to(begin.max(now + RESTART));
+        }
+        if let Some(film) = &self.awaited {
+            let order = order(&self.handle.spec, film.length);
+            match self.catalogue.sounds().find(&film.path, &order) {
+                Found::NotYet => {}
+                Found::Nothing => self.awaited = None,
+                Found::Here(reel) => {
+                    self.line.set(Some(SoundCue { begin: film.begin, reel }));
+                    self.awaited = None;
+                }
+            }
+        }
+        while let Some(unit) = self.line.next(end) {
+            match unit {
+                Ok(unit) => {
+                    let silent = !self.line.is_heard();
+                    self.handle.task.sound_packets.fetch_add(1, Relaxed);
+                    self.handle.task.silent_packets.fetch_add(silent.into(), Relaxed);
+                    self.handle.sound_feed.push(unit.clone(), now);
+                    if self.flow.offer(unit).is_err() {
+                        // The air thread is so far behind that pictures are late, too.
+                        self.handle.task.sound_missed.fetch_add(1, Relaxed);
+                    }
+                }
+                Err(error) => {
+                    let spec = &self.handle.spec;
+                    warn!("station {} \"{}\": {error}; it will be made again", spec.id, spec.name);
+                }
+            }
+        }
+    }
+}
