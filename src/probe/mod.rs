@@ -23,6 +23,7 @@
 //! Memory is bounded by 46 MB: the last 2^20 packets (24 bytes each) and the last 2^18 units (80 bytes each) are kept.
 //! Distributions cover these, counts cover everything. At 25 pictures a second that is three hours of units.
 
+mod arrivals;
 pub mod report;
 mod sequence;
 mod statistics;
@@ -31,6 +32,7 @@ pub mod traffic;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
+use arrivals::{PacketArrival, ReceivedUnit, TimeOrigin, transit};
 pub use report::ProbeReport;
 use sequence::{Sequence, SequenceVerdict};
 
@@ -80,66 +82,6 @@ struct Counts {
     other_sources: u64,
     restarts: u64,
     timestamp_jumps: u64,
-}
-
-/// One packet, for the figures by packet.
-#[derive(Debug, Clone, Copy)]
-struct PacketArrival {
-    arrival: AirTime,
-    /// Unwrapped sequence number.
-    number: u64,
-    /// Number of its unit, counted from the first one received.
-    unit: u64,
-}
-
-/// One access unit, as far as its packets have arrived.
-#[derive(Debug, Clone, Copy)]
-struct ReceivedUnit {
-    /// Unwrapped timestamp.
-    ticks: u64,
-    /// Arrival of the first packet.
-    first: AirTime,
-    /// Arrival of the last packet.
-    last: AirTime,
-    /// Zero of the sender's time and of ours.
-    origin: TimeOrigin,
-    packets: u32,
-    /// Lowest packet number.
-    lowest: u64,
-    /// Number of the packet with the marker bit.
-    marker: Option<u64>,
-    /// UDP payload.
-    bytes: u32,
-    /// Whether its beginning is known: the packet before the lowest one arrived too.
-    begins: bool,
-}
-
-/// The zero from which the sender's time and ours are counted. A jump of the timestamps begins a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TimeOrigin {
-    /// Number of origins before this one.
-    segment: u32,
-    ticks: u64,
-    arrival: AirTime,
-}
-
-impl ReceivedUnit {
-    /// Arrival less the sender's time, both from the origin, in nanoseconds.
-    fn transit(&self, clock: NonZeroU32) -> i64 {
-        transit(self.origin, self.ticks, self.first, clock)
-    }
-}
-
-fn transit(origin: TimeOrigin, ticks: u64, arrival: AirTime, clock: NonZeroU32) -> i64 {
-    let received = arrival.signed_since(origin.arrival);
-    received.saturating_sub(sent(origin, ticks, clock))
-}
-
-/// The sender's time of `ticks`, in nanoseconds from the origin.
-fn sent(origin: TimeOrigin, ticks: u64, clock: NonZeroU32) -> i64 {
-    let ticks = i128::from(ticks) - i128::from(origin.ticks);
-    let nanos = (ticks * 1_000_000_000).div_euclid(i128::from(clock.get()));
-    nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// One measured access unit, for plots.
