@@ -26,7 +26,7 @@ use std::time::Duration;
 use ::opencv::core::Mat;
 
 use self::opencv::OpenCvSource;
-pub use choice::Decoder;
+pub use choice::FilmDecoder;
 use facts::Facts;
 use libav::LibavSource;
 use slide::{SlideSource, is_picture};
@@ -154,8 +154,8 @@ pub fn open(path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
     LOG_LEVEL.call_once(set_log_level);
     let facts = facts::read(path)?;
     match facts.decoder {
-        Decoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
-        Decoder::Libav => Ok(Box::new(LibavSource::open(path, facts)?)),
+        FilmDecoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
+        FilmDecoder::Libav => Ok(Box::new(LibavSource::open(path, facts)?)),
     }
 }
 

@@ -38,7 +38,7 @@ use sequence::{Sequence, SequenceVerdict};
 
 use crate::media::{AirTime, RTP_CLOCK};
 use crate::tuner::SENDER_GONE;
-use crate::wire::rtp::{self, Unwrap, air_time_near};
+use crate::wire::rtp::{self, RtpError, Unwrap, air_time_near};
 
 /// Most packets kept.
 const MAX_PACKETS: usize = 1 << 20;
@@ -70,7 +70,7 @@ pub enum Timestamps {
 
 /// Counts of everything received: see [`report::Packets`] and [`report::Oddities`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
+struct ProbeCounters {
     packets: u64,
     bytes: u64,
     units: u64,
@@ -104,7 +104,7 @@ pub struct Probe {
     timestamps: Timestamps,
     max_packets: usize,
     max_units: usize,
-    counts: Counts,
+    counts: ProbeCounters,
     sequence: Sequence,
     ticks: Unwrap<32>,
     source: Option<MeasuredSource>,
@@ -140,7 +140,7 @@ impl Probe {
             timestamps,
             max_packets: MAX_PACKETS,
             max_units: MAX_UNITS,
-            counts: Counts::default(),
+            counts: ProbeCounters::default(),
             sequence: Sequence::default(),
             ticks: Unwrap::default(),
             source: None,
@@ -164,7 +164,7 @@ impl Probe {
     ///
     /// # Errors
     /// The datagram is not RTP. It has been counted.
-    pub fn packet(&mut self, arrival: AirTime, datagram: &[u8]) -> Result<(), rtp::Error> {
+    pub fn packet(&mut self, arrival: AirTime, datagram: &[u8]) -> Result<(), RtpError> {
         // RTCP on the same port as RTP: RFC 5761 section 4.
         if matches!(datagram, [first, 192..=223, ..] if first >> 6 == 2) {
             self.counts.rtcp += 1;

@@ -1,8 +1,8 @@
 //! RECEIVE, air to picture: datagrams and time in, pictures and deadlines out.
 //!
 //! The viewer and the probe import this room, and any program that wants a station's pictures may
-//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock` and the directory's description of
-//! a station; nothing of the broadcaster.
+//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock`, `log` and the directory's
+//! description of a station; nothing of the broadcaster.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
 //! socket into it: the group's, or without multicast that of an RTSP connection.
@@ -32,8 +32,8 @@ use std::time::Duration;
 
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, FrameRate, RTP_CLOCK};
-use crate::wire::payload::jpeg;
-use crate::wire::rtp::{self, air_time_near};
+use crate::wire::payload::jpeg::JpegPayloadError;
+use crate::wire::rtp::{self, RtpError, air_time_near};
 pub use counters::TunerCounters;
 use losses::Silence;
 use sender::{Sender, SenderId};
@@ -104,17 +104,17 @@ impl Expected {
 }
 
 /// Why a datagram is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DatagramError {
     /// Not RTP.
     #[error(transparent)]
-    Rtp(#[from] rtp::Error),
+    Rtp(#[from] RtpError),
     /// RTP of another payload type.
     #[error("RTP payload type {0}, which is not JPEG: that is {PT}, or one of 96 to 127", PT = rtp::PAYLOAD_TYPE_JPEG)]
     PayloadType(u8),
     /// RTP, but not RTP/JPEG.
     #[error(transparent)]
-    Jpeg(#[from] jpeg::Error),
+    Jpeg(#[from] JpegPayloadError),
 }
 
 /// Follows one station on its group.

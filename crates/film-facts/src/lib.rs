@@ -49,7 +49,7 @@ pub enum Scan {
 
 /// The values that luma and chroma may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Range {
+pub enum ColourRange {
     /// 16 to 235 and 16 to 240.
     Limited,
     /// 0 to 255.
@@ -78,7 +78,7 @@ pub struct Track {
     /// The lowest rate whose grid has all stamps, as a fraction.
     pub base_rate: Option<(u32, u32)>,
     /// The values of luma and chroma.
-    pub range: Range,
+    pub range: ColourRange,
     /// How the lines are scanned.
     pub scan: Scan,
     /// The display matrix: ISO/IEC 14496-12, row by row, 16.16 and 2.30 fixed point.
@@ -219,9 +219,9 @@ fn track(raw: &RawTrack) -> Track {
         average_rate: fraction(raw.average),
         base_rate: fraction(raw.base),
         range: match raw.range {
-            1 => Range::Limited,
-            2 => Range::Full,
-            _ => Range::Unspecified,
+            1 => ColourRange::Limited,
+            2 => ColourRange::Full,
+            _ => ColourRange::Unspecified,
         },
         scan: match raw.scan {
             1 => Scan::Progressive,

@@ -13,19 +13,19 @@ const RESIZING_CODECS: [&str; 4] = ["vp8", "vp9", "av1", "mpeg2video"];
 
 /// The library that decodes a film.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decoder {
+pub enum FilmDecoder {
     /// OpenCV's video reader.
     OpenCv,
     /// libavcodec, whose pictures libavfilter turns, deinterlaces and converts.
     Libav,
 }
 
-impl Decoder {
+impl FilmDecoder {
     /// The library's name.
     pub fn name(self) -> &'static str {
         match self {
-            Decoder::OpenCv => "OpenCV",
-            Decoder::Libav => "libav",
+            FilmDecoder::OpenCv => "OpenCV",
+            FilmDecoder::Libav => "libav",
         }
     }
 }

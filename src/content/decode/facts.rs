@@ -4,9 +4,9 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use film_facts::{Film, Kind, Range, Scan, Track};
+use film_facts::{ColourRange, Film, Kind, Scan, Track};
 
-use super::choice::{Decoder, against_opencv};
+use super::choice::{FilmDecoder, against_opencv};
 use super::ends_early::ends_early;
 use super::turn::Turn;
 use super::{SourceError, display, stamps};
@@ -65,7 +65,7 @@ pub struct Facts {
     /// All tracks, in words.
     pub tracks: Vec<String>,
     /// The library that decodes the film.
-    pub decoder: Decoder,
+    pub decoder: FilmDecoder,
     /// The reasons against OpenCV; empty if it decodes the film.
     pub reasons: Vec<String>,
     /// Sentences on the film for the operator.
@@ -93,7 +93,7 @@ impl Colours {
             space: if tagged { track.space.clone() } else { usual.to_owned() },
             tagged,
             // JPEG's pixel formats have full range whatever the tag.
-            full_range: track.range == Range::Full || track.pixels.starts_with("yuvj"),
+            full_range: track.range == ColourRange::Full || track.pixels.starts_with("yuvj"),
             high_range: match track.transfer.as_str() {
                 "smpte2084" => Some("PQ"),
                 "arib-std-b67" => Some("HLG"),
@@ -172,13 +172,13 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         counted: track.length.is_some(),
         hides: claimed.is_some_and(|pictures| pictures > by_length + 2),
         tracks: film.tracks.iter().map(words).collect(),
-        decoder: Decoder::OpenCv,
+        decoder: FilmDecoder::OpenCv,
         reasons: Vec::new(),
         remarks: Vec::new(),
     };
     facts.reasons = against_opencv(&facts, path);
     if !facts.reasons.is_empty() {
-        facts.decoder = Decoder::Libav;
+        facts.decoder = FilmDecoder::Libav;
     }
     remark(path, &mut facts);
     Ok(facts)

@@ -34,10 +34,10 @@ const THREADS: usize = 4;
 const BROADCAST: [&str; 2] = ["mpegts", "mpeg"];
 
 /// A film, opened by libavformat.
-pub(super) type Film = DemuxerWithStreamInfo<BufReader<File>>;
+pub(super) type FilmDemuxer = DemuxerWithStreamInfo<BufReader<File>>;
 
 /// Opens the film at `path`, as one of format `container` if that is known.
-pub(super) fn demux(path: &Path, container: Option<&str>) -> io::Result<Film> {
+pub(super) fn demux(path: &Path, container: Option<&str>) -> io::Result<FilmDemuxer> {
     let other = |error: ac_ffmpeg::Error| io::Error::other(error.to_string());
     let file = BufReader::with_capacity(READ, open_file(path)?);
     Demuxer::builder()
@@ -80,7 +80,7 @@ enum Phase {
 pub(super) struct LibavSource {
     path: PathBuf,
     facts: Facts,
-    film: Film,
+    film: FilmDemuxer,
     decoder: VideoDecoder,
     /// The shape of the current pictures, and the filter for it.
     filter: Option<(Shape, VideoFilter)>,

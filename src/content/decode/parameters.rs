@@ -10,7 +10,7 @@ use ac_ffmpeg::format::demuxer::SeekTarget;
 use ac_ffmpeg::time::Timestamp;
 
 use super::facts::Facts;
-use super::libav::{Film, Shape, demux, shape_of, track_of};
+use super::libav::{FilmDemuxer, Shape, demux, shape_of, track_of};
 
 /// Places that are sampled, the beginning and the end included. Each costs a seek and a decoded picture: 1.5 ms at 320x240.
 const PLACES: u32 = 9;
@@ -30,7 +30,7 @@ pub(super) fn change(path: &Path, facts: &Facts) -> bool {
 }
 
 /// The shape of the last key picture at or before `offset`.
-fn shape_at(film: &mut Film, number: usize, start: i64, offset: Duration) -> Option<Shape> {
+fn shape_at(film: &mut FilmDemuxer, number: usize, start: i64, offset: Duration) -> Option<Shape> {
     let at = start.saturating_add(i64::try_from(offset.as_micros()).ok()?);
     film.as_mut().seek_to_timestamp(Timestamp::from_micros(at), SeekTarget::UpTo).ok()?;
     let mut decoder = VideoDecoder::from_stream(film.streams().get(number)?).ok()?.build().ok()?;

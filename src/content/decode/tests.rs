@@ -170,7 +170,7 @@ fn a_plain_film_is_decoded_by_opencv() {
     let workshop = Workshop::new();
     let film = workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
     let played = plays_as_ffmpeg(&film, (320, 240));
-    assert_eq!(played.facts().decoder, Decoder::OpenCv, "{:?}", played.facts().reasons);
+    assert_eq!(played.facts().decoder, FilmDecoder::OpenCv, "{:?}", played.facts().reasons);
     assert_eq!((played.length(), played.source.announced()), (Duration::from_secs(2), 50));
 }
 
@@ -225,24 +225,24 @@ fn colours_are_those_of_the_tags() {
     let workshop = Workshop::new();
     let size = (640, 368);
     for (name, colours, tags, words, decoder) in [
-        ("709.mp4", ("bt709", "tv"), "-colorspace bt709 -color_range tv", "BT.709", Decoder::Libav),
-        ("601.mp4", ("bt601", "tv"), "-colorspace smpte170m", "BT.601", Decoder::OpenCv),
+        ("709.mp4", ("bt709", "tv"), "-colorspace bt709 -color_range tv", "BT.709", FilmDecoder::Libav),
+        ("601.mp4", ("bt601", "tv"), "-colorspace smpte170m", "BT.601", FilmDecoder::OpenCv),
         (
             "full.mp4",
             ("bt601", "pc"),
             "-colorspace smpte170m -color_range pc",
             "BT.601, full range",
-            Decoder::Libav,
+            FilmDecoder::Libav,
         ),
         (
             "full709.mkv",
             ("bt709", "pc"),
             "-colorspace bt709 -color_range pc",
             "BT.709, full range",
-            Decoder::Libav,
+            FilmDecoder::Libav,
         ),
-        ("2020.mp4", ("bt2020", "tv"), "-colorspace bt2020nc", "BT.2020", Decoder::Libav),
-        ("untagged.mp4", ("bt601", "tv"), "", "BT.601 (untagged)", Decoder::OpenCv),
+        ("2020.mp4", ("bt2020", "tv"), "-colorspace bt2020nc", "BT.2020", FilmDecoder::Libav),
+        ("untagged.mp4", ("bt601", "tv"), "", "BT.601 (untagged)", FilmDecoder::OpenCv),
     ] {
         let film = bars(&workshop, "640x368", colours, tags, name);
         let played = plays_as_ffmpeg(&film, size);
