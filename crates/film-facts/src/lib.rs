@@ -20,12 +20,12 @@ pub struct Film {
     /// The length that the container claims, which is that of its longest track.
     pub length: Option<Duration>,
     /// The first 64 tracks, in their order.
-    pub tracks: Vec<Track>,
+    pub tracks: Vec<FilmTrack>,
 }
 
 /// The content of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TrackKind {
     /// Moving pictures, or cover art.
     Pictures,
     /// Sound.
@@ -60,9 +60,9 @@ pub enum ColourRange {
 
 /// A track of a film. A text is empty if the film does not specify it.
 #[derive(Debug, Clone)]
-pub struct Track {
+pub struct FilmTrack {
     /// The content.
-    pub kind: Kind,
+    pub kind: TrackKind,
     /// Whether it is a picture that is attached to the file, such as cover art.
     pub attached_picture: bool,
     /// Whether players choose it by default.
@@ -103,15 +103,15 @@ pub struct Track {
 
 /// Why libavformat cannot read a file, in FFmpeg's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error(String);
+pub struct FilmError(String);
 
-impl fmt::Display for Error {
+impl fmt::Display for FilmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for FilmError {}
 
 /// Mirrors `struct track` of facts.c, field by field.
 #[repr(C)]
@@ -167,10 +167,10 @@ unsafe extern "C" {
 ///
 /// # Errors
 /// The file is not a film that this system knows, or cannot be read.
-pub fn read(path: &Path) -> Result<Film, Error> {
+pub fn read(path: &Path) -> Result<Film, FilmError> {
     // A URL with a scheme, so that a colon or a percent sign in the name has no meaning.
     let url = CString::new([b"file:", path.as_os_str().as_bytes()].concat())
-        .map_err(|_| Error("its name has a byte of 0".into()))?;
+        .map_err(|_| FilmError("its name has a byte of 0".into()))?;
     let mut film = RawFilm { tracks: 0, length_micros: i64::MIN, format: [0; 64] };
     let mut tracks = vec![RawTrack::default(); MOST_TRACKS];
     let mut reason = [0u8; 128];
@@ -187,7 +187,7 @@ pub fn read(path: &Path) -> Result<Film, Error> {
         )
     };
     if result != 0 {
-        return Err(Error(text(&reason)));
+        return Err(FilmError(text(&reason)));
     }
     tracks.truncate(film.tracks.max(0) as usize);
     Ok(Film {
@@ -202,14 +202,14 @@ pub fn set_log_level(level: i32) {
     film_facts_log_level(level);
 }
 
-fn track(raw: &RawTrack) -> Track {
+fn track(raw: &RawTrack) -> FilmTrack {
     let side = |side: i32| u32::try_from(side).unwrap_or(0);
-    Track {
+    FilmTrack {
         kind: match raw.kind {
-            1 => Kind::Pictures,
-            2 => Kind::Sound,
-            3 => Kind::Subtitles,
-            _ => Kind::Other,
+            1 => TrackKind::Pictures,
+            2 => TrackKind::Sound,
+            3 => TrackKind::Subtitles,
+            _ => TrackKind::Other,
         },
         attached_picture: raw.attached_picture != 0,
         is_default: raw.is_default != 0,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use film_facts::{ColourRange, Film, Kind, Scan, Track};
+use film_facts::{ColourRange, Film, FilmTrack, Scan, TrackKind};
 
 use super::choice::{FilmDecoder, against_opencv};
 use super::ends_early::ends_early;
@@ -86,7 +86,7 @@ pub struct Colours {
 }
 
 impl Colours {
-    fn of(track: &Track) -> Colours {
+    fn of(track: &FilmTrack) -> Colours {
         let tagged = !track.space.is_empty();
         let usual = if track.size.1 >= HD_LINES { "bt709" } else { "smpte170m" };
         Colours {
@@ -130,7 +130,7 @@ impl Colours {
 pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
     let Ok(film) = film_facts::read(path) else { return Err(SourceError::NotAFilm { path: display(path) }) };
     let Some((number, track)) = picture_track(&film) else { return Err(no_pictures(path, &film)) };
-    let sound = film.tracks.iter().any(|track| track.kind == Kind::Sound);
+    let sound = film.tracks.iter().any(|track| track.kind == TrackKind::Sound);
     let still = STILLS.contains(&track.codec.as_str());
     let claimed_rate = rate_of(track);
     // If the container has no count of pictures, libavformat has guessed their rate from the first few of them.
@@ -158,7 +158,7 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         container: film.format.split(',').next().unwrap_or_default().to_owned(),
         codec: track.codec.clone(),
         track: number,
-        picture_tracks: film.tracks.iter().filter(|track| track.kind == Kind::Pictures).count(),
+        picture_tracks: film.tracks.iter().filter(|track| track.kind == TrackKind::Pictures).count(),
         size,
         pixel_aspect,
         coded_aspect,
@@ -186,10 +186,10 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
 
 /// The track to play, and its index. It can be decoded and is not cover art. Of several, moving pictures come before stills, then the
 /// default track, the largest and the first.
-fn picture_track(film: &Film) -> Option<(usize, &Track)> {
+fn picture_track(film: &Film) -> Option<(usize, &FilmTrack)> {
     let film = film.tracks.iter().enumerate();
     let pictures = film.filter(|(_, track)| {
-        track.kind == Kind::Pictures
+        track.kind == TrackKind::Pictures
             && !track.attached_picture
             && track.decodable
             && track.size.0 * track.size.1 > 0
@@ -204,7 +204,9 @@ fn picture_track(film: &Film) -> Option<(usize, &Track)> {
 fn no_pictures(path: &Path, film: &Film) -> SourceError {
     let has = |kind| film.tracks.iter().any(|track| track.kind == kind);
     let path = display(path);
-    if film.tracks.iter().any(|track| track.attached_picture) || (has(Kind::Sound) && !has(Kind::Pictures)) {
+    if film.tracks.iter().any(|track| track.attached_picture)
+        || (has(TrackKind::Sound) && !has(TrackKind::Pictures))
+    {
         SourceError::Music { path }
     } else {
         SourceError::NotAFilm { path }
@@ -212,7 +214,7 @@ fn no_pictures(path: &Path, film: &Film) -> SourceError {
 }
 
 /// The rate that the container claims for a track, if it is plausible for a film.
-fn rate_of(track: &Track) -> Option<FrameRate> {
+fn rate_of(track: &FilmTrack) -> Option<FrameRate> {
     let is_possible = |&(num, den): &(u32, u32)| f64::from(num) / f64::from(den) <= HIGHEST_RATE;
     // A show of slides has a rate far below 1, which is taken as it is. Others are rounded to a usual rate.
     let rate = |(num, den): (u32, u32)| match f64::from(num) / f64::from(den) {
@@ -231,7 +233,7 @@ fn are_near(a: FrameRate, b: FrameRate, share: f64) -> bool {
 }
 
 /// Whether the rate of a track varies. Rounded stamps move its average by some thousandths.
-fn varies(track: &Track) -> bool {
+fn varies(track: &FilmTrack) -> bool {
     let (Some((base, base_den)), Some((average, average_den))) = (track.base_rate, track.average_rate) else {
         return false;
     };
@@ -240,14 +242,14 @@ fn varies(track: &Track) -> bool {
 }
 
 /// A track in words: `h264 1920x1080 eng, default`.
-fn words(track: &Track) -> String {
+fn words(track: &FilmTrack) -> String {
     let mut words = if track.codec.is_empty() { "unknown".to_owned() } else { track.codec.clone() };
     match track.kind {
-        Kind::Pictures if track.attached_picture => words += " cover",
-        Kind::Pictures => words += &format!(" {}x{}", track.size.0, track.size.1),
-        Kind::Sound => words += " sound",
-        Kind::Subtitles => words += " subtitles",
-        Kind::Other => {}
+        TrackKind::Pictures if track.attached_picture => words += " cover",
+        TrackKind::Pictures => words += &format!(" {}x{}", track.size.0, track.size.1),
+        TrackKind::Sound => words += " sound",
+        TrackKind::Subtitles => words += " subtitles",
+        TrackKind::Other => {}
     }
     if !track.language.is_empty() && track.language != "und" {
         words += &format!(" {}", track.language);
