@@ -70,7 +70,7 @@ impl System {
 /// What was done to air time after a comparison with the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Adjustment {
-    /// Nothing: the clocks agree to [`TOLERANCE`](slew::TOLERANCE), or after slewing to [`CONVERGED`](slew::CONVERGED).
+    /// Nothing: the clocks agree to `slew::TOLERANCE`, or after slewing to `slew::CONVERGED`.
     None,
     /// Air time is slewed: the wall clock is ahead by this many nanoseconds, or behind if negative.
     Slewing(i64),
