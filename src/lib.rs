@@ -32,8 +32,8 @@
 //!
 //! Three rules keep the rooms apart:
 //!
-//! 1. *A room imports only rooms above it.* Its front page, the first lines of its `mod.rs`, names what it imports and who may
-//!    import it.
+//! 1. *A room imports only rooms above it*; `tests/imports.rs` checks this. Its front page, the first lines of its `mod.rs`, names
+//!    what it imports and who may import it.
 //! 2. *The two sides meet only on the wire.* Nothing that sends imports what receives, or the reverse. The features `broadcaster`
 //!    and `viewer` build each side alone, so that a viewer needs no OpenCV and a broadcaster no window system.
 //! 3. *Time is an argument.* Code that decides takes `now`. Only shells read clocks or sleep; `clippy.toml` forbids it elsewhere.

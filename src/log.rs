@@ -5,7 +5,9 @@
 //!
 //! Any room may import this. It imports nothing of ours.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
+use std::hash::Hash;
 use std::io::{self, IsTerminal, Write, stderr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -143,6 +145,25 @@ impl RateLimit {
     }
 }
 
+/// Limits the log lines about things that recur: each distinct thing is logged once.
+#[derive(Debug)]
+pub(crate) struct LoggedOnce<T> {
+    logged: HashSet<T>,
+    most: usize,
+}
+
+impl<T: Eq + Hash> LoggedOnce<T> {
+    /// At most `most` things are remembered. After these, no other thing is logged, so that neither memory nor the log grows.
+    pub(crate) fn new(most: usize) -> LoggedOnce<T> {
+        LoggedOnce { logged: HashSet::new(), most }
+    }
+
+    /// Whether `thing` is to be logged now. It then counts as logged.
+    pub(crate) fn is_first(&mut self, thing: T) -> bool {
+        self.logged.len() < self.most && self.logged.insert(thing)
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
@@ -193,6 +214,15 @@ mod tests {
         // Four in the queue, and perhaps one that the thread has already taken.
         assert!((4..=5).contains(&whole), "{text}");
         assert!(text.contains(&format!("{} lines of this log were dropped", 100 - whole)), "{text}");
+    }
+
+    #[test]
+    fn each_thing_is_logged_once_and_only_so_many_are() {
+        let mut logged = LoggedOnce::new(2);
+        assert_eq!(
+            ["a", "a", "b", "c", "a", "c"].map(|thing| logged.is_first(thing)),
+            [true, false, true, false, false, false]
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -76,7 +76,7 @@ fn an_interrupted_preparation_says_how_to_go_on() {
     }
 }
 
-/// A line-up of one station on loopback, whose directory listens on a port that is free.
+/// The path of a line-up with one station on loopback, whose directory listens on a free port.
 fn one_station(folder: &Path) -> String {
     let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -120,9 +120,9 @@ fn a_hang_up_is_logged_and_ignored() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// The program's own lines are left out here, and those of the library tell that it is on air.
+/// The filter drops the log lines of the program itself; a line of the library says that it is on air.
 #[test]
-fn what_is_logged_does_not_decide_whether_it_stays_on_air() {
+fn a_log_filter_does_not_decide_whether_the_broadcaster_stays_on_air() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = broadcaster(&["--config", &one_station(folder.path())]);
     command.env("RUST_LOG", "stationcast=info");
@@ -140,7 +140,7 @@ fn an_abort_is_exit_status_1() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
-/// The exit status and stderr of a broadcaster that may use so many KiB of address space; no status if a signal ended it.
+/// The exit status and stderr of a broadcaster that may use `kibibytes` KiB of address space; no status if a signal ended it.
 fn within(kibibytes: u64, args: &[&str]) -> (Option<i32>, String) {
     let script = format!("ulimit -c 0; ulimit -v {kibibytes}; exec \"$@\"");
     let mut command = Command::new("sh");

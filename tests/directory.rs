@@ -105,10 +105,12 @@ impl Raw {
     /// The next reply; `None` if the server has closed the connection, in order or by a reset.
     async fn receive(&mut self) -> Option<Reply> {
         loop {
-            if let Some(reply) = self.reader.take().expect("the server speaks well") {
+            if let Some(reply) = self.reader.take().expect("the server sends valid messages") {
                 return Some(reply);
             }
-            let read = timeout(PATIENCE, self.stream.read_buf(self.reader.room())).await.expect("a word");
+            let read = timeout(PATIENCE, self.stream.read_buf(self.reader.room()))
+                .await
+                .expect("the server replies in time");
             if read.unwrap_or(0) == 0 {
                 return None;
             }

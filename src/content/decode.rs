@@ -1,10 +1,9 @@
-//! A film, picture by picture, with the stamps it was made with. Here is decided what decodes it: OpenCV all that it shows right, and
-//! libav the rest.
+//! Decodes films picture by picture, with their own timestamps. OpenCV decodes each film that it shows right, and libav all others.
 //!
 //! ```text
-//! path -> check_readable -> is it a picture? -> slide
-//!                       \-> facts -> choice -> opencv
-//!                                         \--> libav
+//! path -> check_readable -> is_picture? -> slide
+//!                  \-> facts -> choice -> opencv
+//!                                    \--> libav
 //! ```
 
 mod choice;
@@ -27,36 +26,36 @@ use std::time::Duration;
 use ::opencv::core::Mat;
 
 use self::opencv::OpenCvSource;
-pub use choice::Decoder;
+pub use choice::FilmDecoder;
 use facts::Facts;
 use libav::LibavSource;
-pub(crate) use libav::{Film, demux};
+pub(crate) use libav::{FilmDemuxer, demux};
 use slide::{SlideSource, is_picture};
 
 use crate::media::FrameRate;
 
-/// A film that ends with less than this share of what its container announced has broken, not ended. Containers are off
-/// by a few pictures at the edges (edit lists, open groups of pictures).
+/// A film that ends after less than this share of the pictures that its container announced is broken. Counts are off by a few
+/// pictures at the edges (edit lists, open groups of pictures).
 const COMPLETE: f64 = 0.95;
 
-/// The same where the container has no count (Matroska, WebM, MPEG-TS). OpenCV then makes one of its length, which is that
-/// of the longest track: sound may well go on for longer than the pictures.
+/// The same share if the container has no length of the picture track (some MPEG-TS, WebM). The count is then computed from the
+/// length of the longest track, which may be longer than the pictures.
 const COMPLETE_BY_LENGTH: f64 = 0.5;
 
 /// A decoded picture: 8-bit BGR, 3 channels, at the film's own size.
 pub struct SourcePicture {
     /// The pixels.
     pub pixels: Mat,
-    /// Its presentation time in the film.
+    /// Presentation time in the film.
     pub stamp: Duration,
-    /// How long it is shown, if the film says so of each picture.
+    /// How long the picture is shown, if the film has a duration for each picture.
     pub lasts: Option<Duration>,
 }
 
 /// Why a film does not play. The sentence is shown on the slate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// Not there, or not ours to read.
+    /// The file is missing or may not be read.
     #[error("cannot read {path}: {reason}")]
     Unreadable {
         /// The film.
@@ -64,32 +63,32 @@ pub enum SourceError {
         /// The system's reason.
         reason: String,
     },
-    /// There, but no film.
+    /// The file has no video that this system can decode.
     #[error("cannot open {path}: no video in it, or of a kind this system cannot decode")]
     NotAFilm {
         /// The film.
         path: String,
     },
-    /// Sound, and at most a cover.
+    /// The file has sound and at most cover art.
     #[error("{path} is music: there are no pictures in it but cover art at most")]
     Music {
         /// The film.
         path: String,
     },
-    /// Opened, but without a single picture.
+    /// The file opened, but has no picture.
     #[error("{path} has no pictures")]
     NoPictures {
         /// The film.
         path: String,
     },
-    /// Pictures ended before the film did.
+    /// The pictures ended before the film did.
     #[error("{path} breaks off after {read} of {announced} pictures")]
     BreaksOff {
         /// The film.
         path: String,
-        /// Pictures that came.
+        /// Number of pictures decoded.
         read: u64,
-        /// Pictures that the container announced.
+        /// Number of pictures that the container announced.
         announced: u64,
     },
     /// The decoder failed.
@@ -107,24 +106,24 @@ pub trait PictureSource: Send {
     /// The film's path.
     fn path(&self) -> &Path;
 
-    /// Its size in pixels, turned upright.
+    /// Width and height of the pictures in pixels, turned upright.
     fn size(&self) -> (u32, u32);
 
-    /// Width of a pixel by its height (the sample aspect ratio): above 1 for anamorphic films.
+    /// Width of a pixel divided by its height (the sample aspect ratio); mostly above 1 for anamorphic films.
     fn pixel_aspect(&self) -> f64;
 
-    /// Its nominal rate: the average, if it varies.
+    /// Nominal frame rate; the average if the rate varies.
     fn rate(&self) -> FrameRate;
 
-    /// How many pictures its container announces: about as many as there are, or 0.
+    /// Number of pictures that the container announces: approximate, or 0 if unknown.
     fn announced(&self) -> u64;
 
-    /// What the film says of itself, if it is one.
+    /// The facts of a film; `None` for a slide.
     fn facts(&self) -> Option<&Facts> {
         None
     }
 
-    /// A picture that stands alone is shown for so long. Others know how long they are.
+    /// Sets how long a slide is shown. Films ignore it.
     fn show_for(&mut self, _slide: Duration) {}
 
     /// The next picture; `None` at the end of the film. Blocks while decoding.
@@ -134,11 +133,11 @@ pub trait PictureSource: Send {
     fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError>;
 }
 
-/// Set once: FFmpeg has one level for the whole program.
+/// FFmpeg has one log level for the whole process, which is set before the first film is opened.
 static LOG_LEVEL: Once = Once::new();
 
-/// FFmpeg prints errors to standard error, and no more than that, as OpenCV has it from its first film on; the same variable of the
-/// environment chooses another level.
+/// Sets FFmpeg's log level to errors, as OpenCV does when it opens its first film. The environment variable of OpenCV for another
+/// level applies here, too.
 fn set_log_level() {
     const ERRORS: i32 = 16;
     let chosen = std::env::var("OPENCV_FFMPEG_LOGLEVEL").ok().and_then(|level| level.parse().ok());
@@ -148,20 +147,20 @@ fn set_log_level() {
 /// Opens a film. Blocks for some milliseconds.
 ///
 /// # Errors
-/// It cannot be read, or there is no video in it that can be decoded here.
+/// The file cannot be read, or has no video that this system can decode.
 pub fn open(path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
     if starts_as_picture(path)? {
         return Ok(Box::new(SlideSource::open(path)?));
     }
     LOG_LEVEL.call_once(set_log_level);
-    let facts = facts::ask(path)?;
+    let facts = facts::read(path)?;
     match facts.decoder {
-        Decoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
-        Decoder::Libav => Ok(Box::new(LibavSource::open(path, facts)?)),
+        FilmDecoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
+        FilmDecoder::Libav => Ok(Box::new(LibavSource::open(path, facts)?)),
     }
 }
 
-/// Whether the file at `path` is a picture, which is on for as long as its station says.
+/// Whether the file at `path` is a picture, which is shown for as long as its station is configured to.
 pub fn is_slide(path: &Path) -> bool {
     starts_as_picture(path).unwrap_or(false)
 }
@@ -174,25 +173,25 @@ fn starts_as_picture(path: &Path) -> Result<bool, SourceError> {
     Ok(is_picture(&head))
 }
 
-/// How far a film has come, to tell an end from a break.
+/// What has been decoded of a film so far. It tells the film's end from a break.
 #[derive(Debug, Default)]
 struct End {
     read: u64,
-    /// The stamps of the first picture and the last.
+    /// Stamps of the first and the last picture.
     stamps: Option<(Duration, Duration)>,
 }
 
 impl End {
-    /// Notes a picture; returns how many there were.
+    /// Counts a picture, and returns the count.
     fn note(&mut self, stamp: Duration) -> u64 {
         self.read += 1;
         self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
         self.read
     }
 
-    /// There are no more pictures.
+    /// Called after the last picture: fails if the film has none, or broke off.
     fn check(&self, path: &Path, facts: &Facts) -> Result<(), SourceError> {
-        // A film that was replaced or removed under us ends like any other.
+        // A decoder reports a film that was removed as one that has ended.
         check_readable(path)?;
         let path = display(path);
         if self.read == 0 {
@@ -206,14 +205,14 @@ impl End {
     }
 }
 
-/// Whether a film that ended after `read` pictures, which took `span`, is less than what was announced.
+/// Whether a film that ended after `read` pictures, which lasted for `span`, is shorter than announced.
 fn breaks_off(read: u64, span: Duration, announced: u64, rate: FrameRate, counted: bool) -> bool {
     let complete = announced as f64 * if counted { COMPLETE } else { COMPLETE_BY_LENGTH };
-    // In a film of variable rate a count that is made of its length is far off, but its length is not.
+    // If the rate varies, a count that is computed from the length is far off, but the length is not.
     (read as f64) < complete && span.as_secs_f64() * rate.as_f64() < complete
 }
 
-/// Whether a film is there and may be read.
+/// Checks that a film exists and may be read.
 ///
 /// # Errors
 /// [`SourceError::Unreadable`], with the system's reason.
@@ -221,7 +220,7 @@ pub fn check_readable(path: &Path) -> Result<(), SourceError> {
     open_file(path).map(drop).map_err(|error| unreadable(path, &error))
 }
 
-/// Opens a file. What is none, such as a pipe, a socket or a device, is refused by its kind: to open or read it could take for ever.
+/// Opens a regular file. A pipe, a socket or a device is refused by its kind: to open or read it could block for ever.
 fn open_file(path: &Path) -> io::Result<File> {
     let kind = std::fs::metadata(path)?.file_type();
     let kind = match () {
@@ -244,7 +243,7 @@ fn without_number(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// The film as people call it: by its file name.
+/// The film's file name, for messages.
 fn display(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -30,7 +30,7 @@ pub enum EncodeError {
     Jpeg(#[from] turbojpeg::Error),
     /// RTP/JPEG cannot carry the JPEG that turbojpeg made: our bug, but no reason for a panic.
     #[error("cannot send a picture: {0}")]
-    Wire(#[from] jfif::Error),
+    Wire(#[from] jfif::JfifError),
 }
 
 /// An encoded picture.

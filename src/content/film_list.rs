@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::decode::{self, PictureSource};
 use crate::lineup::{self, Lineup};
 
-/// What each film of each station is: its text, and how many of them cannot be played. Each film is opened once. Blocks.
+/// Describes each film of each station. Returns the text and the number of films that cannot be played. Opens each film once; blocks.
 pub fn film_list(lineup: &Lineup) -> (String, usize) {
     let (mut text, mut failed) = (String::new(), 0);
     let mut seen = HashSet::new();
@@ -55,7 +55,7 @@ fn described(source: &dyn PictureSource) -> String {
     let scan = if facts.interlaced { ", interlaced" } else { "" };
     let varies = if facts.varies { " on average" } else { "" };
     let length =
-        facts.length.map_or("length unsaid".into(), |length| format!("{:.3} s", length.as_secs_f64()));
+        facts.length.map_or("length unknown".into(), |length| format!("{:.3} s", length.as_secs_f64()));
     let rate = source.rate();
     line(
         "pictures",

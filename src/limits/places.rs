@@ -30,21 +30,21 @@ pub(crate) struct ConnectionLimits {
 #[derive(Debug, Default)]
 struct OpenConnections {
     all: usize,
-    by_address: Counts<IpAddr>,
-    by_network: Counts<IpAddr>,
+    by_address: KeyedCounts<IpAddr>,
+    by_network: KeyedCounts<IpAddr>,
 }
 
 /// Counts by key. No count is 0, so there are at most as many entries as open connections.
 #[derive(Debug)]
-struct Counts<K>(HashMap<K, usize>);
+struct KeyedCounts<K>(HashMap<K, usize>);
 
-impl<K> Default for Counts<K> {
-    fn default() -> Counts<K> {
-        Counts(HashMap::new())
+impl<K> Default for KeyedCounts<K> {
+    fn default() -> KeyedCounts<K> {
+        KeyedCounts(HashMap::new())
     }
 }
 
-impl<K: Hash + Eq> Counts<K> {
+impl<K: Hash + Eq> KeyedCounts<K> {
     fn get(&self, key: &K) -> usize {
         self.0.get(key).copied().unwrap_or(0)
     }

@@ -12,7 +12,7 @@ use super::report::{Report, listed, nearest, short};
 use super::{Datagram, SoundChoice, Spread, World};
 use crate::interface::{Choice, Interface};
 
-type Value<'i> = Spanned<DeValue<'i>>;
+type TomlValue<'i> = Spanned<DeValue<'i>>;
 
 /// The value of a key.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub(super) struct Section<'s, 'i> {
 }
 
 impl<'s, 'i> Section<'s, 'i> {
-    pub(super) fn get(&self, key: &str) -> Option<&'s Value<'i>> {
+    pub(super) fn get(&self, key: &str) -> Option<&'s TomlValue<'i>> {
         self.table.get(key)
     }
 

@@ -154,7 +154,7 @@ impl Settings {
 }
 
 /// The values of a station that must be unique; `None` if a value is missing or wrong.
-struct Taken {
+struct UniqueValues {
     place: String,
     line: usize,
     id: Option<StationId>,
@@ -167,7 +167,7 @@ struct StationParser<'a> {
     world: &'a World,
     folder: &'a Path,
     defaults: Settings,
-    known: Vec<Taken>,
+    known: Vec<UniqueValues>,
 }
 
 impl StationParser<'_> {
@@ -232,7 +232,7 @@ impl StationParser<'_> {
             self.family(&section, group, interface);
         }
         let line = self.report.line(at);
-        self.known.push(Taken { place: section.place, line, id, name: name.clone(), group });
+        self.known.push(UniqueValues { place: section.place, line, id, name: name.clone(), group });
         Some(StationSpec {
             id: id?,
             name: name?,
@@ -254,7 +254,7 @@ impl StationParser<'_> {
     }
 
     /// Reports a fault if an earlier station has the same value under `key`.
-    fn unique(&mut self, section: &Section<'_, '_>, key: &str, same: impl Fn(&Taken) -> bool) {
+    fn unique(&mut self, section: &Section<'_, '_>, key: &str, same: impl Fn(&UniqueValues) -> bool) {
         if let Some(first) = self.known.iter().find(|taken| same(taken)) {
             let (line, place) = (first.line, &first.place);
             let sentence = format!("is taken by {place} on line {line}; give each station its own");

@@ -8,7 +8,7 @@ use crate::media::Size;
 
 /// Why a JPEG file cannot be sent as RTP/JPEG.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum JfifError {
     /// Not a JPEG file, or a truncated one.
     #[error("not a whole JPEG file: {0}")]
     Broken(&'static str),
@@ -36,10 +36,10 @@ impl Jpeg {
     /// # Errors
     /// The file is broken, or RFC 2435 types 0 and 1 cannot express it: not baseline, not YCbCr 4:2:0 or 4:2:2, Huffman tables of
     /// its own, several scans, a side over 2,040 or not a multiple of 8.
-    pub fn from_jfif(file: Bytes, q: u8) -> Result<Jpeg, Error> {
+    pub fn from_jfif(file: Bytes, q: u8) -> Result<Jpeg, JfifError> {
         let mut segments = Segments { file: &file, at: 2 };
         if file.get(..2) != Some(&[0xff, SOI]) {
-            return Err(Error::Broken("it does not start with SOI"));
+            return Err(JfifError::Broken("it does not start with SOI"));
         }
         let mut quant: [Option<[u8; 64]>; 2] = [None, None];
         let mut frame = None;
@@ -50,40 +50,43 @@ impl Jpeg {
             match marker {
                 DQT => {
                     for table in body.chunks(65) {
-                        let (&precision_and_id, values) = table.split_first().ok_or(Error::Broken("DQT"))?;
-                        let values: [u8; 64] = values.try_into().map_err(|_| Error::Broken("DQT"))?;
+                        let (&precision_and_id, values) =
+                            table.split_first().ok_or(JfifError::Broken("DQT"))?;
+                        let values: [u8; 64] = values.try_into().map_err(|_| JfifError::Broken("DQT"))?;
                         match precision_and_id {
                             id @ 0..=1 => quant[usize::from(id)] = Some(values),
                             _ => {
-                                return Err(Error::Unsuitable("16-bit or more than two quantization tables"));
+                                return Err(JfifError::Unsuitable(
+                                    "16-bit or more than two quantization tables",
+                                ));
                             }
                         }
                     }
                 }
                 SOF0 => frame = Some(parse_frame(body)?),
                 0xc1..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcf => {
-                    return Err(Error::Unsuitable("it is not baseline"));
+                    return Err(JfifError::Unsuitable("it is not baseline"));
                 }
                 DHT => huffman_tables += standard_tables_in(body)?,
                 DRI => {
-                    let interval: [u8; 2] = body.try_into().map_err(|_| Error::Broken("DRI"))?;
+                    let interval: [u8; 2] = body.try_into().map_err(|_| JfifError::Broken("DRI"))?;
                     restart_interval = Some(u16::from_be_bytes(interval)).filter(|&n| n > 0);
                 }
                 SOS => {
                     if body.len() != 10 || body[0] != 3 || body[7..] != [0, 63, 0] {
-                        return Err(Error::Unsuitable("its scan does not hold all three components"));
+                        return Err(JfifError::Unsuitable("its scan does not hold all three components"));
                     }
                     break;
                 }
                 _ => {}
             }
         }
-        let (size, chroma) = frame.ok_or(Error::Broken("no frame header before the scan"))?;
+        let (size, chroma) = frame.ok_or(JfifError::Broken("no frame header before the scan"))?;
         let [Some(luma), Some(chroma_table)] = quant else {
-            return Err(Error::Broken("a quantization table is missing"));
+            return Err(JfifError::Broken("a quantization table is missing"));
         };
         if huffman_tables != 4 {
-            return Err(Error::Broken("a Huffman table is missing"));
+            return Err(JfifError::Broken("a Huffman table is missing"));
         }
         let tables = match Tables::standard(q) {
             Some(standard) if standard.pair() == [luma, chroma_table] => standard,
@@ -92,7 +95,7 @@ impl Jpeg {
         let start = segments.at;
         let mut scan = &file[start..];
         if !scan.ends_with(&[0xff, EOI]) {
-            return Err(Error::Broken("it does not end with EOI"));
+            return Err(JfifError::Broken("it does not end with EOI"));
         }
         // There may be several. None belongs to the scan.
         while let [rest @ .., 0xff, EOI] = scan {
@@ -157,55 +160,55 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    fn next(&mut self) -> Result<(u8, &'a [u8]), Error> {
+    fn next(&mut self) -> Result<(u8, &'a [u8]), JfifError> {
         // T.81 B.1.1.2: any marker may be preceded by fill bytes of 0xff.
         let mut rest = self.file.get(self.at..).unwrap_or_default();
         while let [0xff, 0xff, ..] = rest {
             rest = &rest[1..];
         }
         let [0xff, marker, high, low, body @ ..] = rest else {
-            return Err(Error::Broken("it ends before its scan"));
+            return Err(JfifError::Broken("it ends before its scan"));
         };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         let body =
-            length.checked_sub(2).and_then(|n| body.get(..n)).ok_or(Error::Broken("segment length"))?;
+            length.checked_sub(2).and_then(|n| body.get(..n)).ok_or(JfifError::Broken("segment length"))?;
         self.at = self.file.len() - rest.len() + 2 + length;
         Ok((*marker, body))
     }
 }
 
-fn parse_frame(body: &[u8]) -> Result<(Size, Chroma), Error> {
+fn parse_frame(body: &[u8]) -> Result<(Size, Chroma), JfifError> {
     let &[precision, h1, h0, w1, w0, 3, _, sampling, q0, _, 0x11, q1, _, 0x11, q2] = body else {
-        return Err(Error::Unsuitable("it is not three components with halved chroma"));
+        return Err(JfifError::Unsuitable("it is not three components with halved chroma"));
     };
     if precision != 8 || q0 != 0 || [q1, q2] != [1, 1] {
-        return Err(Error::Unsuitable("it is not 8 bit with one table for luma and one for chroma"));
+        return Err(JfifError::Unsuitable("it is not 8 bit with one table for luma and one for chroma"));
     }
     let size = Size { width: u16::from_be_bytes([w1, w0]), height: u16::from_be_bytes([h1, h0]) };
     for side in [size.width, size.height] {
         if side == 0 || side > MAX_SIDE || side % 8 != 0 {
-            return Err(Error::Unsuitable("its sides are not multiples of 8 up to 2040"));
+            return Err(JfifError::Unsuitable("its sides are not multiples of 8 up to 2040"));
         }
     }
     match sampling {
         0x21 => Ok((size, Chroma::Yuv422)),
         0x22 => Ok((size, Chroma::Yuv420)),
-        _ => Err(Error::Unsuitable("it is neither 4:2:0 nor 4:2:2")),
+        _ => Err(JfifError::Unsuitable("it is neither 4:2:0 nor 4:2:2")),
     }
 }
 
 /// The number of tables in a DHT segment. All must be the standard ones.
-fn standard_tables_in(mut body: &[u8]) -> Result<usize, Error> {
+fn standard_tables_in(mut body: &[u8]) -> Result<usize, JfifError> {
     let mut found = 0;
     while let Some(&id) = body.first() {
         let (_, counts, symbols) = STANDARD_HUFFMAN
             .iter()
             .find(|table| table.0 == id)
-            .ok_or(Error::Unsuitable("Huffman table id"))?;
+            .ok_or(JfifError::Unsuitable("Huffman table id"))?;
         body = body[1..]
             .strip_prefix(&counts[..])
             .and_then(|rest| rest.strip_prefix(&symbols[..]))
-            .ok_or(Error::Unsuitable("its Huffman tables are not the standard ones"))?;
+            .ok_or(JfifError::Unsuitable("its Huffman tables are not the standard ones"))?;
         found += 1;
     }
     Ok(found)
@@ -261,7 +264,7 @@ mod tests {
         }
     }
 
-    fn read(file: &[u8]) -> Result<Jpeg, Error> {
+    fn read(file: &[u8]) -> Result<Jpeg, JfifError> {
         Jpeg::from_jfif(Bytes::copy_from_slice(file), 80)
     }
 
@@ -314,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_file_that_rfc_2435_cannot_express_is_refused() {
-        use Error::{Broken, Unsuitable};
+        use JfifError::{Broken, Unsuitable};
         let good = picture().to_jfif();
         let sampling = "it is neither 4:2:0 nor 4:2:2";
         let components = "it is not three components with halved chroma";
@@ -323,7 +326,7 @@ mod tests {
         let scan = "its scan does not hold all three components";
         let huffman = "its Huffman tables are not the standard ones";
         // The segment, an offset after its marker, and the bytes to put there.
-        let cases: &[(u8, usize, &[u8], Error)] = &[
+        let cases: &[(u8, usize, &[u8], JfifError)] = &[
             (SOI, 0, &[0xd9], Broken("it does not start with SOI")),
             (SOF0, 0, &[0xc2], Unsuitable("it is not baseline")), // progressive
             (SOF0, 3, &[12], Unsuitable(tables)),
@@ -365,7 +368,7 @@ mod tests {
     fn a_file_truncated_anywhere_is_refused() {
         let good = Jpeg { restart_interval: Some(4), ..picture() }.to_jfif();
         for end in 0..good.len() {
-            assert!(matches!(read(&good[..end]), Err(Error::Broken(_))), "{end} of {} bytes", good.len());
+            assert!(matches!(read(&good[..end]), Err(JfifError::Broken(_))), "{end} of {} bytes", good.len());
         }
     }
 

@@ -23,6 +23,7 @@
 //! Memory is bounded by 46 MB: the last 2^20 packets (24 bytes each) and the last 2^18 units (80 bytes each) are kept.
 //! Distributions cover these, counts cover everything. At 25 pictures a second that is three hours of units.
 
+mod arrivals;
 pub mod report;
 mod sequence;
 mod statistics;
@@ -31,12 +32,13 @@ pub mod traffic;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
+use arrivals::{PacketArrival, ReceivedUnit, TimeOrigin, transit};
 pub use report::ProbeReport;
 use sequence::{Sequence, SequenceVerdict};
 
 use crate::media::{AirTime, RTP_CLOCK};
 use crate::tuner::SENDER_GONE;
-use crate::wire::rtp::{self, Unwrap, air_time_near};
+use crate::wire::rtp::{self, RtpError, Unwrap, air_time_near};
 
 /// Most packets kept.
 const MAX_PACKETS: usize = 1 << 20;
@@ -68,7 +70,7 @@ pub enum Timestamps {
 
 /// Counts of everything received: see [`report::Packets`] and [`report::Oddities`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
+struct ProbeCounters {
     packets: u64,
     bytes: u64,
     units: u64,
@@ -80,66 +82,6 @@ struct Counts {
     other_sources: u64,
     restarts: u64,
     timestamp_jumps: u64,
-}
-
-/// One packet, for the figures by packet.
-#[derive(Debug, Clone, Copy)]
-struct PacketArrival {
-    arrival: AirTime,
-    /// Unwrapped sequence number.
-    number: u64,
-    /// Number of its unit, counted from the first one received.
-    unit: u64,
-}
-
-/// One access unit, as far as its packets have arrived.
-#[derive(Debug, Clone, Copy)]
-struct ReceivedUnit {
-    /// Unwrapped timestamp.
-    ticks: u64,
-    /// Arrival of the first packet.
-    first: AirTime,
-    /// Arrival of the last packet.
-    last: AirTime,
-    /// Zero of the sender's time and of ours.
-    origin: TimeOrigin,
-    packets: u32,
-    /// Lowest packet number.
-    lowest: u64,
-    /// Number of the packet with the marker bit.
-    marker: Option<u64>,
-    /// UDP payload.
-    bytes: u32,
-    /// Whether its beginning is known: the packet before the lowest one arrived too.
-    begins: bool,
-}
-
-/// The zero from which the sender's time and ours are counted. A jump of the timestamps begins a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TimeOrigin {
-    /// Number of origins before this one.
-    segment: u32,
-    ticks: u64,
-    arrival: AirTime,
-}
-
-impl ReceivedUnit {
-    /// Arrival less the sender's time, both from the origin, in nanoseconds.
-    fn transit(&self, clock: NonZeroU32) -> i64 {
-        transit(self.origin, self.ticks, self.first, clock)
-    }
-}
-
-fn transit(origin: TimeOrigin, ticks: u64, arrival: AirTime, clock: NonZeroU32) -> i64 {
-    let received = arrival.signed_since(origin.arrival);
-    received.saturating_sub(sent(origin, ticks, clock))
-}
-
-/// The sender's time of `ticks`, in nanoseconds from the origin.
-fn sent(origin: TimeOrigin, ticks: u64, clock: NonZeroU32) -> i64 {
-    let ticks = i128::from(ticks) - i128::from(origin.ticks);
-    let nanos = (ticks * 1_000_000_000).div_euclid(i128::from(clock.get()));
-    nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// One measured access unit, for plots.
@@ -162,7 +104,7 @@ pub struct Probe {
     timestamps: Timestamps,
     max_packets: usize,
     max_units: usize,
-    counts: Counts,
+    counts: ProbeCounters,
     sequence: Sequence,
     ticks: Unwrap<32>,
     source: Option<MeasuredSource>,
@@ -198,7 +140,7 @@ impl Probe {
             timestamps,
             max_packets: MAX_PACKETS,
             max_units: MAX_UNITS,
-            counts: Counts::default(),
+            counts: ProbeCounters::default(),
             sequence: Sequence::default(),
             ticks: Unwrap::default(),
             source: None,
@@ -222,7 +164,7 @@ impl Probe {
     ///
     /// # Errors
     /// The datagram is not RTP. It has been counted.
-    pub fn packet(&mut self, arrival: AirTime, datagram: &[u8]) -> Result<(), rtp::Error> {
+    pub fn packet(&mut self, arrival: AirTime, datagram: &[u8]) -> Result<(), RtpError> {
         // RTCP on the same port as RTP: RFC 5761 section 4.
         if matches!(datagram, [first, 192..=223, ..] if first >> 6 == 2) {
             self.counts.rtcp += 1;

@@ -3,9 +3,10 @@
 
 use serde::Serialize;
 
+use super::Probe;
+use super::arrivals::{ReceivedUnit, sent};
 use super::statistics::{drift, interval_ticks, least_transits};
 use super::traffic::{self, PacketTime, Traffic};
-use super::{Probe, sent};
 
 pub use super::statistics::{Bin, Drift, Histogram};
 pub use crate::tuner::distribution::Distribution;
@@ -237,7 +238,7 @@ impl Probe {
 
     /// Pacing of the measured units in nanoseconds, with `drift` subtracted.
     fn pacing_less(&self, drift: Drift) -> Vec<i64> {
-        let level = |unit: &super::ReceivedUnit| {
+        let level = |unit: &ReceivedUnit| {
             let age = unit.first.signed_since(unit.origin.arrival) as f64;
             unit.transit(self.clock).saturating_add((age * drift.ppm / 1e6) as i64)
         };

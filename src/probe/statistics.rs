@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
-use super::ReceivedUnit;
+use super::arrivals::ReceivedUnit;
 
 /// One bin of a histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -229,7 +229,7 @@ fn other_senders_restarts_and_jumps_are_counted_and_do_not_affect_pacing() {
         now = now + PICTURE;
     };
     assert!(probe.report().is_none());
-    assert_eq!(probe.packet(START, b"hello"), Err(rtp::Error::Truncated));
+    assert_eq!(probe.packet(START, b"hello"), Err(RtpError::Truncated));
     probe.packet(START, &[0x80, 200, 0, 6, 0, 0, 0, 1]).unwrap();
     assert!(probe.report().is_none());
     for n in 0..100 {

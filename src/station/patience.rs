@@ -1,20 +1,20 @@
-//! How long a station waits after a fault before it tries what follows.
+//! How long a station waits after a fault before it plays the next film.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// Waits between tries after a fault: doubled each time that the same fault comes again, from the first to the last.
+/// Shortest and longest wait after a fault. The wait doubles each time that the same fault recurs.
 pub(super) const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// Most reasons for faults that are told apart. A film that grows has another one each time.
+/// Most reasons of faults that are remembered. A film that grows fails for another reason each time.
 const MOST_REASONS: usize = 100;
 
-/// The patience of a station. A film that fails among others that play costs a second of slate each time, and so do several
-/// films that fail, each for a reason of its own; but if nothing plays, the waits grow.
+/// The waits of a station. A film that fails among others that play costs a second of slate each time, and so do several films
+/// that fail for different reasons. If nothing plays, the waits grow.
 #[derive(Debug)]
 pub(super) struct Patience {
     wait: Duration,
-    /// The reasons of the faults since some film played to its end, or since the wait was doubled.
+    /// Reasons of the faults since a film last played, or since the wait was doubled.
     reasons: HashSet<String>,
 }
 
@@ -25,12 +25,12 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// A film played to its end, or for long.
+    /// Makes the next wait the shortest again, after a film that played to its end or for long.
     pub(super) fn renew(&mut self) {
         *self = Patience::default();
     }
 
-    /// How long to wait after a fault for this reason.
+    /// How long to wait after a fault with this reason.
     pub(super) fn wait_after(&mut self, reason: &str) -> Duration {
         if self.reasons.contains(reason) || self.reasons.len() >= MOST_REASONS {
             self.wait = (self.wait * 2).min(RETRY.1);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_that_are_always_new_make_waits_grow_too() {
+    fn waits_also_grow_if_each_fault_has_a_new_reason() {
         let mut patience = Patience::default();
         let last = (0..1000).map(|n| patience.wait_after(&format!("breaks off after {n} pictures"))).last();
         assert_eq!(last, Some(RETRY.1));

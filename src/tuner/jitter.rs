@@ -20,7 +20,7 @@ const MAX_HELD: usize = 256;
 /// Most bytes of payload held at a time. In the 10 ms of [`HOLD`] a gigabit link carries 1.2 MB.
 const MAX_HELD_BYTES: usize = 2 << 20;
 
-/// A sequence number further than this ahead of the newest one does not [continue](JitterBuffer::continues) the run
+/// A sequence number further than this ahead of the newest one does not continue the run
 /// (RFC 3550 appendix A.1 has the same rule, with MAX_DROPOUT = 3000). Small, since one forged or corrupted number
 /// makes us give up as many packets: 64 are one and a half of the largest pictures over Ethernet.
 const BELIEVED: u64 = 64;

@@ -1,8 +1,8 @@
 //! RECEIVE, air to picture: datagrams and time in, pictures and deadlines out.
 //!
 //! The viewer and the probe import this room, and any program that wants a station's pictures may
-//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock` and the directory's description of
-//! a station; nothing of the broadcaster.
+//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock`, `log` and the directory's
+//! description of a station; nothing of the broadcaster.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
 //! socket into it: the group's, or without multicast that of an RTSP connection.
@@ -14,6 +14,7 @@
 //! Anybody can send to a group. The tuner takes packets of the source that the directory names ([`Tuner::accept_only`]),
 //! adopts a sender on its first whole picture, and keeps it while its pictures come.
 
+mod counters;
 pub mod distribution;
 pub mod jitter;
 pub mod join;
@@ -27,13 +28,13 @@ pub mod source;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, FrameRate, RTP_CLOCK};
-use crate::wire::payload::jpeg;
-use crate::wire::rtp::{self, air_time_near};
+use crate::wire::payload::jpeg::JpegPayloadError;
+use crate::wire::rtp::{self, RtpError, air_time_near};
+pub use counters::TunerCounters;
 use losses::Silence;
 use sender::{Sender, SenderId};
 
@@ -83,75 +84,6 @@ impl ReceivedPicture {
     }
 }
 
-/// Counts of one [`Tuner`] since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TunerCounters {
-    /// Datagrams received, of any kind.
-    pub datagrams: u64,
-    /// Bytes of these datagrams (UDP payload).
-    pub bytes: u64,
-    /// Datagrams that are neither RTP nor a kind of RTP/JPEG that we can read.
-    pub malformed: u64,
-    /// RTP packets of another payload type.
-    pub other_payload: u64,
-    /// RTP packets of another sender while the followed one was alive, or with a sequence number far from its last ones.
-    pub other_sender: u64,
-    /// RTP packets from another address than the one that the directory names.
-    pub other_source: u64,
-    /// Packets received again.
-    pub duplicates: u64,
-    /// Packets that arrived before one with a lower sequence number.
-    pub reordered: u64,
-    /// Packets that arrived after they had been given up.
-    pub late: u64,
-    /// Packets that never arrived, or arrived late.
-    pub packets_lost: u64,
-    /// Whole pictures.
-    pub pictures: u64,
-    /// Pictures sent and not received whole. While a station is silent that should send ([`Tuner::expect`]), the pictures
-    /// that were due since are included; if its next packet tells that none was sent, they are taken back.
-    pub pictures_lost: u64,
-    /// Whole pictures dropped because the caller did not poll in time.
-    pub overrun: u64,
-    /// Times another sender took over, or the same one started over.
-    pub restarts: u64,
-}
-
-impl AddAssign for TunerCounters {
-    fn add_assign(&mut self, more: TunerCounters) {
-        let TunerCounters {
-            datagrams,
-            bytes,
-            malformed,
-            other_payload,
-            other_sender,
-            other_source,
-            duplicates,
-            reordered,
-            late,
-            packets_lost,
-            pictures,
-            pictures_lost,
-            overrun,
-            restarts,
-        } = more;
-        self.datagrams += datagrams;
-        self.bytes += bytes;
-        self.malformed += malformed;
-        self.other_payload += other_payload;
-        self.other_sender += other_sender;
-        self.other_source += other_source;
-        self.duplicates += duplicates;
-        self.reordered += reordered;
-        self.late += late;
-        self.packets_lost += packets_lost;
-        self.pictures += pictures;
-        self.pictures_lost += pictures_lost;
-        self.overrun += overrun;
-        self.restarts += restarts;
-    }
-}
-
 /// What a station should be sending, as the directory says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Expected {
@@ -172,17 +104,17 @@ impl Expected {
 }
 
 /// Why a datagram is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DatagramError {
     /// Not RTP.
     #[error(transparent)]
-    Rtp(#[from] rtp::Error),
+    Rtp(#[from] RtpError),
     /// RTP of another payload type.
     #[error("RTP payload type {0}, which is not JPEG: that is {PT}, or one of 96 to 127", PT = rtp::PAYLOAD_TYPE_JPEG)]
     PayloadType(u8),
     /// RTP, but not RTP/JPEG.
     #[error(transparent)]
-    Jpeg(#[from] jpeg::Error),
+    Jpeg(#[from] JpegPayloadError),
 }
 
 /// Follows one station on its group.

@@ -21,13 +21,14 @@ use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join
 use crate::clock::wall_clock;
 use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
+use crate::log::LoggedOnce;
 #[cfg(feature = "viewer")]
 use crate::media::StationId;
 
 /// Longest time until the thread notices that its owner [expects](Receiver::expect) something else.
 const NOTICE: Duration = Duration::from_millis(500);
 
-/// Most kinds of refused pictures of which the log is told; each once.
+/// Most kinds of refused pictures that are logged.
 const MAX_REFUSALS: usize = 8;
 
 /// Pause before another attempt to join a group or to connect.
@@ -122,7 +123,7 @@ impl Receiver {
             shared: worker_shared,
             stop: worker_stop,
             sink,
-            refusals: Vec::new(),
+            refusals: LoggedOnce::new(MAX_REFUSALS),
         };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
@@ -165,8 +166,8 @@ struct ReceiverThread<S> {
     shared: Arc<Mutex<SharedStatus>>,
     stop: OwnedFd,
     sink: S,
-    /// Kinds of pictures that were refused, of which the log has been told.
-    refusals: Vec<DatagramError>,
+    /// The kinds of refused pictures that have been logged.
+    refusals: LoggedOnce<DatagramError>,
 }
 
 impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
@@ -292,9 +293,14 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
     }
 }
 
-/// Notes that the pictures that somebody sends are of a kind that cannot be shown: in the log once, and as the problem
-/// until there is a picture.
-fn refused(shared: &Mutex<SharedStatus>, told: &mut Vec<DatagramError>, error: DatagramError, sender: &str) {
+/// Logs once that a sender's pictures are of a kind that cannot be shown. Until there is a picture, this is also the receiver's
+/// problem.
+fn refused(
+    shared: &Mutex<SharedStatus>,
+    logged: &mut LoggedOnce<DatagramError>,
+    error: DatagramError,
+    sender: &str,
+) {
     if !matches!(error, DatagramError::Jpeg(reason) if reason.is_of_the_sender()) {
         return;
     }
@@ -304,8 +310,7 @@ fn refused(shared: &Mutex<SharedStatus>, told: &mut Vec<DatagramError>, error: D
         shared.status.problem = Some(sentence.clone());
     }
     drop(shared);
-    if told.len() < MAX_REFUSALS && !told.contains(&error) {
-        told.push(error);
+    if logged.is_first(error) {
         warn!("{sentence}");
     }
 }

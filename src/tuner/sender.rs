@@ -7,7 +7,7 @@ use super::jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
 use super::losses::{Losses, Place};
 use super::{ReceivedPicture, TunerCounters};
 use crate::media::AirTime;
-use crate::wire::payload::jpeg::{self, Depacketizer};
+use crate::wire::payload::jpeg::{self, Depacketizer, JpegPayloadError};
 use crate::wire::rtp::{self, Unwrap};
 
 /// Identity of a sender. A stranger that forges the SSRC has another address or port, unless the stranger forges these too.
@@ -88,7 +88,7 @@ impl Sender {
         header: rtp::Header,
         payload: &[u8],
         hint: Option<u64>,
-    ) -> Result<bool, jpeg::Error> {
+    ) -> Result<bool, JpegPayloadError> {
         let taken = match self.jitter.judge(header.sequence) {
             PacketVerdict::Next => self.deliver(now, header, payload, hint),
             PacketVerdict::Early => {
@@ -141,7 +141,7 @@ impl Sender {
         header: rtp::Header,
         payload: &[u8],
         hint: Option<u64>,
-    ) -> Result<(), jpeg::Error> {
+    ) -> Result<(), JpegPayloadError> {
         let first_arrival = match self.begun {
             Some((timestamp, at)) if timestamp == header.timestamp => at,
             _ => arrival,

@@ -59,7 +59,7 @@ fn number(received: &ReceivedPicture) -> u64 {
 
 /// Impairments of the network, each the probability for a packet in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
-struct Network {
+struct Impairments {
     lost: u32,
     duplicated: u32,
     /// Delayed by up to 5 ms.
@@ -77,7 +77,7 @@ struct Simulated {
 }
 
 /// Sends `pictures` through the network in virtual time, from event to event.
-fn simulate(seed: u64, network: Network, mut transmitter: Transmitter, pictures: u64) -> Simulated {
+fn simulate(seed: u64, impairments: Impairments, mut transmitter: Transmitter, pictures: u64) -> Simulated {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut air: BTreeMap<(AirTime, u64), Vec<u8>> = BTreeMap::new();
     let mut order = 0;
@@ -89,14 +89,14 @@ fn simulate(seed: u64, network: Network, mut transmitter: Transmitter, pictures:
             // The first and the last two pictures are spared, so that every loss between them is noticed.
             let spared = n + 2 >= pictures || n == 0;
             let mut chance = |thousandths: u32| !spared && rng.u32(..1000) < thousandths;
-            if chance(network.lost) {
+            if chance(impairments.lost) {
                 damaged.insert(n);
                 packets_lost += 1;
                 continue;
             }
-            let copies = 1 + u64::from(chance(network.duplicated));
-            let delay = if chance(network.delayed) { 5000 } else { 0 };
-            let flip = chance(network.flipped);
+            let copies = 1 + u64::from(chance(impairments.duplicated));
+            let delay = if chance(impairments.delayed) { 5000 } else { 0 };
+            let flip = chance(impairments.flipped);
             for _ in 0..copies {
                 let mut packet = packet.clone();
                 if flip {
@@ -129,7 +129,7 @@ fn simulate(seed: u64, network: Network, mut transmitter: Transmitter, pictures:
 fn a_quiet_network_delivers_every_picture_untouched() {
     for datagram in [576, 1472, 65_507] {
         let transmitter = Transmitter::new(datagram, 22_000);
-        let outcome = simulate(1, Network::default(), Transmitter::new(datagram, 22_000), 400);
+        let outcome = simulate(1, Impairments::default(), Transmitter::new(datagram, 22_000), 400);
         assert_eq!(outcome.received.len(), 400);
         for (n, received) in outcome.received.iter().enumerate() {
             assert_eq!(received.jpeg, jpeg(transmitter.scan(n as u64)), "picture {n} at {datagram}");
@@ -144,8 +144,8 @@ fn a_quiet_network_delivers_every_picture_untouched() {
 fn losses_are_counted_one_by_one() {
     for datagram in [1472, 65_507] {
         for seed in 0..20 {
-            let network = Network { lost: 20, ..Network::default() };
-            let outcome = simulate(seed, network, Transmitter::new(datagram, 22_000), 500);
+            let impairments = Impairments { lost: 20, ..Impairments::default() };
+            let outcome = simulate(seed, impairments, Transmitter::new(datagram, 22_000), 500);
             let c = outcome.counters;
             let whole: Vec<u64> = (0..500).filter(|n| !outcome.damaged.contains(n)).collect();
             let got: Vec<u64> = outcome.received.iter().map(number).collect();
@@ -160,8 +160,8 @@ fn losses_are_counted_one_by_one() {
 fn reordering_and_duplication_lose_no_picture() {
     for datagram in [1472, 65_507] {
         for seed in 0..20 {
-            let network = Network { duplicated: 100, delayed: 200, ..Network::default() };
-            let outcome = simulate(seed, network, Transmitter::new(datagram, 22_000), 300);
+            let impairments = Impairments { duplicated: 100, delayed: 200, ..Impairments::default() };
+            let outcome = simulate(seed, impairments, Transmitter::new(datagram, 22_000), 300);
             let got: Vec<u64> = outcome.received.iter().map(number).collect();
             assert_eq!(got, (0..300).collect::<Vec<_>>(), "seed {seed}, {datagram}");
             let c = outcome.counters;
@@ -174,9 +174,9 @@ fn reordering_and_duplication_lose_no_picture() {
 #[test]
 fn corruption_damages_only_the_pictures_it_hits() {
     for seed in 0..50 {
-        let network = Network { lost: 5, duplicated: 10, delayed: 50, flipped: 20 };
+        let impairments = Impairments { lost: 5, duplicated: 10, delayed: 50, flipped: 20 };
         let transmitter = Transmitter::new(1472, 9000);
-        let outcome = simulate(seed, network, Transmitter::new(1472, 9000), 300);
+        let outcome = simulate(seed, impairments, Transmitter::new(1472, 9000), 300);
         // A flipped bit in a scan cannot be noticed, but no undamaged picture may be missing or changed.
         let mut got = BTreeMap::new();
         for received in &outcome.received {
@@ -280,7 +280,7 @@ fn datagrams_that_are_not_rtp_jpeg_are_counted_and_give_no_picture() {
     let mut other_type = packet.clone();
     other_type[1] = 0x80 | 33;
     assert_eq!(tuner.handle_datagram(START, &other_type), Err(DatagramError::PayloadType(33)));
-    assert_eq!(tuner.handle_datagram(START, b"hello"), Err(DatagramError::Rtp(rtp::Error::Truncated)));
+    assert_eq!(tuner.handle_datagram(START, b"hello"), Err(DatagramError::Rtp(RtpError::Truncated)));
     assert!(tuner.handle_datagram(START, &[0; 100]).is_err());
     assert_eq!(tuner.poll_picture(), None);
     let c = tuner.counters();

@@ -6,33 +6,29 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it times changes of station")]
 
+mod directory;
+mod event;
 mod queue;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::directory::DirectoryView;
+pub use self::event::{CodedPicture, SignalState, ZapperEvent};
 use self::queue::PictureQueue;
-use crate::directory::{DirectoryClient, ErrorCode, Event, State, StationInfo};
+pub use self::queue::QueuePolicy;
+use crate::directory::{ErrorCode, Event, StationInfo};
 use crate::media::StationId;
+use crate::tuner::join;
 use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
-use crate::tuner::{Expected, ReceivedPicture, join};
 
 /// A station without a picture for this long is lost. A slate has sent ten by then.
 const LOST_AFTER: Duration = Duration::from_secs(2);
-
-/// Policy for pictures that arrive faster than the caller fetches them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueuePolicy {
-    /// Only the newest one is kept: for display.
-    Newest,
-    /// This many are kept, and the oldest is dropped and [counted](Zapper::dropped): for recording and counting.
-    Last(usize),
-}
 
 /// How stations are received.
 #[derive(Debug, Clone)]
@@ -44,59 +40,6 @@ pub enum ReceiveVia {
     },
     /// From the RTSP server at this address, in the connection itself: every picture, in order.
     Tcp(SocketAddr),
-}
-
-/// A coded picture, from the directory or from the station.
-#[derive(Debug, Clone)]
-pub enum CodedPicture {
-    /// The picture on air when the directory was asked, a complete JPEG file.
-    Directory(Vec<u8>),
-    /// A picture received from the station.
-    Air(ReceivedPicture),
-}
-
-impl CodedPicture {
-    /// The picture as a JPEG file.
-    pub fn into_jfif(self) -> Vec<u8> {
-        match self {
-            CodedPicture::Directory(file) => file,
-            CodedPicture::Air(received) => received.jpeg.to_jfif(),
-        }
-    }
-}
-
-/// An event for the application, returned by [`Zapper::next`].
-#[derive(Debug)]
-pub enum ZapperEvent {
-    /// A picture to show. Call [`Zapper::shown`] when it has been.
-    Picture {
-        /// Its station.
-        station: StationId,
-        /// The picture.
-        picture: CodedPicture,
-    },
-    /// [`Zapper::line_up`] has changed.
-    LineUp,
-    /// The line-up has no such station. One that was chosen before there was a line-up stays wanted.
-    NoSuchStation(StationId),
-    /// The directory cannot be reached. Reception continues.
-    DirectoryLost {
-        /// Why, for people.
-        reason: String,
-        /// Pause before the next attempt.
-        retry_in: Duration,
-    },
-}
-
-/// Whether pictures of the chosen station arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignalState {
-    /// None has arrived yet.
-    Waiting,
-    /// Pictures arrive.
-    Live,
-    /// None has arrived for this long.
-    Lost(Duration),
 }
 
 /// Input from another thread.
@@ -137,7 +80,7 @@ struct WantedStation {
 
 /// Receives one station at a time and changes between them.
 pub struct Zapper {
-    session: DirectoryClient,
+    directory: DirectoryView,
     inputs: mpsc::Receiver<ZapperInput>,
     /// Cloned for the threads that send inputs.
     sender: mpsc::Sender<ZapperInput>,
@@ -145,13 +88,6 @@ pub struct Zapper {
     queue_policy: QueuePolicy,
     /// Number of pictures that each receiver measures.
     measured: usize,
-    directory: SocketAddr,
-    /// Our address in the connection to the directory; before there is one, the directory's own address.
-    local: IpAddr,
-    connected: bool,
-    line_up: Vec<StationInfo>,
-    /// The addresses that stations are sent from, as far as the directory tells them.
-    sources: BTreeMap<StationId, IpAddr>,
     wanted: Option<WantedStation>,
     /// The station on the screen.
     shown: Option<Tuned>,
@@ -177,17 +113,12 @@ impl Zapper {
     ) -> Zapper {
         let (sender, inputs) = mpsc::channel();
         Zapper {
-            session: session(directory, &sender),
+            directory: DirectoryView::connect(directory, &sender),
             inputs,
             sender,
             via,
             queue_policy,
             measured,
-            directory,
-            local: directory.ip(),
-            connected: false,
-            line_up: Vec::new(),
-            sources: BTreeMap::new(),
             wanted: None,
             shown: None,
             coming: None,
@@ -211,7 +142,7 @@ impl Zapper {
 
     /// All stations, ascending by number, as the directory last listed them.
     pub fn line_up(&self) -> &[StationInfo] {
-        &self.line_up
+        self.directory.line_up()
     }
 
     /// The chosen station. While its first picture is awaited, the one before it is still on the screen.
@@ -231,7 +162,7 @@ impl Zapper {
 
     /// Whether the directory is connected.
     pub fn is_connected(&self) -> bool {
-        self.connected
+        self.directory.is_connected()
     }
 
     /// The station on the screen and its reception; before the first picture, the awaited station.
@@ -274,8 +205,8 @@ impl Zapper {
     /// # Errors
     /// The system refuses a thread.
     pub fn tune(&mut self, id: StationId) -> io::Result<()> {
-        let listed = !self.line_up.is_empty() || self.station().is_some();
-        if listed && !self.line_up.iter().any(|station| station.id == id) {
+        let listed = !self.line_up().is_empty() || self.station().is_some();
+        if listed && self.directory.station(id).is_none() {
             self.pending.push_back(ZapperEvent::NoSuchStation(id));
             return Ok(());
         }
@@ -321,7 +252,7 @@ impl Zapper {
     /// RTSP session counts as audience, and its first picture is sent at once.
     fn ask(&self, id: StationId) {
         if let ReceiveVia::Multicast { .. } = self.via {
-            self.session.tune(id);
+            self.directory.tune(id);
         }
     }
 
@@ -329,10 +260,10 @@ impl Zapper {
     fn follow(&mut self) -> io::Result<()> {
         let Some(wanted) = &mut self.wanted else { return Ok(()) };
         let (id, requested) = (wanted.id, wanted.requested);
-        let Some(station) = self.line_up.iter().find(|station| station.id == id).cloned() else {
+        let Some(station) = self.directory.station(id).cloned() else {
             // A broadcaster that starts lists its stations one by one: the station stays wanted, and the one being
             // received is kept.
-            if !self.line_up.is_empty() && self.station().is_none() {
+            if !self.line_up().is_empty() && self.station().is_none() {
                 self.pending.push_back(ZapperEvent::NoSuchStation(id));
             }
             return Ok(());
@@ -361,10 +292,9 @@ impl Zapper {
         match &self.via {
             ReceiveVia::Multicast { interface } => {
                 let wanted = interface.as_deref();
-                let interface = join::interface_for_station(station, wanted, self.directory.ip(), self.local);
-                let source = self.sources.get(&station.id).copied();
-                let source = source.filter(|source| source.is_ipv4() == station.group.is_ipv4());
-                ReceiveFrom::Group(station.group, interface, source)
+                let (directory, local) = (self.directory.address.ip(), self.directory.local());
+                let interface = join::interface_for_station(station, wanted, directory, local);
+                ReceiveFrom::Group(station.group, interface, self.directory.source_of(station))
             }
             ReceiveVia::Tcp(server) => ReceiveFrom::Rtsp(*server, station.id),
         }
@@ -373,10 +303,7 @@ impl Zapper {
     fn receive(&mut self, station: StationInfo, from: ReceiveFrom, requested: Instant) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, sender) = (self.serial, self.sender.clone());
-        let queue = Arc::new(PictureQueue::new(match self.queue_policy {
-            QueuePolicy::Newest => 1,
-            QueuePolicy::Last(pictures) => pictures,
-        }));
+        let queue = Arc::new(PictureQueue::new(self.queue_policy));
         let put = queue.clone();
         let sink = move |picture| {
             if put.put(picture) {
@@ -397,17 +324,10 @@ impl Zapper {
         })
     }
 
-    /// Tells the receivers what their stations should be sending, so that silence counts as loss. Without the directory
-    /// nothing is known: the broadcaster may have ended.
+    /// Tells the receivers what their stations should be sending, so that silence counts as loss.
     fn expect(&self) {
         for tuned in [&self.coming, &self.shown].into_iter().flatten() {
-            let listed = self.line_up.iter().find(|station| station.id == tuned.station.id);
-            tuned.receiver.expect(match listed.filter(|_| self.connected) {
-                Some(StationInfo { state: State::Film | State::Slate { .. }, rate, .. }) => {
-                    Expected::Pictures(*rate)
-                }
-                _ => Expected::Unknown,
-            });
+            tuned.receiver.expect(self.directory.expected_of(tuned.station.id));
         }
     }
 
@@ -426,11 +346,10 @@ impl Zapper {
 
     /// Uses another directory, unless the present one has answered.
     fn move_to(&mut self, directory: SocketAddr) {
-        if self.connected || directory == self.directory {
+        if self.directory.is_connected() || directory == self.directory.address {
             return;
         }
-        (self.directory, self.local) = (directory, directory.ip());
-        self.session = session(directory, &self.sender);
+        self.directory.move_to(directory, &self.sender);
         if let Some(wanted) = &self.wanted {
             self.ask(wanted.id);
         }
@@ -438,14 +357,10 @@ impl Zapper {
 
     fn handle_event(&mut self, event: Event) -> io::Result<()> {
         match event {
-            Event::Connected { local } => {
-                self.local = local.ip();
-                self.connected = true;
-                self.sources.clear();
-            }
-            Event::Sources(sources) => self.sources = sources,
+            Event::Connected { local } => self.directory.set_connected(local.ip()),
+            Event::Sources(sources) => self.directory.set_sources(sources),
             Event::LineUp(line_up) => {
-                self.line_up = line_up;
+                self.directory.set_line_up(line_up);
                 self.pending.push_back(ZapperEvent::LineUp);
                 self.follow()?;
                 self.expect();
@@ -469,19 +384,13 @@ impl Zapper {
                     .push_back(ZapperEvent::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
             }
             Event::Lost { reason, retry_in } => {
-                self.connected = false;
+                self.directory.set_lost();
                 self.expect();
                 self.pending.push_back(ZapperEvent::DirectoryLost { reason, retry_in });
             }
         }
         Ok(())
     }
-}
-
-fn session(directory: SocketAddr, sender: &mpsc::Sender<ZapperInput>) -> DirectoryClient {
-    let sender = sender.clone();
-    // Sending fails only when the zapper has been dropped.
-    DirectoryClient::start(directory, move |event| drop(sender.send(ZapperInput::Directory(event))))
 }
 
 #[cfg(test)]

@@ -43,12 +43,12 @@ use crate::headend::{HeadEnd, StationHandle};
 use crate::media::StationId;
 use hosts::Hosts;
 use jpeg_cache::JpegCache;
-use server::Limits;
+use server::HttpLimits;
 
 /// Serves the web to requests for these `hosts`, until the head-end stops. There are at most `places` connections.
 pub(crate) async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places: usize, hosts: Hosts) {
     let router = router(Web::new(head_end.clone()), hosts);
-    let limits = Limits { connections: places, ..Limits::default() };
+    let limits = HttpLimits { connections: places, ..HttpLimits::default() };
     server::serve(listener, router, limits, head_end.stopping()).await;
 }
 

@@ -32,7 +32,7 @@ const UNSENT: u32 = 64 * 1024;
 
 /// Limits for one client and for all of them. `docs/web.md` documents the defaults.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Connections at one time. Any more are closed at once.
     pub connections: usize,
     /// Connections at one time from one address.
@@ -43,9 +43,9 @@ pub struct Limits {
     pub stuck: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for HttpLimits {
+    fn default() -> HttpLimits {
+        HttpLimits {
             connections: 1024,
             per_address: 128,
             head: Duration::from_secs(10),
@@ -67,7 +67,7 @@ pub(super) struct Admitted {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    limits: HttpLimits,
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = ConnectionLimits::new(limits.connections, limits.per_address);
@@ -81,7 +81,7 @@ pub async fn serve(
 }
 
 /// Serves one connection until it closes or becomes a WebSocket.
-async fn serve_connection(stream: TcpStream, admitted: Admitted, router: Router, limits: Limits) {
+async fn serve_connection(stream: TcpStream, admitted: Admitted, router: Router, limits: HttpLimits) {
     let peer = admitted.peer;
     if let Err(error) = prepare(&stream, &limits) {
         debug!(%peer, %error, "http: lost");
@@ -100,7 +100,7 @@ async fn serve_connection(stream: TcpStream, admitted: Admitted, router: Router,
     }
 }
 
-fn prepare(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
+fn prepare(stream: &TcpStream, limits: &HttpLimits) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(limits.stuck))?;
     socket.set_tcp_notsent_lowat(UNSENT)

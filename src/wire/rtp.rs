@@ -40,8 +40,8 @@ pub struct Header {
 }
 
 /// Why a datagram is not an RTP packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum RtpError {
     /// The datagram ends inside the fixed header, the CSRC list or the extension.
     #[error("the datagram ends inside the RTP header")]
     Truncated,
@@ -67,21 +67,21 @@ impl Header {
     ///
     /// # Errors
     /// The datagram is not a complete RTP version 2 packet.
-    pub fn parse(datagram: &[u8]) -> Result<(Header, &[u8]), Error> {
-        let (fixed, mut rest) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(Error::Truncated)?;
+    pub fn parse(datagram: &[u8]) -> Result<(Header, &[u8]), RtpError> {
+        let (fixed, mut rest) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(RtpError::Truncated)?;
         if fixed[0] >> 6 != 2 {
-            return Err(Error::Version(fixed[0] >> 6));
+            return Err(RtpError::Version(fixed[0] >> 6));
         }
         let sources = 4 * usize::from(fixed[0] & 0x0f);
-        rest = rest.get(sources..).ok_or(Error::Truncated)?;
+        rest = rest.get(sources..).ok_or(RtpError::Truncated)?;
         if fixed[0] & 0x10 != 0 {
-            let (profile_and_words, body) = rest.split_first_chunk::<4>().ok_or(Error::Truncated)?;
+            let (profile_and_words, body) = rest.split_first_chunk::<4>().ok_or(RtpError::Truncated)?;
             let words = u16::from_be_bytes([profile_and_words[2], profile_and_words[3]]);
-            rest = body.get(4 * usize::from(words)..).ok_or(Error::Truncated)?;
+            rest = body.get(4 * usize::from(words)..).ok_or(RtpError::Truncated)?;
         }
         if fixed[0] & 0x20 != 0 {
-            let padding = usize::from(*rest.last().ok_or(Error::Padding)?);
-            let kept = rest.len().checked_sub(padding).filter(|_| padding > 0).ok_or(Error::Padding)?;
+            let padding = usize::from(*rest.last().ok_or(RtpError::Padding)?);
+            let kept = rest.len().checked_sub(padding).filter(|_| padding > 0).ok_or(RtpError::Padding)?;
             rest = &rest[..kept];
         }
         let [b0, b1] = [fixed[2], fixed[3]];
@@ -169,13 +169,13 @@ mod tests {
         packet.extend([0x77, 0x78, 0, 0, 3]);
         assert_eq!(Header::parse(&packet).unwrap().1, [0x77, 0x78]);
         packet[32] = 6;
-        assert_eq!(Header::parse(&packet), Err(Error::Padding));
+        assert_eq!(Header::parse(&packet), Err(RtpError::Padding));
         packet[32] = 0;
-        assert_eq!(Header::parse(&packet), Err(Error::Padding));
+        assert_eq!(Header::parse(&packet), Err(RtpError::Padding));
         for cut in 0..28 {
-            assert_eq!(Header::parse(&packet[..cut]), Err(Error::Truncated), "{cut} bytes");
+            assert_eq!(Header::parse(&packet[..cut]), Err(RtpError::Truncated), "{cut} bytes");
         }
-        assert_eq!(Header::parse(&[0x40; 20]), Err(Error::Version(1)));
+        assert_eq!(Header::parse(&[0x40; 20]), Err(RtpError::Version(1)));
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) struct MessageFramer {
 }
 
 /// A message and the number of its bytes; `None` if it is not complete.
-type Taken<B> = Result<Option<(Message<B>, usize)>, Fault>;
+type FramerResult<B> = Result<Option<(Message<B>, usize)>, Fault>;
 
 impl MessageFramer {
     /// Takes the message at the beginning of `bytes`, behind empty lines. Returns it with the number of its bytes; `None` if
@@ -70,7 +70,7 @@ impl MessageFramer {
     ///
     /// # Errors
     /// The bytes are not a message, also as far as can be told from a part of it.
-    pub(crate) fn take<'a, B: From<&'a [u8]> + AsRef<[u8]>>(&mut self, bytes: &'a [u8]) -> Taken<B> {
+    pub(crate) fn take<'a, B: From<&'a [u8]> + AsRef<[u8]>>(&mut self, bytes: &'a [u8]) -> FramerResult<B> {
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let message = &bytes[blank..];
         let taken = match message.first() {
@@ -96,7 +96,7 @@ impl MessageFramer {
         Some((Message::Data(Data::new(channel, B::from(body))), self.need))
     }
 
-    fn message<'a, B: From<&'a [u8]> + AsRef<[u8]>>(&mut self, bytes: &'a [u8]) -> Taken<B> {
+    fn message<'a, B: From<&'a [u8]> + AsRef<[u8]>>(&mut self, bytes: &'a [u8]) -> FramerResult<B> {
         let had_line = self.scan.first_line.is_some();
         let head = self.scan.find(bytes);
         if let (false, Some(line)) = (had_line, self.scan.first_line) {

@@ -133,7 +133,7 @@ pub(crate) fn gstreamer(method: AccessMethod) {
         AccessMethod::RtspMulticast => rtsp("udp-mcast"),
         AccessMethod::RtspUdp => rtsp("udp"),
         AccessMethod::RtspTcp => rtsp("tcp"),
-        // The scheme alone makes it tunnel.
+        // rtspsrc tunnels through HTTP if the scheme is `rtsph`.
         AccessMethod::RtspHttp => rtsp("tcp").replace("rtsp://", "rtsph://"),
         AccessMethod::Mjpeg => format!("souphttpsrc location={} ! multipartdemux", served.mjpeg),
     };

@@ -16,13 +16,14 @@ const TOOLS: [&str; 7] = ["unshare", "nsenter", "ip", "mount", "sh", "kill", "ff
 /// The prefix of a tool that is an element of GStreamer: elements are spread over many packages.
 const ELEMENT: &str = "gst:";
 
-/// Before the name of one of our examples. `cargo test` builds them, `cargo test --test NAME` does not.
+/// Prefix of the name of one of our examples. `cargo test` builds them, `cargo test --test NAME` does not.
 const EXAMPLE: &str = "example:";
 
 /// One test.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    /// Programs it needs beyond those that all need; as `gst:NAME` elements of GStreamer, as `example:NAME` our examples.
+    /// Programs that it needs beyond those that every test needs. `gst:NAME` is an element of GStreamer, `example:NAME` one of our
+    /// examples.
     pub(crate) tools: &'static [&'static str],
     pub(crate) run: fn(),
 }
@@ -120,7 +121,7 @@ pub(crate) fn this_program() -> PathBuf {
     std::env::current_exe().unwrap()
 }
 
-/// One of our examples, to be run: `target/debug/examples/NAME`, where this program is in `target/debug/deps`.
+/// The path of one of our examples: `target/debug/examples/NAME` if this program is in `target/debug/deps`.
 pub(crate) fn example(name: &str) -> PathBuf {
     let profile = this_program().ancestors().nth(2).map(Path::to_owned);
     profile.expect("cargo's folders").join("examples").join(name)

@@ -108,9 +108,8 @@ fn blast(group: &str, on: &str, pictures: &str) {
     println!("blasted");
 }
 
-/// Sends to a group as a stranger: an RTP header without a picture each millisecond, and each 40 ms a small picture that is
-/// whole, and two whose SSRC is the station's and whose numbers follow each other. So many of the latter. Says `attacking`
-/// first.
+/// Sends to a group as a stranger, for `rounds` rounds of 40 ms. A round has an RTP header without a picture each millisecond, then
+/// a small whole picture, then two pictures with the station's SSRC and consecutive sequence numbers. Prints `attacking` first.
 #[expect(clippy::disallowed_methods, reason = "a shell: the attack has a pace")]
 fn attack(group: &str, on: &str, rounds: &str) {
     let group: SocketAddr = group.parse().unwrap();
@@ -127,7 +126,7 @@ fn attack(group: &str, on: &str, rounds: &str) {
         header.emit(&mut packet);
         out.send_to(&[&packet[..], payload].concat(), group).unwrap();
     };
-    // 4:2:0, Q 80, 16 by 16 pixels.
+    // RTP/JPEG: 4:2:0, Q 80, 16 by 16 pixels.
     let picture = [0, 0, 0, 0, 1, 80, 2, 2, 0x28, 0xa2, 0x8a, 0x00];
     let forged = Header { marker: true, payload_type: 26, sequence: 0, timestamp: 0, ssrc: own };
     for round in 0..rounds.parse::<u16>().unwrap() {
@@ -143,7 +142,7 @@ fn attack(group: &str, on: &str, rounds: &str) {
                 },
                 &[],
             );
-            // Our own packets arrive here, too.
+            // Our own packets arrive here, too, and do not have the station's SSRC.
             if let Ok(length) = station.recv(&mut buffer)
                 && let Ok((header, _)) = Header::parse(&buffer[..length])
                 && ![own, 1].contains(&header.ssrc)

@@ -111,13 +111,13 @@ pub(crate) fn lost_packets_are_counted() {
     assert!((lost..=lost + 6).contains(&missing), "{lost} counted as lost, {missing} missing");
 }
 
-/// A stranger on the network sends to the group before a viewer joins and while it watches. The directory names the station's
-/// source, so that nothing of it is shown and nothing of the film is missing.
+/// A stranger on the network sends to the group before a viewer joins and while the viewer watches. The directory names the source
+/// of the station, so that the viewer shows none of the stranger's pictures and misses none of the film's.
 pub(crate) fn a_stranger_that_sends_to_the_group() {
     let lan = Lan::new(&["sender", "one", "stranger"]);
     let film = pal(1);
     let _broadcaster = one_station(&lan);
-    // A minute at most, if nobody ends it.
+    // The attack ends by itself after a minute.
     let mut stranger = lan.host("stranger").helper("attack", &[GROUP, "eth0", "1500"]);
     stranger.await_output("attacking");
     let seen = watch(&lan, "one", DIRECTORY, 1, 150).done();
@@ -167,8 +167,8 @@ pub(crate) fn a_film_that_is_removed_and_put_back() {
     undisturbed.done().check_whole(&second);
 }
 
-/// A film that is replaced by a named pipe, which would never answer: it is refused by its kind, however often its station
-/// retries. No thread waits for it. Another station loses nothing. When the film is back, it is on air.
+/// A film is replaced by a named pipe, whose opening would block for ever. Each retry of its station refuses the pipe by its kind, so
+/// that no thread waits for it. Another station loses no picture. When the film is back, it is on air.
 pub(crate) fn a_film_that_becomes_a_pipe() {
     let lan = Lan::new(&["sender", "two"]);
     let (first, second) = (pal(1), pal(2));

@@ -1,5 +1,5 @@
-// yellowstone, an RTSP client of npm, plays a station: it puts the SDP's control behind its URL, and sends each later request,
-// PLAY too, to that.
+// yellowstone, an RTSP client from npm, plays a station. It appends the SDP's control attribute to its URL, and sends each later
+// request, even PLAY, to the result.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -139,7 +139,7 @@ const moving = (before, count = before.length) =>
     [before, count],
   );
 
-// Waits until each of nine tiles gets another picture than it has: all are served now.
+// Waits until each of the nine tiles has got a new picture, so that all of them are being served.
 const served = async () => moving((await numbers()).slice(0, 9));
 
 const watching = (number) =>

@@ -1,5 +1,5 @@
-// Copies what libavformat knows of a file into plain numbers and short texts, so that no pointer of FFmpeg's crosses into Rust.
-// FFmpeg's structures differ from version to version: only a C compiler with its headers reads them right.
+// Copies what libavformat knows of a file into numbers and short texts, so that no pointer of FFmpeg crosses into Rust. FFmpeg's
+// structures differ between versions: only a C compiler with FFmpeg's headers reads them right.
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
@@ -11,17 +11,17 @@
 
 // Mirrored in lib.rs, field by field.
 struct track {
-    int32_t kind;  // 1 pictures, 2 sound, 3 subtitles, 0 others
+    int32_t kind;  // 1 pictures, 2 sound, 3 subtitles, 0 other
     int32_t attached_picture, is_default, decodable;
     int32_t width, height;
     int32_t aspect_num, aspect_den;
     int32_t average_num, average_den;
     int32_t base_num, base_den;
-    int32_t range;  // 1 limited, 2 full, 0 unsaid
-    int32_t scan;   // 1 progressive, 2 interlaced, 0 unsaid
+    int32_t range;  // 1 limited, 2 full, 0 unspecified
+    int32_t scan;   // 1 progressive, 2 interlaced, 0 unspecified
     int32_t turned;
     int32_t matrix[9];
-    int64_t start_micros, length_micros, pictures;  // INT64_MIN, INT64_MIN, 0: unsaid
+    int64_t start_micros, length_micros, pictures;  // INT64_MIN, INT64_MIN, 0: unknown
     char codec[32], pixels[32], space[32], transfer[32], language[32], length_tag[32];
 };
 
@@ -64,7 +64,7 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     const AVCodecParameters *codec = stream->codecpar;
     const AVCodecDescriptor *descriptor = avcodec_descriptor_get(codec->codec_id);
     const AVDictionaryEntry *language = av_dict_get(stream->metadata, "language", NULL, 0);
-    // Matroska has no other place for the length of one track.
+    // Matroska has the length of a single track only in this tag.
     const AVDictionaryEntry *length = av_dict_get(stream->metadata, "DURATION", NULL, 0);
     const AVRational aspect = av_guess_sample_aspect_ratio(file, stream, NULL);
     const uint8_t *matrix = display_matrix(stream);
@@ -102,13 +102,13 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     }
 }
 
-// Fills `film` and up to `most` of `tracks`. Returns 0, or FFmpeg's error with its text in `reason`.
+// Fills `film` and up to `most` of `tracks`. Returns 0, or the error of FFmpeg, whose text is then in `reason`, of `size` bytes.
 int film_facts_read(const char *url, struct film *film, struct track *tracks, int32_t most, char *reason, size_t size) {
     AVFormatContext *file = NULL;
     AVDictionary *options = NULL;
     int result;
 
-    // A playlist in a film's clothes must not open other files, or connections.
+    // A playlist that is named like a film must not open other files or connections.
     av_dict_set(&options, "protocol_whitelist", "file", 0);
     result = avformat_open_input(&file, url, NULL, &options);
     av_dict_free(&options);

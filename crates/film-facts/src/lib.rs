@@ -1,7 +1,7 @@
-//! What libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes, hides most of it: which track is
-//! cover art, the shape of a pixel, the colours, the rates, how fields are interlaced.
+//! What libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides most of it: which track
+//! is cover art, the pixel aspect, the colours, the rates, the interlacing.
 //!
-//! The C side copies numbers and short texts into structures of ours; the one unsafe call is in [`read`].
+//! The C side copies numbers and short texts into our structures. The one unsafe call is in [`read`].
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
@@ -9,23 +9,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Most tracks that are looked at.
+/// Most tracks that are read.
 const MOST_TRACKS: usize = 64;
 
 /// A film file.
 #[derive(Debug, Clone)]
 pub struct Film {
-    /// Its container, as libavformat calls it: `mov,mp4,m4a,3gp,3g2,mj2`.
+    /// The container, by libavformat's name: `mov,mp4,m4a,3gp,3g2,mj2`.
     pub format: String,
-    /// The length that the container claims: that of its longest track.
+    /// The length that the container claims, which is that of its longest track.
     pub length: Option<Duration>,
-    /// Its tracks, in their order; the first 64 of them.
-    pub tracks: Vec<Track>,
+    /// The first 64 tracks, in their order.
+    pub tracks: Vec<FilmTrack>,
 }
 
-/// What a track carries.
+/// The content of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TrackKind {
     /// Moving pictures, or cover art.
     Pictures,
     /// Sound.
@@ -36,82 +36,82 @@ pub enum Kind {
     Other,
 }
 
-/// How a picture's lines were taken.
+/// How the lines of a picture are scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
-    /// All at once.
+    /// All lines at one time.
     Progressive,
-    /// Every second line, and later the others.
+    /// Every second line, and the others later.
     Interlaced,
-    /// The film does not say.
-    Unsaid,
+    /// The film does not specify it.
+    Unspecified,
 }
 
 /// The values that luma and chroma may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Range {
+pub enum ColourRange {
     /// 16 to 235 and 16 to 240.
     Limited,
     /// 0 to 255.
     Full,
-    /// The film does not say.
-    Unsaid,
+    /// The film does not specify it.
+    Unspecified,
 }
 
-/// A track of a film. Texts are empty where the film does not say.
+/// A track of a film. A text is empty if the film does not specify it.
 #[derive(Debug, Clone)]
-pub struct Track {
-    /// What it carries.
-    pub kind: Kind,
-    /// It is a picture that belongs to the file, such as a cover.
+pub struct FilmTrack {
+    /// The content.
+    pub kind: TrackKind,
+    /// Whether it is a picture that is attached to the file, such as cover art.
     pub attached_picture: bool,
-    /// Players choose it.
+    /// Whether players choose it by default.
     pub is_default: bool,
-    /// This system has a decoder for it.
+    /// Whether this system has a decoder for it.
     pub decodable: bool,
-    /// Width and height in pixels, as coded: not turned.
+    /// Width and height in pixels as coded, not turned.
     pub size: (u32, u32),
-    /// Width of a pixel by its height, as a fraction.
+    /// Width of a pixel divided by its height, as a fraction.
     pub pixel_aspect: Option<(u32, u32)>,
     /// Pictures a second over the whole film, as a fraction.
     pub average_rate: Option<(u32, u32)>,
     /// The lowest rate whose grid has all stamps, as a fraction.
     pub base_rate: Option<(u32, u32)>,
     /// The values of luma and chroma.
-    pub range: Range,
-    /// How its lines were taken.
+    pub range: ColourRange,
+    /// How the lines are scanned.
     pub scan: Scan,
     /// The display matrix: ISO/IEC 14496-12, row by row, 16.16 and 2.30 fixed point.
     pub matrix: Option<[i32; 9]>,
-    /// When it starts, in microseconds of the container's clock.
+    /// Start time in microseconds, on the container's clock.
     pub start_micros: Option<i64>,
-    /// Its length, as the container claims it, or a tag of Matroska.
+    /// The length that the container or a tag of Matroska claims.
     pub length: Option<Duration>,
-    /// How many pictures the container counts.
+    /// Number of pictures, if the container counts them.
     pub pictures: Option<u64>,
-    /// `h264`.
+    /// The codec: `h264`.
     pub codec: String,
-    /// `yuv420p`.
+    /// The pixel format: `yuv420p`.
     pub pixels: String,
-    /// The matrix of its colours: `bt709`.
+    /// The matrix of the colours: `bt709`.
     pub space: String,
-    /// Its transfer characteristic: `smpte2084`.
+    /// The transfer characteristic: `smpte2084`.
     pub transfer: String,
-    /// `eng`.
+    /// The language: `eng`.
     pub language: String,
 }
 
-/// Why libavformat cannot say anything of a file.
+/// Why libavformat cannot read a file, in FFmpeg's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error(String);
+pub struct FilmError(String);
 
-impl fmt::Display for Error {
+impl fmt::Display for FilmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for FilmError {}
 
 /// Mirrors `struct track` of facts.c, field by field.
 #[repr(C)]
@@ -162,20 +162,20 @@ unsafe extern "C" {
     safe fn film_facts_log_level(level: c_int);
 }
 
-/// Reads what the file at `path` says of itself. Blocks: it reads its beginning, and decodes some pictures where the container does
-/// not say enough. The path is that of a file, whatever it looks like.
+/// Reads what libavformat finds in the file at `path`. Blocks: libavformat reads the beginning of the file, and decodes some pictures
+/// if the container says too little. The path always names a file, even if it looks like a URL.
 ///
 /// # Errors
-/// It is no film that this system knows, or cannot be read.
-pub fn read(path: &Path) -> Result<Film, Error> {
-    // As a URL, so that a name with a colon or a percent sign is a name.
+/// The file is not a film that this system knows, or cannot be read.
+pub fn read(path: &Path) -> Result<Film, FilmError> {
+    // A URL with a scheme, so that a colon or a percent sign in the name has no meaning.
     let url = CString::new([b"file:", path.as_os_str().as_bytes()].concat())
-        .map_err(|_| Error("its name has a byte of 0".into()))?;
+        .map_err(|_| FilmError("its name has a byte of 0".into()))?;
     let mut film = RawFilm { tracks: 0, length_micros: i64::MIN, format: [0; 64] };
     let mut tracks = vec![RawTrack::default(); MOST_TRACKS];
     let mut reason = [0u8; 128];
-    // SAFETY: `url` is a C string; `film`, `tracks` and `reason` are ours, as long as is said, and laid out as in facts.c; nothing is
-    // kept after the call.
+    // SAFETY: `url` is a C string. `film`, `tracks` and `reason` are ours, have the lengths that are passed, and are laid out as in
+    // facts.c. The callee keeps none of the pointers.
     let result = unsafe {
         film_facts_read(
             url.as_ptr(),
@@ -187,7 +187,7 @@ pub fn read(path: &Path) -> Result<Film, Error> {
         )
     };
     if result != 0 {
-        return Err(Error(text(&reason)));
+        return Err(FilmError(text(&reason)));
     }
     tracks.truncate(film.tracks.max(0) as usize);
     Ok(Film {
@@ -197,19 +197,19 @@ pub fn read(path: &Path) -> Result<Film, Error> {
     })
 }
 
-/// What FFmpeg prints to standard error, in the whole program: 16 is errors, -8 nothing (`AV_LOG_ERROR`, `AV_LOG_QUIET`).
+/// Sets what FFmpeg prints to standard error, for the whole process: 16 is errors, -8 nothing (`AV_LOG_ERROR`, `AV_LOG_QUIET`).
 pub fn set_log_level(level: i32) {
     film_facts_log_level(level);
 }
 
-fn track(raw: &RawTrack) -> Track {
+fn track(raw: &RawTrack) -> FilmTrack {
     let side = |side: i32| u32::try_from(side).unwrap_or(0);
-    Track {
+    FilmTrack {
         kind: match raw.kind {
-            1 => Kind::Pictures,
-            2 => Kind::Sound,
-            3 => Kind::Subtitles,
-            _ => Kind::Other,
+            1 => TrackKind::Pictures,
+            2 => TrackKind::Sound,
+            3 => TrackKind::Subtitles,
+            _ => TrackKind::Other,
         },
         attached_picture: raw.attached_picture != 0,
         is_default: raw.is_default != 0,
@@ -219,14 +219,14 @@ fn track(raw: &RawTrack) -> Track {
         average_rate: fraction(raw.average),
         base_rate: fraction(raw.base),
         range: match raw.range {
-            1 => Range::Limited,
-            2 => Range::Full,
-            _ => Range::Unsaid,
+            1 => ColourRange::Limited,
+            2 => ColourRange::Full,
+            _ => ColourRange::Unspecified,
         },
         scan: match raw.scan {
             1 => Scan::Progressive,
             2 => Scan::Interlaced,
-            _ => Scan::Unsaid,
+            _ => Scan::Unspecified,
         },
         matrix: (raw.turned != 0).then_some(raw.matrix),
         start_micros: (raw.start_micros != i64::MIN).then_some(raw.start_micros),
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_tells_a_length_or_nothing() {
+    fn a_length_is_read_from_a_tag_or_is_unknown() {
         assert_eq!(clock_time("00:01:30.500000000"), Some(Duration::from_millis(90_500)));
         for none in ["", "::", "00:00:00", "-1:00", "nan", "inf:0", "a while", "9e99:0"] {
             assert_eq!(clock_time(none), None, "{none}");

@@ -1,36 +1,36 @@
-//! Which decoder a film needs.
+//! Chooses the decoder of a film.
 
 use std::path::Path;
 
 use super::facts::Facts;
 use super::parameters::change;
 
-/// Containers in which OpenCV reads everything that a film is: one set of parameters from the beginning to the end.
+/// Containers whose films have one set of parameters from beginning to end, as OpenCV requires.
 const OPENCV_CONTAINERS: [&str; 3] = ["mov", "matroska", "avi"];
 
-/// Codecs whose pictures may change their size from one to the next. OpenCV keeps the first one's.
+/// Codecs whose pictures may change their size within a film. OpenCV keeps the size of the first picture.
 const RESIZING_CODECS: [&str; 4] = ["vp8", "vp9", "av1", "mpeg2video"];
 
-/// What decodes a film.
+/// The library that decodes a film.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decoder {
+pub enum FilmDecoder {
     /// OpenCV's video reader.
     OpenCv,
-    /// libavcodec, with what OpenCV hides.
+    /// libavcodec, whose pictures libavfilter turns, deinterlaces and converts.
     Libav,
 }
 
-impl Decoder {
-    /// Its name.
+impl FilmDecoder {
+    /// The library's name.
     pub fn name(self) -> &'static str {
         match self {
-            Decoder::OpenCv => "OpenCV",
-            Decoder::Libav => "libav",
+            FilmDecoder::OpenCv => "OpenCV",
+            FilmDecoder::Libav => "libav",
         }
     }
 }
 
-/// Why OpenCV cannot decode a film right: one reason each. None: it can.
+/// The reasons why OpenCV would show a film wrong; empty if it shows the film right.
 pub(super) fn against_opencv(facts: &Facts, path: &Path) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut add = |applies: bool, reason: &dyn Fn() -> String| {
@@ -49,7 +49,7 @@ pub(super) fn against_opencv(facts: &Facts, path: &Path) -> Vec<String> {
     add(!OPENCV_CONTAINERS.contains(&container), &|| format!("its container is {container}"));
     add(RESIZING_CODECS.contains(&facts.codec.as_str()), &|| "its size may change".into());
     add(path.to_str().is_none(), &|| "its name is not UTF-8".into());
-    // Last, since it reads the file.
+    // Checked last, since only this reads the file again.
     if reasons.is_empty() && change(path, facts) {
         reasons.push("its size may change".into());
     }

@@ -1,12 +1,12 @@
-//! Whether a file ends before its container does: a download that was broken off, a disk that was full.
+//! Detects a file that is shorter than its container says, as after a download that broke off or on a full disk.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Most boxes or elements that are looked at, at the top of a file: more than any film has but one of many small fragments.
+/// Most top-level boxes or elements to read. Only a film of very many small fragments has more.
 const MOST: usize = 10_000;
 
-/// Whether `file` ends within what its container says is there. Containers that do not say their length never end early.
+/// Whether `file` is shorter than its container says. A file whose container has no length never ends early.
 pub(super) fn ends_early(mut file: File, container: &str) -> bool {
     let Ok(length) = file.seek(SeekFrom::End(0)) else { return false };
     let end = match container {
@@ -18,7 +18,7 @@ pub(super) fn ends_early(mut file: File, container: &str) -> bool {
     end.is_ok_and(|end| end > length)
 }
 
-/// Where the first segment of a Matroska file ends (RFC 8794, RFC 9559); 0 if that is not said.
+/// Where the first segment of a Matroska file ends (RFC 8794, RFC 9559); 0 if its size is unknown.
 fn segment_end(file: &mut (impl Read + Seek)) -> io::Result<u64> {
     const SEGMENT: u64 = 0x1853_8067;
     let mut at = 0u64;
@@ -39,7 +39,7 @@ fn segment_end(file: &mut (impl Read + Seek)) -> io::Result<u64> {
     Ok(0)
 }
 
-/// A number of EBML and how many bytes it takes, with its marker or without.
+/// A variable-length integer of EBML and the number of its bytes. If `marked`, the value keeps its length marker, as an ID does.
 fn number(file: &mut impl Read, marked: bool) -> io::Result<(u64, u64)> {
     let mut first = [0];
     file.read_exact(&mut first)?;
@@ -60,7 +60,7 @@ fn number(file: &mut impl Read, marked: bool) -> io::Result<(u64, u64)> {
 fn boxes_end(file: &mut (impl Read + Seek), length: u64) -> io::Result<u64> {
     let mut at = 0u64;
     for _ in 0..MOST {
-        // What is too short for a box is padding.
+        // A rest too short for a box is padding.
         if at.saturating_add(8) > length {
             break;
         }
@@ -68,7 +68,7 @@ fn boxes_end(file: &mut (impl Read + Seek), length: u64) -> io::Result<u64> {
         let mut head = [0; 8];
         file.read_exact(&mut head)?;
         let size = match u32::from_be_bytes([head[0], head[1], head[2], head[3]]) {
-            // To the end of the file.
+            // The box extends to the end of the file.
             0 => return Ok(0),
             1 => {
                 file.read_exact(&mut head)?;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_ends_where_it_says() {
+    fn a_segment_ends_where_its_size_says() {
         let header = [0x1a, 0x45, 0xdf, 0xa3, 0x82, 0, 0];
         let film = |size: &[u8]| [&header[..], &[0x18, 0x53, 0x80, 0x67], size, &[0; 4]].concat();
         let end = |bytes: Vec<u8>| segment_end(&mut Cursor::new(bytes)).unwrap_or(0);
@@ -109,14 +109,14 @@ mod tests {
         assert_eq!(
             end(film(&[0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])),
             0,
-            "a live recording does not know"
+            "the size of a live recording is unknown"
         );
         assert_eq!(end(vec![0; 100]), 0);
         assert_eq!(end(vec![0xff; 100]), 0);
     }
 
     #[test]
-    fn boxes_end_where_the_last_one_says() {
+    fn the_boxes_of_a_file_end_where_the_last_box_says() {
         let boxes = |sizes: &[u32]| {
             let mut bytes = Vec::new();
             for &size in sizes {

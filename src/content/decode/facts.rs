@@ -1,99 +1,99 @@
-//! What a film says of itself before a picture is decoded. Read with libavformat, since OpenCV hides most of it.
+//! What is known of a film before a picture is decoded. libavformat reads it, since OpenCV hides most of it.
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use film_facts::{Film, Kind, Range, Scan, Track};
+use film_facts::{ColourRange, Film, FilmTrack, Scan, TrackKind};
 
-use super::choice::{Decoder, against_opencv};
+use super::choice::{FilmDecoder, against_opencv};
 use super::ends_early::ends_early;
 use super::turn::Turn;
 use super::{SourceError, display, stamps};
 use crate::media::FrameRate;
 
-/// The rate of a film that does not say: the one Europe's films have.
-const UNSAID_RATE: FrameRate = match FrameRate::new(25, 1) {
+/// The rate of a film whose container has none: the usual rate in Europe.
+const DEFAULT_RATE: FrameRate = match FrameRate::new(25, 1) {
     Some(rate) => rate,
     None => unreachable!(),
 };
 
-/// A rate above this is a clock's, not a film's: containers that count milliseconds say 1,000 pictures a second.
+/// A rate above this, in pictures a second, is that of a clock: containers that count milliseconds claim 1,000.
 const HIGHEST_RATE: f64 = 240.0;
 
-/// A film without a word on its colours has those of BT.709 from so many lines on, as players take it.
+/// An untagged film with at least this many lines is taken for BT.709, as players do.
 const HD_LINES: u32 = 720;
 
-/// Codecs of still pictures. Beside another picture track, one of these is a cover.
+/// Codecs of still pictures. Beside another picture track, a track of such a codec is cover art.
 const STILLS: [&str; 8] = ["mjpeg", "png", "gif", "bmp", "webp", "tiff", "jpegls", "jpeg2000"];
 
-/// What a film says of itself.
+/// What is known of a film before a picture is decoded.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Its container: `mov`, `matroska`.
+    /// The container, by FFmpeg's name: `mov`, `matroska`.
     pub container: String,
-    /// The codec of its pictures: `h264`.
+    /// The codec of the pictures: `h264`.
     pub codec: String,
-    /// The number of its picture track, among all tracks.
+    /// Index of the picture track that is played, among all tracks.
     pub track: usize,
-    /// The number of its picture tracks, covers included.
+    /// Number of picture tracks, cover art included.
     pub picture_tracks: usize,
-    /// Its size in pixels, turned upright.
+    /// Width and height in pixels, turned upright.
     pub size: (u32, u32),
-    /// Width of a pixel by its height, turned upright.
+    /// Width of a pixel divided by its height, turned upright.
     pub pixel_aspect: f64,
-    /// The same as coded, not turned, as a fraction.
+    /// Width of a pixel by its height as coded, not turned; a fraction.
     pub coded_aspect: (u32, u32),
-    /// Its way up.
+    /// How the pictures are turned.
     pub turn: Turn,
-    /// Its colours.
+    /// How pixel values map to colours.
     pub colours: Colours,
-    /// Its lines were taken in two halves.
+    /// Whether the pictures are interlaced.
     pub interlaced: bool,
-    /// Its nominal rate: the average, if it varies.
+    /// Nominal frame rate; the average if the rate varies.
     pub rate: FrameRate,
-    /// Its pictures do not all last as long.
+    /// Whether the rate varies.
     pub varies: bool,
-    /// The length of its pictures, as far as the container claims it.
+    /// Length of the picture track, if the container claims one.
     pub length: Option<Duration>,
-    /// How many pictures that makes: about as many as there are, or 0.
+    /// Number of pictures in `length`: approximate, or 0 if unknown.
     pub announced: u64,
-    /// The container has counted its pictures, or says how long they last without the sound.
+    /// Whether `length` is that of the picture track itself, not of the whole container.
     pub counted: bool,
-    /// The container counts pictures that it does not show: an edit list hides them.
+    /// Whether an edit list hides pictures that the container counts.
     pub hides: bool,
-    /// All of its tracks, in words.
+    /// All tracks, in words.
     pub tracks: Vec<String>,
-    /// What decodes it.
-    pub decoder: Decoder,
-    /// Why that is not OpenCV: one reason each.
+    /// The library that decodes the film.
+    pub decoder: FilmDecoder,
+    /// The reasons against OpenCV; empty if it decodes the film.
     pub reasons: Vec<String>,
-    /// What an operator should know of it: one sentence each.
+    /// Sentences on the film for the operator.
     pub remarks: Vec<String>,
 }
 
-/// How a film's numbers mean colours.
+/// How the pixel values of a film map to colours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Colours {
-    /// The matrix, as FFmpeg calls it: `bt709`.
+    /// The matrix, by FFmpeg's name: `bt709`.
     pub space: String,
-    /// The film says so.
-    pub said: bool,
-    /// All 256 values are used.
+    /// Whether the film is tagged with this matrix.
+    pub tagged: bool,
+    /// Whether luma and chroma use all 256 values.
     pub full_range: bool,
-    /// The kind of high dynamic range, if it has one.
+    /// The kind of high dynamic range, if any: `PQ` or `HLG`.
     pub high_range: Option<&'static str>,
 }
 
 impl Colours {
-    fn of(track: &Track) -> Colours {
-        let said = !track.space.is_empty();
-        let unsaid = if track.size.1 >= HD_LINES { "bt709" } else { "smpte170m" };
+    fn of(track: &FilmTrack) -> Colours {
+        let tagged = !track.space.is_empty();
+        let usual = if track.size.1 >= HD_LINES { "bt709" } else { "smpte170m" };
         Colours {
-            space: if said { track.space.clone() } else { unsaid.to_owned() },
-            said,
-            // The formats of JPEG are full range whatever is said.
-            full_range: track.range == Range::Full || track.pixels.starts_with("yuvj"),
+            space: if tagged { track.space.clone() } else { usual.to_owned() },
+            tagged,
+            // JPEG's pixel formats have full range whatever the tag.
+            full_range: track.range == ColourRange::Full || track.pixels.starts_with("yuvj"),
             high_range: match track.transfer.as_str() {
                 "smpte2084" => Some("PQ"),
                 "arib-std-b67" => Some("HLG"),
@@ -102,7 +102,7 @@ impl Colours {
         }
     }
 
-    /// They are those of BT.601 in limited range, the only ones that OpenCV knows.
+    /// Whether the colours are BT.601 in limited range, the only ones that OpenCV converts right.
     pub(super) fn are_plain(&self) -> bool {
         !self.full_range && matches!(self.space.as_str(), "smpte170m" | "bt470bg")
     }
@@ -118,31 +118,31 @@ impl Colours {
         };
         let range = if self.full_range { ", full range" } else { "" };
         let high = self.high_range.map(|kind| format!(", HDR ({kind})")).unwrap_or_default();
-        let said = if self.said { "" } else { " (unsaid)" };
-        format!("{space}{said}{range}{high}")
+        let untagged = if self.tagged { "" } else { " (untagged)" };
+        format!("{space}{untagged}{range}{high}")
     }
 }
 
-/// Asks the file at `path`.
+/// Reads the facts of the film at `path`.
 ///
 /// # Errors
-/// It has no pictures, only a cover, or is no film at all.
-pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
+/// The file has no pictures, has only cover art, or is not a film.
+pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
     let Ok(film) = film_facts::read(path) else { return Err(SourceError::NotAFilm { path: display(path) }) };
     let Some((number, track)) = picture_track(&film) else { return Err(no_pictures(path, &film)) };
-    // Covers that are not marked as such: one still picture beside sound.
-    let sound = film.tracks.iter().any(|track| track.kind == Kind::Sound);
+    let sound = film.tracks.iter().any(|track| track.kind == TrackKind::Sound);
     let still = STILLS.contains(&track.codec.as_str());
     let claimed_rate = rate_of(track);
-    // A container that has not counted its pictures has guessed their rate, from the first few of them.
+    // If the container has no count of pictures, libavformat has guessed their rate from the first few of them.
     let guessed = claimed_rate.is_none() || track.pictures.is_none();
     let seen = if guessed { stamps::first(path, number, &film.format) } else { Vec::new() };
+    // One still picture beside sound is cover art even if it is not marked as such.
     if still && sound && seen.len() == 1 {
         return Err(SourceError::Music { path: display(path) });
     }
     let seen_rate =
         stamps::rate(&seen).filter(|&seen| claimed_rate.is_none_or(|claimed| !are_near(seen, claimed, 0.05)));
-    let rate = seen_rate.or(claimed_rate).unwrap_or(UNSAID_RATE);
+    let rate = seen_rate.or(claimed_rate).unwrap_or(DEFAULT_RATE);
     let turn = Turn::of(track.matrix);
     let ratio = |(num, den): (u32, u32)| f64::from(num) / f64::from(den);
     let coded_aspect =
@@ -150,7 +150,7 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
     let aspect = ratio(coded_aspect);
     let (size, pixel_aspect) =
         if turn.swaps { ((track.size.1, track.size.0), 1.0 / aspect) } else { (track.size, aspect) };
-    // The length of the container is that of its longest track, which sound may well be.
+    // The length of the container is that of its longest track, which may be the sound.
     let length = track.length.or(film.length.filter(|_| !sound));
     let by_length = length.map_or(0, |length| rate.nearest(length));
     let claimed = track.pictures.filter(|_| track.length.is_some());
@@ -158,7 +158,7 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
         container: film.format.split(',').next().unwrap_or_default().to_owned(),
         codec: track.codec.clone(),
         track: number,
-        picture_tracks: film.tracks.iter().filter(|track| track.kind == Kind::Pictures).count(),
+        picture_tracks: film.tracks.iter().filter(|track| track.kind == TrackKind::Pictures).count(),
         size,
         pixel_aspect,
         coded_aspect,
@@ -172,23 +172,24 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
         counted: track.length.is_some(),
         hides: claimed.is_some_and(|pictures| pictures > by_length + 2),
         tracks: film.tracks.iter().map(words).collect(),
-        decoder: Decoder::OpenCv,
+        decoder: FilmDecoder::OpenCv,
         reasons: Vec::new(),
         remarks: Vec::new(),
     };
     facts.reasons = against_opencv(&facts, path);
     if !facts.reasons.is_empty() {
-        facts.decoder = Decoder::Libav;
+        facts.decoder = FilmDecoder::Libav;
     }
     remark(path, &mut facts);
     Ok(facts)
 }
 
-/// The track that is the film: no cover, one that can be decoded, the default one, the largest, the first.
-fn picture_track(film: &Film) -> Option<(usize, &Track)> {
+/// The track to play, and its index. It can be decoded and is not cover art. Of several, moving pictures come before stills, then the
+/// default track, the largest and the first.
+fn picture_track(film: &Film) -> Option<(usize, &FilmTrack)> {
     let film = film.tracks.iter().enumerate();
     let pictures = film.filter(|(_, track)| {
-        track.kind == Kind::Pictures
+        track.kind == TrackKind::Pictures
             && !track.attached_picture
             && track.decodable
             && track.size.0 * track.size.1 > 0
@@ -203,34 +204,36 @@ fn picture_track(film: &Film) -> Option<(usize, &Track)> {
 fn no_pictures(path: &Path, film: &Film) -> SourceError {
     let has = |kind| film.tracks.iter().any(|track| track.kind == kind);
     let path = display(path);
-    if film.tracks.iter().any(|track| track.attached_picture) || (has(Kind::Sound) && !has(Kind::Pictures)) {
+    if film.tracks.iter().any(|track| track.attached_picture)
+        || (has(TrackKind::Sound) && !has(TrackKind::Pictures))
+    {
         SourceError::Music { path }
     } else {
         SourceError::NotAFilm { path }
     }
 }
 
-/// The rate that the container has for a track, if that can be a film's.
-fn rate_of(track: &Track) -> Option<FrameRate> {
+/// The rate that the container claims for a track, if it is plausible for a film.
+fn rate_of(track: &FilmTrack) -> Option<FrameRate> {
     let is_possible = |&(num, den): &(u32, u32)| f64::from(num) / f64::from(den) <= HIGHEST_RATE;
-    // Slides have rates as low as one in many seconds: exactly what the container says.
+    // A show of slides has a rate far below 1, which is taken as it is. Others are rounded to a usual rate.
     let rate = |(num, den): (u32, u32)| match f64::from(num) / f64::from(den) {
         rate if rate < 1.0 => FrameRate::new(num, den),
         rate => FrameRate::from_f64(rate),
     };
     let base = track.base_rate.filter(is_possible).and_then(rate);
     let average = track.average_rate.filter(is_possible).and_then(rate);
-    // A gap at the beginning does not make another rate.
+    // A gap at the beginning moves the average a little away from the true rate.
     base.filter(|&base| average.is_some_and(|average| are_near(base, average, 0.03))).or(average).or(base)
 }
 
-/// Whether two rates differ by less than such a share.
+/// Whether two rates differ by less than `share` of `b`.
 fn are_near(a: FrameRate, b: FrameRate, share: f64) -> bool {
     (a.as_f64() / b.as_f64() - 1.0).abs() < share
 }
 
-/// Whether the pictures of a track do not all last as long. Rounded stamps have an average that is off by some thousandths.
-fn varies(track: &Track) -> bool {
+/// Whether the rate of a track varies. Rounded stamps move its average by some thousandths.
+fn varies(track: &FilmTrack) -> bool {
     let (Some((base, base_den)), Some((average, average_den))) = (track.base_rate, track.average_rate) else {
         return false;
     };
@@ -239,14 +242,14 @@ fn varies(track: &Track) -> bool {
 }
 
 /// A track in words: `h264 1920x1080 eng, default`.
-fn words(track: &Track) -> String {
+fn words(track: &FilmTrack) -> String {
     let mut words = if track.codec.is_empty() { "unknown".to_owned() } else { track.codec.clone() };
     match track.kind {
-        Kind::Pictures if track.attached_picture => words += " cover",
-        Kind::Pictures => words += &format!(" {}x{}", track.size.0, track.size.1),
-        Kind::Sound => words += " sound",
-        Kind::Subtitles => words += " subtitles",
-        Kind::Other => {}
+        TrackKind::Pictures if track.attached_picture => words += " cover",
+        TrackKind::Pictures => words += &format!(" {}x{}", track.size.0, track.size.1),
+        TrackKind::Sound => words += " sound",
+        TrackKind::Subtitles => words += " subtitles",
+        TrackKind::Other => {}
     }
     if !track.language.is_empty() && track.language != "und" {
         words += &format!(" {}", track.language);
@@ -254,7 +257,7 @@ fn words(track: &Track) -> String {
     words
 }
 
-/// Notes what an operator should know of the film at `path`.
+/// Adds the remarks on the film at `path` for the operator.
 fn remark(path: &Path, facts: &mut Facts) {
     let name = display(path);
     if let Some(kind) = facts.colours.high_range {
@@ -266,7 +269,7 @@ fn remark(path: &Path, facts: &mut Facts) {
         facts.remarks.push(format!(
             "{name} is cut off: its container says that it is longer than the file; it plays as far as it goes"
         ));
-        // Nothing more is expected of it. An MP4 without a part of its pictures has an index that tells exactly how many are missing.
+        // A Matroska film may end anywhere. The index of an MP4 that is cut off still tells exactly how many pictures are missing.
         if facts.container == "matroska" {
             facts.announced = 0;
         }

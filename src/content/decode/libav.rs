@@ -1,5 +1,5 @@
-//! A film that libavcodec decodes, since OpenCV would not show it right. libavfilter makes the pictures what a player shows: turned,
-//! deinterlaced, in the film's own colours, whatever size each of them has.
+//! Decodes a film with libavcodec if OpenCV would show it wrong. libavfilter turns and deinterlaces the pictures, converts their
+//! colours and follows changes of their size, as a player does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -21,27 +21,27 @@ use super::facts::Facts;
 use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display, open_file};
 use crate::media::FrameRate;
 
-/// Bytes that are read of a file at a time.
+/// Bytes that are read from a file at a time.
 const READ: usize = 64 << 10;
 
-/// Lengths of pictures that are kept until these are decoded: more than any decoder holds back.
+/// Most durations of pictures that are kept until the pictures are decoded: more than any decoder holds back.
 const LENGTHS: usize = 256;
 
-/// Threads of a decoder. One decodes 1080p in real time; more is for what needs it.
+/// Most threads of a decoder. One decodes 1080p in real time; larger pictures need more.
 const THREADS: usize = 4;
 
-/// Containers of broadcasts, in which the shape of the pixels may change like everything else.
+/// Containers of broadcasts, in which the pixel aspect may change within a film.
 const BROADCAST: [&str; 2] = ["mpegts", "mpeg"];
 
 /// A film, opened by libavformat.
-pub(crate) type Film = DemuxerWithStreamInfo<BufReader<File>>;
+pub(crate) type FilmDemuxer = DemuxerWithStreamInfo<BufReader<File>>;
 
-/// Opens the file at `path`, as a film in `container` if that is known.
-pub(crate) fn demux(path: &Path, container: Option<&str>) -> io::Result<Film> {
+/// Opens the film at `path`, as one of format `container` if that is known.
+pub(crate) fn demux(path: &Path, container: Option<&str>) -> io::Result<FilmDemuxer> {
     let other = |error: ac_ffmpeg::Error| io::Error::other(error.to_string());
     let file = BufReader::with_capacity(READ, open_file(path)?);
     Demuxer::builder()
-        // A playlist in a film's clothes must not open other files, or connections.
+        // A playlist that is named like a film must not open other files or connections.
         .set_option("protocol_whitelist", "none")
         .input_format(
             container.and_then(|name| InputFormat::find_by_name(name.split(',').next().unwrap_or(name))),
@@ -52,22 +52,23 @@ pub(crate) fn demux(path: &Path, container: Option<&str>) -> io::Result<Film> {
         .map_err(|(_, error)| other(error))
 }
 
-/// The number of the track that a packet belongs to.
+/// The index of a packet's track.
 pub(super) fn track_of(packet: &Packet) -> usize {
     packet.stream_index()
 }
 
-/// What may differ from one picture to the next: width, height, format.
+/// Width, height and pixel format of a picture, which may change within a film.
 pub(super) type Shape = (usize, usize, PixelFormat);
 
-/// What a picture is like.
+/// The shape of a picture.
 pub(super) fn shape_of(frame: &VideoFrame) -> Shape {
     (frame.width(), frame.height(), frame.pixel_format())
 }
 
-/// Where the decoding of a film is.
+/// How far the decoding of a film has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// The file has more packets.
     Reading,
     /// All packets are in the decoder.
     Draining,
@@ -79,18 +80,18 @@ enum Phase {
 pub(super) struct LibavSource {
     path: PathBuf,
     facts: Facts,
-    film: Film,
+    film: FilmDemuxer,
     decoder: VideoDecoder,
-    /// What makes of a picture of some shape what is shown.
+    /// The shape of the current pictures, and the filter for it.
     filter: Option<(Shape, VideoFilter)>,
     phase: Phase,
-    /// Pictures as they are shown, the next one first.
+    /// Filtered pictures in presentation order.
     ready: VecDeque<VideoFrame>,
-    /// How long pictures last, by their stamps, in microseconds.
+    /// Durations of pictures by their stamps, both in microseconds.
     lengths: BTreeMap<i64, i64>,
-    /// The stamp of the first picture, in microseconds.
+    /// Stamp of the first picture, in microseconds.
     first: Option<i64>,
-    /// That of the picture decoded last.
+    /// Stamp of the picture that was decoded last, in microseconds.
     last: Option<i64>,
     end: End,
 }
@@ -122,7 +123,7 @@ impl LibavSource {
         })
     }
 
-    /// The next picture as it is shown.
+    /// The next filtered picture; `None` at the end of the film.
     fn next_frame(&mut self) -> Result<Option<VideoFrame>, SourceError> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
@@ -130,7 +131,7 @@ impl LibavSource {
             }
             match self.decoder.take() {
                 Ok(Some(frame)) => self.show(frame)?,
-                // A picture that cannot be decoded is left out, as players do.
+                // A picture that cannot be decoded is dropped, as players do.
                 Ok(None) | Err(_) if self.phase == Phase::Reading => self.read(),
                 Ok(None) | Err(_) => {
                     if std::mem::replace(&mut self.phase, Phase::Over) == Phase::Over {
@@ -142,7 +143,7 @@ impl LibavSource {
         }
     }
 
-    /// Hands the next packet of the film to the decoder. What cannot be read is the end.
+    /// Hands the next packet of the film to the decoder. A read error ends the film.
     fn read(&mut self) {
         match self.film.as_mut().take() {
             Ok(Some(packet)) if track_of(&packet) == self.facts.track => {
@@ -164,7 +165,7 @@ impl LibavSource {
         }
     }
 
-    /// Makes of a decoded picture what is shown.
+    /// Filters a decoded picture.
     fn show(&mut self, frame: VideoFrame) -> Result<(), SourceError> {
         let interval = self.facts.rate.interval().as_micros() as i64;
         let stamp = frame.best_effort_timestamp().as_micros();
@@ -190,7 +191,7 @@ impl LibavSource {
         Ok(())
     }
 
-    /// Takes what the filter holds back, and ends it.
+    /// Takes the pictures that the filter holds back, and drops the filter.
     fn drain_filter(&mut self) -> Result<(), SourceError> {
         if let Some((_, filter)) = &mut self.filter {
             filter.try_flush().map_err(|error| decoder_error(&self.path, &error))?;
@@ -210,23 +211,23 @@ impl LibavSource {
     }
 }
 
-/// What is done with each picture of a film, in the language of libavfilter.
+/// The filters for each picture of a film, in the syntax of libavfilter.
 fn filters(facts: &Facts) -> String {
     let mut filters = Vec::new();
     if facts.interlaced {
-        // A picture for each frame, so that the rate stays; pictures that are not marked as interlaced are left alone.
+        // `send_frame` keeps the rate; pictures that are not marked as interlaced pass unchanged.
         filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
     }
     filters.extend(facts.turn.filter.clone());
-    // Without a word on them, libswscale takes all colours for those of BT.601.
-    let matrix = if facts.colours.said { "auto" } else { facts.colours.space.as_str() };
+    // libswscale takes all untagged colours for those of BT.601.
+    let matrix = if facts.colours.tagged { "auto" } else { facts.colours.space.as_str() };
     let width = if is_broadcast(facts) { "iw*sar" } else { "iw" };
     filters.push(format!("scale=w={width}:h=ih:in_color_matrix={matrix}"));
     filters.push("format=bgr24,settb=AVTB".to_owned());
     filters.join(",")
 }
 
-/// Pictures are brought to square pixels one by one.
+/// Whether each picture is scaled to square pixels, since the pixel aspect may change.
 fn is_broadcast(facts: &Facts) -> bool {
     BROADCAST.contains(&facts.container.as_str())
 }
@@ -284,7 +285,7 @@ impl PictureSource for LibavSource {
     }
 }
 
-/// A picture in BGR, as OpenCV has it.
+/// A BGR picture as OpenCV's matrix.
 fn mat(frame: &VideoFrame) -> opencv::Result<Mat> {
     let (width, height) = (frame.width(), frame.height());
     let side = |side| i32::try_from(side).unwrap_or(i32::MAX);

@@ -1,7 +1,7 @@
-//! A film that OpenCV decodes. The one file that names OpenCV's video reader.
+//! Decodes a film with OpenCV. No other file names OpenCV's video reader.
 //!
-//! OpenCV's colours are always those of BT.601 in limited range, it turns films the wrong way, takes the first track for the film,
-//! counts pictures that an edit list hides and has no lengths of pictures: [`choice`](super::choice) sends it only what it decodes right.
+//! OpenCV converts all colours as BT.601 in limited range, turns films the wrong way, plays the first track, counts pictures that an
+//! edit list hides, and does not tell how long each picture lasts. [`choice`](super::choice) gives it only films that it shows right.
 
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) struct OpenCvSource {
 impl OpenCvSource {
     pub(super) fn open(path: &Path, facts: Facts) -> Result<OpenCvSource, SourceError> {
         let thrown = |error| decoder_error(path, error);
-        // FFmpeg takes what stands before a colon for a protocol, unless a slash comes first.
+        // FFmpeg takes the text before a colon for a protocol, unless a slash comes first.
         let whole = absolute(path).unwrap_or_else(|_| path.to_owned());
         let capture = VideoCapture::from_file(whole, videoio::CAP_FFMPEG).map_err(thrown)?;
         if !capture.is_opened().map_err(thrown)? {
@@ -66,11 +66,11 @@ impl PictureSource for OpenCvSource {
         if !more || pixels.empty() {
             return self.end.check(&self.path, &self.facts).map(|()| None);
         }
-        // The stamp of the picture just read, B-frames or not (CAP_PROP_POS_MSEC counts pictures where there is none).
+        // The stamp of the picture just read, also with B-frames. Without stamps, CAP_PROP_POS_MSEC counts pictures.
         let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
         let stamp = Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64);
-        // An open film plays on when it is removed; but who removes it wants it off the air, and a lost share
-        // would only be noticed when its buffers are empty. Once a second of film.
+        // Checked once a second of film. An open film would play on after it is removed, which its operator does not want, and
+        // the loss of a network share would be noticed only when its buffers are empty.
         if self.end.note(stamp).is_multiple_of(self.facts.rate.as_f64().ceil() as u64) {
             check_readable(&self.path)?;
         }

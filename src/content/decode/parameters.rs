@@ -1,5 +1,5 @@
-//! Whether the size of a film's pictures, or the layout of their colours, changes on the way. Looked up at some places, since the
-//! whole film would have to be read to be certain.
+//! Whether the size or the pixel format of a film's pictures changes within the film. A few places are sampled, since certainty
+//! would take a reading of the whole film.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use ac_ffmpeg::format::demuxer::SeekTarget;
 use ac_ffmpeg::time::Timestamp;
 
 use super::facts::Facts;
-use super::libav::{Film, Shape, demux, shape_of, track_of};
+use super::libav::{FilmDemuxer, Shape, demux, shape_of, track_of};
 
-/// Places that are looked at, the beginning and the end included. Each costs a seek and a picture: 1.5 ms at 320x240.
+/// Places that are sampled, the beginning and the end included. Each costs a seek and a decoded picture: 1.5 ms at 320x240.
 const PLACES: u32 = 9;
 
-/// Packets of all tracks that are read at a place until there is a key picture.
+/// Most packets, of all tracks, that are read at one place in search of a key picture.
 const PACKETS: usize = 2000;
 
-/// Whether pictures of different kinds were found in the film at `path`.
+/// Whether pictures of different shapes are found in the film at `path`.
 pub(super) fn change(path: &Path, facts: &Facts) -> bool {
     let Some(length) = facts.length else { return false };
     let Ok(mut film) = demux(path, Some(&facts.container)) else { return false };
@@ -29,8 +29,8 @@ pub(super) fn change(path: &Path, facts: &Facts) -> bool {
     shapes.any(|shape| Some(shape) != first)
 }
 
-/// What the picture before `offset` is like.
-fn shape_at(film: &mut Film, number: usize, start: i64, offset: Duration) -> Option<Shape> {
+/// The shape of the last key picture at or before `offset`.
+fn shape_at(film: &mut FilmDemuxer, number: usize, start: i64, offset: Duration) -> Option<Shape> {
     let at = start.saturating_add(i64::try_from(offset.as_micros()).ok()?);
     film.as_mut().seek_to_timestamp(Timestamp::from_micros(at), SeekTarget::UpTo).ok()?;
     let mut decoder = VideoDecoder::from_stream(film.streams().get(number)?).ok()?.build().ok()?;

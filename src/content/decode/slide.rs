@@ -1,4 +1,4 @@
-//! A picture file, which is on for some seconds like a slide. OpenCV decodes it, and turns it as its camera noted.
+//! A picture file, which is shown for some seconds like a slide. OpenCV decodes it and turns it by its EXIF orientation.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,24 +13,24 @@ use super::{PictureSource, SourceError, SourcePicture, display, open_file, unrea
 use crate::lineup::DEFAULT_SLIDE;
 use crate::media::FrameRate;
 
-/// The largest file that is read.
+/// Size of the largest file that is read, in bytes.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// The largest picture that is decoded: 384 MB of pixels. Telephones take pictures of 108 million.
+/// Size of the largest picture that is decoded, in pixels: 384 MB of memory. Telephones take pictures of 108 million pixels.
 const MOST_PIXELS: u64 = 128 << 20;
 
-/// Whether what a file begins with is a picture.
+/// Whether a file that begins with `head` is a JPEG, PNG or WebP picture.
 pub(super) fn is_picture(head: &[u8]) -> bool {
     head.starts_with(&[0xff, 0xd8, 0xff])
         || head.starts_with(b"\x89PNG\r\n\x1a\n")
         || head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP")
 }
 
-/// A picture that is on for some seconds.
+/// A picture that is shown for some seconds.
 pub(super) struct SlideSource {
     path: PathBuf,
     pixels: Mat,
-    /// How long it is on.
+    /// How long the picture is shown.
     slide: Duration,
     shown: bool,
 }
@@ -53,7 +53,7 @@ impl SlideSource {
     }
 }
 
-/// How many pixels a picture says it has.
+/// The number of pixels by a picture's header.
 fn pixels(bytes: &[u8]) -> Option<u64> {
     let number = |at: usize, length: usize, big: bool| {
         let bytes = bytes.get(at..at + length)?;
@@ -63,7 +63,7 @@ fn pixels(bytes: &[u8]) -> Option<u64> {
     match bytes.get(12..16)? {
         b"IHDR" => Some(number(16, 4, true)? * number(20, 4, true)?),
         b"VP8X" => Some((number(24, 3, false)? + 1) * (number(27, 3, false)? + 1)),
-        // The other kinds of WebP have 14 bits for a side: 268 million pixels at most.
+        // The other kinds of WebP have 14 bits a side: 268 million pixels at most.
         b"VP8L" => {
             let sides = number(21, 4, false)?;
             Some(((sides & 0x3fff) + 1) * ((sides >> 14 & 0x3fff) + 1))

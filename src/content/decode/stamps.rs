@@ -1,17 +1,17 @@
-//! When the first pictures of a film are shown, for a container whose word on that is not to be taken.
+//! Timestamps of a film's first pictures, for containers whose rate cannot be trusted.
 
 use std::path::Path;
 
 use super::libav::{demux, track_of};
 use crate::media::FrameRate;
 
-/// Pictures that are looked at: four seconds at 25 a second. More are read from the disk for nothing: a film opens late by them.
+/// Pictures that are read: four seconds at 25 a second. More of them would only delay the opening of a film.
 const PICTURES: usize = 100;
 
-/// Packets of all tracks that are looked at for them.
+/// Most packets, of all tracks, that are read for these pictures.
 const PACKETS: usize = 4000;
 
-/// The stamps of the first pictures of track `number` of the film at `path`, in microseconds and in the order in which they are shown.
+/// The stamps of the first pictures of track `number` of the film at `path`, in microseconds and in presentation order.
 pub(super) fn first(path: &Path, number: usize, container: &str) -> Vec<i64> {
     let mut stamps = Vec::new();
     let Ok(mut film) = demux(path, Some(container)) else { return stamps };
@@ -28,12 +28,12 @@ pub(super) fn first(path: &Path, number: usize, container: &str) -> Vec<i64> {
     stamps
 }
 
-/// The average rate of such pictures.
+/// The average rate of pictures with these stamps.
 pub(super) fn rate(stamps: &[i64]) -> Option<FrameRate> {
     let (first, last) = (stamps.first()?, stamps.last()?);
     let seconds = last.saturating_sub(*first) as f64 / 1e6;
     let rate = (stamps.len() - 1) as f64 / seconds;
-    // Slides have rates too low for a guess at what was meant.
+    // The rate of a show of slides is too low to be rounded to a usual rate.
     if rate > 0.0 && rate < 1.0 {
         return FrameRate::new(
             (stamps.len() - 1) as u32 * 1000,
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_the_one_of_the_stamps() {
+    fn the_rate_is_the_average_of_the_stamps() {
         assert_eq!(rate(&[0, 40_000, 80_000, 120_000]), FrameRate::new(25, 1));
         assert_eq!(rate(&[5, 33_372, 66_738]).unwrap().to_string(), "30000/1001");
         assert_eq!(rate(&[0, 12_000_000, 52_000_000]), FrameRate::new(2000, 52_000));

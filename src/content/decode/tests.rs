@@ -1,167 +1,15 @@
-//! Films of the kinds that people have, each made with ffmpeg and compared with what ffmpeg itself shows of it.
+//! Films of many kinds, each made with ffmpeg and compared with the pictures that ffmpeg itself decodes from it.
+
+mod reference;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use ::opencv::prelude::*;
 
+use self::reference::{COLOUR, H264, PATTERN, Shown, Workshop, play, plays_as, plays_as_ffmpeg, reference};
 use super::*;
-
-/// H.264 of a quality that leaves colours alone.
-const H264: &str = "-c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p";
-
-/// Two seconds of FFmpeg's test picture, which is neither symmetric nor still.
-const PATTERN: &str = "-f lavfi -i testsrc2=s=320x240:r=25:d=2";
-
-/// Most that the mean colour of a part of a picture may differ from what ffmpeg shows, of 255.
-const COLOUR: f64 = 3.0;
-
-/// A folder in which films are made.
-struct Workshop(tempfile::TempDir);
-
-impl Workshop {
-    fn new() -> Workshop {
-        Workshop(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Makes a film by ffmpeg's arguments, in which a file of the folder may be named.
-    fn make(&self, args: &str, name: &str) -> PathBuf {
-        let path = self.path(name);
-        let status = ffmpeg().args(args.split_whitespace()).arg(&path).current_dir(self.0.path()).status();
-        assert!(status.unwrap().success(), "ffmpeg {args}");
-        path
-    }
-
-    /// The film at `from` with another display matrix.
-    fn turned(&self, from: &Path, matrix: [i32; 4], name: &str) -> PathBuf {
-        let mut bytes = fs::read(from).unwrap();
-        // The header of the picture track: its matrix begins 40 bytes behind the version, before width and height.
-        let at = bytes.windows(4).position(|four| four == b"tkhd").unwrap() + 4 + 40;
-        for (place, value) in [0, 1, 3, 4].into_iter().zip(matrix) {
-            bytes[at + 4 * place..][..4].copy_from_slice(&value.to_be_bytes());
-        }
-        let path = self.path(name);
-        fs::write(&path, bytes).unwrap();
-        path
-    }
-}
-
-fn ffmpeg() -> Command {
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-nostdin", "-v", "error", "-y"]).stdin(Stdio::null());
-    ffmpeg
-}
-
-/// A picture in BGR.
-struct Shown {
-    width: usize,
-    height: usize,
-    bytes: Vec<u8>,
-}
-
-impl Shown {
-    /// The mean colours of 8 by 6 parts of the picture.
-    fn parts(&self) -> Vec<[f64; 3]> {
-        let mean = |column: usize, row: usize| {
-            // Some hundred thousand pixels of a picture are enough.
-            let step = self.width.div_ceil(320);
-            let columns = (column * self.width / 8..(column + 1) * self.width / 8).step_by(step);
-            let rows = (row * self.height / 6..(row + 1) * self.height / 6).step_by(step);
-            let mut sums = [0.0; 3];
-            for (x, y) in rows.clone().flat_map(|y| columns.clone().map(move |x| (x, y))) {
-                let pixel = &self.bytes[3 * (y * self.width + x)..][..3];
-                sums.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += f64::from(value));
-            }
-            sums.map(|sum| sum / (columns.len() * rows.len()) as f64)
-        };
-        (0..48).map(|part| mean(part % 8, part / 8)).collect()
-    }
-
-    /// The largest difference between the mean colours of two pictures' parts.
-    fn difference(&self, other: &Shown) -> f64 {
-        let parts = self.parts().into_iter().zip(other.parts());
-        parts.flat_map(|(a, b)| (0..3).map(move |n| (a[n] - b[n]).abs())).fold(0.0, f64::max)
-    }
-}
-
-/// The pictures of a film as ffmpeg shows them, after a filter if there is one.
-fn reference(film: &Path, filter: &str, (width, height): (usize, usize)) -> Vec<Shown> {
-    let mut ffmpeg = ffmpeg();
-    ffmpeg.arg("-i").arg(format!("file:{}", film.display()));
-    if !filter.is_empty() {
-        ffmpeg.args(["-vf", filter]);
-    }
-    ffmpeg.args(["-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "bgr24", "-"]);
-    let bytes = ffmpeg.output().unwrap().stdout;
-    assert_eq!(bytes.len() % (3 * width * height), 0, "ffmpeg has another size");
-    bytes
-        .chunks_exact(3 * width * height)
-        .map(|bytes| Shown { width, height, bytes: bytes.to_vec() })
-        .collect()
-}
-
-/// A whole film as a station decodes it.
-struct Played {
-    source: Box<dyn PictureSource>,
-    pictures: Vec<(Shown, Duration, Option<Duration>)>,
-    end: Result<(), SourceError>,
-}
-
-impl Played {
-    /// From the first picture to the end of the last one.
-    fn length(&self) -> Duration {
-        let (_, stamp, lasts) = self.pictures.last().unwrap();
-        *stamp + lasts.unwrap_or(self.source.rate().interval()) - self.pictures[0].1
-    }
-
-    fn facts(&self) -> &Facts {
-        self.source.facts().unwrap()
-    }
-}
-
-fn play(film: &Path) -> Played {
-    let mut source = open(film).unwrap();
-    let mut pictures = Vec::new();
-    let end = loop {
-        match source.next_picture() {
-            Ok(Some(picture)) => {
-                let shown = Shown {
-                    width: picture.pixels.cols() as usize,
-                    height: picture.pixels.rows() as usize,
-                    bytes: picture.pixels.data_bytes().unwrap().to_vec(),
-                };
-                pictures.push((shown, picture.stamp, picture.lasts));
-            }
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
-        }
-    };
-    Played { source, pictures, end }
-}
-
-/// Plays a film that ffmpeg shows in this size, and checks each of its pictures.
-fn plays_as_ffmpeg(film: &Path, size: (usize, usize)) -> Played {
-    plays_as(film, "", size)
-}
-
-fn plays_as(film: &Path, filter: &str, size: (usize, usize)) -> Played {
-    let reference = reference(film, filter, size);
-    let played = play(film);
-    assert_eq!(played.end, Ok(()));
-    assert_eq!(played.source.size(), (size.0 as u32, size.1 as u32), "the size that is announced");
-    assert_eq!(played.pictures.len(), reference.len(), "pictures");
-    for (n, ((shown, ..), reference)) in played.pictures.iter().zip(&reference).enumerate() {
-        assert_eq!((shown.width, shown.height), size, "picture {n}");
-        let difference = shown.difference(reference);
-        assert!(difference <= COLOUR, "picture {n} differs by {difference}");
-    }
-    played
-}
 
 const ONE: i32 = 1 << 16;
 
@@ -170,7 +18,7 @@ fn a_plain_film_is_decoded_by_opencv() {
     let workshop = Workshop::new();
     let film = workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
     let played = plays_as_ffmpeg(&film, (320, 240));
-    assert_eq!(played.facts().decoder, Decoder::OpenCv, "{:?}", played.facts().reasons);
+    assert_eq!(played.facts().decoder, FilmDecoder::OpenCv, "{:?}", played.facts().reasons);
     assert_eq!((played.length(), played.source.announced()), (Duration::from_secs(2), 50));
 }
 
@@ -194,7 +42,7 @@ fn a_film_of_a_telephone_is_shown_the_right_way_up() {
 }
 
 #[test]
-fn a_film_is_broken_by_what_its_container_can_know() {
+fn a_film_is_broken_if_it_ends_long_before_what_its_container_announced() {
     let pal = FrameRate::new(25, 1).unwrap();
     let seconds = Duration::from_secs;
     for (read, span, announced, counted, broken, why) in [
@@ -211,7 +59,7 @@ fn a_film_is_broken_by_what_its_container_can_know() {
     }
 }
 
-/// FFmpeg's colour bars, in `matrix` and `range`, tagged or not.
+/// FFmpeg's colour bars in `matrix` and `range`, with these tags or none.
 fn bars(workshop: &Workshop, size: &str, (matrix, range): (&str, &str), tags: &str, name: &str) -> PathBuf {
     let scale = format!("scale=out_color_matrix={matrix}:out_range={range},format=yuv420p");
     let args = format!(
@@ -221,28 +69,28 @@ fn bars(workshop: &Workshop, size: &str, (matrix, range): (&str, &str), tags: &s
 }
 
 #[test]
-fn colours_are_those_that_the_film_says() {
+fn colours_are_those_of_the_tags() {
     let workshop = Workshop::new();
     let size = (640, 368);
     for (name, colours, tags, words, decoder) in [
-        ("709.mp4", ("bt709", "tv"), "-colorspace bt709 -color_range tv", "BT.709", Decoder::Libav),
-        ("601.mp4", ("bt601", "tv"), "-colorspace smpte170m", "BT.601", Decoder::OpenCv),
+        ("709.mp4", ("bt709", "tv"), "-colorspace bt709 -color_range tv", "BT.709", FilmDecoder::Libav),
+        ("601.mp4", ("bt601", "tv"), "-colorspace smpte170m", "BT.601", FilmDecoder::OpenCv),
         (
             "full.mp4",
             ("bt601", "pc"),
             "-colorspace smpte170m -color_range pc",
             "BT.601, full range",
-            Decoder::Libav,
+            FilmDecoder::Libav,
         ),
         (
             "full709.mkv",
             ("bt709", "pc"),
             "-colorspace bt709 -color_range pc",
             "BT.709, full range",
-            Decoder::Libav,
+            FilmDecoder::Libav,
         ),
-        ("2020.mp4", ("bt2020", "tv"), "-colorspace bt2020nc", "BT.2020", Decoder::Libav),
-        ("unsaid.mp4", ("bt601", "tv"), "", "BT.601 (unsaid)", Decoder::OpenCv),
+        ("2020.mp4", ("bt2020", "tv"), "-colorspace bt2020nc", "BT.2020", FilmDecoder::Libav),
+        ("untagged.mp4", ("bt601", "tv"), "", "BT.601 (untagged)", FilmDecoder::OpenCv),
     ] {
         let film = bars(&workshop, "640x368", colours, tags, name);
         let played = plays_as_ffmpeg(&film, size);
@@ -256,11 +104,11 @@ fn an_untagged_film_of_720_lines_has_the_colours_of_bt709() {
     let workshop = Workshop::new();
     let film = bars(&workshop, "1280x720", ("bt709", "tv"), "", "hd.mp4");
     let played = plays_as(&film, "scale=in_color_matrix=bt709", (1280, 720));
-    assert_eq!(played.facts().colours.words(), "BT.709 (unsaid)");
+    assert_eq!(played.facts().colours.words(), "BT.709 (untagged)");
 }
 
 #[test]
-fn high_dynamic_range_is_told_of() {
+fn a_remark_says_that_a_film_has_high_dynamic_range() {
     let workshop = Workshop::new();
     for (transfer, kind) in [("smpte2084", "PQ"), ("arib-std-b67", "HLG")] {
         let tags = format!("-colorspace bt2020nc -color_trc {transfer} -color_primaries bt2020");
@@ -288,7 +136,7 @@ fn a_film_may_be_turned_and_anamorphic() {
 }
 
 #[test]
-fn what_an_edit_list_hides_is_not_shown_and_not_missed() {
+fn pictures_that_an_edit_list_hides_are_neither_shown_nor_missed() {
     let workshop = Workshop::new();
     workshop
         .make(&format!("-f lavfi -i testsrc2=s=320x240:r=25:d=5 {H264} -g 250 -sc_threshold 0"), "long.mp4");
@@ -299,7 +147,7 @@ fn what_an_edit_list_hides_is_not_shown_and_not_missed() {
 }
 
 #[test]
-fn sound_that_is_longer_than_the_pictures_breaks_nothing_off() {
+fn a_film_whose_sound_is_longer_than_its_pictures_is_not_broken() {
     let workshop = Workshop::new();
     let sound = format!("{PATTERN} -f lavfi -i sine=d=9 {H264} -c:a aac");
     for (args, name) in [
@@ -316,7 +164,7 @@ fn sound_that_is_longer_than_the_pictures_breaks_nothing_off() {
 }
 
 #[test]
-fn slides_last_as_long_as_the_film_says_the_last_one_too() {
+fn each_slide_of_a_film_lasts_as_long_as_the_film_says() {
     let workshop = Workshop::new();
     for (colour, n) in [("red", 1), ("green", 2), ("blue", 3)] {
         workshop
@@ -361,7 +209,7 @@ fn cover_art_is_not_the_film() {
 }
 
 #[test]
-fn of_several_pictures_tracks_the_default_one_is_the_film() {
+fn the_default_one_of_several_picture_tracks_is_played() {
     let workshop = Workshop::new();
     let tracks =
         "-f lavfi -i color=red:s=320x240:r=25:d=1 -f lavfi -i color=blue:s=160x128:r=25:d=1 -map 0 -map 1";
@@ -375,7 +223,7 @@ fn of_several_pictures_tracks_the_default_one_is_the_film() {
 }
 
 #[test]
-fn music_is_said_to_be_music() {
+fn the_error_for_a_file_of_music_says_so() {
     let workshop = Workshop::new();
     workshop.make("-f lavfi -i color=c=red:s=200x200 -frames:v 1", "cover.jpg");
     let sound = "-f lavfi -i sine=d=4";
@@ -444,13 +292,13 @@ fn a_container_that_counts_milliseconds_has_the_rate_of_its_pictures() {
         "fast.mkv",
     );
     let played = play(&film);
-    println!("{:?}", played.facts());
+    assert_eq!((played.pictures.len(), played.source.rate().as_f64()), (50, 25.0));
 }
 
 #[test]
 fn an_interlaced_film_has_no_combs() {
     let workshop = Workshop::new();
-    // A bar that moves 8 pixels from one field to the next.
+    // A bar that moves by 8 pixels a field.
     let moving = "-f lavfi -i color=black:s=720x576:r=50:d=1 -f lavfi -i color=white:s=80x576:r=50:d=1 \
                   -filter_complex [0][1]overlay=x=n*8,tinterlace=interleave_top,setsar=16/15";
     for (args, name) in [
@@ -467,7 +315,7 @@ fn an_interlaced_film_has_no_combs() {
         for (n, (shown, ..)) in played.pictures.iter().enumerate() {
             let value = |x: usize, y: usize| f64::from(shown.bytes[3 * (y * shown.width + x)]);
             let inner = || (100..shown.height - 100).flat_map(|y| (0..shown.width).map(move |x| (x, y)));
-            // Where both neighbours are on one side of a line, far away.
+            // A comb: a line differs much from both of its neighbours, in the same direction.
             let combs = inner().filter(|&(x, y)| {
                 let (above, here, below) = (value(x, y - 1), value(x, y), value(x, y + 1));
                 (here - above) * (here - below) > 100.0 * 100.0
@@ -478,7 +326,7 @@ fn an_interlaced_film_has_no_combs() {
 }
 
 #[test]
-fn a_film_that_is_cut_off_plays_as_far_as_it_goes_and_is_told_of() {
+fn a_film_that_is_cut_off_plays_to_its_last_picture_and_a_remark_says_so() {
     let workshop = Workshop::new();
     workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
     workshop.make("-i plain.mp4 -c copy -movflags +faststart", "fast.mp4");
@@ -494,14 +342,14 @@ fn a_film_that_is_cut_off_plays_as_far_as_it_goes_and_is_told_of() {
         assert!((20..45).contains(&played.pictures.len()), "{cut}: {}", played.pictures.len());
     }
     assert_eq!(play(&workshop.path("cut.mkv")).end, Ok(()));
-    // The index is at the end, and gone.
+    // The index of this film was at its end, which is cut off.
     let bytes = fs::read(workshop.path("plain.mp4")).unwrap();
     fs::write(workshop.path("torn.mp4"), &bytes[..bytes.len() * 6 / 10]).unwrap();
     assert!(matches!(open(&workshop.path("torn.mp4")), Err(SourceError::NotAFilm { .. })));
 }
 
 #[test]
-fn any_name_is_a_name() {
+fn a_film_may_have_any_file_name() {
     use std::os::unix::ffi::OsStrExt;
 
     let workshop = Workshop::new();
@@ -525,7 +373,7 @@ fn any_name_is_a_name() {
 }
 
 #[test]
-fn a_picture_is_a_slide() {
+fn a_picture_file_is_a_slide() {
     let workshop = Workshop::new();
     for name in ["picture.jpg", "picture.png", "picture.webp"] {
         let file = workshop.make("-f lavfi -i smptebars=s=320x240 -frames:v 1", name);
@@ -546,7 +394,7 @@ fn a_picture_is_a_slide() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_by_its_kind() {
+fn pipes_sockets_and_devices_are_refused_by_their_kind() {
     let workshop = Workshop::new();
     let (pipe, socket) = (workshop.path("pipe.mp4"), workshop.path("socket.mp4"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -1,14 +1,14 @@
-//! The way up of a film: what its display matrix asks for, in words and as a filter.
+//! How a film's pictures are turned: the display matrix in words and as a filter of libavfilter.
 
 /// The display matrix of a film whose pictures are shown as they are coded.
 const UPRIGHT: [i32; 9] = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30];
 
-/// What a film's display matrix asks for.
+/// The turn that a film's display matrix asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// The filter that turns a picture, or none.
+    /// The filter that turns a picture, if any.
     pub(super) filter: Option<String>,
-    /// Width and height change places.
+    /// Whether width and height are swapped.
     pub(super) swaps: bool,
     words: String,
 }
@@ -19,7 +19,7 @@ impl Turn {
         Turn { filter: None, swaps: false, words: "none".into() }
     }
 
-    /// As FFmpeg's player and its converter turn a film with this display matrix.
+    /// The turn by a display matrix, as ffplay and ffmpeg apply it.
     pub(super) fn of(matrix: Option<[i32; 9]>) -> Turn {
         let matrix = matrix.unwrap_or(UPRIGHT);
         let Some(angle) = clockwise(&matrix) else { return Turn::none() };
@@ -55,7 +55,7 @@ impl Turn {
     }
 }
 
-/// The angle by which a display matrix turns, in whole degrees, clockwise, from 0 to below 360; `None` of a matrix without any.
+/// The angle by which a display matrix turns clockwise, in whole degrees from 0 to below 360; `None` if the matrix has none.
 fn clockwise(matrix: &[i32; 9]) -> Option<f64> {
     let [a, b, _, c, d, ..] = matrix.map(f64::from);
     let scale = (a.hypot(c), b.hypot(d));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_up_has_its_filter_and_its_words() {
+    fn each_display_matrix_has_its_filter_and_its_words() {
         for (matrix, filter, swaps, words) in [
             (None, None, false, "none"),
             (matrix(ONE, 0, 0, ONE), None, false, "none"),

@@ -12,10 +12,10 @@ use ac_ffmpeg::codec::audio::frame::{ChannelLayout, SampleFormat, get_channel_la
 use ac_ffmpeg::codec::audio::{AudioDecoder, AudioFrame, AudioResampler};
 use ac_ffmpeg::format::stream::Stream;
 use ac_ffmpeg::time::{TimeBase, Timestamp};
-use film_facts::{Film as FilmFacts, Kind};
+use film_facts::{Film as FilmFacts, TrackKind};
 
 use super::{CHANNELS, RATE};
-use crate::content::decode::{Film, SourceError, demux};
+use crate::content::decode::{FilmDemuxer, SourceError, demux};
 use crate::lineup::SoundChoice;
 
 /// Stamps that differ by less than this from the count of samples are rounded, not a gap: containers that count milliseconds, and
@@ -27,7 +27,7 @@ const LONGEST_GAP: i64 = 600 * RATE as i64;
 
 /// The sound of a film: interleaved stereo samples at 48 kHz, without gaps.
 pub(crate) struct SoundSource {
-    film: Film,
+    film: FilmDemuxer,
     track: usize,
     decoder: AudioDecoder,
     /// Brings frames of one shape to ours.
@@ -60,7 +60,7 @@ type Shape = (u32, ChannelLayout, SampleFormat);
 pub(crate) fn sound_track(film: &FilmFacts, choice: &SoundChoice) -> Option<usize> {
     let tracks = || {
         let tracks = film.tracks.iter().enumerate();
-        tracks.filter(|(_, track)| track.kind == Kind::Sound && track.decodable)
+        tracks.filter(|(_, track)| track.kind == TrackKind::Sound && track.decodable)
     };
     let default = || tracks().find(|(_, track)| track.is_default).or_else(|| tracks().next());
     let chosen = match choice {
@@ -93,7 +93,7 @@ impl SoundSource {
         let facts = film_facts::read(path).map_err(|error| failed(error.to_string()))?;
         let Some(track) = sound_track(&facts, choice) else { return Ok(None) };
         let pictures =
-            facts.tracks.iter().find(|track| track.kind == Kind::Pictures && !track.attached_picture);
+            facts.tracks.iter().find(|track| track.kind == TrackKind::Pictures && !track.attached_picture);
         let film = demux(path, None).map_err(|error| failed(error.to_string()))?;
         let decoder =
             film.streams().get(track).ok_or_else(|| failed("its sound track is gone".into())).and_then(

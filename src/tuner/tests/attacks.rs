@@ -12,9 +12,9 @@ const PICTURES: u64 = 900;
 
 /// All that travels to the group: when, in which order, from where, what.
 #[derive(Default)]
-struct Air(BTreeMap<(AirTime, usize), (SocketAddr, Vec<u8>)>);
+struct GroupTraffic(BTreeMap<(AirTime, usize), (SocketAddr, Vec<u8>)>);
 
-impl Air {
+impl GroupTraffic {
     fn add(&mut self, at: AirTime, from: &str, packet: Vec<u8>) {
         self.0.insert((at, self.0.len()), (from.parse().unwrap(), packet));
     }
@@ -67,8 +67,8 @@ impl Air {
 
 /// Of all pictures that are shown, and of all that the station has sent, at least 99 % are shown and the station's.
 #[track_caller]
-fn the_station_is_seen(air: Air, source: Option<&str>, sent: u64, case: &str) {
-    let (own, all) = air.shown(source);
+fn the_station_is_seen(traffic: GroupTraffic, source: Option<&str>, sent: u64, case: &str) {
+    let (own, all) = traffic.shown(source);
     assert!(own * 100 >= sent * 99, "{case}: {own} of {sent} pictures are shown");
     assert!(own * 100 >= all * 99, "{case}: of {all} pictures {own} are the station's");
 }
@@ -87,15 +87,20 @@ fn rtp_without_a_picture_adopts_nobody() {
     for datagram in [1472, 65_507] {
         for payload in [&[][..], &broken] {
             for (from, many) in [(STRANGER, false), (STRANGER, true), (BESIDE, false), (BESIDE, true)] {
-                let mut air = Air::default();
+                let mut traffic = GroupTraffic::default();
                 for n in 0..31_000 {
                     // A thousand a second, from a second before the first picture on.
                     let at = START - Duration::from_secs(1) + Duration::from_millis(1) * n;
                     let ssrc = if many { n } else { 0xbad };
-                    air.add(at, from, header_alone(ssrc, n as u16, payload));
+                    traffic.add(at, from, header_alone(ssrc, n as u16, payload));
                 }
-                air.station(datagram, 0..0);
-                the_station_is_seen(air, None, PICTURES, &format!("{datagram}, from {from}, many: {many}"));
+                traffic.station(datagram, 0..0);
+                the_station_is_seen(
+                    traffic,
+                    None,
+                    PICTURES,
+                    &format!("{datagram}, from {from}, many: {many}"),
+                );
             }
         }
     }
@@ -107,15 +112,15 @@ fn small_valid_pictures_of_a_stranger_are_not_shown() {
         // Before the first picture of the station, only the directory can tell who is who.
         for (source, begins) in [(Some(STATION), START - Duration::from_secs(1)), (None, START + SENDER_GONE)]
         {
-            let mut air = Air::default();
-            air.small_pictures(STRANGER, begins);
-            air.station(datagram, 0..0);
-            the_station_is_seen(air, source, PICTURES, &format!("{datagram}, source {source:?}"));
+            let mut traffic = GroupTraffic::default();
+            traffic.small_pictures(STRANGER, begins);
+            traffic.station(datagram, 0..0);
+            the_station_is_seen(traffic, source, PICTURES, &format!("{datagram}, source {source:?}"));
         }
-        let mut air = Air::default();
-        air.small_pictures(BESIDE, START + SENDER_GONE);
-        air.station(datagram, 0..0);
-        the_station_is_seen(air, Some(STATION), PICTURES, &format!("{datagram}, beside"));
+        let mut traffic = GroupTraffic::default();
+        traffic.small_pictures(BESIDE, START + SENDER_GONE);
+        traffic.station(datagram, 0..0);
+        the_station_is_seen(traffic, Some(STATION), PICTURES, &format!("{datagram}, beside"));
     }
 }
 
@@ -123,10 +128,10 @@ fn small_valid_pictures_of_a_stranger_are_not_shown() {
 fn a_stranger_does_not_take_the_place_of_a_station_that_pauses() {
     for datagram in [1472, 65_507] {
         for source in [Some(STATION), None] {
-            let mut air = Air::default();
-            air.small_pictures(STRANGER, START + SENDER_GONE);
-            air.station(datagram, 300..330); // 1 s
-            the_station_is_seen(air, source, PICTURES - 30, &format!("{datagram}, source {source:?}"));
+            let mut traffic = GroupTraffic::default();
+            traffic.small_pictures(STRANGER, START + SENDER_GONE);
+            traffic.station(datagram, 300..330); // 1 s
+            the_station_is_seen(traffic, source, PICTURES - 30, &format!("{datagram}, source {source:?}"));
         }
     }
 }
@@ -134,10 +139,10 @@ fn a_stranger_does_not_take_the_place_of_a_station_that_pauses() {
 #[test]
 fn a_station_that_comes_back_gets_its_place_back() {
     for from in [STRANGER, BESIDE] {
-        let mut air = Air::default();
-        air.small_pictures(from, START + SENDER_GONE);
-        air.station(1472, 300..420); // 4 s: there the stranger is shown, for want of another
-        let (own, all) = air.shown(None);
+        let mut traffic = GroupTraffic::default();
+        traffic.small_pictures(from, START + SENDER_GONE);
+        traffic.station(1472, 300..420); // 4 s: there the stranger is shown, for want of another
+        let (own, all) = traffic.shown(None);
         assert!(own >= PICTURES - 120 - 2, "{own} pictures of the station after a stranger {from}");
         assert!(all <= own + 100, "{} pictures of the stranger {from}", all - own);
     }
@@ -149,7 +154,7 @@ fn forged_packets_with_consecutive_numbers_restart_nothing_while_pictures_come()
         for from in [STATION, BESIDE, STRANGER] {
             for source in [Some(STATION), None] {
                 let mut rng = fastrand::Rng::with_seed(4588);
-                let mut air = Air::default();
+                let mut traffic = GroupTraffic::default();
                 for n in 0..300 {
                     let first = rng.u16(..);
                     let mut forger = Transmitter {
@@ -162,12 +167,17 @@ fn forged_packets_with_consecutive_numbers_restart_nothing_while_pictures_come()
                         for packet in
                             forger.send_at(u64::MAX - u64::from(n), at + Duration::from_millis(copy))
                         {
-                            air.add(at, from, packet);
+                            traffic.add(at, from, packet);
                         }
                     }
                 }
-                air.station(datagram, 0..0);
-                the_station_is_seen(air, source, PICTURES, &format!("{datagram}, from {from}, {source:?}"));
+                traffic.station(datagram, 0..0);
+                the_station_is_seen(
+                    traffic,
+                    source,
+                    PICTURES,
+                    &format!("{datagram}, from {from}, {source:?}"),
+                );
             }
         }
     }
@@ -175,11 +185,11 @@ fn forged_packets_with_consecutive_numbers_restart_nothing_while_pictures_come()
 
 #[test]
 fn packets_of_other_sources_are_counted() {
-    let mut air = Air::default();
-    air.small_pictures(STRANGER, START);
+    let mut traffic = GroupTraffic::default();
+    traffic.small_pictures(STRANGER, START);
     let mut tuner = Tuner::new();
     tuner.accept_only(Some("::ffff:192.0.2.7".parse().unwrap()));
-    for ((at, _), (from, packet)) in air.0 {
+    for ((at, _), (from, packet)) in traffic.0 {
         tuner.handle_datagram_from(at, Some(from), &packet).unwrap();
     }
     let c = tuner.counters();

@@ -5,6 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::tuner::ReceivedPicture;
 
+/// Policy for pictures that arrive faster than the caller fetches them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueuePolicy {
+    /// Only the newest one is kept: for display.
+    Newest,
+    /// This many are kept, and the oldest is dropped and [counted](super::Zapper::dropped): for recording and counting.
+    Last(usize),
+}
+
 /// A bounded queue of received pictures. When full, it drops the oldest and counts it.
 pub(super) struct PictureQueue {
     bound: usize,
@@ -18,9 +27,13 @@ struct QueueContents {
 }
 
 impl PictureQueue {
-    /// A queue of at most `bound` pictures, and at least one.
-    pub(super) fn new(bound: usize) -> PictureQueue {
-        PictureQueue { bound: bound.max(1), state: Mutex::default() }
+    /// A queue that keeps as many pictures as `policy` says, and at least one.
+    pub(super) fn new(policy: QueuePolicy) -> PictureQueue {
+        let bound = match policy {
+            QueuePolicy::Newest => 1,
+            QueuePolicy::Last(pictures) => pictures.max(1),
+        };
+        PictureQueue { bound, state: Mutex::default() }
     }
 
     /// Appends a picture. True if the queue was empty, so that its reader must be woken.
@@ -59,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_newest_stay_and_the_dropped_ones_are_counted() {
-        let queue = PictureQueue::new(3);
+        let queue = PictureQueue::new(QueuePolicy::Last(3));
         let woken: Vec<bool> = (0..8).map(|n| queue.put(picture(n, AirTime(n)))).collect();
         assert_eq!(woken, [true, false, false, false, false, false, false, false]);
         let ticks =
@@ -67,10 +80,11 @@ mod tests {
         assert_eq!((ticks(queue.fetch()), queue.dropped()), (vec![5, 6, 7], 5));
         assert!(queue.put(picture(8, AirTime(8))), "woken again");
         assert_eq!((ticks(queue.fetch()), queue.dropped()), (vec![8], 5));
-        // For display: a queue of one.
-        let newest = PictureQueue::new(0);
-        assert!(newest.put(picture(1, AirTime(1))));
-        assert!(!newest.put(picture(2, AirTime(2))), "woken already, and not fetched yet");
-        assert_eq!(ticks(newest.fetch()), [2]);
+        for policy in [QueuePolicy::Newest, QueuePolicy::Last(0)] {
+            let newest = PictureQueue::new(policy);
+            assert!(newest.put(picture(1, AirTime(1))));
+            assert!(!newest.put(picture(2, AirTime(2))), "woken already, and not fetched yet");
+            assert_eq!(ticks(newest.fetch()), [2]);
+        }
     }
 }

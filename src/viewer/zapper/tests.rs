@@ -160,7 +160,7 @@ fn a_missing_interface_is_reported_and_awaited() {
     let from = |zapper: &Zapper| zapper.coming.as_ref().map(|coming| coming.from.clone());
     let group = "239.255.77.2:5004".parse().unwrap();
     assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "lo".into(), None)));
-    zapper.directory = "203.0.113.7:9688".parse().unwrap();
+    zapper.directory.address = "203.0.113.7:9688".parse().unwrap();
     zapper.handle_event(Event::Connected { local: "198.51.100.9:5".parse().unwrap() }).unwrap();
     zapper.line_up_is(two_stations());
     assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "198.51.100.9".into(), None)));

@@ -12,7 +12,7 @@ use super::*;
 const SOON: Duration = Duration::from_secs(10);
 
 /// Serves `router` until the sender that it returns is dropped.
-async fn listen(router: Router, limits: Limits) -> (SocketAddr, oneshot::Sender<()>) {
+async fn listen(router: Router, limits: HttpLimits) -> (SocketAddr, oneshot::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -34,7 +34,7 @@ fn hello() -> Router {
 
 #[tokio::test]
 async fn a_permit_is_held_until_the_connection_ends() {
-    let (address, _stop) = listen(hello(), Limits { per_address: 1, ..Limits::default() }).await;
+    let (address, _stop) = listen(hello(), HttpLimits { per_address: 1, ..HttpLimits::default() }).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut begun = [0; 15];
@@ -61,14 +61,14 @@ async fn a_permit_is_held_until_the_connection_ends() {
 #[tokio::test]
 async fn a_slow_head_and_an_endless_head_close_the_connection() {
     let (address, _stop) =
-        listen(hello(), Limits { head: Duration::from_millis(50), ..Limits::default() }).await;
+        listen(hello(), HttpLimits { head: Duration::from_millis(50), ..HttpLimits::default() }).await;
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
     assert!(!rest(&mut slow).await.contains("hello"));
     let mut quiet = TcpStream::connect(address).await.unwrap();
     assert_eq!(rest(&mut quiet).await, "");
 
-    let (address, _stop) = listen(hello(), Limits::default()).await;
+    let (address, _stop) = listen(hello(), HttpLimits::default()).await;
     let mut endless = TcpStream::connect(address).await.unwrap();
     let _ = endless.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
     let _ = endless.write_all(&[b'x'; HEAD + 1]).await;
@@ -104,7 +104,7 @@ async fn a_client_that_does_not_read_is_closed() {
             async move { Some((Ok::<_, Infallible>(piece), told)) }
         }))
     });
-    let limits = Limits { stuck: Duration::from_millis(300), ..Limits::default() };
+    let limits = HttpLimits { stuck: Duration::from_millis(300), ..HttpLimits::default() };
     let (address, _stop) = listen(Router::new().route("/", endless), limits).await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -114,7 +114,7 @@ async fn a_client_that_does_not_read_is_closed() {
 
 #[tokio::test]
 async fn shutdown_closes_every_connection() {
-    let (address, stop) = listen(hello(), Limits::default()).await;
+    let (address, stop) = listen(hello(), HttpLimits::default()).await;
     let mut open = TcpStream::connect(address).await.unwrap();
     open.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut begun = [0; 15];

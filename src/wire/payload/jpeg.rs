@@ -87,8 +87,8 @@ impl Jpeg {
 }
 
 /// Why a packet's payload is not RTP/JPEG, or does not continue its picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum JpegPayloadError {
     /// The payload ends inside the RTP/JPEG headers.
     #[error("the packet ends inside the RTP/JPEG headers")]
     Truncated,
@@ -133,14 +133,14 @@ fn said(kind: u8) -> &'static str {
     if kind & 1 == 0 { "4:2:2" } else { "4:2:0" }
 }
 
-impl Error {
+impl JpegPayloadError {
     /// Whether the sender's pictures are of a kind that we cannot show, so that all its pictures will be refused. Other errors
     /// are those of one packet.
     pub fn is_of_the_sender(&self) -> bool {
         match self {
-            Error::Type(_) | Error::Interlaced(_) | Error::Q(_) | Error::Tables(_) | Error::Precision => true,
-            Error::Restart | Error::RestartHeader(_) | Error::Sampling(_) | Error::TooLong => true,
-            Error::Truncated | Error::Size | Error::Fragment => false,
+            Self::Type(_) | Self::Interlaced(_) | Self::Q(_) | Self::Tables(_) | Self::Precision => true,
+            Self::Restart | Self::RestartHeader(_) | Self::Sampling(_) | Self::TooLong => true,
+            Self::Truncated | Self::Size | Self::Fragment => false,
         }
     }
 }
@@ -165,43 +165,44 @@ struct Headers<'a> {
 }
 
 /// Splits a payload into its headers and its part of the scan.
-fn parse(payload: &[u8]) -> Result<(Headers<'_>, &[u8]), Error> {
-    let (main, mut rest) = payload.split_first_chunk::<HEADER_LEN>().ok_or(Error::Truncated)?;
+fn parse(payload: &[u8]) -> Result<(Headers<'_>, &[u8]), JpegPayloadError> {
+    let (main, mut rest) = payload.split_first_chunk::<HEADER_LEN>().ok_or(JpegPayloadError::Truncated)?;
     let [specific, o2, o1, o0, kind, q, width, height] = *main;
     if !matches!(kind, 0 | 1 | 64 | 65) {
-        return Err(Error::Type(kind));
+        return Err(JpegPayloadError::Type(kind));
     }
     if specific != 0 {
-        return Err(Error::Interlaced(specific));
+        return Err(JpegPayloadError::Interlaced(specific));
     }
     if matches!(q, 0 | 100..=127) {
-        return Err(Error::Q(q));
+        return Err(JpegPayloadError::Q(q));
     }
     if width == 0 || height == 0 {
-        return Err(Error::Size);
+        return Err(JpegPayloadError::Size);
     }
     let offset = u32::from_be_bytes([0, o2, o1, o0]) as usize;
     let mut restart_interval = None;
     if kind >= 64 {
-        let (restart, behind) = rest.split_first_chunk::<4>().ok_or(Error::Truncated)?;
+        let (restart, behind) = rest.split_first_chunk::<4>().ok_or(JpegPayloadError::Truncated)?;
         let interval = u16::from_be_bytes([restart[0], restart[1]]);
         restart_interval = Some(interval).filter(|&n| n > 0);
         if restart_interval.is_none() {
-            return Err(Error::Restart);
+            return Err(JpegPayloadError::Restart);
         }
         rest = behind;
     }
     let mut tables = None;
     if q >= 128 && offset == 0 {
-        let (head, behind) = rest.split_first_chunk::<4>().ok_or(Error::Truncated)?;
+        let (head, behind) = rest.split_first_chunk::<4>().ok_or(JpegPayloadError::Truncated)?;
         let length = u16::from_be_bytes([head[2], head[3]]);
         if head[1] != 0 {
-            return Err(Error::Precision);
+            return Err(JpegPayloadError::Precision);
         }
         if !matches!(length, 0 | 64 | 128 | 192) {
-            return Err(Error::Tables(length));
+            return Err(JpegPayloadError::Tables(length));
         }
-        let (found, behind) = behind.split_at_checked(usize::from(length)).ok_or(Error::Truncated)?;
+        let (found, behind) =
+            behind.split_at_checked(usize::from(length)).ok_or(JpegPayloadError::Truncated)?;
         tables = Some(found).filter(|t| !t.is_empty());
         rest = behind;
     }

@@ -5,7 +5,7 @@ use rtsp_types::headers;
 
 use super::*;
 
-fn taken(bytes: &[u8]) -> Taken<Vec<u8>> {
+fn taken(bytes: &[u8]) -> FramerResult<Vec<u8>> {
     MessageFramer::default().take(bytes)
 }
 

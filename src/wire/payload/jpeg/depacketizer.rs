@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Error, Headers, MAX_RECEIVED_SCAN, parse};
+use super::{Headers, JpegPayloadError, MAX_RECEIVED_SCAN, parse};
 use crate::media::Size;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
 use crate::media::scan::{self, Sampling};
@@ -50,7 +50,7 @@ impl Depacketizer {
     ///
     /// # Errors
     /// The payload is not RTP/JPEG, or does not continue the picture. The picture is given up, and counted as broken.
-    pub fn push(&mut self, header: &rtp::Header, payload: &[u8]) -> Result<Option<Jpeg>, Error> {
+    pub fn push(&mut self, header: &rtp::Header, payload: &[u8]) -> Result<Option<Jpeg>, JpegPayloadError> {
         if self.assembling.as_ref().is_some_and(|a| a.timestamp != header.timestamp) {
             // The picture ended without a marker.
             self.give_up();
@@ -89,7 +89,7 @@ impl Depacketizer {
         }
     }
 
-    fn add(&mut self, header: &rtp::Header, payload: &[u8]) -> Result<Option<Jpeg>, Error> {
+    fn add(&mut self, header: &rtp::Header, payload: &[u8]) -> Result<Option<Jpeg>, JpegPayloadError> {
         let (headers, data) = parse(payload)?;
         if headers.offset == 0 {
             // A second first packet with the same timestamp restarts the picture.
@@ -120,10 +120,10 @@ impl Depacketizer {
             && headers.size == assembling.jpeg.size
             && headers.restart_interval == assembling.jpeg.restart_interval;
         if !fits {
-            return Err(Error::Fragment);
+            return Err(JpegPayloadError::Fragment);
         }
         if assembling.scan.len() + data.len() > MAX_RECEIVED_SCAN {
-            return Err(Error::TooLong);
+            return Err(JpegPayloadError::TooLong);
         }
         assembling.scan.extend_from_slice(data);
         if !header.marker {
@@ -137,7 +137,7 @@ impl Depacketizer {
 
     /// The colours of a whole picture. Compares the scan with what its headers say, which RFC 2435 cannot say of every
     /// JPEG: some senders send the others all the same.
-    fn compare(&mut self, kind: u8, jpeg: &Jpeg) -> Result<Chroma, Error> {
+    fn compare(&mut self, kind: u8, jpeg: &Jpeg) -> Result<Chroma, JpegPayloadError> {
         let said = (kind, jpeg.size, jpeg.restart_interval);
         if let Some((before, chroma)) = self.compared
             && before == said
@@ -146,13 +146,13 @@ impl Depacketizer {
         }
         let marked = || scan::restart_interval(&jpeg.scan, jpeg.size, Sampling::of(jpeg.chroma)).is_some();
         if jpeg.restart_interval.is_none() && marked() {
-            return Err(Error::RestartHeader(kind));
+            return Err(JpegPayloadError::RestartHeader(kind));
         }
         let fits = |sampling| scan::fits(&jpeg.scan, jpeg.size, jpeg.restart_interval, sampling);
         let chroma = if fits(Sampling::of(jpeg.chroma)) {
             jpeg.chroma
         } else if fits(Sampling::Full) {
-            return Err(Error::Sampling(kind));
+            return Err(JpegPayloadError::Sampling(kind));
         } else if fits(Sampling::Grey) {
             Chroma::Grey
         } else {
@@ -163,12 +163,12 @@ impl Depacketizer {
     }
 
     /// The tables of a picture that begins: standard, in band, or known from an earlier picture of the same Q.
-    fn tables(&mut self, headers: &Headers<'_>) -> Result<Tables, Error> {
+    fn tables(&mut self, headers: &Headers<'_>) -> Result<Tables, JpegPayloadError> {
         if let Some(standard) = Tables::standard(headers.q) {
             return Ok(standard);
         }
         let Some((luma, rest)) = headers.tables.and_then(|bytes| bytes.split_first_chunk::<64>()) else {
-            return self.known_tables.get(&headers.q).cloned().ok_or(Error::Tables(0));
+            return self.known_tables.get(&headers.q).cloned().ok_or(JpegPayloadError::Tables(0));
         };
         // One table is for all components. A third one would be for the second colour plane, but types 0 and 1 have one
         // table for both (RFC 2435 section 4.1).

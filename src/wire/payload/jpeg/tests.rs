@@ -78,17 +78,17 @@ fn wrong_headers_are_errors() {
         assert_eq!(depacketizer.push(&all[0].0, &all[0].1), Ok(None));
         let mut wrong = all[1].1.clone();
         wrong[at] = value;
-        assert_eq!(depacketizer.push(&all[1].0, &wrong), Err(Error::Fragment), "byte {at}");
+        assert_eq!(depacketizer.push(&all[1].0, &wrong), Err(JpegPayloadError::Fragment), "byte {at}");
         assert_eq!(depacketizer.push(&all[2].0, &all[2].1), Ok(None), "the rest of the picture is ignored");
         assert_eq!(depacketizer.broken(), 1);
     }
     for (at, value, error) in [
-        (0, 1, Error::Interlaced(1)),
-        (4, 2, Error::Type(2)),
-        (5, 0, Error::Q(0)),
-        (5, 100, Error::Q(100)),
-        (6, 0, Error::Size),
-        (7, 0, Error::Size),
+        (0, 1, JpegPayloadError::Interlaced(1)),
+        (4, 2, JpegPayloadError::Type(2)),
+        (5, 0, JpegPayloadError::Q(0)),
+        (5, 100, JpegPayloadError::Q(100)),
+        (6, 0, JpegPayloadError::Size),
+        (7, 0, JpegPayloadError::Size),
     ] {
         let mut wrong = all[0].1.clone();
         wrong[at] = value;
@@ -110,11 +110,11 @@ fn in_band_tables_and_restart_markers_are_received() {
     for cut in 0..first.len() - 2 {
         assert_eq!(
             Depacketizer::default().push(&header(1, true), &first[..cut]),
-            Err(Error::Truncated),
+            Err(JpegPayloadError::Truncated),
             "{cut} bytes"
         );
     }
-    for (at, value, error) in [(13, 1, Error::Precision), (15, 65, Error::Tables(65))] {
+    for (at, value, error) in [(13, 1, JpegPayloadError::Precision), (15, 65, JpegPayloadError::Tables(65))] {
         let mut wrong = first.clone();
         wrong[at] = value;
         assert_eq!(Depacketizer::default().push(&header(1, true), &wrong), Err(error), "byte {at}");
@@ -124,7 +124,7 @@ fn in_band_tables_and_restart_markers_are_received() {
     let mut tables =
         |payload: &[u8]| depacketizer.push(&header(2, true), payload).map(|jpeg| jpeg.unwrap().tables);
     assert_eq!(tables(&bare(200)), Ok(jpeg.tables.clone()));
-    assert_eq!(tables(&bare(201)), Err(Error::Tables(0)));
+    assert_eq!(tables(&bare(201)), Err(JpegPayloadError::Tables(0)));
     for (q, value) in [(201, 7), (255, 8)] {
         let mut other = first.clone();
         other[5] = q;
@@ -133,7 +133,7 @@ fn in_band_tables_and_restart_markers_are_received() {
     }
     assert_eq!(tables(&bare(200)), Ok(jpeg.tables));
     assert_eq!(tables(&bare(201)), Ok(Tables::in_band([7; 64], [7; 64])));
-    assert_eq!(tables(&bare(255)), Err(Error::Tables(0)));
+    assert_eq!(tables(&bare(255)), Err(JpegPayloadError::Tables(0)));
 }
 
 /// The payload of a picture in one packet: with `tables` if there are any, else at Q 80.
@@ -186,20 +186,32 @@ fn a_scan_of_luma_alone_is_a_grey_picture() {
 #[test]
 fn a_scan_that_is_not_what_its_type_says_is_refused_with_a_sentence() {
     for (kind, sampling, interval, error, sentence) in [
-        (0, Sampling::Full, None, Error::Sampling(0), "RTP/JPEG type 0 means 4:2:2, but the scan is 4:4:4"),
-        (1, Sampling::Full, None, Error::Sampling(1), "RTP/JPEG type 1 means 4:2:0, but the scan is 4:4:4"),
+        (
+            0,
+            Sampling::Full,
+            None,
+            JpegPayloadError::Sampling(0),
+            "RTP/JPEG type 0 means 4:2:2, but the scan is 4:4:4",
+        ),
+        (
+            1,
+            Sampling::Full,
+            None,
+            JpegPayloadError::Sampling(1),
+            "RTP/JPEG type 1 means 4:2:0, but the scan is 4:4:4",
+        ),
         (
             1,
             Sampling::Yuv420,
             Some(4),
-            Error::RestartHeader(1),
+            JpegPayloadError::RestartHeader(1),
             "RTP/JPEG type 1 has no restart marker header, but the scan has restart markers",
         ),
         (
             0,
             Sampling::Yuv422,
             Some(4),
-            Error::RestartHeader(0),
+            JpegPayloadError::RestartHeader(0),
             "RTP/JPEG type 0 has no restart marker header, but the scan has restart markers",
         ),
     ] {
@@ -227,7 +239,7 @@ fn the_length_of_a_scan_is_bounded() {
         }
         assert!(sent < 2 * MAX_RECEIVED_SCAN);
     };
-    assert_eq!(refused, Error::TooLong);
+    assert_eq!(refused, JpegPayloadError::TooLong);
 }
 
 proptest! {

@@ -1,0 +1,109 @@
+//! The directory as the zapper sees it: the connection, and what the directory has told. It survives a lost connection.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc;
+
+use super::ZapperInput;
+use crate::directory::{DirectoryClient, State, StationInfo};
+use crate::media::StationId;
+use crate::tuner::Expected;
+
+/// A directory, and what it has told.
+pub(super) struct DirectoryView {
+    client: DirectoryClient,
+    /// The directory's address.
+    pub(super) address: SocketAddr,
+    /// Our address in the connection; before there is one, the directory's own address.
+    local: IpAddr,
+    connected: bool,
+    line_up: Vec<StationInfo>,
+    /// The addresses that stations are sent from, as far as the directory tells them.
+    sources: BTreeMap<StationId, IpAddr>,
+}
+
+impl DirectoryView {
+    /// Connects to the directory at `address`. Its events go to `sender`.
+    pub(super) fn connect(address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) -> DirectoryView {
+        DirectoryView {
+            client: client(address, sender),
+            address,
+            local: address.ip(),
+            connected: false,
+            line_up: Vec::new(),
+            sources: BTreeMap::new(),
+        }
+    }
+
+    /// Connects to another directory instead. The last line-up stays until that directory has sent one.
+    pub(super) fn move_to(&mut self, address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) {
+        (self.address, self.local) = (address, address.ip());
+        self.client = client(address, sender);
+    }
+
+    /// Our address in the connection; before there is one, the directory's own address.
+    pub(super) fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// All stations, ascending by number, as last listed.
+    pub(super) fn line_up(&self) -> &[StationInfo] {
+        &self.line_up
+    }
+
+    /// A station of the line-up.
+    pub(super) fn station(&self, id: StationId) -> Option<&StationInfo> {
+        self.line_up.iter().find(|station| station.id == id)
+    }
+
+    /// The address that a station is sent from, if the directory tells it and its family is that of the group.
+    pub(super) fn source_of(&self, station: &StationInfo) -> Option<IpAddr> {
+        let source = self.sources.get(&station.id).copied();
+        source.filter(|source| source.is_ipv4() == station.group.is_ipv4())
+    }
+
+    /// What a station should be sending. Without a connection nothing is known: the broadcaster may have ended.
+    pub(super) fn expected_of(&self, id: StationId) -> Expected {
+        match self.station(id).filter(|_| self.connected) {
+            Some(StationInfo { state: State::Film | State::Slate { .. }, rate, .. }) => {
+                Expected::Pictures(*rate)
+            }
+            _ => Expected::Unknown,
+        }
+    }
+
+    /// Asks for the picture now on air of a station, and for a place in its audience.
+    pub(super) fn tune(&self, id: StationId) {
+        self.client.tune(id);
+    }
+
+    /// Notes that the connection exists, with our address in it. Sources are told anew.
+    pub(super) fn set_connected(&mut self, local: IpAddr) {
+        self.local = local;
+        self.connected = true;
+        self.sources.clear();
+    }
+
+    /// Notes that the connection is lost.
+    pub(super) fn set_lost(&mut self) {
+        self.connected = false;
+    }
+
+    pub(super) fn set_line_up(&mut self, line_up: Vec<StationInfo>) {
+        self.line_up = line_up;
+    }
+
+    pub(super) fn set_sources(&mut self, sources: BTreeMap<StationId, IpAddr>) {
+        self.sources = sources;
+    }
+}
+
+fn client(address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) -> DirectoryClient {
+    let sender = sender.clone();
+    // Sending fails only when the zapper has been dropped.
+    DirectoryClient::start(address, move |event| drop(sender.send(ZapperInput::Directory(event))))
+}
