@@ -218,6 +218,10 @@ pub(super) fn simulated(network: Arc<Mutex<SimulatedNetwork>>, interfaces: Inter
     Network::new(interfaces, move |group, interface, _| {
         let source = interface.source(group.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         let (network, index) = (network.clone(), interface.index);
+        if group.port() % 2 == 1 {
+            // Sender reports, which no receiver of the simulation reads.
+            return Ok(SendSocket::simulated(|datagram| Ok(datagram.len())));
+        }
         Ok(SendSocket::simulated(move |datagram| network.lock().unwrap().send(index, source, datagram)))
     })
 }
