@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use super::counters::TaskCounters;
 use super::describe::describe;
 use super::feed::Feed;
@@ -24,6 +26,8 @@ pub struct StationHandle {
     pub task: Arc<TaskCounters>,
     film_rate: Mutex<Option<FrameRate>>,
     interface: Mutex<Option<Interface>>,
+    /// Turns true once, when the station is to end.
+    stop: watch::Sender<bool>,
 }
 
 impl StationHandle {
@@ -37,7 +41,18 @@ impl StationHandle {
             task,
             film_rate: Mutex::default(),
             interface: Mutex::default(),
+            stop: watch::Sender::new(false),
         }
+    }
+
+    /// Tells the station's task to end.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Turns true once, when the station is to end.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
     }
 
     /// Records that a film of this rate is on air.

@@ -33,7 +33,7 @@ const REPEAT_LEAD: Duration = Duration::from_millis(50);
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The broadcaster stops.
+/// The station is told to stop.
 #[derive(Debug)]
 pub(super) struct Stopping;
 
@@ -63,7 +63,7 @@ impl Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
             table: head_end.table.clone(),
-            stop: head_end.stop.clone(),
+            stop: handle.stopping(),
             wake_slots,
             flow,
             obstacle: None,
@@ -89,7 +89,7 @@ impl Output {
     /// Waits until so little of what was handed over is left that the group would soon be silent.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     pub(super) async fn run_dry(&mut self) -> Result<(), Stopping> {
         let Some(last) = &self.last else {
             // Nothing can be repeated yet.
@@ -102,7 +102,7 @@ impl Output {
     /// Repeats the last unit: the content is late, and the group is not to be silent meanwhile.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
         let Some(last) = self.last.clone() else { return Ok(()) };
         let at = (last.due.at + LONGEST_PAUSE).max(self.clock.now());
@@ -122,7 +122,7 @@ impl Output {
     /// station is [`LEAD`] ahead.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
         if let Some(last) = self.last.take() {
             let mut at = last.due.at;
@@ -152,6 +152,12 @@ impl Output {
         // Far enough ahead: sleep, so that the station does not wake up for each picture.
         let wake = Instant::now() + self.clock.until(due - MIN_LEAD);
         self.wait_until(self.wake_slots.before(wake)).await
+    }
+
+    /// Sends nothing more to the group, not even what was handed over.
+    pub(super) fn fall_silent(&mut self) {
+        let spec = self.handle.spec.clone();
+        self.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
     }
 
     /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.

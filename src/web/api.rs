@@ -132,7 +132,7 @@ impl StationStatus {
 
 /// All stations now, ascending by number.
 pub(super) fn stations(head_end: &HeadEnd) -> Vec<StationStatus> {
-    head_end.stations().map(|station| StationStatus::of(head_end, station)).collect()
+    head_end.stations().values().map(|station| StationStatus::of(head_end, station)).collect()
 }
 
 /// `GET /api/stations`.
@@ -145,7 +145,7 @@ pub(super) async fn one(State(web): State<Arc<Web>>, Path(id): Path<String>) -> 
     let id = id.parse().map(StationId);
     let id = id.map_err(|_| Refusal(StatusCode::NOT_FOUND, "a station's number is 1 to 999".into()))?;
     let station = web.station(id)?;
-    Ok(fresh(Json(StationStatus::of(&web.head_end, station))))
+    Ok(fresh(Json(StationStatus::of(&web.head_end, &station))))
 }
 
 /// `GET /healthz`.
@@ -155,6 +155,7 @@ pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
     let silent: Vec<String> = web
         .head_end
         .stations()
+        .values()
         .filter(silent)
         .map(|station| format!("{} \"{}\"", station.spec.id, station.spec.name))
         .collect();

@@ -93,7 +93,7 @@ impl StationMetrics {
         let help = "Pictures skipped because they were late, before they reached the air thread or in it";
         let mut family =
             encoder.encode_descriptor("stationcast_pictures_skipped", help, None, MetricType::Counter)?;
-        for station in self.0.stations() {
+        for station in self.0.stations().values() {
             let [id, name] = names(&station.spec.id.to_string(), &station.spec.name);
             for (place, counter) in [("task", &station.task.skipped), ("air", &station.air.skipped)] {
                 let labels = [id.clone(), name.clone(), ("where", place.to_owned())];
@@ -126,7 +126,7 @@ impl StationMetrics {
         let unit = Unit::Seconds;
         let mut family =
             encoder.encode_descriptor("stationcast_lateness", help, Some(&unit), MetricType::Histogram)?;
-        for station in self.0.stations() {
+        for station in self.0.stations().values() {
             let labels = names(&station.spec.id.to_string(), &station.spec.name);
             let (sum, count, buckets) = histogram(&station.air.lateness);
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
