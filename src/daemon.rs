@@ -31,6 +31,7 @@ use crate::limits::open_files::Places;
 use crate::lineup::Lineup;
 use crate::media::AirTime;
 use crate::net::Network;
+use crate::station::listen::listen;
 use crate::station::runtime::StationRuntime;
 use crate::station::supervise;
 use crate::web::hosts::Hosts;
@@ -109,6 +110,7 @@ pub async fn broadcast(
         tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
     }
     tasks.spawn(announcer.run(head_end.clone()));
+    tasks.spawn(listen(head_end.clone()));
 
     shutdown.await;
     info!("going off air");

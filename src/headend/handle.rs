@@ -1,6 +1,6 @@
 //! One station, as all rooms but its own task see it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -12,6 +12,15 @@ use crate::air::AirCounters;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
 use crate::media::FrameRate;
+
+/// How a station sends to its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sending {
+    /// The interface.
+    pub(crate) interface: Interface,
+    /// The SSRC of the packets.
+    pub(crate) ssrc: u32,
+}
 
 /// A station's configuration, feed and counters. It outlives the station's task, which may crash and be restarted.
 #[derive(Debug)]
@@ -25,7 +34,9 @@ pub struct StationHandle {
     /// The counters of the station's task.
     pub task: Arc<TaskCounters>,
     film_rate: Mutex<Option<FrameRate>>,
-    interface: Mutex<Option<Interface>>,
+    /// `None` while it cannot send.
+    sending: watch::Sender<Option<Sending>>,
+    other_senders: Mutex<Vec<SocketAddr>>,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
 }
@@ -40,7 +51,8 @@ impl StationHandle {
             air,
             task,
             film_rate: Mutex::default(),
-            interface: Mutex::default(),
+            sending: watch::Sender::new(None),
+            other_senders: Mutex::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -66,14 +78,39 @@ impl StationHandle {
         *self.film_rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the interface that the station sends by; `None` if it cannot send.
+    /// Records how the station sends; `None` if it cannot.
+    pub(crate) fn set_sending(&self, sending: Option<Sending>) {
+        self.sending.send_if_modified(|before| {
+            let changed = *before != sending;
+            *before = sending;
+            changed
+        });
+    }
+
+    /// Records the interface of a station that a test has no sender for.
+    #[cfg(test)]
     pub(crate) fn set_interface(&self, interface: Option<Interface>) {
-        *self.interface.lock().unwrap_or_else(PoisonError::into_inner) = interface;
+        self.set_sending(interface.map(|interface| Sending { interface, ssrc: 0 }));
+    }
+
+    /// Receives how the station sends, whenever that changes.
+    pub(crate) fn sending(&self) -> watch::Receiver<Option<Sending>> {
+        self.sending.subscribe()
+    }
+
+    /// Records the other senders on the group.
+    pub(crate) fn set_other_senders(&self, senders: Vec<SocketAddr>) {
+        *self.other_senders.lock().unwrap_or_else(PoisonError::into_inner) = senders;
+    }
+
+    /// The other senders whose pictures come to the station's group, a few at most.
+    pub fn other_senders(&self) -> Vec<SocketAddr> {
+        self.other_senders.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The interface that the station sends by now; `None` while the configured one has no address to send from.
     pub fn interface(&self) -> Option<Interface> {
-        self.interface.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sending.borrow().as_ref().map(|sending| sending.interface.clone())
     }
 
     /// The address that the station sends from now; `None` while there is none.

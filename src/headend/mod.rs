@@ -34,6 +34,7 @@ use crate::lineup::StationSpec;
 use crate::media::{AirTime, StationId};
 use crate::net::Network;
 pub use clients::{Client, ClientKind, Clients};
+pub(crate) use handle::Sending;
 pub use handle::StationHandle;
 
 /// All stations of a broadcaster, and what they share.

@@ -11,6 +11,7 @@
 //! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `media`, `interface`,
 //! `net` and `clock`.
 
+pub(crate) mod listen;
 mod output;
 mod patience;
 pub(crate) mod runtime;

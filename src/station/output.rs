@@ -14,7 +14,7 @@ use crate::air::{Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
 use crate::directory::StationTable;
-use crate::headend::{HeadEnd, StationHandle};
+use crate::headend::{HeadEnd, Sending, StationHandle};
 use crate::interface::Interface;
 use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
 use crate::net::Network;
@@ -47,6 +47,8 @@ pub(super) struct Output {
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
     flow: Flow,
+    /// The SSRC of the flow's sender.
+    ssrc: u32,
     /// Why nothing can be sent to the group, as last logged. `None` if units can be sent.
     obstacle: Option<String>,
     /// The unit that was handed over last.
@@ -66,6 +68,7 @@ impl Output {
             stop: handle.stopping(),
             wake_slots,
             flow,
+            ssrc: 0,
             obstacle: None,
             last: None,
             free_at: AirTime::default(),
@@ -226,6 +229,7 @@ impl Output {
         }
         match self.open_sender(found.as_ref()) {
             Ok(opened) => {
+                self.ssrc = opened.ssrc();
                 self.flow.change(|sender| *sender = opened);
                 if let Some(interface) =
                     found.as_ref().filter(|_| before.is_some() || self.obstacle.is_some())
@@ -254,7 +258,7 @@ impl Output {
 
     /// Notes the interface that the station sends by, and tells the directory from which address.
     fn sends_by(&self, interface: Option<Interface>) {
-        self.handle.set_interface(interface);
+        self.handle.set_sending(interface.map(|interface| Sending { interface, ssrc: self.ssrc }));
         self.table.set_source(self.handle.spec.id, self.handle.source());
     }
 

@@ -62,6 +62,9 @@ pub struct StationStatus {
     pub send_errors: u64,
     /// Rounds of the programme that have begun.
     pub rounds: u64,
+    /// Other senders whose pictures come to its group, a few at most: their addresses and ports.
+    #[serde(default)]
+    pub other_senders: Vec<SocketAddr>,
     /// Lateness of the first packet of each picture, in microseconds.
     pub lateness_us: Quantiles,
 }
@@ -95,7 +98,8 @@ impl Quantiles {
 }
 
 impl StationStatus {
-    fn of(head_end: &HeadEnd, StationHandle { spec, air, task, .. }: &StationHandle) -> StationStatus {
+    fn of(head_end: &HeadEnd, station: &StationHandle) -> StationStatus {
+        let StationHandle { spec, air, task, .. } = station;
         let entry = head_end.entry(spec.id);
         let size = entry.as_ref().and_then(|entry| entry.size);
         let rate = entry.as_ref().and_then(|entry| entry.rate);
@@ -125,6 +129,7 @@ impl StationStatus {
             squeezed: task.squeezed.load(Relaxed),
             send_errors: air.send_errors.load(Relaxed),
             rounds: task.rounds.load(Relaxed),
+            other_senders: station.other_senders(),
             lateness_us: Quantiles::of(&air.lateness),
         }
     }

@@ -107,6 +107,14 @@ impl StationMetrics {
             ConstGauge::new(i64::from(station.audience)).encode(family.encode_family(&labels(station))?)?;
         }
 
+        let help = "Other senders whose pictures come to a station's group";
+        let mut family =
+            encoder.encode_descriptor("stationcast_other_senders", help, None, MetricType::Gauge)?;
+        for station in &stations {
+            let metric = ConstGauge::new(station.other_senders.len() as i64);
+            metric.encode(family.encode_family(&labels(station))?)?;
+        }
+
         let help = "What a station is sending: 1 for its state, 0 for the others";
         let mut family = encoder.encode_descriptor("stationcast_state", help, None, MetricType::Gauge)?;
         for station in &stations {
