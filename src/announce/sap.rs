@@ -75,12 +75,13 @@ impl Sessions {
         let current = |id: &StationId, session: &SapSession| {
             stations.get(id).is_some_and(|handle| Arc::ptr_eq(handle, &session.handle))
         };
-        let over = self.by_id.extract_if(.., |id, session| !current(id, session));
-        let over = over.map(|(_, session)| session).collect();
+        let all = std::mem::take(&mut self.by_id).into_iter();
+        let over: BTreeMap<_, _>;
+        (self.by_id, over) = all.partition(|(id, session)| current(id, session));
         for (&id, handle) in stations {
             self.by_id.entry(id).or_insert_with(|| SapSession::new(handle.clone()));
         }
-        over
+        over.into_values().collect()
     }
 
     /// The session whose turn it is; `None` if there is none.

@@ -357,7 +357,7 @@ async fn stations_come_change_and_go_while_another_loses_no_picture() {
         elsewhere.get(&group.parse().unwrap()).copied().unwrap_or_default()
     };
     let first = (simulation.handle.spec.id.0, network::GROUP.to_owned(), State::Film);
-    assert_eq!(listed(), [first.clone()]);
+    assert_eq!(listed(), std::slice::from_ref(&first));
 
     let films = simulation.folder.path().join("films");
     let new = |group: &str| {

@@ -13,10 +13,8 @@ const NOT_ALONE: &str = "is not alone on";
 const COME: &str = "another sender's pictures come to";
 const COME_NO_MORE: &str = "no other sender's pictures come to";
 
-/// A line-up of two stations on the same groups as everybody's in this file.
-fn lineup(interface: &str, directory: u16, http: u16) -> String {
-    // Loopback routes no IPv6 multicast.
-    let second = if interface == "lo" { "239.77.0.2:5004" } else { "[ff15::77:2]:5004" };
+/// A line-up of two stations, on [`GROUP`] and a `second` group.
+fn lineup(interface: &str, second: &str, directory: u16, http: u16) -> String {
     head(&format!("0.0.0.0:{directory}"), interface)
         + &format!("[http]\nlisten = \"127.0.0.1:{http}\"\n")
         + &station(1, &[&pal(1).path], GROUP, "")
@@ -95,26 +93,27 @@ fn come_and_go(
 pub(crate) fn two_broadcasters_on_one_group() {
     let lan = Lan::new(&["first", "second", "one"]);
     let [first, second] = ["first", "second"].map(|name| lan.host(name));
-    let broadcaster = first.on_air(&lineup("eth0", 9688, 8088));
+    let broadcaster = first.on_air(&lineup("eth0", "[ff15::77:2]:5004", 9688, 8088));
     let seen = watch(&lan, "one", "10.77.0.1:9688", 1, 1_000_000);
     come_and_go(
         broadcaster,
-        || second.on_air(&lineup("eth0", 9688, 8089)),
+        || second.on_air(&lineup("eth0", "[ff15::77:2]:5004", 9688, 8089)),
         seen,
         [first, second],
         ["10.77.0.1", "10.77.0.2"],
     );
 }
 
-/// On one machine of a network: the packets of both come from the same address.
+/// On one machine of a network: the packets of both come from the same address, in a
+/// source-specific group too.
 pub(crate) fn two_broadcasters_on_one_machine() {
     let lan = Lan::new(&["first", "one"]);
     let first = lan.host("first");
-    let broadcaster = first.on_air(&lineup("eth0", 9688, 8088));
+    let broadcaster = first.on_air(&lineup("eth0", "232.77.0.2:5004", 9688, 8088));
     let seen = watch(&lan, "one", "10.77.0.1:9688", 1, 1_000_000);
     come_and_go(
         broadcaster,
-        || first.on_air(&lineup("eth0", 9689, 8089)),
+        || first.on_air(&lineup("eth0", "232.77.0.2:5004", 9689, 8089)),
         seen,
         [first, first],
         ["10.77.0.1"; 2],
@@ -125,11 +124,11 @@ pub(crate) fn two_broadcasters_on_one_machine() {
 pub(crate) fn two_broadcasters_on_loopback() {
     let lan = Lan::alone();
     let machine = lan.machine();
-    let broadcaster = machine.on_air(&lineup("lo", 9688, 8088));
+    let broadcaster = machine.on_air(&lineup("lo", "239.77.0.2:5004", 9688, 8088));
     let seen = watch_with(&lan, machine, "127.0.0.1:9688", 1, 1_000_000, &[]);
     come_and_go(
         broadcaster,
-        || machine.on_air(&lineup("lo", 9689, 8089)),
+        || machine.on_air(&lineup("lo", "239.77.0.2:5004", 9689, 8089)),
         seen,
         [machine, machine],
         ["127.0.0.1"; 2],
