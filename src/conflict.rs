@@ -110,7 +110,7 @@ impl Conflict {
 }
 
 /// `10.0.0.7:40000, 10.0.0.9:40000`.
-pub(crate) fn list(senders: &[SocketAddr]) -> String {
+pub(crate) fn addresses(senders: &[SocketAddr]) -> String {
     let senders: Vec<String> = senders.iter().map(SocketAddr::to_string).collect();
     senders.join(", ")
 }

@@ -15,7 +15,7 @@ use crate::media::FrameRate;
 
 /// How a station sends to its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sending {
+pub(crate) struct SyncSource {
     /// The interface.
     pub(crate) interface: Interface,
     /// The SSRC of the packets.
@@ -35,7 +35,7 @@ pub struct StationHandle {
     pub task: Arc<TaskCounters>,
     film_rate: Mutex<Option<FrameRate>>,
     /// `None` while it cannot send.
-    sending: watch::Sender<Option<Sending>>,
+    sync_source: watch::Sender<Option<SyncSource>>,
     other_senders: Mutex<Vec<SocketAddr>>,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
@@ -51,7 +51,7 @@ impl StationHandle {
             air,
             task,
             film_rate: Mutex::default(),
-            sending: watch::Sender::new(None),
+            sync_source: watch::Sender::new(None),
             other_senders: Mutex::default(),
             stop: watch::Sender::new(false),
         }
@@ -79,10 +79,10 @@ impl StationHandle {
     }
 
     /// Records how the station sends; `None` if it cannot.
-    pub(crate) fn set_sending(&self, sending: Option<Sending>) {
-        self.sending.send_if_modified(|before| {
-            let changed = *before != sending;
-            *before = sending;
+    pub(crate) fn set_sync_source(&self, source: Option<SyncSource>) {
+        self.sync_source.send_if_modified(|before| {
+            let changed = *before != source;
+            *before = source;
             changed
         });
     }
@@ -90,12 +90,12 @@ impl StationHandle {
     /// Records the interface of a station that a test has no sender for.
     #[cfg(test)]
     pub(crate) fn set_interface(&self, interface: Option<Interface>) {
-        self.set_sending(interface.map(|interface| Sending { interface, ssrc: 0 }));
+        self.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: 0 }));
     }
 
     /// Receives how the station sends, whenever that changes.
-    pub(crate) fn sending(&self) -> watch::Receiver<Option<Sending>> {
-        self.sending.subscribe()
+    pub(crate) fn sync_source(&self) -> watch::Receiver<Option<SyncSource>> {
+        self.sync_source.subscribe()
     }
 
     /// Records the other senders on the group.
@@ -110,7 +110,7 @@ impl StationHandle {
 
     /// The interface that the station sends by now; `None` while the configured one has no address to send from.
     pub fn interface(&self) -> Option<Interface> {
-        self.sending.borrow().as_ref().map(|sending| sending.interface.clone())
+        self.sync_source.borrow().as_ref().map(|source| source.interface.clone())
     }
 
     /// The address that the station sends from now; `None` while there is none.

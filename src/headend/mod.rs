@@ -34,8 +34,8 @@ use crate::lineup::StationSpec;
 use crate::media::{AirTime, StationId};
 use crate::net::Network;
 pub use clients::{Client, ClientKind, Clients};
-pub(crate) use handle::Sending;
 pub use handle::StationHandle;
+pub(crate) use handle::SyncSource;
 
 /// All stations of a broadcaster, and what they share.
 pub struct HeadEnd {

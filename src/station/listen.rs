@@ -16,8 +16,8 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::clock::AirClock;
-use crate::conflict::{Conflict, ConflictChange, list};
-use crate::headend::{HeadEnd, Sending, StationHandle};
+use crate::conflict::{Conflict, ConflictChange, addresses};
+use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::net::listener;
 use crate::wire::sdp::is_source_specific;
 
@@ -64,11 +64,11 @@ pub(crate) async fn listen(head_end: Arc<HeadEnd>) {
 
 /// Listens on the group of one station.
 async fn listen_for(station: Arc<StationHandle>, clock: AirClock) {
-    let mut sending = station.sending();
+    let mut source = station.sync_source();
     let mut conflict = Conflict::default();
     let mut refused = None;
     loop {
-        let own = sending.borrow_and_update().clone();
+        let own = source.borrow_and_update().clone();
         let socket = own.as_ref().map(|own| open(&station, own));
         let listened = async {
             match socket {
@@ -93,7 +93,7 @@ async fn listen_for(station: Arc<StationHandle>, clock: AirClock) {
         };
         tokio::select! {
             () = listened => {}
-            changed = sending.changed() => {
+            changed = source.changed() => {
                 if changed.is_err() {
                     return;
                 }
@@ -102,7 +102,7 @@ async fn listen_for(station: Arc<StationHandle>, clock: AirClock) {
     }
 }
 
-fn open(station: &StationHandle, own: &Sending) -> std::io::Result<UdpSocket> {
+fn open(station: &StationHandle, own: &SyncSource) -> std::io::Result<UdpSocket> {
     let group = station.spec.group;
     let socket = listener(group, &own.interface, own.interface.source(group.ip()), own.ssrc)?;
     UdpSocket::from_std(socket)
@@ -154,7 +154,7 @@ fn tell(station: &StationHandle, change: Option<ConflictChange>, senders: Vec<So
             spec.id,
             spec.name,
             spec.group,
-            list(&senders)
+            addresses(&senders)
         ),
         Some(ConflictChange::Over) => {
             info!("station {} \"{}\" is alone on {} again", spec.id, spec.name, spec.group);

@@ -14,7 +14,7 @@ use crate::air::{Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
 use crate::directory::StationTable;
-use crate::headend::{HeadEnd, Sending, StationHandle};
+use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::interface::Interface;
 use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
 use crate::net::Network;
@@ -258,7 +258,7 @@ impl Output {
 
     /// Notes the interface that the station sends by, and tells the directory from which address.
     fn sends_by(&self, interface: Option<Interface>) {
-        self.handle.set_sending(interface.map(|interface| Sending { interface, ssrc: self.ssrc }));
+        self.handle.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: self.ssrc }));
         self.table.set_source(self.handle.spec.id, self.handle.source());
     }
 

@@ -1,6 +1,6 @@
 //! The status of stations as rows of text, and as a table with totals.
 
-use crate::conflict::list;
+use crate::conflict::addresses;
 use crate::text_table::aligned;
 use crate::web::api::{Sending, StationStatus};
 
@@ -71,7 +71,7 @@ fn row(station: &StationStatus) -> [String; 13] {
 /// Why it shows a slate, and which others send to its group.
 fn trouble(station: &StationStatus) -> String {
     let senders = &station.other_senders;
-    let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", list(senders)));
+    let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", addresses(senders)));
     station.reason.clone().into_iter().chain(others).collect::<Vec<_>>().join("; ")
 }
 

@@ -19,7 +19,7 @@ use super::rtsp_client::RtspSource;
 use super::source::{DatagramSource, ReceivedDatagram, wait};
 use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
-use crate::conflict::{ConflictChange, MAX_SENDERS, list};
+use crate::conflict::{ConflictChange, MAX_SENDERS, addresses};
 use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
 #[cfg(feature = "viewer")]
@@ -290,7 +290,7 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         let senders = self.tuner.other_senders();
         match self.tuner.poll_conflict() {
             Some(ConflictChange::Begins) => {
-                warn!("another sender's pictures come to {group}: {}", list(&senders));
+                warn!("another sender's pictures come to {group}: {}", addresses(&senders));
             }
             // The viewer's log begins at warnings.
             Some(ConflictChange::Over) => warn!("no other sender's pictures come to {group} any more"),

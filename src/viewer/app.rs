@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::zapper::{SignalState, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
-use crate::conflict::list;
+use crate::conflict::addresses;
 use crate::directory::{State, StationInfo};
 use crate::log::RateLimit;
 use crate::media::{Size, StationId};
@@ -286,7 +286,7 @@ impl App {
     fn tell_conflict(&mut self) {
         let others = self.zapper.other_senders();
         if self.others.is_empty() && !others.is_empty() {
-            self.say(format!("others send to this group: {}", list(&others)));
+            self.say(format!("others send to this group: {}", addresses(&others)));
         }
         self.others = others;
     }
@@ -362,7 +362,7 @@ impl App {
             ("buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
         ];
         if !self.others.is_empty() {
-            rows.push(("others here", list(&self.others)));
+            rows.push(("others here", addresses(&self.others)));
         }
         rows
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::zapper::{CodedPicture, Zapper, ZapperEvent};
-use crate::conflict::list;
+use crate::conflict::addresses;
 use crate::media::StationId;
 use crate::screen::Decoder;
 use crate::tuner::distribution::Distribution;
@@ -130,7 +130,7 @@ impl fmt::Display for HeadlessSummary {
         write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
         write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")?;
         if !self.other_senders.is_empty() {
-            write!(f, "; others sent to the group: {}", list(&self.other_senders))?;
+            write!(f, "; others sent to the group: {}", addresses(&self.other_senders))?;
         }
         Ok(())
     }
@@ -302,7 +302,7 @@ fn line(zapper: &Zapper) -> String {
         None => {
             let others = match &status.other_senders[..] {
                 [] => String::new(),
-                senders => format!(", others send to the group: {}", list(senders)),
+                senders => format!(", others send to the group: {}", addresses(senders)),
             };
             format!(
                 "{name}: {} pictures, {:.3} a second, {} lost, {} dropped, pacing p99 {:.0} us{others}",
