@@ -14,7 +14,7 @@ use crate::air::{Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
 use crate::directory::StationTable;
-use crate::headend::{HeadEnd, StationHandle};
+use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::interface::Interface;
 use crate::media::{AirTime, Due, REPEAT_RATE, Unit};
 use crate::net::Network;
@@ -33,7 +33,7 @@ const REPEAT_LEAD: Duration = Duration::from_millis(50);
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The broadcaster stops.
+/// The station is told to stop.
 #[derive(Debug)]
 pub(super) struct Stopping;
 
@@ -47,6 +47,8 @@ pub(super) struct Output {
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
     flow: Flow,
+    /// The SSRC of the flow's sender.
+    ssrc: u32,
     /// Why nothing can be sent to the group, as last logged. `None` if units can be sent.
     obstacle: Option<String>,
     /// The unit that was handed over last.
@@ -63,9 +65,10 @@ impl Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
             table: head_end.table.clone(),
-            stop: head_end.stop.clone(),
+            stop: handle.stopping(),
             wake_slots,
             flow,
+            ssrc: 0,
             obstacle: None,
             last: None,
             free_at: AirTime::default(),
@@ -89,7 +92,7 @@ impl Output {
     /// Waits until so little of what was handed over is left that the group would soon be silent.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn run_dry(&mut self) -> Result<(), Stopping> {
         let Some(last) = &self.last else {
@@ -103,7 +106,7 @@ impl Output {
     /// Repeats the last unit: the content is late, and the group is not to be silent meanwhile.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
         let Some(last) = self.last.clone() else { return Ok(()) };
@@ -124,7 +127,7 @@ impl Output {
     /// station is [`LEAD`] ahead.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
         if let Some(last) = self.last.take() {
@@ -156,6 +159,12 @@ impl Output {
         // Far enough ahead: sleep, so that the station does not wake up for each picture.
         let wake = Instant::now() + self.clock.until(due - MIN_LEAD);
         self.wait_until(self.wake_slots.before(wake)).await
+    }
+
+    /// Sends nothing more to the group, not even what was handed over.
+    pub(super) fn fall_silent(&mut self) {
+        let spec = self.handle.spec.clone();
+        self.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
     }
 
     /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.
@@ -228,6 +237,7 @@ impl Output {
         }
         match self.open_sender(found.as_ref()) {
             Ok(opened) => {
+                self.ssrc = opened.ssrc();
                 self.flow.change(|sender| *sender = opened);
                 if let Some(interface) =
                     found.as_ref().filter(|_| before.is_some() || self.obstacle.is_some())
@@ -256,7 +266,7 @@ impl Output {
 
     /// Notes the interface that the station sends by, and tells the directory from which address.
     fn sends_by(&self, interface: Option<Interface>) {
-        self.handle.set_interface(interface);
+        self.handle.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: self.ssrc }));
         self.table.set_source(self.handle.spec.id, self.handle.source());
     }
 
