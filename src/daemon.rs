@@ -22,16 +22,18 @@ use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
 use crate::content::worker::Threads;
+use crate::directory::message::MAX_STATIONS;
 use crate::directory::{Limits, Services, StationTable, serve};
 use crate::headend::counters::Totals;
-use crate::headend::{Clients, HeadEnd, StationHandle};
+use crate::headend::{Clients, HeadEnd, handles};
 use crate::interface::netlink::keep_current;
 use crate::limits::open_files::Places;
 use crate::lineup::Lineup;
 use crate::media::AirTime;
 use crate::net::Network;
-use crate::station::keep_on_air;
+use crate::station::listen::listen;
 use crate::station::runtime::StationRuntime;
+use crate::station::supervise;
 use crate::web::hosts::Hosts;
 use crate::{announce, rtsp, web};
 
@@ -76,8 +78,7 @@ pub async fn broadcast(
     let more = lineup.hosts.iter().cloned().chain([announce::host_name(lineup.directory.port())]);
     let hosts = Hosts::of_this_machine(more, interfaces.clone());
     let announcer = announce::Announcer::new(&lineup, listeners.directory.local_addr().ok());
-    let runtime = StationRuntime::start(BLOCKING_THREADS * lineup.stations.len())?;
-    let handles = lineup.stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
+    let runtime = StationRuntime::start(BLOCKING_THREADS * MAX_STATIONS)?;
     let head_end = Arc::new(HeadEnd {
         air: Air::start(clock.clone())?,
         table: StationTable::new(),
@@ -87,7 +88,7 @@ pub async fn broadcast(
         stop: stopped,
         network: Network::of_this_machine(interfaces),
         threads: Threads::default(),
-        handles: handles.collect(),
+        handles: handles(lineup.stations),
         clock,
     });
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
@@ -95,10 +96,8 @@ pub async fn broadcast(
     let following = runtime.handle().spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
     let watching = tokio::spawn(keep_current(current));
-    for station in head_end.stations() {
-        tasks
-            .spawn_on(keep_on_air(station.clone(), head_end.clone(), runtime.wake_slots()), runtime.handle());
-    }
+    let wake_slots = runtime.wake_slots();
+    tasks.spawn_on(supervise(head_end.clone(), runtime.handle().clone(), wake_slots), runtime.handle());
     tasks.spawn({
         let head_end = head_end.clone();
         let table = head_end.table.clone();
@@ -112,6 +111,7 @@ pub async fn broadcast(
         tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
     }
     tasks.spawn(announcer.run(head_end.clone()));
+    tasks.spawn(listen(head_end.clone()));
 
     shutdown.await;
     info!("going off air");
@@ -123,7 +123,7 @@ pub async fn broadcast(
         warn!("a station did not end in time and is left behind");
     }
     runtime.end().await;
-    info!("off air: {}", Totals::of(head_end.stations().map(|station| &**station)));
+    info!("off air: {}", Totals::of(head_end.stations().values().map(|station| &**station)));
     Ok(())
 }
 

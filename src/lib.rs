@@ -15,6 +15,7 @@
 //! - [`media`]: access units, coded pictures and times, which both sides of the wire share;
 //! - [`wire`]: the bytes that sender and receiver agree on;
 //! - [`clock`]: air time, which follows the wall clock without a jump;
+//! - [`conflict`]: notices that another sender uses a station's group;
 //! - [`interface`], [`net`]: this machine's network interfaces, and sockets on them;
 //! - [`log`], `limits`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, tables, text in pictures, manual
 //!   pages;
@@ -45,6 +46,7 @@ pub mod media;
 pub mod wire;
 
 pub mod clock;
+pub mod conflict;
 
 pub mod interface;
 pub mod net;

@@ -8,9 +8,9 @@ use mdns_sd::{DaemonEvent, IfKind, ServiceDaemon, ServiceInfo};
 use tracing::{debug, info, warn};
 
 use crate::directory::SERVICE;
-use crate::headend::HeadEnd;
-use crate::interface::{Choice, Interface};
-use crate::lineup::{Lineup, StationSpec};
+use crate::headend::{Handles, HeadEnd};
+use crate::interface::Interface;
+use crate::lineup::Lineup;
 
 /// Longest time for the goodbye at the end: one packet on each interface.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -22,42 +22,56 @@ const MAX_HOST: usize = 32;
 #[derive(Debug)]
 pub(super) struct Service {
     listen: SocketAddr,
-    /// The interfaces of the stations.
-    stations: Vec<Choice>,
-    txt: Vec<(&'static str, String)>,
+    /// The ports of the outputs that other machines can reach.
+    outputs: Vec<(&'static str, String)>,
+}
+
+/// What is announced, and where.
+#[derive(Debug, PartialEq)]
+struct Announcement {
+    /// Number of stations.
+    stations: usize,
+    /// The indices of the stations' interfaces: elsewhere there is nothing to watch. Never loopback's.
+    indices: Vec<u32>,
 }
 
 impl Service {
-    /// For a directory that listens on `listen`; `None` if no other machine could reach it, or if no station leaves this machine.
-    /// Outputs that listen on loopback are left out.
+    /// For a directory that listens on `listen`; `None` if no other machine could reach it. Outputs that listen on loopback are
+    /// left out.
     pub(super) fn new(listen: SocketAddr, lineup: &Lineup) -> Option<Service> {
-        let loopback = |station: &StationSpec| {
-            station.interface.find(&lineup.interfaces).is_some_and(|interface| interface.loopback)
-        };
-        let useless = listen.ip().is_unspecified() && lineup.stations.iter().all(loopback);
-        if listen.ip().is_loopback() || useless {
+        if listen.ip().is_loopback() {
             return None;
         }
+        let mut outputs = Vec::new();
+        for (name, output) in [("rtsp", lineup.rtsp), ("http", lineup.http)] {
+            let output = output.filter(|output| !output.ip().is_loopback());
+            outputs.extend(output.map(|output| (name, output.port().to_string())));
+        }
+        Some(Service { listen, outputs })
+    }
+
+    /// What is announced for `stations`, by the interfaces there are now; `None` if no station leaves this machine.
+    fn announcement(&self, stations: &Handles, all: &[Interface]) -> Option<Announcement> {
+        let found: Vec<_> = stations.values().map(|station| station.spec.interface.find(all)).collect();
+        let loopback = |one: &Option<Interface>| one.as_ref().is_some_and(|one| one.loopback);
+        if self.listen.ip().is_unspecified() && found.iter().all(loopback) {
+            return None;
+        }
+        let leaving = found.iter().flatten().filter(|one| !one.loopback);
+        let mut indices: Vec<u32> = leaving.map(|one| one.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        Some(Announcement { stations: stations.len(), indices })
+    }
+
+    fn txt(&self, stations: usize) -> Vec<(&'static str, String)> {
         let mut txt = vec![
             ("txtvers", "1".to_owned()),
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("stations", lineup.stations.len().to_string()),
+            ("stations", stations.to_string()),
         ];
-        for (name, output) in [("rtsp", lineup.rtsp), ("http", lineup.http)] {
-            let output = output.filter(|output| !output.ip().is_loopback());
-            txt.extend(output.map(|output| (name, output.port().to_string())));
-        }
-        let stations = lineup.stations.iter().map(|station| station.interface.clone()).collect();
-        Some(Service { listen, stations, txt })
-    }
-
-    /// The indices that the stations' interfaces have now: elsewhere there is nothing to watch. Never loopback's.
-    fn indices(&self, all: &[Interface]) -> Vec<u32> {
-        let own = self.stations.iter().filter_map(|station| station.find(all));
-        let mut indices: Vec<u32> = own.filter(|one| !one.loopback).map(|one| one.index).collect();
-        indices.sort_unstable();
-        indices.dedup();
-        indices
+        txt.extend(self.outputs.iter().cloned());
+        txt
     }
 
     /// The interfaces on which it is announced: the interface of the address that the directory listens on, or, if it listens on
@@ -74,13 +88,30 @@ impl Service {
     }
 }
 
-/// Announces the directory until the head-end stops, then says goodbye. If the interface of a station gets another index, the
-/// announcement begins anew.
+/// Announces the directory until the head-end stops, then says goodbye. If the interface of a station gets another index, or
+/// stations come or go, the announcement begins anew.
 pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
-    let mut current = head_end.network.interfaces.clone();
+    let mut interfaces = head_end.network.interfaces.clone();
+    let mut stations = head_end.station_changes();
     loop {
-        let indices = service.indices(&current.borrow_and_update());
-        let daemon = match register(&service, service.on(&indices)) {
+        let announcement =
+            service.announcement(&stations.borrow_and_update(), &interfaces.borrow_and_update());
+        let changed = async {
+            while service.announcement(&stations.borrow(), &interfaces.borrow()) == announcement {
+                tokio::select! {
+                    Ok(()) = stations.changed() => {}
+                    Ok(()) = interfaces.changed() => {}
+                    else => std::future::pending().await,
+                }
+            }
+        };
+        let Some(announced) = &announcement else {
+            tokio::select! {
+                () = head_end.stopping() => return,
+                () = changed => continue,
+            }
+        };
+        let daemon = match register(&service, announced) {
             Ok(daemon) => daemon,
             Err(error) => {
                 warn!("the directory is not announced by mDNS: {error}");
@@ -93,7 +124,7 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
         }
         let stopping = tokio::select! {
             () = head_end.stopping() => true,
-            Ok(_) = current.wait_for(|now| service.indices(now) != indices) => false,
+            () = changed => false,
         };
         let goodbye = move || daemon.shutdown().map(|done| done.recv_timeout(GOODBYE).is_ok());
         if !matches!(tokio::task::spawn_blocking(goodbye).await, Ok(Ok(true))) {
@@ -105,12 +136,14 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
     }
 }
 
-fn register(service: &Service, on: Vec<IfKind>) -> mdns_sd::Result<ServiceDaemon> {
+fn register(service: &Service, announcement: &Announcement) -> mdns_sd::Result<ServiceDaemon> {
+    let on = service.on(&announcement.indices);
     let port = service.listen.port();
     let host_name = format!("{}.", host_name(port));
     let name = format!("stationcast on {}", host());
     let mut info =
-        ServiceInfo::new(SERVICE, &name, &host_name, (), port, &service.txt[..])?.enable_addr_auto();
+        ServiceInfo::new(SERVICE, &name, &host_name, (), port, &service.txt(announcement.stations)[..])?
+            .enable_addr_auto();
     info.set_interfaces(on.clone());
     let daemon = ServiceDaemon::new()?;
     // The daemon starts with every interface enabled. It obeys commands in order, so nothing is sent before this choice.
@@ -157,7 +190,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::headend::handles;
     use crate::lineup::{MediaKind, World};
+    use crate::media::StationId;
 
     const LINEUP: &str = r#"
 [directory]
@@ -191,40 +226,61 @@ group = "239.77.0.2:5004"
         }
     }
 
-    fn service(listen: &str, text: &str) -> Option<Service> {
-        Service::new(
-            listen.parse().unwrap(),
-            &Lineup::parse(text, Path::new("stations.toml"), &world()).unwrap(),
-        )
+    fn lineup() -> Lineup {
+        Lineup::parse(LINEUP, Path::new("stations.toml"), &world()).unwrap()
+    }
+
+    fn service(listen: &str) -> Option<Service> {
+        Service::new(listen.parse().unwrap(), &lineup())
+    }
+
+    fn stations() -> Handles {
+        Handles::clone(&handles(lineup().stations).borrow())
     }
 
     #[test]
     fn the_directory_is_announced_where_viewers_can_reach_it_and_its_stations() {
         let on = |listen| {
-            service(listen, LINEUP)
-                .map(|service| format!("{:?}", service.on(&service.indices(&world().interfaces))))
+            let service = service(listen)?;
+            let announcement = service.announcement(&stations(), &world().interfaces)?;
+            Some(format!("{:?}", service.on(&announcement.indices)))
         };
         assert_eq!(on("127.0.0.1:9688"), None);
         assert_eq!(on("[::1]:9688"), None);
         assert_eq!(on("192.0.2.7:9688").as_deref(), Some("[Addr(192.0.2.7)]"));
         assert_eq!(on("0.0.0.0:9688").as_deref(), Some("[IndexV4(2)]"));
         assert_eq!(on("[::]:9688").as_deref(), Some("[IndexV4(2), IndexV6(2)]"));
-        assert!(service("0.0.0.0:9688", &LINEUP.replace("interface = \"eth0\"\n", "")).is_none());
+    }
+
+    #[test]
+    fn the_announcement_follows_the_stations() {
+        let service = service("0.0.0.0:9688").unwrap();
+        let mut stations = stations();
+        let announced = |stations: &Handles| service.announcement(stations, &world().interfaces);
+        assert_eq!(announced(&stations), Some(Announcement { stations: 2, indices: vec![2] }));
+        stations.remove(&StationId(2));
+        assert_eq!(announced(&stations), Some(Announcement { stations: 1, indices: vec![2] }));
+        let mut stations = self::stations();
+        stations.remove(&StationId(1));
+        assert_eq!(announced(&stations), None, "the other one never leaves loopback");
+        assert_eq!(announced(&Handles::new()), None);
     }
 
     #[test]
     fn an_interface_that_was_created_anew_is_found_by_its_new_index() {
-        let service = service("0.0.0.0:9688", LINEUP).unwrap();
+        let service = service("0.0.0.0:9688").unwrap();
+        let indices =
+            |interfaces: &[Interface]| service.announcement(&stations(), interfaces).unwrap().indices;
         let mut interfaces = world().interfaces;
         interfaces[1].index = 9;
-        assert_eq!(service.indices(&interfaces), [9]);
+        assert_eq!(indices(&interfaces), [9]);
         interfaces.pop();
-        assert!(service.indices(&interfaces).is_empty());
+        assert!(indices(&interfaces).is_empty());
     }
 
     #[test]
     fn outputs_on_loopback_are_left_out() {
-        let txt = service("0.0.0.0:9688", LINEUP).unwrap().txt;
+        let txt = service("0.0.0.0:9688").unwrap().txt(2);
         assert_eq!(txt[2..], [("stations", "2".to_owned()), ("rtsp", "8554".to_owned())]);
     }
 

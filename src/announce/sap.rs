@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::directory::State;
-use crate::headend::{HeadEnd, StationHandle};
+use crate::headend::{Handles, HeadEnd, StationHandle};
 use crate::lineup::StationSpec;
+use crate::media::StationId;
 use crate::net;
 use crate::wire::sap::{self, MessageType};
 
@@ -23,30 +25,73 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// stations the period is therefore longer than [`PERIOD`]: 10 s for 999 stations.
 const MIN_GAP: Duration = Duration::from_millis(10);
 
-/// Announces all stations until the head-end stops, then deletes every announcement.
+/// Announces all stations until the head-end stops, then deletes every announcement. Follows the stations there are.
 #[expect(clippy::disallowed_methods, reason = "a shell: it announces every few seconds")]
 pub(super) async fn announce(head_end: Arc<HeadEnd>) {
-    let mut sessions: Vec<SapSession> = head_end.stations().cloned().map(SapSession::new).collect();
+    let mut sessions = Sessions::default();
     let mut failures = SendFailures::default();
-    // The stations take turns, evenly spread over the period.
-    let mut turns = tokio::time::interval(gap(sessions.len()));
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut current = head_end.station_changes();
     let mut stopping = std::pin::pin!(head_end.stopping());
-    for n in (0..sessions.len()).cycle() {
-        tokio::select! {
-            _ = turns.tick() => {}
-            () = &mut stopping => break,
+    let mut stopped = false;
+    while !stopped {
+        let stations = current.borrow_and_update().clone();
+        for session in sessions.follow(&stations) {
+            session.delete(&mut failures);
         }
-        let session = &mut sessions[n];
-        let Some(entry) = head_end.entry(session.handle.spec.id) else { continue };
-        for (message, sdp) in session.turn(&entry.state) {
-            failures.log(&session.handle.spec, send(&session.handle, message, &sdp));
+        // The stations take turns, evenly spread over the period.
+        let mut turns = tokio::time::interval(gap(stations.len()));
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = turns.tick() => {}
+                Ok(()) = current.changed() => break,
+                () = &mut stopping => {
+                    stopped = true;
+                    break;
+                }
+            }
+            let Some(session) = sessions.next() else { continue };
+            let Some(entry) = head_end.entry(session.handle.spec.id) else { continue };
+            for (message, sdp) in session.turn(&entry.state) {
+                failures.log(&session.handle.spec, send(&session.handle, message, &sdp));
+            }
         }
     }
-    for session in &sessions {
-        if let Some(sdp) = &session.announced {
-            failures.log(&session.handle.spec, send(&session.handle, MessageType::Deletion, sdp));
+    for session in sessions.follow(&Handles::new()) {
+        session.delete(&mut failures);
+    }
+}
+
+/// The sessions of all stations, which take turns.
+#[derive(Default)]
+struct Sessions {
+    by_id: BTreeMap<StationId, SapSession>,
+    /// The station whose turn it was last; `None` before the first turn.
+    last: Option<StationId>,
+}
+
+impl Sessions {
+    /// Begins a session for each station that is new. Returns the sessions of those that are gone.
+    fn follow(&mut self, stations: &Handles) -> Vec<SapSession> {
+        let current = |id: &StationId, session: &SapSession| {
+            stations.get(id).is_some_and(|handle| Arc::ptr_eq(handle, &session.handle))
+        };
+        let all = std::mem::take(&mut self.by_id).into_iter();
+        let over: BTreeMap<_, _>;
+        (self.by_id, over) = all.partition(|(id, session)| current(id, session));
+        for (&id, handle) in stations {
+            self.by_id.entry(id).or_insert_with(|| SapSession::new(handle.clone()));
         }
+        over.into_values().collect()
+    }
+
+    /// The session whose turn it is; `None` if there is none.
+    fn next(&mut self) -> Option<&mut SapSession> {
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.by_id.range((after, Bound::Unbounded)).next();
+        let (&id, _) = next.or_else(|| self.by_id.first_key_value())?;
+        self.last = Some(id);
+        self.by_id.get_mut(&id)
     }
 }
 
@@ -79,6 +124,13 @@ impl SapSession {
         messages.extend(old.filter(|old| *old != sdp).map(|old| (MessageType::Deletion, old)));
         messages.push((MessageType::Announcement, sdp));
         messages
+    }
+
+    /// Deletes the announcement, if there is one.
+    fn delete(&self, failures: &mut SendFailures) {
+        if let Some(sdp) = &self.announced {
+            failures.log(&self.handle.spec, send(&self.handle, MessageType::Deletion, sdp));
+        }
     }
 }
 
@@ -147,6 +199,28 @@ mod tests {
         assert_eq!(session.turn(&State::Film), [(MessageType::Deletion, pal), announced(&film)]);
         assert_eq!(session.turn(&slate), [announced(&film)], "a slate does not change the description");
         assert_eq!(session.turn(&State::Starting), [announced(&film)]);
+    }
+
+    #[test]
+    fn every_station_has_its_turn_when_others_come_and_go() {
+        let handle = |id: u16| {
+            let spec = StationSpec { id: StationId(id), ..StationSpec::sample("239.77.0.2:5004") };
+            (StationId(id), Arc::new(StationHandle::new(spec)))
+        };
+        let mut stations = Handles::from([handle(2), handle(5), handle(7)]);
+        let mut sessions = Sessions::default();
+        assert!(sessions.next().is_none());
+        assert!(sessions.follow(&stations).is_empty());
+        let turns = |sessions: &mut Sessions, count| -> Vec<u16> {
+            (0..count).map(|_| sessions.next().unwrap().handle.spec.id.0).collect()
+        };
+        assert_eq!(turns(&mut sessions, 4), [2, 5, 7, 2]);
+        stations.remove(&StationId(5));
+        stations.extend([handle(6), handle(7)]);
+        let over = sessions.follow(&stations);
+        let over: Vec<u16> = over.iter().map(|session| session.handle.spec.id.0).collect();
+        assert_eq!(over, [5, 7], "station 7 was changed");
+        assert_eq!(turns(&mut sessions, 4), [6, 7, 2, 6]);
     }
 
     #[test]

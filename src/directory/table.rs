@@ -92,6 +92,14 @@ impl StationTable {
         Ok(())
     }
 
+    /// Removes a station, if there is one of that number. Clients that are tuned to it are told that there is none.
+    pub fn remove(&self, id: StationId) {
+        let mut stations = self.lock();
+        if stations.remove(&id).is_some() {
+            self.bump();
+        }
+    }
+
     /// Changes a station's entry; its id and audience stay. `change` runs with the table locked, so it must not use the
     /// table. Returns whether the entry has changed. If it has not, or if there is no such station, nobody is woken.
     ///

@@ -15,58 +15,81 @@ const QUEUE: usize = 128;
 
 /// A station's units, numbered from 0.
 #[derive(Debug)]
-pub struct Feed {
+pub struct Feed(Mutex<FeedState>);
+
+#[derive(Debug)]
+struct FeedState {
     /// The unit that is on air, and those that are not due yet.
-    around_now: Mutex<VecDeque<Numbered>>,
-    subscribers: broadcast::Sender<Numbered>,
+    around_now: VecDeque<Numbered>,
+    /// `None` once the station is gone.
+    subscribers: Option<broadcast::Sender<Numbered>>,
 }
 
 type Numbered = (u64, Unit);
 
 impl Default for Feed {
     fn default() -> Feed {
-        Feed { around_now: Mutex::default(), subscribers: broadcast::Sender::new(QUEUE) }
+        let subscribers = Some(broadcast::Sender::new(QUEUE));
+        Feed(Mutex::new(FeedState { around_now: VecDeque::new(), subscribers }))
     }
 }
 
 impl Feed {
     /// Adds the next unit, which is not due yet.
     pub(crate) fn push(&self, unit: Unit, now: AirTime) {
-        let mut units = self.lock();
+        let mut state = self.lock();
+        let Some(subscribers) = state.subscribers.clone() else { return };
+        let units = &mut state.around_now;
         let number = units.back().map_or(0, |(last, _)| last + 1);
         while units.get(1).is_some_and(|(_, second)| second.due.at <= now) {
             units.pop_front();
         }
         units.push_back((number, unit.clone()));
         // With the lock held, so that a new subscriber gets the unit exactly once. Fails if there are no subscribers.
-        let _ = self.subscribers.send((number, unit));
+        let _ = subscribers.send((number, unit));
+    }
+
+    /// The station is gone: all subscriptions end, and nothing is on air.
+    pub(crate) fn close(&self) {
+        *self.lock() = FeedState { around_now: VecDeque::new(), subscribers: None };
+    }
+
+    /// Whether the station is gone.
+    pub fn is_closed(&self) -> bool {
+        self.lock().subscribers.is_none()
     }
 
     /// The unit that is on air at `now`, and its number; `None` before the first unit.
     pub fn at(&self, now: AirTime) -> Option<(u64, Unit)> {
-        self.lock().iter().take_while(|(_, unit)| unit.due.at <= now).last().cloned()
+        self.lock().around_now.iter().take_while(|(_, unit)| unit.due.at <= now).last().cloned()
     }
 
     /// Subscribes to the unit that is on air at `now` and all after it. Units come up to [`LEAD`](crate::air::LEAD) *before* they
     /// are due: the subscriber waits for their due times.
     pub fn subscribe(&self, now: AirTime) -> Subscription {
-        let units = self.lock();
+        let state = self.lock();
+        let units = &state.around_now;
         let on_air = units.iter().rposition(|(_, unit)| unit.due.at <= now).unwrap_or(0);
-        self.from(&units, units.get(on_air).map_or(0, |&(number, _)| number))
+        state.subscription(units.get(on_air).map_or(0, |&(number, _)| number))
     }
 
     /// Subscribes to unit `next` and all after it. Units that are off air already are lost to the subscriber.
     pub fn resume(&self, next: u64) -> Subscription {
-        self.from(&self.lock(), next)
+        self.lock().subscription(next)
     }
 
-    fn from(&self, units: &VecDeque<Numbered>, next: u64) -> Subscription {
-        let known = units.iter().filter(|(number, _)| *number >= next).cloned().collect();
-        Subscription { next, known, coming: self.subscribers.subscribe() }
+    fn lock(&self) -> MutexGuard<'_, FeedState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Numbered>> {
-        self.around_now.lock().unwrap_or_else(PoisonError::into_inner)
+impl FeedState {
+    fn subscription(&self, next: u64) -> Subscription {
+        let known = self.around_now.iter().filter(|(number, _)| *number >= next).cloned().collect();
+        // A receiver without a sender ends at once.
+        let coming =
+            self.subscribers.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe);
+        Subscription { next, known, coming }
     }
 }
 

@@ -1,8 +1,10 @@
 //! One station, as all rooms but its own task see it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
 
 use super::counters::TaskCounters;
 use super::describe::describe;
@@ -11,6 +13,15 @@ use crate::air::AirCounters;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
 use crate::media::FrameRate;
+
+/// How a station sends to its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SyncSource {
+    /// The interface.
+    pub(crate) interface: Interface,
+    /// The SSRC of the packets.
+    pub(crate) ssrc: u32,
+}
 
 /// A station's configuration, feed and counters. It outlives the station's task, which may crash and be restarted.
 #[derive(Debug)]
@@ -29,7 +40,11 @@ pub struct StationHandle {
     pub task: Arc<TaskCounters>,
     has_sound: AtomicBool,
     film_rate: Mutex<Option<FrameRate>>,
-    interface: Mutex<Option<Interface>>,
+    /// `None` while it cannot send.
+    sync_source: watch::Sender<Option<SyncSource>>,
+    other_senders: Mutex<Vec<SocketAddr>>,
+    /// Turns true once, when the station is to end.
+    stop: watch::Sender<bool>,
 }
 
 impl StationHandle {
@@ -44,8 +59,20 @@ impl StationHandle {
             task: Arc::default(),
             has_sound: AtomicBool::new(false),
             film_rate: Mutex::default(),
-            interface: Mutex::default(),
+            sync_source: watch::Sender::new(None),
+            other_senders: Mutex::default(),
+            stop: watch::Sender::new(false),
         }
+    }
+
+    /// Tells the station's task to end.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Turns true once, when the station is to end.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
     }
 
     /// Records that a film of this rate is on air.
@@ -69,14 +96,39 @@ impl StationHandle {
         self.has_sound.load(Relaxed)
     }
 
-    /// Records the interface that the station sends by; `None` if it cannot send.
+    /// Records how the station sends; `None` if it cannot.
+    pub(crate) fn set_sync_source(&self, source: Option<SyncSource>) {
+        self.sync_source.send_if_modified(|before| {
+            let changed = *before != source;
+            *before = source;
+            changed
+        });
+    }
+
+    /// Records the interface of a station that a test has no sender for.
+    #[cfg(test)]
     pub(crate) fn set_interface(&self, interface: Option<Interface>) {
-        *self.interface.lock().unwrap_or_else(PoisonError::into_inner) = interface;
+        self.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: 0 }));
+    }
+
+    /// Receives how the station sends, whenever that changes.
+    pub(crate) fn sync_source(&self) -> watch::Receiver<Option<SyncSource>> {
+        self.sync_source.subscribe()
+    }
+
+    /// Records the other senders on the group.
+    pub(crate) fn set_other_senders(&self, senders: Vec<SocketAddr>) {
+        *self.other_senders.lock().unwrap_or_else(PoisonError::into_inner) = senders;
+    }
+
+    /// The other senders whose pictures come to the station's group, a few at most.
+    pub fn other_senders(&self) -> Vec<SocketAddr> {
+        self.other_senders.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The interface that the station sends by now; `None` while the configured one has no address to send from.
     pub fn interface(&self) -> Option<Interface> {
-        self.interface.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sync_source.borrow().as_ref().map(|source| source.interface.clone())
     }
 
     /// The address that the station sends from now; `None` while there is none.

@@ -30,12 +30,12 @@ use crate::directory::{StationInfo, StationTable};
 #[cfg(test)]
 use crate::interface::interfaces;
 use crate::lineup;
-#[cfg(test)]
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, StationId};
 use crate::net::Network;
 pub use clients::{Client, ClientKind, Clients};
 pub use handle::StationHandle;
+pub(crate) use handle::SyncSource;
 
 /// All stations of a broadcaster, and what they share.
 pub struct HeadEnd {
@@ -57,7 +57,16 @@ pub struct HeadEnd {
     pub(crate) network: Network,
     /// The threads on which stations do blocking work.
     pub(crate) threads: Threads,
-    pub(crate) handles: BTreeMap<StationId, Arc<StationHandle>>,
+    pub(crate) handles: watch::Sender<Arc<Handles>>,
+}
+
+/// The stations by their numbers.
+pub type Handles = BTreeMap<StationId, Arc<StationHandle>>;
+
+/// A table of handles for `stations`.
+pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch::Sender<Arc<Handles>> {
+    let handles = stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
+    watch::Sender::new(Arc::new(handles.collect()))
 }
 
 /// Why a station's programme cannot be played on demand.
@@ -72,14 +81,25 @@ pub enum NotRecorded {
 }
 
 impl HeadEnd {
-    /// All stations, ascending by number.
-    pub fn stations(&self) -> impl Iterator<Item = &Arc<StationHandle>> {
-        self.handles.values()
+    /// All stations there are now, ascending by number.
+    pub fn stations(&self) -> Arc<Handles> {
+        self.handles.borrow().clone()
     }
 
-    /// A station; `None` if the line-up has none of that number.
-    pub fn station(&self, id: StationId) -> Option<&Arc<StationHandle>> {
-        self.handles.get(&id)
+    /// A station; `None` if there is none of that number now.
+    pub fn station(&self, id: StationId) -> Option<Arc<StationHandle>> {
+        self.handles.borrow().get(&id).cloned()
+    }
+
+    /// Receives all stations whenever one is added, removed or changed.
+    pub fn station_changes(&self) -> watch::Receiver<Arc<Handles>> {
+        self.handles.subscribe()
+    }
+
+    /// Adds and removes stations, in one step. A station is changed by a new handle of its number. All other stations stay on
+    /// air as they are.
+    pub fn change_stations(&self, change: impl FnOnce(&mut Handles)) {
+        self.handles.send_modify(|handles| change(Arc::make_mut(handles)));
     }
 
     /// A station as the directory lists it now, its audience included.
@@ -122,7 +142,6 @@ impl HeadEnd {
     ) -> (Arc<HeadEnd>, watch::Sender<bool>) {
         let clock = AirClock::start();
         let (stop, stopped) = watch::channel(false);
-        let handles = stations.into_iter().map(|spec| (spec.id, Arc::new(StationHandle::new(spec))));
         let head_end = HeadEnd {
             air: Air::start(clock.clone()).unwrap(),
             table: StationTable::new(),
@@ -132,7 +151,7 @@ impl HeadEnd {
             stop: stopped,
             network: Network::of_this_machine(watch::channel(interfaces().unwrap().into()).1),
             threads: Threads::default(),
-            handles: handles.collect(),
+            handles: handles(stations),
             clock,
         };
         (Arc::new(head_end), stop)
@@ -141,6 +160,6 @@ impl HeadEnd {
     /// Pushes a unit into a station's feed.
     #[expect(clippy::disallowed_methods, reason = "a shell: status is of this moment")]
     pub(crate) fn show(&self, id: StationId, unit: crate::media::Unit) {
-        self.handles[&id].feed.push(unit, self.clock.now());
+        self.handles.borrow()[&id].feed.push(unit, self.clock.now());
     }
 }

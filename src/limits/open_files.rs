@@ -5,9 +5,9 @@
 /// refused.
 const PROCESS: u64 = 128;
 
-/// Descriptors of one station: its socket, the reels that it plays and records, a film that is being decoded while the
+/// Descriptors of one station: its socket, the one that listens for other senders, the reels that it plays and records, a film that is being decoded while the
 /// next one is opened, and what decoders open for themselves. Measured with the demo line-up, peaks of /proc/PID/fd polled
-/// every 50 ms for 5 s: 18 with one station and 24 with three in the first pass, 17 and 21 later, so 3 and 2 a station. The
+/// every 50 ms for 5 s: 18 with one station and 24 with three in the first pass, 17 and 21 later, so 3 and 2 a station, and one more that listens. The
 /// rest is a reserve for films that fail, which was not measured.
 const STATION: u64 = 8;
 

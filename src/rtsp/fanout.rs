@@ -35,7 +35,9 @@ impl Fanouts {
         let fanouts = all.entry(station.spec.id).or_default();
         fanouts.retain(|fanout| fanout.strong_count() > 0);
         // One reference is that of its task.
-        let has_room = |fanout: &Arc<Fanout>| Arc::strong_count(fanout) <= CLIENTS + 1;
+        let has_room = |fanout: &Arc<Fanout>| {
+            Arc::ptr_eq(&fanout.station, station) && Arc::strong_count(fanout) <= CLIENTS + 1
+        };
         fanouts.iter().filter_map(Weak::upgrade).find(has_room).unwrap_or_else(|| {
             let (station, clock) = (station.clone(), clock.clone());
             let fanout = Arc::new(Fanout { station, clock, state: AsyncMutex::default() });
@@ -166,7 +168,9 @@ impl Fanout {
                 Ok(unit) if self.clock.now().since(unit.due.at) > MAX_LATENESS => {}
                 Err(RecvError::Lagged(_)) => {}
                 Ok(unit) => state.write(&unit, &self.station),
-                Err(RecvError::Closed) => state.members.clear(),
+                Err(RecvError::Closed) => {
+                    state.members.drain(..).for_each(|member| member.hand_back(&self.station))
+                }
             }
             if state.members.is_empty() {
                 state.running = false;

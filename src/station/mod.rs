@@ -11,6 +11,7 @@
 //! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `media`, `interface`,
 //! `net` and `clock`.
 
+pub(crate) mod listen;
 mod output;
 mod patience;
 mod reports;
@@ -19,6 +20,7 @@ pub(crate) mod runtime;
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod simulation;
 mod sound;
+mod supervisor;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ use crate::media::{FrameRate, Size};
 use output::{Output, Stopping};
 use patience::{Patience, RETRY};
 use runtime::WakeSlots;
+pub(crate) use supervisor::supervise;
 
 /// Most faults that are remembered as logged.
 const MOST_REPORTED: usize = 100;
@@ -46,14 +49,15 @@ const MOST_REPORTED: usize = 100;
 /// After this long on air, a fault is a new one, and the pauses before a retry start from the first again.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// Keeps one station on air until the broadcaster stops. If the station's task panics, a new one is started.
+/// Keeps one station on air until it is told to stop. If the station's task panics, a new one is started.
 #[expect(clippy::disallowed_methods, reason = "a shell: it waits before a restart")]
-pub(crate) async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) {
-    let mut stop = head_end.stop.clone();
+async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) {
+    let mut stop = handle.stopping();
     let spec = &handle.spec;
     loop {
-        let station = Station::new(handle.clone(), head_end.clone(), wake_slots);
-        match tokio::spawn(station.run()).await {
+        let (handle, head_end) = (handle.clone(), head_end.clone());
+        let run = async move { Station::new(handle, head_end, wake_slots).run().await };
+        match tokio::spawn(run).await {
             Ok(()) => return,
             Err(crash) => {
                 error!("station {} \"{}\" crashed, restarting it: {crash}", spec.id, spec.name);
@@ -86,7 +90,7 @@ enum ContentEnd {
     Over,
     /// The content cannot go on.
     Failed(Fault),
-    /// The broadcaster stops.
+    /// The station is told to stop.
     Stopping,
 }
 
@@ -118,7 +122,7 @@ impl Station {
         Station { handle, head_end, output, content, slate, on_air: false, log_on_air: true }
     }
 
-    /// Shows the content until the broadcaster stops, and the slate while the content cannot be shown.
+    /// Shows the content until the station is told to stop, and the slate while the content cannot be shown.
     #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
     async fn run(mut self) {
         let _reporter = start_reporter(self.handle.clone());
@@ -148,6 +152,10 @@ impl Station {
             if self.show_slate(reason, wait).await.is_err() {
                 break;
             }
+        }
+        if !*self.head_end.stop.borrow() {
+            // Only this station ends, and another may take its group at once.
+            self.output.fall_silent();
         }
         let air = &self.handle.air;
         let (aired, skipped) = (air.aired.load(Relaxed), air.skipped.load(Relaxed));

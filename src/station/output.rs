@@ -18,7 +18,7 @@ use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
 use crate::content::sound::FilmCue;
 use crate::directory::StationTable;
-use crate::headend::{HeadEnd, StationHandle};
+use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::interface::Interface;
 use crate::media::{AirTime, Due, REPEAT_RATE, Track, Unit};
 use crate::net::Network;
@@ -38,7 +38,7 @@ const REPEAT_LEAD: Duration = Duration::from_millis(50);
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The broadcaster stops.
+/// The station is told to stop.
 #[derive(Debug)]
 pub(super) struct Stopping;
 
@@ -56,6 +56,8 @@ pub(super) struct Output {
     sound: Option<SoundOutput>,
     /// The sender reports of its streams.
     reports: Vec<Reports>,
+    /// The SSRC of the flow's sender.
+    ssrc: u32,
     /// Why nothing can be sent to the group, as last logged. `None` if units can be sent.
     obstacle: Option<String>,
     /// The unit that was handed over last.
@@ -72,11 +74,12 @@ impl Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
             table: head_end.table.clone(),
-            stop: head_end.stop.clone(),
+            stop: handle.stopping(),
             wake_slots,
             flow,
             sound: None,
             reports: Vec::new(),
+            ssrc: 0,
             obstacle: None,
             last: None,
             free_at: AirTime::default(),
@@ -118,7 +121,7 @@ impl Output {
     /// Waits until so little of what was handed over is left that the group would soon be silent.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn run_dry(&mut self) -> Result<(), Stopping> {
         let Some(last) = &self.last else {
@@ -132,7 +135,7 @@ impl Output {
     /// Repeats the last unit: the content is late, and the group is not to be silent meanwhile.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
         let Some(last) = self.last.clone() else { return Ok(()) };
@@ -153,7 +156,7 @@ impl Output {
     /// station is [`LEAD`] ahead.
     ///
     /// # Errors
-    /// The broadcaster stops.
+    /// The station is told to stop.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
         if let Some(last) = self.last.take() {
@@ -189,6 +192,15 @@ impl Output {
         // Far enough ahead: sleep, so that the station does not wake up for each picture.
         let wake = Instant::now() + self.clock.until(due - MIN_LEAD);
         self.wait_until(self.wake_slots.before(wake)).await
+    }
+
+    /// Sends nothing more to the group, not even what was handed over.
+    pub(super) fn fall_silent(&mut self) {
+        self.reports.clear();
+        for flow in self.sound.iter().map(|sound| &sound.flow).chain([&self.flow]) {
+            let spec = self.handle.spec.clone();
+            flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
+        }
     }
 
     /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.
@@ -264,7 +276,8 @@ impl Output {
             return;
         }
         match self.open_senders(found.as_ref()) {
-            Ok(()) => {
+            Ok(ssrc) => {
+                self.ssrc = ssrc;
                 if let Some(interface) =
                     found.as_ref().filter(|_| before.is_some() || self.obstacle.is_some())
                 {
@@ -275,12 +288,7 @@ impl Output {
             }
             Err(reason) => {
                 if before.is_some() {
-                    self.reports.clear();
-                    if let Some(sound) = &self.sound {
-                        let spec = spec.clone();
-                        sound.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
-                    }
-                    self.flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
+                    self.fall_silent();
                     self.sends_by(None);
                 }
                 if self.obstacle.as_ref() != Some(&reason) {
@@ -297,15 +305,15 @@ impl Output {
 
     /// Notes the interface that the station sends by, and tells the directory from which address.
     fn sends_by(&self, interface: Option<Interface>) {
-        self.handle.set_interface(interface);
+        self.handle.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: self.ssrc }));
         self.table.set_source(self.handle.spec.id, self.handle.source());
     }
 
-    /// Has the air thread send by `interface` from now on.
+    /// Has the air thread send by `interface` from now on. Returns the SSRC of the pictures.
     ///
     /// # Errors
     /// The sentence that says why it cannot.
-    fn open_senders(&mut self, interface: Option<&Interface>) -> Result<(), String> {
+    fn open_senders(&mut self, interface: Option<&Interface>) -> Result<u32, String> {
         let spec = &self.handle.spec;
         let name = &spec.interface.name;
         let Some(interface) = interface else { return Err(format!("there is no interface {name}")) };
@@ -335,8 +343,9 @@ impl Output {
             let sound_sender = sender(group, Track::Sound, &self.handle.sound_air)?;
             sound.flow.change(|sender| *sender = sound_sender);
         }
+        let ssrc = picture_sender.ssrc();
         self.flow.change(|sender| *sender = picture_sender);
         self.reports = reports;
-        Ok(())
+        Ok(ssrc)
     }
 }

@@ -75,6 +75,7 @@ struct Simulation {
     /// How long the next blocking work hangs.
     hang: Arc<Mutex<Duration>>,
     handle: Arc<StationHandle>,
+    head_end: Arc<HeadEnd>,
     stop: watch::Sender<bool>,
     folder: TempDir,
 }
@@ -91,7 +92,7 @@ impl Simulation {
             width: SIZE.width,
             spread: Spread::DEFAULT,
             slide: crate::lineup::DEFAULT_SLIDE,
-            ..StationSpec::sample("239.77.0.2:5004")
+            ..StationSpec::sample(network::GROUP)
         };
         let interface = Interface { up: false, v4: vec![], v6: vec![], ..Interface::sample() };
         let (interfaces, current) = watch::channel(Arc::from([interface]));
@@ -116,13 +117,26 @@ impl Simulation {
             stop: stopped,
             network: network::simulated(network.clone(), current),
             threads: Threads::Simulated(Arc::new(move || std::mem::take(&mut *next_hang.lock().unwrap()))),
-            handles: BTreeMap::from([(handle.spec.id, handle.clone())]),
+            handles: watch::Sender::new(Arc::new(BTreeMap::from([(handle.spec.id, handle.clone())]))),
             clock: clock.clone(),
         });
         tokio::spawn(clock.keep_following());
-        tokio::spawn(keep_on_air(handle.clone(), head_end, WakeSlots::from_now()));
+        let runtime = tokio::runtime::Handle::current();
+        tokio::spawn(supervise(head_end.clone(), runtime, WakeSlots::from_now()));
         let (rng, begun) = (Rng::with_seed(seed), Instant::now());
-        Simulation { rng, begun, clocks, network, interfaces, films, hang, handle, stop, folder }
+        Simulation { rng, begun, clocks, network, interfaces, films, hang, handle, head_end, stop, folder }
+    }
+
+    /// Gives the interface an address, and waits until both films are recorded.
+    async fn go_on_air(&mut self) {
+        // Without an address nothing can be sent.
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(self.network.lock().unwrap().pictures, 0);
+        assert_eq!(self.handle.interface(), None);
+        self.change(|interface| (interface.up, interface.v4) = (true, vec![Ipv4Addr::new(10, 0, 7, 1)]));
+        // Both films are recorded while they are on air for the first time.
+        sleep(2 * ROUND).await;
+        self.recover(Duration::from_secs(1), "having no address").await;
     }
 
     /// Changes the interface, as the kernel's notices would.
@@ -285,14 +299,7 @@ impl Simulation {
 async fn day(seed: u64) -> BTreeMap<Mishap, u64> {
     let mut simulation = Simulation::begin(seed);
     let mut happened = BTreeMap::new();
-    // Without an address nothing can be sent.
-    sleep(Duration::from_secs(20)).await;
-    assert_eq!(simulation.network.lock().unwrap().pictures, 0);
-    assert_eq!(simulation.handle.interface(), None);
-    simulation.change(|interface| (interface.up, interface.v4) = (true, vec![Ipv4Addr::new(10, 0, 7, 1)]));
-    // Both films are recorded while they are on air for the first time.
-    sleep(2 * ROUND).await;
-    simulation.recover(Duration::from_secs(1), "having no address").await;
+    simulation.go_on_air().await;
 
     for n in 0..MISHAPS_A_DAY {
         let next = DAY * (n as u32 + 1) / (MISHAPS_A_DAY as u32 + 2);
@@ -333,4 +340,68 @@ async fn a_day_with_a_hundred_mishaps() {
 #[tokio::test(start_paused = true)]
 async fn another_day() {
     day(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stations_come_change_and_go_while_another_loses_no_picture() {
+    let mut simulation = Simulation::begin(3);
+    simulation.go_on_air().await;
+    let (head_end, network) = (simulation.head_end.clone(), simulation.network.clone());
+    let undisturbed_since = network.lock().unwrap().recovered_at().unwrap();
+    let listed = || -> Vec<(u16, String, State)> {
+        let entries = head_end.table.line_up().1.into_iter();
+        entries.map(|entry| (entry.id.0, entry.group.to_string(), entry.state)).collect()
+    };
+    let packets = |group: &str| {
+        let elsewhere = &network.lock().unwrap().elsewhere;
+        elsewhere.get(&group.parse().unwrap()).copied().unwrap_or_default()
+    };
+    let first = (simulation.handle.spec.id.0, network::GROUP.to_owned(), State::Film);
+    assert_eq!(listed(), std::slice::from_ref(&first));
+
+    let films = simulation.folder.path().join("films");
+    let new = |group: &str| {
+        let spec = StationSpec {
+            id: crate::media::StationId(900),
+            media: vec![films.clone()],
+            width: SIZE.width,
+            ..StationSpec::sample(group)
+        };
+        Arc::new(StationHandle::new(spec))
+    };
+    let (one, other) = ("239.77.0.8:5004", "239.77.0.9:5004");
+    let id = crate::media::StationId(900);
+    head_end.change_stations(|stations| drop(stations.insert(id, new(one))));
+    sleep(2 * ROUND).await;
+    assert_eq!(listed(), [first.clone(), (900, one.into(), State::Film)]);
+    assert!(packets(one) > 0);
+
+    let audience = head_end.table.join_audience(id);
+    let (mut units, old) = {
+        let station = head_end.station(id).unwrap();
+        (station.feed.subscribe(head_end.clock.now()), packets(one))
+    };
+    head_end.change_stations(|stations| drop(stations.insert(id, new(other))));
+    while units.recv().await.is_ok() {}
+    let at_the_end = packets(one);
+    assert!(at_the_end <= old + 1, "what was handed over before is not sent");
+    sleep(2 * ROUND).await;
+    assert_eq!(listed(), [first.clone(), (900, other.into(), State::Film)]);
+    assert_eq!((packets(one), packets(other) > 0), (at_the_end, true));
+    assert_eq!(head_end.table.audience(id), 1, "viewers stay with the number");
+    drop(audience);
+
+    let removed = head_end.station(id).unwrap();
+    head_end.change_stations(|stations| drop(stations.remove(&id)));
+    sleep(Duration::from_secs(1)).await;
+    let at_the_end = packets(other);
+    // The same handle serves no second time.
+    head_end.change_stations(|stations| drop(stations.insert(id, removed)));
+    sleep(ROUND).await;
+    assert_eq!((listed(), packets(other)), (vec![first], at_the_end));
+
+    let network = network.lock().unwrap();
+    assert!(network.violations.is_empty(), "{:#?}\n{network}", network.violations);
+    assert_eq!(network.recovered_at(), Some(undisturbed_since), "{network}");
+    simulation.stop.send_replace(true);
 }

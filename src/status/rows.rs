@@ -1,5 +1,6 @@
 //! The status of stations as rows of text, and as a table with totals.
 
+use crate::conflict::addresses;
 use crate::text_table::aligned;
 use crate::web::api::{Sending, StationStatus};
 
@@ -61,10 +62,17 @@ fn row(station: &StationStatus) -> [String; 13] {
         lateness(station.lateness_us.p50),
         lateness(station.lateness_us.p99),
         station.group.to_string(),
-        station.reason.clone().unwrap_or_default(),
+        trouble(station),
     ]
     // The text of a stranger's broadcaster must not move the cursor, nor fill the screen.
     .map(|cell| cell.chars().take(MAX_CELL).map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// Why it shows a slate, and which others send to its group.
+fn trouble(station: &StationStatus) -> String {
+    let senders = &station.other_senders;
+    let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", addresses(senders)));
+    station.reason.clone().into_iter().chain(others).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -94,6 +102,7 @@ pub(super) mod tests {
             squeezed: 2,
             send_errors: 4,
             rounds: 5,
+            other_senders: vec![],
             lateness_us: Quantiles { p50: Some(20), p99: None },
         }
     }
@@ -110,6 +119,16 @@ id  name    state        rate  audience  aired  skipped  squeezed  errors    p50
 40  Nature  slate  30000/1001         3   1234        1         2       4  20 us    -  239.77.0.2:5004  the film is missing [2J
 2 stations, 1 off air, 6 watching; 2468 pictures aired, 2 skipped, 4 squeezed, 8 not sent";
         assert_eq!(table(&stations), expected);
+    }
+
+    #[test]
+    fn another_sender_on_the_group_is_shown_with_the_reason() {
+        let mut station = station(2, Sending::Slate, Some("the film is missing"));
+        station.other_senders = vec![([10, 0, 0, 7], 40_000).into(), ([10, 0, 0, 9], 40_001).into()];
+        let others = "others send to its group: 10.0.0.7:40000, 10.0.0.9:40001";
+        assert_eq!(row(&station)[12], format!("the film is missing; {others}"));
+        station.reason = None;
+        assert_eq!(row(&station)[12], others);
     }
 
     #[test]

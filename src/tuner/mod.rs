@@ -1,7 +1,7 @@
 //! RECEIVE, air to picture: datagrams and time in, pictures and deadlines out.
 //!
 //! The viewer and the probe import this room, and any program that wants a station's pictures may
-//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock`, `log` and the directory's
+//! (`examples/receive.rs`). It imports `media`, `wire`, `net`, `interface`, `clock`, `log`, `conflict` and the directory's
 //! description of a station; nothing of the broadcaster.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
@@ -30,6 +30,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::conflict::{Conflict, ConflictChange};
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, FrameRate, RTP_CLOCK};
 use crate::wire::payload::jpeg::JpegPayloadError;
@@ -137,6 +138,9 @@ pub struct Tuner {
     silent: u64,
     /// When that number is to be computed again.
     look_at: Option<AirTime>,
+    /// The senders that are heard beside the followed one.
+    conflict: Conflict,
+    conflict_change: Option<ConflictChange>,
 }
 
 impl Tuner {
@@ -201,6 +205,7 @@ impl Tuner {
         }
         self.fetch();
         self.watch_silence(now);
+        self.conflict_change = self.conflict.look(now).or(self.conflict_change);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) should be called if no datagram arrives.
@@ -225,6 +230,16 @@ impl Tuner {
         self.ready.pop_front()
     }
 
+    /// Whether another sender's pictures have begun to come to the group beside those of the followed one, or are over.
+    pub fn poll_conflict(&mut self) -> Option<ConflictChange> {
+        self.conflict_change.take()
+    }
+
+    /// The other senders whose pictures come to the group now, a few at most.
+    pub fn other_senders(&self) -> Vec<SocketAddr> {
+        self.conflict.senders()
+    }
+
     /// The counts so far.
     pub fn counters(&self) -> TunerCounters {
         let mut counters = self.counters;
@@ -246,6 +261,7 @@ impl Tuner {
             && from.ip().to_canonical() != source
         {
             self.counters.other_source += 1;
+            self.conflict.hear(now, from, datagram);
             return Ok(());
         }
         let id = SenderId { from, ssrc: header.ssrc, payload_type: header.payload_type };
@@ -259,6 +275,9 @@ impl Tuner {
             self.counters.other_sender += 1;
         } else if !self.may_compete(id, now) {
             self.counters.other_sender += 1;
+            if let Some(from) = from {
+                self.conflict.hear(now, from, datagram);
+            }
             return Ok(());
         }
         self.candidates.retain(|candidate| now.since(candidate.last_heard) < SENDER_GONE);
@@ -324,6 +343,9 @@ impl Tuner {
                     self.previous = Some(before.id).filter(|_| !is_back);
                 }
             }
+        }
+        if let Some(from) = sender.id.from {
+            self.conflict.forget(from);
         }
         self.followed = Some(sender);
         self.fetch();

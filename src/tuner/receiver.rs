@@ -19,6 +19,7 @@ use super::rtsp_client::RtspSource;
 use super::source::{DatagramSource, ReceivedDatagram, wait};
 use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
+use crate::conflict::{ConflictChange, MAX_SENDERS, addresses};
 use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
 use crate::log::LoggedOnce;
@@ -77,6 +78,10 @@ pub struct ReceiverStatus {
     /// Why no picture arrives, if that is known: the group cannot be joined, the server refuses, or the pictures are of a
     /// kind that cannot be shown.
     pub problem: Option<String>,
+    /// The other senders whose pictures come to the group now: their addresses and ports.
+    pub other_senders: Vec<SocketAddr>,
+    /// The other senders so far, those that have ended included; the first few.
+    pub all_other_senders: Vec<SocketAddr>,
 }
 
 /// Receives one station until it is dropped.
@@ -132,6 +137,11 @@ impl Receiver {
     /// Tells what the station should be sending, so that its silence counts as lost pictures. Has no effect over RTSP.
     pub fn expect(&self, expected: Expected) {
         lock(&self.shared).expected = expected;
+    }
+
+    /// The other senders whose pictures come to the group now. Cheaper than the whole status.
+    pub fn other_senders(&self) -> Vec<SocketAddr> {
+        lock(&self.shared).status.other_senders.clone()
     }
 
     /// The status now.
@@ -228,6 +238,7 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             }
             self.tuner.handle_timeout(wall_clock());
             self.deliver();
+            self.tell_conflict(group);
         }
     }
 
@@ -275,6 +286,29 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         let mut shared = lock(&self.shared);
         shared.status.buffer = buffer;
         shared.status.problem = None;
+    }
+
+    /// Tells of other senders on the group: in the log when that begins and when it is over, and in the status.
+    fn tell_conflict(&mut self, group: SocketAddr) {
+        let senders = self.tuner.other_senders();
+        match self.tuner.poll_conflict() {
+            Some(ConflictChange::Begins) => {
+                warn!("another sender's pictures come to {group}: {}", addresses(&senders));
+            }
+            // The viewer's log begins at warnings.
+            Some(ConflictChange::Over) => warn!("no other sender's pictures come to {group} any more"),
+            None => {}
+        }
+        let status = &mut lock(&self.shared).status;
+        if status.other_senders != senders {
+            for sender in &senders {
+                let all = &mut status.all_other_senders;
+                if all.len() < MAX_SENDERS && !all.contains(sender) {
+                    all.push(*sender);
+                }
+            }
+            status.other_senders = senders;
+        }
     }
 
     /// Passes the tuner's pictures to the meter and the sink.

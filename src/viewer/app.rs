@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: banners fade")]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tracing::warn;
 
 use super::zapper::{SignalState, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
+use crate::conflict::addresses;
 use crate::directory::{State, StationInfo};
 use crate::log::RateLimit;
 use crate::media::{Size, StationId};
@@ -70,6 +72,8 @@ struct App {
     save_to: PathBuf,
     /// Whether the screen must be painted again.
     dirty: bool,
+    /// The other senders on the group of the chosen station.
+    others: Vec<SocketAddr>,
 }
 
 /// Shows `station`, or the first of the line-up, until the user quits. Pictures are saved in `save_to`.
@@ -132,6 +136,7 @@ impl App {
             paused: false,
             save_to,
             dirty: true,
+            others: Vec::new(),
         })
     }
 
@@ -277,8 +282,18 @@ impl App {
         self.say(message);
     }
 
+    /// Tells, when that begins, that others send to the group of the station.
+    fn tell_conflict(&mut self) {
+        let others = self.zapper.other_senders();
+        if self.others.is_empty() && !others.is_empty() {
+            self.say(format!("others send to this group: {}", addresses(&others)));
+        }
+        self.others = others;
+    }
+
     fn paint(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
         let now = Instant::now();
+        self.tell_conflict();
         self.banner.take_if(|(.., until)| now >= *until);
         self.message.take_if(|(_, until)| now >= *until);
         let note = self.note();
@@ -336,7 +351,7 @@ impl App {
             .zapper
             .last_zap()
             .map_or_else(|| "-".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
-        vec![
+        let mut rows = vec![
             ("station", format!("{} {}", station.id, station.name)),
             ("group", station.group.to_string()),
             ("size", format!("{size}, quality {}", station.quality)),
@@ -345,7 +360,11 @@ impl App {
             ("lateness", format!("p50 {:.0} us, p99 {:.0} us", reading.pacing.p50, reading.pacing.p99)),
             ("change", zap),
             ("buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
-        ]
+        ];
+        if !self.others.is_empty() {
+            rows.push(("others here", addresses(&self.others)));
+        }
+        rows
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::zapper::{CodedPicture, Zapper, ZapperEvent};
+use crate::conflict::addresses;
 use crate::media::StationId;
 use crate::screen::Decoder;
 use crate::tuner::distribution::Distribution;
@@ -87,6 +89,8 @@ pub struct HeadlessSummary {
     /// Time between the first packets of successive pictures, in microseconds.
     #[serde(serialize_with = "brief")]
     pub interval_us: Distribution,
+    /// Other senders whose pictures came to the group during the run, the first few: their addresses and ports.
+    pub other_senders: Vec<SocketAddr>,
 }
 
 /// Result of a series of zaps. The names are a contract.
@@ -124,7 +128,11 @@ impl fmt::Display for HeadlessSummary {
             ..
         } = self;
         write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
-        write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")
+        write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")?;
+        if !self.other_senders.is_empty() {
+            write!(f, "; others sent to the group: {}", addresses(&self.other_senders))?;
+        }
+        Ok(())
     }
 }
 
@@ -200,6 +208,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
         first_picture_ms: first_picture.as_secs_f64() * 1e3,
         pacing_us: status.reading.pacing,
         interval_us: status.reading.interval,
+        other_senders: status.all_other_senders,
     })
 }
 
@@ -290,14 +299,20 @@ fn line(zapper: &Zapper) -> String {
     let name = format!("station {} \"{}\" on {}", station.id, station.name, station.group);
     match status.problem {
         Some(problem) => format!("{name}: no packets: {problem}"),
-        None => format!(
-            "{name}: {} pictures, {:.3} a second, {} lost, {} dropped, pacing p99 {:.0} us",
-            counters.pictures,
-            reading.rate,
-            counters.pictures_lost,
-            zapper.dropped(),
-            reading.pacing.p99
-        ),
+        None => {
+            let others = match &status.other_senders[..] {
+                [] => String::new(),
+                senders => format!(", others send to the group: {}", addresses(senders)),
+            };
+            format!(
+                "{name}: {} pictures, {:.3} a second, {} lost, {} dropped, pacing p99 {:.0} us{others}",
+                counters.pictures,
+                reading.rate,
+                counters.pictures_lost,
+                zapper.dropped(),
+                reading.pacing.p99
+            )
+        }
     }
 }
 

@@ -182,6 +182,11 @@ impl Zapper {
         self.chosen()?.receiver.status().problem
     }
 
+    /// The other senders whose pictures come to the group of the chosen [station](Self::station) now.
+    pub fn other_senders(&self) -> Vec<SocketAddr> {
+        self.chosen().map(|tuned| tuned.receiver.other_senders()).unwrap_or_default()
+    }
+
     /// Whether pictures of the chosen [station](Self::station) arrive.
     pub fn signal(&self) -> SignalState {
         match self.chosen() {

@@ -62,6 +62,9 @@ pub struct StationStatus {
     pub send_errors: u64,
     /// Rounds of the programme that have begun.
     pub rounds: u64,
+    /// Other senders whose pictures come to its group, a few at most: their addresses and ports.
+    #[serde(default)]
+    pub other_senders: Vec<SocketAddr>,
     /// Lateness of the first packet of each picture, in microseconds.
     pub lateness_us: Quantiles,
 }
@@ -95,7 +98,8 @@ impl Quantiles {
 }
 
 impl StationStatus {
-    fn of(head_end: &HeadEnd, StationHandle { spec, air, task, .. }: &StationHandle) -> StationStatus {
+    fn of(head_end: &HeadEnd, station: &StationHandle) -> StationStatus {
+        let StationHandle { spec, air, task, .. } = station;
         let entry = head_end.entry(spec.id);
         let size = entry.as_ref().and_then(|entry| entry.size);
         let rate = entry.as_ref().and_then(|entry| entry.rate);
@@ -125,6 +129,7 @@ impl StationStatus {
             squeezed: task.squeezed.load(Relaxed),
             send_errors: air.send_errors.load(Relaxed),
             rounds: task.rounds.load(Relaxed),
+            other_senders: station.other_senders(),
             lateness_us: Quantiles::of(&air.lateness),
         }
     }
@@ -132,7 +137,7 @@ impl StationStatus {
 
 /// All stations now, ascending by number.
 pub(super) fn stations(head_end: &HeadEnd) -> Vec<StationStatus> {
-    head_end.stations().map(|station| StationStatus::of(head_end, station)).collect()
+    head_end.stations().values().map(|station| StationStatus::of(head_end, station)).collect()
 }
 
 /// `GET /api/stations`.
@@ -145,7 +150,7 @@ pub(super) async fn one(State(web): State<Arc<Web>>, Path(id): Path<String>) -> 
     let id = id.parse().map(StationId);
     let id = id.map_err(|_| Refusal(StatusCode::NOT_FOUND, "a station's number is 1 to 999".into()))?;
     let station = web.station(id)?;
-    Ok(fresh(Json(StationStatus::of(&web.head_end, station))))
+    Ok(fresh(Json(StationStatus::of(&web.head_end, &station))))
 }
 
 /// `GET /healthz`.
@@ -156,6 +161,7 @@ pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
     let silent: Vec<String> = web
         .head_end
         .stations()
+        .values()
         .filter(silent)
         .map(|station| format!("{} \"{}\"", station.spec.id, station.spec.name))
         .collect();

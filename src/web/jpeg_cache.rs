@@ -92,6 +92,11 @@ impl JpegCache {
         JpegCache { station, clock, newest: watch::Sender::new(None), running: Mutex::default() }
     }
 
+    /// Whether it shows this station, and not one before it of the same number.
+    pub(super) fn is_of(&self, station: &Arc<StationHandle>) -> bool {
+        Arc::ptr_eq(&self.station, station)
+    }
+
     /// Receives the newest picture, the current one included. Nothing is queued: pictures that come faster than the
     /// receiver reads are dropped.
     pub(super) fn subscribe(self: &Arc<Self>) -> watch::Receiver<Option<Still>> {
@@ -120,7 +125,8 @@ impl JpegCache {
             }
             let next = poll_after(last.map(|(_, over)| self.clock.until(over)));
             let unsubscribed = timeout(next, self.newest.closed()).await.is_ok();
-            if unsubscribed && self.stop() {
+            // When the station is gone, the last reference to this is dropped, and so the subscribers' streams end.
+            if self.station.feed.is_closed() || unsubscribed && self.stop() {
                 return;
             }
         }
@@ -163,7 +169,7 @@ mod tests {
         let lineup = Lineup::load(std::path::Path::new("stations.toml")).unwrap();
         let id = lineup.stations[0].id;
         let (head_end, _) = HeadEnd::for_tests(lineup.stations, None);
-        let cache = JpegCache::new(head_end.station(id).unwrap().clone(), head_end.clock.clone());
+        let cache = JpegCache::new(head_end.station(id).unwrap(), head_end.clock.clone());
         (head_end, id, Arc::new(cache))
     }
 

@@ -93,7 +93,7 @@ impl StationMetrics {
         let help = "Pictures skipped because they were late, before they reached the air thread or in it";
         let mut family =
             encoder.encode_descriptor("stationcast_pictures_skipped", help, None, MetricType::Counter)?;
-        for station in self.0.stations() {
+        for station in self.0.stations().values() {
             let [id, name] = names(&station.spec.id.to_string(), &station.spec.name);
             for (place, counter) in [("task", &station.task.skipped), ("air", &station.air.skipped)] {
                 let labels = [id.clone(), name.clone(), ("where", place.to_owned())];
@@ -105,6 +105,14 @@ impl StationMetrics {
         let mut family = encoder.encode_descriptor("stationcast_audience", help, None, MetricType::Gauge)?;
         for station in &stations {
             ConstGauge::new(i64::from(station.audience)).encode(family.encode_family(&labels(station))?)?;
+        }
+
+        let help = "Other senders whose pictures come to a station's group";
+        let mut family =
+            encoder.encode_descriptor("stationcast_other_senders", help, None, MetricType::Gauge)?;
+        for station in &stations {
+            let metric = ConstGauge::new(station.other_senders.len() as i64);
+            metric.encode(family.encode_family(&labels(station))?)?;
         }
 
         let help = "What a station is sending: 1 for its state, 0 for the others";
@@ -126,7 +134,7 @@ impl StationMetrics {
         let unit = Unit::Seconds;
         let mut family =
             encoder.encode_descriptor("stationcast_lateness", help, Some(&unit), MetricType::Histogram)?;
-        for station in self.0.stations() {
+        for station in self.0.stations().values() {
             let labels = names(&station.spec.id.to_string(), &station.spec.name);
             let (sum, count, buckets) = histogram(&station.air.lateness);
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;

@@ -29,7 +29,7 @@ pub mod server;
 mod wall;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::Router;
 use axum::http::header::ALLOW;
@@ -55,21 +55,30 @@ pub(crate) async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places:
 /// What all connections share.
 pub(crate) struct Web {
     head_end: Arc<HeadEnd>,
-    jpegs: BTreeMap<StationId, Arc<JpegCache>>,
+    /// Each lives while a client is subscribed.
+    jpegs: Mutex<BTreeMap<StationId, Weak<JpegCache>>>,
     status: wall::StatusCache,
 }
 
 impl Web {
     fn new(head_end: Arc<HeadEnd>) -> Arc<Web> {
-        let jpegs = |station: &Arc<StationHandle>| {
-            (station.spec.id, Arc::new(JpegCache::new(station.clone(), head_end.clock.clone())))
-        };
-        let jpegs = head_end.stations().map(jpegs).collect();
-        Arc::new(Web { jpegs, status: wall::StatusCache::default(), head_end })
+        Arc::new(Web { jpegs: Mutex::default(), status: wall::StatusCache::default(), head_end })
     }
 
-    fn station(&self, id: StationId) -> Result<&Arc<StationHandle>, Refusal> {
+    fn station(&self, id: StationId) -> Result<Arc<StationHandle>, Refusal> {
         self.head_end.station(id).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("no station {id}")))
+    }
+
+    /// The pictures of a station; `None` if there is none of that number.
+    fn jpegs(&self, id: StationId) -> Option<Arc<JpegCache>> {
+        let mut jpegs = self.jpegs.lock().unwrap_or_else(PoisonError::into_inner);
+        let station = self.head_end.station(id)?;
+        let known = jpegs.get(&id).and_then(Weak::upgrade).filter(|cache| cache.is_of(&station));
+        Some(known.unwrap_or_else(|| {
+            let cache = Arc::new(JpegCache::new(station, self.head_end.clock.clone()));
+            jpegs.insert(id, Arc::downgrade(&cache));
+            cache
+        }))
     }
 }
 
@@ -108,5 +117,33 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Refusal(status, sentence) = self;
         (status, format!("{sentence}\n")).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lineup::StationSpec;
+
+    #[tokio::test]
+    async fn the_pictures_follow_the_stations() {
+        let spec = StationSpec::sample("239.77.0.2:5004");
+        let id = spec.id;
+        let (head_end, _stop) = HeadEnd::for_tests(vec![spec.clone()], None);
+        let web = Web::new(head_end.clone());
+        let cache = web.jpegs(id).unwrap();
+        let mut pictures = cache.subscribe();
+        assert!(Arc::ptr_eq(&cache, &web.jpegs(id).unwrap()), "all clients share one");
+        drop(cache);
+
+        let old = head_end.station(id).unwrap();
+        head_end.change_stations(|stations| drop(stations.insert(id, Arc::new(StationHandle::new(spec)))));
+        assert!(web.jpegs(id).unwrap().is_of(&head_end.station(id).unwrap()));
+        old.feed.close();
+        while pictures.changed().await.is_ok() {}
+
+        head_end.change_stations(|stations| drop(stations.remove(&id)));
+        assert!(web.jpegs(id).is_none());
+        assert_eq!(web.station(id).err().unwrap().0, StatusCode::NOT_FOUND);
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn station(
         }
         "mjpeg" => {
             let stream = MjpegStream {
-                newest: web.jpegs.get(&id).ok_or_else(unknown)?.subscribe(),
+                newest: web.jpegs(id).ok_or_else(unknown)?.subscribe(),
                 client: web.head_end.clients.enter(id, admitted.peer, ClientKind::Mjpeg),
                 last: None,
                 _audience: web.head_end.table.join_audience(id),

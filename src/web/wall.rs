@@ -178,6 +178,7 @@ impl Wall {
                 }
                 Some(picture) = self.outbox.recv() => socket.send(Message::Binary(picture)).await,
                 _ = status_due.tick() => {
+                    self.show_again();
                     let ping = count % PING_EVERY == PING_EVERY - 1;
                     count = count.wrapping_add(1);
                     match socket.send(Message::Text(self.web.status_message(Instant::now()))).await {
@@ -212,8 +213,19 @@ impl Wall {
         }
     }
 
+    /// Shows the tiles whose stations have been changed, since the pictures of the old ones have ended.
+    fn show_again(&mut self) {
+        let over = self.tiles.iter().filter(|(_, tile)| tile.task.is_finished());
+        for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.show(id);
+        }
+    }
+
     fn show(&mut self, id: StationId) {
-        let Some(cache) = self.web.jpegs.get(&id).filter(|_| !self.tiles.contains_key(&id)) else { return };
+        if self.tiles.get(&id).is_some_and(|tile| !tile.task.is_finished()) {
+            return;
+        }
+        let Some(cache) = self.web.jpegs(id) else { return };
         let (drawn, acknowledged) = watch::channel(0);
         let client = self.web.head_end.clients.enter(id, self.admitted.peer, ClientKind::Wall);
         let task = send_pictures(cache.subscribe(), acknowledged, self.pictures.clone(), client);

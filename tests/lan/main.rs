@@ -9,6 +9,7 @@ mod common;
 
 mod air;
 mod announce;
+mod conflicts;
 mod faults;
 mod films;
 mod interfaces;
@@ -26,6 +27,21 @@ fn main() -> ExitCode {
     // The longest first, since several run at a time.
     run(vec![
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
+        Test {
+            name: "two_broadcasters_on_one_group",
+            tools: &["curl"],
+            run: conflicts::two_broadcasters_on_one_group,
+        },
+        Test {
+            name: "two_broadcasters_on_one_machine",
+            tools: &["curl"],
+            run: conflicts::two_broadcasters_on_one_machine,
+        },
+        Test {
+            name: "two_broadcasters_on_loopback",
+            tools: &["curl"],
+            run: conflicts::two_broadcasters_on_loopback,
+        },
         test("a_stranger_that_sends_to_the_group", faults::a_stranger_that_sends_to_the_group),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),
         test("an_interface_that_gets_another_address", faults::an_interface_that_gets_another_address),

@@ -123,7 +123,7 @@ impl RtspConnection {
     }
 
     fn station(&self, resource: Resource) -> Result<Arc<StationHandle>, Rejection> {
-        self.server.head_end.station(resource.station).cloned().ok_or_else(|| StatusCode::NotFound.into())
+        self.server.head_end.station(resource.station).ok_or_else(|| StatusCode::NotFound.into())
     }
 
     async fn describe(&self, resource: Resource) -> Result<String, Rejection> {

@@ -122,7 +122,7 @@ fn insert_session(server: &TestRtspServer, sessions: &Arc<SessionTable>) -> Sess
     let task = SessionTask {
         clock: head_end.clock.clone(),
         table: head_end.table.clone(),
-        station: head_end.station(ID).unwrap().clone(),
+        station: head_end.station(ID).unwrap(),
         reels: None,
         sink: Sink::Multicast,
         fanouts: Arc::default(),

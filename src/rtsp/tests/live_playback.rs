@@ -223,3 +223,28 @@ async fn the_source_of_a_group_is_the_address_that_the_station_sends_from() {
         assert!(transport.contains(&format!("source={address}")), "{transport}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_session_ends_with_a_bye_when_its_station_is_removed() {
+    let server = TestRtspServer::new().await;
+    let mut client = server.connect().await;
+    server.show(0, 100, Duration::ZERO);
+    client.status("SETUP rtsp://h/2/video", TCP).await;
+    client.play("PLAY rtsp://h/2", "").await;
+    // The fan-out has the client as soon as it has got a picture from it.
+    for n in 1..4 {
+        server.show(n, 100, Duration::from_millis(5));
+        while client.picture().await.2 < n {}
+    }
+    let station = server.head_end.station(ID).unwrap();
+    server.head_end.change_stations(|stations| drop(stations.remove(&ID)));
+    station.feed.close();
+    loop {
+        match client.receive().await.expect("the connection stays") {
+            ReceivedMessage::Rtcp(packet) if packet_types(&packet).contains(&"BYE") => break,
+            ReceivedMessage::Response(response) => panic!("{response:?}"),
+            ReceivedMessage::Picture(..) | ReceivedMessage::Rtcp(_) => {}
+        }
+    }
+    assert_eq!(client.status("DESCRIBE rtsp://h/2", "").await, 404);
+}

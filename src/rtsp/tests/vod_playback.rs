@@ -84,7 +84,7 @@ async fn a_programme_without_all_its_reels_is_not_available_yet() {
 async fn pictures_that_are_read_too_late_leave_a_gap() {
     let server = TestRtspServer::new().await;
     let head_end = server.head_end.clone();
-    let reels = tokio::task::spawn_blocking(move || head_end.reels(head_end.station(ID).unwrap()));
+    let reels = tokio::task::spawn_blocking(move || head_end.reels(&head_end.station(ID).unwrap()));
     let reels = reels.await.unwrap().unwrap();
     let mut client = server.connect().await;
     client.status("SETUP rtsp://h/2/demand/video", TCP).await;

@@ -1,9 +1,9 @@
 //! The network of a simulation, and a receiver that checks every packet and picture of the station.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +27,10 @@ const RECOVERED: u64 = FILMS[0] + FILMS[1] + 5;
 /// Number of log lines that are kept for the message of a failing test.
 const LOG: usize = 60;
 
-/// The network, with a receiver of the station's group.
+/// The group of the station that is checked.
+pub(super) const GROUP: &str = "239.77.0.2:5004";
+
+/// The network, with a receiver of the group of the station that is checked.
 pub(super) struct SimulatedNetwork {
     clock: AirClock,
     interfaces: Interfaces,
@@ -57,6 +60,8 @@ pub(super) struct SimulatedNetwork {
     pub(super) film_pictures: u64,
     /// Violations of what a receiver may expect, at most 20.
     pub(super) violations: Vec<String>,
+    /// Number of packets to each other group.
+    pub(super) elsewhere: BTreeMap<SocketAddr, u64>,
     log: VecDeque<String>,
 }
 
@@ -83,6 +88,7 @@ impl SimulatedNetwork {
             pictures: 0,
             film_pictures: 0,
             violations: Vec::new(),
+            elsewhere: BTreeMap::new(),
             log: VecDeque::new(),
         }
     }
@@ -218,10 +224,14 @@ pub(super) fn simulated(network: Arc<Mutex<SimulatedNetwork>>, interfaces: Inter
     Network::new(interfaces, move |group, interface, _| {
         let source = interface.source(group.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         let (network, index) = (network.clone(), interface.index);
-        if group.port() % 2 == 1 {
-            // Sender reports, which no receiver of the simulation reads.
-            return Ok(SendSocket::simulated(|datagram| Ok(datagram.len())));
-        }
-        Ok(SendSocket::simulated(move |datagram| network.lock().unwrap().send(index, source, datagram)))
+        let checked = group == GROUP.parse().unwrap();
+        Ok(SendSocket::simulated(move |datagram| {
+            let mut network = network.lock().unwrap();
+            if checked {
+                return network.send(index, source, datagram);
+            }
+            *network.elsewhere.entry(group).or_default() += 1;
+            Ok(datagram.len())
+        }))
     })
 }

@@ -1,6 +1,7 @@
 //! Strangers that send to the group. Nearly all pictures must be the station's all the same.
 
 use super::*;
+use crate::conflict::{ConflictChange, OVER};
 
 const STATION: &str = "192.0.2.7:40000";
 const STRANGER: &str = "192.0.2.66:40000";
@@ -122,6 +123,65 @@ fn small_valid_pictures_of_a_stranger_are_not_shown() {
         traffic.station(datagram, 0..0);
         the_station_is_seen(traffic, Some(STATION), PICTURES, &format!("{datagram}, beside"));
     }
+}
+
+/// What a tuner tells of other senders, each with the seconds since the beginning, until 20 s after the last packet.
+fn told(air: GroupTraffic, source: Option<&str>) -> Vec<(u64, ConflictChange, Vec<SocketAddr>)> {
+    let mut tuner = Tuner::new();
+    tuner.accept_only(source.map(|source| source.parse::<SocketAddr>().unwrap().ip()));
+    let mut told = Vec::new();
+    let last = air.0.keys().next_back().unwrap().0;
+    let mut note = |tuner: &mut Tuner, at: AirTime| {
+        if let Some(change) = tuner.poll_conflict() {
+            told.push((at.since(START).as_secs(), change, tuner.other_senders()));
+        }
+    };
+    for ((at, _), (from, packet)) in air.0 {
+        let _ = tuner.handle_datagram_from(at, Some(from), &packet);
+        note(&mut tuner, at);
+    }
+    for n in 1..=20 {
+        let at = last + Duration::from_secs(1) * n;
+        tuner.handle_timeout(at);
+        note(&mut tuner, at);
+    }
+    told
+}
+
+#[test]
+fn a_second_sender_of_pictures_is_told_of_once_and_with_its_address() {
+    for (from, source) in
+        [(STRANGER, Some(STATION)), (STRANGER, None), (BESIDE, Some(STATION)), (BESIDE, None)]
+    {
+        let mut air = GroupTraffic::default();
+        air.small_pictures(from, START + Duration::from_secs(5));
+        air.station(1472, 0..0);
+        let told = told(air, source);
+        let over = START + Duration::from_secs(30) + OVER;
+        let expected = [
+            (7, ConflictChange::Begins, vec![from.parse().unwrap()]),
+            (over.since(START).as_secs(), ConflictChange::Over, vec![]),
+        ];
+        assert_eq!(told, expected, "from {from}, source {source:?}");
+    }
+}
+
+#[test]
+fn a_station_alone_or_one_that_is_restarted_is_no_conflict() {
+    let mut alone = GroupTraffic::default();
+    alone.station(1472, 0..0);
+    assert_eq!(told(alone, Some(STATION)), []);
+    // The broadcaster ends after 10 s, and another run of it begins at once, with another port and SSRC.
+    let mut restarted = GroupTraffic::default();
+    restarted.station(1472, 300..PICTURES);
+    restarted.small_pictures(BESIDE, START + Duration::from_secs(10));
+    assert_eq!(told(restarted, Some(STATION)), []);
+    let mut garbage = GroupTraffic::default();
+    garbage.station(1472, 0..0);
+    for n in 0..30_000 {
+        garbage.add(START + Duration::from_millis(1) * n, STRANGER, header_alone(7, n as u16, &[]));
+    }
+    assert_eq!(told(garbage, Some(STATION)), []);
 }
 
 #[test]

@@ -10,6 +10,12 @@ const BANNER = 4000;
 // A finger that moves more than this many pixels sideways changes the station.
 const SWIPE = 60;
 
+// Why a station shows its slate, and which others send to its group; null if nothing is wrong.
+export function trouble({ reason, other_senders: others = [] }) {
+  const shared = others.length > 0 ? `others send to its group: ${others.join(", ")}` : null;
+  return [reason, shared].filter(Boolean).join("; ") || null;
+}
+
 export class Stage {
   watched = null; // the station's number; null while the wall is shown
   holding = false;
@@ -143,7 +149,7 @@ export class Stage {
   #tell() {
     const station = this.#wall.stations().find(({ id }) => id === this.watched);
     if (!station) return this.#leave(`Station ${this.watched} is gone`);
-    const { id, name, state, reason, audience, fps, lateness_us: late } = station;
+    const { id, name, state, audience, fps, lateness_us: late } = station;
     const facts = [
       { film: "on air", slate: "off air", starting: "not on air yet" }[state],
       `${audience} watching`,
@@ -153,8 +159,9 @@ export class Stage {
     set(at("number"), String(id));
     set(at("name"), name);
     set(at("facts"), facts.filter(Boolean).join(" · "));
-    set(at("reason"), reason ?? "");
-    at("reason").hidden = !reason;
+    const text = trouble(station);
+    set(at("reason"), text ?? "");
+    at("reason").hidden = !text;
     at("screen").ariaLabel = `Live picture of station ${id}, ${name}`;
     if (!at("info").hidden) this.#inform(station);
   }

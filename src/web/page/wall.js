@@ -1,7 +1,7 @@
 // The wall: a tile for each station. One station at a time can fill the page.
 
 import { Link } from "./link.js";
-import { Stage } from "./stage.js";
+import { Stage, trouble } from "./stage.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -73,14 +73,15 @@ function update(list) {
     // Keeps the tiles in the order of the list, by number: a restarted broadcaster may have other stations.
     const there = at("tiles").children[n];
     if (there !== tile.item) at("tiles").insertBefore(tile.item, there ?? null);
-    const { id, name, state, reason, audience } = station;
+    const { id, name, state, audience } = station;
+    const reason = trouble(station);
     const watching = audience === 1 ? "1 watching" : `${audience} watching`;
     set(tile.name, name);
     set(tile.audience, audience > 0 ? watching : "");
     tile.anchor.title = reason ?? "";
-    set(tile.reason, state === "slate" ? reason : state === "starting" ? "Not on air yet" : "");
+    set(tile.reason, state === "starting" ? "Not on air yet" : (reason ?? ""));
     tile.item.dataset.state = state;
-    const how = { film: "on air", slate: `off air: ${reason}`, starting: "not on air yet" }[state];
+    const how = { film: reason ? `on air; ${reason}` : "on air", slate: `off air: ${reason}`, starting: "not on air yet" }[state];
     const label = `${id}, ${name}, ${how}, ${watching}`;
     if (tile.anchor.ariaLabel !== label) tile.anchor.ariaLabel = label;
     const old = before.get(id);

@@ -150,6 +150,11 @@ pub fn is_first(payload: &[u8]) -> bool {
     payload.get(1..4) == Some(&[0; 3])
 }
 
+/// Whether a payload has headers of a picture that we can receive, and a part of its scan.
+pub fn has_header(payload: &[u8]) -> bool {
+    parse(payload).is_ok_and(|(_, scan)| !scan.is_empty())
+}
+
 /// The fields of one packet's headers. Only `offset` and `tables` differ between packets of a picture.
 #[derive(Debug, PartialEq, Eq)]
 struct Headers<'a> {
