@@ -46,7 +46,7 @@ const COMPLETE_BY_LENGTH: f64 = 0.5;
 pub struct SourcePicture {
     /// The pixels.
     pub pixels: Mat,
-    /// Its presentation time in the film.
+    /// Its presentation time, since the first picture.
     pub stamp: Duration,
     /// How long it is shown, if the film says so of each picture.
     pub lasts: Option<Duration>,
@@ -118,6 +118,11 @@ pub trait PictureSource: Send {
     /// How many pictures its container announces: about as many as there are, or 0.
     fn announced(&self) -> u64;
 
+    /// How long it plays, as far as its container knows that.
+    fn length(&self) -> Option<Duration> {
+        self.facts().and_then(|facts| facts.length.or(facts.longest)).filter(|length| !length.is_zero())
+    }
+
     /// What the film says of itself, if it is one.
     fn facts(&self) -> Option<&Facts> {
         None
@@ -131,6 +136,14 @@ pub trait PictureSource: Send {
     /// # Errors
     /// The film breaks off, has no pictures at all, or the decoder fails.
     fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError>;
+
+    /// Goes to the picture that is on at `position` after the first picture: it is the next one, with its own stamp, which is not
+    /// after the position but for what containers round. At or beyond the end of the film there is no next picture. Blocks while it
+    /// decodes from the key picture before the position, and in a film without an index, while it reads the film up to there.
+    ///
+    /// # Errors
+    /// As for [`next_picture`](Self::next_picture).
+    fn seek(&mut self, position: Duration) -> Result<(), SourceError>;
 }
 
 /// Set once: FFmpeg has one level for the whole program.
@@ -185,8 +198,13 @@ impl End {
     /// Notes a picture; returns how many there were.
     fn note(&mut self, stamp: Duration) -> u64 {
         self.read += 1;
-        self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
+        self.pass(stamp);
         self.read
+    }
+
+    /// Notes a picture that was passed over.
+    fn pass(&mut self, stamp: Duration) {
+        self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
     }
 
     /// There are no more pictures.
@@ -194,7 +212,7 @@ impl End {
         // A film that was replaced or removed under us ends like any other.
         check_readable(path)?;
         let path = display(path);
-        if self.read == 0 {
+        if self.stamps.is_none() {
             return Err(SourceError::NoPictures { path });
         }
         let span = self.stamps.map_or(Duration::ZERO, |(first, last)| last.saturating_sub(first));

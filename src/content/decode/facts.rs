@@ -56,6 +56,8 @@ pub struct Facts {
     pub varies: bool,
     /// The length of its pictures, as far as the container claims it.
     pub length: Option<Duration>,
+    /// The length that the container claims: that of its longest track, which sound may be.
+    pub longest: Option<Duration>,
     /// How many pictures that makes: about as many as there are, or 0.
     pub announced: u64,
     /// The container has counted its pictures, or says how long they last without the sound.
@@ -168,6 +170,7 @@ pub(super) fn ask(path: &Path) -> Result<Facts, SourceError> {
         rate,
         varies: seen_rate.is_some() || varies(track),
         length,
+        longest: film.length,
         announced: by_length,
         counted: track.length.is_some(),
         hides: claimed.is_some_and(|pictures| pictures > by_length + 2),

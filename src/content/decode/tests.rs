@@ -1,5 +1,7 @@
 //! Films of the kinds that people have, each made with ffmpeg and compared with what ffmpeg itself shows of it.
 
+mod seeking;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
