@@ -224,7 +224,11 @@ impl Catalogue {
         let outline = match known {
             Some(outline) => outline,
             None => {
-                let outline = FilmOutline::of(self.open(film)?.as_ref());
+                let source = self.open(film)?;
+                let mut outline = FilmOutline::of(source.as_ref());
+                if outline.length.is_none() {
+                    outline.length = source.facts().and_then(|facts| decode::measure(film, facts));
+                }
                 *cached = attributes.map(|attributes| (attributes, outline));
                 outline
             }
@@ -288,6 +292,13 @@ impl Catalogue {
         // The error is reported when the film is played.
         let key = self.store.as_ref()?.key(film, encoding, self.clock.wall()).ok()?;
         Some(if decode::is_slide(film) { key.of_slide(slide) } else { key })
+    }
+
+    /// The reel of a film, or of a picture that is on for `slide`, if there is one. Does not read the whole of a large film that is
+    /// new: it has no reel.
+    pub(crate) fn reel_at_once(&self, film: &Path, encoding: Encoding, slide: Duration) -> Option<Arc<Reel>> {
+        let key = self.store.as_ref()?.key_at_once(film, encoding, self.clock.wall()).ok()??;
+        self.reel(&if decode::is_slide(film) { key.of_slide(slide) } else { key })
     }
 
     /// The reel of `key`, if there is one.

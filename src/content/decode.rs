@@ -173,6 +173,11 @@ pub fn open(path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
     }
 }
 
+/// The length of a film whose container does not say it. Reads the whole film, without decoding it.
+pub(crate) fn measure(path: &Path, facts: &Facts) -> Option<Duration> {
+    stamps::length(path, facts)
+}
+
 /// Whether the file at `path` is a picture, which is on for as long as its station says.
 pub fn is_slide(path: &Path) -> bool {
     starts_as_picture(path).unwrap_or(false)

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::*;
-use crate::content::reel::{Encoding, Store};
+use crate::content::reel::{Encoding, Reel, Store};
 use crate::directory::{State, StationInfo};
 use crate::lineup::{Spread, StationSpec};
 use crate::media::Due;
