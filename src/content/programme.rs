@@ -149,25 +149,24 @@ impl Programme {
 
 #[cfg(test)]
 impl Programme {
-    /// A programme of reels of the same encoding.
-    pub(crate) fn of_reels(reels: Vec<Arc<Reel>>) -> Option<Programme> {
-        let sequence = FilmSequence::new(reels.iter().map(|reel| reel.length()))?;
-        let encoding = reels[0].key().encoding();
-        let film = |reel: Arc<Reel>| ProgrammeFilm {
-            path: PathBuf::new(),
-            rate: reel.rate(),
-            reel: OnceLock::from(reel),
-            has_reels: true,
+    /// A programme of films with these rates and lengths, or of these reels.
+    pub(crate) fn of(
+        films: Vec<(PathBuf, FrameRate, Duration, Option<Arc<Reel>>)>,
+        encoding: Encoding,
+    ) -> Programme {
+        let sequence = FilmSequence::new(films.iter().map(|(_, _, length, _)| *length)).unwrap();
+        let film = |(path, rate, _, reel): (_, _, _, Option<Arc<Reel>>)| {
+            let reel = reel.map(OnceLock::from).unwrap_or_default();
+            ProgrammeFilm { path, rate, reel, has_reels: true }
         };
-        let films = reels.into_iter().map(film).collect();
-        Some(Programme { films, sequence, encoding, slide: Duration::ZERO })
-    }
-
-    /// A programme of films without reels, of these lengths and rates.
-    pub(crate) fn of_files(films: Vec<(PathBuf, FrameRate, Duration)>, encoding: Encoding) -> Programme {
-        let sequence = FilmSequence::new(films.iter().map(|(.., length)| *length)).unwrap();
-        let film = |(path, rate, _)| ProgrammeFilm { path, rate, reel: OnceLock::new(), has_reels: false };
         let films = films.into_iter().map(film).collect();
         Programme { films, sequence, encoding, slide: Duration::from_secs(10) }
+    }
+
+    /// A programme of reels of the same encoding.
+    pub(crate) fn of_reels(reels: Vec<Arc<Reel>>) -> Programme {
+        let encoding = reels[0].key().encoding();
+        let film = |reel: Arc<Reel>| (PathBuf::new(), reel.rate(), reel.length(), Some(reel));
+        Programme::of(reels.into_iter().map(film).collect(), encoding)
     }
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod clients;
 mod live_playback;
 mod udp;
+mod vod_films;
 mod vod_playback;
 
 use std::net::SocketAddr;
@@ -23,9 +24,9 @@ use crate::content::reel::{Encoding, Reel, Store};
 use crate::directory::{State, StationInfo};
 use crate::lineup::{Spread, StationSpec};
 use crate::media::Due;
-use crate::media::Unit;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
 use crate::media::{AirTime, FrameRate, Size, StationId};
+use crate::media::{Payload, Unit};
 use crate::wire::payload::jpeg::PACKET_OVERHEAD;
 use crate::wire::rtp;
 

@@ -291,7 +291,7 @@ mod tests {
         let reel = |name, count| record(&folder.path().join("reels"), &folder.path().join(name), 0, count);
         let reels = vec![reel("a.mp4", 20), reel("b.mp4", 30)];
         let vod = VodProgramme {
-            programme: Arc::new(Programme::of_reels(reels).unwrap()),
+            programme: Arc::new(Programme::of_reels(reels)),
             catalogue: Arc::new(Catalogue::new(AirClock::start(), None)),
             place: None,
             reads: Arc::new(Semaphore::new(READS)),
