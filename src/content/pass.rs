@@ -23,6 +23,10 @@ use crate::media::jpeg::Jpeg;
 /// made.
 const BATCH: usize = 4;
 
+/// How long the first picture of a pass may take: to open the film, and to decode from the key picture before. Key pictures of x264
+/// are up to 10 s apart, which 1080p takes 2 s to decode, and more on a busy machine.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// A place among the clients for which films are encoded. It is free again when the client has gone and no thread works for it.
 #[derive(Debug)]
 pub(crate) struct EncodingPlace {
@@ -132,8 +136,10 @@ impl FilmPass {
     /// Starts the next batch, unless one is being made.
     fn start_batch(&mut self, wanted: Duration) {
         let Some(mut work) = self.work.take() else { return };
-        self.deadline = Instant::now() + STUCK_AFTER;
-        let (place, most) = (self.place.clone(), if work.open.is_some() { BATCH } else { 1 });
+        // The first picture alone, so that it comes soon.
+        let (timeout, most) = if work.open.is_some() { (STUCK_AFTER, BATCH) } else { (OPEN_TIMEOUT, 1) };
+        self.deadline = Instant::now() + timeout;
+        let place = self.place.clone();
         self.running.spawn(async move {
             // An earlier pass of this client may hang.
             let thread = place.thread.clone().acquire_owned().await.ok()?;

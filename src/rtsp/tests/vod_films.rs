@@ -285,7 +285,7 @@ async fn a_film_that_hangs_ends_the_programme_and_takes_one_thread_however_often
     for _ in 0..3 {
         let mut vod = station.play(0, 400, 1.0);
         assert!(poll(&mut vod).await.is_none());
-        tokio::time::advance(Duration::from_millis(4999)).await;
+        tokio::time::advance(Duration::from_millis(14_999)).await;
         assert!(poll(&mut vod).await.is_none());
         tokio::time::advance(Duration::from_millis(2)).await;
         assert!(matches!(poll(&mut vod).await, Some(Err(VodError::Film(Fault::Stuck)))));
