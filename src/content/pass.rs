@@ -23,6 +23,9 @@ use crate::media::jpeg::Jpeg;
 /// made.
 const BATCH: usize = 4;
 
+/// A picture that is on for no longer than this after a position has ended: sums of intervals are rounded.
+pub(crate) const ROUNDING: Duration = Duration::from_micros(1);
+
 /// How long the first picture of a pass may take: to open the film, and to decode from the key picture before. Key pictures of x264
 /// are up to 10 s apart, which 1080p takes 2 s to decode, and more on a busy machine.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -114,7 +117,7 @@ impl FilmPass {
     /// The film cannot go on.
     pub(crate) async fn at(&mut self, offset: Duration) -> Result<PassState<'_>, Fault> {
         loop {
-            while self.ready.front().is_some_and(|picture| picture.end <= offset) {
+            while self.ready.front().is_some_and(|picture| picture.end <= offset + ROUNDING) {
                 self.ready.pop_front();
             }
             if self.end.is_none() && self.ready.len() < BATCH {
@@ -259,7 +262,7 @@ impl PassWork {
                 Err(error) => open.fault = Some(error.into()),
             }
             let end = open.held.as_ref().map_or(held.end, |following| following.begin);
-            if end <= self.wanted {
+            if end <= self.wanted + ROUNDING {
                 continue;
             }
             self.wanted = end.max(held.begin.max(self.wanted) + self.stride);
@@ -274,5 +277,38 @@ impl OpenFilm {
         self.timeline.next(picture.stamp);
         self.timeline.lasts(picture.lasts);
         HeldPicture { begin: self.timeline.film_offset(), end: self.timeline.film_length(), picture }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::clock::AirClock;
+    use crate::content::reel::Encoding;
+    use crate::media::{FrameRate, Size};
+
+    #[test]
+    fn pictures_between_those_that_are_wanted_are_not_encoded() {
+        let film = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4"));
+        let rate = FrameRate::new(30_000, 1001).unwrap();
+        let encoding = Encoding { size: Size { width: 64, height: 48 }, quality: 50 };
+        let programme = Programme::of(vec![(film, rate, rate.nth(720), None)], encoding);
+        let mut work = PassWork {
+            catalogue: Arc::new(Catalogue::new(AirClock::start(), None)),
+            programme: Arc::new(programme),
+            film: 0,
+            stride: rate.nth(4),
+            wanted: rate.nth(300),
+            open: None,
+        };
+        let mut ends = |most, wanted| {
+            let batch = work.batch(most, rate.nth(wanted));
+            batch.pictures.iter().map(|picture| rate.nearest(picture.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(3, 0), [301, 305, 309], "it begins at the position, and one in four is encoded");
+        assert_eq!(ends(2, 400), [401, 405], "a client that is late goes on where it is");
+        assert_eq!(ends(9, 712), [713, 717], "until the end");
     }
 }

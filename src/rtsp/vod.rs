@@ -16,7 +16,7 @@ use super::playback::PlaybackEvent;
 use crate::clock::AirClock;
 use crate::content::Fault;
 use crate::content::catalogue::Catalogue;
-use crate::content::pass::{EncodingPlace, FilmPass, PassState};
+use crate::content::pass::{EncodingPlace, FilmPass, PassState, ROUNDING};
 use crate::content::programme::Programme;
 use crate::content::reel::{Reel, ReelError};
 use crate::media::jpeg::Jpeg;
@@ -199,6 +199,7 @@ impl VodPlayback {
         reel: &Arc<Reel>,
         offset: Duration,
     ) -> Result<Option<(Jpeg, Duration)>, VodError> {
+        let offset = offset + ROUNDING;
         let end = end_in(reel, offset);
         if end <= offset {
             return Ok(None);
@@ -230,7 +231,7 @@ impl VodPlayback {
             let sequence = self.vod.programme.sequence();
             let (film, offset) = sequence.at(self.npt);
             let end = match self.vod.programme.reel(film) {
-                Some(reel) => end_in(reel, offset),
+                Some(reel) => end_in(reel, offset + ROUNDING),
                 None => offset + self.vod.programme.rate_of(film).interval(),
             };
             let end = (sequence.begin(film) + end).min(sequence.end(film));

@@ -312,7 +312,7 @@ async fn a_reel_that_appears_is_played_from_the_next_play_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pictures_that_are_too_late_are_skipped_and_not_encoded() {
+async fn pictures_that_are_too_late_are_skipped() {
     let station = Station::of(&[("0-40", 40)]);
     let mut vod = station.play(0, 400, 1.0);
     assert!(matches!(vod.next().await, Ok(PlaybackEvent::Unit(_))));
