@@ -1,4 +1,4 @@
-//! The catalogue knows each film's geometry, whether it can be read, and its reel. All stations of a broadcaster share
+//! The catalogue knows each film's size, rate and length, whether it can be read, and its reel. All stations of a broadcaster share
 //! one catalogue, so that a film that a thousand of them play is looked up once. Methods block unless they say that
 //! they do not.
 
@@ -20,7 +20,7 @@ use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::sound::SoundStore;
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
-use crate::media::{AirTime, Size};
+use crate::media::{AirTime, FrameRate, Size};
 
 /// How long one station's lookup of a playlist is valid for stations with the same media. They begin their next round
 /// within the time for which a station sleeps ([`LEAD`](crate::air::LEAD)), and a lookup for each would need a thread
@@ -39,11 +39,42 @@ const FAILED_CHECK_VALID: Duration = Duration::from_millis(500);
 /// is not read any more.
 const MAX_LOGGED: usize = 1000;
 
-/// The size of a film in pixels, and the width of a pixel divided by its height.
-type FilmGeometry = ((u32, u32), f64);
+/// What is known of a film without its reel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct FilmOutline {
+    /// Its size in pixels, turned upright.
+    pub(crate) size: (u32, u32),
+    /// The width of a pixel divided by its height.
+    pub(crate) pixel_aspect: f64,
+    /// The nominal rate.
+    pub(crate) rate: FrameRate,
+    /// How long it plays, as far as its container knows that: within some pictures, if the film is whole. `None` if not.
+    pub(crate) length: Option<Duration>,
+    /// It is a picture, which is on for as long as its station says.
+    pub(crate) is_slide: bool,
+}
 
-/// The geometry of a film, and the attributes that its file then had. Locked while the film is opened.
-type CachedGeometry = Arc<Mutex<Option<(FileAttributes, FilmGeometry)>>>;
+impl FilmOutline {
+    fn of(source: &dyn PictureSource) -> FilmOutline {
+        FilmOutline {
+            size: source.size(),
+            pixel_aspect: source.pixel_aspect(),
+            rate: source.rate(),
+            length: source.length(),
+            is_slide: source.facts().is_none() && source.announced() == 1,
+        }
+    }
+
+    /// The same of a picture that is on for `slide`.
+    fn on_for(self, slide: Duration) -> FilmOutline {
+        let millis = u32::try_from(slide.as_millis()).unwrap_or(u32::MAX);
+        let rate = FrameRate::new(1000, millis).unwrap_or(self.rate);
+        FilmOutline { rate, length: Some(slide), ..self }
+    }
+}
+
+/// The outline of a film, and the attributes that its file then had. Locked while the film is opened.
+type CachedOutline = Arc<Mutex<Option<(FileAttributes, FilmOutline)>>>;
 
 /// When a film was checked, and with which result.
 type FilmCheck = (AirTime, Result<(), SourceError>);
@@ -108,7 +139,7 @@ pub struct Catalogue {
     checker: Arc<FilmChecker>,
     store: Option<Store>,
     /// Each film has a lock of its own, so that a film that hangs while it is opened does not delay the others.
-    geometries: Mutex<HashMap<PathBuf, CachedGeometry>>,
+    outlines: Mutex<HashMap<PathBuf, CachedOutline>>,
     phases: Phases,
     sounds: SoundStore,
     /// Sentences that the log already has.
@@ -133,7 +164,7 @@ impl Catalogue {
             opener: Arc::new(decode::open),
             checker: Arc::new(check_readable),
             store: store.map(|(store, _)| store),
-            geometries: Mutex::default(),
+            outlines: Mutex::default(),
             phases,
             logged: Mutex::default(),
             lookups: Mutex::default(),
@@ -187,21 +218,34 @@ impl Catalogue {
     /// # Errors
     /// The film cannot be opened.
     pub fn station_size(&self, film: &Path, width: u16) -> Result<Size, SourceError> {
-        let cached = lock(&self.geometries).entry(film.to_owned()).or_default().clone();
+        let outline = self.outline(film, Duration::ZERO)?;
+        Ok(station_size(outline.size, outline.pixel_aspect, width))
+    }
+
+    /// What is known without a reel of a film, or of a picture that is on for `slide`. Opens it, unless its file is the one that was
+    /// opened before.
+    ///
+    /// # Errors
+    /// The film cannot be opened.
+    pub(crate) fn outline(&self, film: &Path, slide: Duration) -> Result<FilmOutline, SourceError> {
+        let cached = lock(&self.outlines).entry(film.to_owned()).or_default().clone();
         // Held while the film is opened, so that a thousand stations that start with one film open it once.
         let mut cached = lock(&cached);
         let attributes = FileAttributes::of(film);
         let known = cached.filter(|known| Some(known.0) == attributes).map(|known| known.1);
-        let (size, pixel_aspect) = match known {
-            Some(geometry) => geometry,
+        let outline = match known {
+            Some(outline) => outline,
             None => {
                 let source = self.open(film)?;
-                let found = (source.size(), source.pixel_aspect());
-                *cached = attributes.map(|attributes| (attributes, found));
-                found
+                let mut outline = FilmOutline::of(source.as_ref());
+                if outline.length.is_none() {
+                    outline.length = source.facts().and_then(|facts| decode::measure(film, facts));
+                }
+                *cached = attributes.map(|attributes| (attributes, outline));
+                outline
             }
         };
-        Ok(station_size(size, pixel_aspect, width))
+        Ok(if outline.is_slide { outline.on_for(slide) } else { outline })
     }
 
     /// The result of the last [`check`](Self::check) of a film, unless it is older than 2.5 s, or 0.5 s if the check
@@ -267,6 +311,14 @@ impl Catalogue {
         Some(if decode::is_slide(film) { key.of_slide(slide) } else { key })
     }
 
+    /// The reel of a film, or of a picture that is on for `slide`, if there is one. Does not read the whole of a large film that is
+    /// new: it has no reel.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
+    pub(crate) fn reel_at_once(&self, film: &Path, encoding: Encoding, slide: Duration) -> Option<Arc<Reel>> {
+        let key = self.store.as_ref()?.key_at_once(film, encoding, self.clock.wall()).ok()??;
+        self.reel(&if decode::is_slide(film) { key.of_slide(slide) } else { key })
+    }
+
     /// The reel of `key`, if there is one.
     #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub fn reel(&self, key: &ReelKey) -> Option<Arc<Reel>> {
@@ -303,5 +355,52 @@ impl Catalogue {
         if let Some(store) = &self.store {
             store.discard(reel);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    #[test]
+    fn a_film_is_opened_for_its_outline_once_until_its_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let film = folder.path().join("film.mp4");
+        let media = Path::new(env!("CARGO_MANIFEST_DIR")).join("media");
+        fs::copy(media.join("nature.mp4"), &film).unwrap();
+        let opened = Arc::new(AtomicUsize::new(0));
+        let count = opened.clone();
+        let opener = move |path: &Path| {
+            count.fetch_add(1, Relaxed);
+            decode::open(path)
+        };
+        let catalogue = Catalogue::new(AirClock::start(), None).with_opener(Arc::new(opener));
+        for _ in 0..3 {
+            let outline = catalogue.outline(&film, Duration::from_secs(7)).unwrap();
+            let ntsc = FrameRate::new(30_000, 1001).unwrap();
+            assert_eq!((outline.rate, outline.is_slide), (ntsc, false));
+            let off = outline.length.unwrap().abs_diff(ntsc.nth(720));
+            assert!(off < ntsc.interval(), "{:?}", outline.length);
+            assert_eq!(catalogue.station_size(&film, 64).unwrap().width, 64);
+        }
+        assert_eq!(opened.load(Relaxed), 1);
+
+        let picture = opencv::core::Mat::new_rows_cols_with_default(
+            48,
+            64,
+            opencv::core::CV_8UC3,
+            opencv::core::Scalar::all(128.0),
+        );
+        let mut bytes = opencv::core::Vector::new();
+        opencv::imgcodecs::imencode(".png", &picture.unwrap(), &mut bytes, &Default::default()).unwrap();
+        fs::write(&film, bytes.as_slice()).unwrap();
+        for slide in [7, 9].map(Duration::from_secs) {
+            let outline = catalogue.outline(&film, slide).unwrap();
+            assert_eq!((outline.size, outline.length, outline.is_slide), ((64, 48), Some(slide), true));
+            assert_eq!(outline.rate.interval(), slide);
+        }
+        assert_eq!(opened.load(Relaxed), 2);
     }
 }

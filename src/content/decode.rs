@@ -46,7 +46,7 @@ const COMPLETE_BY_LENGTH: f64 = 0.5;
 pub struct SourcePicture {
     /// The pixels.
     pub pixels: Mat,
-    /// Presentation time in the film.
+    /// Presentation time, since the first picture.
     pub stamp: Duration,
     /// How long the picture is shown, if the film has a duration for each picture.
     pub lasts: Option<Duration>,
@@ -118,6 +118,11 @@ pub trait PictureSource: Send {
     /// Number of pictures that the container announces: approximate, or 0 if unknown.
     fn announced(&self) -> u64;
 
+    /// How long it plays, as far as its container knows that.
+    fn length(&self) -> Option<Duration> {
+        self.facts().and_then(|facts| facts.length.or(facts.longest)).filter(|length| !length.is_zero())
+    }
+
     /// The facts of a film; `None` for a slide.
     fn facts(&self) -> Option<&Facts> {
         None
@@ -131,6 +136,14 @@ pub trait PictureSource: Send {
     /// # Errors
     /// The film breaks off, has no pictures at all, or the decoder fails.
     fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError>;
+
+    /// Goes to the picture that is on at `position` after the first picture: it is the next one, with its own stamp, which is not
+    /// after the position but for what containers round. At or beyond the end of the film there is no next picture. Blocks while it
+    /// decodes from the key picture before the position, and in a film without an index, while it reads the film up to there.
+    ///
+    /// # Errors
+    /// As for [`next_picture`](Self::next_picture).
+    fn seek(&mut self, position: Duration) -> Result<(), SourceError>;
 }
 
 /// FFmpeg has one log level for the whole process, which is set before the first film is opened.
@@ -160,6 +173,11 @@ pub fn open(path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
     }
 }
 
+/// The length of a film whose container does not say it. Reads the whole film, without decoding it.
+pub(crate) fn measure(path: &Path, facts: &Facts) -> Option<Duration> {
+    stamps::length(path, facts)
+}
+
 /// Whether the file at `path` is a picture, which is shown for as long as its station is configured to.
 pub fn is_slide(path: &Path) -> bool {
     starts_as_picture(path).unwrap_or(false)
@@ -185,8 +203,13 @@ impl End {
     /// Counts a picture, and returns the count.
     fn note(&mut self, stamp: Duration) -> u64 {
         self.read += 1;
-        self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
+        self.pass(stamp);
         self.read
+    }
+
+    /// Notes a picture that was passed over.
+    fn pass(&mut self, stamp: Duration) {
+        self.stamps = Some((self.stamps.map_or(stamp, |(first, _)| first), stamp));
     }
 
     /// Called after the last picture: fails if the film has none, or broke off.
@@ -194,7 +217,7 @@ impl End {
         // A decoder reports a film that was removed as one that has ended.
         check_readable(path)?;
         let path = display(path);
-        if self.read == 0 {
+        if self.stamps.is_none() {
             return Err(SourceError::NoPictures { path });
         }
         let span = self.stamps.map_or(Duration::ZERO, |(first, last)| last.saturating_sub(first));

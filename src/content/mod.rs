@@ -1,7 +1,7 @@
 //! The content of a station: films, from their files to coded access units with due times, and the slate that stands
 //! in for them.
 //!
-//! `station`, `headend` and `daemon` import this room, `rtsp` to play reels on demand, and the binary `broadcaster` to make
+//! `station`, `headend` and `daemon` import this room, `rtsp` to play films on demand, and the binary `broadcaster` to make
 //! them beforehand. It imports `lineup`, `media`, `paint`, `clock`, and the largest scan from `wire`.
 //!
 //! ```text
@@ -14,6 +14,7 @@
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
+//! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.
 //! - [`catalogue`]: what all stations know of their films.
 //! - [`decode`], `transcode`, [`encode`]: from a film file to JPEG. Only `decode` names the decoder.
 //! - [`timeline`]: when each picture is due.
@@ -26,12 +27,15 @@ pub mod decode;
 pub mod encode;
 pub mod film_list;
 pub(crate) mod films;
+pub(crate) mod pass;
 pub(crate) mod phases;
 pub(crate) mod playlist;
 pub mod prepare;
+pub(crate) mod programme;
 pub(crate) mod recording;
 pub mod reel;
 pub mod schedule;
+pub(crate) mod sequence;
 pub mod slate;
 pub mod sound;
 pub mod timeline;

@@ -7,15 +7,13 @@
 
 use std::time::Duration;
 
+use super::sequence::FilmSequence;
 use crate::media::AirTime;
 
 /// One round of films.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// When each film begins, after the beginning of the round.
-    starts: Vec<Duration>,
-    /// The length of the round.
-    length: Duration,
+    round: FilmSequence,
     /// How much later than multiples of its length since the epoch a round begins.
     phase: Duration,
 }
@@ -24,27 +22,20 @@ impl Schedule {
     /// A round of films of these lengths, which begins `phase` later than a multiple of its length since the epoch.
     /// `None` if there is no film, or if all lengths are 0.
     pub fn new(lengths: impl IntoIterator<Item = Duration>, phase: Duration) -> Option<Schedule> {
-        let mut length = Duration::ZERO;
-        let mut starts = Vec::new();
-        for film in lengths {
-            starts.push(length);
-            length += film;
-        }
-        (!length.is_zero()).then_some(Schedule { starts, length, phase })
+        FilmSequence::new(lengths).map(|round| Schedule { round, phase })
     }
 
     /// The phase of a schedule of these films whose round begins at `begin`.
     pub fn phase_of(&self, begin: AirTime) -> Duration {
-        Duration::from_nanos(begin.0 % self.length.as_nanos() as u64)
+        Duration::from_nanos(begin.0 % self.round.length().as_nanos() as u64)
     }
 
     /// The film that is on at `now`: its index in the round, and when it began.
     pub fn at(&self, now: AirTime) -> (usize, AirTime) {
         let now = now - self.phase;
-        let length = self.length.as_nanos() as u64;
-        let offset = Duration::from_nanos(now.0 % length);
-        let film = self.starts.partition_point(|&start| start <= offset) - 1;
-        (film, now - offset + self.starts[film] + self.phase)
+        let length = self.round.length().as_nanos() as u64;
+        let (film, offset) = self.round.at(Duration::from_nanos(now.0 % length));
+        (film, now - offset + self.phase)
     }
 }
 

@@ -23,13 +23,11 @@ use tokio::sync::watch;
 use crate::air::Air;
 use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
-use crate::content::playlist;
-use crate::content::reel::Reel;
+use crate::content::programme::{NotPlayable, Programme};
 use crate::content::worker::Threads;
 use crate::directory::{StationInfo, StationTable};
 #[cfg(test)]
 use crate::interface::interfaces;
-use crate::lineup;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, StationId};
 use crate::net::Network;
@@ -69,17 +67,6 @@ pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch:
     watch::Sender::new(Arc::new(handles.collect()))
 }
 
-/// Why a station's programme cannot be played on demand.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotRecorded {
-    /// The station keeps no reels.
-    #[error("this station keeps no reels (`reel = false`, or there is no folder for them)")]
-    Never,
-    /// Some film has not been on air to its end yet, so it has no reel.
-    #[error("not all films of this station are recorded yet")]
-    NotYet,
-}
-
 impl HeadEnd {
     /// All stations there are now, ascending by number.
     pub fn stations(&self) -> Arc<Handles> {
@@ -107,21 +94,14 @@ impl HeadEnd {
         self.table.entry(id)
     }
 
-    /// The reels of all films of a station, in the order of its programme, at least one. Blocks: a film that is new is read and
-    /// hashed, since a reel is found by the film's content.
+    /// The films of a station for a client on demand. Blocks.
     ///
     /// # Errors
-    /// Some film has no reel.
-    pub fn reels(&self, station: &StationHandle) -> Result<Vec<Arc<Reel>>, NotRecorded> {
-        if !station.spec.reel || !self.catalogue.keeps_reels() {
-            return Err(NotRecorded::Never);
-        }
-        let films = lineup::films(&station.spec.media).map_err(|_| NotRecorded::NotYet)?;
+    /// No film can be played.
+    pub(crate) fn programme(&self, station: &StationHandle) -> Result<Programme, NotPlayable> {
         // The size on air, since the first film, which determines the size, may not open any more.
         let size = self.entry(station.spec.id).and_then(|entry| entry.size);
-        let (items, _) = playlist::look_up(&self.catalogue, &station.spec, size, films);
-        let reels: Option<Vec<_>> = items.into_iter().map(|item| item.reel).collect();
-        reels.filter(|reels| !reels.is_empty()).ok_or(NotRecorded::NotYet)
+        Programme::look_up(&self.catalogue, &station.spec, size)
     }
 
     /// Waits until the broadcaster stops.

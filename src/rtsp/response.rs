@@ -1,6 +1,10 @@
 //! Responses: what all of them have, and rejections. Pure.
 
+use std::fmt;
+
 use rtsp_types::{HeaderName, Request, Response, ResponseBuilder, StatusCode, Version, headers};
+
+use super::RETRY_AFTER;
 
 /// Why a request is refused, as the response says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,17 +12,30 @@ pub(super) struct Rejection {
     pub(super) status: StatusCode,
     /// A header with details.
     pub(super) header: Option<(HeaderName, String)>,
+    /// A sentence for the reader of the client's log.
+    pub(super) why: Option<String>,
 }
 
 impl From<StatusCode> for Rejection {
     fn from(status: StatusCode) -> Rejection {
-        Rejection { status, header: None }
+        Rejection { status, header: None, why: None }
     }
 }
 
 impl Rejection {
     pub(super) fn with(status: StatusCode, name: HeaderName, value: impl Into<String>) -> Rejection {
-        Rejection { status, header: Some((name, value.into())) }
+        Rejection { status, header: Some((name, value.into())), why: None }
+    }
+
+    /// What the client wants cannot be had now; `why` says the reason.
+    pub(super) fn unavailable(why: &dyn fmt::Display) -> Rejection {
+        let why = why.to_string().replace(|c: char| !(' '..='~').contains(&c), "?");
+        let retry_after = RETRY_AFTER.as_secs().to_string();
+        let why = Some(why);
+        Rejection {
+            why,
+            ..Rejection::with(StatusCode::ServiceUnavailable, headers::RETRY_AFTER, retry_after)
+        }
     }
 
     pub(super) fn response(self, echo: &Echo) -> Response<Vec<u8>> {
@@ -26,7 +43,12 @@ impl Rejection {
         if let Some((name, value)) = self.header {
             response = response.header(name, value);
         }
-        response.build(Vec::new())
+        let Some(why) = self.why else { return response.build(Vec::new()) };
+        // Players show the phrase, and no body.
+        response
+            .reason_phrase(format!("{}: {why}", reason(self.status)))
+            .header(headers::CONTENT_TYPE, "text/plain")
+            .build(format!("{why}\n").into_bytes())
     }
 }
 

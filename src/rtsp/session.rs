@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rtsp_types::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::PER_ADDRESS;
 use super::request::{PlayRange, Resource, SessionInfo};
+use super::response::Rejection;
 use super::transport::SessionTransport;
 use crate::headend::Client;
 use crate::limits::{ConnectionLimits, Permit};
@@ -55,7 +55,7 @@ impl FromStr for SessionId {
 #[derive(Debug)]
 pub(super) enum SessionCommand {
     /// The reply is an error if the session cannot play that range.
-    Play(PlayRange, oneshot::Sender<Result<Started, StatusCode>>),
+    Play(PlayRange, oneshot::Sender<Result<Started, Rejection>>),
     Pause(oneshot::Sender<()>),
     End(oneshot::Sender<()>),
     /// The deadline is nearer than it was.

@@ -14,9 +14,10 @@ use tracing::warn;
 use super::fanout::{FanoutClient, FanoutMembership, Fanouts};
 use super::playback::{LivePlayback, Playback, PlaybackEvent, PlaybackKind};
 use super::request::PlayRange;
+use super::response::Rejection;
 use super::session::{KeepAlive, ReceiverReports, SessionCommand, Started};
 use super::sink::Sink;
-use super::vod::{ReelSequence, VodPlayback};
+use super::vod::{VodError, VodPlayback, VodProgramme};
 use super::writer::Gone;
 use crate::clock::AirClock;
 use crate::directory::StationTable;
@@ -38,7 +39,7 @@ pub(super) struct SessionTask {
     pub(super) table: Arc<StationTable>,
     pub(super) station: Arc<StationHandle>,
     /// The programme on demand; `None` if live.
-    pub(super) reels: Option<Arc<ReelSequence>>,
+    pub(super) vod: Option<Arc<VodProgramme>>,
     pub(super) sink: Sink,
     pub(super) fanouts: Arc<Fanouts>,
     pub(super) playing: Arc<AtomicBool>,
@@ -111,7 +112,7 @@ impl SessionTask {
                             self.send_report().await
                         }
                         Err(status) => {
-                            let _ = reply.send(Err(status));
+                            let _ = reply.send(Err(status.into()));
                             Ok(())
                         }
                     }
@@ -136,7 +137,7 @@ impl SessionTask {
                 SessionEvent::Playback(PlaybackEvent::Behind) => self.sink.flush().await,
                 SessionEvent::Playback(event @ (PlaybackEvent::End(_) | PlaybackEvent::Failed(_))) => {
                     if let PlaybackEvent::Failed(error) = event {
-                        warn!(station = %self.station.spec.id, "rtsp: a programme on demand ends early: {error}");
+                        self.warn_of(&error);
                     }
                     stopped_at = self.stop(&mut playback).unwrap_or(stopped_at);
                     self.send_bye().await
@@ -167,10 +168,10 @@ impl SessionTask {
         range: &PlayRange,
         stopped_at: Duration,
     ) -> Result<Option<(Duration, Duration)>, StatusCode> {
-        let Some(reels) = &self.reels else { return Ok(None) };
+        let Some(vod) = &self.vod else { return Ok(None) };
         // A programme that has ended starts again.
-        let resume_at = if stopped_at < reels.length() { stopped_at } else { Duration::ZERO };
-        let (from, to) = (range.from.unwrap_or(resume_at), range.to.unwrap_or(reels.length()));
+        let resume_at = if stopped_at < vod.length() { stopped_at } else { Duration::ZERO };
+        let (from, to) = (range.from.unwrap_or(resume_at), range.to.unwrap_or(vod.length()));
         if from < to { Ok(Some((from, to))) } else { Err(StatusCode::InvalidRange) }
     }
 
@@ -181,13 +182,13 @@ impl SessionTask {
         range: &PlayRange,
         span: Option<(Duration, Duration)>,
         running: Option<Playback>,
-        reply: oneshot::Sender<Result<Started, StatusCode>>,
+        reply: oneshot::Sender<Result<Started, Rejection>>,
     ) -> Option<Playback> {
         let now = self.clock.now();
         let (hold, released) = oneshot::channel();
         let sequence = self.sink.next_sequence();
         let mut started = Started { sequence, timestamp: None, span, scale: 1.0, hold: Some(hold) };
-        let playback = match (self.reels.clone().zip(span), running) {
+        let playback = match (self.vod.clone().zip(span), running) {
             (None, Some(live)) => {
                 started.timestamp = Some(now.rtp_timestamp());
                 live
@@ -199,8 +200,16 @@ impl SessionTask {
                 let _audience = self.table.join_audience(self.station.spec.id);
                 Playback::new(PlaybackKind::Live { live, _audience })
             }
-            (Some((reels, span)), _) => {
-                let vod = VodPlayback::new(reels, span, range.scale.unwrap_or(1.0), now);
+            (Some((vod, span)), running) => {
+                // Its film is closed first.
+                drop(running);
+                let mut vod = VodPlayback::new(vod, span, range.scale.unwrap_or(1.0), now);
+                if let Err(error) = vod.prepare(&self.clock).await {
+                    self.warn_of(&error);
+                    self.playing.store(false, Relaxed);
+                    let _ = reply.send(Err(Rejection::unavailable(&error)));
+                    return None;
+                }
                 started.timestamp = Some(vod.due().rtp_timestamp());
                 started.scale = vod.scale();
                 Playback::new(PlaybackKind::Vod(vod))
@@ -211,6 +220,10 @@ impl SessionTask {
         let _ = released.await;
         // By multicast nothing is sent to this client. Nor does it count as audience: we cannot know how long it watches.
         self.client().is_some().then_some(playback)
+    }
+
+    fn warn_of(&self, error: &VodError) {
+        warn!(station = %self.station.spec.id, "rtsp: a programme on demand ends early: {error}");
     }
 
     /// How a client by TCP can join a fan-out.

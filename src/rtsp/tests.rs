@@ -6,6 +6,7 @@ mod bounds;
 mod clients;
 mod live_playback;
 mod udp;
+mod vod_films;
 mod vod_playback;
 
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::*;
-use crate::content::reel::{Encoding, Store};
+use crate::content::reel::{Encoding, Reel, Store};
 use crate::directory::{State, StationInfo};
 use crate::lineup::{Spread, StationSpec};
 use crate::media::Due;

@@ -13,9 +13,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::playback::PlaybackEvent;
+use crate::clock::AirClock;
+use crate::content::Fault;
+use crate::content::catalogue::Catalogue;
+use crate::content::pass::{EncodingPlace, FilmPass, PassState, ROUNDING};
+use crate::content::programme::Programme;
 use crate::content::reel::{Reel, ReelError};
 use crate::media::jpeg::Jpeg;
-use crate::media::{AirTime, Due, FrameRate, Unit};
+use crate::media::{AirTime, Due, Unit};
 
 /// Time from PLAY to the first picture. It is longer than the air thread may hold pictures of an earlier PLAY.
 const START_DELAY: Duration = Duration::from_millis(120);
@@ -28,6 +33,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum VodError {
     #[error(transparent)]
     Reel(#[from] ReelError),
+    /// A film without a reel cannot go on.
+    #[error(transparent)]
+    Film(#[from] Fault),
     #[error("the disk has not answered for {} s", READ_TIMEOUT.as_secs())]
     Stuck,
     /// The reading thread has panicked, or the broadcaster stops.
@@ -35,80 +43,41 @@ pub(super) enum VodError {
     Interrupted,
 }
 
-/// The reels of a station's films, one after the other.
-#[derive(Debug)]
-pub(super) struct ReelSequence {
-    /// At least one; each with the NPT of its beginning.
-    reels: Vec<(Duration, Arc<Reel>)>,
-    length: Duration,
-    /// A permit for each thread that waits for a disk, for all sessions: stations use threads of the same pool.
-    reads: Arc<Semaphore>,
+/// A station's programme for one client.
+pub(super) struct VodProgramme {
+    pub(super) programme: Arc<Programme>,
+    /// Opens the films that have no reels.
+    pub(super) catalogue: Arc<Catalogue>,
+    /// The place among the clients for which films are encoded; `None` if all films have reels.
+    pub(super) place: Option<Arc<EncodingPlace>>,
+    /// A permit for each thread that waits for a reel's disk, for all sessions: stations use threads of the same pool.
+    pub(super) reads: Arc<Semaphore>,
 }
 
-/// A picture in a [`ReelSequence`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Position {
-    reel: usize,
-    picture: usize,
-}
-
-impl ReelSequence {
-    /// `None` if there are no reels, or they have no length.
-    pub(super) fn new(reels: Vec<Arc<Reel>>, reads: Arc<Semaphore>) -> Option<ReelSequence> {
-        let mut length = Duration::ZERO;
-        let begin = |reel: Arc<Reel>| {
-            let begin = length;
-            length += reel.length();
-            (begin, reel)
-        };
-        let reels: Vec<_> = reels.into_iter().map(begin).collect();
-        (!length.is_zero()).then_some(ReelSequence { reels, length, reads })
-    }
-
-    /// The rate of the films, if all have the same.
-    pub(super) fn rate(&self) -> Option<FrameRate> {
-        let mut rates = self.reels.iter().map(|(_, reel)| reel.rate());
-        let first = rates.next()?;
-        rates.all(|rate| rate == first).then_some(first)
-    }
-
+impl VodProgramme {
     /// Playing time.
     pub(super) fn length(&self) -> Duration {
-        self.length
-    }
-
-    /// The picture that is shown at `npt`.
-    fn at(&self, npt: Duration) -> Position {
-        let reel = self.reels.partition_point(|(begin, _)| *begin <= npt).saturating_sub(1);
-        let (begin, pictures) = &self.reels[reel];
-        Position { reel, picture: pictures.at(npt.saturating_sub(*begin)) }
-    }
-
-    /// The NPT at which a picture ends.
-    fn end_of(&self, position: Position) -> Duration {
-        let (begin, reel) = &self.reels[position.reel];
-        let next = position.picture + 1;
-        *begin + if next < reel.len() { reel.stamp(next) } else { reel.length() }
-    }
-
-    fn reel(&self, position: Position) -> &Arc<Reel> {
-        &self.reels[position.reel].1
+        self.programme.sequence().length()
     }
 }
 
 /// A programme that is played.
 pub(super) struct VodPlayback {
-    reels: Arc<ReelSequence>,
+    vod: Arc<VodProgramme>,
     /// The NPT of the next picture.
     npt: Duration,
+    /// The NPT of the picture after it, once that is known.
+    following: Option<Duration>,
     /// The NPT at which playback ends.
     end: Duration,
     scale: f64,
     /// The NPT at `began`.
     origin: Duration,
     began: AirTime,
-    /// The picture that is being read from disk.
-    reading: Option<(Position, Reading)>,
+    /// The picture that is being read from a reel on disk: its film and number.
+    reading: Option<((usize, usize), Reading)>,
+    /// The film that is being decoded and encoded.
+    pass: Option<(usize, FilmPass)>,
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<Jpeg, VodError>> + Send>>;
@@ -116,13 +85,37 @@ type Reading = Pin<Box<dyn Future<Output = Result<Jpeg, VodError>> + Send>>;
 impl VodPlayback {
     /// Plays the span from `from` to `to`, in NPT. `now` is the time of the PLAY.
     pub(super) fn new(
-        reels: Arc<ReelSequence>,
+        vod: Arc<VodProgramme>,
         (from, to): (Duration, Duration),
         scale: f64,
         now: AirTime,
     ) -> VodPlayback {
-        let began = now + START_DELAY;
-        VodPlayback { reels, npt: from, end: to, scale, origin: from, began, reading: None }
+        VodPlayback {
+            vod,
+            npt: from,
+            following: None,
+            end: to,
+            scale,
+            origin: from,
+            began: now + START_DELAY,
+            reading: None,
+            pass: None,
+        }
+    }
+
+    /// Gets the first picture, if a film must be decoded for it, and begins as if PLAY were now. To open a film and to go to a position
+    /// in it may take a second.
+    ///
+    /// # Errors
+    /// The film cannot be played.
+    #[expect(clippy::disallowed_methods, reason = "a shell: playback begins now")]
+    pub(super) async fn prepare(&mut self, clock: &AirClock) -> Result<(), VodError> {
+        if self.vod.programme.lacks_reels() {
+            self.next().await?;
+            self.began = clock.now() + START_DELAY;
+            self.origin = self.npt;
+        }
+        Ok(())
     }
 
     /// The NPT of the next picture.
@@ -143,43 +136,88 @@ impl VodPlayback {
         self.began + npt.saturating_sub(self.origin).div_f64(self.scale)
     }
 
-    /// The NPT of the picture after the next, which is at `position`. At a scale above 1 it leaves pictures out, so that no
-    /// more are sent in a second than the film has.
-    fn following(&self, position: Position) -> Duration {
-        let end = self.reels.end_of(position);
+    /// The NPT after which the picture after the next one is looked for. At a scale above 1 pictures are left out, so that no more are
+    /// sent in a second than the film has.
+    fn stride(&self, film: usize) -> Duration {
         if self.scale <= 1.0 {
-            return end;
+            return Duration::ZERO;
         }
-        let stride = self.reels.reel(position).rate().interval().mul_f64(self.scale);
-        end.max(self.npt + stride)
+        self.vod.programme.rate_of(film).interval().mul_f64(self.scale)
     }
 
     /// The next picture; the same one again until [`advance`](Self::advance). Cancel-safe: a read from disk goes on.
     ///
     /// # Errors
-    /// The reel cannot be read.
+    /// The film cannot go on.
     pub(super) async fn next(&mut self) -> Result<PlaybackEvent, VodError> {
-        if self.npt >= self.end {
-            return Ok(PlaybackEvent::End(self.due_at(self.end)));
+        while self.npt < self.end {
+            let programme = self.vod.programme.clone();
+            let (film, offset) = programme.sequence().at(self.npt);
+            let picture = match programme.reel(film) {
+                Some(reel) => self.read_reel(film, reel, offset).await?,
+                None => match self.pass(film, offset)?.at(offset).await? {
+                    PassState::Picture(picture) => Some((picture.jpeg.clone(), picture.end)),
+                    PassState::Ended => None,
+                    PassState::Reel => continue,
+                },
+            };
+            let Some((jpeg, end)) = picture else {
+                // The film is shorter than it claims. The next one follows without a gap.
+                self.began = self.due();
+                (self.npt, self.following) = (programme.sequence().end(film), None);
+                self.origin = self.npt;
+                continue;
+            };
+            let end = (programme.sequence().begin(film) + end).min(programme.sequence().end(film));
+            let following = end.max(self.npt + self.stride(film));
+            self.following = Some(following);
+            let at = self.due();
+            let interval = self.due_at(following.min(self.end)).since(at);
+            return Ok(PlaybackEvent::Unit(Unit::picture(Due { at, interval }, jpeg)));
         }
-        let position = self.reels.at(self.npt);
-        let at = self.due();
-        let interval = self.due_at(self.following(position).min(self.end)).since(at);
-        let jpeg = self.read(position).await?;
-        Ok(PlaybackEvent::Unit(Unit::picture(Due { at, interval }, jpeg)))
+        Ok(PlaybackEvent::End(self.due_at(self.end)))
+    }
+
+    /// The pass through a film that has no reel.
+    fn pass(&mut self, film: usize, offset: Duration) -> Result<&mut FilmPass, VodError> {
+        let pass = match self.pass.take_if(|(of, _)| *of == film) {
+            Some(pass) => pass,
+            None => {
+                let place = self.vod.place.clone().ok_or(VodError::Interrupted)?;
+                let (catalogue, programme) = (self.vod.catalogue.clone(), self.vod.programme.clone());
+                // The film before it is closed first, since a client has one thread.
+                self.pass = None;
+                (film, FilmPass::new(catalogue, programme, film, (offset, self.stride(film)), place))
+            }
+        };
+        Ok(&mut self.pass.insert(pass).1)
+    }
+
+    /// The picture of a reel that is on at `offset`, and when it ends; `None` after the last one.
+    async fn read_reel(
+        &mut self,
+        film: usize,
+        reel: &Arc<Reel>,
+        offset: Duration,
+    ) -> Result<Option<(Jpeg, Duration)>, VodError> {
+        let offset = offset + ROUNDING;
+        let end = end_in(reel, offset);
+        if end <= offset {
+            return Ok(None);
+        }
+        self.read((film, reel.at(offset)), reel).await.map(|jpeg| Some((jpeg, end)))
     }
 
     /// Reads a picture from memory, where most are, or from disk, on a thread that may block. There is one read at a time:
     /// after a cancellation, the next call waits for the same read.
-    async fn read(&mut self, position: Position) -> Result<Jpeg, VodError> {
+    async fn read(&mut self, position: (usize, usize), reel: &Arc<Reel>) -> Result<Jpeg, VodError> {
         let (_, reading) = match self.reading.take_if(|(of, _)| *of == position) {
             Some(reading) => self.reading.insert(reading),
             None => {
-                let reel = self.reels.reel(position).clone();
-                if let Some(jpeg) = reel.try_picture(position.picture)? {
+                if let Some(jpeg) = reel.try_picture(position.1)? {
                     return Ok(jpeg);
                 }
-                let reading = read_from_disk(reel, position.picture, self.reels.reads.clone());
+                let reading = read_from_disk(reel.clone(), position.1, self.vod.reads.clone());
                 self.reading.insert((position, Box::pin(reading)))
             }
         };
@@ -190,10 +228,22 @@ impl VodPlayback {
 
     /// Goes on to the next picture.
     pub(super) fn advance(&mut self) {
-        self.npt = self.following(self.reels.at(self.npt)).min(self.end);
+        let following = self.following.take().unwrap_or_else(|| {
+            let sequence = self.vod.programme.sequence();
+            let (film, offset) = sequence.at(self.npt);
+            let end = match self.vod.programme.reel(film) {
+                Some(reel) => end_in(reel, offset + ROUNDING),
+                None => offset + self.vod.programme.rate_of(film).interval(),
+            };
+            let end = (sequence.begin(film) + end).min(sequence.end(film));
+            // A reel that is shorter than its film claimed to be has no more pictures.
+            let end = if end > self.npt { end } else { sequence.end(film) };
+            end.max(self.npt + self.stride(film))
+        });
+        self.npt = following.min(self.end);
     }
 
-    /// Skips the pictures that were due before `moment`. Returns how many.
+    /// Skips the pictures that were due before `moment`. Returns how many; of a film without a reel, by its rate.
     pub(super) fn skip(&mut self, moment: AirTime) -> u64 {
         let mut skipped = 0;
         while self.npt < self.end && self.due() < moment {
@@ -202,6 +252,12 @@ impl VodPlayback {
         }
         skipped
     }
+}
+
+/// When the picture of a reel that is on at `offset` ends.
+fn end_in(reel: &Reel, offset: Duration) -> Duration {
+    let next = reel.at(offset) + 1;
+    if next < reel.len() { reel.stamp(next) } else { reel.length() }
 }
 
 async fn read_from_disk(reel: Arc<Reel>, picture: usize, reads: Arc<Semaphore>) -> Result<Jpeg, VodError> {
@@ -232,11 +288,17 @@ mod tests {
     const NOW: AirTime = AirTime(1_790_000_000_000_000_000);
 
     /// Two films of 20 and 30 pictures, half a second together.
-    fn reels() -> (Arc<ReelSequence>, TempDir) {
+    fn reels() -> (Arc<VodProgramme>, TempDir) {
         let folder = TempDir::new().unwrap();
         let reel = |name, count| record(&folder.path().join("reels"), &folder.path().join(name), 0, count);
         let reels = vec![reel("a.mp4", 20), reel("b.mp4", 30)];
-        (Arc::new(ReelSequence::new(reels, Arc::new(Semaphore::new(READS))).unwrap()), folder)
+        let vod = VodProgramme {
+            programme: Arc::new(Programme::of_reels(reels)),
+            catalogue: Arc::new(Catalogue::new(AirClock::start(), None)),
+            place: None,
+            reads: Arc::new(Semaphore::new(READS)),
+        };
+        (Arc::new(vod), folder)
     }
 
     /// When each picture is due, and its interval, in milliseconds from the first.
@@ -281,18 +343,6 @@ mod tests {
         assert_eq!(at(195, 215, 1.0).await, [(0, 5), (5, 10), (15, 5), (20, 0)]);
     }
 
-    #[test]
-    fn a_position_is_found_by_its_npt() {
-        let (reels, _folder) = reels();
-        let at = |ms| {
-            let position = reels.at(Duration::from_millis(ms));
-            (position.reel, position.picture, reels.end_of(position).as_millis())
-        };
-        assert_eq!([at(0), at(9), at(199)], [(0, 0, 10), (0, 0, 10), (0, 19, 200)]);
-        assert_eq!([at(200), at(499), at(9999)], [(1, 0, 210), (1, 29, 500), (1, 29, 500)]);
-        assert!(ReelSequence::new(Vec::new(), reels.reads.clone()).is_none());
-    }
-
     /// The next event, if it is ready.
     async fn poll(vod: &mut VodPlayback) -> Option<Result<PlaybackEvent, VodError>> {
         tokio::select! {
@@ -306,7 +356,7 @@ mod tests {
     async fn a_cancelled_read_is_not_started_again() {
         let (reels, _folder) = reels();
         let whole = (Duration::ZERO, reels.length());
-        let reel = reels.reels[0].1.clone();
+        let reel = reels.programme.reel(0).unwrap().clone();
         let hung = reel.hang(0);
         let mut vod = VodPlayback::new(reels.clone(), whole, 1.0, NOW);
         for _ in 0..100 {
@@ -333,7 +383,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_hangs_ends_the_programme() {
         let (reels, _folder) = reels();
-        let reel = reels.reels[0].1.clone();
+        let reel = reels.programme.reel(0).unwrap().clone();
         let _hung = reel.hang(0);
         let mut vod = VodPlayback::new(reels.clone(), (Duration::ZERO, reels.length()), 1.0, NOW);
         assert!(poll(&mut vod).await.is_none());

@@ -97,6 +97,7 @@ fn main() -> ExitCode {
         test("matrix_tshark_rtsp_udp", &["tshark"], || matrix::tshark(RtspUdp)),
         test("matrix_tshark_rtsp_tcp", &["tshark"], || matrix::tshark(RtspTcp)),
         test("matrix_ffplay_pauses", &["Xvfb", "xdotool", "ffplay"], matrix::ffplay_pauses),
+        test("matrix_ffmpeg_goes_to_a_position", &[], matrix::ffmpeg_goes_to_a_position),
         test("matrix_viewer_tcp", &[], matrix::viewer),
         test("ffmpeg_plays_a_station_on_loopback", &[], || receivers::ffmpeg(&Scenario::loopback())),
         test("ffmpeg_plays_a_station_over_ethernet", &[], || receivers::ffmpeg(&Scenario::ethernet())),

@@ -261,6 +261,39 @@ pub(crate) fn tshark(method: AccessMethod) {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
+/// FFmpeg goes to a position in a programme whose films have no reels, and its pictures tell where they are from.
+pub(crate) fn ffmpeg_goes_to_a_position() {
+    let scenario = Scenario::loopback();
+    let machine = scenario.lan.machine();
+    let films = [1, 2].map(|station| film::numbered(station, (320, 240), (25, 1), 500));
+    let lineup = head(scenario.listen, scenario.interface)
+        + "[rtsp]\nlisten = \"127.0.0.1:8554\"\n"
+        + &station(1, &films.each_ref().map(|film| film.path.as_path()), "239.77.0.1:5004", "reel = false\n");
+    let _broadcaster = machine.on_air(&lineup);
+    for (transport, position, film, first) in
+        [("tcp", "0", 0, 0), ("tcp", "7.2", 0, 180), ("udp", "29", 1, 225), ("tcp", "19.6", 0, 490)]
+    {
+        let planes = scenario.lan.folder().join(format!("planes-{position}"));
+        let input = ["-rtsp_transport", transport, "-ss", position, "-i", "rtsp://127.0.0.1:8554/1/demand"];
+        let output = ["-vsync", "passthrough", "-frames:v", "25", "-pix_fmt", "yuvj420p", "-f", "rawvideo"];
+        let args = [&["-v", "warning", "-nostdin"], &input[..], &output, &[text(&planes)]].concat();
+        machine.run("ffmpeg", &args).succeed();
+        let shown: Vec<_> = Picture::all_of_i420(&planes, 320, 240).iter().map(Picture::strip).collect();
+        assert_eq!(shown.len(), 25, "{position}");
+        let mut expected = (film, first);
+        for (n, strip) in shown.into_iter().enumerate() {
+            let (station, number) = strip.unwrap_or_else(|| panic!("{position}: no strip in picture {n}"));
+            if n == 0 {
+                // FFmpeg leaves out what comes before the position by its own clock.
+                assert!((first..first + 3).contains(&number), "{position}: it begins with {number}");
+                expected.1 = number;
+            }
+            assert_eq!((station, number), (films[expected.0].station, expected.1), "{position}, picture {n}");
+            expected = if number == 499 { (1 - expected.0, 0) } else { (expected.0, number + 1) };
+        }
+    }
+}
+
 /// ffplay's pause key pauses a programme at the server, and the same key resumes it where it was.
 pub(crate) fn ffplay_pauses() {
     let scenario = Scenario::loopback();

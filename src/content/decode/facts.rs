@@ -56,6 +56,8 @@ pub struct Facts {
     pub varies: bool,
     /// Length of the picture track, if the container claims one.
     pub length: Option<Duration>,
+    /// The length that the container claims: that of its longest track, which sound may be.
+    pub longest: Option<Duration>,
     /// Number of pictures in `length`: approximate, or 0 if unknown.
     pub announced: u64,
     /// Whether `length` is that of the picture track itself, not of the whole container.
@@ -168,6 +170,7 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         rate,
         varies: seen_rate.is_some() || varies(track),
         length,
+        longest: film.length,
         announced: by_length,
         counted: track.length.is_some(),
         hides: claimed.is_some_and(|pictures| pictures > by_length + 2),

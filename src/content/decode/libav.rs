@@ -1,6 +1,8 @@
 //! Decodes a film with libavcodec if OpenCV would show it wrong. libavfilter turns and deinterlaces the pictures, converts their
 //! colours and follows changes of their size, as a player does.
 
+mod seek;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -12,6 +14,7 @@ use ac_ffmpeg::codec::video::{PixelFormat, VideoDecoder, VideoFrame};
 use ac_ffmpeg::codec::{Decoder, Filter};
 use ac_ffmpeg::format::demuxer::{Demuxer, DemuxerWithStreamInfo, InputFormat};
 use ac_ffmpeg::format::io::IO;
+use ac_ffmpeg::format::stream::Stream;
 use ac_ffmpeg::packet::Packet;
 use ac_ffmpeg::time::{TimeBase, Timestamp};
 use opencv::core::{CV_8UC3, Mat, Scalar};
@@ -85,6 +88,8 @@ pub(super) struct LibavSource {
     /// The shape of the current pictures, and the filter for it.
     filter: Option<(Shape, VideoFilter)>,
     phase: Phase,
+    /// Packets before the next key picture are of no use: the pictures that they refer to were not read.
+    awaits_key: bool,
     /// Filtered pictures in presentation order.
     ready: VecDeque<VideoFrame>,
     /// Durations of pictures by their stamps, both in microseconds.
@@ -104,10 +109,7 @@ impl LibavSource {
         let Some(track) = track.filter(|track| track.codec_parameters().is_video_codec()) else {
             return Err(SourceError::NotAFilm { path: display(path) });
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
-        let decoder = VideoDecoder::from_stream(track)
-            .and_then(|builder| builder.set_option("threads", threads).build())
-            .map_err(|error| failed(error.to_string()))?;
+        let decoder = new_decoder(track).map_err(|error| failed(error.to_string()))?;
         Ok(LibavSource {
             path: path.to_owned(),
             facts,
@@ -115,6 +117,7 @@ impl LibavSource {
             decoder,
             filter: None,
             phase: Phase::Reading,
+            awaits_key: false,
             ready: VecDeque::new(),
             lengths: BTreeMap::new(),
             first: None,
@@ -130,7 +133,10 @@ impl LibavSource {
                 return Ok(Some(frame));
             }
             match self.decoder.take() {
-                Ok(Some(frame)) => self.show(frame)?,
+                Ok(Some(frame)) => {
+                    let stamp = self.stamp_of(&frame);
+                    self.show(frame, stamp)?;
+                }
                 // A picture that cannot be decoded is dropped, as players do.
                 Ok(None) | Err(_) if self.phase == Phase::Reading => self.read(),
                 Ok(None) | Err(_) => {
@@ -147,6 +153,10 @@ impl LibavSource {
     fn read(&mut self) {
         match self.film.as_mut().take() {
             Ok(Some(packet)) if track_of(&packet) == self.facts.track => {
+                if self.awaits_key && !packet.is_key() {
+                    return;
+                }
+                self.awaits_key = false;
                 if let (Some(stamp), length) = (packet.pts().as_micros(), packet.duration())
                     && let Some(length) = length.filter(|length| !length.is_zero())
                 {
@@ -165,12 +175,17 @@ impl LibavSource {
         }
     }
 
-    /// Filters a decoded picture.
-    fn show(&mut self, frame: VideoFrame) -> Result<(), SourceError> {
+    /// The stamp of the picture that was decoded last, in microseconds. One without a stamp follows the one before it.
+    fn stamp_of(&mut self, frame: &VideoFrame) -> i64 {
         let interval = self.facts.rate.interval().as_micros() as i64;
         let stamp = frame.best_effort_timestamp().as_micros();
         let stamp = stamp.or(self.last.map(|last| last.saturating_add(interval))).unwrap_or(0);
         self.last = Some(stamp);
+        stamp
+    }
+
+    /// Makes of a decoded picture what is shown.
+    fn show(&mut self, frame: VideoFrame, stamp: i64) -> Result<(), SourceError> {
         let shape = shape_of(&frame);
         if self.filter.as_ref().is_none_or(|(made_for, _)| *made_for != shape) {
             self.drain_filter()?;
@@ -268,7 +283,7 @@ impl PictureSource for LibavSource {
         };
         let at = frame.pts().as_micros().unwrap_or(0);
         let first = *self.first.get_or_insert(at);
-        let stamp = Duration::from_micros(u64::try_from(at.saturating_sub(first)).unwrap_or(0));
+        let stamp = since(at, first);
         let lasts =
             self.lengths.remove(&at).and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
         while self.lengths.first_key_value().is_some_and(|(stamp, _)| *stamp < at) {
@@ -283,6 +298,31 @@ impl PictureSource for LibavSource {
         })?;
         Ok(Some(SourcePicture { pixels, stamp, lasts }))
     }
+
+    fn seek(&mut self, position: Duration) -> Result<(), SourceError> {
+        if self.first.is_none() {
+            let Some(frame) = self.next_frame()? else { return Ok(()) };
+            self.first = frame.pts().as_micros();
+            self.ready.push_front(frame);
+            if position.is_zero() {
+                return Ok(());
+            }
+        }
+        let first = self.first.unwrap_or(0);
+        self.end.pass(Duration::ZERO);
+        let position = i64::try_from(position.as_micros()).unwrap_or(i64::MAX);
+        self.go_to(first, first.saturating_add(position))
+    }
+}
+
+/// The time from one stamp to another, in microseconds.
+fn since(stamp: i64, first: i64) -> Duration {
+    Duration::from_micros(u64::try_from(stamp.saturating_sub(first)).unwrap_or(0))
+}
+
+fn new_decoder(track: &Stream) -> Result<VideoDecoder, ac_ffmpeg::Error> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    VideoDecoder::from_stream(track)?.set_option("threads", threads).build()
 }
 
 /// A BGR picture as OpenCV's matrix.

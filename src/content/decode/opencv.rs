@@ -11,6 +11,7 @@ use opencv::prelude::*;
 use opencv::videoio::{self, VideoCapture};
 
 use super::facts::Facts;
+use super::libav::LibavSource;
 use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display};
 use crate::media::FrameRate;
 
@@ -19,8 +20,19 @@ pub(super) struct OpenCvSource {
     path: PathBuf,
     capture: VideoCapture,
     facts: Facts,
+    /// The stamp of the first picture, once it was read.
+    first: Option<Duration>,
+    /// The stamp of the picture that was read last, since the first one.
+    last: Option<Duration>,
+    /// A picture that was read to find a position.
+    ahead: Option<SourcePicture>,
+    /// Decodes instead, where OpenCV did not find a position.
+    instead: Option<Box<LibavSource>>,
     end: End,
 }
+
+/// How far the stamps of pictures may be off the grid of the rate: containers that count milliseconds round by half of one.
+const ROUNDING: Duration = Duration::from_millis(1);
 
 impl OpenCvSource {
     pub(super) fn open(path: &Path, facts: Facts) -> Result<OpenCvSource, SourceError> {
@@ -31,7 +43,59 @@ impl OpenCvSource {
         if !capture.is_opened().map_err(thrown)? {
             return Err(SourceError::NotAFilm { path: display(path) });
         }
-        Ok(OpenCvSource { path: path.to_owned(), capture, facts, end: End::default() })
+        Ok(OpenCvSource {
+            path: path.to_owned(),
+            capture,
+            facts,
+            first: None,
+            last: None,
+            ahead: None,
+            instead: None,
+            end: End::default(),
+        })
+    }
+
+    fn read(&mut self) -> Result<Option<SourcePicture>, SourceError> {
+        let mut pixels = Mat::default();
+        let more = self.capture.read(&mut pixels).map_err(|error| decoder_error(&self.path, error))?;
+        if !more || pixels.empty() {
+            return Ok(None);
+        }
+        // The stamp of the picture just read, B-frames or not; 0 if there is none, as for pictures that the decoder held back at the
+        // end of the film.
+        let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
+        let stamp = Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64);
+        let first = *self.first.get_or_insert(stamp);
+        let follows = self.last.map(|last| last + self.facts.rate.interval()).unwrap_or_default();
+        let stamp = if stamp.is_zero() { follows } else { stamp.saturating_sub(first) };
+        self.last = Some(stamp);
+        Ok(Some(SourcePicture { pixels, stamp, lasts: None }))
+    }
+
+    /// Whether OpenCV finds the picture that is on at `position`. It counts pictures, which is right if none is missing: the stamp
+    /// tells.
+    pub(super) fn finds(&mut self, position: Duration) -> Result<bool, SourceError> {
+        if self.first.is_none() {
+            self.ahead = self.read()?;
+        }
+        self.end.pass(Duration::ZERO);
+        let mut number = self.facts.rate.nearest(position);
+        if self.facts.rate.nth(number) > position + ROUNDING {
+            number = number.saturating_sub(1);
+        }
+        if number >= self.facts.announced {
+            return Ok(false);
+        }
+        (self.ahead, self.last) = (None, None);
+        let set = self.capture.set(videoio::CAP_PROP_POS_FRAMES, number as f64);
+        if !set.map_err(|error| decoder_error(&self.path, error))? {
+            return Ok(false);
+        }
+        let Some(picture) = self.read()? else { return Ok(false) };
+        let end = picture.stamp + self.facts.rate.interval();
+        let is_on = picture.stamp <= position + ROUNDING && position < end + ROUNDING;
+        self.ahead = Some(picture).filter(|_| is_on);
+        Ok(is_on)
     }
 }
 
@@ -61,20 +125,35 @@ impl PictureSource for OpenCvSource {
     }
 
     fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
-        let mut pixels = Mat::default();
-        let more = self.capture.read(&mut pixels).map_err(|error| decoder_error(&self.path, error))?;
-        if !more || pixels.empty() {
-            return self.end.check(&self.path, &self.facts).map(|()| None);
+        if let Some(instead) = &mut self.instead {
+            return instead.next_picture();
         }
-        // The stamp of the picture just read, also with B-frames. Without stamps, CAP_PROP_POS_MSEC counts pictures.
-        let millis = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0);
-        let stamp = Duration::from_nanos((millis.clamp(0.0, 1e12) * 1e6).round() as u64);
+        let picture = match self.ahead.take() {
+            Some(picture) => Some(picture),
+            None => self.read()?,
+        };
+        let Some(picture) = picture else { return self.end.check(&self.path, &self.facts).map(|()| None) };
         // Checked once a second of film. An open film would play on after it is removed, which its operator does not want, and
         // the loss of a network share would be noticed only when its buffers are empty.
-        if self.end.note(stamp).is_multiple_of(self.facts.rate.as_f64().ceil() as u64) {
+        if self.end.note(picture.stamp).is_multiple_of(self.facts.rate.as_f64().ceil() as u64) {
             check_readable(&self.path)?;
         }
-        Ok(Some(SourcePicture { pixels, stamp, lasts: None }))
+        Ok(Some(picture))
+    }
+
+    fn seek(&mut self, position: Duration) -> Result<(), SourceError> {
+        if self.instead.is_none() && self.finds(position)? {
+            return Ok(());
+        }
+        let instead = match &mut self.instead {
+            Some(instead) => instead,
+            None => {
+                let instead = LibavSource::open(&self.path, self.facts.clone())?;
+                let _ = self.capture.release();
+                self.instead.insert(Box::new(instead))
+            }
+        };
+        instead.seek(position)
     }
 }
 

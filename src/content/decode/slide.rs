@@ -95,6 +95,10 @@ impl PictureSource for SlideSource {
         1
     }
 
+    fn length(&self) -> Option<Duration> {
+        Some(self.slide)
+    }
+
     fn show_for(&mut self, slide: Duration) {
         self.slide = slide;
     }
@@ -105,6 +109,15 @@ impl PictureSource for SlideSource {
         }
         let pixels = std::mem::take(&mut self.pixels);
         Ok(Some(SourcePicture { pixels, stamp: Duration::ZERO, lasts: Some(self.slide) }))
+    }
+
+    fn seek(&mut self, position: Duration) -> Result<(), SourceError> {
+        let is_on = position < self.slide;
+        if is_on && self.pixels.empty() {
+            *self = SlideSource { slide: self.slide, ..SlideSource::open(&self.path)? };
+        }
+        self.shown = !is_on;
+        Ok(())
     }
 }
 

@@ -1,7 +1,9 @@
 //! Timestamps of a film's first pictures, for containers whose rate cannot be trusted.
 
 use std::path::Path;
+use std::time::Duration;
 
+use super::facts::Facts;
 use super::libav::{demux, track_of};
 use crate::media::FrameRate;
 
@@ -26,6 +28,29 @@ pub(super) fn first(path: &Path, number: usize, container: &str) -> Vec<i64> {
     }
     stamps.sort_unstable();
     stamps
+}
+
+/// From the first picture of a film to the end of the last one, by its packets.
+pub(super) fn length(path: &Path, facts: &Facts) -> Option<Duration> {
+    let mut film = demux(path, Some(&facts.container)).ok()?;
+    let interval = facts.rate.interval();
+    let mut pictures = 0u64;
+    let mut span: Option<(i64, i64)> = None;
+    while let Ok(Some(packet)) = film.as_mut().take() {
+        if track_of(&packet) != facts.track {
+            continue;
+        }
+        pictures += 1;
+        if let Some(stamp) = packet.pts().as_micros() {
+            let lasts = packet.duration().filter(|lasts| !lasts.is_zero()).unwrap_or(interval);
+            let end = stamp.saturating_add(lasts.as_micros() as i64);
+            let (first, last) = span.unwrap_or((stamp, end));
+            span = Some((first.min(stamp), last.max(end)));
+        }
+    }
+    let by_stamps = span.and_then(|(first, last)| u64::try_from(last.saturating_sub(first)).ok());
+    let length = by_stamps.map_or_else(|| facts.rate.nth(pictures), Duration::from_micros);
+    Some(length).filter(|length| !length.is_zero())
 }
 
 /// The average rate of pictures with these stamps.

@@ -2,6 +2,8 @@
 
 mod reference;
 
+mod seeking;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

@@ -34,6 +34,10 @@ const MAX_FILMS: usize = 16_384;
 /// times after both. So the hash of a film that changed within this time is used but not cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// A film of up to so many bytes is hashed while a client waits: it takes 30 ms if the film is in memory, 0.5 s if it is on a hard
+/// disk.
+const HASHED_AT_ONCE: u64 = 64 << 20;
+
 /// Bytes of one read: with a megabyte, which is 0.3 ms of work, blake3 uses the widest vectors.
 const CHUNK: usize = 1 << 20;
 
@@ -131,6 +135,14 @@ impl HashCache {
             self.insert(version, hash);
         }
         Ok(hash)
+    }
+
+    /// Whether the hash of a film is in the cache, or the film is small.
+    pub(super) fn hashes_at_once(&self, film: &Path) -> bool {
+        let is_at_once = |metadata: Metadata| {
+            metadata.len() <= HASHED_AT_ONCE || self.get(FileVersion::of(&metadata)).is_some()
+        };
+        fs::metadata(film).is_ok_and(is_at_once)
     }
 
     fn get(&self, film: FileVersion) -> Option<FilmHash> {

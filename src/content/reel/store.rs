@@ -120,6 +120,15 @@ impl Store {
         Ok(ReelKey::new(self.0.hashes.film_hash(film, now)?, encoding))
     }
 
+    /// The key of the reel of `film`, as [`key`](Self::key), but `None` if the whole of a large film would have to be read.
+    ///
+    /// # Errors
+    /// As [`key`](Self::key).
+    pub fn key_at_once(&self, film: &Path, encoding: Encoding, now: AirTime) -> io::Result<Option<ReelKey>> {
+        let at_once = self.0.hashes.hashes_at_once(film);
+        at_once.then(|| self.key(film, encoding, now)).transpose()
+    }
+
     /// The reel of `key`, if there is one. All callers share it. It counts as aired at `now`.
     ///
     /// A reel that is damaged, or that another version of this program made, is removed and logged.

@@ -11,7 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::RtspConnection;
-use crate::headend::{ClientKind, NotRecorded, StationHandle};
+use crate::content::pass::EncodingPlace;
+use crate::content::programme::Programme;
+use crate::headend::{ClientKind, StationHandle};
+use crate::rtsp::SESSIONS_PER_CONNECTION;
 use crate::rtsp::request::{self, CONTROL, Kind, METHODS, PlayRange, Resource, RtspRequest, control_url};
 use crate::rtsp::response::{Echo, Rejection, response};
 use crate::rtsp::session::{
@@ -20,8 +23,7 @@ use crate::rtsp::session::{
 use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::{Sink, TcpSink, UdpSink};
 use crate::rtsp::transport::{SessionTransport, TransportOffer};
-use crate::rtsp::vod::ReelSequence;
-use crate::rtsp::{RETRY_AFTER, SESSIONS_PER_CONNECTION};
+use crate::rtsp::vod::VodProgramme;
 use crate::wire::rtcp::NTP_EPOCH;
 use crate::wire::sdp::{Description, Transport};
 
@@ -128,43 +130,57 @@ impl RtspConnection {
 
     async fn describe(&self, resource: Resource) -> Result<String, Rejection> {
         let station = self.station(resource)?;
-        let reels = self.reels(&station, resource.kind).await?;
+        let programme = self.programme(&station, resource.kind).await?;
         let head_end = &self.server.head_end;
         let description = Description {
             name: &station.spec.name,
             origin: self.local.ip(),
             // In NTP time, as RFC 8866 section 5.2 suggests.
             session: head_end.since.0 / 1_000_000_000 + NTP_EPOCH,
-            rate: match &reels {
-                Some(reels) => reels.rate(),
+            rate: match &programme {
+                Some(programme) => programme.rate(),
                 None => station.film_rate(),
             },
             by_ntp: true,
             has_sound: false,
-            transport: Transport::Rtsp { control: CONTROL, length: reels.map(|reels| reels.length()) },
+            transport: Transport::Rtsp {
+                control: CONTROL,
+                length: programme.map(|programme| programme.sequence().length()),
+            },
         };
         Ok(description.to_sdp())
     }
 
-    /// The reels of a station's programme; `None` if live.
-    async fn reels(
+    /// A station's programme on demand; `None` if live.
+    async fn programme(
         &self,
         station: &Arc<StationHandle>,
         kind: Kind,
-    ) -> Result<Option<Arc<ReelSequence>>, Rejection> {
+    ) -> Result<Option<Arc<Programme>>, Rejection> {
         let Kind::OnDemand = kind else { return Ok(None) };
-        let later = || {
-            let seconds = RETRY_AFTER.as_secs().to_string();
-            Rejection::with(StatusCode::ServiceUnavailable, headers::RETRY_AFTER, seconds)
-        };
-        match self.server.reels(station).await {
-            Some(Ok(reels)) => {
-                let reels = ReelSequence::new(reels, self.server.reads.clone());
-                reels.map(|reels| Some(Arc::new(reels))).ok_or_else(later)
-            }
-            Some(Err(NotRecorded::Never)) => Err(StatusCode::NotFound.into()),
-            Some(Err(NotRecorded::NotYet)) | None => Err(later()),
+        match self.server.programme(station).await {
+            Some(Ok(programme)) => Ok(Some(Arc::new(programme))),
+            Some(Err(not_playable)) => Err(Rejection::unavailable(&not_playable)),
+            None => Err(Rejection::unavailable(&"the films are still being looked up")),
         }
+    }
+
+    /// What a session on demand plays.
+    fn vod(&self, programme: Arc<Programme>) -> Result<Arc<VodProgramme>, Rejection> {
+        let place = if programme.lacks_reels() {
+            let full = || {
+                let why = format!(
+                    "films without reels are being encoded for {} clients, which is as many as this machine takes",
+                    self.server.encoding_places
+                );
+                Rejection::unavailable(&why)
+            };
+            Some(EncodingPlace::take(&self.server.encodings).ok_or_else(full)?)
+        } else {
+            None
+        };
+        let (catalogue, reads) = (self.server.head_end.catalogue.clone(), self.server.reads.clone());
+        Ok(Arc::new(VodProgramme { programme, catalogue, place, reads }))
     }
 
     async fn set_up(
@@ -178,8 +194,9 @@ impl RtspConnection {
         if self.sessions.len() >= SESSIONS_PER_CONNECTION {
             return Err(full());
         }
-        let reels = self.reels(&station, resource.kind).await?;
+        let programme = self.programme(&station, resource.kind).await?;
         let permit = self.server.sessions.permit(self.peer.ip()).ok_or_else(full)?;
+        let vod = programme.map(|programme| self.vod(programme)).transpose()?;
         let head_end = &self.server.head_end;
         let (sink, transport) = match offer {
             TransportOffer::Multicast => {
@@ -216,13 +233,13 @@ impl RtspConnection {
             ReceiverReports { ssrc, client, keep_alive: keep_alive.clone() }
         });
         let (commands, received) = mpsc::channel(1);
-        let length = reels.as_ref().map(|reels| reels.length());
+        let length = vod.as_ref().map(|vod| vod.length());
         let playing = Arc::new(AtomicBool::new(false));
         let task = SessionTask {
             clock: head_end.clock.clone(),
             table: head_end.table.clone(),
             station,
-            reels,
+            vod,
             sink,
             fanouts: self.server.fanouts.clone(),
             playing: playing.clone(),

@@ -123,7 +123,7 @@ fn insert_session(server: &TestRtspServer, sessions: &Arc<SessionTable>) -> Sess
         clock: head_end.clock.clone(),
         table: head_end.table.clone(),
         station: head_end.station(ID).unwrap(),
-        reels: None,
+        vod: None,
         sink: Sink::Multicast,
         fanouts: Arc::default(),
         playing: playing.clone(),

@@ -69,14 +69,25 @@ async fn a_paused_programme_goes_on_where_it_was_and_a_range_says_where_to_begin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_programme_without_all_its_reels_is_not_available_yet() {
+async fn a_programme_that_cannot_be_played_says_why() {
     let server = TestRtspServer::new().await;
-    std::fs::write(server.folder.path().join("b.mp4"), "another film").unwrap();
     let mut client = server.connect().await;
+    let media = |name| server.folder.path().join(name);
+    for name in ["a.mp4", "b.mp4"] {
+        std::fs::write(media(name), "no film").unwrap();
+    }
+    for request in ["DESCRIBE rtsp://h/2/demand", "SETUP rtsp://h/2/demand/video"] {
+        let response = client.request(request, TCP).await;
+        assert_eq!(u16::from(response.status()), 503);
+        assert_eq!(response.header(&headers::RETRY_AFTER).unwrap().as_str(), "30");
+        let why = "cannot open a.mp4: no video in it, or of a kind this system cannot decode";
+        assert_eq!(response.reason_phrase(), format!("Service Unavailable: {why}"));
+        assert_eq!(String::from_utf8_lossy(response.body()), format!("{why}\n"));
+    }
+    std::fs::remove_file(media("a.mp4")).unwrap();
     let response = client.request("DESCRIBE rtsp://h/2/demand", "").await;
-    assert_eq!(u16::from(response.status()), 503);
-    assert_eq!(response.header(&headers::RETRY_AFTER).unwrap().as_str(), "30");
-    assert_eq!(client.status("SETUP rtsp://h/2/demand/video", TCP).await, 503);
+    let why = "Service Unavailable: cannot read a.mp4: no such file or directory";
+    assert_eq!(response.reason_phrase(), why);
     assert_eq!(client.status("DESCRIBE rtsp://h/3", "").await, 404);
 }
 
@@ -84,11 +95,11 @@ async fn a_programme_without_all_its_reels_is_not_available_yet() {
 async fn pictures_that_are_read_too_late_leave_a_gap() {
     let server = TestRtspServer::new().await;
     let head_end = server.head_end.clone();
-    let reels = tokio::task::spawn_blocking(move || head_end.reels(&head_end.station(ID).unwrap()));
-    let reels = reels.await.unwrap().unwrap();
+    let programme = tokio::task::spawn_blocking(move || head_end.programme(&head_end.station(ID).unwrap()));
+    let programme = programme.await.unwrap().unwrap();
     let mut client = server.connect().await;
     client.status("SETUP rtsp://h/2/demand/video", TCP).await;
-    let hung = reels[0].hang(3);
+    let hung = programme.reel(0).unwrap().hang(3);
     let (first, _) = client.play("PLAY rtsp://h/2/demand", "").await;
     let played = server.head_end.clock.now();
     for n in 0..3 {

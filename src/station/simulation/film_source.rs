@@ -127,6 +127,10 @@ impl PictureSource for SimulatedFilm {
         FILMS[self.film]
     }
 
+    fn length(&self) -> Option<Duration> {
+        Some(RATE.nth(FILMS[self.film]))
+    }
+
     fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
         if self.broken.load(Relaxed) >> self.film & 1 == 1 {
             return Err(SourceError::Decoder { path: "film".into(), reason: "a mishap".into() });
@@ -137,6 +141,12 @@ impl PictureSource for SimulatedFilm {
         let stamp = RATE.nth(self.next);
         self.next += 1;
         Ok(Some(SourcePicture { pixels: pixels(self.film, self.next - 1), stamp, lasts: None }))
+    }
+
+    fn seek(&mut self, position: Duration) -> Result<(), SourceError> {
+        let is_on = |&n: &u64| RATE.nth(n + 1) > position;
+        self.next = (0..FILMS[self.film]).find(is_on).unwrap_or(FILMS[self.film]);
+        Ok(())
     }
 }
 

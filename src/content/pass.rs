@@ -1,0 +1,316 @@
+//! One film without a reel, decoded and encoded for one client as it goes, from any position.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
+
+use super::Fault;
+use super::catalogue::Catalogue;
+use super::decode::{PictureSource, SourcePicture};
+use super::encode::Encoder;
+use super::programme::Programme;
+use super::timeline::Timeline;
+use super::worker::STUCK_AFTER;
+use crate::media::AirTime;
+use crate::media::jpeg::Jpeg;
+
+/// Pictures that are decoded and encoded at a time: about 10 ms of work. One batch is ready or being taken, and another one is being
+/// made.
+const BATCH: usize = 4;
+
+/// A picture that is on for no longer than this after a position has ended: sums of intervals are rounded.
+pub(crate) const ROUNDING: Duration = Duration::from_micros(1);
+
+/// How long the first picture of a pass may take: to open the film, and to decode from the key picture before. Key pictures of x264
+/// are up to 10 s apart, which 1080p takes 2 s to decode, and more on a busy machine.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A place among the clients for which films are encoded. It is free again when the client has gone and no thread works for it.
+#[derive(Debug)]
+pub(crate) struct EncodingPlace {
+    _permit: OwnedSemaphorePermit,
+    /// A permit for the one thread that works for the client.
+    thread: Arc<Semaphore>,
+}
+
+impl EncodingPlace {
+    /// One of `places`; `None` if all are taken.
+    pub(crate) fn take(places: &Arc<Semaphore>) -> Option<Arc<EncodingPlace>> {
+        let permit = places.clone().try_acquire_owned().ok()?;
+        Some(Arc::new(EncodingPlace { _permit: permit, thread: Arc::new(Semaphore::new(1)) }))
+    }
+}
+
+/// A picture of a film.
+#[derive(Debug, Clone)]
+pub(crate) struct PassPicture {
+    /// When it ends, since the beginning of the film.
+    pub(crate) end: Duration,
+    pub(crate) jpeg: Jpeg,
+}
+
+/// What a film has at an offset.
+#[derive(Debug)]
+pub(crate) enum PassState<'a> {
+    /// The picture that is on.
+    Picture(&'a PassPicture),
+    /// Nothing: it has ended.
+    Ended,
+    /// A reel of it, which has appeared.
+    Reel,
+}
+
+/// A pass through a film.
+pub(crate) struct FilmPass {
+    place: Arc<EncodingPlace>,
+    /// `None` while a thread has it, or after it crashed or hung there.
+    work: Option<Box<PassWork>>,
+    /// At most one batch. Aborted when the pass is dropped, but a thread that works ends its batch.
+    running: JoinSet<Option<(Box<PassWork>, Batch)>>,
+    /// When the batch that is being made is stuck.
+    deadline: Instant,
+    ready: VecDeque<PassPicture>,
+    /// What follows these pictures; `None` while there are more.
+    end: Option<PassEnd>,
+}
+
+struct Batch {
+    pictures: Vec<PassPicture>,
+    end: Option<PassEnd>,
+}
+
+enum PassEnd {
+    Ended,
+    Reel,
+    Failed(Option<Fault>),
+}
+
+impl FilmPass {
+    /// A pass through a film of `programme` from the offset `from`, which leaves out pictures that begin less than `stride` after the
+    /// one before. Begins when it is asked for a picture.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for a film, and not for ever")]
+    pub(crate) fn new(
+        catalogue: Arc<Catalogue>,
+        programme: Arc<Programme>,
+        film: usize,
+        (from, stride): (Duration, Duration),
+        place: Arc<EncodingPlace>,
+    ) -> FilmPass {
+        let work = PassWork { catalogue, programme, film, stride, wanted: from, open: None };
+        FilmPass {
+            place,
+            work: Some(Box::new(work)),
+            running: JoinSet::new(),
+            deadline: Instant::now(),
+            ready: VecDeque::new(),
+            end: None,
+        }
+    }
+
+    /// The picture that is on at `offset`, which never goes back. Cancel-safe: work that was begun goes on.
+    ///
+    /// # Errors
+    /// The film cannot go on.
+    pub(crate) async fn at(&mut self, offset: Duration) -> Result<PassState<'_>, Fault> {
+        loop {
+            while self.ready.front().is_some_and(|picture| picture.end <= offset + ROUNDING) {
+                self.ready.pop_front();
+            }
+            if self.end.is_none() && self.ready.len() < BATCH {
+                self.start_batch(offset);
+            }
+            if !self.ready.is_empty() {
+                break;
+            }
+            match &mut self.end {
+                None => self.take_batch().await?,
+                Some(PassEnd::Ended) => return Ok(PassState::Ended),
+                Some(PassEnd::Reel) => return Ok(PassState::Reel),
+                Some(PassEnd::Failed(fault)) => return Err(fault.take().unwrap_or(Fault::Crashed)),
+            }
+        }
+        Ok(self.ready.front().map_or(PassState::Ended, PassState::Picture))
+    }
+
+    /// Starts the next batch, unless one is being made.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for a film, and not for ever")]
+    fn start_batch(&mut self, wanted: Duration) {
+        let Some(mut work) = self.work.take() else { return };
+        // The first picture alone, so that it comes soon.
+        let (timeout, most) = if work.open.is_some() { (STUCK_AFTER, BATCH) } else { (OPEN_TIMEOUT, 1) };
+        self.deadline = Instant::now() + timeout;
+        let place = self.place.clone();
+        self.running.spawn(async move {
+            // An earlier pass of this client may hang.
+            let thread = place.thread.clone().acquire_owned().await.ok()?;
+            let working = spawn_blocking(move || {
+                // Held by the thread: the client may have gone long before.
+                let _held = (place, thread);
+                let batch = work.batch(most, wanted);
+                (work, batch)
+            });
+            working.await.ok()
+        });
+    }
+
+    async fn take_batch(&mut self) -> Result<(), Fault> {
+        let done = timeout_at(self.deadline, self.running.join_next()).await.map_err(|_| Fault::Stuck)?;
+        let Some(Ok(Some((work, batch)))) = done else { return Err(Fault::Crashed) };
+        self.work = Some(work);
+        self.ready.extend(batch.pictures);
+        self.end = batch.end;
+        Ok(())
+    }
+}
+
+impl Drop for FilmPass {
+    /// Closes the film on a thread that may block, which keeps the place until then.
+    fn drop(&mut self) {
+        if let (Some(work), Ok(_)) =
+            (self.work.take().filter(|work| work.open.is_some()), Handle::try_current())
+        {
+            let place = self.place.clone();
+            spawn_blocking(move || drop((work, place)));
+        }
+    }
+}
+
+/// The part of a pass that blocks.
+struct PassWork {
+    catalogue: Arc<Catalogue>,
+    programme: Arc<Programme>,
+    film: usize,
+    stride: Duration,
+    /// The next picture is the one that is on at this offset.
+    wanted: Duration,
+    open: Option<OpenFilm>,
+}
+
+struct OpenFilm {
+    source: Box<dyn PictureSource>,
+    encoder: Encoder,
+    /// It gives each picture the offset that a reel would have.
+    timeline: Timeline,
+    /// A picture is held until the one after it says when it ends.
+    held: Option<HeldPicture>,
+    /// Follows the picture that is held.
+    fault: Option<Fault>,
+}
+
+struct HeldPicture {
+    picture: SourcePicture,
+    begin: Duration,
+    /// When it ends, if it is the last.
+    end: Duration,
+}
+
+impl PassWork {
+    fn batch(&mut self, most: usize, wanted: Duration) -> Batch {
+        self.wanted = self.wanted.max(wanted);
+        let mut pictures = Vec::with_capacity(most);
+        if self.open.is_none() {
+            if self.programme.find_reel(self.film, &self.catalogue) {
+                return Batch { pictures, end: Some(PassEnd::Reel) };
+            }
+            match self.open() {
+                Ok(open) => self.open = Some(open),
+                Err(fault) => return Batch { pictures, end: Some(PassEnd::Failed(Some(fault))) },
+            }
+        }
+        while pictures.len() < most {
+            match self.next() {
+                Ok(Some(picture)) => pictures.push(picture),
+                Ok(None) => return Batch { pictures, end: Some(PassEnd::Ended) },
+                Err(fault) => return Batch { pictures, end: Some(PassEnd::Failed(Some(fault))) },
+            }
+        }
+        Batch { pictures, end: None }
+    }
+
+    /// Opens the film, and goes to the picture that is on at the offset that is wanted.
+    fn open(&self) -> Result<OpenFilm, Fault> {
+        let encoding = self.programme.encoding();
+        let mut source = self.catalogue.open(self.programme.path(self.film))?;
+        source.show_for(self.programme.slide());
+        if !self.wanted.is_zero() {
+            source.seek(self.wanted)?;
+        }
+        let mut timeline = Timeline::new(AirTime::default(), source.rate());
+        timeline.begin_film(source.rate(), AirTime::default());
+        let encoder = Encoder::new(encoding.size, encoding.quality)?;
+        let mut open = OpenFilm { source, encoder, timeline, held: None, fault: None };
+        let first = open.source.next_picture()?;
+        if let Some(stamp) = first.as_ref().map(|picture| picture.stamp).filter(|stamp| !stamp.is_zero()) {
+            // For the time line, the film's first picture has lasted until this one.
+            open.timeline.next(Duration::ZERO);
+            open.timeline.lasts(Some(stamp));
+        }
+        open.held = first.map(|picture| open.place(picture));
+        Ok(open)
+    }
+
+    /// The next picture that is wanted; `None` at the end of the film.
+    fn next(&mut self) -> Result<Option<PassPicture>, Fault> {
+        let Some(open) = &mut self.open else { return Ok(None) };
+        loop {
+            let Some(held) = open.held.take() else { return open.fault.take().map_or(Ok(None), Err) };
+            match open.source.next_picture() {
+                Ok(following) => open.held = following.map(|picture| open.place(picture)),
+                Err(error) => open.fault = Some(error.into()),
+            }
+            let end = open.held.as_ref().map_or(held.end, |following| following.begin);
+            if end <= self.wanted + ROUNDING {
+                continue;
+            }
+            self.wanted = end.max(held.begin.max(self.wanted) + self.stride);
+            let encoded = open.encoder.encode(&held.picture.pixels, open.source.pixel_aspect())?;
+            return Ok(Some(PassPicture { end, jpeg: encoded.jpeg }));
+        }
+    }
+}
+
+impl OpenFilm {
+    fn place(&mut self, picture: SourcePicture) -> HeldPicture {
+        self.timeline.next(picture.stamp);
+        self.timeline.lasts(picture.lasts);
+        HeldPicture { begin: self.timeline.film_offset(), end: self.timeline.film_length(), picture }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::clock::AirClock;
+    use crate::content::reel::Encoding;
+    use crate::media::{FrameRate, Size};
+
+    #[test]
+    fn pictures_between_those_that_are_wanted_are_not_encoded() {
+        let film = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4"));
+        let rate = FrameRate::new(30_000, 1001).unwrap();
+        let encoding = Encoding { size: Size { width: 64, height: 48 }, quality: 50 };
+        let programme = Programme::of(vec![(film, rate, rate.nth(720), None)], encoding);
+        let mut work = PassWork {
+            catalogue: Arc::new(Catalogue::new(AirClock::start(), None)),
+            programme: Arc::new(programme),
+            film: 0,
+            stride: rate.nth(4),
+            wanted: rate.nth(300),
+            open: None,
+        };
+        let mut ends = |most, wanted| {
+            let batch = work.batch(most, rate.nth(wanted));
+            batch.pictures.iter().map(|picture| rate.nearest(picture.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(3, 0), [301, 305, 309], "it begins at the position, and one in four is encoded");
+        assert_eq!(ends(2, 400), [401, 405], "a client that is late goes on where it is");
+        assert_eq!(ends(9, 712), [713, 717], "until the end");
+    }
+}
