@@ -161,5 +161,36 @@ impl RtspServer {
     }
 }
 
+/// For the fuzzer: reads what a client may send, in pieces of `piece` bytes.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8], piece: usize) {
+    let mut reader = reader::MessageReader::default();
+    for piece in bytes.chunks(piece.max(1)) {
+        let mut piece = piece;
+        while !piece.is_empty() {
+            let (now, later) = piece.split_at(reader.room().min(piece.len()));
+            if now.is_empty() {
+                return;
+            }
+            reader.push(now);
+            piece = later;
+            loop {
+                match reader.take() {
+                    Ok(Some(rtsp_types::Message::Request(request))) => {
+                        let echo = response::Echo::of(&request);
+                        let peer = std::net::IpAddr::from([192, 0, 2, 9]);
+                        if let Err(rejection) = request::RtspRequest::parse(&request, peer, None) {
+                            let _ = rejection.response(&echo);
+                        }
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

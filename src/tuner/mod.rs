@@ -21,8 +21,10 @@ pub mod join;
 mod losses;
 pub mod meter;
 pub mod receiver;
-#[cfg(feature = "viewer")]
+#[cfg(all(feature = "viewer", not(fuzzing)))]
 mod rtsp_client;
+#[cfg(all(feature = "viewer", fuzzing))]
+pub mod rtsp_client;
 mod sender;
 pub mod source;
 

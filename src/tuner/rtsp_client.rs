@@ -274,5 +274,18 @@ fn channel(set_up: &Response<Vec<u8>>) -> Option<u8> {
     specs.find_map(|spec| Some(spec.interleaved.filter(|_| spec.lower == Some(LowerTransport::Tcp))?.0))
 }
 
+/// For the fuzzer: reads what a server may have answered to DESCRIBE and SETUP.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let (mut bytes, mut framer) = (bytes, MessageFramer::default());
+    while let Ok(Some((message, length))) = framer.take(bytes) {
+        bytes = &bytes[length..];
+        if let Message::Response(response) = message {
+            let asked = Url::parse("rtsp://192.0.2.7/1").expect("a URL");
+            let _ = (control(&response, &asked), session(&response), channel(&response));
+        }
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests;

@@ -195,6 +195,24 @@ pub(super) fn same_site(headers: &HeaderMap, host: &RequestHost) -> bool {
         .is_some_and(|origin| origin.host().eq_ignore_ascii_case(host.host()) && port(origin) == port(host))
 }
 
+/// For the fuzzer: the text has a target, a host and an origin, in a line each.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str) {
+    let mut lines = text.split('\n');
+    let mut value = || axum::http::HeaderValue::from_str(lines.next().unwrap_or_default()).ok();
+    let (target, host, origin) = (value(), value(), value());
+    let mut headers = HeaderMap::new();
+    headers.extend(
+        [(HOST, host), (ORIGIN, origin)].into_iter().filter_map(|(name, value)| Some((name, value?))),
+    );
+    let target = target.and_then(|target| Uri::try_from(target.as_bytes()).ok()).unwrap_or_default();
+    for version in [Version::HTTP_10, Version::HTTP_11] {
+        if let Ok(host) = request_host(version, &target, &headers) {
+            let _ = same_site(&headers, &RequestHost(host));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;

@@ -120,6 +120,14 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// For the fuzzer: reads a message of a page, and the headers by which a page is let in.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = serde_json::from_str::<wall::PageMessage>(&text);
+    hosts::fuzz(&text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,7 +45,7 @@ const PING_EVERY: u32 = 15;
 /// A message from the page.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum PageMessage {
+pub(super) enum PageMessage {
     /// The visible tiles, and the station that fills the page. Replaces the message before.
     Want {
         stations: BTreeSet<StationId>,

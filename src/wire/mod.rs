@@ -12,8 +12,10 @@
 
 pub mod packetizer;
 pub mod payload;
-#[cfg(feature = "broadcaster")]
+#[cfg(all(feature = "broadcaster", not(fuzzing)))]
 pub(crate) mod rtcp;
+#[cfg(all(feature = "broadcaster", fuzzing))]
+pub mod rtcp;
 pub mod rtp;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub(crate) mod rtsp;

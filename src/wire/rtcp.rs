@@ -94,6 +94,12 @@ pub(crate) fn reception_reports(packet: &[u8], ssrc: u32) -> Option<Vec<Receptio
     Some(reports)
 }
 
+/// For the fuzzer: reads what a client may have sent.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let _ = reception_reports(bytes, 1);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -276,6 +276,24 @@ impl Reel {
     }
 }
 
+/// For the fuzzer: reads a reel's header and its index. Their checksums are made right first.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let Some((header, entries)) = bytes.split_first_chunk::<HEADER_LEN>() else { return };
+    let mut header = *header;
+    let crc = crc32fast::hash(&header[..HEADER_LEN - 4]);
+    header[HEADER_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+    let Ok(mut header) = ReelHeader::parse(&header) else { return };
+    let entries = &entries[..entries.len() / ENTRY_LEN * ENTRY_LEN];
+    if entries.is_empty() || header.fits(header.index_at.saturating_add(entries.len() as u64)).is_err() {
+        return;
+    }
+    header.index_crc = crc32fast::hash(entries);
+    if let Ok(index) = Index::parse(entries.to_vec(), &header) {
+        assert!(index.at(header.length) < index.len());
+    }
+}
+
 /// Keeps the bytes of a scan for as long as one of its readers holds the picture.
 struct ScanOwner(Arc<Vec<u8>>);
 

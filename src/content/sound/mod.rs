@@ -16,7 +16,10 @@
 
 pub(crate) mod line;
 pub(crate) mod make;
+#[cfg(not(fuzzing))]
 pub(crate) mod reel;
+#[cfg(fuzzing)]
+pub mod reel;
 pub(crate) mod source;
 pub(crate) mod store;
 #[cfg(test)]
