@@ -178,7 +178,8 @@ impl Output {
         let (due, now) = (unit.due.at, self.clock.now());
         self.handle.feed.push(unit.clone(), now);
         if let Some(sound) = &mut self.sound {
-            sound.advance(due, due + unit.due.interval, now);
+            // A picture that stays for longer is repeated, and sound goes on with each repetition.
+            sound.advance(due, due + unit.due.interval.min(LONGEST_PAUSE), now);
         }
         self.reports.iter_mut().for_each(|reports| reports.send(now));
         while let Err(full) = self.flow.offer(unit) {
