@@ -56,6 +56,7 @@ pub struct Listeners {
 ///
 /// # Errors
 /// The system has no thread for the air or for the stations.
+#[expect(clippy::disallowed_methods, reason = "a shell: it starts everything")]
 pub async fn broadcast(
     lineup: Lineup,
     listeners: Listeners,

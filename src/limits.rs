@@ -50,6 +50,7 @@ impl Accept for TcpListener {
 /// Accepts until `shutdown` is ready, and returns the tasks that still run then. Nothing else ends it: a failed accept is
 /// logged (once a second, with a count) and retried. `handler` gets each connection with its permit, or with the sentence
 /// that refuses it, and returns the task to spawn, if any.
+#[expect(clippy::disallowed_methods, reason = "a shell: it waits for a client, and not for ever")]
 pub(crate) async fn accept_loop<L: Accept, F: Future<Output = ()> + Send + 'static>(
     mut listener: L,
     name: &'static str,

@@ -144,6 +144,7 @@ impl RateLimit {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
     use std::sync::mpsc::{Sender, channel};
 

@@ -201,6 +201,7 @@ impl Air {
     ///
     /// # Errors
     /// The system refuses a thread.
+    #[expect(clippy::disallowed_methods, reason = "the air is a shell: it waits until units are due")]
     pub fn start(clock: AirClock) -> io::Result<Air> {
         let (mut air, mut air_loop) = Air::new();
         air.thread = Some(thread::Builder::new().name("air".into()).spawn(move || {

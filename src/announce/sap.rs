@@ -24,6 +24,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 const MIN_GAP: Duration = Duration::from_millis(10);
 
 /// Announces all stations until the head-end stops, then deletes every announcement.
+#[expect(clippy::disallowed_methods, reason = "a shell: it announces every few seconds")]
 pub(super) async fn announce(head_end: Arc<HeadEnd>) {
     let mut sessions: Vec<SapSession> = head_end.stations().cloned().map(SapSession::new).collect();
     let mut failures = SendFailures::default();

@@ -286,6 +286,7 @@ fn show_status(options: &Status, address: &str) -> anyhow::Result<()> {
 }
 
 /// Makes the reels. `Ok` means that there is one of every film.
+#[expect(clippy::disallowed_methods, reason = "a program is a shell")]
 fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
     let dir = lineup.reel.dir.as_ref().context("no folder for reels: name one under [reel] as `dir`")?;
     let store = Store::open(dir, lineup.reel.bytes, wall_clock())

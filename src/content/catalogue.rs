@@ -234,6 +234,7 @@ impl Catalogue {
 
     /// The result of the last [`check`](Self::check) of a film, unless it is older than 2.5 s, or 0.5 s if the check
     /// failed. Does not block.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub fn recent_check(&self, film: &Path) -> Option<Result<(), SourceError>> {
         let now = self.clock.now();
         let check = lock(&self.checks).get(film).cloned();
@@ -245,6 +246,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// The film cannot be read.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub fn check(&self, film: &Path) -> Result<(), SourceError> {
         if let Some(result) = self.recent_check(film) {
             return result;
@@ -258,6 +260,7 @@ impl Catalogue {
     /// What another station has just found for the same playlist, if all its films have reels that are still open.
     /// Does not block: at the end of a film that a thousand stations play, only the first of them has to wait for the
     /// disk.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub(crate) fn recent_lookup(&self, spec: &StationSpec, size: Option<Size>) -> Option<Vec<FilmReel>> {
         let lookups = lock(&self.lookups);
         let lookup = lookups.iter().find(|lookup| lookup.is_for(spec, size))?;
@@ -268,6 +271,7 @@ impl Catalogue {
     }
 
     /// Caches the result of a lookup: all films of a playlist, in order, with their reels. Does not block.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub(crate) fn cache_lookup(&self, spec: &StationSpec, size: Option<Size>, films: &[FilmReel]) {
         let now = self.clock.now();
         let mut lookups = lock(&self.lookups);
@@ -284,6 +288,7 @@ impl Catalogue {
 
     /// The key of the reel of a film, or of a picture that is on for `slide`; `None` without a store, or if the film
     /// cannot be read. Reads the whole film if it is new or was changed.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub fn key(&self, film: &Path, encoding: Encoding, slide: Duration) -> Option<ReelKey> {
         // The error is reported when the film is played.
         let key = self.store.as_ref()?.key(film, encoding, self.clock.wall()).ok()?;
@@ -291,6 +296,7 @@ impl Catalogue {
     }
 
     /// The reel of `key`, if there is one.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub fn reel(&self, key: &ReelKey) -> Option<Arc<Reel>> {
         self.store.as_ref()?.find(key, self.clock.now())
     }

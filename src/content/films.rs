@@ -181,6 +181,7 @@ impl Films {
     }
 
     /// Sets when the first film of a round begins. A station that comes on air drops the films that are over by then.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it joins the programme at this time of day")]
     fn apply_schedule(
         &mut self,
         items: &mut VecDeque<PlaylistItem>,

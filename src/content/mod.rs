@@ -165,6 +165,7 @@ pub(crate) enum Fault {
 /// The earliest due time of a station's next picture: after all units that were handed to the air, or if the station
 /// is too far behind, a short time from now. A station that is a little behind keeps its time line and leaves out late
 /// pictures.
+#[expect(clippy::disallowed_methods, reason = "a shell: it asks whether the station is behind")]
 pub(crate) fn earliest_due(clock: &AirClock, spec: &StationSpec, output: OutputState) -> AirTime {
     let now = clock.now();
     if now.since(output.free_at) < MAX_BEHIND {

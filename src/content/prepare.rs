@@ -125,6 +125,7 @@ enum ReelOutcome {
     Stopped,
 }
 
+#[expect(clippy::disallowed_methods, reason = "a shell: it notes when reels were used")]
 fn make_reel(
     job: &ReelJob,
     store: &Store,

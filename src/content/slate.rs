@@ -87,6 +87,7 @@ impl Slate {
         Ok(Some(ContentEvent::Unit { unit, squeezed: false }))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: a slate begins now")]
     async fn draw(&mut self, n: u64) -> Result<Unit, Fault> {
         let now = self.clock.now();
         let stamp = REPEAT_RATE.nth(n);

@@ -154,6 +154,7 @@ impl Transcoder {
         Batch { pictures, end }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it asks whether a picture is late")]
     fn transcode_next(&mut self) -> Result<Option<TranscodedPicture>, Fault> {
         let (Some(film), Some(encoder)) = (&mut self.film, &mut self.encoder) else { return Ok(None) };
         let Some(picture) = film.next_picture()? else { return Ok(None) };
@@ -186,6 +187,7 @@ impl Transcoder {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
     use super::*;
     use crate::content::decode;

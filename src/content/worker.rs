@@ -68,6 +68,7 @@ impl BlockingWorker {
     /// # Errors
     /// [`Fault::Stuck`] if `work` takes longer than `timeout`; it then goes on, and its result is dropped. Also if
     /// earlier work is stuck; `work` is then not started. [`Fault::Crashed`] if `work` panics.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for threads, and not for ever")]
     pub(crate) async fn call<T: Send + 'static>(
         &mut self,
         timeout: Duration,
@@ -84,6 +85,7 @@ impl BlockingWorker {
 
     /// Starts `work` on a thread that may block, unless the worker is busy, and does not wait for it. If it takes
     /// longer than `timeout`, it is [stuck](Self::is_stuck).
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for threads, and not for ever")]
     pub(crate) fn start(&mut self, timeout: Duration, work: impl FnOnce() + Send + 'static) {
         if !self.is_busy() {
             let work = self.threads.spawn(work);
@@ -113,12 +115,14 @@ impl BlockingWorker {
     }
 
     /// Whether work that was started has not returned by its deadline.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for threads, and not for ever")]
     pub(crate) fn is_stuck(&self) -> bool {
         self.is_busy() && self.started.as_ref().is_some_and(|started| started.deadline <= Instant::now())
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -99,6 +99,7 @@ async fn serve_connection(stream: impl ByteStream, peer: SocketAddr, shared: &Sh
 }
 
 impl Shared {
+    #[expect(clippy::disallowed_methods, reason = "a shell: it times connections")]
     fn report(&self, peer: SocketAddr, why: &str) {
         let mut misbehaved = self.misbehaved.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = misbehaved.note(Instant::now()) {

@@ -95,6 +95,7 @@ pub(crate) fn start_reporter(station: Arc<StationHandle>) -> JoinSet<()> {
     reporter
 }
 
+#[expect(clippy::disallowed_methods, reason = "a shell: it samples every second")]
 async fn report(station: Arc<StationHandle>) {
     let StationHandle { spec, air, .. } = &*station;
     // Earlier counts belong to a task that has crashed, and have been reported.

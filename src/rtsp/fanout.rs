@@ -150,6 +150,7 @@ impl Fanout {
     }
 
     /// The task. Runs while there are members.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits until units are due")]
     async fn run(self: Arc<Self>, mut units: Subscription) {
         loop {
             let unit = units.recv().await;

@@ -52,6 +52,7 @@ impl Playback {
 
     /// Returns the next event, a unit `ahead` of its due time. While a live client keeps up, the fan-out writes its
     /// pictures, and nothing returns. Cancel-safe.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits until units are due")]
     pub(super) async fn next(&mut self, clock: &AirClock, ahead: Duration) -> PlaybackEvent {
         let due = loop {
             if self.next.is_none() {

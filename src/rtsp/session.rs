@@ -90,16 +90,19 @@ struct LastSign {
 }
 
 impl KeepAlive {
+    #[expect(clippy::disallowed_methods, reason = "a shell: sessions expire")]
     pub(super) fn new() -> KeepAlive {
         KeepAlive(Mutex::new(LastSign { at: Instant::now(), timeout: SESSION_TIMEOUT }))
     }
 
     /// Notes a sign of life.
+    #[expect(clippy::disallowed_methods, reason = "a shell: sessions expire")]
     pub(super) fn touch(&self) {
         self.lock().at = Instant::now();
     }
 
     /// Notes a request, which a session whose connection is gone may have from another.
+    #[expect(clippy::disallowed_methods, reason = "a shell: sessions expire")]
     pub(super) fn requested(&self) {
         *self.lock() = LastSign { at: Instant::now(), timeout: SESSION_TIMEOUT };
     }
@@ -145,6 +148,7 @@ impl RtspSession {
     }
 
     /// Notes that the connection is gone that set it up. It ends soon, unless its client gives signs of life.
+    #[expect(clippy::disallowed_methods, reason = "a shell: sessions expire")]
     pub(super) fn abandon(&self) {
         *self.keep_alive.lock() = LastSign { at: Instant::now(), timeout: ABANDONED_TIMEOUT };
         // If the queue is full, the task looks at the deadline behind the command that is in it.

@@ -61,6 +61,7 @@ enum SessionEvent {
 
 impl SessionTask {
     /// Runs until the session ends.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it plays and expires a session")]
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<SessionCommand>) {
         let mut playback: Option<Playback> = None;
         // The NPT at which playback on demand has stopped.
@@ -174,6 +175,7 @@ impl SessionTask {
     }
 
     /// Starts playback when the response to PLAY is written. A live playback that is running goes on.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it plays and expires a session")]
     async fn start(
         &mut self,
         range: &PlayRange,
@@ -224,6 +226,7 @@ impl SessionTask {
     }
 
     /// Sends a unit, or leaves it out if it is too late. On demand, it leaves out all that are too late at once.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it plays and expires a session")]
     async fn send(&mut self, unit: Unit, playback: &mut Option<Playback>) -> Result<(), Gone> {
         let Some(client) = self.client().cloned() else { return Ok(()) };
         let oldest = self.clock.now() - MAX_LATENESS;
@@ -256,12 +259,14 @@ impl SessionTask {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it plays and expires a session")]
     async fn send_report(&mut self) -> Result<(), Gone> {
         self.count_dropped();
         let Some(info) = self.sink.sender_info() else { return Ok(()) };
         self.sink.send_rtcp(&info.sender_report(self.clock.now(), &self.cname)).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it plays and expires a session")]
     async fn send_bye(&mut self) -> Result<(), Gone> {
         let Some(info) = self.sink.sender_info() else { return Ok(()) };
         self.sink.send_rtcp(&info.bye(self.clock.now(), &self.cname)).await

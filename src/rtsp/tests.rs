@@ -1,5 +1,7 @@
 //! The server and its clients, on loopback TCP and UDP. The station shows the pictures that a test puts on air.
 
+#![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+
 mod bounds;
 mod clients;
 mod live_playback;

@@ -158,6 +158,7 @@ impl Drop for CloseOnDrop<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
     use std::io::Read;
 

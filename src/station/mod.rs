@@ -93,6 +93,7 @@ impl From<Stopping> for ContentEnd {
 }
 
 impl Station {
+    #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
     fn new(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) -> Station {
         let spec = handle.spec.clone();
         let info = StationInfo::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
@@ -114,6 +115,7 @@ impl Station {
     }
 
     /// Shows the content until the broadcaster stops, and the slate while the content cannot be shown.
+    #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
     async fn run(mut self) {
         let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec.clone();

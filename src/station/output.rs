@@ -90,6 +90,7 @@ impl Output {
     ///
     /// # Errors
     /// The broadcaster stops.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn run_dry(&mut self) -> Result<(), Stopping> {
         let Some(last) = &self.last else {
             // Nothing can be repeated yet.
@@ -103,6 +104,7 @@ impl Output {
     ///
     /// # Errors
     /// The broadcaster stops.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
         let Some(last) = self.last.clone() else { return Ok(()) };
         let at = (last.due.at + LONGEST_PAUSE).max(self.clock.now());
@@ -123,6 +125,7 @@ impl Output {
     ///
     /// # Errors
     /// The broadcaster stops.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
         if let Some(last) = self.last.take() {
             let mut at = last.due.at;
@@ -138,6 +141,7 @@ impl Output {
         self.offer(unit).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     async fn offer(&mut self, mut unit: Unit) -> Result<(), Stopping> {
         let due = unit.due.at;
         self.handle.feed.push(unit.clone(), self.clock.now());
@@ -155,11 +159,13 @@ impl Output {
     }
 
     /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn drain(&mut self) -> Result<(), Stopping> {
         self.wait(self.clock.until(self.free_at).saturating_sub(MIN_LEAD)).await
     }
 
     /// Waits for `span`, and repeats the last unit meanwhile, so that the group is not silent.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn idle(&mut self, span: Duration) -> Result<(), Stopping> {
         let end = Instant::now() + span;
         while Instant::now() < end {
@@ -175,10 +181,12 @@ impl Output {
     }
 
     /// Waits for `span`, and follows the interface meanwhile.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     pub(super) async fn wait(&mut self, span: Duration) -> Result<(), Stopping> {
         self.wait_until(Instant::now() + span).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
     async fn wait_until(&mut self, moment: Instant) -> Result<(), Stopping> {
         loop {
             if *self.stop.borrow() {

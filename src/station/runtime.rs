@@ -73,6 +73,7 @@ pub(crate) struct WakeSlots(Instant);
 
 impl WakeSlots {
     /// The slots of a runtime that is built right after this call. Its timer counts milliseconds from then, rounded up.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it spreads wake-ups over time")]
     pub(crate) fn from_now() -> WakeSlots {
         WakeSlots(Instant::now())
     }

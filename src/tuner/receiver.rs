@@ -192,6 +192,7 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: packets are stamped when they are read")]
     fn receive(
         &mut self,
         group: SocketAddr,
@@ -230,6 +231,7 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
     }
 
     #[cfg(feature = "viewer")]
+    #[expect(clippy::disallowed_methods, reason = "a shell: packets are stamped when they are read")]
     fn play(&mut self, server: SocketAddr, station: StationId) -> io::Result<()> {
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
         let mut source = RtspSource::open(server, station).map_err(at_server)?;

@@ -81,6 +81,7 @@ impl DatagramSource {
     /// # Errors
     /// The socket is of no more use. A link that goes down is not an error: the socket stays joined, and receives
     /// again when the link is up.
+    #[expect(clippy::disallowed_methods, reason = "a shell: packets are stamped when they are read")]
     pub fn read(&mut self) -> io::Result<Option<ReceivedDatagram<'_>>> {
         let mut slices = [IoSliceMut::new(&mut self.bytes)];
         let message = match recvmsg::<SockaddrStorage>(

@@ -147,6 +147,7 @@ fn describe(station: &StationInfo, origin: IpAddr) -> String {
 ///
 /// # Errors
 /// There is no such interface, or the player is not installed, cannot be started, or fails by itself.
+#[expect(clippy::disallowed_methods, reason = "a shell: it follows a station")]
 pub async fn play(
     template: &Template,
     station: &StationInfo,

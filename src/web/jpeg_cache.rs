@@ -103,6 +103,7 @@ impl JpegCache {
         newest
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for pictures that are due")]
     async fn run(self: Arc<Self>) {
         let mut last = None;
         loop {
@@ -144,6 +145,7 @@ fn poll_after(due: Option<Duration>) -> Duration {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
     use super::*;
     use crate::headend::HeadEnd;

@@ -147,6 +147,7 @@ impl Wall {
         debug!(peer = %self.admitted.peer, "http: a wall was closed");
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it sends")]
     async fn serve(&mut self, socket: &mut WebSocket) -> CloseCause {
         let head_end = self.web.head_end.clone();
         let mut stopping = std::pin::pin!(head_end.stopping());

@@ -141,7 +141,12 @@ pub(crate) fn gstreamer(method: AccessMethod) {
         "-q {source} ! jpegdec ! video/x-raw,format=I420 ! identity eos-after={PICTURES} ! filesink location={}",
         text(&served.planes)
     );
-    served.run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>()).succeed();
+    let ended = served.run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>()).finish();
+    // After the last picture rtspsrc 1.22 sends PAUSE in one thread while another closes the connection. On a busy machine the
+    // close is sometimes first (2 of 75 runs beside five busy loops), and rtspsrc reports that it cannot send. Its pictures
+    // are complete by then, and those are compared.
+    let closed_before_pause = ended.stderr.contains("gst_rtspsrc_pause ()");
+    assert!(ended.code == Some(0) || closed_before_pause, "{pipeline}: {}", ended.stderr);
     served.check(method, &served.decoded());
 }
 

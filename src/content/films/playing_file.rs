@@ -104,6 +104,7 @@ impl Films {
     }
 
     /// Ends the recording of a film whose last pictures were handed to the air.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for the disk as long as pictures last")]
     pub(super) async fn end_recording(&mut self, output: OutputState) -> Result<(), Fault> {
         if let NowPlaying::Ended(PlayingFile { path, recording: Some(recording), .. }) =
             std::mem::replace(&mut self.now_playing, NowPlaying::Nothing)

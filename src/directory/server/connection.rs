@@ -101,6 +101,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
     }
 
     /// Serves the client until the connection has to end.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it times requests and writes")]
     pub(super) async fn run(&mut self) -> Disconnect {
         let accepted_at = Instant::now();
         let mut last_request_at = accepted_at;
@@ -145,6 +146,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shell: it times requests and writes")]
     async fn answer(&mut self, request: Request) -> Result<(), Disconnect> {
         match request {
             Request::Hello { .. } if self.greeted => {
@@ -207,6 +209,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
     }
 
     /// Sends the line-up.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it times requests and writes")]
     async fn push(&mut self) -> Result<(), Disconnect> {
         if let Some(watching) = &mut self.watching {
             // Before the line-up is read: a change in between is then sent twice, and not missed.
@@ -252,6 +255,7 @@ struct Watching {
 impl Watching {
     /// Waits until a push is due: after a change, and [`Limits::push`] after the last push. Never ready without
     /// `watching`. Cancel-safe.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it times requests and writes")]
     async fn due(watching: &mut Option<Watching>, limits: &Limits) {
         let Some(watching) = watching else { return std::future::pending().await };
         let due = match watching.due {

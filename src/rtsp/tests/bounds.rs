@@ -1,5 +1,7 @@
 //! The limits of a client, and the end of sessions and connections.
 
+#![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::mpsc;

@@ -1,5 +1,7 @@
 //! Stations as they are on air, by TCP and UDP.
 
+#![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+
 use super::*;
 use crate::interface::Interface;
 

@@ -1,5 +1,7 @@
 //! Live by UDP, by the air thread.
 
+#![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+
 use super::*;
 
 /// Sets up a session by UDP. Returns the sockets for RTP and RTCP.

@@ -1,5 +1,7 @@
 //! Programmes on demand.
 
+#![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]

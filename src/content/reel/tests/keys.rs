@@ -1,5 +1,7 @@
 //! Keys of reels, and the cache of films' hashes.
 
+#![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+
 use super::*;
 
 #[test]
