@@ -16,6 +16,7 @@ use super::decode::{self, PictureSource, SourceError, check_readable};
 use super::encode::station_size;
 use super::lock;
 use super::phases::Phases;
+use super::recording_queue::RecordingQueue;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
@@ -140,6 +141,7 @@ pub struct Catalogue {
     /// Each film has a lock of its own, so that a film that hangs while it is opened does not delay the others.
     outlines: Mutex<HashMap<PathBuf, CachedOutline>>,
     phases: Phases,
+    recordings: Arc<RecordingQueue>,
     /// Sentences that the log already has.
     logged: Mutex<HashSet<String>>,
     /// Lookups of the last [`LOOKUP_VALID`].
@@ -153,6 +155,7 @@ impl Catalogue {
     pub fn new(clock: AirClock, store: Option<(Store, &Path)>) -> Catalogue {
         let phases = Phases::load(store.as_ref().map(|(_, dir)| dir.join("phases")));
         Catalogue {
+            recordings: Arc::new(RecordingQueue::new(clock.clone())),
             clock,
             opener: Arc::new(decode::open),
             checker: Arc::new(check_readable),
@@ -194,6 +197,11 @@ impl Catalogue {
     /// The phases of the stations' programmes.
     pub(crate) fn phases(&self) -> &Phases {
         &self.phases
+    }
+
+    /// The films that are recorded. Does not block.
+    pub(crate) fn recordings(&self) -> &Arc<RecordingQueue> {
+        &self.recordings
     }
 
     /// Whether there is a store of reels. Does not block.
@@ -301,7 +309,7 @@ impl Catalogue {
         self.store.as_ref()?.find(key, self.clock.now())
     }
 
-    /// A recorder for `key`; `None` while another station records that reel, or if it cannot be recorded.
+    /// A recorder for `key`; `None` while that reel is recorded, or if it cannot be.
     pub fn recorder(&self, key: &ReelKey, film: &Path) -> Option<Recorder> {
         match self.store.as_ref()?.record(key, film) {
             Ok(recorder) => recorder,

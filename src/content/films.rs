@@ -1,7 +1,8 @@
-//! The films of a station, round after round. A film is played from its reel if it has one, or else from its file, and
-//! recorded.
+//! The films of a station, round after round. A film is played from its reel if it has one, or else from its recording,
+//! which all stations share that play it meanwhile. Without a place for reels, each station plays it from its file.
 
 mod playing_file;
+mod playing_recording;
 mod playing_reel;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::clock::AirClock;
 use crate::lineup::{self, StationSpec};
 use crate::media::Size;
 use playing_file::PlayingFile;
+use playing_recording::PlayingRecording;
 use playing_reel::PlayingReel;
 
 /// How long a round waits until its films are looked up. In this time a film of some hundred megabytes is read and
@@ -47,8 +49,9 @@ pub(crate) struct Films {
     transcoder: Option<Box<Transcoder>>,
     /// Looks up, opens and decodes films.
     film_worker: BlockingWorker,
-    /// Finds, reads and records reels. While it is stuck, films are played without reels.
+    /// Finds and reads reels. While it is stuck, films are played without reels.
     reel_worker: BlockingWorker,
+    threads: Threads,
 }
 
 /// The film that is playing.
@@ -57,10 +60,10 @@ enum NowPlaying {
     Nothing,
     /// A film, from its reel.
     Reel(PlayingReel),
+    /// A film, from its recording.
+    Recording(PlayingRecording),
     /// A film, from its file.
     File(PlayingFile),
-    /// A film from its file, after its last picture: its recording is still to end.
-    Ended(PlayingFile),
 }
 
 impl Films {
@@ -83,7 +86,8 @@ impl Films {
             size: None,
             transcoder: None,
             film_worker: BlockingWorker::new(threads.clone()),
-            reel_worker: BlockingWorker::new(threads),
+            reel_worker: BlockingWorker::new(threads.clone()),
+            threads,
         }
     }
 
@@ -114,7 +118,7 @@ impl Films {
                 NowPlaying::Nothing => self.begin_film(output).await,
                 NowPlaying::Reel(_) => self.play_reel().await,
                 NowPlaying::File(_) => self.play_file(output).await,
-                NowPlaying::Ended(_) => self.end_recording(output).await,
+                NowPlaying::Recording(_) => self.play_recording(output).await,
             };
             self.fault = done.err();
         }
@@ -133,7 +137,13 @@ impl Films {
             Some(PlaylistItem { path, reel: Some(reel), begin, .. }) if !self.reel_worker.is_stuck() => {
                 self.begin_reel(path, reel, begin, output);
             }
-            Some(PlaylistItem { path, key, .. }) => self.open_file(path, key, output).await?,
+            // Not recorded while the reels' disk does not answer.
+            Some(PlaylistItem { path, key: Some(key), .. })
+                if !self.reel_worker.is_busy() && self.catalogue.keeps_reels() =>
+            {
+                self.begin_recording(path, key, output).await?;
+            }
+            Some(PlaylistItem { path, .. }) => self.open_file(path, Duration::ZERO, output).await?,
         }
         Ok(())
     }

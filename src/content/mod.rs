@@ -30,6 +30,7 @@ pub(crate) mod phases;
 pub(crate) mod playlist;
 pub mod prepare;
 pub(crate) mod recording;
+pub(crate) mod recording_queue;
 pub mod reel;
 pub mod schedule;
 pub mod slate;
@@ -38,7 +39,7 @@ pub(crate) mod transcode;
 pub(crate) mod worker;
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use decode::SourceError;
@@ -160,6 +161,9 @@ pub(crate) enum Fault {
     Stuck,
     #[error("the decoder crashed")]
     Crashed,
+    /// A fault of the recording that several stations play.
+    #[error(transparent)]
+    Shared(Arc<Fault>),
 }
 
 /// The earliest due time of a station's next picture: after all units that were handed to the air, or if the station
