@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalogue::{Catalogue, FilmReel};
-use super::playlist::{PlaylistItem, look_up};
+use super::playlist::{PlaylistItem, glance, look_up};
 use super::reel::{Reel, ReelKey};
 use super::schedule::Schedule;
 use super::transcode::Transcoder;
@@ -26,7 +26,7 @@ use playing_recording::PlayingRecording;
 use playing_reel::PlayingReel;
 
 /// How long a round waits until its films are looked up. In this time a film of some hundred megabytes is read and
-/// hashed. The reel of a larger film that is new is recorded in the next round.
+/// hashed. A larger film that is new is hashed while it is on air.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The films of a station.
@@ -49,6 +49,8 @@ pub(crate) struct Films {
     transcoder: Option<Box<Transcoder>>,
     /// Looks up, opens and decodes films.
     film_worker: BlockingWorker,
+    /// Looks up the films of a round, which takes long if they are new and large.
+    lookup_worker: BlockingWorker,
     /// Finds and reads reels. While it is stuck, films are played without reels.
     reel_worker: BlockingWorker,
     threads: Threads,
@@ -86,6 +88,7 @@ impl Films {
             size: None,
             transcoder: None,
             film_worker: BlockingWorker::new(threads.clone()),
+            lookup_worker: BlockingWorker::new(threads.clone()),
             reel_worker: BlockingWorker::new(threads.clone()),
             threads,
         }
@@ -138,8 +141,8 @@ impl Films {
                 self.begin_reel(path, reel, begin, output);
             }
             // Not recorded while the reels' disk does not answer.
-            Some(PlaylistItem { path, key: Some(key), .. })
-                if !self.reel_worker.is_busy() && self.catalogue.keeps_reels() =>
+            Some(PlaylistItem { path, key, file_key, .. })
+                if key.or(file_key).is_some() && !self.reel_worker.is_busy() =>
             {
                 self.begin_recording(path, key, output).await?;
             }
@@ -174,9 +177,16 @@ impl Films {
         if self.spec.reel && self.catalogue.keeps_reels() {
             let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
             let look_up = move || look_up(&catalogue, &spec, size, films);
-            match self.reel_worker.call(LOOKUP_TIMEOUT, look_up).await {
+            let looked = self.lookup_worker.call(LOOKUP_TIMEOUT, look_up).await;
+            match looked {
                 Ok(found) => (items, self.size) = found,
-                Err(Fault::Stuck) => {}
+                // The films are on air, and recorded, while they are hashed.
+                Err(Fault::Stuck) => {
+                    let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
+                    let films = items.into_iter().map(|item| item.path).collect();
+                    let glance = move || glance(&catalogue, &spec, size, films);
+                    (items, self.size) = self.film_worker.call(STUCK_AFTER, glance).await?;
+                }
                 Err(fault) => return Err(fault),
             }
         }

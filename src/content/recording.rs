@@ -24,7 +24,7 @@ use tracing::info;
 use super::catalogue::Catalogue;
 use super::decode::PictureSource;
 use super::encode::Encoder;
-use super::reel::{GrowingReel, RecordError, Recorder, Reel, ReelKey};
+use super::reel::{Encoding, GrowingReel, RecordError, Recorder, Reel, ReelKey};
 use super::timeline::Timeline;
 use super::worker::{Priority, STUCK_AFTER};
 use super::{Fault, lock};
@@ -34,10 +34,9 @@ use crate::media::{AirTime, FrameRate};
 /// A disk that has not answered for this long hangs: a write of half a second of film takes milliseconds.
 const DISK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A recording whose pictures last for less than this, until the first of its stations runs out of them, is urgent. In
-/// this time a thread of idle priority decodes and encodes a picture even beside a program that keeps its core busy:
-/// measured, 2 ms of work take 0.7 s then.
-pub(crate) const URGENT: Duration = Duration::from_secs(10);
+/// A recording whose pictures last for less than this, until the first of its stations runs out of them, has short
+/// turns, so that the turns of other recordings come soon.
+const URGENT: Duration = Duration::from_secs(2);
 
 /// Pictures of a turn while the stations wait for each of them, and of any other turn: some 10 ms and 40 ms of work.
 const SHORT_TURN: usize = 4;
@@ -65,9 +64,27 @@ pub(crate) enum RecordingEnd {
     Failed(Arc<Fault>),
 }
 
+/// Which film is recorded, in which encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordingKey {
+    /// The film that the reel's key is of.
+    Film(ReelKey),
+    /// A film that is not hashed yet: the [glance](super::reel::Store::glance) at its file. A large film is on air, and
+    /// recorded, while it is hashed.
+    File(ReelKey),
+}
+
+impl RecordingKey {
+    /// The encoding.
+    fn encoding(self) -> Encoding {
+        let (RecordingKey::Film(key) | RecordingKey::File(key)) = self;
+        key.encoding()
+    }
+}
+
 /// The recording of a film, which its stations and the queue share.
 pub(crate) struct Recording {
-    key: ReelKey,
+    key: RecordingKey,
     path: PathBuf,
     /// How long the film is on, if it is a picture.
     slide: Duration,
@@ -130,7 +147,7 @@ impl Recording {
     pub(super) fn new(
         catalogue: Arc<Catalogue>,
         clock: AirClock,
-        key: ReelKey,
+        key: RecordingKey,
         path: PathBuf,
         slide: Duration,
     ) -> Recording {
@@ -149,9 +166,10 @@ impl Recording {
         }
     }
 
-    /// The reel that is recorded.
-    pub(super) fn key(&self) -> &ReelKey {
-        &self.key
+    /// Whether this is the recording of `key` or of `path` as the file is now: of one film, one station may know the
+    /// hash already, and another not yet.
+    pub(super) fn is_of(&self, key: RecordingKey, file_key: Option<ReelKey>) -> bool {
+        self.key == key || file_key.is_some_and(|file_key| self.key == RecordingKey::File(file_key))
     }
 
     /// A place at the beginning of the film.
@@ -170,14 +188,11 @@ impl Recording {
         Some(AirTime(first) + Duration::from_nanos(self.recorded.load(Relaxed)))
     }
 
-    /// Whether one of its stations soon runs out of pictures.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.deadline().is_some_and(|deadline| self.clock.until(deadline) < URGENT)
-    }
-
-    /// Whether no turn has begun yet.
-    pub(super) fn is_new(&self) -> bool {
-        matches!(*lock(&self.stage), Stage::New)
+    /// The priority of its next turn. A decoder's own threads have the priority of the thread that opens it, so a film
+    /// that no station plays is opened at normal priority too.
+    pub(super) fn wanted_priority(&self) -> Priority {
+        let new = || matches!(*lock(&self.stage), Stage::New);
+        if self.deadline().is_some() || new() { Priority::Normal } else { Priority::Idle }
     }
 
     /// Whether all turns were taken.
@@ -252,12 +267,10 @@ impl Recording {
             Stage::Taken => return Ok(()),
         };
         let idle = self.priority() == Priority::Idle;
-        let waited_for = self.deadline().is_some_and(|deadline| self.clock.until(deadline) < URGENT / 5);
         let most = match self.deadline() {
-            // A decoder's own threads have the priority of the thread that opens it. So a film that no station waits
-            // for is opened at normal priority too, and decoded at idle priority.
+            // It was opened, and has its next turn at idle priority.
             None if !idle => 0,
-            _ if waited_for => SHORT_TURN,
+            Some(deadline) if self.clock.until(deadline) < URGENT => SHORT_TURN,
             _ => LONG_TURN,
         };
         for _ in 0..most {
@@ -278,8 +291,8 @@ impl Recording {
             }
             self.note(true);
             open.recorder.add(open.timeline.film_offset(), &encoded?.jpeg).map_err(TurnEnd::NoReel)?;
-            // Meanwhile, a station may have come near.
-            if idle && self.is_urgent() {
+            // A station that begins to play it meanwhile does not wait for a thread of idle priority.
+            if idle && self.deadline().is_some() {
                 break;
             }
         }
@@ -290,7 +303,7 @@ impl Recording {
 
     fn open(&self) -> Result<Box<OpenRecording>, TurnEnd> {
         self.note(true);
-        let recorder = self.catalogue.recorder(&self.key, &self.path);
+        let recorder = self.catalogue.recorder(self.key, &self.path, self.slide);
         let mut recorder = recorder.ok_or(TurnEnd::NoReel(RecordError::GivenUp))?;
         self.note(false);
         let mut film = self.catalogue.open(&self.path)?;
@@ -374,10 +387,5 @@ impl RecordingReader {
     /// Whether the film's decoder hangs.
     pub(crate) fn is_stuck(&self) -> bool {
         self.recording.hangs() && !self.recording.waits_for_disk()
-    }
-
-    /// Whether this station soon runs out of pictures.
-    pub(crate) fn is_urgent(&self) -> bool {
-        self.recording.is_urgent() && self.recording.runs() != Some(Priority::Normal)
     }
 }

@@ -1,9 +1,9 @@
 //! The queue of recordings: which film is decoded, encoded and recorded next, on which thread.
 //!
 //! Each turn of a recording is some pictures. At most one thread a core takes turns at normal priority, for recordings
-//! that are urgent: the one whose stations run out of pictures first has the next turn. So six films that begin at the
-//! same time are all on air after a moment, and a film that is far ahead waits. At most one thread a core takes turns at
-//! idle priority, for recordings that are far enough ahead.
+//! that stations play: the one whose stations run out of pictures first has the next turn. So six films that begin at the
+//! same time are all on air after a moment, and a film that is far ahead waits for the others. At most one thread a core
+//! takes turns at idle priority, for recordings that no station plays yet, or any more.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::catalogue::Catalogue;
 use super::lock;
-use super::recording::{Recording, RecordingReader};
+use super::recording::{Recording, RecordingKey, RecordingReader};
 use super::reel::ReelKey;
 use super::worker::{Priority, Threads};
 use crate::clock::AirClock;
@@ -38,30 +38,20 @@ struct QueueState {
 impl QueueState {
     /// The next recording to have a turn at `priority`, if there is one.
     fn next(&self, priority: Priority) -> Option<&Arc<Recording>> {
+        let deadline =
+            |recording: &&Arc<Recording>| recording.deadline().map_or(u64::MAX, |AirTime(nanos)| nanos);
+        self.waiting(priority).min_by_key(deadline)
+    }
+
+    /// Recordings that wait for a turn at `priority`.
+    fn waiting(&self, priority: Priority) -> impl Iterator<Item = &Arc<Recording>> {
         let waiting = self.recordings.iter().filter(|recording| !recording.has_turn());
-        match priority {
-            Priority::Normal => waiting
-                .filter(|recording| recording.is_urgent() || recording.is_new())
-                .min_by_key(|recording| recording.deadline().map_or(u64::MAX, |AirTime(nanos)| nanos)),
-            Priority::Idle => waiting
-                .filter(|recording| !recording.is_urgent() && !recording.is_new())
-                .min_by_key(|recording| recording.deadline().map_or(u64::MAX, |AirTime(nanos)| nanos)),
-        }
+        waiting.filter(move |recording| recording.wanted_priority() == priority)
     }
 
     /// Turns at `priority` that have begun and get on.
     fn running(&self, priority: Priority) -> usize {
         self.recordings.iter().filter(|recording| recording.runs() == Some(priority)).count()
-    }
-
-    /// Recordings that wait for a turn at `priority`.
-    fn waiting(&self, priority: Priority) -> usize {
-        let waiting = self.recordings.iter().filter(|recording| !recording.has_turn());
-        waiting
-            .filter(|recording| {
-                (recording.is_urgent() || recording.is_new()) == (priority == Priority::Normal)
-            })
-            .count()
     }
 }
 
@@ -78,13 +68,13 @@ impl RecordingQueue {
         self: &Arc<Self>,
         catalogue: &Arc<Catalogue>,
         threads: &Threads,
-        key: ReelKey,
+        (key, file_key): (RecordingKey, Option<ReelKey>),
         path: &Path,
         slide: Duration,
     ) -> Option<RecordingReader> {
         let mut state = lock(&self.state);
         state.recordings.retain(|recording| !recording.has_ended());
-        let known = state.recordings.iter().find(|recording| *recording.key() == key);
+        let known = state.recordings.iter().find(|recording| recording.is_of(key, file_key));
         let reader = match known {
             Some(recording) => recording.join(),
             None if state.recordings.iter().filter(|recording| recording.hangs()).count() >= MAX_HANGING => {
@@ -115,7 +105,7 @@ impl RecordingQueue {
             let mut state = lock(&self.state);
             let busy = state.running(priority) + state.starting[priority as usize];
             let room = self.cores.saturating_sub(busy);
-            let wanted = state.waiting(priority).saturating_sub(state.starting[priority as usize]);
+            let wanted = state.waiting(priority).count().saturating_sub(state.starting[priority as usize]);
             let start = room.min(wanted);
             state.starting[priority as usize] += start;
             drop(state);

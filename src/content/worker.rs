@@ -3,7 +3,6 @@
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -86,7 +85,7 @@ impl Threads {
 pub(crate) enum Priority {
     /// That of every program.
     Normal,
-    /// Lower than that of every program: the thread runs while a core has nothing else to do.
+    /// As low as can be: the thread runs while a core has little else to do.
     Idle,
 }
 
@@ -113,14 +112,12 @@ fn start_starter() -> mpsc::Sender<ThreadWork> {
     to_starter
 }
 
-/// Gives the calling thread the lowest priority there is. It cannot be raised again without a privilege.
+/// Gives the calling thread the lowest nice value there is, 1.5 % of a core beside one busy program. It cannot be raised again
+/// without a privilege. It is not SCHED_IDLE: measured beside eight busy programs on two cores, a picture took more than 10 s then,
+/// and meanwhile a station that wants the film waits for it.
 fn run_when_idle() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    let this = thread_priority::thread_native_id();
-    if thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, idle).is_err() {
-        // On Linux this is the thread's value, not the process's.
-        let _ = rustix::process::setpriority_process(None, 19);
-    }
+    // On Linux this is the thread's value, not the process's.
+    let _ = rustix::process::setpriority_process(None, 19);
 }
 
 /// The work that was started last.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{Films, LOOKUP_TIMEOUT, NowPlaying};
-use crate::content::recording::{Progress, RecordingEnd, RecordingReader};
-use crate::content::reel::{GrowingReel, ReelError, ReelKey};
+use crate::content::recording::{Progress, RecordingEnd, RecordingKey, RecordingReader};
+use crate::content::reel::{Encoding, GrowingReel, ReelError, ReelKey};
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{
     ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, START_LEAD, earliest_due,
@@ -109,15 +109,23 @@ impl Films {
     pub(super) async fn begin_recording(
         &mut self,
         path: PathBuf,
-        key: ReelKey,
+        key: Option<ReelKey>,
         output: OutputState,
     ) -> Result<(), Fault> {
-        let catalogue = self.catalogue.clone();
-        match self.reel_worker.call(LOOKUP_TIMEOUT, move || catalogue.reel(&key)).await {
-            Ok(Some(reel)) => self.begin_reel(path, reel, None, output),
-            Ok(None) => {
+        let (catalogue, slide, film) = (self.catalogue.clone(), self.spec.slide, path.clone());
+        let encoding = self.size.map(|size| Encoding { size, quality: self.spec.quality });
+        let found = move || {
+            let (file_key, known) =
+                encoding.map(|encoding| catalogue.glance(&film, encoding, slide)).unwrap_or_default();
+            let key = key.or(known);
+            let reel = key.and_then(|key| catalogue.reel(&key));
+            (key.map(RecordingKey::Film).or(file_key.map(RecordingKey::File)), file_key, reel)
+        };
+        match self.reel_worker.call(LOOKUP_TIMEOUT, found).await {
+            Ok((_, _, Some(reel))) => self.begin_reel(path, reel, None, output),
+            Ok((Some(key), file_key, None)) => {
                 let recordings = self.catalogue.recordings().clone();
-                let reader = recordings.join(&self.catalogue, &self.threads, key, &path, self.spec.slide);
+                let reader = recordings.join(&self.catalogue, &self.threads, (key, file_key), &path, slide);
                 let Some(reader) = reader else { return self.open_file(path, Duration::ZERO, output).await };
                 self.now_playing = NowPlaying::Recording(PlayingRecording {
                     reader,
@@ -129,7 +137,7 @@ impl Films {
                     stood_still: false,
                 });
             }
-            Err(_) => self.open_file(path, Duration::ZERO, output).await?,
+            Ok((None, _, None)) | Err(_) => self.open_file(path, Duration::ZERO, output).await?,
         }
         Ok(())
     }
@@ -138,9 +146,6 @@ impl Films {
     pub(super) async fn play_recording(&mut self, output: OutputState) -> Result<(), Fault> {
         let NowPlaying::Recording(playing) = &mut self.now_playing else { return Ok(()) };
         let progress = playing.reader.progress();
-        if playing.reader.is_urgent() {
-            self.catalogue.recordings().start_threads(&self.threads);
-        }
         let recorded = Recorded::of(&progress).filter(|recorded| playing.next < recorded.len);
         let Some(recorded) = recorded else {
             return match progress.end {

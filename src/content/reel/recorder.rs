@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::format::{ENTRY_LEN, HEADER_LEN, IndexEntry, MAX_PICTURES, ReelHeader};
 use super::key::{BUDGET, ReelKey};
-use super::store::RecordPermit;
+use super::store::{RecordPermit, Store};
 use super::{GrowingReel, Reel, ReelError, times};
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
 use crate::media::{AirTime, FrameRate};
@@ -68,6 +68,17 @@ pub struct Recorder {
 impl Recorder {
     pub(super) fn begin(permit: RecordPermit, film: &Path) -> io::Result<Recorder> {
         Ok(Recorder { part: Some(PartFile::begin(permit, film)?) })
+    }
+
+    /// The same with the permit for the key of a glance at the film, which is on for `slide` if it is a picture.
+    pub(super) fn begin_file(
+        permit: RecordPermit,
+        film: &Path,
+        slide: Option<Duration>,
+    ) -> io::Result<Recorder> {
+        let mut part = PartFile::begin(permit, film)?;
+        (part.hashed, part.slide) = (false, slide);
+        Ok(Recorder { part: Some(part) })
     }
 
     /// Tells the recorder how many pictures the film's container announces. With that it can predict that a reel is too
@@ -133,6 +144,10 @@ impl Recorder {
 #[derive(Debug)]
 struct PartFile {
     permit: RecordPermit,
+    /// Whether the permit is for the key of the film, not that of a glance at it.
+    hashed: bool,
+    /// How long the film is on, if it was not hashed and is a picture.
+    slide: Option<Duration>,
     film: PathBuf,
     path: PathBuf,
     /// Locked, so that other processes do not take the part for a stale one.
@@ -167,6 +182,8 @@ impl PartFile {
         let growing = Arc::new(GrowingReel::new(&permit.key, &file)?);
         Ok(PartFile {
             permit,
+            hashed: true,
+            slide: None,
             film: film.to_owned(),
             path,
             file,
@@ -244,18 +261,19 @@ impl PartFile {
     }
 
     fn finish(mut self, rate: FrameRate, length: Duration, now: AirTime) -> Result<Arc<Reel>, RecordError> {
-        let (store, key) = (self.permit.store.clone(), self.permit.key);
+        let store = self.permit.store.clone();
         if self.count == 0 {
             return Err(RecordError::Unsuitable("the film has no pictures"));
         }
         if length <= self.last {
             return Err(RecordError::Unsuitable("the film ends before its last picture"));
         }
-        // The film was hashed before the decoder opened it, so another film may have had the name by then.
-        let plain = ReelKey::new(store.hashes.film_hash(&self.film, now)?, key.encoding());
-        // The key of a slide has its length in it.
-        if ![plain, plain.of_slide(length)].contains(&key) {
-            return Err(RecordError::FilmChanged);
+        let key = self.key(length, now)?;
+        // Another film with the same content may have made it.
+        if !self.hashed
+            && let Some(reel) = Store::of(store.clone()).find(&key, now)
+        {
+            return Ok(reel);
         }
         self.announced = 0;
         self.write()?;
@@ -283,6 +301,25 @@ impl PartFile {
         // If the name is lost in a power failure, the film is encoded again.
         let _ = File::open(store.dir()).and_then(|dir| dir.sync_all());
         Ok(store.share(reel))
+    }
+}
+
+impl PartFile {
+    /// The key of the film that was recorded, which is `length` long. Hashes the film if need be.
+    fn key(&self, length: Duration, now: AirTime) -> Result<ReelKey, RecordError> {
+        let (store, permit) = (&self.permit.store, self.permit.key);
+        let plain = ReelKey::new(store.hashes.film_hash(&self.film, now)?, permit.encoding());
+        let of_slide = |key: ReelKey| self.slide.map_or(key, |slide| key.of_slide(slide));
+        // The key was made before the decoder opened the film, so another film may have had the name by then.
+        let (same, key) = if self.hashed {
+            // The key of a slide has its length in it.
+            ([plain, plain.of_slide(length)].contains(&permit), permit)
+        } else {
+            let (of_version, _) = store.hashes.glance(&self.film, now)?;
+            let again = of_version.map(|hash| of_slide(ReelKey::new(hash, permit.encoding())));
+            (again == Some(permit), of_slide(plain))
+        };
+        if same { Ok(key) } else { Err(RecordError::FilmChanged) }
     }
 }
 
