@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use super::catalogue::{Catalogue, FilmReel};
 use super::playlist::{PlaylistItem, glance, look_up};
+use super::recording::RecordingKey;
+use super::recording_queue::Wish;
 use super::reel::{Reel, ReelKey};
 use super::schedule::Schedule;
 use super::transcode::Transcoder;
@@ -190,6 +192,7 @@ impl Films {
                 Err(fault) => return Err(fault),
             }
         }
+        self.wish_for_reels(&items);
         let reels: Option<Vec<_>> = items.iter().map(|item| item.reel.clone()).collect();
         if let Some(reels) = reels {
             let films: Vec<FilmReel> =
@@ -198,6 +201,17 @@ impl Films {
             self.apply_schedule(&mut items, &reels, output);
         }
         Ok(items)
+    }
+
+    /// Wishes for the reels that are missing, but for that of the first film, which is on air now.
+    fn wish_for_reels(&self, items: &VecDeque<PlaylistItem>) {
+        let wish = |(films_before, item): (usize, &PlaylistItem)| {
+            let key = item.key.map(RecordingKey::Film).or(item.file_key.map(RecordingKey::File))?;
+            let (path, slide, file_key) = (item.path.clone(), self.spec.slide, item.file_key);
+            item.reel.is_none().then_some(Wish { key, file_key, path, slide, films_before })
+        };
+        let wishes = items.iter().enumerate().skip(1).filter_map(wish).collect();
+        self.catalogue.recordings().wish(&self.catalogue, &self.threads, self.spec.id, wishes);
     }
 
     /// Sets when the first film of a round begins. A station that comes on air drops the films that are over by then.

@@ -49,7 +49,9 @@ pub(crate) fn look_up(
         let key =
             size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }, spec.slide));
         let reel = key.as_ref().and_then(|key| catalogue.reel(key));
-        PlaylistItem { path, key, file_key: None, reel, begin: None }
+        let glance = |size| catalogue.glance(&path, Encoding { size, quality: spec.quality }, spec.slide);
+        let (file_key, _) = size.filter(|_| reel.is_none()).map(glance).unwrap_or_default();
+        PlaylistItem { path, key, file_key, reel, begin: None }
     });
     (items.collect(), size)
 }

@@ -65,7 +65,7 @@ pub(crate) enum RecordingEnd {
 }
 
 /// Which film is recorded, in which encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum RecordingKey {
     /// The film that the reel's key is of.
     Film(ReelKey),
@@ -166,10 +166,18 @@ impl Recording {
         }
     }
 
+    pub(super) fn key(&self) -> RecordingKey {
+        self.key
+    }
+
     /// Whether this is the recording of `key` or of `path` as the file is now: of one film, one station may know the
     /// hash already, and another not yet.
     pub(super) fn is_of(&self, key: RecordingKey, file_key: Option<ReelKey>) -> bool {
         self.key == key || file_key.is_some_and(|file_key| self.key == RecordingKey::File(file_key))
+    }
+
+    pub(super) fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
     }
 
     /// A place at the beginning of the film.

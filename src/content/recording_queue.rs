@@ -5,7 +5,9 @@
 //! same time are all on air after a moment, and a film that is far ahead waits for the others. At most one thread a core
 //! takes turns at idle priority, for recordings that no station plays yet, or any more.
 
-use std::path::Path;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use super::recording::{Recording, RecordingKey, RecordingReader};
 use super::reel::ReelKey;
 use super::worker::{Priority, Threads};
 use crate::clock::AirClock;
-use crate::media::AirTime;
+use crate::media::{AirTime, StationId};
 
 /// Most turns that may hang at once. With more, no recording begins: each of them holds a thread.
 const MAX_HANGING: usize = 8;
@@ -28,9 +30,24 @@ pub(crate) struct RecordingQueue {
     state: Mutex<QueueState>,
 }
 
+/// A film of a station's round that has no reel yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) key: RecordingKey,
+    pub(crate) file_key: Option<ReelKey>,
+    pub(crate) path: PathBuf,
+    pub(crate) slide: Duration,
+    /// Films that the station plays before it.
+    pub(crate) films_before: usize,
+}
+
 #[derive(Default)]
 struct QueueState {
     recordings: Vec<Arc<Recording>>,
+    /// What each station will play in its round.
+    wishes: HashMap<StationId, Vec<Wish>>,
+    /// Recordings that have ended. Such a film is recorded again only when it is on air, so that nothing is tried for ever.
+    ended: HashSet<RecordingKey>,
     /// Threads that were started and have not begun their first turn, of normal and of idle priority.
     starting: [usize; 2],
 }
@@ -47,6 +64,39 @@ impl QueueState {
     fn waiting(&self, priority: Priority) -> impl Iterator<Item = &Arc<Recording>> {
         let waiting = self.recordings.iter().filter(|recording| !recording.has_turn());
         waiting.filter(move |recording| recording.wanted_priority() == priority)
+    }
+
+    /// The film to record beforehand: the one that most stations wish for, and of those the one that is on air soonest. `None` if
+    /// there is none, or if `most` films are recorded beforehand already.
+    fn most_wanted(&self, most: usize) -> Option<Wish> {
+        let beforehand = self.recordings.iter().filter(|recording| recording.deadline().is_none());
+        if beforehand.count() >= most || self.hanging() >= most {
+            return None;
+        }
+        let mut wanted: HashMap<RecordingKey, (usize, Reverse<usize>, &Wish)> = HashMap::new();
+        for wish in self.wishes.values().flatten() {
+            let recorded = self.recordings.iter().any(|recording| recording.is_of(wish.key, wish.file_key));
+            if !recorded && !self.ended.contains(&wish.key) {
+                let (stations, before, _) = wanted.entry(wish.key).or_insert((0, Reverse(usize::MAX), wish));
+                *stations += 1;
+                *before = (*before).max(Reverse(wish.films_before));
+            }
+        }
+        let (_, _, wish) = wanted.into_values().max_by_key(|&(stations, before, _)| (stations, before))?;
+        Some(wish.clone())
+    }
+
+    /// Turns that hang.
+    fn hanging(&self) -> usize {
+        self.recordings.iter().filter(|recording| recording.hangs()).count()
+    }
+
+    /// Notes the recordings that have ended, and drops them.
+    fn clear(&mut self) {
+        let (ended, left) = std::mem::take(&mut self.recordings).into_iter().partition(|one| one.has_ended());
+        self.recordings = left;
+        let ended: Vec<Arc<Recording>> = ended;
+        self.ended.extend(ended.iter().map(|recording| recording.key()));
     }
 
     /// Turns at `priority` that have begun and get on.
@@ -73,13 +123,11 @@ impl RecordingQueue {
         slide: Duration,
     ) -> Option<RecordingReader> {
         let mut state = lock(&self.state);
-        state.recordings.retain(|recording| !recording.has_ended());
+        state.clear();
         let known = state.recordings.iter().find(|recording| recording.is_of(key, file_key));
         let reader = match known {
             Some(recording) => recording.join(),
-            None if state.recordings.iter().filter(|recording| recording.hangs()).count() >= MAX_HANGING => {
-                return None;
-            }
+            None if state.hanging() >= MAX_HANGING => return None,
             None => {
                 let recording =
                     Recording::new(catalogue.clone(), self.clock.clone(), key, path.to_owned(), slide);
@@ -92,6 +140,28 @@ impl RecordingQueue {
         drop(state);
         self.start_threads(threads);
         Some(reader)
+    }
+
+    /// Replaces what a station wishes to be recorded before it is on air. Does not block.
+    pub(crate) fn wish(
+        self: &Arc<Self>,
+        catalogue: &Arc<Catalogue>,
+        threads: &Threads,
+        station: StationId,
+        wishes: Vec<Wish>,
+    ) {
+        lock(&self.state).wishes.insert(station, wishes);
+        self.record_beforehand(catalogue);
+        self.start_threads(threads);
+    }
+
+    /// Begins to record the films that are wanted most, within the bounds.
+    fn record_beforehand(&self, catalogue: &Arc<Catalogue>) {
+        let mut state = lock(&self.state);
+        while let Some(Wish { key, path, slide, .. }) = state.most_wanted(self.cores) {
+            let recording = Recording::new(catalogue.clone(), self.clock.clone(), key, path, slide);
+            state.recordings.push(Arc::new(recording));
+        }
     }
 
     /// Whether the disk of the reels does not answer.
@@ -124,7 +194,7 @@ impl RecordingQueue {
         let recording = {
             let mut state = lock(&self.state);
             state.starting[priority as usize] -= usize::from(first);
-            state.recordings.retain(|recording| !recording.has_ended());
+            state.clear();
             let room = state.running(priority) < self.cores;
             let Some(recording) = state.next(priority).filter(|_| room).cloned() else { return false };
             recording.begin_turn(priority);
@@ -132,7 +202,10 @@ impl RecordingQueue {
         };
         recording.take_turn();
         if recording.has_ended() {
-            lock(&self.state).recordings.retain(|other| !Arc::ptr_eq(other, &recording));
+            lock(&self.state).clear();
+            self.record_beforehand(recording.catalogue());
+            // Measured with 50 stations of 6 films: 306 MB after all recordings without this, 128 MB where they had been prepared.
+            film_facts::give_back_memory();
         }
         drop(recording);
         self.start_threads(threads);
