@@ -105,6 +105,9 @@ impl QueueState {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 impl RecordingQueue {
     /// A queue without recordings.
     pub(crate) fn new(clock: AirClock) -> RecordingQueue {
