@@ -18,6 +18,7 @@ use super::reel::ReelKey;
 use super::worker::{Priority, Threads};
 use crate::clock::AirClock;
 use crate::media::{AirTime, StationId};
+use crate::memory;
 
 /// Most turns that may hang at once. With more, no recording begins: each of them holds a thread.
 const MAX_HANGING: usize = 8;
@@ -208,7 +209,7 @@ impl RecordingQueue {
             lock(&self.state).clear();
             self.record_beforehand(recording.catalogue());
             // Measured with 50 stations of 6 films: 306 MB after all recordings without this, 128 MB where they had been prepared.
-            film_facts::give_back_memory();
+            memory::give_back();
         }
         drop(recording);
         self.start_threads(threads);
