@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -35,7 +34,7 @@ use crate::station::listen::listen;
 use crate::station::runtime::StationRuntime;
 use crate::station::supervise;
 use crate::web::hosts::Hosts;
-use crate::{announce, rtsp, web};
+use crate::{announce, memory, rtsp, web};
 
 /// Longest time for stations and connections to end after the shutdown has begun.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -65,7 +64,7 @@ pub async fn broadcast(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let places = places(lineup.stations.len());
-    match lock_memory() {
+    match memory::lock() {
         Ok(()) => info!("memory is locked: no page that is in use is swapped out"),
         Err(_) => info!(
             "memory is not locked: grant CAP_IPC_LOCK or an unlimited memlock limit if this machine swaps"
@@ -134,22 +133,6 @@ fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {
         .map(|store| (store, dir.as_path()))
         .inspect_err(|error| warn!("no reels are kept: cannot use the folder {}: {error}", dir.display()))
         .ok()
-}
-
-/// Locks all memory, each page when it is first used, unless a limit applies: with a limit, some later allocation would
-/// fail.
-fn lock_memory() -> rustix::io::Result<()> {
-    let limit = rustix::process::getrlimit(Resource::Memlock);
-    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    if limit.current.is_none() {
-        return mlockall(all);
-    }
-    // With a limit of 0, mlockall succeeds only with CAP_IPC_LOCK. So this also fails in a user namespace, where root has
-    // that capability in name only.
-    rustix::process::setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit })?;
-    let locked = mlockall(all);
-    rustix::process::setrlimit(Resource::Memlock, limit)?;
-    locked
 }
 
 /// Raises the limit of open files to the hard limit, and returns how many connections that limit allows beside `stations`

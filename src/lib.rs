@@ -17,8 +17,8 @@
 //! - [`clock`]: air time, which follows the wall clock without a jump;
 //! - [`conflict`]: notices that another sender uses a station's group;
 //! - [`interface`], [`net`]: this machine's network interfaces, and sockets on them;
-//! - [`log`], `limits`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, tables, text in pictures, manual
-//!   pages;
+//! - [`log`], `limits`, `memory`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, locked memory, tables,
+//!   text in pictures, manual pages;
 //! - [`directory`]: the table of stations, its server and its client, over TCP;
 //! - [`lineup`]: `stations.toml`, checked in one step;
 //! - [`content`]: files to access units: films, their reels, and the slate;
@@ -55,6 +55,8 @@ pub mod net;
 pub mod generate;
 mod limits;
 pub mod log;
+#[cfg(feature = "broadcaster")]
+mod memory;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
 mod text_table;

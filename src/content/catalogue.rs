@@ -16,6 +16,8 @@ use super::decode::{self, PictureSource, SourceError, check_readable};
 use super::encode::station_size;
 use super::lock;
 use super::phases::Phases;
+use super::recording::RecordingKey;
+use super::recording_queue::RecordingQueue;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::sound::SoundStore;
 use crate::clock::AirClock;
@@ -142,6 +144,7 @@ pub struct Catalogue {
     outlines: Mutex<HashMap<PathBuf, CachedOutline>>,
     phases: Phases,
     sounds: SoundStore,
+    recordings: Arc<RecordingQueue>,
     /// Sentences that the log already has.
     logged: Mutex<HashSet<String>>,
     /// Lookups of the last [`LOOKUP_VALID`].
@@ -159,6 +162,7 @@ impl Catalogue {
             None => SoundStore::new(None, u64::MAX),
         };
         Catalogue {
+            recordings: Arc::new(RecordingQueue::new(clock.clone())),
             clock,
             sounds,
             opener: Arc::new(decode::open),
@@ -206,6 +210,11 @@ impl Catalogue {
     /// The phases of the stations' programmes.
     pub(crate) fn phases(&self) -> &Phases {
         &self.phases
+    }
+
+    /// The films that are recorded. Does not block.
+    pub(crate) fn recordings(&self) -> &Arc<RecordingQueue> {
+        &self.recordings
     }
 
     /// Whether there is a store of reels. Does not block.
@@ -319,15 +328,37 @@ impl Catalogue {
         self.reel(&if decode::is_slide(film) { key.of_slide(slide) } else { key })
     }
 
+    /// As [`Store::glance`], of a film, or of a picture that is on for `slide`; two times `None` without a store, or if
+    /// there is no such film.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows which films were changed just now")]
+    pub(crate) fn glance(
+        &self,
+        film: &Path,
+        encoding: Encoding,
+        slide: Duration,
+    ) -> (Option<ReelKey>, Option<ReelKey>) {
+        let glance =
+            self.store.as_ref().and_then(|store| store.glance(film, encoding, self.clock.wall()).ok());
+        let Some((file_key, key)) = glance else { return (None, None) };
+        let is_slide = decode::is_slide(film);
+        let of_slide = |key: ReelKey| if is_slide { key.of_slide(slide) } else { key };
+        (file_key.map(of_slide), key.map(of_slide))
+    }
+
     /// The reel of `key`, if there is one.
     #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
     pub fn reel(&self, key: &ReelKey) -> Option<Arc<Reel>> {
         self.store.as_ref()?.find(key, self.clock.now())
     }
 
-    /// A recorder for `key`; `None` while another station records that reel, or if it cannot be recorded.
-    pub fn recorder(&self, key: &ReelKey, film: &Path) -> Option<Recorder> {
-        match self.store.as_ref()?.record(key, film) {
+    /// A recorder for `key`; `None` while that reel is recorded, or if it cannot be.
+    pub(crate) fn recorder(&self, key: RecordingKey, film: &Path, slide: Duration) -> Option<Recorder> {
+        let store = self.store.as_ref()?;
+        let recorder = match key {
+            RecordingKey::Film(key) => store.record(&key, film),
+            RecordingKey::File(key) => store.record_file(&key, film, decode::is_slide(film).then_some(slide)),
+        };
+        match recorder {
             Ok(recorder) => recorder,
             Err(error) => {
                 self.log_no_reel(film, &error);

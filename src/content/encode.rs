@@ -1,5 +1,7 @@
 //! From a picture to JPEG: resizes it to the station's size, and encodes it so that it fits one datagram.
 
+use std::sync::Once;
+
 use opencv::core::{Mat, Rect, Scalar, Size as CvSize};
 use opencv::imgproc;
 use opencv::prelude::*;
@@ -9,6 +11,9 @@ use crate::media::Size;
 use crate::media::jfif;
 use crate::media::jpeg::{Jpeg, MAX_SIDE};
 use crate::wire::payload::jpeg::MAX_SCAN;
+
+/// Set once: OpenCV has one number of threads for the whole program.
+static ONE_THREAD: Once = Once::new();
 
 /// The share of the budget at which a squeezed picture aims. Below 1, since the next picture may be a little larger.
 const SQUEEZE_TARGET: f64 = 0.95;
@@ -73,6 +78,9 @@ impl Encoder {
     /// # Errors
     /// turbojpeg cannot be initialised.
     pub fn new(size: Size, quality: u8) -> Result<Encoder, EncodeError> {
+        // Films are decoded and encoded side by side. OpenCV's own threads would have the priority of the thread that needed
+        // them first, for ever.
+        ONE_THREAD.call_once(|| drop(opencv::core::set_num_threads(1)));
         let mut compressor = Compressor::new()?;
         // RFC 2435 type 1. Baseline, standard Huffman tables and no restart markers are turbojpeg's defaults, and
         // `Jpeg::from_jfif` refuses anything else.

@@ -1,7 +1,8 @@
-//! The films of a station, round after round. A film is played from its reel if it has one, or else from its file, and
-//! recorded.
+//! The films of a station, round after round. A film is played from its reel if it has one, or else from its recording,
+//! which all stations share that play it meanwhile. Without a place for reels, each station plays it from its file.
 
 mod playing_file;
+mod playing_recording;
 mod playing_reel;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalogue::{Catalogue, FilmReel};
-use super::playlist::{PlaylistItem, look_up};
+use super::playlist::{PlaylistItem, glance, look_up};
+use super::recording::RecordingKey;
+use super::recording_queue::Wish;
 use super::reel::{Reel, ReelKey};
 use super::schedule::Schedule;
 use super::transcode::Transcoder;
@@ -21,10 +24,11 @@ use crate::clock::AirClock;
 use crate::lineup::{self, StationSpec};
 use crate::media::Size;
 use playing_file::PlayingFile;
+use playing_recording::PlayingRecording;
 use playing_reel::PlayingReel;
 
 /// How long a round waits until its films are looked up. In this time a film of some hundred megabytes is read and
-/// hashed. The reel of a larger film that is new is recorded in the next round.
+/// hashed. A larger film that is new is hashed while it is on air.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The films of a station.
@@ -47,8 +51,11 @@ pub(crate) struct Films {
     transcoder: Option<Box<Transcoder>>,
     /// Looks up, opens and decodes films.
     film_worker: BlockingWorker,
-    /// Finds, reads and records reels. While it is stuck, films are played without reels.
+    /// Looks up the films of a round, which takes long if they are new and large.
+    lookup_worker: BlockingWorker,
+    /// Finds and reads reels. While it is stuck, films are played without reels.
     reel_worker: BlockingWorker,
+    threads: Threads,
 }
 
 /// The film that is playing.
@@ -57,10 +64,10 @@ enum NowPlaying {
     Nothing,
     /// A film, from its reel.
     Reel(PlayingReel),
+    /// A film, from its recording.
+    Recording(PlayingRecording),
     /// A film, from its file.
     File(PlayingFile),
-    /// A film from its file, after its last picture: its recording is still to end.
-    Ended(PlayingFile),
 }
 
 impl Films {
@@ -83,7 +90,9 @@ impl Films {
             size: None,
             transcoder: None,
             film_worker: BlockingWorker::new(threads.clone()),
-            reel_worker: BlockingWorker::new(threads),
+            lookup_worker: BlockingWorker::new(threads.clone()),
+            reel_worker: BlockingWorker::new(threads.clone()),
+            threads,
         }
     }
 
@@ -114,7 +123,7 @@ impl Films {
                 NowPlaying::Nothing => self.begin_film(output).await,
                 NowPlaying::Reel(_) => self.play_reel().await,
                 NowPlaying::File(_) => self.play_file(output).await,
-                NowPlaying::Ended(_) => self.end_recording(output).await,
+                NowPlaying::Recording(_) => self.play_recording(output).await,
             };
             self.fault = done.err();
         }
@@ -133,7 +142,13 @@ impl Films {
             Some(PlaylistItem { path, reel: Some(reel), begin, .. }) if !self.reel_worker.is_stuck() => {
                 self.begin_reel(path, reel, begin, output);
             }
-            Some(PlaylistItem { path, key, .. }) => self.open_file(path, key, output).await?,
+            // Not recorded while the reels' disk does not answer.
+            Some(PlaylistItem { path, key, file_key, .. })
+                if key.or(file_key).is_some() && !self.reel_worker.is_busy() =>
+            {
+                self.begin_recording(path, key, output).await?;
+            }
+            Some(PlaylistItem { path, .. }) => self.open_file(path, Duration::ZERO, output).await?,
         }
         Ok(())
     }
@@ -164,12 +179,20 @@ impl Films {
         if self.spec.reel && self.catalogue.keeps_reels() {
             let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
             let look_up = move || look_up(&catalogue, &spec, size, films);
-            match self.reel_worker.call(LOOKUP_TIMEOUT, look_up).await {
+            let looked = self.lookup_worker.call(LOOKUP_TIMEOUT, look_up).await;
+            match looked {
                 Ok(found) => (items, self.size) = found,
-                Err(Fault::Stuck) => {}
+                // The films are on air, and recorded, while they are hashed.
+                Err(Fault::Stuck) => {
+                    let (catalogue, spec, size) = (self.catalogue.clone(), self.spec.clone(), self.size);
+                    let films = items.into_iter().map(|item| item.path).collect();
+                    let glance = move || glance(&catalogue, &spec, size, films);
+                    (items, self.size) = self.film_worker.call(STUCK_AFTER, glance).await?;
+                }
                 Err(fault) => return Err(fault),
             }
         }
+        self.wish_for_reels(&items);
         let reels: Option<Vec<_>> = items.iter().map(|item| item.reel.clone()).collect();
         if let Some(reels) = reels {
             let films: Vec<FilmReel> =
@@ -178,6 +201,17 @@ impl Films {
             self.apply_schedule(&mut items, &reels, output);
         }
         Ok(items)
+    }
+
+    /// Wishes for the reels that are missing, but for that of the first film, which is on air now.
+    fn wish_for_reels(&self, items: &VecDeque<PlaylistItem>) {
+        let wish = |(films_before, item): (usize, &PlaylistItem)| {
+            let key = item.key.map(RecordingKey::Film).or(item.file_key.map(RecordingKey::File))?;
+            let (path, slide, file_key) = (item.path.clone(), self.spec.slide, item.file_key);
+            item.reel.is_none().then_some(Wish { key, file_key, path, slide, films_before })
+        };
+        let wishes = items.iter().enumerate().skip(1).filter_map(wish).collect();
+        self.catalogue.recordings().wish(&self.catalogue, &self.threads, self.spec.id, wishes);
     }
 
     /// Sets when the first film of a round begins. A station that comes on air drops the films that are over by then.

@@ -2,7 +2,7 @@
 //! in for them.
 //!
 //! `station`, `headend` and `daemon` import this room, `rtsp` to play films on demand, and the binary `broadcaster` to make
-//! them beforehand. It imports `lineup`, `media`, `paint`, `clock`, and the largest scan from `wire`.
+//! them beforehand. It imports `lineup`, `media`, `memory`, `paint`, `clock`, and the largest scan from `wire`.
 //!
 //! ```text
 //! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded
@@ -33,6 +33,7 @@ pub(crate) mod playlist;
 pub mod prepare;
 pub(crate) mod programme;
 pub(crate) mod recording;
+pub(crate) mod recording_queue;
 pub mod reel;
 pub mod schedule;
 pub(crate) mod sequence;
@@ -43,7 +44,7 @@ pub(crate) mod transcode;
 pub(crate) mod worker;
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use decode::SourceError;
@@ -168,6 +169,9 @@ pub(crate) enum Fault {
     Stuck,
     #[error("the decoder crashed")]
     Crashed,
+    /// A fault of the recording that several stations play.
+    #[error(transparent)]
+    Shared(Arc<Fault>),
 }
 
 /// The earliest due time of a station's next picture: after all units that were handed to the air, or if the station

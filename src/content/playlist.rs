@@ -15,6 +15,8 @@ pub(crate) struct PlaylistItem {
     pub(crate) path: PathBuf,
     /// The key of the film's reel; `None` if the station keeps no reels, or if the film could not be read in time.
     pub(crate) key: Option<ReelKey>,
+    /// A key that stands for it until the film is hashed.
+    pub(crate) file_key: Option<ReelKey>,
     pub(crate) reel: Option<Arc<Reel>>,
     /// When the film begins, if the time of day determines that.
     pub(crate) begin: Option<AirTime>,
@@ -23,13 +25,13 @@ pub(crate) struct PlaylistItem {
 impl PlaylistItem {
     /// A film that has not been looked up.
     pub(crate) fn film(path: PathBuf) -> PlaylistItem {
-        PlaylistItem { path, key: None, reel: None, begin: None }
+        PlaylistItem { path, key: None, file_key: None, reel: None, begin: None }
     }
 }
 
 impl From<FilmReel> for PlaylistItem {
     fn from((path, reel): FilmReel) -> PlaylistItem {
-        PlaylistItem { path, key: Some(*reel.key()), reel: Some(reel), begin: None }
+        PlaylistItem { path, key: Some(*reel.key()), file_key: None, reel: Some(reel), begin: None }
     }
 }
 
@@ -47,7 +49,26 @@ pub(crate) fn look_up(
         let key =
             size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }, spec.slide));
         let reel = key.as_ref().and_then(|key| catalogue.reel(key));
-        PlaylistItem { path, key, reel, begin: None }
+        let glance = |size| catalogue.glance(&path, Encoding { size, quality: spec.quality }, spec.slide);
+        let (file_key, _) = size.filter(|_| reel.is_none()).map(glance).unwrap_or_default();
+        PlaylistItem { path, key, file_key, reel, begin: None }
+    });
+    (items.collect(), size)
+}
+
+/// As [`look_up`], in a moment: without the hashes of films that are not known yet, and without reels.
+pub(crate) fn glance(
+    catalogue: &Catalogue,
+    spec: &StationSpec,
+    size: Option<Size>,
+    films: Vec<PathBuf>,
+) -> (VecDeque<PlaylistItem>, Option<Size>) {
+    let first = || films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok());
+    let size = size.or_else(first);
+    let items = films.into_iter().map(|path| {
+        let glance = |size| catalogue.glance(&path, Encoding { size, quality: spec.quality }, spec.slide);
+        let (file_key, key) = size.map(glance).unwrap_or_default();
+        PlaylistItem { path, key, file_key, reel: None, begin: None }
     });
     (items.collect(), size)
 }

@@ -1,5 +1,6 @@
-//! Transcodes the film that is playing: decodes its pictures, determines when they are due, and encodes them. All of
-//! it blocks, so a station's task lends the transcoder to a thread that may.
+//! Transcodes a film that one station plays by itself, since it has no reel: decodes its pictures, determines when they
+//! are due, and encodes those that are not late. All of it blocks, so a station's task lends the transcoder to a thread
+//! that may.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,17 +17,15 @@ use crate::media::{AirTime, Due, FrameRate, Policy, REPEAT_RATE, Size};
 
 /// A transcoded picture of a film.
 pub(crate) struct TranscodedPicture {
-    /// The presentation time in the film.
+    /// Its presentation time, since the first picture of the film.
     pub(crate) stamp: Duration,
-    /// How long it lasts, if the film says so.
-    pub(crate) lasts: Option<Duration>,
     /// The due time and interval on air.
     pub(crate) due: Due,
     /// Whether to air the picture, decided when it was decoded.
     pub(crate) policy: Policy,
     /// How long after its due time the picture was decoded.
     pub(crate) behind: Duration,
-    /// The coded picture; `None` if the picture is neither aired nor recorded.
+    /// The coded picture; `None` if the picture is not aired.
     pub(crate) encoded: Option<Encoded>,
 }
 
@@ -42,8 +41,6 @@ pub(crate) struct Batch {
 pub(crate) enum BatchEnd {
     /// The batch is full. The film goes on.
     More,
-    /// This machine does not keep up: the film goes on, but is no longer recorded.
-    StoppedRecording,
     /// The film has ended: at this moment, if its last picture lasts for longer than one interval.
     FilmEnded(Option<AirTime>),
     /// The film cannot go on, and was closed.
@@ -54,12 +51,10 @@ pub(crate) enum BatchEnd {
 pub(crate) struct OpenedFilm {
     /// The nominal rate.
     pub(crate) rate: FrameRate,
-    /// The number of pictures that the container announces, or 0.
-    pub(crate) announced: u64,
     /// The size of all pictures on air.
     pub(crate) size: Size,
-    /// The length of its round, as far as its container tells: what a reel of it will have, if that is right.
-    pub(crate) length: Duration,
+    /// The length of its round, as far as its container tells.
+    pub(crate) length: Option<Duration>,
 }
 
 /// Decodes films and encodes their pictures, for one station.
@@ -74,10 +69,6 @@ pub(crate) struct Transcoder {
     film: Option<Box<dyn PictureSource>>,
     /// Whether the film was begun on the time line.
     begun: bool,
-    /// Whether the film is recorded, so that late pictures are encoded too.
-    recording: bool,
-    /// Whether the last picture was late.
-    late: bool,
     /// The encoder of the film.
     encoder: Option<Encoder>,
 }
@@ -98,46 +89,39 @@ impl Transcoder {
             timeline: Timeline::new(start, REPEAT_RATE),
             film: None,
             begun: false,
-            recording: false,
-            late: false,
             encoder: None,
         }
     }
 
-    /// Opens the film that plays next, in pictures of `size` if the station has a size already. If there is a `recording`,
-    /// late pictures are encoded too.
+    /// Opens the film that plays next, in pictures of `size` if the station has a size already. Its first picture is the
+    /// one that is on at `from` after the beginning of the film.
     pub(crate) fn open(
         &mut self,
         path: &Path,
         size: Option<Size>,
-        recording: bool,
+        from: Duration,
     ) -> Result<OpenedFilm, Fault> {
         self.film = None;
         let mut film = self.catalogue.open(path)?;
         film.show_for(self.slide);
+        if !from.is_zero() {
+            film.seek(from)?;
+        }
         let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         // A new encoder, since the quality to which the last film was squeezed is not a good guess for this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
-        let opened = OpenedFilm {
-            rate: film.rate(),
-            announced: film.announced(),
-            size,
-            length: film.rate().nth(film.announced()),
-        };
-        (self.film, self.recording, self.late, self.begun) = (Some(film), recording, false, false);
+        let opened = OpenedFilm { rate: film.rate(), size, length: film.length() };
+        (self.film, self.begun) = (Some(film), false);
         Ok(opened)
     }
 
-    /// Transcodes up to `most` of the film's next pictures. `recording` tells whether the film is still recorded. The first
-    /// picture of the film is due at `earliest` or later.
-    pub(crate) fn transcode(&mut self, most: usize, recording: bool, earliest: AirTime) -> Batch {
+    /// Transcodes up to `most` of the film's next pictures. The first of them is due at `earliest` or later.
+    pub(crate) fn transcode(&mut self, most: usize, earliest: AirTime) -> Batch {
         let mut pictures = Vec::with_capacity(most);
         if let Some(film) = self.film.as_ref().filter(|_| !self.begun) {
             self.timeline.begin_film(film.rate(), earliest);
             self.begun = true;
         }
-        self.recording &= recording;
-        let recording = self.recording;
         let end = loop {
             match self.transcode_next() {
                 Ok(Some(picture)) => pictures.push(picture),
@@ -150,9 +134,6 @@ impl Transcoder {
                     self.film = None;
                     break BatchEnd::Failed(fault);
                 }
-            }
-            if recording && !self.recording {
-                break BatchEnd::StoppedRecording;
             }
             if pictures.len() >= most {
                 break BatchEnd::More;
@@ -171,25 +152,12 @@ impl Transcoder {
         let policy = due.policy(now);
         if policy == Policy::Reanchor {
             self.timeline.reanchor(now);
-            // Leaving out late pictures must suffice to catch up. If the picture before this one was late too, it does
-            // not, and the recording stops. A single pause of the machine does not stop it.
-            self.recording &= !self.late;
         }
-        self.late = policy != Policy::Air;
-        let encoded = if self.late && !self.recording {
-            None
-        } else {
-            Some(encoder.encode(&picture.pixels, film.pixel_aspect())?)
+        let encoded = match policy {
+            Policy::Air => Some(encoder.encode(&picture.pixels, film.pixel_aspect())?),
+            Policy::Skip | Policy::Reanchor => None,
         };
-        let behind = now.since(due.at);
-        Ok(Some(TranscodedPicture {
-            stamp: picture.stamp,
-            lasts: picture.lasts,
-            due,
-            policy,
-            behind,
-            encoded,
-        }))
+        Ok(Some(TranscodedPicture { stamp: picture.stamp, due, policy, behind: now.since(due.at), encoded }))
     }
 }
 
@@ -203,71 +171,54 @@ mod tests {
     /// A film of 720 pictures.
     const FILM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4");
 
-    /// A transcoder that has opened a film for a recording, and is `span` behind.
+    /// A transcoder that has opened a film, and is `span` behind.
     fn behind(span: Duration) -> Transcoder {
         let clock = AirClock::start();
         let start = clock.now() - span;
         let spec = StationSpec { width: 64, ..StationSpec::sample("239.77.0.2:5004") };
         let catalogue = Arc::new(Catalogue::new(clock.clone(), None));
         let mut transcoder = Transcoder::new(&spec, clock, catalogue, start);
-        transcoder.open(Path::new(FILM), None, true).unwrap();
+        transcoder.open(Path::new(FILM), None, Duration::ZERO).unwrap();
         transcoder
     }
 
     #[test]
-    fn pictures_that_are_too_late_for_the_air_are_encoded_for_the_recording() {
-        let rate = decode::open(Path::new(FILM)).unwrap().rate();
-        for span in [Duration::from_millis(500), Duration::from_secs(3600)] {
-            let mut transcoder = behind(span);
-            let (mut late, mut stamps) = (0, Vec::new());
-            loop {
-                let batch = transcoder.transcode(4, true, AirTime::default());
-                for picture in batch.pictures {
-                    late += u64::from(picture.policy != Policy::Air);
-                    assert!(picture.encoded.is_some_and(|encoded| !encoded.jpeg.scan.is_empty()));
-                    stamps.push(picture.stamp);
-                }
-                match batch.end {
-                    BatchEnd::More => {}
-                    BatchEnd::FilmEnded(_) => break,
-                    BatchEnd::StoppedRecording | BatchEnd::Failed(_) => panic!("the film ends"),
-                }
-            }
-            assert!(late > 0, "{span:?} behind");
-            // The offsets that a recording gives these pictures.
-            let mut timeline = Timeline::new(AirTime::default(), rate);
-            let offset = |stamp| {
-                timeline.next(stamp);
-                timeline.film_offset()
-            };
-            let offsets: Vec<_> = stamps.into_iter().map(offset).collect();
-            let grid: Vec<_> = (0..720).map(|n| rate.nth(n)).collect();
-            assert_eq!(offsets, grid, "{span:?} behind, {late} late");
-        }
+    fn pictures_that_are_too_late_for_the_air_are_not_encoded() {
+        let mut transcoder = behind(Duration::from_secs(3600));
+        let batch = transcoder.transcode(4, AirTime::default());
+        assert_eq!(batch.pictures.len(), 4);
+        let first = &batch.pictures[0];
+        assert!(first.policy == Policy::Reanchor && first.encoded.is_none());
+        assert!(
+            batch.pictures.iter().all(|picture| picture.encoded.is_some() == (picture.policy == Policy::Air))
+        );
     }
 
     #[test]
-    fn a_station_that_does_not_catch_up_stops_recording() {
-        let mut transcoder = behind(Duration::from_secs(3600));
-        transcoder.late = true;
-        let batch = transcoder.transcode(4, true, AirTime::default());
-        assert!(matches!(batch.end, BatchEnd::StoppedRecording));
-        assert_eq!(batch.pictures.len(), 1);
-        assert!(batch.pictures[0].policy == Policy::Reanchor && batch.pictures[0].encoded.is_none());
+    fn a_film_is_opened_where_it_is_to_go_on() {
+        let mut transcoder = behind(Duration::ZERO);
+        let rate = decode::open(Path::new(FILM)).unwrap().rate();
+        transcoder.open(Path::new(FILM), None, rate.nth(700)).unwrap();
+        let earliest = transcoder.clock.now() + Duration::from_secs(3600); // late on no machine
+        let batch = transcoder.transcode(100, earliest);
+        assert!(matches!(batch.end, BatchEnd::FilmEnded(_)));
+        assert_eq!(batch.pictures.len(), 20);
+        assert_eq!(batch.pictures[0].due.at, earliest);
+        assert_eq!(batch.pictures[19].due.at, earliest + rate.nth(19));
     }
 
     #[test]
     fn a_film_is_not_squeezed_because_the_film_before_it_was() {
         let mut transcoder = behind(Duration::ZERO);
         let size = Size { width: 640, height: 640 };
-        transcoder.open(Path::new(FILM), Some(size), false).unwrap();
+        transcoder.open(Path::new(FILM), Some(size), Duration::ZERO).unwrap();
         let noise: Vec<u32> = std::iter::repeat_with(|| fastrand::u32(..)).take(640 * 640).collect();
         let encoder = transcoder.encoder.as_mut().unwrap();
         let noisy = encoder.encode_rgb32(&noise).unwrap();
         assert!(noisy.squeezed && noisy.jpeg.scan.len() <= MAX_SCAN);
         let earliest = transcoder.clock.now() + Duration::from_secs(3600); // late on no machine
-        transcoder.open(Path::new(FILM), Some(size), false).unwrap();
-        let batch = transcoder.transcode(1, false, earliest);
+        transcoder.open(Path::new(FILM), Some(size), Duration::ZERO).unwrap();
+        let batch = transcoder.transcode(1, earliest);
         assert!(matches!(batch.end, BatchEnd::More));
         let encoded = batch.pictures[0].encoded.as_ref().unwrap();
         assert!(!encoded.squeezed);

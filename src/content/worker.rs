@@ -1,10 +1,12 @@
 //! Work that may block for ever: a disk that is gone reports no error, it just never answers.
 
+use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use super::Fault;
 
@@ -33,6 +35,35 @@ pub(crate) enum Threads {
 }
 
 impl Threads {
+    /// Takes turns on a thread of its own, which has this priority, until a turn returns false. May be called on any
+    /// thread but for the first time, since a thread has at most the priority of the one that starts it.
+    #[cfg_attr(test, expect(clippy::disallowed_methods, reason = "in virtual time"))]
+    pub(crate) fn take_turns(&self, priority: Priority, mut turn: impl FnMut() -> bool + Send + 'static) {
+        match self {
+            Threads::Pool => {
+                let work = move || {
+                    if priority == Priority::Idle {
+                        run_when_idle();
+                    }
+                    while turn() {}
+                };
+                let _ = STARTER.get_or_init(start_starter).send(Box::new(work));
+            }
+            #[cfg(test)]
+            Threads::Simulated(hang) => {
+                let hang = hang.clone();
+                tokio::spawn(async move {
+                    loop {
+                        tokio::time::sleep(hang()).await;
+                        if !turn() {
+                            break;
+                        }
+                    }
+                });
+            }
+        }
+    }
+
     #[cfg_attr(test, expect(clippy::disallowed_methods, reason = "in virtual time"))]
     fn spawn(&self, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
         match self {
@@ -47,6 +78,46 @@ impl Threads {
             }
         }
     }
+}
+
+/// The priority of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// That of every program.
+    Normal,
+    /// As low as can be: the thread runs while a core has little else to do.
+    Idle,
+}
+
+/// The work of a thread.
+type ThreadWork = Box<dyn FnOnce() + Send>;
+
+/// To the thread that starts all threads that take turns.
+static STARTER: OnceLock<mpsc::Sender<ThreadWork>> = OnceLock::new();
+
+/// Starts the thread that starts threads. A thread of idle priority could start none of normal priority.
+fn start_starter() -> mpsc::Sender<ThreadWork> {
+    let (to_starter, works) = mpsc::channel::<ThreadWork>();
+    let start = |work| std::thread::Builder::new().name("reels".into()).spawn(work);
+    let starter = move || {
+        while let Ok(work) = works.recv() {
+            if let Err(error) = start(work) {
+                warn!("no thread to make reels: {error}");
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("reel starter".into()).spawn(starter) {
+        warn!("no thread to make reels: {error}");
+    }
+    to_starter
+}
+
+/// Gives the calling thread the lowest nice value there is, 1.5 % of a core beside one busy program. It cannot be raised again
+/// without a privilege. It is not SCHED_IDLE: measured beside eight busy programs on two cores, a picture took more than 10 s then,
+/// and meanwhile a station that wants the film waits for it.
+fn run_when_idle() {
+    // On Linux this is the thread's value, not the process's.
+    let _ = rustix::process::setpriority_process(None, 19);
 }
 
 /// The work that was started last.

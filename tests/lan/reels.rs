@@ -59,13 +59,17 @@ fn the_reel(folder: &Path) -> PathBuf {
     reels[0].clone()
 }
 
-/// Waits until a broadcaster has so many reels open, and no film: then all its pictures come from reels.
+/// Waits until a broadcaster has so many reels open, and no film: then all its pictures come from reels. A recording that is
+/// still on air has its file open beside the reel that it became.
 fn await_reels(broadcaster: &mut Process, reels: usize) {
     until(&format!("{reels} reels on air and no film"), || {
         assert!(broadcaster.runs(), "the broadcaster ended");
         let open = broadcaster.open_files();
-        let count = |ending: &str| open.iter().filter(|path| path.ends_with(ending)).count();
-        (count(".reel") == reels && count(".mp4") == 0).then_some(())
+        let mut of_reels: Vec<_> = open.iter().filter(|path| path.ends_with(".reel")).collect();
+        of_reels.sort();
+        let twice = of_reels.windows(2).any(|pair| pair[0] == pair[1]);
+        let films = open.iter().filter(|path| path.ends_with(".mp4")).count();
+        (of_reels.len() == reels && !twice && films == 0).then_some(())
     });
 }
 
@@ -241,12 +245,12 @@ pub(crate) fn the_programme_goes_on_over_a_restart() {
 /// The part of a recording that is left over is not aired, and does not hinder the next recording.
 pub(crate) fn a_recording_that_is_killed() {
     let lan = Lan::alone();
-    let film = numbered(1, (640, 360), (25, 1), 75);
+    // So long that it takes longer to record than the longest capture.
+    let film = numbered(1, (1280, 720), (25, 1), 1000);
     let lineup = one_station(&[&film.path]);
     let mut originals = Originals::default();
     let mut torn = 0;
     let mut random = fastrand::Rng::with_seed(2435);
-    // The station is 25 pictures ahead: its reel is finished when some 50 have been on air.
     for earliest in (1..72).step_by(12) {
         let capture = capture_pictures(&lan, 1, earliest + random.usize(..12));
         let old = files(&reel_folder(&lan), ".reel");

@@ -1,13 +1,19 @@
 //! What libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides most of it: which track
 //! is cover art, the pixel aspect, the colours, the rates, the interlacing.
 //!
+//! [`give_back_memory`] is here too, since only this crate calls C.
+//!
 //! The C side copies numbers and short texts into our structures. The one unsafe call is in [`read`].
+
+mod memory;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
+
+pub use memory::give_back_memory;
 
 /// Most tracks that are read.
 const MOST_TRACKS: usize = 64;

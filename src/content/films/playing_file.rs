@@ -1,25 +1,15 @@
-//! A film that plays from its file, and is recorded meanwhile.
+//! A film that one station plays from its file, for itself, since it has no reel and cannot have one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Films, NowPlaying};
-use crate::content::catalogue::Catalogue;
 use crate::content::encode::Encoded;
-use crate::content::recording::Recording;
-use crate::content::reel::{RecordError, ReelKey};
 use crate::content::sound::FilmCue;
 use crate::content::transcode::{Batch, BatchEnd, OpenedFilm, TranscodedPicture, Transcoder};
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{ContentEvent, ContentKind, Fault, OutputState, earliest_due};
 use crate::media::{Policy, Unit};
-
-/// How long before it is due the next film must be begun, so that no place on the grid stays empty:
-/// [`START_LEAD`](crate::content::START_LEAD), a station's phase within an interval, and some milliseconds to look it
-/// up.
-const OPEN_LEAD: Duration = Duration::from_millis(160);
 
 /// Pictures that are decoded and encoded at a time: about 10 ms of work. Each batch moves the decoder's state to
 /// another thread and back.
@@ -28,10 +18,8 @@ const BATCH: usize = 4;
 /// A film that plays from its file.
 pub(super) struct PlayingFile {
     path: PathBuf,
-    /// `None` if the film is not recorded.
-    recording: Option<Recording>,
-    /// Its length, as far as its container tells.
-    length: Duration,
+    /// The length of its round, if its container tells.
+    length: Option<Duration>,
     /// Whether a picture of it was given to the air.
     shown: bool,
     /// Whether the next picture begins the film's sound, at its place.
@@ -39,31 +27,19 @@ pub(super) struct PlayingFile {
 }
 
 impl Films {
-    /// Opens the film that plays next. It is recorded if it has a `key`.
+    /// Opens the film that plays next, or goes on where it is at `from` after its beginning.
     pub(super) async fn open_file(
         &mut self,
         path: PathBuf,
-        key: Option<ReelKey>,
+        from: Duration,
         output: OutputState,
     ) -> Result<(), Fault> {
-        // Not recorded while the reels' disk does not answer.
-        let key = key.filter(|_| !self.reel_worker.is_busy());
-        let (film, size, records) = (path.clone(), self.size, key.is_some());
-        let open = move |transcoder: &mut Transcoder| transcoder.open(&film, size, records);
-        let opened = self.with_transcoder(output, open).await??;
-        let recording = key.map(|key| {
-            let (catalogue, clock) = (self.catalogue.clone(), self.clock.clone());
-            Recording::new(catalogue, clock, path.clone(), key, opened.rate, opened.announced)
-        });
-        self.now_playing = NowPlaying::File(PlayingFile {
-            path,
-            recording,
-            length: opened.length,
-            shown: false,
-            cues: true,
-        });
+        let (size, film) = (self.size, path.clone());
+        let open = move |transcoder: &mut Transcoder| transcoder.open(&film, size, from);
+        let OpenedFilm { rate, size, length } = self.with_transcoder(output, open).await??;
+        let length = length.map(|length| rate.nth(rate.nearest(length)));
+        self.now_playing = NowPlaying::File(PlayingFile { path, length, shown: false, cues: true });
         // Opening may have taken long. After this event the station gives the state of its output anew.
-        let OpenedFilm { rate, size, .. } = opened;
         self.size = Some(size);
         self.events.push_back(ContentEvent::Begin { kind: ContentKind::Film, size, rate });
         Ok(())
@@ -71,25 +47,18 @@ impl Films {
 
     /// Plays the next pictures of the file.
     pub(super) async fn play_file(&mut self, output: OutputState) -> Result<(), Fault> {
-        let NowPlaying::File(playing) = &self.now_playing else { return Ok(()) };
-        let records = playing.recording.is_some();
         let begin = earliest_due(&self.clock, &self.spec, output);
-        let transcode = move |transcoder: &mut Transcoder| transcoder.transcode(BATCH, records, begin);
+        let transcode = move |transcoder: &mut Transcoder| transcoder.transcode(BATCH, begin);
         let Batch { pictures, end } = self.with_transcoder(output, transcode).await?;
         let NowPlaying::File(playing) = &mut self.now_playing else { return Ok(()) };
-        for TranscodedPicture { stamp, lasts, due, policy, behind, encoded } in pictures {
-            if let (Some(recording), Some(encoded)) = (&mut playing.recording, &encoded)
-                && let Err(error) = recording.add((stamp, lasts), &encoded.jpeg, &mut self.reel_worker)
-            {
-                playing.recording = None;
-                log_no_reel(&self.catalogue, &playing.path, &error);
-            }
+        for TranscodedPicture { stamp, due, policy, behind, encoded } in pictures {
             match (policy, encoded) {
                 (Policy::Air, Some(Encoded { jpeg, squeezed })) => {
-                    if std::mem::take(&mut playing.cues) {
+                    if std::mem::take(&mut playing.cues)
+                        && let Some(length) = playing.length
+                    {
                         let (path, begin) = (playing.path.clone(), due.at - stamp);
-                        let film = FilmCue { path, begin, length: playing.length };
-                        self.events.push_back(ContentEvent::Film(film));
+                        self.events.push_back(ContentEvent::Film(FilmCue { path, begin, length }));
                     }
                     playing.shown = true;
                     self.events.push_back(ContentEvent::Unit { unit: Unit::picture(due, jpeg), squeezed });
@@ -103,35 +72,11 @@ impl Films {
         }
         match end {
             BatchEnd::More => {}
-            BatchEnd::StoppedRecording => {
-                if playing.recording.take().is_some() {
-                    log_no_reel(&self.catalogue, &playing.path, &RecordError::SlowMachine);
-                }
-            }
             BatchEnd::Failed(fault) => return Err(fault),
             BatchEnd::FilmEnded(held_until) => {
                 self.events.extend(held_until.map(ContentEvent::HoldUntil));
                 self.played |= playing.shown;
-                if let NowPlaying::File(playing) =
-                    std::mem::replace(&mut self.now_playing, NowPlaying::Nothing)
-                {
-                    self.now_playing = NowPlaying::Ended(playing);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the recording of a film whose last pictures were handed to the air.
-    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for the disk as long as pictures last")]
-    pub(super) async fn end_recording(&mut self, output: OutputState) -> Result<(), Fault> {
-        if let NowPlaying::Ended(PlayingFile { path, recording: Some(recording), .. }) =
-            std::mem::replace(&mut self.now_playing, NowPlaying::Nothing)
-        {
-            // If the disk takes longer than those pictures last, the next pass is encoded once more.
-            let timeout = self.clock.until(output.free_at).saturating_sub(OPEN_LEAD);
-            if let Err(error) = recording.end(&mut self.reel_worker, Instant::now() + timeout).await {
-                log_no_reel(&self.catalogue, &path, &error);
+                self.now_playing = NowPlaying::Nothing;
             }
         }
         Ok(())
@@ -154,12 +99,5 @@ impl Films {
         let (transcoder, result) = self.film_worker.call(STUCK_AFTER, work).await?;
         self.transcoder = Some(transcoder);
         Ok(result)
-    }
-}
-
-/// Logs why there will be no reel of a film, unless the worker that writes it has done so.
-fn log_no_reel(catalogue: &Catalogue, film: &Path, error: &RecordError) {
-    if !matches!(error, RecordError::GivenUp) {
-        catalogue.log_no_reel(film, error);
     }
 }

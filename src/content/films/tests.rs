@@ -76,7 +76,8 @@ impl FilmsFixture {
         };
         (0..count).for_each(|n| recorder.add(rate.nth(n), &jpeg).unwrap());
         let reel = recorder.finish(rate, rate.nth(count), now).unwrap();
-        let item = PlaylistItem { path: self.film(), key: Some(key), reel: Some(reel), begin };
+        let item =
+            PlaylistItem { path: self.film(), key: Some(key), file_key: None, reel: Some(reel), begin };
         self.films.playlist.push_back(item);
     }
 

@@ -145,6 +145,23 @@ impl HashCache {
         fs::metadata(film).is_ok_and(is_at_once)
     }
 
+    /// What the file of a film tells without being read: a hash of its version, which stands for the film's until that is
+    /// known, and the film's if it is in the cache. `None` for the former if the film may have changed within one tick of
+    /// its file system's clock.
+    pub(super) fn glance(
+        &self,
+        film: &Path,
+        now: AirTime,
+    ) -> io::Result<(Option<FilmHash>, Option<FilmHash>)> {
+        let metadata = fs::metadata(film)?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+        }
+        let version = FileVersion::of(&metadata);
+        let of_version = version.is_settled(now).then(|| *blake3::hash(&version.emit()).as_bytes());
+        Ok((of_version, self.get(version)))
+    }
+
     fn get(&self, film: FileVersion) -> Option<FilmHash> {
         lock(&self.hashes).iter().find(|cached| cached.0 == film).map(|cached| cached.1)
     }

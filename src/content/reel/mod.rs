@@ -5,13 +5,15 @@
 //!
 //! ```text
 //! film --key--> ReelKey --find---> Reel     --picture(n)--> Jpeg      every pass but the first
-//!                       --record-> Recorder --finish------> Reel      the first pass
+//!                       --record-> Recorder --growing-----> GrowingReel --picture(n)--> Jpeg      the first pass
+//!                                           --finish------> Reel
 //! ```
 //!
 //! - A [`Store`] is a folder of reels with a limit in bytes. It evicts the least recently aired reels.
 //! - A [`ReelKey`] is the hash of a film's bytes and the encoding. A changed film has another key, whatever its name is;
 //!   one film under two names has one reel.
 //! - A [`Reel`] is complete, checked and never written again. Any number of stations read it at once.
+//! - A [`GrowingReel`] is what a [`Recorder`] has written so far. Any number of stations read it behind the recorder.
 //! - A [`Recorder`] writes a file beside the reels, which gets a reel's name only when it is complete and on the disk.
 //!   So nothing mistakes the part that a killed process leaves for a reel.
 //!
@@ -22,30 +24,29 @@
 
 pub mod format;
 
+mod growing;
 mod hash_cache;
 mod key;
+mod picture_file;
 mod recorder;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use std::fs::{File, FileTimes, Metadata};
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
-use rustix::io::{Errno, ReadWriteFlags};
-
-use super::lock;
-use crate::media::jpeg::{Chroma, Jpeg, Tables};
+use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, FrameRate, Size};
 use format::{ENTRY_LEN, HEADER_LEN, Index, ReelHeader};
+use picture_file::{PictureFile, read_error};
 
 pub use format::Damage;
+pub use growing::GrowingReel;
 pub use key::{ENCODER_VERSION, Encoding, ReelKey};
 pub use recorder::{RecordError, Recorder};
 pub use store::{Store, Usage};
@@ -53,10 +54,6 @@ pub use store::{Store, Usage};
 /// Least time between two updates of a reel's modification time, by which reels are evicted. The order of eviction does
 /// not need it more often, and a write for each pass of each ten-second clip would load the disk.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
-
-/// Pictures of a reel that its readers can share. Stations that air a film at nearly the same time hold each picture
-/// for [`LEAD`](crate::air::LEAD), which is 59 pictures at 60 a second.
-const SHARED_SCANS: usize = 64;
 
 /// Why a reel cannot be read. The message names the reel's file.
 #[derive(Debug, thiserror::Error)]
@@ -82,23 +79,14 @@ pub enum ReelError {
 /// A film's coded pictures on disk. An [`Arc`] shares it: one open file for any number of readers.
 #[derive(Debug)]
 pub struct Reel {
-    /// The file's name, for messages.
-    name: String,
-    file: File,
+    pictures: PictureFile,
     /// The file's device and inode. By now, another file may be at its path.
     file_id: (u64, u64),
     header: ReelHeader,
     index: Index,
     /// The file's modification time, in nanoseconds since the Unix epoch.
     touched: AtomicU64,
-    /// The scans that a reader still holds, that of picture `n` at `n % SHARED_SCANS`. The references are weak, so
-    /// that sharing costs no memory. A reader holds the lock while it reads the picture from the disk, so that a
-    /// second reader waits for that read instead of starting another.
-    shared_scans: [Mutex<SharedScan>; SHARED_SCANS],
 }
-
-/// A picture's number and its scan.
-type SharedScan = (usize, Weak<Vec<u8>>);
 
 impl Reel {
     /// Opens the reel of `key` at `path`, which may not be the reel's final name yet. Reads and checks the header and
@@ -122,13 +110,11 @@ impl Reel {
         file.read_exact_at(&mut entries, header.index_at).map_err(failed)?;
         let index = Index::parse(entries, &header).map_err(damaged)?;
         Ok(Reel {
-            file,
+            pictures: PictureFile::new(name, file, key.encoding().size),
             file_id: file_id(&metadata),
             header,
             index,
             touched: AtomicU64::new(modified(&metadata).0),
-            shared_scans: std::array::from_fn(|_| Mutex::new((0, Weak::new()))),
-            name,
         })
     }
 
@@ -181,10 +167,7 @@ impl Reel {
     /// # Panics
     /// If `n` is not below [`len`](Self::len).
     pub fn picture(&self, n: usize) -> Result<Jpeg, ReelError> {
-        let read = |scan: &mut [u8], offset| self.file.read_exact_at(scan, offset).map(|()| true);
-        // `read` waits for the disk, so it never returns false.
-        self.fetch(n, lock(self.shared_scan(n)), read)
-            .and_then(|jpeg| jpeg.ok_or_else(|| self.picture_error(n, io::ErrorKind::WouldBlock.into())))
+        self.pictures.picture(n, self.index.entry(n))
     }
 
     /// Picture `n`, if that needs no disk: shared with a reader that still holds it, or from the system's page cache.
@@ -197,64 +180,7 @@ impl Reel {
     /// # Panics
     /// As [`picture`](Self::picture).
     pub fn try_picture(&self, n: usize) -> Result<Option<Jpeg>, ReelError> {
-        let shared = match self.shared_scan(n).try_lock() {
-            Ok(shared) => shared,
-            Err(TryLockError::Poisoned(shared)) => shared.into_inner(),
-            // The other reader may wait for a disk that hangs, and the caller is the one thread of all stations.
-            Err(TryLockError::WouldBlock) => return Ok(None),
-        };
-        self.fetch(n, shared, |scan, offset| {
-            let slices = &mut [IoSliceMut::new(scan)];
-            // A short read: only a part of the scan is in the page cache.
-            match rustix::io::preadv2(&self.file, slices, offset, ReadWriteFlags::NOWAIT) {
-                Ok(read) => Ok(read == scan.len()),
-                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
-                Err(error) => Err(error.into()),
-            }
-        })
-    }
-
-    fn shared_scan(&self, n: usize) -> &Mutex<SharedScan> {
-        &self.shared_scans[n % SHARED_SCANS]
-    }
-
-    /// Picture `n` from `shared`, its place among the shared scans, or else by `read`, which fills a buffer from an
-    /// offset in the file or returns false if it would have to wait.
-    fn fetch(
-        &self,
-        n: usize,
-        mut shared: MutexGuard<'_, SharedScan>,
-        read: impl FnOnce(&mut [u8], u64) -> io::Result<bool>,
-    ) -> Result<Option<Jpeg>, ReelError> {
-        let entry = self.index.entry(n);
-        let held = shared.1.upgrade().filter(|_| shared.0 == n);
-        let scan = match held {
-            Some(scan) => scan,
-            None => {
-                let mut scan = vec![0; entry.length as usize];
-                if !read(&mut scan, entry.offset).map_err(|error| self.picture_error(n, error))? {
-                    return Ok(None);
-                }
-                if crc32fast::hash(&scan) != entry.crc {
-                    let damage = Damage::Picture(n);
-                    return Err(ReelError::Damaged { reel: self.name.clone(), damage });
-                }
-                let scan = Arc::new(scan);
-                *shared = (n, Arc::downgrade(&scan));
-                scan
-            }
-        };
-        Ok(Some(Jpeg {
-            size: self.size(),
-            chroma: Chroma::Yuv420,
-            tables: Tables::Standard(entry.q),
-            restart_interval: None,
-            scan: Bytes::from_owner(ScanOwner(scan)),
-        }))
-    }
-
-    fn picture_error(&self, n: usize, error: io::Error) -> ReelError {
-        read_error(&self.name, Damage::Picture(n), error)
+        self.pictures.try_picture(n, self.index.entry(n))
     }
 
     /// Records in the file's modification time, where every process sees it, that the reel is aired at `now`.
@@ -263,7 +189,7 @@ impl Reel {
         if Duration::from_nanos(since) >= TOUCH_EVERY {
             self.touched.store(now.0, Relaxed);
             // Fails for a file of another user, whose own processes then keep the order of eviction.
-            let _ = self.file.set_times(times(now));
+            let _ = self.pictures.file().set_times(times(now));
         }
     }
 }
@@ -272,7 +198,7 @@ impl Reel {
 impl Reel {
     /// While the caller holds this, every reader of picture `n` waits, as for a disk that hangs.
     pub(crate) fn hang(&self, n: usize) -> impl Sized + '_ {
-        lock(self.shared_scan(n))
+        self.pictures.hang(n)
     }
 }
 
@@ -291,24 +217,6 @@ pub fn fuzz(bytes: &[u8]) {
     header.index_crc = crc32fast::hash(entries);
     if let Ok(index) = Index::parse(entries.to_vec(), &header) {
         assert!(index.at(header.length) < index.len());
-    }
-}
-
-/// Keeps the bytes of a scan for as long as one of its readers holds the picture.
-struct ScanOwner(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for ScanOwner {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// The error of a read: a file that ends too early is damaged, any other failure is the system's.
-fn read_error(reel: &str, damage: Damage, error: io::Error) -> ReelError {
-    let reel = reel.to_owned();
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => ReelError::Damaged { reel, damage },
-        _ => ReelError::Io { reel, error },
     }
 }
 

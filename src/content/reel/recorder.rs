@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::format::{ENTRY_LEN, HEADER_LEN, IndexEntry, MAX_PICTURES, ReelHeader};
 use super::key::{BUDGET, ReelKey};
-use super::store::RecordPermit;
-use super::{Reel, ReelError, times};
+use super::store::{RecordPermit, Store};
+use super::{GrowingReel, Reel, ReelError, times};
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
 use crate::media::{AirTime, FrameRate};
 
@@ -52,14 +52,6 @@ pub enum RecordError {
     /// The part does not read back as it was written: a bad disk, or our bug.
     #[error("cannot record a reel: {0}")]
     Unreadable(ReelError),
-    /// The disk does not keep up, and the queue of pictures to be written is full.
-    #[error("cannot record a reel: the disk that holds the reels does not keep up")]
-    SlowDisk,
-    /// Encoding takes longer than playing.
-    #[error(
-        "this machine is too slow to record it while it is on air; `broadcaster prepare` makes the reel beforehand"
-    )]
-    SlowMachine,
     /// The recording failed earlier, and that error was reported.
     #[error("recording a reel was given up")]
     GivenUp,
@@ -76,6 +68,17 @@ pub struct Recorder {
 impl Recorder {
     pub(super) fn begin(permit: RecordPermit, film: &Path) -> io::Result<Recorder> {
         Ok(Recorder { part: Some(PartFile::begin(permit, film)?) })
+    }
+
+    /// The same with the permit for the key of a glance at the film, which is on for `slide` if it is a picture.
+    pub(super) fn begin_file(
+        permit: RecordPermit,
+        film: &Path,
+        slide: Option<Duration>,
+    ) -> io::Result<Recorder> {
+        let mut part = PartFile::begin(permit, film)?;
+        (part.hashed, part.slide) = (false, slide);
+        Ok(Recorder { part: Some(part) })
     }
 
     /// Tells the recorder how many pictures the film's container announces. With that it can predict that a reel is too
@@ -101,6 +104,24 @@ impl Recorder {
         added
     }
 
+    /// Writes all pictures so far, so that the [growing reel](Self::growing) has them. Blocks for as long as the disk
+    /// takes.
+    ///
+    /// # Errors
+    /// The reel is given up, and its part removed.
+    pub fn flush(&mut self) -> Result<(), RecordError> {
+        let written = self.part.as_mut().ok_or(RecordError::GivenUp)?.write();
+        if written.is_err() {
+            self.part = None;
+        }
+        written
+    }
+
+    /// The pictures that were written so far, for stations that play them meanwhile; `None` after an error.
+    pub fn growing(&self) -> Option<Arc<GrowingReel>> {
+        self.part.as_ref().map(|part| part.growing.clone())
+    }
+
     /// Makes a reel of the pictures after the film's last one. `length` is the time from the first picture to the end
     /// of the last. The reel counts as aired at `now`.
     ///
@@ -123,15 +144,24 @@ impl Recorder {
 #[derive(Debug)]
 struct PartFile {
     permit: RecordPermit,
+    /// Whether the permit is for the key of the film, not that of a glance at it.
+    hashed: bool,
+    /// How long the film is on, if it was not hashed and is a picture.
+    slide: Option<Duration>,
     film: PathBuf,
     path: PathBuf,
     /// Locked, so that other processes do not take the part for a stale one.
     file: File,
     /// Bytes that are not in the file yet.
     buffer: Vec<u8>,
+    /// The index entries of the pictures in the buffer.
+    entries: Vec<u8>,
     /// Bytes of the header and all scans so far, including those in the buffer.
     len: u64,
-    index: Vec<u8>,
+    /// Pictures so far, including those in the buffer.
+    count: usize,
+    /// The pictures that are in the file.
+    growing: Arc<GrowingReel>,
     /// Pictures that the film's container announces, or 0.
     announced: u64,
     /// The stamp of the first picture.
@@ -149,15 +179,20 @@ impl Drop for PartFile {
 impl PartFile {
     fn begin(permit: RecordPermit, film: &Path) -> io::Result<PartFile> {
         let (path, file) = create(&permit)?;
+        let growing = Arc::new(GrowingReel::new(&permit.key, &file)?);
         Ok(PartFile {
             permit,
+            hashed: true,
+            slide: None,
             film: film.to_owned(),
             path,
             file,
             // Leaves room for the header, which is written when all its values are known.
             buffer: vec![0; HEADER_LEN],
+            entries: Vec::new(),
             len: HEADER_LEN as u64,
-            index: Vec::new(),
+            count: 0,
+            growing,
             announced: 0,
             first: None,
             last: Duration::ZERO,
@@ -176,7 +211,7 @@ impl PartFile {
         if !(1..=BUDGET).contains(&length) {
             return Err(RecordError::Unsuitable("a picture is empty, or larger than a datagram"));
         }
-        if self.index.len() / ENTRY_LEN >= MAX_PICTURES as usize {
+        if self.count >= MAX_PICTURES as usize {
             return Err(RecordError::Unsuitable("the film has too many pictures"));
         }
         let stamp = stamp.checked_sub(*self.first.get_or_insert(stamp)).filter(|&stamp| stamp >= self.last);
@@ -184,11 +219,12 @@ impl PartFile {
 
         let crc = crc32fast::hash(&jpeg.scan);
         let entry = IndexEntry { offset: self.len, length, stamp: self.last, q: *q, crc };
-        self.index.extend(entry.emit());
+        self.entries.extend(entry.emit());
+        self.count += 1;
         self.buffer.extend_from_slice(&jpeg.scan);
         self.len += u64::from(length);
         let limit = self.permit.store.limit();
-        if self.len + self.index.len() as u64 > limit {
+        if self.so_far() > limit {
             return Err(self.too_large());
         }
         if self.buffer.len() >= BUFFER { self.write() } else { Ok(()) }
@@ -202,14 +238,20 @@ impl PartFile {
         })?;
         self.file.write_all(&self.buffer)?;
         self.buffer.clear();
+        self.growing.append(&self.entries);
+        self.entries.clear();
         Ok(())
+    }
+
+    /// Bytes of a reel of the pictures so far.
+    fn so_far(&self) -> u64 {
+        self.len + (self.count * ENTRY_LEN) as u64
     }
 
     /// Bytes of the whole reel if the remaining pictures are as large as those so far.
     fn expected(&self) -> u64 {
-        let so_far = self.len + self.index.len() as u64;
-        let pictures = (self.index.len() / ENTRY_LEN).max(1) as u64;
-        let all = u128::from(so_far) * u128::from(self.announced.max(pictures)) / u128::from(pictures);
+        let pictures = self.count.max(1) as u64;
+        let all = u128::from(self.so_far()) * u128::from(self.announced.max(pictures)) / u128::from(pictures);
         all.try_into().unwrap_or(u64::MAX)
     }
 
@@ -219,29 +261,32 @@ impl PartFile {
     }
 
     fn finish(mut self, rate: FrameRate, length: Duration, now: AirTime) -> Result<Arc<Reel>, RecordError> {
-        let (store, key) = (self.permit.store.clone(), self.permit.key);
-        if self.index.is_empty() {
+        let store = self.permit.store.clone();
+        if self.count == 0 {
             return Err(RecordError::Unsuitable("the film has no pictures"));
         }
         if length <= self.last {
             return Err(RecordError::Unsuitable("the film ends before its last picture"));
         }
-        // The film was hashed before the decoder opened it, so another film may have had the name by then.
-        let plain = ReelKey::new(store.hashes.film_hash(&self.film, now)?, key.encoding());
-        // The key of a slide has its length in it.
-        if ![plain, plain.of_slide(length)].contains(&key) {
-            return Err(RecordError::FilmChanged);
+        let key = self.key(length, now)?;
+        // Another film with the same content may have made it.
+        if !self.hashed
+            && let Some(reel) = Store::of(store.clone()).find(&key, now)
+        {
+            return Ok(reel);
         }
         self.announced = 0;
+        self.write()?;
+        let index = self.growing.index();
         let index_at = self.len;
-        self.buffer.extend_from_slice(&self.index);
+        self.buffer.extend_from_slice(&index);
         self.write()?;
         let header = ReelHeader {
             key,
             rate,
             length,
-            count: (self.index.len() / ENTRY_LEN) as u32, // at most MAX_PICTURES
-            index_crc: crc32fast::hash(&self.index),
+            count: self.count as u32, // at most MAX_PICTURES
+            index_crc: crc32fast::hash(&index),
             index_at,
         };
         self.file.write_all_at(&header.emit(), 0)?;
@@ -259,6 +304,25 @@ impl PartFile {
     }
 }
 
+impl PartFile {
+    /// The key of the film that was recorded, which is `length` long. Hashes the film if need be.
+    fn key(&self, length: Duration, now: AirTime) -> Result<ReelKey, RecordError> {
+        let (store, permit) = (&self.permit.store, self.permit.key);
+        let plain = ReelKey::new(store.hashes.film_hash(&self.film, now)?, permit.encoding());
+        let of_slide = |key: ReelKey| self.slide.map_or(key, |slide| key.of_slide(slide));
+        // The key was made before the decoder opened the film, so another film may have had the name by then.
+        let (same, key) = if self.hashed {
+            // The key of a slide has its length in it.
+            ([plain, plain.of_slide(length)].contains(&permit), permit)
+        } else {
+            let (of_version, _) = store.hashes.glance(&self.film, now)?;
+            let again = of_version.map(|hash| of_slide(ReelKey::new(hash, permit.encoding())));
+            (again == Some(permit), of_slide(plain))
+        };
+        if same { Ok(key) } else { Err(RecordError::FilmChanged) }
+    }
+}
+
 /// Creates the file of a part, and locks it.
 fn create(permit: &RecordPermit) -> io::Result<(PathBuf, File)> {
     // The user may have cleared the cache by removing the folder.
@@ -266,7 +330,8 @@ fn create(permit: &RecordPermit) -> io::Result<(PathBuf, File)> {
     loop {
         let name = format!("{}.{:016x}.part", permit.key, fastrand::u64(..));
         let path = permit.store.dir().join(name);
-        let file = File::create_new(&path)?;
+        // Read by the stations that play the film meanwhile.
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         match file.try_lock() {
             // Before it was locked, a process that has just started may have removed the file as a stale part.
             Ok(()) if file.metadata()?.nlink() > 0 => return Ok((path, file)),

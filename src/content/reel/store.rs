@@ -111,6 +111,10 @@ impl Store {
         Ok(Store(Arc::new(store)))
     }
 
+    pub(super) fn of(inner: Arc<StoreInner>) -> Store {
+        Store(inner)
+    }
+
     /// The key of a film in an encoding. Reads the whole film if this version of it is not in the cache of hashes: at a
     /// gigabyte a second or more, as far as the disk allows.
     ///
@@ -127,6 +131,22 @@ impl Store {
     pub fn key_at_once(&self, film: &Path, encoding: Encoding, now: AirTime) -> io::Result<Option<ReelKey>> {
         let at_once = self.0.hashes.hashes_at_once(film);
         at_once.then(|| self.key(film, encoding, now)).transpose()
+    }
+
+    /// The same without reading the film. First a key that stands for the film's in this process until the film is
+    /// hashed; `None` if the film was changed just now. Then the film's own, if it is known.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn glance(
+        &self,
+        film: &Path,
+        encoding: Encoding,
+        now: AirTime,
+    ) -> io::Result<(Option<ReelKey>, Option<ReelKey>)> {
+        let (of_version, of_film) = self.0.hashes.glance(film, now)?;
+        let key = |hash| ReelKey::new(hash, encoding);
+        Ok((of_version.map(key), of_film.map(key)))
     }
 
     /// The reel of `key`, if there is one. All callers share it. It counts as aired at `now`.
@@ -154,6 +174,21 @@ impl Store {
             return Ok(None);
         }
         Recorder::begin(permit, film).map(Some)
+    }
+
+    /// The same for a film that may not be hashed yet: `file_key` is of a [glance](Self::glance) at it, and it is on for
+    /// `slide` if it is a picture. It is hashed when it is recorded.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record).
+    pub fn record_file(
+        &self,
+        file_key: &ReelKey,
+        film: &Path,
+        slide: Option<Duration>,
+    ) -> io::Result<Option<Recorder>> {
+        let Some(permit) = RecordPermit::take(&self.0, *file_key) else { return Ok(None) };
+        Recorder::begin_file(permit, film, slide).map(Some)
     }
 
     /// Removes a damaged reel, so that it is recorded again. If another reel has taken its place by now, that one

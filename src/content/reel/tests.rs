@@ -7,13 +7,17 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::hash_cache::HashCache;
+use super::picture_file::SHARED_SCANS;
 use super::*;
 use crate::clock::wall_clock;
+use crate::media::jpeg::{Chroma, Tables};
 use crate::wire::payload::jpeg::MAX_SCAN;
 
 /// Long after the tests wrote their films.
@@ -111,7 +115,7 @@ fn a_recorded_reel_is_read_by_the_next_process_too() {
 fn the_file_is_as_documented() {
     let fixture = StoreFixture::new();
     let reel = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 2, 3, NOW);
-    let file = fs::read(fixture.reels().join(&reel.name)).unwrap();
+    let file = fs::read(fixture.reels().join(reel.pictures.name())).unwrap();
     assert_eq!(file.len(), 92 + 2 * 3 + 2 * 25);
     assert_eq!(file[..12], *b"\x89REEL\r\n\x1a\x01\0\x02\0");
     assert_eq!(file[12..44], *blake3::hash(b"a film").as_bytes());
@@ -161,7 +165,7 @@ fn notices(path: &Path, key: &ReelKey, original: &Reel) -> bool {
 fn every_flipped_bit_and_every_truncation_is_noticed() {
     let fixture = StoreFixture::new();
     let original = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 3, 40, NOW);
-    let whole = fs::read(fixture.reels().join(&original.name)).unwrap();
+    let whole = fs::read(fixture.reels().join(original.pictures.name())).unwrap();
     let path = fixture.dir.path().join("damaged.reel");
     fs::write(&path, &whole).unwrap();
     assert!(!notices(&path, original.key(), &original));
@@ -185,7 +189,7 @@ fn every_flipped_bit_and_every_truncation_is_noticed() {
 fn invalid_numbers_are_refused_before_memory_is_allocated_for_them() {
     let fixture = StoreFixture::new();
     let original = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 3, 40, NOW);
-    let path = fixture.reels().join(&original.name);
+    let path = fixture.reels().join(original.pictures.name());
     let whole = fs::read(&path).unwrap();
     let index_at = original.header.index_at as usize;
     // Changes values, and makes the checksums right.
@@ -237,7 +241,7 @@ fn a_reel_that_cannot_be_used_is_removed_and_made_again() {
     let store = fixture.store(u64::MAX);
     let (key, name) = {
         let reel = record(&store, &film, 3, 40, NOW);
-        (*reel.key(), reel.name.clone())
+        (*reel.key(), reel.pictures.name().to_owned())
     };
     let path = fixture.reels().join(&name);
     let whole = fs::read(&path).unwrap();
@@ -254,7 +258,7 @@ fn a_reel_that_cannot_be_used_is_removed_and_made_again() {
     };
     let other_film = {
         let reel = record(&store, &fixture.film("b", b"another"), 3, 40, NOW);
-        fs::read(fixture.reels().join(&reel.name)).unwrap()
+        fs::read(fixture.reels().join(reel.pictures.name())).unwrap()
     };
     for (damage, file) in [
         (Damage::Truncated, vec![]),
@@ -286,13 +290,16 @@ fn damage_on_air_is_an_error_and_the_reel_can_be_discarded() {
     let film = fixture.film("a", b"a film");
     let store = fixture.store(u64::MAX);
     let reel = record(&store, &film, 3, 40, NOW);
-    let path = fixture.reels().join(&reel.name);
+    let path = fixture.reels().join(reel.pictures.name());
     let held = reel.picture(0).unwrap();
     File::options().write(true).open(&path).unwrap().write_all_at(&[0xff; 2], HEADER_LEN as u64).unwrap();
     assert_eq!(reel.picture(0).unwrap(), held, "a picture that is held is shared");
     drop(held);
     let sentence = reel.picture(0).unwrap_err().to_string();
-    assert_eq!(sentence, format!("reel {} is damaged: picture 0 does not match its checksum", reel.name));
+    assert_eq!(
+        sentence,
+        format!("reel {} is damaged: picture 0 does not match its checksum", reel.pictures.name())
+    );
     assert_eq!(reel.picture(1).unwrap(), picture(1, 40));
 
     File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
@@ -342,13 +349,13 @@ fn readers_share_the_bytes_of_a_picture_and_the_reel_does_not_keep_them() {
     assert_eq!(reel.picture(SHARED_SCANS).unwrap(), picture(SHARED_SCANS, 500), "picture 0 gives way");
     assert_ne!(reel.picture(0).unwrap().scan.as_ptr(), first[0].scan.as_ptr());
     drop(first);
-    assert!(reel.shared_scans.iter().all(|shared| lock(shared).1.strong_count() == 0));
+    assert_eq!(reel.pictures.held(), 0);
 }
 
 #[test]
 fn try_picture_does_not_wait_for_the_disk_of_another_reader() {
     let fixture = StoreFixture::new();
-    let reel = record(&fixture.store(u64::MAX), &fixture.film("a.mp4", b"film"), 64, 100, NOW);
+    let reel = record(&fixture.store(u64::MAX), &fixture.film("a.mp4", b"film"), 2 * SHARED_SCANS, 100, NOW);
     let hung = reel.hang(7);
     let (said, answers) = std::sync::mpsc::channel();
     let asker = thread::spawn({
