@@ -2,7 +2,7 @@
 //! one catalogue, so that a film that a thousand of them play is looked up once. Methods block unless they say that
 //! they do not.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +22,7 @@ use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::sound::SoundStore;
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
+use crate::log::LoggedOnce;
 use crate::media::{AirTime, FrameRate, Size};
 
 /// How long one station's lookup of a playlist is valid for stations with the same media. They begin their next round
@@ -146,7 +147,7 @@ pub struct Catalogue {
     sounds: SoundStore,
     recordings: Arc<RecordingQueue>,
     /// Sentences that the log already has.
-    logged: Mutex<HashSet<String>>,
+    logged: Mutex<LoggedOnce<String>>,
     /// Lookups of the last [`LOOKUP_VALID`].
     lookups: Mutex<Vec<PlaylistLookup>>,
     /// The last check of each film that is on air from its reel.
@@ -170,7 +171,7 @@ impl Catalogue {
             store: store.map(|(store, _)| store),
             outlines: Mutex::default(),
             phases,
-            logged: Mutex::default(),
+            logged: Mutex::new(LoggedOnce::new(MAX_LOGGED)),
             lookups: Mutex::default(),
             checks: Mutex::default(),
         }
@@ -374,10 +375,8 @@ impl Catalogue {
 
     /// Logs a sentence, unless the log has it already. Does not block.
     fn log_once(&self, sentence: String) {
-        let mut logged = lock(&self.logged);
-        if logged.len() < MAX_LOGGED && !logged.contains(&sentence) {
+        if lock(&self.logged).is_first(sentence.clone()) {
             warn!("{sentence}");
-            logged.insert(sentence);
         }
     }
 

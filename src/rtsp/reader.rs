@@ -2,7 +2,7 @@
 
 use rtsp_types::{Message, StatusCode};
 
-use crate::wire::rtsp::{Fault, HttpRequest, MessageFramer};
+use crate::wire::rtsp::{FramingError, HttpRequest, MessageFramer};
 
 /// Longest request, head and body, in bytes; also longest interleaved data. A receiver report takes some 50 bytes.
 pub(super) const MAX_REQUEST: usize = 16 * 1024;
@@ -59,9 +59,9 @@ impl MessageReader {
             }
             Ok(None) if self.room() > 0 => Ok(None),
             Ok(None) => Err(NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge)),
-            Err(Fault::Version) => Err(NoMessage::Invalid(StatusCode::RTSPVersionNotSupported)),
-            Err(Fault::Malformed) => Err(NoMessage::Invalid(StatusCode::BadRequest)),
-            Err(Fault::Http(http)) => {
+            Err(FramingError::Version) => Err(NoMessage::Invalid(StatusCode::RTSPVersionNotSupported)),
+            Err(FramingError::Malformed) => Err(NoMessage::Invalid(StatusCode::BadRequest)),
+            Err(FramingError::Http(http)) => {
                 self.bytes.drain(..http.length);
                 Err(NoMessage::Http(http))
             }

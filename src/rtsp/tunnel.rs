@@ -49,26 +49,26 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The address of a client and its `x-sessioncookie`: nobody else can send requests into a tunnel.
-type Key = (IpAddr, String);
+type TunnelKey = (IpAddr, String);
 
 /// The tunnels that are open: at most one a connection.
 #[derive(Debug, Default)]
-pub(super) struct Tunnels(Mutex<HashMap<Key, mpsc::Sender<Vec<u8>>>>);
+pub(super) struct Tunnels(Mutex<HashMap<TunnelKey, mpsc::Sender<Vec<u8>>>>);
 
 impl Tunnels {
     /// Opens a tunnel. It replaces one with the same key, which is over: a client that comes again is not to wait until the
     /// end of its first connection is noticed.
-    pub(super) fn open(self: &Arc<Self>, key: Key) -> Requests {
+    pub(super) fn open(self: &Arc<Self>, key: TunnelKey) -> Requests {
         let (sender, received) = mpsc::channel(PIECES);
         self.lock().insert(key.clone(), sender);
         Requests { received, rest: Vec::new(), key, tunnels: self.clone() }
     }
 
-    pub(super) fn find(&self, key: &Key) -> Option<mpsc::Sender<Vec<u8>>> {
+    pub(super) fn find(&self, key: &TunnelKey) -> Option<mpsc::Sender<Vec<u8>>> {
         self.lock().get(key).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, mpsc::Sender<Vec<u8>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TunnelKey, mpsc::Sender<Vec<u8>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,7 +79,7 @@ pub(super) struct Requests {
     received: mpsc::Receiver<Vec<u8>>,
     /// Bytes that were received and not read yet.
     rest: Vec<u8>,
-    key: Key,
+    key: TunnelKey,
     tunnels: Arc<Tunnels>,
 }
 

@@ -34,7 +34,7 @@ const READ: [HeaderName; 12] = [
 
 /// Bytes that are not an RTSP message. What follows them cannot be understood either.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum FramingError {
     /// Another version of RTSP than 1.0 and 2.0.
     Version,
     /// The whole head of an HTTP request.
@@ -62,7 +62,7 @@ pub(crate) struct MessageFramer {
 }
 
 /// A message and the number of its bytes; `None` if it is not complete.
-type FramerResult<B> = Result<Option<(Message<B>, usize)>, Fault>;
+type FramerResult<B> = Result<Option<(Message<B>, usize)>, FramingError>;
 
 impl MessageFramer {
     /// Takes the message at the beginning of `bytes`, behind empty lines. Returns it with the number of its bytes; `None` if
@@ -78,7 +78,7 @@ impl MessageFramer {
             _ if message.len() < self.need => return Ok(None),
             Some(b'$') => self.data(message),
             Some(&first) if is_token(first) => self.message(message)?,
-            Some(_) => return Err(Fault::Malformed),
+            Some(_) => return Err(FramingError::Malformed),
         };
         Ok(taken.map(|(message, length)| {
             *self = MessageFramer::default();
@@ -110,12 +110,12 @@ impl MessageFramer {
         let head_text = text(&bytes[..head]);
         let mut lines = lines(&head_text);
         let line = lines.next().unwrap_or_default();
-        let headers = lines.map(|line| header(&line)).collect::<Result<Vec<_>, Fault>>()?;
+        let headers = lines.map(|line| header(&line)).collect::<Result<Vec<_>, FramingError>>()?;
         // A CR has ended the head as soon as it came. An LF behind it belongs to it.
         let crlf = bytes[head - 1] == b'\r' && bytes.get(head) == Some(&b'\n');
         let begin = head + usize::from(crlf);
         if is_http(&line) {
-            return Err(Fault::Http(HttpRequest::new(&line, headers, begin)));
+            return Err(FramingError::Http(HttpRequest::new(&line, headers, begin)));
         }
         let start = StartLine::parse(&line)?;
         let length = content_length(&headers)?;
@@ -184,28 +184,28 @@ enum StartLine {
 }
 
 impl StartLine {
-    fn parse(line: &str) -> Result<StartLine, Fault> {
+    fn parse(line: &str) -> Result<StartLine, FramingError> {
         let line = line.trim_ascii();
-        let (first, rest) = line.split_once([' ', '\t']).ok_or(Fault::Malformed)?;
+        let (first, rest) = line.split_once([' ', '\t']).ok_or(FramingError::Malformed)?;
         let rest = rest.trim_ascii();
         if has_protocol(first) {
             let version = version(first)?;
-            let (status, reason) = rest.split_at_checked(3).ok_or(Fault::Malformed)?;
-            let status = number(status).and_then(|n| u16::try_from(n).ok()).ok_or(Fault::Malformed)?;
+            let (status, reason) = rest.split_at_checked(3).ok_or(FramingError::Malformed)?;
+            let status = number(status).and_then(|n| u16::try_from(n).ok()).ok_or(FramingError::Malformed)?;
             return Ok(StartLine::Response {
                 version,
                 status: status.into(),
                 reason: reason.trim_ascii().to_owned(),
             });
         }
-        let (uri, last) = rest.rsplit_once([' ', '\t']).ok_or(Fault::Malformed)?;
+        let (uri, last) = rest.rsplit_once([' ', '\t']).ok_or(FramingError::Malformed)?;
         let version = version(last)?;
         if !first.bytes().all(is_token) {
-            return Err(Fault::Malformed);
+            return Err(FramingError::Malformed);
         }
         let uri = match uri.trim_ascii() {
             "*" => None,
-            uri => Some(Url::parse(uri).map_err(|_| Fault::Malformed)?),
+            uri => Some(Url::parse(uri).map_err(|_| FramingError::Malformed)?),
         };
         Ok(StartLine::Request { method: Method::from(first), uri, version })
     }
@@ -239,12 +239,12 @@ fn has_protocol(word: &str) -> bool {
     word.get(..5).is_some_and(|protocol| protocol.eq_ignore_ascii_case("RTSP/"))
 }
 
-fn version(word: &str) -> Result<Version, Fault> {
+fn version(word: &str) -> Result<Version, FramingError> {
     match word.get(5..).filter(|_| has_protocol(word)) {
         Some("1.0") => Ok(Version::V1_0),
         Some("2.0") => Ok(Version::V2_0),
-        Some(_) => Err(Fault::Version),
-        None => Err(Fault::Malformed),
+        Some(_) => Err(FramingError::Version),
+        None => Err(FramingError::Malformed),
     }
 }
 
@@ -263,23 +263,23 @@ fn lines(head: &str) -> impl Iterator<Item = String> {
 }
 
 /// The name and the value of a header.
-fn header(line: &str) -> Result<(String, String), Fault> {
-    let (name, value) = line.split_once(':').ok_or(Fault::Malformed)?;
+fn header(line: &str) -> Result<(String, String), FramingError> {
+    let (name, value) = line.split_once(':').ok_or(FramingError::Malformed)?;
     let name = name.trim_ascii();
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(Fault::Malformed);
+        return Err(FramingError::Malformed);
     }
     Ok((name.to_owned(), value.trim_ascii().to_owned()))
 }
 
-fn content_length(headers: &[(String, String)]) -> Result<usize, Fault> {
+fn content_length(headers: &[(String, String)]) -> Result<usize, FramingError> {
     let mut lengths = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
     let Some((_, length)) = lengths.next() else { return Ok(0) };
     if length.is_empty()
         || !length.bytes().all(|byte| byte.is_ascii_digit())
         || lengths.any(|(_, l)| l != length)
     {
-        return Err(Fault::Malformed);
+        return Err(FramingError::Malformed);
     }
     // A number that is too large for us is too large for every buffer, too.
     Ok(length.parse().unwrap_or(usize::MAX))

@@ -112,20 +112,20 @@ fn a_first_line_has_a_method_a_url_and_a_version_or_a_status() {
         ("OPTIONS rtsp://h/2 RTSP/2.0", Ok(())),
         ("RTSP/1.0 200", Ok(())),
         ("RTSP/1.0 454 Session Not Found", Ok(())),
-        ("OPTIONS rtsp://h/2 RTSP/1.1", Err(Fault::Version)),
-        ("RTSP/3.0 200 OK", Err(Fault::Version)),
-        ("OPTIONS rtsp://h/2 RTSP/", Err(Fault::Version)),
-        ("OPTIONS rtsp://h/2", Err(Fault::Malformed)),
-        ("OPTIONS RTSP/1.0", Err(Fault::Malformed)),
-        ("OPTIONS /2 RTSP/1.0", Err(Fault::Malformed)),
-        ("HTTP/1.1 200 OK", Err(Fault::Malformed)),
-        ("OPT(ONS rtsp://h/2 RTSP/1.0", Err(Fault::Malformed)),
-        ("OPTIONS", Err(Fault::Malformed)),
-        ("RTSP/1.0 20", Err(Fault::Malformed)),
-        ("RTSP/1.0 +20 OK", Err(Fault::Malformed)),
-        ("RTSP/1.0 2é0 OK", Err(Fault::Malformed)),
-        ("(", Err(Fault::Malformed)),
-        ("é", Err(Fault::Malformed)),
+        ("OPTIONS rtsp://h/2 RTSP/1.1", Err(FramingError::Version)),
+        ("RTSP/3.0 200 OK", Err(FramingError::Version)),
+        ("OPTIONS rtsp://h/2 RTSP/", Err(FramingError::Version)),
+        ("OPTIONS rtsp://h/2", Err(FramingError::Malformed)),
+        ("OPTIONS RTSP/1.0", Err(FramingError::Malformed)),
+        ("OPTIONS /2 RTSP/1.0", Err(FramingError::Malformed)),
+        ("HTTP/1.1 200 OK", Err(FramingError::Malformed)),
+        ("OPT(ONS rtsp://h/2 RTSP/1.0", Err(FramingError::Malformed)),
+        ("OPTIONS", Err(FramingError::Malformed)),
+        ("RTSP/1.0 20", Err(FramingError::Malformed)),
+        ("RTSP/1.0 +20 OK", Err(FramingError::Malformed)),
+        ("RTSP/1.0 2é0 OK", Err(FramingError::Malformed)),
+        ("(", Err(FramingError::Malformed)),
+        ("é", Err(FramingError::Malformed)),
     ] {
         // The line alone is enough to see it.
         for end in ["\r\n\r\n", "\n"] {
@@ -141,7 +141,7 @@ fn a_request_of_http_is_told_apart_when_its_head_is_complete() {
     let head = text.len() - 4;
     assert_eq!(taken(&text.as_bytes()[..head - 2]), Ok(None));
     let http = HttpRequest { method: "GET".into(), cookie: Some("a1".into()), length: head };
-    assert_eq!(taken(text.as_bytes()), Err(Fault::Http(http)));
+    assert_eq!(taken(text.as_bytes()), Err(FramingError::Http(http)));
 }
 
 #[test]
@@ -152,10 +152,10 @@ fn the_length_of_a_body_is_one_number() {
         ("Content-Lengths: 9\n", Ok(true)),
         ("Content-Length: 3\n", Ok(false)),
         ("Content-Length: 99999999999999999999999999\n", Ok(false)),
-        ("Content-Length: 2\nContent-Length: 1\n", Err(Fault::Malformed)),
-        ("Content-Length: +2\n", Err(Fault::Malformed)),
-        ("Content-Length: -1\n", Err(Fault::Malformed)),
-        ("Content-Length:\n", Err(Fault::Malformed)),
+        ("Content-Length: 2\nContent-Length: 1\n", Err(FramingError::Malformed)),
+        ("Content-Length: +2\n", Err(FramingError::Malformed)),
+        ("Content-Length: -1\n", Err(FramingError::Malformed)),
+        ("Content-Length:\n", Err(FramingError::Malformed)),
     ] {
         let text = format!("X * RTSP/1.0\n{headers}\nab");
         assert_eq!(taken(text.as_bytes()).map(|taken| taken.is_some()), expected, "{headers}");
