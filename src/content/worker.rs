@@ -115,7 +115,7 @@ fn start_starter() -> mpsc::Sender<ThreadWork> {
 /// Gives the calling thread the lowest nice value there is, 1.5 % of a core beside one busy program. It cannot be raised again
 /// without a privilege. It is not SCHED_IDLE: beside busy programs that class may get no time for long, and a station that
 /// wants the film meanwhile waits for the turn.
-fn run_when_idle() {
+pub(super) fn run_when_idle() {
     // On Linux this is the thread's value, not the process's.
     let _ = rustix::process::setpriority_process(None, 19);
 }

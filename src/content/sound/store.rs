@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::SystemTime;
 
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::make::{SoundOrder, make};
 use super::reel::{SoundReel, VERSION};
 use crate::content::lock;
+use crate::content::worker::run_when_idle;
 
 /// Sound that is kept open although no film with it is on air: the films of a long round, each an open file.
 const KEPT_OPEN: usize = 256;
@@ -41,7 +42,7 @@ pub(crate) enum Found {
 
 type Wanted = (PathBuf, SoundOrder);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     known: HashMap<Wanted, (FileState, Found)>,
     /// The sentences that were logged.
@@ -54,46 +55,52 @@ type FileState = Option<(u64, i64, i64, u64)>;
 /// Finds and makes the sound of films.
 #[derive(Debug)]
 pub(crate) struct SoundStore {
-    state: Arc<Mutex<State>>,
-    /// To the thread that makes sound. Bounded by the films and settings of the line-up, since nothing is ordered twice.
-    orders: mpsc::Sender<Wanted>,
+    maker: Arc<Maker>,
+    /// To the thread that makes sound, which starts with the first order. A film is ordered at each of its beginnings on a station.
+    orders: OnceLock<mpsc::Sender<Wanted>>,
 }
 
 impl SoundStore {
     /// A store in the folder `dir`, whose sound takes a sixteenth of `bytes` at most. Without a folder, sound is in nameless files
     /// for as long as the broadcaster runs. Its thread ends when the store is dropped, after the film that it works on.
     pub(crate) fn new(dir: Option<PathBuf>, bytes: u64) -> SoundStore {
-        let state = Arc::new(Mutex::new(State { known: HashMap::new(), logged: HashSet::new() }));
+        let maker = Arc::new(Maker { state: Mutex::default(), dir, bytes: bytes / SHARE });
+        SoundStore { maker, orders: OnceLock::new() }
+    }
+
+    /// Starts the thread that makes sound, when cores are idle: no picture is late for it.
+    fn start(&self) -> mpsc::Sender<Wanted> {
         let (orders, queue) = mpsc::channel();
-        let maker = Maker { state: state.clone(), dir, bytes: bytes / SHARE };
+        let maker = self.maker.clone();
         let spawned = thread::Builder::new().name("sound".into()).spawn(move || {
-            take_least_priority();
+            run_when_idle();
             queue.iter().for_each(|wanted: Wanted| maker.work(&wanted));
         });
         if let Err(error) = spawned {
             warn!("no sound: the system refuses a thread: {error}");
         }
-        SoundStore { state, orders }
+        orders
     }
 
     /// Wants the sound of the film at `path`: looks whether it is there, makes it if it is not, and makes it anew if the film was changed.
     /// Does not block: [`find`](Self::find) tells what has become of it.
     pub(crate) fn want(&self, path: &Path, order: &SoundOrder) {
         let wanted = (path.to_owned(), order.clone());
-        lock(&self.state).known.entry(wanted.clone()).or_insert((None, Found::NotYet));
-        let _ = self.orders.send(wanted);
+        lock(&self.maker.state).known.entry(wanted.clone()).or_insert((None, Found::NotYet));
+        let _ = self.orders.get_or_init(|| self.start()).send(wanted);
     }
 
     /// The sound of the film at `path`. Does not block.
     pub(crate) fn find(&self, path: &Path, order: &SoundOrder) -> Found {
         let wanted = (path.to_owned(), order.clone());
-        lock(&self.state).known.get(&wanted).map_or(Found::NotYet, |(_, found)| found.clone())
+        lock(&self.maker.state).known.get(&wanted).map_or(Found::NotYet, |(_, found)| found.clone())
     }
 }
 
 /// The thread's part.
+#[derive(Debug)]
 struct Maker {
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
     dir: Option<PathBuf>,
     bytes: u64,
 }
@@ -235,9 +242,4 @@ fn digest(path: &Path, order: &SoundOrder, file_state: FileState) -> String {
 #[expect(clippy::disallowed_methods, reason = "a shell: it notes when sound was heard")]
 fn now() -> SystemTime {
     SystemTime::now()
-}
-
-/// Sound is made when cores are idle: no picture is late for it.
-fn take_least_priority() {
-    let _ = rustix::process::setpriority_process(None, 19);
 }
