@@ -40,8 +40,9 @@ use sender::RtpSender;
 pub const LEAD: Duration = Duration::from_millis(980);
 
 /// Units in a flow's ring, the most that wait for the air thread. At 60 pictures a second more than a station is ahead
-/// ([`LEAD`]). A full ring drops nothing: [`Flow::offer`] returns the unit.
-const RING: usize = 64;
+/// ([`LEAD`]); so it is for sound, which is 0.2 s further ahead: 59 packets of 20 ms, and at the end of a round up to 16 shorter
+/// ones. A full ring drops nothing: [`Flow::offer`] returns the unit.
+const RING: usize = 80;
 
 /// SCHED_FIFO priority, of 1..=99: above ordinary work, below the kernel's own threads (50).
 const PRIORITY: u8 = 40;

@@ -278,7 +278,7 @@ impl<T: Transmit> FlowQueue<T> {
             Some(airing) => airing,
             None => {
                 let plan = self.sender.plan(unit, window(unit));
-                if unit.due.policy(now) != Policy::Air {
+                if unit.policy(now) != Policy::Air {
                     self.counters.count_skipped(plan.packets);
                     return None;
                 }

@@ -30,6 +30,9 @@ pub const REPEAT_RATE: FrameRate = match FrameRate::new(5, 1) {
 /// The clock of sound: samples a second, and ticks a second of its RTP timestamps (RFC 7587 section 4.1).
 pub const SOUND_CLOCK: u32 = 48_000;
 
+/// How many times its own length a packet of sound may be late: 100 ms for one of 20 ms.
+const SOUND_PATIENCE: u32 = 5;
+
 /// A station's number, 1..=999: the number that the user types to watch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -136,6 +139,16 @@ impl Unit {
     /// An access unit with a packet of sound.
     pub fn sound(due: Due, packet: Bytes) -> Unit {
         Unit { due, payload: Payload::Opus(packet) }
+    }
+
+    /// What to do with the unit at `now`. A late packet of sound is still of use, since receivers keep some in reserve, and each one
+    /// that is left out is heard: it has the time of [`SOUND_PATIENCE`] packets.
+    pub fn policy(&self, now: AirTime) -> Policy {
+        let interval = match self.payload {
+            Payload::Jpeg(_) => self.due.interval,
+            Payload::Opus(_) => self.due.interval * SOUND_PATIENCE,
+        };
+        Due { interval, ..self.due }.policy(now)
     }
 
     /// The track that the unit belongs to.

@@ -168,6 +168,9 @@ impl Output {
                 self.offer(Unit { due, ..last.clone() }).await?;
             }
         }
+        if let Some(sound) = &mut self.sound {
+            sound.reach(unit.due.at, self.clock.now());
+        }
         self.last = Some(unit.clone());
         self.free_at = unit.due.at + unit.due.interval;
         self.offer(unit).await
@@ -179,7 +182,7 @@ impl Output {
         self.handle.feed.push(unit.clone(), now);
         if let Some(sound) = &mut self.sound {
             // A picture that stays for longer is repeated, and sound goes on with each repetition.
-            sound.advance(due, due + unit.due.interval.min(LONGEST_PAUSE), now);
+            sound.advance(due, due + unit.due.interval.min(REPEAT_RATE.interval()), now);
         }
         self.reports.iter_mut().for_each(|reports| reports.send(now));
         while let Err(full) = self.flow.offer(unit) {

@@ -21,17 +21,28 @@ pub(super) struct SoundOutput {
     catalogue: Arc<Catalogue>,
     pub(super) flow: Flow,
     line: SoundLine,
+    /// What is on air from the next unit on: a film, or none. Until then the film before is heard, however long its last picture stays.
+    next: Option<Option<FilmCue>>,
     /// The film that is on air, while its sound is not there yet.
     awaited: Option<FilmCue>,
 }
 
 impl SoundOutput {
     pub(super) fn new(handle: Arc<StationHandle>, catalogue: Arc<Catalogue>, flow: Flow) -> SoundOutput {
-        SoundOutput { handle, catalogue, flow, line: SoundLine::default(), awaited: None }
+        SoundOutput { handle, catalogue, flow, line: SoundLine::default(), next: None, awaited: None }
     }
 
-    /// From here on this film is on air, or none.
+    /// From the next unit on this film is on air, or none.
     pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
+        self.next = Some(film);
+    }
+
+    /// A unit of the content is due at `due`, after all repetitions of the one before.
+    pub(super) fn reach(&mut self, due: AirTime, now: AirTime) {
+        let Some(film) = self.next.take() else { return };
+        if self.line.due() >= now {
+            self.advance(due, due, now);
+        }
         self.line.set(None);
         if let Some(film) = &film {
             self.catalogue.sounds().want(&film.path, &order(&self.handle.spec, film.length));
