@@ -15,10 +15,9 @@ use stationcast::clock::wall_clock;
 use stationcast::content::film_list::film_list;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
-use stationcast::content::sound::has_sound;
 use stationcast::daemon::{self, Listeners, scarcity};
 use stationcast::generate::Generate;
-use stationcast::headend::describe::{describe, first_rate};
+use stationcast::headend::describe::{describe, first_rate, sound_of};
 use stationcast::lineup::Lineup;
 use stationcast::media::StationId;
 use stationcast::status;
@@ -149,7 +148,7 @@ fn command() -> ExitCode {
             )),
         },
         Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
-            Ok(spec) => print(&describe(spec, lineup.source(spec), first_rate(spec), has_sound(spec))),
+            Ok(spec) => print(&describe(spec, lineup.source(spec), first_rate(spec), sound_of(spec))),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());
                 return ExitCode::from(2);

@@ -55,6 +55,8 @@ pub(crate) struct FilmOutline {
     pub(crate) length: Option<Duration>,
     /// It is a picture, which is on for as long as its station says.
     pub(crate) is_slide: bool,
+    /// Whether it has sound.
+    pub(crate) has_sound: bool,
 }
 
 impl FilmOutline {
@@ -65,6 +67,7 @@ impl FilmOutline {
             rate: source.rate(),
             length: source.length(),
             is_slide: source.facts().is_none() && source.announced() == 1,
+            has_sound: source.facts().is_some_and(|facts| facts.has_sound),
         }
     }
 

@@ -169,8 +169,14 @@ impl Station {
     async fn resolve_sound(&mut self) {
         let spec = self.handle.spec.clone();
         let mut worker = BlockingWorker::new(self.head_end.threads.clone());
+        let catalogue = self.head_end.catalogue.clone();
+        let look = move || {
+            has_sound(&spec, |film| {
+                catalogue.outline(film, spec.slide).is_ok_and(|outline| outline.has_sound)
+            })
+        };
         // Films that cannot be looked at in time have none.
-        if worker.call(STUCK_AFTER, move || has_sound(&spec)).await.unwrap_or(false) {
+        if worker.call(STUCK_AFTER, look).await.unwrap_or(false) {
             self.output.open_sound(&self.head_end);
         }
     }

@@ -10,6 +10,8 @@ use super::choice::{FilmDecoder, against_opencv};
 use super::ends_early::ends_early;
 use super::turn::Turn;
 use super::{SourceError, display, stamps};
+use crate::content::sound::source::sound_track;
+use crate::lineup::SoundChoice;
 use crate::media::FrameRate;
 
 /// The rate of a film whose container has none: the usual rate in Europe.
@@ -64,6 +66,8 @@ pub struct Facts {
     pub counted: bool,
     /// Whether an edit list hides pictures that the container counts.
     pub hides: bool,
+    /// Whether it has a sound track that can be decoded here.
+    pub has_sound: bool,
     /// All tracks, in words.
     pub tracks: Vec<String>,
     /// The library that decodes the film.
@@ -174,6 +178,7 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         announced: by_length,
         counted: track.length.is_some(),
         hides: claimed.is_some_and(|pictures| pictures > by_length + 2),
+        has_sound: sound_track(&film, &SoundChoice::Auto).is_some(),
         tracks: film.tracks.iter().map(words).collect(),
         decoder: FilmDecoder::OpenCv,
         reasons: Vec::new(),

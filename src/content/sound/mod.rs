@@ -25,7 +25,7 @@ pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lineup::{self, SoundChoice, StationSpec};
@@ -70,15 +70,14 @@ pub(crate) fn order(spec: &StationSpec, length: Duration) -> SoundOrder {
     }
 }
 
-/// Whether a station of this `spec` has sound: as its line-up says, or if one of the first films of its programme has. Blocks for some
-/// milliseconds a film.
-pub fn has_sound(spec: &StationSpec) -> bool {
+/// Whether a station of this `spec` has sound: as its line-up says, or if one of the first films of its programme has, which `film`
+/// tells of each. Blocks.
+pub fn has_sound(spec: &StationSpec, film: impl Fn(&Path) -> bool) -> bool {
     match spec.sound {
         SoundChoice::Off => false,
         SoundChoice::On | SoundChoice::Language(_) | SoundChoice::Track(_) => true,
-        SoundChoice::Auto => lineup::films(&spec.media).is_ok_and(|films| {
-            let mut facts = films.iter().take(ASKED).filter_map(|film| film_facts::read(film).ok());
-            facts.any(|film| source::sound_track(&film, &spec.sound).is_some())
-        }),
+        SoundChoice::Auto => {
+            lineup::films(&spec.media).is_ok_and(|films| films.iter().take(ASKED).any(|path| film(path)))
+        }
     }
 }
