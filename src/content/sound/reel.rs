@@ -117,6 +117,7 @@ impl SoundHeader {
             && header.frames <= MAX_FRAMES
             && header.shorts <= FRAME / SHORT
             && (1..=MAX_FRAME_BYTES).contains(&header.frame_bytes)
+            && [header.gain, header.loudness, header.peak].iter().all(|decibels| decibels.is_finite())
             && covered.abs_diff(header.length) <= u64::from(SHORT);
         is_valid.then_some(header)
     }
