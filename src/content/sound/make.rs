@@ -141,7 +141,8 @@ fn measure(mut source: SoundSource, length: u64) -> Result<Measured, MakeError> 
         tail,
         head,
         is_longer: at > length + PADDING,
-        loudness: meter.loudness_global()?,
+        // Of digital silence it is minus infinity.
+        loudness: meter.loudness_global()?.max(2.0 * SILENCE),
         peak: 20.0 * peak.max(1e-6).log10(),
         broken: source.broken(),
     })

@@ -22,6 +22,9 @@ use crate::lineup::SoundChoice;
 /// MP3 and AAC frames of up to 43 ms in them. Lip sync allows more (EBU R 37: +40 ms, -60 ms).
 const TOLERANCE: i64 = RATE as i64 / 50;
 
+/// After so many failures to read, what is left of the film is given up.
+const MOST_UNREADABLE: u64 = 1000;
+
 /// Longest gap that is filled, in samples: ten minutes. A greater one is a broken stamp.
 const LONGEST_GAP: i64 = 600 * RATE as i64;
 
@@ -40,7 +43,9 @@ pub(crate) struct SoundSource {
     place: i64,
     ready: VecDeque<Chunk>,
     flushed: bool,
-    /// How many packets did not decode.
+    /// How often reading failed.
+    unreadable: u64,
+    /// How many packets did not decode, or could not be read.
     broken: u64,
 }
 
@@ -117,6 +122,7 @@ impl SoundSource {
             place: 0,
             ready: VecDeque::new(),
             flushed: false,
+            unreadable: 0,
             broken: 0,
         }))
     }
@@ -166,7 +172,11 @@ impl SoundSource {
                 self.broken += u64::from(self.decoder.try_push(packet).is_err());
             }
             Ok(Some(_)) => {}
-            // What cannot be read is the end.
+            // Behind damage libavformat often finds the next packet.
+            Err(_) if self.unreadable < MOST_UNREADABLE => {
+                self.unreadable += 1;
+                self.broken += 1;
+            }
             Ok(None) | Err(_) => {
                 self.flushed = true;
                 let _ = self.decoder.try_flush();

@@ -222,3 +222,31 @@ fn films_are_brought_to_one_loudness() {
         assert!((loudness + 23.0).abs() < 0.5 && peak < -1.0, "{loudness} LUFS, {peak} dBTP: {header:?}");
     }
 }
+
+#[test]
+fn a_silent_track_is_silence_and_not_damage() {
+    let folder = TempDir::new().unwrap();
+    let args: &[&str] =
+        &["-f", "lavfi", "-i", "anullsrc=r=48000:d=4", "-c:v", "libx264", "-c:a", "aac", "-shortest"];
+    let film = film(&folder, "silent.mp4", &[PICTURES, args].concat());
+    let order = SoundOrder { loudness: true, ..order(Duration::from_secs(4)) };
+    let heard = heard(&reel(&film, &order), BEGIN, 1);
+    assert!(heard.len() == 4 * RATE as usize && heard.iter().all(|sample| sample.abs() < 1e-4));
+}
+
+#[test]
+fn a_damaged_sound_track_is_silent_where_it_is_damaged() {
+    let folder = TempDir::new().unwrap();
+    let args: &[&str] =
+        &["-f", "lavfi", "-i", BEEPS, "-c:v", "libx264", "-c:a", "libmp3lame", "-cluster_time_limit", "500"];
+    let whole = film(&folder, "whole.mkv", &[PICTURES, args].concat());
+    let mut bytes = std::fs::read(&whole).unwrap();
+    // A quarter of the file in its middle: pictures and sound there are lost, and what follows keeps its time.
+    let (from, to) = (bytes.len() * 3 / 8, bytes.len() * 5 / 8);
+    bytes[from..to].iter_mut().for_each(|byte| *byte = 0x55);
+    let damaged = folder.path().join("damaged.mkv");
+    std::fs::write(&damaged, bytes).unwrap();
+    let found = beeps(&heard(&reel(&damaged, &order(Duration::from_secs(4))), BEGIN, 1));
+    assert!(found.first().is_some_and(|at| at.abs() < 0.003), "{found:?}");
+    assert!(found.last().is_some_and(|at| (at - 3.0).abs() < 0.003), "{found:?}");
+}
