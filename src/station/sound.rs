@@ -33,6 +33,7 @@ impl SoundOutput {
     /// From here on this film is on air, or none.
     pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
         self.line.set(None);
+        self.handle.set_loudness(None);
         if let Some(film) = &film {
             self.catalogue.sounds().want(&film.path, &order(&self.handle.spec, film.length));
         }
@@ -50,6 +51,9 @@ impl SoundOutput {
                 Found::NotYet => {}
                 Found::Nothing => self.awaited = None,
                 Found::Here(reel) => {
+                    // A film without any sound in its sound track has none that can be measured.
+                    let loudness = reel.header().loudness + reel.header().gain;
+                    self.handle.set_loudness(loudness.is_finite().then_some(loudness));
                     self.line.set(Some(SoundCue { begin: film.begin, reel }));
                     self.awaited = None;
                 }
@@ -68,6 +72,7 @@ impl SoundOutput {
                     }
                 }
                 Err(error) => {
+                    self.handle.set_loudness(None);
                     let spec = &self.handle.spec;
                     warn!("station {} \"{}\": {error}; it will be made again", spec.id, spec.name);
                 }
