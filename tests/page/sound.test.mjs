@@ -46,7 +46,8 @@ function film(name, sound) {
   const flash = "color=black:s=320x180:r=25:d=8,drawbox=c=white:t=fill:enable='lt(mod(t\\,1)\\,0.08)'";
   const inputs = ["-f", "lavfi", "-i", flash, ...(sound ? ["-f", "lavfi", "-i", sound] : [])];
   const video = ["-c:v", "libx264", "-bf", "2", "-pix_fmt", "yuv420p"];
-  execFileSync("ffmpeg", ["-v", "error", "-y", ...inputs, ...video, ...(sound ? ["-c:a", "aac"] : []), path]);
+  const audio = sound ? ["-c:a", name.endsWith(".mov") ? "pcm_s16le" : "aac"] : [];
+  execFileSync("ffmpeg", ["-v", "error", "-y", ...inputs, ...video, ...audio, path]);
   return path;
 }
 
@@ -57,7 +58,7 @@ before(async () => {
   ports = [await freePort(), await freePort()];
   const films = [
     film("beep.mp4", "aevalsrc='0.5*sin(2*PI*1000*t)*lt(mod(t,1),0.08)':s=48000:d=8"),
-    film("tone.mp4", "sine=f=440:r=48000:d=8"),
+    film("tone.mov", "sine=f=440:r=48000:d=8"),
     film("mute.mp4"),
   ];
   const stations = films.map((film, n) => `
@@ -129,8 +130,9 @@ function listen() {
       heard.context = context;
       heard.analyser = new AnalyserNode(context, { fftSize: 1024 });
       connect.call(this, heard.analyser);
-      // The node has the samples in the order of the loudspeaker's, at `playbackTime`.
-      const recorder = context.createScriptProcessor(1024, 1, 1);
+      // So large that the page's thread has 170 ms for each buffer: one that is taken too late has pieces of the next one.
+      const size = 8192;
+      const recorder = context.createScriptProcessor(size, 1, 1);
       connect.call(this, recorder);
       connect.call(recorder, context.destination);
       let quiet = 48_000;
@@ -140,7 +142,7 @@ function listen() {
         samples.forEach((sample, n) => {
           if (Math.abs(sample) > 0.03) {
             // What is processed for playbackTime came in two buffers before that.
-            if (quiet > 12_000) heard.beeps.push(playbackTime - (2 * 1024 - n) / context.sampleRate + heard.late);
+            if (quiet > 12_000) heard.beeps.push(playbackTime - (2 * size - n) / context.sampleRate + heard.late);
             quiet = 0;
           } else quiet++;
         });

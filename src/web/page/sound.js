@@ -124,7 +124,9 @@ export class Sound {
     const earliest = (context.currentTime + MARGIN / 1000) * RATE;
     // The way to the sound card is longer than thought: show pictures, and play sound, later.
     if (wanted < earliest && due_in + this.#hold < MOST) this.#hold = Math.min(MOST, this.#hold + (earliest - wanted) / 48 + 5);
-    if (voice === null || Math.abs(wanted - voice.next) > (voice.settled(context) ? FAR : 5 * NEAR)) {
+    const off = voice === null ? Infinity : Math.abs(wanted - voice.next);
+    const late = voice !== null && voice.next < context.currentTime * RATE + 128;
+    if (late || off > (voice?.settled(context) ? FAR : 5 * NEAR)) {
       if (wanted < earliest) return this.#silence();
       this.#speak(Math.round(wanted), voice?.settles);
     }
