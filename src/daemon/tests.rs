@@ -50,6 +50,7 @@ impl TestBroadcaster {
             home: None,
             cache: None,
             media: Box::new(|_| MediaKind::File),
+            sound: Box::new(|_, _| false),
         };
         let lineup = Lineup::parse(LINEUP, Path::new("stations.toml"), &world).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0");
