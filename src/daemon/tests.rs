@@ -34,6 +34,7 @@ media = "nor this.mp4"
 group = "239.79.3.40:5004"
 width = 160
 reel = false
+sound = true
 "#;
 
 /// A broadcaster that runs until it is dropped.

@@ -231,6 +231,9 @@ impl StationSpec {
     }
 }
 
+/// Tells whether a station of this choice and programme has sound.
+pub type HasSound = dyn Fn(&SoundChoice, &[PathBuf]) -> bool;
+
 /// The surroundings against which a line-up is checked: those of this machine, or of a test.
 pub struct World {
     /// The network interfaces.
@@ -241,8 +244,8 @@ pub struct World {
     pub cache: Option<PathBuf>,
     /// Tells what is at a path.
     pub media: Box<dyn Fn(&Path) -> MediaKind>,
-    /// Tells whether a station of this choice and programme has sound. Asked only of stations whose ports may overlap.
-    pub sound: Box<dyn Fn(&SoundChoice, &[PathBuf]) -> bool>,
+    /// Tells whether a station has sound. Asked only of stations whose ports may overlap.
+    pub sound: Box<HasSound>,
 }
 
 impl World {
