@@ -59,10 +59,12 @@ pub mod log;
 mod memory;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
+#[cfg(feature = "broadcaster")]
 mod text_table;
 
 pub mod directory;
 
+#[cfg(feature = "broadcaster")]
 pub mod lineup;
 
 #[cfg(feature = "broadcaster")]

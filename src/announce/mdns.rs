@@ -223,6 +223,7 @@ group = "239.77.0.2:5004"
             home: None,
             cache: None,
             media: Box::new(|_| MediaKind::File),
+            sound: Box::new(|_, _| false),
         }
     }
 

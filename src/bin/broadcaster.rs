@@ -17,8 +17,8 @@ use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::daemon::{self, Listeners, scarcity};
 use stationcast::generate::Generate;
-use stationcast::headend::describe::{describe, first_rate, sound_of};
-use stationcast::lineup::Lineup;
+use stationcast::headend::describe::{describe, first_rate};
+use stationcast::lineup::{Lineup, has_sound};
 use stationcast::media::StationId;
 use stationcast::status;
 use tokio::net::{TcpListener, TcpSocket};
@@ -148,7 +148,12 @@ fn command() -> ExitCode {
             )),
         },
         Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
-            Ok(spec) => print(&describe(spec, lineup.source(spec), first_rate(spec), sound_of(spec))),
+            Ok(spec) => print(&describe(
+                spec,
+                lineup.source(spec),
+                first_rate(spec),
+                has_sound(&spec.sound, &spec.media),
+            )),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());
                 return ExitCode::from(2);

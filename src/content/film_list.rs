@@ -2,9 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::path::Path;
 
 use super::decode::{self, PictureSource};
-use crate::lineup::{self, Lineup};
+use super::sound;
+use super::sound::source::sound_track;
+use super::sound::store::made_before;
+use crate::lineup::{self, Lineup, StationSpec};
 
 /// Describes each film of each station. Returns the text and the number of films that cannot be played. Opens each film once; blocks.
 pub fn film_list(lineup: &Lineup) -> (String, usize) {
@@ -25,6 +29,8 @@ pub fn film_list(lineup: &Lineup) -> (String, usize) {
                 Ok(mut source) => {
                     source.show_for(station.slide);
                     text += &described(&*source);
+                    let dir = lineup.reel.dir.as_ref().map(|dir| dir.join("sound"));
+                    text.extend(sound_described(&film, &*source, station, dir.as_deref()));
                 }
                 Err(error) => {
                     failed += 1;
@@ -68,4 +74,30 @@ fn described(source: &dyn PictureSource) -> String {
         line("note", remark);
     }
     text
+}
+
+/// Which sound track is heard on a station, and how loud it is if it was made before; `None` of a picture.
+fn sound_described(
+    path: &Path,
+    source: &dyn PictureSource,
+    station: &StationSpec,
+    dir: Option<&Path>,
+) -> Option<String> {
+    let facts = source.facts()?;
+    let film = film_facts::read(path).ok()?;
+    let Some(track) = sound_track(&film, &station.sound) else {
+        return Some("  sound    none\n".into());
+    };
+    let heard = facts.tracks.get(track)?;
+    let made = dir.zip(facts.length).and_then(|(dir, length)| {
+        let order = sound::order(station, length);
+        made_before(dir, path, &order)
+    });
+    let level = made.map_or(String::new(), |made| {
+        format!(
+            "; {:.1} LUFS, true peak {:.1} dBTP, sent with {:+.1} dB",
+            made.loudness, made.peak, made.gain
+        )
+    });
+    Some(format!("  sound    {heard}{level}\n"))
 }

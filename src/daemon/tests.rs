@@ -34,6 +34,7 @@ media = "nor this.mp4"
 group = "239.79.3.40:5004"
 width = 160
 reel = false
+sound = true
 "#;
 
 /// A broadcaster that runs until it is dropped.
@@ -50,6 +51,7 @@ impl TestBroadcaster {
             home: None,
             cache: None,
             media: Box::new(|_| MediaKind::File),
+            sound: Box::new(|_, _| false),
         };
         let lineup = Lineup::parse(LINEUP, Path::new("stations.toml"), &world).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0");

@@ -1,10 +1,8 @@
 //! A station as SDP: the same text in every place that gives it out, so that a player that finds it in two places sees one session.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use crate::content::decode;
-use crate::content::sound::has_sound;
 use crate::lineup::{self, StationSpec};
 use crate::media::FrameRate;
 use crate::wire::sdp::{Description, Transport};
@@ -46,13 +44,6 @@ pub fn first_rate(spec: &StationSpec) -> Option<FrameRate> {
     let mut film = decode::open(films.first()?).ok()?;
     film.show_for(spec.slide);
     Some(film.rate())
-}
-
-/// Whether a station has sound, by its films as they are now. Blocks for some milliseconds a film.
-pub fn sound_of(spec: &StationSpec) -> bool {
-    let has_sound_track =
-        |film: &Path| decode::open(film).is_ok_and(|film| film.facts().is_some_and(|facts| facts.has_sound));
-    has_sound(spec, has_sound_track)
 }
 
 #[cfg(test)]

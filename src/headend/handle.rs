@@ -39,6 +39,8 @@ pub struct StationHandle {
     /// The counters of the station's task.
     pub task: Arc<TaskCounters>,
     has_sound: AtomicBool,
+    /// In LUFS.
+    loudness: Mutex<Option<f32>>,
     film_rate: Mutex<Option<FrameRate>>,
     /// `None` while it cannot send.
     sync_source: watch::Sender<Option<SyncSource>>,
@@ -58,6 +60,7 @@ impl StationHandle {
             sound_air: Arc::default(),
             task: Arc::default(),
             has_sound: AtomicBool::new(false),
+            loudness: Mutex::default(),
             film_rate: Mutex::default(),
             sync_source: watch::Sender::new(None),
             other_senders: Mutex::default(),
@@ -94,6 +97,16 @@ impl StationHandle {
     /// Whether the station has sound; false until it has looked at its films, before it is on air.
     pub fn has_sound(&self) -> bool {
         self.has_sound.load(Relaxed)
+    }
+
+    /// Records the loudness of the film that is heard from now on, in LUFS as it is sent; `None` if none is heard.
+    pub(crate) fn set_loudness(&self, loudness: Option<f32>) {
+        *self.loudness.lock().unwrap_or_else(PoisonError::into_inner) = loudness;
+    }
+
+    /// The loudness of the film that is heard, in LUFS as it is sent; `None` while silence is sent.
+    pub fn loudness(&self) -> Option<f32> {
+        *self.loudness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records how the station sends; `None` if it cannot.

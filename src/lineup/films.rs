@@ -6,6 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use film_facts::TrackKind;
+
+use super::SoundChoice;
+
+/// Films of a programme that are asked for sound, if the line-up does not say whether the station has any: a folder on a network
+/// share may have thousands.
+const ASKED: usize = 16;
+
 /// The extensions of films, in any case. They select the films in a folder; a file that `media` names itself may have any
 /// extension.
 pub const EXTENSIONS: [&str; 9] = ["mp4", "m4v", "mov", "mkv", "avi", "webm", "ts", "mpg", "mpeg"];
@@ -73,6 +81,27 @@ pub fn films(media: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(films)
+}
+
+/// Whether a station of this programme has sound: as `choice` says, or if one of its first films has a sound track that can be
+/// decoded. Blocks for some milliseconds a film.
+pub fn has_sound(choice: &SoundChoice, media: &[PathBuf]) -> bool {
+    has_sound_by(choice, media, |film| {
+        film_facts::read(film).is_ok_and(|film| {
+            film.tracks.iter().any(|track| track.kind == TrackKind::Sound && track.decodable)
+        })
+    })
+}
+
+/// The same, where `of_film` tells whether a film has sound.
+pub fn has_sound_by(choice: &SoundChoice, media: &[PathBuf], of_film: impl Fn(&Path) -> bool) -> bool {
+    match choice {
+        SoundChoice::Off => false,
+        SoundChoice::On | SoundChoice::Language(_) | SoundChoice::Track(_) => true,
+        SoundChoice::Auto => {
+            films(media).is_ok_and(|films| films.iter().take(ASKED).any(|film| of_film(film)))
+        }
+    }
 }
 
 fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::{Lineup, StationSpec};
+use super::{Lineup, SoundChoice, StationSpec, has_sound};
 use crate::interface::Interface;
 use crate::text_table::aligned;
 
-const HEAD: [&str; 9] = ["id", "name", "group", "interface", "ttl", "width", "quality", "datagram", "media"];
+const HEAD: [&str; 10] =
+    ["id", "name", "group", "interface", "ttl", "width", "quality", "sound", "datagram", "media"];
 /// Which columns are numbers, and aligned to the right.
-const RIGHT: [bool; 9] = [true, false, false, false, true, true, true, true, false];
+const RIGHT: [bool; 10] = [true, false, false, false, true, true, true, false, true, false];
 
 pub(super) fn table(lineup: &Lineup) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
@@ -23,7 +24,7 @@ pub(super) fn table(lineup: &Lineup) -> String {
     text
 }
 
-fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 9] {
+fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
     let address = interface.as_ref().and_then(|interface| match station.group {
         SocketAddr::V4(_) => interface.v4.first().map(ToString::to_string),
         SocketAddr::V6(_) => interface.v6.first().map(ToString::to_string),
@@ -38,7 +39,21 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 9] {
         station.ttl.to_string(),
         station.width.to_string(),
         station.quality.to_string(),
+        sound(station),
         limit.unwrap_or_default(),
         media.join(", "),
     ]
+}
+
+/// Its rate, and which track is heard if that is not the default one; `-` if the station has no sound.
+fn sound(station: &StationSpec) -> String {
+    if !has_sound(&station.sound, &station.media) {
+        return "-".into();
+    }
+    let track = match &station.sound {
+        SoundChoice::Language(language) => format!(" {language}"),
+        SoundChoice::Track(n) => format!(" track {n}"),
+        SoundChoice::Auto | SoundChoice::On | SoundChoice::Off => String::new(),
+    };
+    format!("{} kbit/s{track}", f64::from(station.sound_bitrate) / 1000.0)
 }

@@ -4,7 +4,7 @@
 //! `text_table`.
 //!
 //! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
-//! file. Only [`Lineup::load`], [`World::of_this_machine`] and [`films()`] ask the system.
+//! file. Only [`Lineup::load`], [`World::of_this_machine`], [`films()`] and [`has_sound`] ask the system.
 
 mod fields;
 mod films;
@@ -31,7 +31,7 @@ use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
-pub use films::{EXTENSIONS, MediaKind, PICTURES, films};
+pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
@@ -231,6 +231,9 @@ impl StationSpec {
     }
 }
 
+/// Tells whether a station of this choice and programme has sound.
+pub type HasSound = dyn Fn(&SoundChoice, &[PathBuf]) -> bool;
+
 /// The surroundings against which a line-up is checked: those of this machine, or of a test.
 pub struct World {
     /// The network interfaces.
@@ -241,6 +244,8 @@ pub struct World {
     pub cache: Option<PathBuf>,
     /// Tells what is at a path.
     pub media: Box<dyn Fn(&Path) -> MediaKind>,
+    /// Tells whether a station has sound. Asked only of stations whose ports may overlap.
+    pub sound: Box<HasSound>,
 }
 
 impl World {
@@ -254,7 +259,7 @@ impl World {
         // An empty HOME means no home folder, not the current folder.
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
-        Ok(World { interfaces, home, cache, media: Box::new(films::kind) })
+        Ok(World { interfaces, home, cache, media: Box::new(films::kind), sound: Box::new(has_sound) })
     }
 }
 
@@ -407,7 +412,7 @@ impl Lineup {
     }
 
     /// The line-up as `broadcaster check` prints it: aligned columns, a line for each station, and a last line with their
-    /// number and the addresses on which the outputs listen. Ends without a line break.
+    /// number and the addresses on which the outputs listen. Ends without a line break. Asks films whether they have sound.
     pub fn table(&self) -> String {
         listing::table(self)
     }

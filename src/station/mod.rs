@@ -31,12 +31,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
 use crate::content::slate::Slate;
-use crate::content::sound::has_sound;
 use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
+use crate::lineup::has_sound_by;
 use crate::media::{FrameRate, Size};
 use output::{Output, Stopping};
 use patience::{Patience, RETRY};
@@ -171,7 +171,7 @@ impl Station {
         let mut worker = BlockingWorker::new(self.head_end.threads.clone());
         let catalogue = self.head_end.catalogue.clone();
         let look = move || {
-            has_sound(&spec, |film| {
+            has_sound_by(&spec.sound, &spec.media, |film| {
                 catalogue.outline(film, spec.slide).is_ok_and(|outline| outline.has_sound)
             })
         };

@@ -44,6 +44,7 @@ impl SoundOutput {
             self.advance(due, due, now);
         }
         self.line.set(None);
+        self.handle.set_loudness(None);
         if let Some(film) = &film {
             self.catalogue.sounds().want(&film.path, &order(&self.handle.spec, film.length));
         }
@@ -61,6 +62,9 @@ impl SoundOutput {
                 Found::NotYet => {}
                 Found::Nothing => self.awaited = None,
                 Found::Here(reel) => {
+                    // A film without any sound in its sound track has none that can be measured.
+                    let loudness = reel.header().loudness + reel.header().gain;
+                    self.handle.set_loudness(loudness.is_finite().then_some(loudness));
                     self.line.set(Some(SoundCue { begin: film.begin, reel }));
                     self.awaited = None;
                 }
@@ -79,6 +83,7 @@ impl SoundOutput {
                     }
                 }
                 Err(error) => {
+                    self.handle.set_loudness(None);
                     let spec = &self.handle.spec;
                     warn!("station {} \"{}\": {error}; it will be made again", spec.id, spec.name);
                 }

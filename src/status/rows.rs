@@ -2,19 +2,19 @@
 
 use crate::conflict::addresses;
 use crate::text_table::aligned;
-use crate::web::api::{Sending, StationStatus};
+use crate::web::api::{Sending, SoundStatus, StationStatus};
 
 /// Most characters of a cell: the limit of a slate's reason. The answer may come from something that is not a broadcaster.
 const MAX_CELL: usize = 512;
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "id", "name", "state", "rate", "audience", "aired", "skipped", "squeezed", "errors", "p50", "p99",
-    "group", "reason",
+    "sound", "group", "reason",
 ];
 
 /// Which columns are numbers, and aligned to the right.
-pub(super) const NUMBERS: [bool; 13] =
-    [true, false, false, true, true, true, true, true, true, true, true, false, false];
+pub(super) const NUMBERS: [bool; 14] =
+    [true, false, false, true, true, true, true, true, true, true, true, true, false, false];
 
 /// Aligned columns, a line for each station, and a last line with the totals. Ends without a line break.
 pub fn table(stations: &[StationStatus]) -> String {
@@ -38,11 +38,11 @@ pub(super) fn summary(stations: &[StationStatus]) -> String {
 }
 
 /// The column names, then a row for each station.
-pub(super) fn rows(stations: &[StationStatus]) -> Vec<[String; 13]> {
+pub(super) fn rows(stations: &[StationStatus]) -> Vec<[String; 14]> {
     [COLUMNS.map(str::to_owned)].into_iter().chain(stations.iter().map(row)).collect()
 }
 
-fn row(station: &StationStatus) -> [String; 13] {
+fn row(station: &StationStatus) -> [String; 14] {
     let lateness = |micros: Option<u64>| micros.map_or("-".into(), |micros| format!("{micros} us"));
     let state = match station.state {
         Sending::Film => "film",
@@ -61,11 +61,21 @@ fn row(station: &StationStatus) -> [String; 13] {
         station.send_errors.to_string(),
         lateness(station.lateness_us.p50),
         lateness(station.lateness_us.p99),
+        sound(station.sound.as_ref()),
         station.group.to_string(),
         trouble(station),
     ]
     // The text of a stranger's broadcaster must not move the cursor, nor fill the screen.
     .map(|cell| cell.chars().take(MAX_CELL).map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// How loud its film is, or that silence is sent.
+fn sound(sound: Option<&SoundStatus>) -> String {
+    match sound {
+        None => "-".into(),
+        Some(SoundStatus { loudness: None, .. }) => "silent".into(),
+        Some(SoundStatus { loudness: Some(loudness), .. }) => format!("{loudness:.1} LUFS"),
+    }
 }
 
 /// Why it shows a slate, and which others send to its group.
@@ -104,19 +114,30 @@ pub(super) mod tests {
             rounds: 5,
             other_senders: vec![],
             lateness_us: Quantiles { p50: Some(20), p99: None },
+            sound: None,
         }
     }
 
     #[test]
     fn the_table_is_aligned_and_ends_with_the_totals() {
-        let stations = [
+        let mut stations = [
             station(2, Sending::Film, None),
             station(40, Sending::Slate, Some("the film is missing\u{1b}[2J")),
         ];
+        let sound = |loudness| SoundStatus {
+            codec: "opus".into(),
+            port: 5006,
+            packets: 50,
+            silent: 5,
+            missed: 0,
+            loudness,
+        };
+        stations[0].sound = Some(sound(Some(-23.04)));
+        stations[1].sound = Some(sound(None));
         let expected = "\
-id  name    state        rate  audience  aired  skipped  squeezed  errors    p50  p99  group            reason
- 2  Nature  film   30000/1001         3   1234        1         2       4  20 us    -  239.77.0.2:5004
-40  Nature  slate  30000/1001         3   1234        1         2       4  20 us    -  239.77.0.2:5004  the film is missing [2J
+id  name    state        rate  audience  aired  skipped  squeezed  errors    p50  p99       sound  group            reason
+ 2  Nature  film   30000/1001         3   1234        1         2       4  20 us    -  -23.0 LUFS  239.77.0.2:5004
+40  Nature  slate  30000/1001         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
 2 stations, 1 off air, 6 watching; 2468 pictures aired, 2 skipped, 4 squeezed, 8 not sent";
         assert_eq!(table(&stations), expected);
     }
@@ -126,9 +147,9 @@ id  name    state        rate  audience  aired  skipped  squeezed  errors    p50
         let mut station = station(2, Sending::Slate, Some("the film is missing"));
         station.other_senders = vec![([10, 0, 0, 7], 40_000).into(), ([10, 0, 0, 9], 40_001).into()];
         let others = "others send to its group: 10.0.0.7:40000, 10.0.0.9:40001";
-        assert_eq!(row(&station)[12], format!("the film is missing; {others}"));
+        assert_eq!(row(&station)[13], format!("the film is missing; {others}"));
         station.reason = None;
-        assert_eq!(row(&station)[12], others);
+        assert_eq!(row(&station)[13], others);
     }
 
     #[test]

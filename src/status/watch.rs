@@ -130,7 +130,7 @@ impl Dashboard {
         let rows = rows(&self.stations);
         let widths = widths(&rows).map(|width| Constraint::Length(width as u16));
         let cells =
-            |row: [String; 13]| row.into_iter().zip(NUMBERS).map(|(cell, number)| aligned(cell, number));
+            |row: [String; 14]| row.into_iter().zip(NUMBERS).map(|(cell, number)| aligned(cell, number));
         let mut rows = rows.into_iter();
         let heads = rows.next().into_iter().flat_map(cells);
         let lines = rows.zip(&self.stations).map(|(row, station)| {

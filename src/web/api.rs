@@ -17,6 +17,7 @@ use crate::air::lateness::Lateness;
 use crate::directory;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::media::{AirTime, FrameRate, StationId};
+use crate::wire::sdp::sound_port;
 
 /// A station that has sent nothing for this long is not on air. The slowest, on a slate, sends 5 pictures a second.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -67,6 +68,43 @@ pub struct StationStatus {
     pub other_senders: Vec<SocketAddr>,
     /// Lateness of the first packet of each picture, in microseconds.
     pub lateness_us: Quantiles,
+    /// Its sound; `None` if it has none.
+    #[serde(default)]
+    pub sound: Option<SoundStatus>,
+}
+
+/// The sound of a station. Counters count from the broadcaster's start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SoundStatus {
+    /// Its codec: `opus`.
+    pub codec: String,
+    /// Its port on the station's group.
+    pub port: u16,
+    /// Packets made, silence included.
+    pub packets: u64,
+    /// Packets of silence among them, while no film is heard.
+    pub silent: u64,
+    /// Packets among them that were not sent: they were late, or the system refused them.
+    pub missed: u64,
+    /// Loudness of the film that is heard, in LUFS as it is sent; `None` while silence is sent.
+    pub loudness: Option<f64>,
+}
+
+impl SoundStatus {
+    fn of(station: &StationHandle) -> Option<SoundStatus> {
+        let StationHandle { spec, sound_air, task, .. } = station;
+        let not_sent = sound_air.skipped.load(Relaxed) + sound_air.send_errors.load(Relaxed);
+        // A tenth is what meters show.
+        let loudness = station.loudness().map(|loudness| (f64::from(loudness) * 10.0).round() / 10.0);
+        station.has_sound().then(|| SoundStatus {
+            codec: "opus".to_owned(),
+            port: sound_port(spec.group.port()),
+            packets: task.sound_packets.load(Relaxed),
+            silent: task.silent_packets.load(Relaxed),
+            missed: task.sound_missed.load(Relaxed) + not_sent,
+            loudness,
+        })
+    }
 }
 
 /// What a station is sending.
@@ -131,6 +169,7 @@ impl StationStatus {
             rounds: task.rounds.load(Relaxed),
             other_senders: station.other_senders(),
             lateness_us: Quantiles::of(&air.lateness),
+            sound: SoundStatus::of(station),
         }
     }
 }

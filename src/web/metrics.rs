@@ -23,7 +23,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::exposition::{Format, to_text_format};
-use super::api::{Sending, StationStatus};
+use super::api::{Sending, SoundStatus, StationStatus};
 use super::{Refusal, Web, api};
 use crate::air::lateness::{BOUNDS, Lateness};
 use crate::headend::{Client, ClientKind, HeadEnd};
@@ -78,6 +78,15 @@ const COUNTERS: [StationCounter; 6] = [
     ("rounds", None, "Rounds of the programme that have begun", |station| station.rounds),
 ];
 
+/// A counter of the sound of each station that has sound: as [`StationCounter`].
+type SoundCounter = (&'static str, &'static str, fn(&SoundStatus) -> u64);
+
+const SOUND_COUNTERS: [SoundCounter; 3] = [
+    ("packets", "Packets of sound made, silence included", |sound| sound.packets),
+    ("silent_packets", "Packets of silence, made while no film is heard", |sound| sound.silent),
+    ("missed", "Packets of sound not sent: they were late, or the system refused them", |sound| sound.missed),
+];
+
 impl StationMetrics {
     fn stations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let stations = api::stations(&self.0);
@@ -87,6 +96,22 @@ impl StationMetrics {
             for station in &stations {
                 let metric = ConstCounter::new(value(station));
                 metric.encode(family.encode_family(&labels(station))?)?;
+            }
+        }
+
+        for (name, help, value) in SOUND_COUNTERS {
+            let name = format!("stationcast_sound_{name}");
+            let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            for (station, sound) in with_sound(&stations) {
+                ConstCounter::new(value(sound)).encode(family.encode_family(&labels(station))?)?;
+            }
+        }
+        let (help, unit) = ("Loudness of the film that is heard", Unit::Other("lufs".into()));
+        let name = "stationcast_sound_loudness";
+        let mut family = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?;
+        for (station, sound) in with_sound(&stations) {
+            if let Some(loudness) = sound.loudness {
+                ConstGauge::new(loudness).encode(family.encode_family(&labels(station))?)?;
             }
         }
 
@@ -203,6 +228,11 @@ impl StationMetrics {
         }
         Ok(())
     }
+}
+
+/// The stations that have sound.
+fn with_sound(stations: &[StationStatus]) -> impl Iterator<Item = (&StationStatus, &SoundStatus)> {
+    stations.iter().filter_map(|station| Some((station, station.sound.as_ref()?)))
 }
 
 type Label = (&'static str, String);

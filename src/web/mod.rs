@@ -1,11 +1,12 @@
 //! The web: a page with all stations, single pictures, an API and metrics, over plain HTTP/1.1.
 //!
 //! `daemon` imports it, and `status` its types. It imports `headend`, `directory`, `air` (its histogram of lateness),
-//! `media`, `interface`, `log`, `clock` and `limits`.
+//! `media`, `wire` (the port of sound), `interface`, `log`, `clock` and `limits`.
 //!
 //! ```text
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall
 //! Feed -> JpegCache ---+-> pictures: one station to one client          /stations/2.mjpeg, /stations/2.jpg
+//! Feed -> PcmCache ----+   (the sound of one tile, to the wall)
 //!                          m3u: a playlist for players                  /stations.m3u
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
@@ -24,6 +25,7 @@ pub(crate) mod hosts;
 mod jpeg_cache;
 mod m3u;
 mod metrics;
+mod pcm;
 mod pictures;
 pub mod server;
 mod wall;
@@ -43,6 +45,7 @@ use crate::headend::{HeadEnd, StationHandle};
 use crate::media::StationId;
 use hosts::Hosts;
 use jpeg_cache::JpegCache;
+use pcm::PcmCache;
 use server::HttpLimits;
 
 /// Serves the web to requests for these `hosts`, until the head-end stops. There are at most `places` connections.
@@ -57,12 +60,19 @@ pub(crate) struct Web {
     head_end: Arc<HeadEnd>,
     /// Each lives while a client is subscribed.
     jpegs: Mutex<BTreeMap<StationId, Weak<JpegCache>>>,
+    /// Each lives while a page listens.
+    pcms: Mutex<BTreeMap<StationId, Weak<PcmCache>>>,
     status: wall::StatusCache,
 }
 
 impl Web {
     fn new(head_end: Arc<HeadEnd>) -> Arc<Web> {
-        Arc::new(Web { jpegs: Mutex::default(), status: wall::StatusCache::default(), head_end })
+        Arc::new(Web {
+            jpegs: Mutex::default(),
+            pcms: Mutex::default(),
+            status: wall::StatusCache::default(),
+            head_end,
+        })
     }
 
     fn station(&self, id: StationId) -> Result<Arc<StationHandle>, Refusal> {
@@ -77,6 +87,18 @@ impl Web {
         Some(known.unwrap_or_else(|| {
             let cache = Arc::new(JpegCache::new(station, self.head_end.clock.clone()));
             jpegs.insert(id, Arc::downgrade(&cache));
+            cache
+        }))
+    }
+
+    /// The sound of a station; `None` if it has none, or there is no station of that number.
+    fn pcm(&self, id: StationId) -> Option<Arc<PcmCache>> {
+        let mut pcms = self.pcms.lock().unwrap_or_else(PoisonError::into_inner);
+        let station = self.head_end.station(id).filter(|station| station.has_sound())?;
+        let known = pcms.get(&id).and_then(Weak::upgrade).filter(|cache| cache.is_of(&station));
+        Some(known.unwrap_or_else(|| {
+            let cache = Arc::new(PcmCache::new(station, self.head_end.clock.clone()));
+            pcms.insert(id, Arc::downgrade(&cache));
             cache
         }))
     }

@@ -3,6 +3,9 @@
 //! The page controls the flow. A tile's next picture is sent when the page has drawn the one before, and it is the newest
 //! of that moment: a slow page is sent fewer pictures, never older ones, and at most one picture a tile is in flight.
 //! Dropped pictures are counted. Only the tiles that the page names as visible are sent.
+//!
+//! The sound of one station comes beside them, if the page asks for it: a chunk at a time, a little before it is due. A slow page
+//! loses chunks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -24,8 +28,10 @@ use tracing::debug;
 
 use super::hosts::{RequestHost, same_site};
 use super::jpeg_cache::Still;
+use super::pcm::Chunk;
 use super::server::Admitted;
 use super::{Refusal, Web, api, without_method};
+use crate::clock::AirClock;
 use crate::directory::table::AudienceMember;
 use crate::headend::{Client, ClientKind};
 use crate::media::StationId;
@@ -46,11 +52,13 @@ const PING_EVERY: u32 = 15;
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum PageMessage {
-    /// The visible tiles, and the station that fills the page. Replaces the message before.
+    /// The visible tiles, the station that fills the page, and the one whose sound is heard. Replaces the message before.
     Want {
         stations: BTreeSet<StationId>,
         #[serde(default)]
         watched: Option<StationId>,
+        #[serde(default)]
+        heard: Option<StationId>,
     },
     /// The page has drawn the picture of this number.
     Drawn(StationId, u32),
@@ -115,8 +123,13 @@ struct Wall {
     tasks: JoinSet<()>,
     /// The station that fills the page, and our part in its audience. A tile among others does not count.
     watched: Option<(StationId, Option<AudienceMember>)>,
+    /// The station whose sound is heard.
+    heard: Option<Heard>,
     pictures: mpsc::Sender<Bytes>,
     outbox: mpsc::Receiver<Bytes>,
+    /// Sound does not wait behind the pictures of the tiles.
+    sounds: mpsc::Sender<Bytes>,
+    sound_outbox: mpsc::Receiver<Bytes>,
 }
 
 /// A visible tile. Its task ends with it.
@@ -131,11 +144,35 @@ impl Drop for Tile {
     }
 }
 
+/// The station whose sound is heard. Its task ends with it.
+struct Heard {
+    station: StationId,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        self.task.iter().for_each(AbortHandle::abort);
+    }
+}
+
 impl Wall {
     fn new(web: Arc<Web>, admitted: Admitted) -> Wall {
         // One picture on its way to the socket: the next one is chosen only when this one has gone.
         let (pictures, outbox) = mpsc::channel(1);
-        Wall { web, admitted, tiles: BTreeMap::new(), tasks: JoinSet::new(), watched: None, pictures, outbox }
+        let (sounds, sound_outbox) = mpsc::channel(1);
+        Wall {
+            web,
+            admitted,
+            tiles: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            watched: None,
+            heard: None,
+            pictures,
+            outbox,
+            sounds,
+            sound_outbox,
+        }
     }
 
     async fn run(mut self, mut socket: WebSocket) {
@@ -176,9 +213,11 @@ impl Wall {
                     }
                     Ok(())
                 }
+                Some(chunk) = self.sound_outbox.recv() => socket.send(Message::Binary(chunk)).await,
                 Some(picture) = self.outbox.recv() => socket.send(Message::Binary(picture)).await,
                 _ = status_due.tick() => {
                     self.show_again();
+                    self.hear();
                     let ping = count % PING_EVERY == PING_EVERY - 1;
                     count = count.wrapping_add(1);
                     match socket.send(Message::Text(self.web.status_message(Instant::now()))).await {
@@ -200,7 +239,7 @@ impl Wall {
                     tile.drawn.send_replace(number);
                 }
             }
-            PageMessage::Want { stations, watched } => {
+            PageMessage::Want { stations, watched, heard } => {
                 self.tiles.retain(|id, _| stations.contains(id));
                 while self.tasks.try_join_next().is_some() {}
                 for id in stations {
@@ -209,6 +248,10 @@ impl Wall {
                 if self.watched.as_ref().map(|(id, _)| *id) != watched {
                     self.watched = watched.map(|id| (id, self.web.head_end.table.join_audience(id)));
                 }
+                if self.heard.as_ref().map(|heard| heard.station) != heard {
+                    self.heard = heard.map(|id| Heard { station: id, task: None });
+                }
+                self.hear();
             }
         }
     }
@@ -219,6 +262,18 @@ impl Wall {
         for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.show(id);
         }
+    }
+
+    /// Sends the sound of the station that is heard, if it has sound by now and is not sent already.
+    fn hear(&mut self) {
+        let Some(heard) = &mut self.heard else { return };
+        if heard.task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let Some(pcm) = self.web.pcm(heard.station) else { return };
+        let clock = self.web.head_end.clock.clone();
+        let chunks = pcm.subscribe();
+        heard.task = Some(self.tasks.spawn(send_sound(chunks, clock, self.sounds.clone())));
     }
 
     fn show(&mut self, id: StationId) {
@@ -262,6 +317,24 @@ async fn send_pictures(
         if drawn.wait_for(|&drawn| drawn == number).await.is_err() {
             return;
         }
+    }
+}
+
+/// Sends sound until the station ends. Chunks that find no room in time are lost.
+#[expect(clippy::disallowed_methods, reason = "a shell: it drops what is over")]
+async fn send_sound(mut chunks: broadcast::Receiver<Chunk>, clock: AirClock, out: mpsc::Sender<Bytes>) {
+    loop {
+        // The chunk is chosen only when the channel has room: one that waited for room would grow old.
+        let Ok(slot) = out.reserve().await else { return };
+        let chunk = loop {
+            match chunks.recv().await {
+                Ok(chunk) if chunk.is_over(clock.now()) => {}
+                Ok(chunk) => break chunk,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        };
+        slot.send(chunk.message());
     }
 }
 

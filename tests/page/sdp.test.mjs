@@ -30,11 +30,13 @@ test("a station is described whole", () => {
   assert.equal(session.name, "Café 2");
   assert.deepEqual([session.origin.netType, session.origin.ipVer, session.origin.address], ["IN", 4, "127.0.0.1"]);
   assert.deepEqual(session.timing, { start: 0, stop: 0 });
-  assert.equal(session.media.length, 1);
-  const [media] = session.media;
+  assert.equal(session.media.length, 2);
+  const [media, sound] = session.media;
   assert.deepEqual([media.type, media.port, media.protocol, String(media.payloads)], ["video", 5004, "RTP/AVP", "26"]);
   assert.deepEqual(media.rtp, [{ payload: 26, codec: "JPEG", rate: 90000 }]);
   assert.equal(media.direction ?? session.direction, "recvonly");
+  assert.deepEqual([sound.type, sound.port, sound.protocol, String(sound.payloads)], ["audio", 5006, "RTP/AVP", "97"]);
+  assert.deepEqual(sound.rtp, [{ payload: 97, codec: "opus", rate: 48000, encoding: 2 }]);
   assert.equal(Number(media.framerate), 29.97003);
   const connection = media.connection ?? session.connection;
   assert.deepEqual([connection.version, connection.ip], [4, "239.77.0.2/4"]);

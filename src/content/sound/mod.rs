@@ -25,10 +25,10 @@ pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::lineup::{self, SoundChoice, StationSpec};
+use crate::lineup::StationSpec;
 use crate::media::AirTime;
 pub(crate) use line::{SoundCue, SoundLine};
 use make::SoundOrder;
@@ -45,10 +45,6 @@ pub(crate) const FRAME: u32 = RATE / 50;
 
 /// Samples of the shortest packet: 2.5 ms. Packets as short as that fill what is left of a film's round.
 pub(crate) const SHORT: u32 = RATE / 400;
-
-/// Films of a programme that are asked for sound, if the line-up does not say whether the station has any: a folder on a network
-/// share may have thousands.
-const ASKED: usize = 16;
 
 /// A film that is on air from a moment on.
 #[derive(Debug, Clone)]
@@ -67,17 +63,5 @@ pub(crate) fn order(spec: &StationSpec, length: Duration) -> SoundOrder {
         length: SoundOrder::samples(length),
         bitrate: spec.sound_bitrate,
         loudness: spec.loudness,
-    }
-}
-
-/// Whether a station of this `spec` has sound: as its line-up says, or if one of the first films of its programme has, which `film`
-/// tells of each. Blocks.
-pub fn has_sound(spec: &StationSpec, film: impl Fn(&Path) -> bool) -> bool {
-    match spec.sound {
-        SoundChoice::Off => false,
-        SoundChoice::On | SoundChoice::Language(_) | SoundChoice::Track(_) => true,
-        SoundChoice::Auto => {
-            lineup::films(&spec.media).is_ok_and(|films| films.iter().take(ASKED).any(|path| film(path)))
-        }
     }
 }

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 use super::make::{SoundOrder, make};
-use super::reel::{SoundReel, VERSION};
+use super::reel::{SoundHeader, SoundReel, VERSION};
 use crate::content::lock;
 use crate::content::worker::run_when_idle;
 
@@ -95,6 +95,13 @@ impl SoundStore {
         let wanted = (path.to_owned(), order.clone());
         lock(&self.maker.state).known.get(&wanted).map_or(Found::NotYet, |(_, found)| found.clone())
     }
+}
+
+/// What is known of the sound of the film at `path` if it was made before, in the folder `dir`. Blocks.
+pub(crate) fn made_before(dir: &Path, path: &Path, order: &SoundOrder) -> Option<SoundHeader> {
+    let file_state = fs::metadata(path).ok().as_ref().map(file_state);
+    let name = dir.join(format!("{}.{EXTENSION}", digest(path, order, file_state)));
+    SoundReel::open(&name).ok().map(|reel| *reel.header())
 }
 
 /// The thread's part.

@@ -118,6 +118,11 @@ async fn the_metrics_are_openmetrics() {
     let quoted = [("station", "40"), ("name", "With \"quotes\" \\ and more")];
     let aired = value("stationcast_pictures_aired_total", &quoted);
     assert!(aired >= 1.0);
+    // Station 40 sends silence behind its slate; station 1 has no sound.
+    let sound = value("stationcast_sound_packets_total", &quoted);
+    assert!(sound >= value("stationcast_sound_silent_packets_total", &quoted) && sound >= 1.0);
+    assert_eq!(value("stationcast_sound_missed_total", &quoted), 0.0);
+    assert_eq!(samples.iter().filter(|sample| sample.name == "stationcast_sound_packets_total").count(), 1);
     assert_eq!(value("stationcast_state", &[("station", "40"), ("state", "slate")]), 1.0);
     assert_eq!(value("stationcast_state", &[("station", "40"), ("state", "film")]), 0.0);
 

@@ -49,6 +49,23 @@ impl Page {
         }
     }
 
+    /// The next message with sound: its station, its number, when it is due, and its samples. Other messages before it are ignored.
+    async fn sound(&mut self) -> (u16, u32, u64, Vec<i16>) {
+        loop {
+            if let Message::Binary(bytes) = self.next().await
+                && bytes[..2] == [1, 1]
+            {
+                let samples = bytes[16..].chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]]));
+                return (
+                    u16::from_be_bytes([bytes[2], bytes[3]]),
+                    u32::from_be_bytes(bytes[4..8].try_into().unwrap()),
+                    u64::from_be_bytes(bytes[8..16].try_into().unwrap()),
+                    samples.collect(),
+                );
+            }
+        }
+    }
+
     /// The station with this number in the next status message. No picture may come before it.
     async fn status(&mut self, station: u64) -> Value {
         loop {
@@ -110,6 +127,40 @@ async fn a_tile_is_sent_the_newest_picture_when_the_last_one_is_drawn() {
     // Visible again: the picture on air comes at once.
     page.send(r#"{"want": {"stations": [40]}}"#).await;
     assert!(page.picture().await.due > second.due);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sound_of_the_station_that_is_heard_comes_without_a_gap() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let mut page = Page::open(&broadcaster).await;
+    assert_eq!(page.status(1).await["sound"], Value::Null, "no film of station 1 has sound");
+    // Station 1 has no sound, so nothing comes, and station 40 does not wait for it.
+    page.send(r#"{"want": {"stations": [], "heard": 1}}"#).await;
+    page.send(r#"{"want": {"stations": [], "heard": 40}}"#).await;
+    let (station, mut number, mut due, mut samples) = page.sound().await;
+    assert_eq!(station, 40);
+    for _ in 0..20 {
+        let frames = samples.len() as u64 / 2;
+        assert!((960..1920).contains(&frames), "{frames}");
+        assert!(samples.iter().all(|sample| sample.abs() < 10), "silence, behind a slate");
+        let next = page.sound().await;
+        assert_eq!((next.0, next.1), (40, number + 1));
+        assert!(next.2.abs_diff(due + frames * 1_000_000_000 / 48_000) < 25_000, "to a sample");
+        (_, number, due, samples) = next;
+    }
+    let sound = broadcaster.get("/api/stations/40").await.json()["sound"].clone();
+    assert_eq!((&sound["codec"], &sound["port"]), (&"opus".into(), &5006.into()));
+    assert!(sound["packets"].as_u64() >= Some(20) && sound["packets"] == sound["silent"], "{sound}");
+
+    // Not heard any more: what is on its way comes, and then nothing but the status.
+    page.send(r#"{"want": {"stations": []}}"#).await;
+    let ended = async {
+        let mut quiet = 0;
+        while quiet < 2 {
+            quiet = if matches!(page.next().await, Message::Text(_)) { quiet + 1 } else { 0 };
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.expect("the sound ends");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

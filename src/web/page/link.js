@@ -2,6 +2,10 @@
 
 const VERSION = 1;
 const HEADER = 16;
+const [PICTURE, SOUND] = [0, 1];
+
+// Most pictures that wait for their sound. What comes when so many wait is shown at once.
+const MOST_WAITING = 16;
 
 // Time before a retry, in milliseconds: from the first to the second, doubling each time.
 const RETRY = [500, 10_000];
@@ -10,12 +14,16 @@ const RETRY = [500, 10_000];
 // counts as lost.
 const SILENCE = 6000;
 
-// Calls on.stations(list), on.picture(station, number, bitmap) and on.connected(yes, wait).
+// Calls on.stations(list), on.picture(station, number, bitmap), on.sound(station, due, data) and on.connected(yes, wait).
+// on.wait(station, due) tells in how many milliseconds a picture is to be shown. Due times are in ms since 1970.
 export class Link {
   #on;
   #socket = null;
   #retry = RETRY[0];
-  #want = { stations: [], watched: null };
+  #want = { stations: [], watched: null, heard: null };
+  #waiting = 0;
+  #count = 0; // pictures received
+  #shown = new Map(); // which of these was shown last, by station
   #silence = 0;
 
   constructor(on) {
@@ -25,9 +33,9 @@ export class Link {
     this.#open();
   }
 
-  // Tells the broadcaster which tiles are visible, and which station fills the page (null: none).
-  want(stations, watched) {
-    this.#want = { stations, watched };
+  // Tells the broadcaster which tiles are visible, which station fills the page, and which one is heard (null: none).
+  want(stations, watched, heard) {
+    this.#want = { stations, watched, heard };
     this.#say({ want: this.#want });
   }
 
@@ -45,7 +53,7 @@ export class Link {
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
       if (typeof data === "string") this.#told(JSON.parse(data));
-      else this.#show(data);
+      else this.#receive(data);
     };
     socket.onclose = () => this.#lost(socket);
     this.#silence = setTimeout(() => this.#lost(socket), SILENCE);
@@ -59,17 +67,38 @@ export class Link {
     this.#on.stations(stations);
   }
 
-  // Acknowledges a picture when it is drawn, and also if it cannot be: otherwise the broadcaster would send no more.
-  async #show(data) {
+  #receive(data) {
     const view = new DataView(data);
     if (data.byteLength <= HEADER || view.getUint8(0) !== VERSION) return;
-    const station = view.getUint16(2);
-    const number = view.getUint32(4);
+    const [kind, station, number] = [view.getUint8(1), view.getUint16(2), view.getUint32(4)];
+    const due = Number(view.getBigUint64(8) / 1000n) / 1000;
+    if (kind === PICTURE) this.#show(station, number, due, data);
+    else if (kind === SOUND) this.#on.sound(station, due, data);
+  }
+
+  // Acknowledges a picture when it is drawn or waits for its sound, and also if it cannot be drawn: otherwise the broadcaster would
+  // send no more.
+  async #show(station, number, due, data) {
+    const socket = this.#socket;
+    const place = ++this.#count;
+    const shows = performance.now() + this.#on.wait(station, due);
     try {
       const file = new Blob([new Uint8Array(data, HEADER)], { type: "image/jpeg" });
       const bitmap = await createImageBitmap(file);
-      this.#on.picture(station, number, bitmap);
-      bitmap.close();
+      const draw = () => {
+        // Never an older one after a newer one.
+        if (socket === this.#socket && place > (this.#shown.get(station) ?? 0)) {
+          this.#shown.set(station, place);
+          this.#on.picture(station, number, bitmap);
+        }
+        bitmap.close();
+      };
+      const wait = shows - performance.now();
+      if (wait < 2 || this.#waiting >= MOST_WAITING) draw();
+      else {
+        this.#waiting++;
+        setTimeout(() => (this.#waiting--, draw()), wait);
+      }
     } catch (error) {
       console.warn(`station ${station}, picture ${number}: ${error}`);
     }

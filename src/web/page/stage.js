@@ -167,13 +167,14 @@ export class Stage {
   }
 
   #inform(station) {
-    const { width, height, rate, quality, aired, bytes, skipped, squeezed, send_errors, rounds } = station;
+    const { width, height, rate, quality, aired, bytes, skipped, squeezed, send_errors, rounds, sound } = station;
     const span = (this.#drawn.at(-1) - this.#drawn[0]) / 1000;
     const rows = {
       Group: station.group,
       Interface: station.interface,
       Picture: width ? `${width} × ${height}, JPEG quality ${quality}` : "not known yet",
       Rate: rate ? `${rate.den === 1 ? rate.num : `${rate.num}/${rate.den}`} pictures/s` : "not known yet",
+      Sound: sound ? `${sound.codec}, ${sound.loudness === null ? "silent" : `${sound.loudness} LUFS`}` : "none",
       "Drawn here": span > 0 ? `${round((this.#drawn.length - 1) / span, 1)} pictures/s` : "–",
       Lateness: `p50 ${time(station.lateness_us.p50)}, p99 ${time(station.lateness_us.p99)}`,
       Aired: `${aired.toLocaleString("en")} pictures, ${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`,
@@ -204,6 +205,7 @@ export class Stage {
       case "hold": return this.#hold(!this.holding);
       case "wall": return this.#leave();
       case "save": return this.#save();
+      case "sound": return this.#wall.sound();
       case "info": {
         const info = at("info");
         info.hidden = !info.hidden;
@@ -261,6 +263,7 @@ export class Stage {
     if (typing && key === "Escape") return () => {};
     if (key === "?") return () => at("help").showModal();
     if (key === "f") return () => this.#does("fullscreen");
+    if (key === "m") return () => this.#does("sound");
     if (this.watched === null) return key === "Backspace" && this.#last !== null ? () => this.#does("last") : null;
     if (key === " " && target.closest?.("button")) return null;
     const does = {

@@ -1,6 +1,7 @@
 // The wall: a tile for each station. One station at a time can fill the page.
 
 import { Link } from "./link.js";
+import { Sound } from "./sound.js";
 import { Stage, trouble } from "./stage.js";
 
 const at = (id) => document.getElementById(id);
@@ -9,10 +10,13 @@ const tiles = new Map(); // by station number: { item, anchor, canvas, context, 
 let stations = [];
 let waiting = false;
 
+const sound = new Sound({ changed: want });
+
 const stage = new Stage({
   stations: () => stations,
   picture: (id) => tiles.get(id)?.canvas,
   changed: want,
+  sound: toggle,
   closed: (id) => tiles.get(id)?.anchor.focus(),
   speak,
 });
@@ -25,7 +29,13 @@ const sight = new IntersectionObserver(
   { rootMargin: "80px" },
 );
 
-const link = new Link({ stations: update, picture: draw, connected });
+const link = new Link({
+  stations: update,
+  picture: draw,
+  wait: (id, due) => sound.wait(id, due),
+  sound: (id, due, data) => sound.play(id, due, data),
+  connected,
+});
 
 document.addEventListener("visibilitychange", want);
 
@@ -35,11 +45,57 @@ function want() {
   waiting = true;
   queueMicrotask(() => {
     waiting = false;
+    // Sound follows to the station that fills the page.
+    if (sound.station !== null && stage.watched !== null) sound.hear(stage.watched);
+    mark();
     const seen = [...tiles].filter(([, tile]) => tile.seen).map(([id]) => id);
-    if (document.hidden) return link.want([], null);
+    if (document.hidden) return link.want([], null, sound.station);
     const ids = stage.holding ? [] : stage.watched === null ? seen : [stage.watched];
-    link.want(ids, stage.watched);
+    link.want(ids, stage.watched, sound.station);
   });
+}
+
+const hasSound = (id) => stations.some((station) => station.id === id && station.sound);
+
+// Hears a station, or nothing if it is heard already. Without a number, the station that fills the page; on the wall the one that
+// has the focus, or was heard last, or the first.
+function toggle(id) {
+  if (id === undefined) {
+    const focused = document.activeElement?.closest?.("li")?.querySelector("a")?.dataset.station;
+    const likely = stage.watched !== null ? [stage.watched] : [sound.station, Number(focused), sound.last, ...tiles.keys()];
+    id = likely.find((id) => id !== null && (id === sound.station || hasSound(id)));
+    if (id === undefined) return speak("This station has no sound");
+  }
+  const off = sound.station === id;
+  sound.hear(off ? null : id);
+  speak(off ? "Sound off" : `Sound of station ${id}, ${stations.find((station) => station.id === id)?.name}`);
+  requestAnimationFrame(meter);
+}
+
+// Shows which station is heard, and which ones have sound.
+function mark() {
+  for (const [id, { speaker }] of tiles) {
+    speaker.hidden = !hasSound(id);
+    press(speaker, sound.station === id);
+  }
+  const button = document.querySelector("[data-does=sound]");
+  button.disabled = !hasSound(stage.watched);
+  press(button, stage.watched !== null && sound.station === stage.watched);
+}
+
+function press(button, yes) {
+  if (button.ariaPressed === String(yes)) return;
+  button.ariaPressed = String(yes);
+  button.style.removeProperty("--level");
+}
+
+// Fills the buttons of the station that is heard: empty at -60 dB, full at full scale.
+function meter() {
+  if (sound.station === null) return;
+  const level = Math.min(1, Math.max(0, 1 + sound.level / 60));
+  const buttons = [tiles.get(sound.station)?.speaker, document.querySelector("[data-does=sound][aria-pressed=true]")];
+  for (const button of buttons) button?.style.setProperty("--level", `${Math.round(level * 100)}%`);
+  requestAnimationFrame(meter);
 }
 
 function draw(id, number, bitmap) {
@@ -67,6 +123,7 @@ function update(list) {
     sight.unobserve(anchor);
     item.remove();
     tiles.delete(id);
+    if (sound.station === id) sound.hear(null);
   }
   list.forEach((station, n) => {
     const tile = tiles.get(station.id) ?? add(station);
@@ -93,6 +150,7 @@ function update(list) {
   const count = list.length === 1 ? "1 station" : `${list.length} stations`;
   set(at("summary"), `${count}${off > 0 ? ` · ${off} off air` : ""}${watching > 0 ? ` · ${watching} watching` : ""}`);
   stage.update();
+  mark();
 }
 
 function add({ id }) {
@@ -116,8 +174,11 @@ function add({ id }) {
   );
   parts.number.textContent = id;
   anchor.append(canvas, caption);
-  item.append(anchor);
-  const tile = { item, anchor, caption, canvas, context: canvas.getContext("2d", { alpha: false }), seen: false, ...parts };
+  const speaker = at("speaker").content.firstElementChild.cloneNode(true);
+  speaker.querySelector(".spoken").textContent = `Sound of station ${id}`;
+  speaker.addEventListener("click", () => toggle(id));
+  item.append(anchor, speaker);
+  const tile = { item, anchor, caption, speaker, canvas, context: canvas.getContext("2d", { alpha: false }), seen: false, ...parts };
   tiles.set(id, tile);
   sight.observe(anchor);
   return tile;
