@@ -140,6 +140,11 @@ impl HeadEnd {
     /// Pushes a unit into a station's feed.
     #[expect(clippy::disallowed_methods, reason = "a shell: status is of this moment")]
     pub(crate) fn show(&self, id: StationId, unit: crate::media::Unit) {
-        self.handles.borrow()[&id].feed.push(unit, self.clock.now());
+        let station = &self.handles.borrow()[&id];
+        let feed = match unit.track() {
+            crate::media::Track::Picture => &station.feed,
+            crate::media::Track::Sound => &station.sound_feed,
+        };
+        feed.push(unit, self.clock.now());
     }
 }
