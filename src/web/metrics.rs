@@ -230,6 +230,7 @@ fn name_of(kind: ClientKind) -> &'static str {
         ClientKind::RtspUdp => "rtsp_udp",
         ClientKind::RtspTcp => "rtsp_tcp",
         ClientKind::Mjpeg => "mjpeg",
+        ClientKind::Matroska => "mkv",
         ClientKind::Wall => "wall",
     }
 }

@@ -6,6 +6,7 @@
 //! ```text
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall
 //! Feed -> JpegCache ---+-> pictures: one station to one client          /stations/2.mjpeg, /stations/2.jpg
+//!                      +-> mkv: the same with its sound, in `matroska`   /stations/2.mkv
 //!                          m3u: a playlist for players                  /stations.m3u
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
@@ -23,7 +24,9 @@ mod assets;
 pub(crate) mod hosts;
 mod jpeg_cache;
 mod m3u;
+mod matroska;
 mod metrics;
+mod mkv;
 mod pictures;
 pub mod server;
 mod wall;
