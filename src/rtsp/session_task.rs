@@ -29,6 +29,10 @@ use crate::media::{Track, Unit};
 /// Time between two sender reports. RFC 3550 section 6.2 has 5 s as the minimum.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The same for a session with pictures and sound, which players tie together by them. GStreamer 1.22, which was sent the picture and
+/// the packet on air late when it began, had them 20 ms apart until the second report.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A picture that is later than this is left out. So a client can be behind by this, and by the content of the kernel's send
 /// buffer, but never further.
 pub(super) const MAX_LATENESS: Duration = Duration::from_secs(1);
@@ -116,7 +120,7 @@ impl SessionTask {
                         Ok(span) => {
                             self.playing.store(true, Relaxed);
                             playback = self.start(&range, span, playback.take(), reply).await;
-                            report.as_mut().reset(Instant::now() + REPORT_INTERVAL);
+                            report.as_mut().reset(Instant::now() + self.report_interval());
                             self.send_report().await
                         }
                         Err(status) => {
@@ -135,7 +139,7 @@ impl SessionTask {
                     Ok(())
                 }
                 SessionEvent::ReportDue => {
-                    report.as_mut().reset(Instant::now() + REPORT_INTERVAL);
+                    report.as_mut().reset(Instant::now() + self.report_interval());
                     self.send_report().await
                 }
                 SessionEvent::Playback(PlaybackEvent::Unit(unit)) => self.send(unit, &mut playback).await,
@@ -293,6 +297,10 @@ impl SessionTask {
             Some(sink) => sink.flush().await,
             None => Ok(()),
         }
+    }
+
+    fn report_interval(&self) -> Duration {
+        if self.sinks.iter().count() > 1 { SYNC_INTERVAL } else { REPORT_INTERVAL }
     }
 
     /// Counts units that were left out.
