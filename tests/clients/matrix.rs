@@ -148,12 +148,19 @@ pub(crate) fn gstreamer(method: AccessMethod) {
         "-q {source} ! jpegdec ! video/x-raw,format=I420 ! identity eos-after={PICTURES} ! filesink location={}",
         text(&served.planes)
     );
-    let ended = served.run("gst-launch-1.0", &pipeline.split_whitespace().collect::<Vec<_>>()).finish();
+    let args: Vec<&str> = pipeline.split_whitespace().collect();
+    let ended = if method == AccessMethod::Matroska {
+        // matroskademux 1.22 goes on reading when it is told that nothing more is wanted.
+        served.run("timeout", &[&["-s", "INT", "9", "gst-launch-1.0"], &args[..]].concat()).finish()
+    } else {
+        served.run("gst-launch-1.0", &args).finish()
+    };
     // After the last picture rtspsrc 1.22 sends PAUSE in one thread while another closes the connection. On a busy machine the
     // close is sometimes first (2 of 75 runs beside five busy loops), and rtspsrc reports that it cannot send. Its pictures
     // are complete by then, and those are compared.
     let closed_before_pause = ended.stderr.contains("gst_rtspsrc_pause ()");
-    assert!(ended.code == Some(0) || closed_before_pause, "{pipeline}: {}", ended.stderr);
+    let is_stopped = method == AccessMethod::Matroska && ended.code == Some(124);
+    assert!(ended.code == Some(0) || is_stopped || closed_before_pause, "{pipeline}: {}", ended.stderr);
     served.check(method, &served.decoded());
 }
 

@@ -89,7 +89,10 @@ fn flashes_and_beeps(host: Host<'_>, recording: &Path) -> (Vec<f64>, Vec<f64>) {
         let values = said.split(name).skip(1).filter_map(|rest| rest.split([' ', '\n', '\r']).next());
         values.map(|value| value.parse().unwrap()).collect()
     };
-    (times("black_end:"), times("silence_end: "))
+    let mut flashes = times("black_end:");
+    // The last one may be the recording's end.
+    flashes.pop();
+    (flashes, times("silence_end: "))
 }
 
 pub(crate) fn ffmpeg(method: AccessMethod) {
