@@ -39,7 +39,6 @@ pub(super) struct MkvStream {
     position: Position,
     client: Arc<Client>,
     _audience: Option<AudienceMember>,
-    _admitted: Admitted,
 }
 
 /// The next part of a stream.
@@ -56,7 +55,6 @@ impl MkvStream {
         newest: watch::Receiver<Option<Still>>,
         client: Arc<Client>,
         audience: Option<AudienceMember>,
-        admitted: Admitted,
     ) -> MkvStream {
         let sound = station.has_sound().then(|| station.sound_feed.subscribe(clock.now()));
         MkvStream {
@@ -69,15 +67,14 @@ impl MkvStream {
             position: Position::default(),
             client,
             _audience: audience,
-            _admitted: admitted,
         }
     }
 
-    /// The bytes of the stream. hyper polls for some when it has sent those before.
-    pub(super) fn bytes(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        let parts = stream::unfold(self, |mut stream| async {
+    /// The bytes of the stream, on a connection that goes on counting. hyper polls for some when it has sent those before.
+    pub(super) fn bytes(self, admitted: Admitted) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        let parts = stream::unfold((self, admitted), |(mut stream, admitted)| async {
             let bytes = stream.next().await?;
-            Some((stream::iter(bytes.into_iter().map(Ok)), stream))
+            Some((stream::iter(bytes.into_iter().map(Ok)), (stream, admitted)))
         });
         parts.flatten()
     }
@@ -117,10 +114,15 @@ impl MkvStream {
     async fn part(&mut self) -> Option<Part> {
         loop {
             let now = self.clock.now();
-            if self.packet.as_ref().is_some_and(|packet| now.since(packet.due.at) > MAX_LATENESS) {
-                self.packet = None;
-                self.sound = Some(self.station.sound_feed.subscribe(now));
-                self.position.end_cluster();
+            if let Some(packet) = self.packet.take_if(|packet| now.since(packet.due.at) > MAX_LATENESS) {
+                match self.station.sound_feed.at(now) {
+                    Some((number, on_air)) if on_air.due.at > packet.due.at => {
+                        self.sound = Some(self.station.sound_feed.resume(number));
+                        self.position.end_cluster();
+                    }
+                    // The station is late, and not the client.
+                    _ => self.packet = Some(packet),
+                }
             }
             let due = self.packet.as_ref().map(|packet| Instant::now() + self.clock.until(packet.due.at));
             tokio::select! {
@@ -153,5 +155,96 @@ async fn receive(sound: &mut Option<Subscription>) -> Result<Unit, RecvError> {
     match sound {
         Some(sound) => sound.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headend::{ClientKind, HeadEnd};
+    use crate::lineup::StationSpec;
+    use crate::media::Due;
+    use crate::web::Web;
+
+    const PACKET: Duration = Duration::from_millis(20);
+
+    struct Scene {
+        head_end: Arc<HeadEnd>,
+        stream: MkvStream,
+    }
+
+    impl Scene {
+        /// A stream of a station with sound, on which nothing has been on air.
+        fn new() -> Scene {
+            let spec = StationSpec::sample("239.77.0.2:5004");
+            let id = spec.id;
+            let (head_end, _stop) = HeadEnd::for_tests(vec![spec], None);
+            let station = head_end.station(id).unwrap();
+            station.set_sound(true);
+            let newest = Web::new(head_end.clone()).jpegs(id).unwrap().subscribe();
+            let client = head_end.clients.enter(id, ([127, 0, 0, 1], 1).into(), ClientKind::Matroska);
+            let stream = MkvStream::new(station, head_end.clock.clone(), newest, client, None);
+            Scene { head_end, stream }
+        }
+
+        fn picture(&self, at: AirTime) {
+            self.head_end.show(self.stream.station.spec.id, Unit::blank(at, PACKET, vec![0; 100]));
+        }
+
+        fn sound(&self, at: AirTime, n: u8) {
+            let unit = Unit::sound(Due { at, interval: PACKET }, vec![n; 80].into());
+            self.head_end.show(self.stream.station.spec.id, unit);
+        }
+
+        /// What comes before the payload, and the packet of sound; `None` for a picture.
+        async fn next(&mut self) -> (Vec<Bytes>, Option<u8>) {
+            let mut bytes = self.stream.next().await.expect("the station is on air");
+            let payload = bytes.pop_back().unwrap();
+            (bytes.into(), (payload.len() == 80).then(|| payload[0]))
+        }
+    }
+
+    fn begins_cluster(head: &[Bytes]) -> bool {
+        head.last().unwrap().starts_with(&[0x1f, 0x43, 0xb6, 0x75])
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+    async fn a_stream_begins_with_a_picture_and_a_slow_client_skips_to_what_is_on_air() {
+        let mut scene = Scene::new();
+        let now = scene.head_end.clock.now();
+        let begin = now - Duration::from_millis(2400);
+        scene.sound(begin - PACKET, 0);
+        scene.picture(begin);
+        let (head, sound) = scene.next().await;
+        assert_eq!(sound, None, "sound before the first picture is left out");
+        assert!(head[0].starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) && begins_cluster(&head));
+
+        // The client reads nothing, for longer than it may be behind.
+        (1..=119).for_each(|n| scene.sound(begin + PACKET * n, n as u8));
+        scene.picture(now - Duration::from_millis(1));
+        scene.sound(now + PACKET, 200);
+        let mut heard: Vec<u8> = Vec::new();
+        let head = loop {
+            match scene.next().await {
+                (head, None) => break head,
+                (_, Some(n)) => heard.push(n),
+            }
+        };
+        assert!(heard.is_empty(), "no sound of the old cluster: {heard:?}");
+        assert!(begins_cluster(&head) && head.len() == 1);
+        let (head, sound) = scene.next().await;
+        assert!(sound.is_some_and(|n| n >= 119) && !begins_cluster(&head), "{sound:?}");
+        assert_eq!(scene.stream.client.pictures.load(Relaxed), 2);
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+    async fn a_stream_ends_with_its_station() {
+        let mut scene = Scene::new();
+        scene.picture(scene.head_end.clock.now());
+        scene.next().await;
+        scene.stream.station.sound_feed.close();
+        assert!(scene.stream.next().await.is_none());
     }
 }

@@ -59,10 +59,9 @@ pub(super) async fn station(
             let newest = web.jpegs(id).ok_or_else(unknown)?.subscribe();
             let client = web.head_end.clients.enter(id, admitted.peer, ClientKind::Matroska);
             let audience = web.head_end.table.join_audience(id);
-            let stream =
-                MkvStream::new(station, web.head_end.clock.clone(), newest, client, audience, admitted);
+            let stream = MkvStream::new(station, web.head_end.clock.clone(), newest, client, audience);
             let headers = [(CONTENT_TYPE, "video/x-matroska"), (CACHE_CONTROL, "no-store")];
-            Ok((headers, Body::from_stream(stream.bytes())).into_response())
+            Ok((headers, Body::from_stream(stream.bytes(admitted))).into_response())
         }
         "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
         _ => Err(unknown()),
