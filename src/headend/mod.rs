@@ -14,6 +14,7 @@ pub mod counters;
 pub mod describe;
 pub mod feed;
 pub mod handle;
+pub(crate) mod live_units;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

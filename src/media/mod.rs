@@ -6,6 +6,7 @@ pub mod jfif;
 pub mod jpeg;
 pub mod scan;
 pub mod time;
+pub(crate) mod tracks;
 
 use std::fmt;
 use std::time::Duration;

@@ -12,13 +12,13 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
-use super::live_units::{LiveUnits, NoUnit};
 use super::session_task::MAX_LATENESS;
 use super::sink::TcpSink;
-use super::tracks::PerTrack;
 use super::writer::{Gone, TryWrite};
 use crate::clock::AirClock;
+use crate::headend::live_units::{LiveUnits, NoUnit};
 use crate::headend::{Client, StationHandle};
+use crate::media::tracks::PerTrack;
 use crate::media::{StationId, Track, Unit};
 
 /// Most clients of one fan-out. Writing 22 kB takes some 10 us: the last client has its picture 1 to 2 ms after the first. A

@@ -13,15 +13,14 @@
 //! - `tunnel`: requests that come through HTTP, by a connection of their own.
 //! - `session`: the table of all sessions. A session by UDP may outlive the connection that set it up.
 //! - `session_task`: one task a session; takes units from a `playback`, live or `vod`, and gives them to a `sink`.
-//! - `fanout`: one task that writes a station's units to all connections that keep up. `live_units`: pictures and sound as one
-//!   sequence. `vod_sound`: the sound of a programme on demand. `tracks`: a value for each track of a session. Pure.
+//! - `fanout`: one task that writes a station's units to all connections that keep up.
+//! - `vod_sound`: the sound of a programme on demand.
 //!
 //! Every resource that a client can take is bounded, as in the directory: connections, sessions, bytes of a request, and the
 //! time of each step. `docs/rtsp.md` states the limits.
 
 mod connection;
 mod fanout;
-mod live_units;
 mod playback;
 mod reader;
 mod request;
@@ -29,7 +28,6 @@ mod response;
 mod session;
 mod session_task;
 mod sink;
-mod tracks;
 mod transport;
 mod tunnel;
 mod vod;

@@ -6,10 +6,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
 use super::fanout::FanoutMembership;
-use super::live_units::{LiveUnits, NoUnit};
 use super::vod::{VodError, VodPlayback};
 use crate::clock::AirClock;
 use crate::directory::table::AudienceMember;
+use crate::headend::live_units::{LiveUnits, NoUnit};
 use crate::media::{AirTime, Track, Unit};
 
 pub(super) enum PlaybackEvent {

@@ -13,8 +13,8 @@ use rtsp_types::{Method, Request, StatusCode, Url, Version};
 
 use super::response::{Echo, Rejection};
 use super::session::SessionId;
-use super::tracks::PerTrack;
 use super::transport::{SessionTransport, TransportOffer};
+use crate::media::tracks::PerTrack;
 use crate::media::{StationId, Track};
 use crate::wire::sdp::SOUND_CONTROL;
 

@@ -19,10 +19,10 @@ use super::PER_ADDRESS;
 use super::request::{PlayRange, Resource, SessionInfo};
 use super::response::Rejection;
 use super::sink::Sink;
-use super::tracks::PerTrack;
 use super::transport::SessionTransport;
 use crate::headend::Client;
 use crate::limits::{ConnectionLimits, Permit};
+use crate::media::tracks::PerTrack;
 use crate::media::{AirTime, Track};
 use crate::wire::rtcp;
 

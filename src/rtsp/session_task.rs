@@ -12,18 +12,18 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::fanout::{FanoutClient, FanoutMembership, Fanouts};
-use super::live_units::LiveUnits;
 use super::playback::{LivePlayback, Playback, PlaybackEvent, PlaybackKind};
 use super::request::PlayRange;
 use super::response::Rejection;
 use super::session::{KeepAlive, ReceiverReports, SessionCommand, Started};
 use super::sink::{Sink, receive_rtcp};
-use super::tracks::PerTrack;
 use super::vod::{VodError, VodPlayback, VodProgramme};
 use super::writer::Gone;
 use crate::clock::AirClock;
 use crate::directory::StationTable;
+use crate::headend::live_units::LiveUnits;
 use crate::headend::{Client, StationHandle};
+use crate::media::tracks::PerTrack;
 use crate::media::{Track, Unit};
 
 /// Time between two sender reports. RFC 3550 section 6.2 has 5 s as the minimum.

@@ -11,13 +11,13 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::tracks::PerTrack;
 use super::transport::SessionTransport;
 use super::writer::{Gone, TryWrite, Writer};
 use crate::air::sender::RtpSender;
 use crate::air::{Air, AirCounters, Flow, UNICAST_POLL};
 use crate::headend::Client;
 use crate::lineup::Spread;
+use crate::media::tracks::PerTrack;
 use crate::media::{AirTime, Payload, Track, Unit};
 use crate::wire::MAX_DATAGRAM;
 use crate::wire::packetizer::Packetizer;

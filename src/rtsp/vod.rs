@@ -13,7 +13,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::playback::PlaybackEvent;
-use super::tracks::PerTrack;
 use super::vod_sound::VodSound;
 use crate::clock::AirClock;
 use crate::content::Fault;
@@ -23,6 +22,7 @@ use crate::content::programme::Programme;
 use crate::content::reel::{Reel, ReelError};
 use crate::lineup::StationSpec;
 use crate::media::jpeg::Jpeg;
+use crate::media::tracks::PerTrack;
 use crate::media::{AirTime, Due, Track, Unit};
 
 /// Time from PLAY to the first picture. It is longer than the air thread may hold pictures of an earlier PLAY.

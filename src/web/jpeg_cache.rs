@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::clock::AirClock;
 use crate::headend::StationHandle;
 use crate::media::jpeg::Jpeg;
-use crate::media::{AirTime, Size, StationId, Unit};
+use crate::media::{AirTime, StationId, Unit};
 
 /// Version of the wall's picture messages.
 const VERSION: u8 = 1;
@@ -46,11 +46,6 @@ impl Still {
     fn new(station: StationId, number: u32, unit: &Unit) -> Option<Still> {
         let jpeg = unit.jpeg()?.clone();
         Some(Still { number, due: unit.due.at, station, jpeg, message: Arc::default() })
-    }
-
-    /// The picture's size.
-    pub(super) fn size(&self) -> Size {
-        self.jpeg.size
     }
 
     /// The message that carries the picture to a wall.

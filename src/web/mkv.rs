@@ -1,6 +1,5 @@
 //! One station with its sound for one client: `/stations/2.mkv`, live Matroska.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,42 +8,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
-use super::jpeg_cache::Still;
 use super::matroska::{Header, Position};
 use super::server::Admitted;
 use crate::clock::AirClock;
 use crate::directory::table::AudienceMember;
-use crate::headend::feed::Subscription;
+use crate::headend::live_units::{LiveUnits, NoUnit, feed};
 use crate::headend::{Client, StationHandle};
-use crate::media::{AirTime, Payload, Track, Unit};
+use crate::media::tracks::PerTrack;
+use crate::media::{Payload, Size, Track, Unit};
 
-/// A client whose sound waits for longer than this skips to what is on air: it is slow, and a picture that it is sent is the newest.
-/// Short of what a feed keeps for a subscriber, and longer than a stall of a wireless network.
+/// A client for which a unit waits for longer than this skips to what is on air. Short of what a feed keeps for a subscriber, and
+/// longer than a stall of a wireless network.
 const MAX_LATENESS: Duration = Duration::from_secs(1);
 
-/// A Matroska stream to one client.
+/// A Matroska stream to one client. Units come from the station's feeds, which all clients share: nothing is queued for this one.
 pub(super) struct MkvStream {
     station: Arc<StationHandle>,
     clock: AirClock,
-    newest: watch::Receiver<Option<Still>>,
-    /// Number of the last picture sent.
-    last: Option<u32>,
-    /// `None` if the station has no sound.
-    sound: Option<Subscription>,
-    /// The next packet of sound, if it has come.
-    packet: Option<Unit>,
+    tracks: PerTrack<()>,
+    units: LiveUnits,
     position: Position,
+    /// Whether the client has got the beginning of the document.
+    has_header: bool,
     client: Arc<Client>,
     _audience: Option<AudienceMember>,
-}
-
-/// The next part of a stream.
-enum Part {
-    Picture(Still),
-    Sound(AirTime, Bytes),
 }
 
 impl MkvStream {
@@ -52,19 +40,17 @@ impl MkvStream {
     pub(super) fn new(
         station: Arc<StationHandle>,
         clock: AirClock,
-        newest: watch::Receiver<Option<Still>>,
         client: Arc<Client>,
         audience: Option<AudienceMember>,
     ) -> MkvStream {
-        let sound = station.has_sound().then(|| station.sound_feed.subscribe(clock.now()));
+        let tracks = PerTrack { picture: Some(()), sound: station.has_sound().then_some(()) };
         MkvStream {
+            units: LiveUnits::subscribe(&station, tracks, clock.now()),
             station,
             clock,
-            newest,
-            last: None,
-            sound,
-            packet: None,
+            tracks,
             position: Position::default(),
+            has_header: false,
             client,
             _audience: audience,
         }
@@ -80,81 +66,66 @@ impl MkvStream {
     }
 
     /// The next block, and what comes before it. `None` when the station is gone.
-    async fn next(&mut self) -> Option<VecDeque<Bytes>> {
+    async fn next(&mut self) -> Option<Vec<Bytes>> {
         loop {
-            let mut bytes = VecDeque::new();
-            let (track, at, payload) = match self.part().await? {
-                Part::Picture(still) => {
-                    if self.last.is_none() {
-                        bytes.push_back(self.header(&still));
-                    }
-                    let dropped =
-                        self.last.map_or(0, |last| still.number.wrapping_sub(last).saturating_sub(1));
+            let Unit { due, payload } = self.unit().await?;
+            let (track, size, [before, content, after]) = match payload {
+                Payload::Jpeg(jpeg) => {
                     self.client.pictures.fetch_add(1, Relaxed);
-                    self.client.dropped.fetch_add(u64::from(dropped), Relaxed);
-                    self.last = Some(still.number);
-                    (Track::Picture, still.due, still.file())
+                    let (before, after) = jpeg.around_scan(0);
+                    let parts = [before.into(), jpeg.scan, Bytes::from_static(after)];
+                    (Track::Picture, Some(jpeg.size), parts)
                 }
-                Part::Sound(at, packet) => (Track::Sound, at, packet),
+                Payload::Opus(packet) => (Track::Sound, None, [Bytes::new(), packet, Bytes::new()]),
             };
-            if let Some(head) = self.position.block(track, at, payload.len()) {
-                bytes.extend([head.into(), payload]);
-                return Some(bytes);
-            }
+            let length = before.len() + content.len() + after.len();
+            let Some(block) = self.position.block(track, due.at, length) else { continue };
+            let mut head = match size {
+                Some(size) if !self.has_header => self.header(size),
+                _ => Vec::new(),
+            };
+            self.has_header = true;
+            head.extend(block);
+            head.extend(before);
+            return Some([head.into(), content, after].into_iter().filter(|part| !part.is_empty()).collect());
         }
     }
 
-    fn header(&self, first: &Still) -> Bytes {
-        let (title, has_sound) = (&self.station.spec.name, self.sound.is_some());
-        Header { title, size: first.size(), rate: self.station.film_rate(), has_sound }.to_bytes().into()
+    fn header(&self, size: Size) -> Vec<u8> {
+        let (title, has_sound) = (&self.station.spec.name, self.tracks.sound.is_some());
+        Header { title, size, rate: self.station.film_rate(), has_sound }.to_bytes()
     }
 
-    /// The next picture or packet that is due. `None` when the station is gone.
-    #[expect(clippy::disallowed_methods, reason = "a shell: it waits until sound is due")]
-    async fn part(&mut self) -> Option<Part> {
+    /// The next unit that is due. `None` when the station is gone.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it looks whether the client is late")]
+    async fn unit(&mut self) -> Option<Unit> {
+        let dropped = |pictures| self.client.dropped.fetch_add(pictures, Relaxed);
         loop {
+            let track = match self.units.ready(&self.clock, Duration::ZERO).await {
+                Ok(track) => track,
+                Err(NoUnit(track, RecvError::Lagged(missed))) => {
+                    if track == Track::Picture {
+                        dropped(missed);
+                    }
+                    continue;
+                }
+                Err(NoUnit(_, RecvError::Closed)) => return None,
+            };
+            let next = self.units.next().picture;
+            let Some((_, unit)) = self.units.take(track) else { continue };
             let now = self.clock.now();
-            if let Some(packet) = self.packet.take_if(|packet| now.since(packet.due.at) > MAX_LATENESS) {
-                match self.station.sound_feed.at(now) {
-                    Some((number, on_air)) if on_air.due.at > packet.due.at => {
-                        self.sound = Some(self.station.sound_feed.resume(number));
-                        self.position.end_cluster();
-                    }
-                    // The station is late, and not the client.
-                    _ => self.packet = Some(packet),
-                }
+            let is_newer = |on_air: Unit| on_air.due.at > unit.due.at;
+            let is_late = now.since(unit.due.at) > MAX_LATENESS;
+            // Otherwise the station is late, and not the client.
+            if !is_late || !feed(&self.station, track).at(now).is_some_and(|(_, on_air)| is_newer(on_air)) {
+                return Some(unit);
             }
-            let due = self.packet.as_ref().map(|packet| Instant::now() + self.clock.until(packet.due.at));
-            tokio::select! {
-                biased;
-                () = async { match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }} => if let Some(Unit { due, payload: Payload::Opus(packet) }) = self.packet.take() {
-                    return Some(Part::Sound(due.at, packet));
-                },
-                received = receive(&mut self.sound), if due.is_none() => match received {
-                    Ok(unit) => self.packet = Some(unit),
-                    // Its packets have a gap, as the client hears.
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return None,
-                },
-                changed = self.newest.changed() => {
-                    changed.ok()?;
-                    if let Some(still) = self.newest.borrow_and_update().clone() {
-                        return Some(Part::Picture(still));
-                    }
-                }
+            self.units = LiveUnits::subscribe(&self.station, self.tracks, now);
+            self.position.end_cluster();
+            if let (Some(before), Some(after)) = (next, self.units.next().picture) {
+                dropped(after.saturating_sub(before));
             }
         }
-    }
-}
-
-/// Receives the next packet of sound. Never returns if there is no sound. Cancel-safe.
-async fn receive(sound: &mut Option<Subscription>) -> Result<Unit, RecvError> {
-    match sound {
-        Some(sound) => sound.recv().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -163,8 +134,7 @@ mod tests {
     use super::*;
     use crate::headend::{ClientKind, HeadEnd};
     use crate::lineup::StationSpec;
-    use crate::media::Due;
-    use crate::web::Web;
+    use crate::media::{AirTime, Due};
 
     const PACKET: Duration = Duration::from_millis(20);
 
@@ -181,9 +151,8 @@ mod tests {
             let (head_end, _stop) = HeadEnd::for_tests(vec![spec], None);
             let station = head_end.station(id).unwrap();
             station.set_sound(true);
-            let newest = Web::new(head_end.clone()).jpegs(id).unwrap().subscribe();
             let client = head_end.clients.enter(id, ([127, 0, 0, 1], 1).into(), ClientKind::Matroska);
-            let stream = MkvStream::new(station, head_end.clock.clone(), newest, client, None);
+            let stream = MkvStream::new(station, head_end.clock.clone(), client, None);
             Scene { head_end, stream }
         }
 
@@ -196,17 +165,14 @@ mod tests {
             self.head_end.show(self.stream.station.spec.id, unit);
         }
 
-        /// What comes before the payload, and the packet of sound; `None` for a picture.
-        async fn next(&mut self) -> (Vec<Bytes>, Option<u8>) {
-            let mut bytes = self.stream.next().await.expect("the station is on air");
-            let payload = bytes.pop_back().unwrap();
-            (bytes.into(), (payload.len() == 80).then(|| payload[0]))
+        /// What comes before the content of the next block, and the packet of sound; `None` for a picture.
+        async fn next(&mut self) -> (Bytes, Option<u8>) {
+            let bytes = self.stream.next().await.expect("the station is on air");
+            (bytes[0].clone(), (bytes[1].len() == 80).then(|| bytes[1][0]))
         }
     }
 
-    fn begins_cluster(head: &[Bytes]) -> bool {
-        head.last().unwrap().starts_with(&[0x1f, 0x43, 0xb6, 0x75])
-    }
+    const CLUSTER: &[u8] = &[0x1f, 0x43, 0xb6, 0x75];
 
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
@@ -218,7 +184,7 @@ mod tests {
         scene.picture(begin);
         let (head, sound) = scene.next().await;
         assert_eq!(sound, None, "sound before the first picture is left out");
-        assert!(head[0].starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) && begins_cluster(&head));
+        assert!(head.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) && head.windows(4).any(|four| four == CLUSTER));
 
         // The client reads nothing, for longer than it may be behind.
         (1..=119).for_each(|n| scene.sound(begin + PACKET * n, n as u8));
@@ -232,9 +198,9 @@ mod tests {
             }
         };
         assert!(heard.is_empty(), "no sound of the old cluster: {heard:?}");
-        assert!(begins_cluster(&head) && head.len() == 1);
+        assert!(head.starts_with(CLUSTER), "{head:?}");
         let (head, sound) = scene.next().await;
-        assert!(sound.is_some_and(|n| n >= 119) && !begins_cluster(&head), "{sound:?}");
+        assert!(sound.is_some_and(|n| n >= 119) && !head.starts_with(CLUSTER), "{sound:?}");
         assert_eq!(scene.stream.client.pictures.load(Relaxed), 2);
     }
 

@@ -6,7 +6,7 @@
 //! ```text
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall
 //! Feed -> JpegCache ---+-> pictures: one station to one client          /stations/2.mjpeg, /stations/2.jpg
-//!                      +-> mkv: the same with its sound, in `matroska`   /stations/2.mkv
+//! LiveUnits ---------------> mkv: one station with its sound, in `matroska` /stations/2.mkv
 //!                          m3u: a playlist for players                  /stations.m3u
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```

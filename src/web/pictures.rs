@@ -56,10 +56,9 @@ pub(super) async fn station(
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
         }
         "mkv" => {
-            let newest = web.jpegs(id).ok_or_else(unknown)?.subscribe();
             let client = web.head_end.clients.enter(id, admitted.peer, ClientKind::Matroska);
             let audience = web.head_end.table.join_audience(id);
-            let stream = MkvStream::new(station, web.head_end.clock.clone(), newest, client, audience);
+            let stream = MkvStream::new(station, web.head_end.clock.clone(), client, audience);
             let headers = [(CONTENT_TYPE, "video/x-matroska"), (CACHE_CONTROL, "no-store")];
             Ok((headers, Body::from_stream(stream.bytes(admitted))).into_response())
         }

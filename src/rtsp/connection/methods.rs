@@ -15,6 +15,7 @@ use crate::content::pass::EncodingPlace;
 use crate::content::programme::Programme;
 use crate::headend::{ClientKind, StationHandle};
 use crate::media::Track;
+use crate::media::tracks::PerTrack;
 use crate::rtsp::SESSIONS_PER_CONNECTION;
 use crate::rtsp::request::{self, CONTROL, Kind, METHODS, PlayRange, Resource, RtspRequest, control_url};
 use crate::rtsp::response::{Echo, Rejection, response};
@@ -23,7 +24,6 @@ use crate::rtsp::session::{
 };
 use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::{Sink, TcpSink, UdpSink};
-use crate::rtsp::tracks::PerTrack;
 use crate::rtsp::transport::{SessionTransport, TransportOffer};
 use crate::rtsp::vod::VodProgramme;
 use crate::wire::rtcp::NTP_EPOCH;

@@ -10,13 +10,13 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::media::Track;
+use crate::media::tracks::PerTrack;
 use crate::rtsp::request::{Kind, Resource};
 use crate::rtsp::session::{
     ABANDONED_TIMEOUT, KeepAlive, RtspSession, SESSION_TIMEOUT, SessionId, SessionTracks,
 };
 use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::Sink;
-use crate::rtsp::tracks::PerTrack;
 use crate::rtsp::transport::SessionTransport;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
-use super::tracks::PerTrack;
+use super::StationHandle;
+use super::feed::{Feed, Subscription};
 use crate::clock::AirClock;
-use crate::headend::StationHandle;
-use crate::headend::feed::{Feed, Subscription};
+use crate::media::tracks::PerTrack;
 use crate::media::{AirTime, Track, Unit};
 
 /// The units of some tracks of a station.
-pub(super) struct LiveUnits(PerTrack<LiveTrack>);
+pub(crate) struct LiveUnits(PerTrack<LiveTrack>);
 
 struct LiveTrack {
     units: Subscription,
@@ -22,9 +22,10 @@ struct LiveTrack {
 
 /// A track has no unit to give: it lost some, or its station is gone.
 #[derive(Debug)]
-pub(super) struct NoUnit(pub(super) Track, pub(super) RecvError);
+pub(crate) struct NoUnit(pub(crate) Track, pub(crate) RecvError);
 
-fn feed(station: &StationHandle, track: Track) -> &Feed {
+/// The feed of a track.
+pub(crate) fn feed(station: &StationHandle, track: Track) -> &Feed {
     match track {
         Track::Picture => &station.feed,
         Track::Sound => &station.sound_feed,
@@ -33,23 +34,23 @@ fn feed(station: &StationHandle, track: Track) -> &Feed {
 
 impl LiveUnits {
     /// Begins with the units that are on air at `at`.
-    pub(super) fn subscribe(station: &StationHandle, tracks: PerTrack<()>, at: AirTime) -> LiveUnits {
+    pub(crate) fn subscribe(station: &StationHandle, tracks: PerTrack<()>, at: AirTime) -> LiveUnits {
         LiveUnits(tracks.map(|track, ()| LiveTrack { units: feed(station, track).subscribe(at), head: None }))
     }
 
     /// Begins with the units of these numbers.
-    pub(super) fn resume(station: &StationHandle, next: &PerTrack<u64>) -> LiveUnits {
+    pub(crate) fn resume(station: &StationHandle, next: &PerTrack<u64>) -> LiveUnits {
         let of = |track, next: &u64| LiveTrack { units: feed(station, track).resume(*next), head: None };
         LiveUnits(next.map(of))
     }
 
     /// When the first unit is due, if one was there when the subscription began.
-    pub(super) fn first_due(&self) -> Option<AirTime> {
+    pub(crate) fn first_due(&self) -> Option<AirTime> {
         self.0.iter().filter_map(|(_, track)| Some(track.units.first()?.due.at)).min()
     }
 
     /// The number of the next unit of each track.
-    pub(super) fn next(&self) -> PerTrack<u64> {
+    pub(crate) fn next(&self) -> PerTrack<u64> {
         self.0.map(|_, track| track.units.next() - u64::from(track.head.is_some()))
     }
 
@@ -62,7 +63,7 @@ impl LiveUnits {
     ///
     /// # Errors
     /// A track has no unit to give.
-    pub(super) async fn come(&mut self) -> Result<AirTime, NoUnit> {
+    pub(crate) async fn come(&mut self) -> Result<AirTime, NoUnit> {
         loop {
             let due = self.due();
             let PerTrack { picture, sound } = &mut self.0;
@@ -83,7 +84,7 @@ impl LiveUnits {
     /// # Errors
     /// A track has no unit to give.
     #[expect(clippy::disallowed_methods, reason = "a shell: it waits until units are due")]
-    pub(super) async fn ready(&mut self, clock: &AirClock, ahead: Duration) -> Result<Track, NoUnit> {
+    pub(crate) async fn ready(&mut self, clock: &AirClock, ahead: Duration) -> Result<Track, NoUnit> {
         loop {
             let due = self.come().await?;
             let PerTrack { picture, sound } = &mut self.0;
@@ -103,7 +104,7 @@ impl LiveUnits {
     }
 
     /// Takes the next unit of a track, if it has come, and its number.
-    pub(super) fn take(&mut self, track: Track) -> Option<(u64, Unit)> {
+    pub(crate) fn take(&mut self, track: Track) -> Option<(u64, Unit)> {
         let track = self.0.get_mut(track)?;
         Some((track.units.next() - 1, track.head.take()?))
     }
