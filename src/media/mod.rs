@@ -6,6 +6,7 @@ pub mod jfif;
 pub mod jpeg;
 pub mod scan;
 pub mod time;
+#[cfg(feature = "broadcaster")]
 pub(crate) mod tracks;
 
 use std::fmt;

@@ -27,7 +27,9 @@ const CLIENTS: usize = 128;
 
 /// The fan-outs of all stations. Sessions keep them alive.
 #[derive(Default)]
-pub(super) struct Fanouts(Mutex<HashMap<(StationId, PerTrack<()>), Vec<Weak<Fanout>>>>);
+pub(super) struct Fanouts(Mutex<FanoutsByTracks>);
+
+type FanoutsByTracks = HashMap<(StationId, PerTrack<()>), Vec<Weak<Fanout>>>;
 
 impl Fanouts {
     /// A fan-out of these tracks of a station with room for another client.
