@@ -134,7 +134,7 @@ impl Programme {
         reel.get().is_some()
     }
 
-    pub(super) fn path(&self, film: usize) -> &PathBuf {
+    pub(crate) fn path(&self, film: usize) -> &PathBuf {
         &self.films[film].path
     }
 

@@ -334,6 +334,33 @@ async fn an_mjpeg_stream_is_a_multipart_sequence_of_pictures() {
     broadcaster.until("/api/stations/1", |answer| answer.json()["audience"] == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_matroska_stream_is_a_header_and_blocks() {
+    let broadcaster = TestBroadcaster::start(false).await;
+    let head = broadcaster.ask("HEAD /stations/1.mkv HTTP/1.0\r\n\r\n").await;
+    assert!(head.status == 200 && head.body.is_empty() && head.has("content-type: video/x-matroska"));
+    assert_eq!(broadcaster.get("/stations/7.mkv").await.status, 404);
+    let mut stream = TcpStream::connect(broadcaster.http).await.unwrap();
+    stream.write_all(b"GET /stations/1.mkv HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut all = Vec::new();
+    let three = async {
+        // A picture is a JPEG file, whose first bytes are nowhere else.
+        while all.windows(4).filter(|bytes| *bytes == [0xff, 0xd8, 0xff, 0xe0]).count() < 3 {
+            assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0);
+        }
+    };
+    tokio::time::timeout(SOON, three).await.expect("three pictures");
+    let answer = Answer::parse(&all);
+    assert!(answer.has("content-type: video/x-matroska") && answer.has("cache-control: no-store"));
+    assert!(answer.body.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]));
+    let has = |text: &[u8]| answer.body.windows(text.len()).any(|bytes| bytes == text);
+    assert!(has(b"V_MJPEG") && !has(b"A_OPUS"), "the station has no sound");
+    assert_eq!(broadcaster.get("/api/stations/1").await.json()["audience"], 1);
+    assert!(broadcaster.get("/metrics").await.text().contains("stationcast_clients{way=\"mkv\"} 1"));
+    drop(stream);
+    broadcaster.until("/api/stations/1", |answer| answer.json()["audience"] == 0).await;
+}
+
 /// Asserts that `value` matches `schema`, with exactly its properties.
 fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
     if let Some(name) = schema["$ref"].as_str() {

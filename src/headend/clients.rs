@@ -56,6 +56,8 @@ pub enum ClientKind {
     RtspTcp,
     /// MJPEG over HTTP, as `multipart/x-mixed-replace`.
     Mjpeg,
+    /// Pictures and sound over HTTP, as live Matroska.
+    Matroska,
     /// A tile of the wall, by its WebSocket.
     Wall,
 }

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod describe;
 pub mod feed;
 pub mod handle;
+pub(crate) mod live_units;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,6 +141,11 @@ impl HeadEnd {
     /// Pushes a unit into a station's feed.
     #[expect(clippy::disallowed_methods, reason = "a shell: status is of this moment")]
     pub(crate) fn show(&self, id: StationId, unit: crate::media::Unit) {
-        self.handles.borrow()[&id].feed.push(unit, self.clock.now());
+        let station = &self.handles.borrow()[&id];
+        let feed = match unit.track() {
+            crate::media::Track::Picture => &station.feed,
+            crate::media::Track::Sound => &station.sound_feed,
+        };
+        feed.push(unit, self.clock.now());
     }
 }

@@ -106,8 +106,16 @@ impl Jpeg {
 
     /// The picture as a JFIF file, which any decoder reads.
     pub fn to_jfif(&self) -> Vec<u8> {
+        let (mut file, end) = self.around_scan(self.scan.len());
+        file.extend_from_slice(&self.scan);
+        file.extend_from_slice(end);
+        file
+    }
+
+    /// What comes before the scan and after it in a JFIF file. The first has room for `more` bytes.
+    pub(crate) fn around_scan(&self, more: usize) -> (Vec<u8>, &'static [u8]) {
         let [luma, chroma] = self.tables.pair();
-        let mut file = Vec::with_capacity(640 + self.scan.len());
+        let mut file = Vec::with_capacity(640 + more);
         file.extend([0xff, SOI]);
         segment(&mut file, APP0, &[b"JFIF\0", &[1, 1, 0, 0, 1, 0, 1, 0, 0]]);
         let grey = self.chroma == Chroma::Grey;
@@ -137,12 +145,9 @@ impl Jpeg {
             true => segment(&mut file, SOS, &[&[1, 1, 0x00, 0, 63, 0]]),
             false => segment(&mut file, SOS, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]]),
         }
-        file.extend_from_slice(&self.scan);
         // RFC 2435 section 3.1.9: a sender may leave EOI out. Some send it.
-        if !self.scan.ends_with(&[0xff, EOI]) {
-            file.extend([0xff, EOI]);
-        }
-        file
+        let end: &[u8] = if self.scan.ends_with(&[0xff, EOI]) { &[] } else { &[0xff, EOI] };
+        (file, end)
     }
 }
 

@@ -6,6 +6,8 @@ pub mod jfif;
 pub mod jpeg;
 pub mod scan;
 pub mod time;
+#[cfg(feature = "broadcaster")]
+pub(crate) mod tracks;
 
 use std::fmt;
 use std::time::Duration;

@@ -195,14 +195,16 @@ impl RtspConnection {
         Err("the client speaks HTTP, and not to tunnel RTSP")
     }
 
-    /// Interleaved data: receiver reports, on a session's channel for RTCP.
+    /// Interleaved data: receiver reports, on a track's channel for RTCP.
     fn handle_interleaved(&self, channel: u8, packet: &[u8]) {
         for session in self.sessions.iter().filter_map(|&id| self.server.sessions.get(id)) {
-            if let (SessionTransport::Interleaved { channels, .. }, Some(receiver_reports)) =
-                (session.transport, &session.receiver_reports)
-                && channels.1 == channel
-            {
-                receiver_reports.record(packet);
+            let Some(receiver_reports) = &session.receiver_reports else { continue };
+            for (track, transport) in session.transports().iter() {
+                if let &SessionTransport::Interleaved { channels, ssrc } = transport
+                    && channels.1 == channel
+                {
+                    receiver_reports.record(track, ssrc, packet);
+                }
             }
         }
     }
@@ -233,7 +235,7 @@ impl Drop for RtspConnection {
     fn drop(&mut self) {
         for &id in &self.sessions {
             match self.server.sessions.get(id) {
-                Some(session) if matches!(session.transport, SessionTransport::Interleaved { .. }) => {
+                Some(session) if session.is_interleaved() => {
                     self.server.sessions.remove(id);
                 }
                 Some(session) if !self.keeps_sessions => session.abandon(),

@@ -1,5 +1,5 @@
-//! A station's pictures to all connections that keep up. One task writes a picture to each of them when it is due, one after
-//! the other. Waking a task for each viewer and picture was a third of what 500 viewers cost (docs/bench.md).
+//! A station's units to all connections that keep up. One task writes a unit to each of them when it is due, one after
+//! the other. Clients that take the same tracks have it together, so sound wakes no task of a client without. Waking a task for each viewer and picture was a third of what 500 viewers cost (docs/bench.md).
 //!
 //! The task waits for no connection. It hands a client back whose connection does not take a picture at once: the session
 //! task waits for the connection, and joins again when the client has caught up.
@@ -7,18 +7,19 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
-use tokio::time::{Instant, sleep_until};
 
 use super::session_task::MAX_LATENESS;
 use super::sink::TcpSink;
 use super::writer::{Gone, TryWrite};
 use crate::clock::AirClock;
-use crate::headend::feed::Subscription;
+use crate::headend::live_units::{LiveUnits, NoUnit};
 use crate::headend::{Client, StationHandle};
-use crate::media::{StationId, Unit};
+use crate::media::tracks::PerTrack;
+use crate::media::{StationId, Track, Unit};
 
 /// Most clients of one fan-out. Writing 22 kB takes some 10 us: the last client has its picture 1 to 2 ms after the first. A
 /// larger audience has more fan-outs, which run on all cores.
@@ -26,13 +27,20 @@ const CLIENTS: usize = 128;
 
 /// The fan-outs of all stations. Sessions keep them alive.
 #[derive(Default)]
-pub(super) struct Fanouts(Mutex<HashMap<StationId, Vec<Weak<Fanout>>>>);
+pub(super) struct Fanouts(Mutex<FanoutsByTracks>);
+
+type FanoutsByTracks = HashMap<(StationId, PerTrack<()>), Vec<Weak<Fanout>>>;
 
 impl Fanouts {
-    /// A fan-out of a station with room for another client.
-    pub(super) fn with_room(&self, station: &Arc<StationHandle>, clock: &AirClock) -> Arc<Fanout> {
+    /// A fan-out of these tracks of a station with room for another client.
+    pub(super) fn with_room(
+        &self,
+        station: &Arc<StationHandle>,
+        tracks: PerTrack<()>,
+        clock: &AirClock,
+    ) -> Arc<Fanout> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fanouts = all.entry(station.spec.id).or_default();
+        let fanouts = all.entry((station.spec.id, tracks)).or_default();
         fanouts.retain(|fanout| fanout.strong_count() > 0);
         // One reference is that of its task.
         let has_room = |fanout: &Arc<Fanout>| {
@@ -58,8 +66,8 @@ pub(super) struct Fanout {
 #[derive(Default)]
 struct FanoutState {
     members: Vec<Member>,
-    /// The number of the next unit.
-    next: u64,
+    /// The number of the next unit of each track.
+    next: PerTrack<u64>,
     /// Whether there is a task.
     running: bool,
 }
@@ -67,16 +75,17 @@ struct FanoutState {
 /// A client that can be a member.
 #[derive(Clone)]
 pub(super) struct FanoutClient {
-    pub(super) sink: Arc<TcpSink>,
+    /// Of the tracks of the fan-out.
+    pub(super) sinks: PerTrack<Arc<TcpSink>>,
     pub(super) counters: Arc<Client>,
 }
 
 struct Member {
     client: FanoutClient,
-    /// The number of the next unit that the client gets.
-    next: u64,
+    /// The number of the next unit of each track that the client gets.
+    next: PerTrack<u64>,
     /// To the session task.
-    hand_back: oneshot::Sender<Subscription>,
+    hand_back: oneshot::Sender<LiveUnits>,
 }
 
 /// A client's membership of a fan-out, which its session task can join and leave.
@@ -84,7 +93,7 @@ pub(super) struct FanoutMembership {
     fanout: Arc<Fanout>,
     client: FanoutClient,
     /// `Some` while the fan-out writes. It receives the units that the client has not got, when the fan-out hands it back.
-    handed_back: Option<oneshot::Receiver<Subscription>>,
+    handed_back: Option<oneshot::Receiver<LiveUnits>>,
 }
 
 impl FanoutMembership {
@@ -97,16 +106,16 @@ impl FanoutMembership {
         self.handed_back.is_some()
     }
 
-    /// Joins from unit `next` on. False if the fan-out has written that unit already. Cancel-safe: cancelled, it has not
-    /// joined.
-    pub(super) async fn join(&mut self, next: u64) -> bool {
+    /// Joins from the units of these numbers on. False if the fan-out has written one of them already. Cancel-safe: cancelled,
+    /// it has not joined.
+    pub(super) async fn join(&mut self, next: PerTrack<u64>) -> bool {
         self.handed_back = self.fanout.add(&self.client, next).await;
         self.is_active()
     }
 
     /// Waits until the fan-out hands the client back. Returns the units that the client has not got; `None` if its
     /// connection is over. Cancel-safe. Never returns if the client is not a member.
-    pub(super) async fn handed_back(&mut self) -> Option<Subscription> {
+    pub(super) async fn handed_back(&mut self) -> Option<LiveUnits> {
         let Some(handed_back) = &mut self.handed_back else { return std::future::pending().await };
         let units = handed_back.await.ok();
         self.handed_back = None;
@@ -114,7 +123,7 @@ impl FanoutMembership {
     }
 
     /// Leaves. Returns the units that the client has not got; `None` if it was not a member, or its connection is over.
-    pub(super) async fn leave(&mut self) -> Option<Subscription> {
+    pub(super) async fn leave(&mut self) -> Option<LiveUnits> {
         self.handed_back.as_ref()?;
         self.fanout.remove(&self.client).await;
         self.handed_back.take()?.try_recv().ok()
@@ -122,14 +131,15 @@ impl FanoutMembership {
 }
 
 impl Fanout {
-    /// Adds a client from unit `next` on. `None` if that unit has been written already.
+    /// Adds a client from the units `next` on. `None` if one of them has been written already.
     async fn add(
         self: &Arc<Self>,
         client: &FanoutClient,
-        next: u64,
-    ) -> Option<oneshot::Receiver<Subscription>> {
+        next: PerTrack<u64>,
+    ) -> Option<oneshot::Receiver<LiveUnits>> {
         let mut state = self.state.lock().await;
-        if state.running && next < state.next {
+        let is_written = |(track, next): (Track, &u64)| state.next.get(track).is_some_and(|now| next < now);
+        if state.running && next.iter().any(is_written) {
             return None;
         }
         let (hand_back, handed_back) = oneshot::channel();
@@ -137,7 +147,7 @@ impl Fanout {
         if !state.running {
             state.running = true;
             state.next = next;
-            tokio::spawn(self.clone().run(self.station.feed.resume(next)));
+            tokio::spawn(self.clone().run(LiveUnits::resume(&self.station, &next)));
         }
         Some(handed_back)
     }
@@ -145,7 +155,9 @@ impl Fanout {
     /// Hands a client back.
     async fn remove(&self, client: &FanoutClient) {
         let mut state = self.state.lock().await;
-        let index = state.members.iter().position(|member| Arc::ptr_eq(&member.client.sink, &client.sink));
+        // Each session has counters of its own.
+        let is_it = |member: &Member| Arc::ptr_eq(&member.client.counters, &client.counters);
+        let index = state.members.iter().position(is_it);
         if let Some(index) = index {
             state.members.swap_remove(index).hand_back(&self.station);
         }
@@ -153,22 +165,24 @@ impl Fanout {
 
     /// The task. Runs while there are members.
     #[expect(clippy::disallowed_methods, reason = "a shell: it waits until units are due")]
-    async fn run(self: Arc<Self>, mut units: Subscription) {
+    async fn run(self: Arc<Self>, mut units: LiveUnits) {
         loop {
-            let unit = units.recv().await;
-            if let Ok(unit) = &unit {
-                sleep_until(Instant::now() + self.clock.until(unit.due.at)).await;
-            }
+            let ready = units.ready(&self.clock, Duration::ZERO).await;
             let mut state = self.state.lock().await;
             // A session that ends drops its receiver and does not leave.
             state.members.retain(|member| !member.hand_back.is_closed());
-            state.next = units.next();
-            match unit {
-                // Left out: each client counts the gap when it gets its next unit.
-                Ok(unit) if self.clock.now().since(unit.due.at) > MAX_LATENESS => {}
-                Err(RecvError::Lagged(_)) => {}
-                Ok(unit) => state.write(&unit, &self.station),
-                Err(RecvError::Closed) => {
+            match ready {
+                Ok(track) => {
+                    let taken = units.take(track);
+                    state.next = units.next();
+                    // One that is too late is left out: each client counts the gap when it gets its next unit.
+                    let is_late = |unit: &Unit| self.clock.now().since(unit.due.at) > MAX_LATENESS;
+                    if let Some((number, unit)) = taken.filter(|(_, unit)| !is_late(unit)) {
+                        state.write(&unit, number, &self.station);
+                    }
+                }
+                Err(NoUnit(_, RecvError::Lagged(_))) => state.next = units.next(),
+                Err(NoUnit(_, RecvError::Closed)) => {
                     state.members.drain(..).for_each(|member| member.hand_back(&self.station))
                 }
             }
@@ -181,9 +195,8 @@ impl Fanout {
 }
 
 impl FanoutState {
-    /// Writes a unit, whose number is one below `next`, to all members that have not got it.
-    fn write(&mut self, unit: &Unit, station: &StationHandle) {
-        let number = self.next - 1;
+    /// Writes a unit to all members that have not got it.
+    fn write(&mut self, unit: &Unit, number: u64, station: &StationHandle) {
         let mut index = 0;
         while let Some(member) = self.members.get_mut(index) {
             match member.write(unit, number) {
@@ -197,25 +210,30 @@ impl FanoutState {
 }
 
 impl Member {
-    /// Writes unit `number`. False if the connection did not take all of it.
+    /// Writes unit `number` of its track. False if the connection did not take all of it.
     fn write(&mut self, unit: &Unit, number: u64) -> Result<bool, Gone> {
-        let Some(missed) = number.checked_sub(self.next) else { return Ok(true) };
-        let FanoutClient { sink, counters } = &self.client;
+        let track = unit.track();
+        let FanoutClient { sinks, counters } = &self.client;
+        let (Some(sink), Some(next)) = (sinks.get(track), self.next.get_mut(track)) else { return Ok(true) };
+        let Some(missed) = number.checked_sub(*next) else { return Ok(true) };
+        let is_picture = track == Track::Picture;
         if missed > 0 {
             sink.miss(missed);
-            counters.dropped.fetch_add(missed, Relaxed);
-            self.next = number;
+            if is_picture {
+                counters.dropped.fetch_add(missed, Relaxed);
+            }
+            *next = number;
         }
         let written = sink.try_send(unit)?;
         if written != TryWrite::WouldBlock {
-            self.next += 1;
-            counters.pictures.fetch_add(1, Relaxed);
+            *next += 1;
+            counters.pictures.fetch_add(is_picture.into(), Relaxed);
         }
         Ok(written == TryWrite::Complete)
     }
 
     fn hand_back(self, station: &StationHandle) {
         // An error means that the session has ended.
-        let _ = self.hand_back.send(station.feed.resume(self.next));
+        let _ = self.hand_back.send(LiveUnits::resume(station, &self.next));
     }
 }

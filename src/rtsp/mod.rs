@@ -13,7 +13,8 @@
 //! - `tunnel`: requests that come through HTTP, by a connection of their own.
 //! - `session`: the table of all sessions. A session by UDP may outlive the connection that set it up.
 //! - `session_task`: one task a session; takes units from a `playback`, live or `vod`, and gives them to a `sink`.
-//! - `fanout`: one task that writes a station's pictures to all connections that keep up.
+//! - `fanout`: one task that writes a station's units to all connections that keep up.
+//! - `vod_sound`: the sound of a programme on demand.
 //!
 //! Every resource that a client can take is bounded, as in the directory: connections, sessions, bytes of a request, and the
 //! time of each step. `docs/rtsp.md` states the limits.
@@ -30,6 +31,7 @@ mod sink;
 mod transport;
 mod tunnel;
 mod vod;
+mod vod_sound;
 mod writer;
 
 use std::io;

@@ -9,14 +9,14 @@ use super::fanout::FanoutMembership;
 use super::vod::{VodError, VodPlayback};
 use crate::clock::AirClock;
 use crate::directory::table::AudienceMember;
-use crate::headend::feed::{Feed, Subscription};
-use crate::media::{AirTime, Unit};
+use crate::headend::live_units::{LiveUnits, NoUnit};
+use crate::media::{AirTime, Track, Unit};
 
 pub(super) enum PlaybackEvent {
     /// A unit, perhaps before it is due.
     Unit(Unit),
-    /// Number of units that are lost to the session.
-    Missed(u64),
+    /// Number of units of a track that are lost to the session.
+    Missed(Track, u64),
     /// The fan-out has handed the client back, since its connection did not keep up. The session must finish the message
     /// that the fan-out has begun.
     Behind,
@@ -51,37 +51,23 @@ impl Playback {
     }
 
     /// Returns the next event, a unit `ahead` of its due time. While a live client keeps up, the fan-out writes its
-    /// pictures, and nothing returns. Cancel-safe.
+    /// units, and nothing returns. Cancel-safe.
     #[expect(clippy::disallowed_methods, reason = "a shell: it waits until units are due")]
     pub(super) async fn next(&mut self, clock: &AirClock, ahead: Duration) -> PlaybackEvent {
-        let due = loop {
-            if self.next.is_none() {
-                self.next = Some(self.fetch().await);
-            }
-            match (&self.next, &mut self.kind) {
-                (Some(PlaybackEvent::Unit(unit)), PlaybackKind::Live { live, .. })
-                    if unit.due.at > clock.now() =>
-                {
-                    let due = unit.due.at - ahead;
-                    if !live.join_fanout().await {
-                        break due;
-                    }
-                    self.next = None;
-                }
-                (Some(PlaybackEvent::Unit(unit)), _) => break unit.due.at - ahead,
-                (Some(PlaybackEvent::End(at)), _) => break *at,
-                _ => break AirTime::default(),
-            }
+        let vod = match &mut self.kind {
+            PlaybackKind::Live { live, .. } => return live.next(clock, ahead).await,
+            PlaybackKind::Vod(vod) => vod,
+        };
+        if self.next.is_none() {
+            self.next = Some(vod.next().await.unwrap_or_else(PlaybackEvent::Failed));
+        }
+        let due = match &self.next {
+            Some(PlaybackEvent::Unit(unit)) => unit.due.at - ahead,
+            Some(PlaybackEvent::End(at)) => *at,
+            _ => AirTime::default(),
         };
         sleep_until(Instant::now() + clock.until(due)).await;
-        self.next.take().unwrap_or(PlaybackEvent::Missed(0))
-    }
-
-    async fn fetch(&mut self) -> PlaybackEvent {
-        match &mut self.kind {
-            PlaybackKind::Live { live, .. } => live.next().await,
-            PlaybackKind::Vod(vod) => vod.next().await.unwrap_or_else(PlaybackEvent::Failed),
-        }
+        self.next.take().unwrap_or(PlaybackEvent::End(AirTime::default()))
     }
 
     /// Stops the fan-out from writing for this client. From now on, only the session task writes.
@@ -94,46 +80,52 @@ impl Playback {
 
 /// A station as it is on air.
 pub(super) struct LivePlayback {
-    units: Subscription,
+    units: LiveUnits,
     /// `None` if the session cannot use a fan-out: by UDP.
     membership: Option<FanoutMembership>,
 }
 
 impl LivePlayback {
-    /// Begins with the unit that is on air at `at`.
-    pub(super) fn join(feed: &Feed, at: AirTime, membership: Option<FanoutMembership>) -> LivePlayback {
-        LivePlayback { units: feed.subscribe(at), membership }
-    }
-
-    /// The first unit, if there is one yet.
-    pub(super) fn first(&self) -> Option<&Unit> {
-        self.units.first()
+    pub(super) fn new(units: LiveUnits, membership: Option<FanoutMembership>) -> LivePlayback {
+        LivePlayback { units, membership }
     }
 
     /// The next event for the session task. Cancel-safe.
-    async fn next(&mut self) -> PlaybackEvent {
-        if let Some(membership) = self.membership.as_mut().filter(|membership| membership.is_active()) {
-            return match membership.handed_back().await {
-                Some(units) => {
-                    self.units = units;
-                    PlaybackEvent::Behind
-                }
-                // The connection is over.
-                None => PlaybackEvent::End(AirTime::default()),
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits until units are due")]
+    async fn next(&mut self, clock: &AirClock, ahead: Duration) -> PlaybackEvent {
+        loop {
+            if let Some(membership) = self.membership.as_mut().filter(|membership| membership.is_active()) {
+                return match membership.handed_back().await {
+                    Some(units) => {
+                        self.units = units;
+                        PlaybackEvent::Behind
+                    }
+                    // The connection is over.
+                    None => PlaybackEvent::End(AirTime::default()),
+                };
+            }
+            let ready = match self.units.come().await {
+                Ok(due) if due > clock.now() && self.join_fanout().await => continue,
+                Ok(_) => self.units.ready(clock, ahead).await,
+                Err(no_unit) => Err(no_unit),
             };
-        }
-        match self.units.recv().await {
-            Ok(unit) => PlaybackEvent::Unit(unit),
-            Err(RecvError::Lagged(missed)) => PlaybackEvent::Missed(missed),
-            Err(RecvError::Closed) => PlaybackEvent::End(AirTime::default()),
+            match ready {
+                Ok(track) => {
+                    if let Some((_, unit)) = self.units.take(track) {
+                        return PlaybackEvent::Unit(unit);
+                    }
+                }
+                Err(NoUnit(track, RecvError::Lagged(missed))) => return PlaybackEvent::Missed(track, missed),
+                Err(NoUnit(_, RecvError::Closed)) => return PlaybackEvent::End(AirTime::default()),
+            }
         }
     }
 
-    /// Has the fan-out write the unit that came last, and those after it. False if there is no fan-out, or it has written
-    /// that unit to its clients already. Cancel-safe: cancelled, it has not joined.
+    /// Has the fan-out write the units that have come, and those after them. False if there is no fan-out, or it has written
+    /// one of those units to its clients already. Cancel-safe: cancelled, it has not joined.
     async fn join_fanout(&mut self) -> bool {
         match &mut self.membership {
-            Some(membership) => membership.join(self.units.next() - 1).await,
+            Some(membership) => membership.join(self.units.next()).await,
             None => false,
         }
     }

@@ -14,7 +14,9 @@ use rtsp_types::{Method, Request, StatusCode, Url, Version};
 use super::response::{Echo, Rejection};
 use super::session::SessionId;
 use super::transport::{SessionTransport, TransportOffer};
-use crate::media::StationId;
+use crate::media::tracks::PerTrack;
+use crate::media::{StationId, Track};
+use crate::wire::sdp::SOUND_CONTROL;
 
 /// The methods that the server implements.
 pub(super) const METHODS: [Method; 8] = [
@@ -28,9 +30,18 @@ pub(super) const METHODS: [Method; 8] = [
     Method::SetParameter,
 ];
 
-/// The last part of a media URL: the `a=control` of the medium. It is relative, since some clients put it behind the URL
+/// The last part of the URL of the pictures: their `a=control`. It is relative, since some clients put it behind the URL
 /// that they were given, whatever it is (yellowstone of npm).
 pub(super) const CONTROL: &str = "video";
+
+/// The last part of the URL of a track.
+const fn control(track: Track) -> &'static str {
+    match track {
+        Track::Picture => CONTROL,
+        Track::Sound => SOUND_CONTROL,
+    }
+}
+
 /// The part of a URL on demand.
 const DEMAND: &str = "demand";
 
@@ -62,7 +73,8 @@ pub(super) struct SessionInfo {
     /// The address that set it up.
     pub(super) owner: IpAddr,
     pub(super) resource: Resource,
-    pub(super) transport: SessionTransport,
+    /// Of the tracks that are set up.
+    pub(super) transports: PerTrack<SessionTransport>,
     pub(super) playing: bool,
     /// Playing time of the programme; `None` if live.
     pub(super) length: Option<Duration>,
@@ -75,10 +87,17 @@ pub(super) enum RtspRequest {
     Describe(Resource),
     Setup {
         resource: Resource,
+        track: Track,
         offer: TransportOffer,
     },
-    /// A SETUP that offers the transport that the session has already.
-    SetupAgain(SessionId),
+    /// A SETUP that adds a track to a session.
+    SetupMore {
+        session: SessionId,
+        track: Track,
+        offer: TransportOffer,
+    },
+    /// A SETUP that offers the transport that the track has already.
+    SetupAgain(SessionId, Track),
     Play(SessionId, PlayRange),
     Pause(SessionId),
     Teardown(SessionId),
@@ -154,8 +173,15 @@ impl RtspRequest {
                 if target.resource != session.resource {
                     return Err(StatusCode::SessionNotFound.into());
                 }
-                // The presentation has a single medium, so the URL of either means both.
+                if target.medium.is_some_and(|track| session.transports.get(track).is_none()) {
+                    return Err(StatusCode::NotFound.into());
+                }
+                // The URL of a medium means the session. But a client that takes down one of two media would lose the other.
+                let has_both = session.transports.picture.is_some() && session.transports.sound.is_some();
                 match method {
+                    Method::Teardown if target.medium.is_some() && has_both => {
+                        Err(StatusCode::OnlyAggregateOperationAllowed.into())
+                    }
                     Method::Teardown => Ok(RtspRequest::Teardown(id)),
                     Method::Pause => Ok(RtspRequest::Pause(id)),
                     _ => Ok(RtspRequest::Play(id, PlayRange::parse(request, session.length)?)),
@@ -166,7 +192,7 @@ impl RtspRequest {
 }
 
 fn describe(request: &Request<Vec<u8>>, target: RequestTarget) -> Result<RtspRequest, Rejection> {
-    if target.is_medium {
+    if target.medium.is_some() {
         return Err(StatusCode::NotFound.into());
     }
     if request.header(&headers::ACCEPT).is_some_and(|accept| !takes_sdp(accept.as_str())) {
@@ -213,10 +239,16 @@ fn setup(
         }
     }
     let offer = TransportOffer::first(request.as_ref(), peer, resource.kind == Kind::OnDemand)?;
-    match named {
-        None => Ok(RtspRequest::Setup { resource, offer }),
-        Some((id, session)) if session.transport.matches(&offer) => Ok(RtspRequest::SetupAgain(id)),
-        Some(_) => Err(StatusCode::UnsupportedTransport.into()),
+    // The URL of a station means its pictures, as before there was sound.
+    let track = target.medium.unwrap_or(Track::Picture);
+    let Some((id, session)) = named else { return Ok(RtspRequest::Setup { resource, track, offer }) };
+    let is_alike = |transport: &SessionTransport| transport.is_alike(&offer);
+    match session.transports.get(track) {
+        Some(transport) if transport.matches(&offer) => Ok(RtspRequest::SetupAgain(id, track)),
+        None if session.transports.iter().all(|(_, transport)| is_alike(transport)) => {
+            Ok(RtspRequest::SetupMore { session: id, track, offer })
+        }
+        _ => Err(StatusCode::UnsupportedTransport.into()),
     }
 }
 
@@ -238,20 +270,22 @@ fn list(methods: &[Method]) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RequestTarget {
     resource: Resource,
-    /// The resource's only medium, not the presentation.
-    is_medium: bool,
+    /// A medium of the resource; `None` for the presentation.
+    medium: Option<Track>,
 }
 
 impl RequestTarget {
-    /// `/2`, `/2/video`, `/2/demand`, `/2/demand/video`; a slash may follow.
+    /// `/2`, `/2/video`, `/2/audio`, `/2/demand`, `/2/demand/video`, `/2/demand/audio`; a slash may follow.
     fn parse(uri: &Url) -> Option<RequestTarget> {
         let mut parts = uri.path().trim_matches('/').split('/').peekable();
         let digits = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?;
         let station = StationId(digits.parse().ok()?);
         let on_demand = parts.next_if_eq(&DEMAND).is_some();
-        let is_medium = parts.next_if_eq(&CONTROL).is_some();
+        let medium = [Track::Picture, Track::Sound]
+            .into_iter()
+            .find(|&track| parts.next_if_eq(&control(track)).is_some());
         let kind = if on_demand { Kind::OnDemand } else { Kind::Live };
-        parts.next().is_none().then_some(RequestTarget { resource: Resource { station, kind }, is_medium })
+        parts.next().is_none().then_some(RequestTarget { resource: Resource { station, kind }, medium })
     }
 }
 
@@ -270,11 +304,11 @@ pub(super) fn content_base(uri: &Url, resource: Resource) -> Url {
     base
 }
 
-/// The URL of a resource's medium.
-pub(super) fn control_url(uri: &Url, resource: Resource) -> Url {
-    let mut control = content_base(uri, resource);
-    control.set_path(&format!("{}{CONTROL}", control.path()));
-    control
+/// The URL of a track of a resource.
+pub(super) fn control_url(uri: &Url, resource: Resource, track: Track) -> Url {
+    let mut url = content_base(uri, resource);
+    url.set_path(&format!("{}{}", url.path(), control(track)));
+    url
 }
 
 impl PlayRange {

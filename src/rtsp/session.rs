@@ -18,9 +18,12 @@ use tokio::time::{Instant, timeout};
 use super::PER_ADDRESS;
 use super::request::{PlayRange, Resource, SessionInfo};
 use super::response::Rejection;
+use super::sink::Sink;
 use super::transport::SessionTransport;
 use crate::headend::Client;
 use crate::limits::{ConnectionLimits, Permit};
+use crate::media::tracks::PerTrack;
+use crate::media::{AirTime, Track};
 use crate::wire::rtcp;
 
 /// How long a session lives after the last sign of life: a request that names it, or a receiver report.
@@ -52,11 +55,12 @@ impl FromStr for SessionId {
 }
 
 /// A command from a connection to the task of a session. The task replies when it is done, if there is a reply.
-#[derive(Debug)]
 pub(super) enum SessionCommand {
     /// The reply is an error if the session cannot play that range.
     Play(PlayRange, oneshot::Sender<Result<Started, Rejection>>),
     Pause(oneshot::Sender<()>),
+    /// Adds a track. The session does not play.
+    Add(Track, Sink, oneshot::Sender<()>),
     End(oneshot::Sender<()>),
     /// The deadline is nearer than it was.
     Abandoned,
@@ -65,10 +69,10 @@ pub(super) enum SessionCommand {
 /// Playback that is about to begin, as the response to PLAY describes it.
 #[derive(Debug)]
 pub(super) struct Started {
-    /// Sequence number of the first packet; `None` by multicast.
-    pub(super) sequence: Option<u16>,
-    /// RTP timestamp of the first packet, if it is known.
-    pub(super) timestamp: Option<u32>,
+    /// For each track, the sequence number of the first packet; `None` by multicast.
+    pub(super) sequences: PerTrack<Option<u16>>,
+    /// When the first unit is due, if that is known. It is the instant of the RTP timestamps in RTP-Info.
+    pub(super) at: Option<AirTime>,
     /// Beginning and end in normal play time; `None` if live.
     pub(super) span: Option<(Duration, Duration)>,
     /// Speed: 1 is the films' own.
@@ -124,7 +128,7 @@ pub(super) struct RtspSession {
     /// The address that set it up: only requests from there may name it.
     pub(super) owner: IpAddr,
     pub(super) resource: Resource,
-    pub(super) transport: SessionTransport,
+    pub(super) tracks: Mutex<SessionTracks>,
     /// Playing time of its programme; `None` if live.
     pub(super) length: Option<Duration>,
     /// Written by its task.
@@ -133,15 +137,38 @@ pub(super) struct RtspSession {
     /// `None` by multicast.
     pub(super) receiver_reports: Option<ReceiverReports>,
     pub(super) commands: mpsc::Sender<SessionCommand>,
-    pub(super) _permit: Permit,
+}
+
+/// The tracks of a session that are set up.
+#[derive(Debug)]
+pub(super) struct SessionTracks {
+    pub(super) transports: PerTrack<SessionTransport>,
+    /// Each covers the two sockets of a track by UDP.
+    pub(super) permits: Vec<Permit>,
 }
 
 impl RtspSession {
+    /// The transports of the tracks that are set up.
+    pub(super) fn transports(&self) -> PerTrack<SessionTransport> {
+        self.tracks().transports
+    }
+
+    /// Whether its packets travel in the connection that set it up.
+    pub(super) fn is_interleaved(&self) -> bool {
+        let interleaved =
+            |transport: &SessionTransport| matches!(transport, SessionTransport::Interleaved { .. });
+        self.transports().iter().any(|(_, transport)| interleaved(transport))
+    }
+
+    pub(super) fn tracks(&self) -> MutexGuard<'_, SessionTracks> {
+        self.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn info(&self) -> SessionInfo {
         SessionInfo {
             owner: self.owner,
             resource: self.resource,
-            transport: self.transport,
+            transports: self.transports(),
             playing: self.playing.load(Relaxed),
             length: self.length,
         }
@@ -159,18 +186,17 @@ impl RtspSession {
 /// Records the receiver reports of a session's client.
 #[derive(Debug, Clone)]
 pub(super) struct ReceiverReports {
-    /// The SSRC of the session's packets.
-    pub(super) ssrc: u32,
     pub(super) client: Arc<Client>,
     pub(super) keep_alive: Arc<KeepAlive>,
 }
 
 impl ReceiverReports {
-    /// Records an RTCP packet of the client. Ignores packets that are not RTCP.
-    pub(super) fn record(&self, packet: &[u8]) {
-        let Some(reports) = rtcp::reception_reports(packet, self.ssrc) else { return };
+    /// Records an RTCP packet of the client on a track whose packets have this SSRC. The client's loss is that of its pictures. Ignores
+    /// packets that are not RTCP.
+    pub(super) fn record(&self, track: Track, ssrc: u32, packet: &[u8]) {
+        let Some(reports) = rtcp::reception_reports(packet, ssrc) else { return };
         self.keep_alive.touch();
-        for report in reports {
+        for report in reports.into_iter().filter(|_| track == Track::Picture) {
             self.client.lost.store(report.lost.into(), Relaxed);
             self.client.fraction_lost.store(report.fraction_lost.into(), Relaxed);
             self.client.jitter.store(report.jitter, Relaxed);

@@ -1,5 +1,5 @@
 //! The task of a session: takes units from a playback, gives them to a sink when they are due, and sends RTCP reports. It
-//! holds one picture at a time, however slow its client is.
+//! holds one picture at a time, and a packet of sound, however slow its client is.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,16 +16,22 @@ use super::playback::{LivePlayback, Playback, PlaybackEvent, PlaybackKind};
 use super::request::PlayRange;
 use super::response::Rejection;
 use super::session::{KeepAlive, ReceiverReports, SessionCommand, Started};
-use super::sink::Sink;
+use super::sink::{Sink, receive_rtcp};
 use super::vod::{VodError, VodPlayback, VodProgramme};
 use super::writer::Gone;
 use crate::clock::AirClock;
 use crate::directory::StationTable;
+use crate::headend::live_units::LiveUnits;
 use crate::headend::{Client, StationHandle};
-use crate::media::Unit;
+use crate::media::tracks::PerTrack;
+use crate::media::{Track, Unit};
 
 /// Time between two sender reports. RFC 3550 section 6.2 has 5 s as the minimum.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The same for a session with pictures and sound, which players tie together by them. GStreamer 1.22, which was sent the picture and
+/// the packet on air late when it began, had them 20 ms apart until the second report.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A picture that is later than this is left out. So a client can be behind by this, and by the content of the kernel's send
 /// buffer, but never further.
@@ -40,7 +46,8 @@ pub(super) struct SessionTask {
     pub(super) station: Arc<StationHandle>,
     /// The programme on demand; `None` if live.
     pub(super) vod: Option<Arc<VodProgramme>>,
-    pub(super) sink: Sink,
+    /// Of the tracks that are set up.
+    pub(super) sinks: PerTrack<Sink>,
     pub(super) fanouts: Arc<Fanouts>,
     pub(super) playing: Arc<AtomicBool>,
     pub(super) keep_alive: Arc<KeepAlive>,
@@ -54,8 +61,8 @@ enum SessionEvent {
     Command(Option<SessionCommand>),
     /// The session ends, unless its deadline is later than this by now.
     Expired(Instant),
-    /// An RTCP packet of this length is in the buffer.
-    Rtcp(usize),
+    /// An RTCP packet of this length, on this track, is in the buffer.
+    Rtcp(Track, usize),
     ReportDue,
     Playback(PlaybackEvent),
 }
@@ -72,7 +79,7 @@ impl SessionTask {
         let mut report = pin!(sleep_until(Instant::now()));
         let mut buffer = [0; MAX_RTCP];
         let end_reply = loop {
-            let (deadline, ahead) = (self.keep_alive.deadline(), self.sink.ahead());
+            let (deadline, ahead) = (self.keep_alive.deadline(), self.ahead());
             if expiry.deadline() != deadline {
                 expiry.as_mut().reset(deadline);
             }
@@ -80,7 +87,7 @@ impl SessionTask {
                 biased;
                 command = commands.recv() => SessionEvent::Command(command),
                 () = &mut expiry => SessionEvent::Expired(deadline),
-                packet = self.sink.receive_rtcp(&mut buffer) => SessionEvent::Rtcp(packet.len()),
+                (track, length) = receive_rtcp(&mut self.sinks, &mut buffer) => SessionEvent::Rtcp(track, length),
                 () = &mut report, if playback.is_some() => SessionEvent::ReportDue,
                 event = async {
                     match &mut playback {
@@ -94,6 +101,11 @@ impl SessionTask {
                 SessionEvent::Command(Some(SessionCommand::End(reply))) => break Some(reply),
                 // The loop begins with the deadline.
                 SessionEvent::Command(Some(SessionCommand::Abandoned)) => Ok(()),
+                SessionEvent::Command(Some(SessionCommand::Add(track, sink, reply))) => {
+                    self.sinks.set(track, sink);
+                    let _ = reply.send(());
+                    Ok(())
+                }
                 SessionEvent::Command(Some(SessionCommand::Pause(reply))) => {
                     leave_fanout(&mut playback).await;
                     stopped_at = self.stop(&mut playback).unwrap_or(stopped_at);
@@ -108,7 +120,7 @@ impl SessionTask {
                         Ok(span) => {
                             self.playing.store(true, Relaxed);
                             playback = self.start(&range, span, playback.take(), reply).await;
-                            report.as_mut().reset(Instant::now() + REPORT_INTERVAL);
+                            report.as_mut().reset(Instant::now() + self.report_interval());
                             self.send_report().await
                         }
                         Err(status) => {
@@ -119,22 +131,23 @@ impl SessionTask {
                 }
                 SessionEvent::Expired(deadline) if self.keep_alive.deadline() > deadline => Ok(()),
                 SessionEvent::Expired(_) => break None,
-                SessionEvent::Rtcp(length) => {
-                    if let Some(receiver_reports) = &self.receiver_reports {
-                        receiver_reports.record(&buffer[..length]);
+                SessionEvent::Rtcp(track, length) => {
+                    let info = self.sinks.get(track).and_then(Sink::sender_info);
+                    if let Some((receiver_reports, info)) = self.receiver_reports.as_ref().zip(info) {
+                        receiver_reports.record(track, info.ssrc, &buffer[..length]);
                     }
                     Ok(())
                 }
                 SessionEvent::ReportDue => {
-                    report.as_mut().reset(Instant::now() + REPORT_INTERVAL);
+                    report.as_mut().reset(Instant::now() + self.report_interval());
                     self.send_report().await
                 }
                 SessionEvent::Playback(PlaybackEvent::Unit(unit)) => self.send(unit, &mut playback).await,
-                SessionEvent::Playback(PlaybackEvent::Missed(missed)) => {
-                    self.miss(missed);
+                SessionEvent::Playback(PlaybackEvent::Missed(track, missed)) => {
+                    self.miss(track, missed);
                     Ok(())
                 }
-                SessionEvent::Playback(PlaybackEvent::Behind) => self.sink.flush().await,
+                SessionEvent::Playback(PlaybackEvent::Behind) => self.flush().await,
                 SessionEvent::Playback(event @ (PlaybackEvent::End(_) | PlaybackEvent::Failed(_))) => {
                     if let PlaybackEvent::Failed(error) = event {
                         self.warn_of(&error);
@@ -148,7 +161,7 @@ impl SessionTask {
             }
         };
         leave_fanout(&mut playback).await;
-        self.sink.close();
+        self.sinks.values_mut().for_each(Sink::close);
         if let Some(reply) = end_reply {
             let _ = reply.send(());
         }
@@ -186,31 +199,32 @@ impl SessionTask {
     ) -> Option<Playback> {
         let now = self.clock.now();
         let (hold, released) = oneshot::channel();
-        let sequence = self.sink.next_sequence();
-        let mut started = Started { sequence, timestamp: None, span, scale: 1.0, hold: Some(hold) };
+        let sequences = self.sinks.map(|_, sink| sink.next_sequence());
+        let mut started = Started { sequences, at: None, span, scale: 1.0, hold: Some(hold) };
         let playback = match (self.vod.clone().zip(span), running) {
             (None, Some(live)) => {
-                started.timestamp = Some(now.rtp_timestamp());
+                started.at = Some(now);
                 live
             }
             (None, None) => {
-                let at = now + self.sink.delay();
-                let live = LivePlayback::join(&self.station.feed, at, self.fanout_membership());
-                started.timestamp = live.first().map(|unit| unit.due.at.rtp_timestamp());
+                let units = LiveUnits::subscribe(&self.station, self.sinks.tracks(), now + self.delay());
+                started.at = units.first_due();
+                let live = LivePlayback::new(units, self.fanout_membership());
                 let _audience = self.table.join_audience(self.station.spec.id);
                 Playback::new(PlaybackKind::Live { live, _audience })
             }
             (Some((vod, span)), running) => {
                 // Its film is closed first.
                 drop(running);
-                let mut vod = VodPlayback::new(vod, span, range.scale.unwrap_or(1.0), now);
+                let sound = self.sinks.sound.as_ref().map(|_| self.station.spec.clone());
+                let mut vod = VodPlayback::new(vod, span, range.scale.unwrap_or(1.0), now, sound);
                 if let Err(error) = vod.prepare(&self.clock).await {
                     self.warn_of(&error);
                     self.playing.store(false, Relaxed);
                     let _ = reply.send(Err(Rejection::unavailable(&error)));
                     return None;
                 }
-                started.timestamp = Some(vod.due().rtp_timestamp());
+                started.at = Some(vod.due());
                 started.scale = vod.scale();
                 Playback::new(PlaybackKind::Vod(vod))
             }
@@ -228,9 +242,13 @@ impl SessionTask {
 
     /// How a client by TCP can join a fan-out.
     fn fanout_membership(&self) -> Option<FanoutMembership> {
-        let (Sink::Tcp(sink), Some(counters)) = (&self.sink, self.client()) else { return None };
-        let client = FanoutClient { sink: sink.clone(), counters: counters.clone() };
-        Some(FanoutMembership::new(self.fanouts.with_room(&self.station, &self.clock), client))
+        let mut sinks = PerTrack::default();
+        for (track, sink) in self.sinks.iter() {
+            let Sink::Tcp(sink) = sink else { return None };
+            sinks.set(track, sink.clone());
+        }
+        let fanout = self.fanouts.with_room(&self.station, sinks.tracks(), &self.clock);
+        Some(FanoutMembership::new(fanout, FanoutClient { sinks, counters: self.client()?.clone() }))
     }
 
     /// The counters of the client; `None` by multicast.
@@ -243,46 +261,85 @@ impl SessionTask {
     async fn send(&mut self, unit: Unit, playback: &mut Option<Playback>) -> Result<(), Gone> {
         let Some(client) = self.client().cloned() else { return Ok(()) };
         let oldest = self.clock.now() - MAX_LATENESS;
-        let late = unit.due.at < oldest;
+        let (track, late) = (unit.track(), unit.due.at < oldest);
         match playback.as_mut().map(|playback| &mut playback.kind) {
             Some(PlaybackKind::Vod(vod)) if late => {
                 let skipped = vod.skip(oldest);
-                self.miss(skipped);
+                skipped.iter().for_each(|(track, &units)| self.miss(track, units));
                 return Ok(());
             }
-            Some(PlaybackKind::Vod(vod)) => vod.advance(),
+            Some(PlaybackKind::Vod(vod)) => vod.advance(track),
             _ if late => {
-                self.miss(1);
+                self.miss(track, 1);
                 return Ok(());
             }
             _ => {}
         }
-        self.sink.send(unit, &client).await
+        match self.sinks.get_mut(track) {
+            Some(sink) => sink.send(unit, &client).await,
+            None => Ok(()),
+        }
     }
 
-    /// Counts pictures that were left out.
-    fn miss(&mut self, pictures: u64) {
-        self.sink.miss(pictures);
+    /// How long before they are due the sinks want units. All are of one kind.
+    fn ahead(&self) -> Duration {
+        self.sinks.iter().map(|(_, sink)| sink.ahead()).max().unwrap_or_default()
+    }
+
+    /// Longest time until the first unit leaves.
+    fn delay(&self) -> Duration {
+        self.sinks.iter().map(|(_, sink)| sink.delay()).max().unwrap_or_default()
+    }
+
+    /// Waits until the rest of a unit is out that the fan-out has begun. It is the same connection for both tracks.
+    async fn flush(&mut self) -> Result<(), Gone> {
+        match self.sinks.values_mut().next() {
+            Some(sink) => sink.flush().await,
+            None => Ok(()),
+        }
+    }
+
+    fn report_interval(&self) -> Duration {
+        if self.sinks.iter().count() > 1 { SYNC_INTERVAL } else { REPORT_INTERVAL }
+    }
+
+    /// Counts units that were left out.
+    fn miss(&mut self, track: Track, units: u64) {
+        if let Some(sink) = self.sinks.get_mut(track) {
+            sink.miss(units);
+        }
         self.count_dropped();
     }
 
+    /// Tells how many pictures were dropped.
     fn count_dropped(&self) {
-        if let Some(client) = self.client() {
-            client.dropped.store(self.sink.dropped(), Relaxed);
+        if let Some((client, sink)) = self.client().zip(self.sinks.picture.as_ref()) {
+            client.dropped.store(sink.dropped(), Relaxed);
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a shell: it plays and expires a session")]
     async fn send_report(&mut self) -> Result<(), Gone> {
         self.count_dropped();
-        let Some(info) = self.sink.sender_info() else { return Ok(()) };
-        self.sink.send_rtcp(&info.sender_report(self.clock.now(), &self.cname)).await
+        // Both reports are of one instant.
+        let now = self.clock.now();
+        for sink in self.sinks.values_mut() {
+            if let Some(info) = sink.sender_info() {
+                sink.send_rtcp(&info.sender_report(now, &self.cname)).await?;
+            }
+        }
+        Ok(())
     }
 
     #[expect(clippy::disallowed_methods, reason = "a shell: it plays and expires a session")]
     async fn send_bye(&mut self) -> Result<(), Gone> {
-        let Some(info) = self.sink.sender_info() else { return Ok(()) };
-        self.sink.send_rtcp(&info.bye(self.clock.now(), &self.cname)).await
+        let now = self.clock.now();
+        for sink in self.sinks.values_mut() {
+            if let Some(info) = sink.sender_info() {
+                sink.send_rtcp(&info.bye(now, &self.cname)).await?;
+            }
+        }
+        Ok(())
     }
 }
 

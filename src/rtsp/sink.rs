@@ -17,7 +17,8 @@ use crate::air::sender::RtpSender;
 use crate::air::{Air, AirCounters, Flow, UNICAST_POLL};
 use crate::headend::Client;
 use crate::lineup::Spread;
-use crate::media::{AirTime, Payload, RTP_CLOCK, Unit};
+use crate::media::tracks::PerTrack;
+use crate::media::{AirTime, Payload, Track, Unit};
 use crate::wire::MAX_DATAGRAM;
 use crate::wire::packetizer::Packetizer;
 use crate::wire::payload::jpeg::PACKET_OVERHEAD;
@@ -40,7 +41,7 @@ const fn usual_datagram(address: IpAddr) -> usize {
     1500 - udp_headers(address)
 }
 
-/// Where the packets of a session go.
+/// Where the packets of one track of a session go.
 pub(super) enum Sink {
     /// Nowhere: the client receives the station's group.
     Multicast,
@@ -49,6 +50,7 @@ pub(super) enum Sink {
 }
 
 pub(super) struct UdpSink {
+    track: Track,
     /// `None` after [`Sink::close`].
     flow: Option<Flow>,
     counters: Arc<AirCounters>,
@@ -59,16 +61,17 @@ pub(super) struct UdpSink {
     sequence: u16,
     /// When the last unit is due that the air thread got.
     last: AirTime,
-    /// Pictures that the air thread did not get: they were too late, or the flow was full.
+    /// Units that the air thread did not get: they were too late, or the flow was full.
     missed: u64,
     rtcp: UdpSocket,
     /// The client's address for RTCP.
     client: SocketAddr,
 }
 
-/// Pictures into an RTSP connection, one packet each. Either the session task writes them or its
+/// The units of a track into an RTSP connection, one packet each. Either the session task writes them or its
 /// [`Fanout`](super::fanout), never both at a time.
 pub(super) struct TcpSink {
+    track: Track,
     writer: Arc<Writer>,
     /// For RTP and RTCP.
     channels: (u8, u8),
@@ -84,7 +87,7 @@ struct SendState {
     octets: u64,
     /// The sequence number of the next packet.
     sequence: u16,
-    /// Pictures left out.
+    /// Units left out.
     missed: u64,
 }
 
@@ -95,6 +98,7 @@ impl UdpSink {
     /// There are no two free ports, or no more file descriptors.
     pub(super) fn open(
         air: &Air,
+        track: Track,
         local: SocketAddr,
         peer: SocketAddr,
         client: (u16, u16),
@@ -115,6 +119,7 @@ impl UdpSink {
         let (ssrc, sequence) = (sender.ssrc(), sender.sequence());
         let counters = Arc::<AirCounters>::default();
         let udp = UdpSink {
+            track,
             flow: Some(air.unicast_flow(sender, counters.clone())),
             counters,
             datagram,
@@ -151,13 +156,13 @@ impl UdpSink {
 }
 
 impl TcpSink {
-    pub(super) fn new(writer: Arc<Writer>, channels: (u8, u8)) -> (TcpSink, SessionTransport) {
+    pub(super) fn new(track: Track, writer: Arc<Writer>, channels: (u8, u8)) -> (TcpSink, SessionTransport) {
         let ssrc = fastrand::u32(..);
         let state = Mutex::new(SendState { packets: 0, octets: 0, sequence: fastrand::u16(..), missed: 0 });
-        (TcpSink { writer, channels, ssrc, state }, SessionTransport::Interleaved { channels, ssrc })
+        (TcpSink { track, writer, channels, ssrc, state }, SessionTransport::Interleaved { channels, ssrc })
     }
 
-    /// Sends a picture in one packet: the 65,535 bytes of interleaved data hold any (RFC 2326 section 10.12).
+    /// Sends a unit in one packet: the 65,535 bytes of interleaved data hold any picture (RFC 2326 section 10.12).
     ///
     /// # Errors
     /// The connection is over.
@@ -168,7 +173,7 @@ impl TcpSink {
         Ok(())
     }
 
-    /// Sends as much of a picture as the connection takes at once. The rest of it goes out before the next message.
+    /// Sends as much of a unit as the connection takes at once. The rest of it goes out before the next message.
     ///
     /// # Errors
     /// The connection is over.
@@ -181,7 +186,7 @@ impl TcpSink {
         Ok(written)
     }
 
-    /// Waits until the rest of a picture is out.
+    /// Waits until the rest of a unit is out.
     ///
     /// # Errors
     /// The connection is over.
@@ -189,11 +194,11 @@ impl TcpSink {
         self.writer.write(&[], &[]).await
     }
 
-    /// Counts pictures that were left out. Each takes a sequence number, so that the client sees the gap.
-    pub(super) fn miss(&self, pictures: u64) {
+    /// Counts units that were left out. Each takes a sequence number, so that the client sees the gap.
+    pub(super) fn miss(&self, units: u64) {
         let mut state = self.state();
-        state.sequence = state.sequence.wrapping_add(pictures as u16);
-        state.missed += pictures;
+        state.sequence = state.sequence.wrapping_add(units as u16);
+        state.missed += units;
     }
 
     /// The interleaved packet of a unit. `None` if the unit does not fit one packet.
@@ -275,35 +280,38 @@ impl Sink {
         }
     }
 
-    /// Sends a unit, [`ahead`](Self::ahead) of its due time, and counts it for the client.
+    /// Sends a unit, [`ahead`](Self::ahead) of its due time, and counts pictures for the client.
     ///
     /// # Errors
     /// The connection is over.
     pub(super) async fn send(&mut self, unit: Unit, client: &Client) -> Result<(), Gone> {
+        let is_picture = unit.track() == Track::Picture;
         match self {
             Sink::Multicast => {}
             Sink::Udp(udp) => {
                 udp.send(unit);
-                client.pictures.store(udp.counters.aired.load(Relaxed), Relaxed);
+                if is_picture {
+                    client.pictures.store(udp.counters.aired.load(Relaxed), Relaxed);
+                }
             }
             Sink::Tcp(tcp) => {
                 tcp.send(&unit).await?;
-                client.pictures.fetch_add(1, Relaxed);
+                client.pictures.fetch_add(is_picture.into(), Relaxed);
             }
         }
         Ok(())
     }
 
-    /// Counts pictures that were left out.
-    pub(super) fn miss(&mut self, pictures: u64) {
+    /// Counts units that were left out.
+    pub(super) fn miss(&mut self, units: u64) {
         match self {
             Sink::Multicast => {}
-            Sink::Udp(udp) => udp.missed += pictures,
-            Sink::Tcp(tcp) => tcp.miss(pictures),
+            Sink::Udp(udp) => udp.missed += units,
+            Sink::Tcp(tcp) => tcp.miss(units),
         }
     }
 
-    /// Waits until the rest of a picture is out that the fan-out has begun.
+    /// Waits until the rest of a unit is out that the fan-out has begun.
     ///
     /// # Errors
     /// The connection is over.
@@ -314,7 +322,7 @@ impl Sink {
         }
     }
 
-    /// Pictures that were not sent.
+    /// Units that were not sent.
     pub(super) fn dropped(&self) -> u64 {
         match self {
             Sink::Udp(udp) => {
@@ -342,11 +350,11 @@ impl Sink {
             Sink::Udp(udp) => {
                 let (packets, bytes) = (udp.counters.packets.load(Relaxed), udp.counters.bytes.load(Relaxed));
                 let octets = bytes.saturating_sub(packets * rtp::HEADER_LEN as u64);
-                Some(SenderInfo { ssrc: udp.ssrc, clock_rate: RTP_CLOCK, packets, octets })
+                Some(SenderInfo { ssrc: udp.ssrc, clock_rate: udp.track.clock_rate(), packets, octets })
             }
             Sink::Tcp(tcp) => {
                 let SendState { packets, octets, .. } = *tcp.state();
-                Some(SenderInfo { ssrc: tcp.ssrc, clock_rate: RTP_CLOCK, packets, octets })
+                Some(SenderInfo { ssrc: tcp.ssrc, clock_rate: tcp.track.clock_rate(), packets, octets })
             }
         }
     }
@@ -369,16 +377,40 @@ impl Sink {
         }
     }
 
-    /// Receives the client's next RTCP packet by UDP. Never returns for other sinks. Cancel-safe.
-    pub(super) async fn receive_rtcp<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
-        let Sink::Udp(udp) = self else { return std::future::pending().await };
-        loop {
-            match udp.rtcp.recv_from(buffer).await {
-                Ok((length, from)) if from.ip() == udp.client.ip() => return &buffer[..length],
-                // A packet of another sender, or the error of a packet that we sent before: the next call waits.
-                Ok(_) | Err(_) => tokio::task::yield_now().await,
-            }
+    /// The length of the client's next RTCP packet by UDP, if one is there.
+    fn try_receive_rtcp(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let Sink::Udp(udp) = self else { return None };
+        match udp.rtcp.try_recv_from(buffer) {
+            Ok((length, from)) if from.ip() == udp.client.ip() => Some(length),
+            // A packet of another sender, or the error of a packet that we sent before.
+            Ok(_) | Err(_) => None,
         }
+    }
+}
+
+/// Receives the client's next RTCP packet by UDP. Returns the track that it is about, and its length in the buffer. Never returns for
+/// other sinks. Cancel-safe.
+pub(super) async fn receive_rtcp(sinks: &mut PerTrack<Sink>, buffer: &mut [u8]) -> (Track, usize) {
+    loop {
+        let PerTrack { picture, sound } = sinks;
+        let track = tokio::select! {
+            () = readable(picture) => Track::Picture,
+            () = readable(sound) => Track::Sound,
+        };
+        match sinks.get_mut(track).and_then(|sink| sink.try_receive_rtcp(buffer)) {
+            Some(length) => return (track, length),
+            // The next call waits.
+            None => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Waits until the client's RTCP packets can be received by UDP. Never returns for other sinks. Cancel-safe.
+// `&mut`, since a flow of the air cannot be shared between threads.
+async fn readable(sink: &mut Option<Sink>) {
+    match sink {
+        Some(Sink::Udp(udp)) if udp.rtcp.readable().await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@
 mod bounds;
 mod clients;
 mod live_playback;
+mod sound;
 mod udp;
 mod vod_films;
 mod vod_playback;
@@ -157,6 +158,8 @@ struct TestRtspClient {
 enum ReceivedMessage {
     /// Sequence number, timestamp, picture.
     Picture(u16, u32, usize),
+    /// Sequence number, timestamp, packet.
+    Sound(u16, u32, Vec<u8>),
     Rtcp(Vec<u8>),
     Response(Response<Vec<u8>>),
 }
@@ -182,6 +185,11 @@ impl TestRtspClient {
                             let (header, picture) = parse_packet(data.as_slice());
                             ReceivedMessage::Picture(header.sequence, header.timestamp, picture)
                         }
+                        Message::Data(data) if data.channel_id() == 2 => {
+                            let (header, packet) = rtp::Header::parse(data.as_slice()).unwrap();
+                            let packet = packet.to_vec();
+                            ReceivedMessage::Sound(header.sequence, header.timestamp, packet)
+                        }
                         Message::Data(data) => ReceivedMessage::Rtcp(data.into_body()),
                         Message::Request(_) => panic!("the server sends a request"),
                     });
@@ -201,7 +209,7 @@ impl TestRtspClient {
         loop {
             match self.receive().await.expect("the connection is open") {
                 ReceivedMessage::Picture(sequence, timestamp, n) => return (sequence, timestamp, n),
-                ReceivedMessage::Rtcp(_) => {}
+                ReceivedMessage::Rtcp(_) | ReceivedMessage::Sound(..) => {}
                 ReceivedMessage::Response(response) => panic!("{response:?}"),
             }
         }
@@ -222,7 +230,9 @@ impl TestRtspClient {
                     }
                     return response;
                 }
-                ReceivedMessage::Picture(..) | ReceivedMessage::Rtcp(_) => self.early += 1,
+                ReceivedMessage::Picture(..) | ReceivedMessage::Sound(..) | ReceivedMessage::Rtcp(_) => {
+                    self.early += 1;
+                }
             }
         }
     }

@@ -116,6 +116,16 @@ impl SessionTransport {
         }
     }
 
+    /// Whether `offer` asks for a transport of this kind. All tracks of a session travel alike.
+    pub(super) fn is_alike(&self, offer: &TransportOffer) -> bool {
+        matches!(
+            (self, offer),
+            (SessionTransport::Multicast { .. }, TransportOffer::Multicast)
+                | (SessionTransport::Udp { .. }, TransportOffer::Udp { .. })
+                | (SessionTransport::Interleaved { .. }, TransportOffer::Interleaved(_))
+        )
+    }
+
     /// The Transport header of the response to SETUP.
     pub(super) fn header(&self) -> Transports {
         let unicast = RtpTransportParameters { unicast: true, ..Default::default() };

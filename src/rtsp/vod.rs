@@ -13,14 +13,17 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::playback::PlaybackEvent;
+use super::vod_sound::VodSound;
 use crate::clock::AirClock;
 use crate::content::Fault;
 use crate::content::catalogue::Catalogue;
 use crate::content::pass::{EncodingPlace, FilmPass, PassState, ROUNDING};
 use crate::content::programme::Programme;
 use crate::content::reel::{Reel, ReelError};
+use crate::lineup::StationSpec;
 use crate::media::jpeg::Jpeg;
-use crate::media::{AirTime, Due, Unit};
+use crate::media::tracks::PerTrack;
+use crate::media::{AirTime, Due, Track, Unit};
 
 /// Time from PLAY to the first picture. It is longer than the air thread may hold pictures of an earlier PLAY.
 const START_DELAY: Duration = Duration::from_millis(120);
@@ -78,17 +81,23 @@ pub(super) struct VodPlayback {
     reading: Option<((usize, usize), Reading)>,
     /// The film that is being decoded and encoded.
     pass: Option<(usize, FilmPass)>,
+    /// `None` if the client takes no sound.
+    sound: Option<VodSound>,
+    /// The next picture, if there is sound, whose packets come before it: it is read once.
+    picture: Option<Unit>,
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<Jpeg, VodError>> + Send>>;
 
 impl VodPlayback {
-    /// Plays the span from `from` to `to`, in NPT. `now` is the time of the PLAY.
+    /// Plays the span from `from` to `to`, in NPT, of the station of `sound` if the client takes its sound, too. `now` is the time of
+    /// the PLAY.
     pub(super) fn new(
         vod: Arc<VodProgramme>,
         (from, to): (Duration, Duration),
         scale: f64,
         now: AirTime,
+        sound: Option<Arc<StationSpec>>,
     ) -> VodPlayback {
         VodPlayback {
             vod,
@@ -100,6 +109,8 @@ impl VodPlayback {
             began: now + START_DELAY,
             reading: None,
             pass: None,
+            sound: sound.map(|spec| VodSound::new(spec, scale)),
+            picture: None,
         }
     }
 
@@ -111,7 +122,7 @@ impl VodPlayback {
     #[expect(clippy::disallowed_methods, reason = "a shell: playback begins now")]
     pub(super) async fn prepare(&mut self, clock: &AirClock) -> Result<(), VodError> {
         if self.vod.programme.lacks_reels() {
-            self.next().await?;
+            self.next_picture().await?;
             self.began = clock.now() + START_DELAY;
             self.origin = self.npt;
         }
@@ -145,11 +156,34 @@ impl VodPlayback {
         self.vod.programme.rate_of(film).interval().mul_f64(self.scale)
     }
 
-    /// The next picture; the same one again until [`advance`](Self::advance). Cancel-safe: a read from disk goes on.
+    /// The next unit; the same one again until [`advance`](Self::advance). Cancel-safe: a read from disk goes on.
     ///
     /// # Errors
     /// The film cannot go on.
     pub(super) async fn next(&mut self) -> Result<PlaybackEvent, VodError> {
+        if self.sound.is_none() {
+            return self.next_picture().await;
+        }
+        let (picture, at) = match self.picture.clone() {
+            Some(unit) => (PlaybackEvent::Unit(unit.clone()), unit.due.at),
+            None => match self.next_picture().await? {
+                PlaybackEvent::Unit(unit) => {
+                    let position = self.vod.programme.sequence().at(self.npt);
+                    if let Some(sound) = &mut self.sound {
+                        sound.extend(unit.due, position, &self.vod.programme, &self.vod.catalogue);
+                    }
+                    self.picture = Some(unit.clone());
+                    (PlaybackEvent::Unit(unit.clone()), unit.due.at)
+                }
+                other => (other, self.due_at(self.end)),
+            },
+        };
+        let packet = self.sound.as_ref().and_then(VodSound::first).filter(|packet| packet.due.at <= at);
+        Ok(packet.map_or(picture, |packet| PlaybackEvent::Unit(packet.clone())))
+    }
+
+    /// The next picture; the same one again until [`advance`](Self::advance). Cancel-safe.
+    async fn next_picture(&mut self) -> Result<PlaybackEvent, VodError> {
         while self.npt < self.end {
             let programme = self.vod.programme.clone();
             let (film, offset) = programme.sequence().at(self.npt);
@@ -226,8 +260,17 @@ impl VodPlayback {
         read
     }
 
-    /// Goes on to the next picture.
-    pub(super) fn advance(&mut self) {
+    /// Goes on to the next unit of a track.
+    pub(super) fn advance(&mut self, track: Track) {
+        match (track, &mut self.sound) {
+            (Track::Picture, _) => self.advance_picture(),
+            (Track::Sound, Some(sound)) => sound.advance(),
+            (Track::Sound, None) => {}
+        }
+    }
+
+    fn advance_picture(&mut self) {
+        self.picture = None;
         let following = self.following.take().unwrap_or_else(|| {
             let sequence = self.vod.programme.sequence();
             let (film, offset) = sequence.at(self.npt);
@@ -243,14 +286,16 @@ impl VodPlayback {
         self.npt = following.min(self.end);
     }
 
-    /// Skips the pictures that were due before `moment`. Returns how many; of a film without a reel, by its rate.
-    pub(super) fn skip(&mut self, moment: AirTime) -> u64 {
+    /// Skips the units that were due before `moment`. Returns how many pictures, of a film without a reel by its rate, and how many
+    /// packets of sound.
+    pub(super) fn skip(&mut self, moment: AirTime) -> PerTrack<u64> {
         let mut skipped = 0;
         while self.npt < self.end && self.due() < moment {
-            self.advance();
+            self.advance_picture();
             skipped += 1;
         }
-        skipped
+        let sound = self.sound.as_mut().map(|sound| sound.skip(moment));
+        PerTrack { picture: Some(skipped), sound }
     }
 }
 
@@ -316,7 +361,7 @@ mod tests {
                 }
                 _ => panic!("not on demand"),
             }
-            vod.advance();
+            vod.advance(Track::Picture);
         }
     }
 
@@ -327,7 +372,7 @@ mod tests {
         assert_eq!(length, Duration::from_millis(500));
         let at = |from: u64, to: u64, scale: f64| {
             let span = (Duration::from_millis(from), Duration::from_millis(to));
-            dues(VodPlayback::new(reels.clone(), span, scale, NOW))
+            dues(VodPlayback::new(reels.clone(), span, scale, NOW, None))
         };
         let whole: Vec<_> = (0..50).map(|n| (10 * n, 10)).chain([(500, 0)]).collect();
         assert_eq!(at(0, 500, 1.0).await, whole);
@@ -358,13 +403,14 @@ mod tests {
         let whole = (Duration::ZERO, reels.length());
         let reel = reels.programme.reel(0).unwrap().clone();
         let hung = reel.hang(0);
-        let mut vod = VodPlayback::new(reels.clone(), whole, 1.0, NOW);
+        let mut vod = VodPlayback::new(reels.clone(), whole, 1.0, NOW, None);
         for _ in 0..100 {
             assert!(poll(&mut vod).await.is_none());
             assert_eq!(reels.reads.available_permits(), READS - 1, "one thread waits for the disk");
         }
         // Other sessions take a thread each, until none is left.
-        let mut others: Vec<_> = (0..9).map(|_| VodPlayback::new(reels.clone(), whole, 1.0, NOW)).collect();
+        let mut others: Vec<_> =
+            (0..9).map(|_| VodPlayback::new(reels.clone(), whole, 1.0, NOW, None)).collect();
         for other in &mut others {
             assert!(poll(other).await.is_none());
         }
@@ -385,7 +431,7 @@ mod tests {
         let (reels, _folder) = reels();
         let reel = reels.programme.reel(0).unwrap().clone();
         let _hung = reel.hang(0);
-        let mut vod = VodPlayback::new(reels.clone(), (Duration::ZERO, reels.length()), 1.0, NOW);
+        let mut vod = VodPlayback::new(reels.clone(), (Duration::ZERO, reels.length()), 1.0, NOW, None);
         assert!(poll(&mut vod).await.is_none());
         advance(READ_TIMEOUT - Duration::from_millis(1)).await;
         assert!(poll(&mut vod).await.is_none());
@@ -396,10 +442,10 @@ mod tests {
     #[test]
     fn skipping_goes_on_with_the_picture_that_is_due() {
         let (reels, _folder) = reels();
-        let mut vod = VodPlayback::new(reels.clone(), (Duration::ZERO, reels.length()), 1.0, NOW);
-        assert_eq!(vod.skip(NOW + START_DELAY + RATE.nth(7)), 7);
+        let mut vod = VodPlayback::new(reels.clone(), (Duration::ZERO, reels.length()), 1.0, NOW, None);
+        assert_eq!(vod.skip(NOW + START_DELAY + RATE.nth(7)).picture, Some(7));
         assert_eq!(vod.due(), NOW + START_DELAY + RATE.nth(7));
-        assert_eq!(vod.skip(NOW + Duration::from_secs(3600)), 43, "no further than the end");
+        assert_eq!(vod.skip(NOW + Duration::from_secs(3600)).picture, Some(43), "no further than the end");
         assert_eq!(vod.npt(), reels.length());
     }
 }

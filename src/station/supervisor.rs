@@ -42,6 +42,7 @@ pub(crate) async fn supervise(head_end: Arc<HeadEnd>, runtime: Handle, wake_slot
                     continue;
                 }
                 handle.feed.close();
+                handle.sound_feed.close();
                 let spec = &handle.spec;
                 info!("station {} \"{}\" has ended", spec.id, spec.name);
                 if head_end.station(spec.id).is_none() {

@@ -32,7 +32,11 @@ pub(super) async fn playlist(
         let quoted = name.replace('"', "'");
         let url = match &rtsp {
             Some(at) => format!("rtsp://{at}/{id}"),
-            None => format!("http://{host}/stations/{id}.mjpeg"),
+            // Players take MJPEG without pictures' times, but no sound with it.
+            None => {
+                let kind = if station.has_sound() { "mkv" } else { "mjpeg" };
+                format!("http://{host}/stations/{id}.{kind}")
+            }
         };
         let _ = writeln!(text, "#EXTINF:-1 tvg-chno=\"{id}\" tvg-name=\"{quoted}\",{id} {name}\n{url}");
     }

@@ -171,7 +171,8 @@ impl StationMetrics {
         let mut clients = self.0.clients.all();
         let help = "Clients served by unicast";
         let mut family = encoder.encode_descriptor("stationcast_clients", help, None, MetricType::Gauge)?;
-        for kind in [ClientKind::RtspUdp, ClientKind::RtspTcp, ClientKind::Mjpeg, ClientKind::Wall] {
+        let over_http = [ClientKind::Mjpeg, ClientKind::Matroska, ClientKind::Wall];
+        for kind in [ClientKind::RtspUdp, ClientKind::RtspTcp].into_iter().chain(over_http) {
             let count = clients.iter().filter(|client| client.kind == kind).count();
             ConstGauge::new(count as i64).encode(family.encode_family(&[("way", name_of(kind))])?)?;
         }
@@ -260,6 +261,7 @@ fn name_of(kind: ClientKind) -> &'static str {
         ClientKind::RtspUdp => "rtsp_udp",
         ClientKind::RtspTcp => "rtsp_tcp",
         ClientKind::Mjpeg => "mjpeg",
+        ClientKind::Matroska => "mkv",
         ClientKind::Wall => "wall",
     }
 }

@@ -7,6 +7,7 @@
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall
 //! Feed -> JpegCache ---+-> pictures: one station to one client          /stations/2.mjpeg, /stations/2.jpg
 //! Feed -> PcmCache ----+   (the sound of one tile, to the wall)
+//! LiveUnits ---------------> mkv: one station with its sound, in `matroska` /stations/2.mkv
 //!                          m3u: a playlist for players                  /stations.m3u
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
@@ -24,7 +25,9 @@ mod assets;
 pub(crate) mod hosts;
 mod jpeg_cache;
 mod m3u;
+mod matroska;
 mod metrics;
+mod mkv;
 mod pcm;
 mod pictures;
 pub mod server;

@@ -1,4 +1,4 @@
-//! One station for one client: `/stations/2.mjpeg`, `/stations/2.jpg`, `/stations/2.sdp`.
+//! One station for one client: `/stations/2.mkv`, `/stations/2.mjpeg`, `/stations/2.jpg`, `/stations/2.sdp`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,6 +13,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::watch;
 
 use super::jpeg_cache::Still;
+use super::mkv::MkvStream;
 use super::server::Admitted;
 use super::{Refusal, Web};
 use crate::directory::table::AudienceMember;
@@ -53,6 +54,13 @@ pub(super) async fn station(
             let kind = "multipart/x-mixed-replace; boundary=picture";
             let body = Body::from_stream(stream.pictures());
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
+        }
+        "mkv" => {
+            let client = web.head_end.clients.enter(id, admitted.peer, ClientKind::Matroska);
+            let audience = web.head_end.table.join_audience(id);
+            let stream = MkvStream::new(station, web.head_end.clock.clone(), client, audience);
+            let headers = [(CONTENT_TYPE, "video/x-matroska"), (CACHE_CONTROL, "no-store")];
+            Ok((headers, Body::from_stream(stream.bytes(admitted))).into_response())
         }
         "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
         _ => Err(unknown()),

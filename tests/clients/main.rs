@@ -9,6 +9,7 @@ mod common;
 mod matrix;
 mod receivers;
 mod senders;
+mod sound;
 mod wireshark;
 
 use std::process::ExitCode;
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
     const GSTREAMER: &[&str] = &["gst-launch-1.0"];
     const MPV: &[&str] = &["mpv"];
     const PYTHON: &[&str] = &["python3"];
-    use matrix::AccessMethod::{Mjpeg, RtspHttp, RtspMulticast, RtspTcp, RtspUdp, Sdp};
+    use matrix::AccessMethod::{Matroska, Mjpeg, RtspHttp, RtspMulticast, RtspTcp, RtspUdp, Sdp};
     let mut tests = vec![
         test("matrix_ffmpeg_sdp", &[], || matrix::ffmpeg(Sdp)),
         test("matrix_ffmpeg_rtsp_multicast", &[], || matrix::ffmpeg(RtspMulticast)),
@@ -86,12 +87,26 @@ fn main() -> ExitCode {
         test("matrix_ffmpeg_rtsp_tcp", &[], || matrix::ffmpeg(RtspTcp)),
         test("matrix_ffmpeg_rtsp_http", &[], || matrix::ffmpeg(RtspHttp)),
         test("matrix_ffmpeg_mjpeg", &[], || matrix::ffmpeg(Mjpeg)),
+        test("matrix_ffmpeg_mkv", &[], || matrix::ffmpeg(Matroska)),
         test("matrix_gstreamer_sdp", &["gst-launch-1.0", "gst:sdpdemux"], || matrix::gstreamer(Sdp)),
         test("matrix_gstreamer_rtsp_multicast", GSTREAMER, || matrix::gstreamer(RtspMulticast)),
         test("matrix_gstreamer_rtsp_udp", GSTREAMER, || matrix::gstreamer(RtspUdp)),
         test("matrix_gstreamer_rtsp_tcp", GSTREAMER, || matrix::gstreamer(RtspTcp)),
         test("matrix_gstreamer_rtsp_http", GSTREAMER, || matrix::gstreamer(RtspHttp)),
         test("matrix_gstreamer_mjpeg", GSTREAMER, || matrix::gstreamer(Mjpeg)),
+        test("matrix_gstreamer_mkv", GSTREAMER, || matrix::gstreamer(Matroska)),
+        test("sound_ffmpeg_sdp", &[], || sound::ffmpeg(Sdp)),
+        test("sound_ffmpeg_rtsp_multicast", &[], || sound::ffmpeg(RtspMulticast)),
+        test("sound_ffmpeg_rtsp_udp", &[], || sound::ffmpeg(RtspUdp)),
+        test("sound_ffmpeg_rtsp_tcp", &[], || sound::ffmpeg(RtspTcp)),
+        test("sound_ffmpeg_rtsp_http", &[], || sound::ffmpeg(RtspHttp)),
+        test("sound_ffmpeg_mkv", &[], || sound::ffmpeg(Matroska)),
+        test("sound_ffmpeg_on_demand", &[], sound::ffmpeg_on_demand),
+        test("sound_gstreamer_sdp", &["gst-launch-1.0", "gst:sdpdemux"], || sound::gstreamer(Sdp)),
+        test("sound_gstreamer_rtsp_multicast", GSTREAMER, || sound::gstreamer(RtspMulticast)),
+        test("sound_gstreamer_rtsp_udp", GSTREAMER, || sound::gstreamer(RtspUdp)),
+        test("sound_gstreamer_rtsp_tcp", GSTREAMER, || sound::gstreamer(RtspTcp)),
+        test("sound_gstreamer_mkv", GSTREAMER, || sound::gstreamer(Matroska)),
         test("matrix_retina_rtsp_udp", &[], || matrix::retina(RtspUdp)),
         test("matrix_retina_rtsp_tcp", &[], || matrix::retina(RtspTcp)),
         test("matrix_tshark_rtsp_udp", &["tshark"], || matrix::tshark(RtspUdp)),
@@ -120,12 +135,24 @@ fn main() -> ExitCode {
             test("matrix_mpv_rtsp_tcp", MPV, || matrix::mpv(RtspTcp)),
             test("matrix_mpv_rtsp_http", MPV, || matrix::mpv(RtspHttp)),
             test("matrix_mpv_mjpeg", MPV, || matrix::mpv(Mjpeg)),
+            test("matrix_mpv_mkv", MPV, || matrix::mpv(Matroska)),
+            test("sound_mpv_sdp", MPV, || sound::mpv(Sdp)),
+            test("sound_mpv_rtsp_multicast", MPV, || sound::mpv(RtspMulticast)),
+            test("sound_mpv_rtsp_udp", MPV, || sound::mpv(RtspUdp)),
+            test("sound_mpv_rtsp_tcp", MPV, || sound::mpv(RtspTcp)),
+            test("sound_mpv_mkv", MPV, || sound::mpv(Matroska)),
             test("matrix_pyav_sdp", PYTHON, || matrix::pyav(Sdp)),
             test("matrix_pyav_rtsp_multicast", PYTHON, || matrix::pyav(RtspMulticast)),
             test("matrix_pyav_rtsp_udp", PYTHON, || matrix::pyav(RtspUdp)),
             test("matrix_pyav_rtsp_tcp", PYTHON, || matrix::pyav(RtspTcp)),
             test("matrix_pyav_rtsp_http", PYTHON, || matrix::pyav(RtspHttp)),
             test("matrix_pyav_mjpeg", PYTHON, || matrix::pyav(Mjpeg)),
+            test("matrix_pyav_mkv", PYTHON, || matrix::pyav(Matroska)),
+            test("sound_pyav_sdp", PYTHON, || sound::pyav(Sdp)),
+            test("sound_pyav_rtsp_multicast", PYTHON, || sound::pyav(RtspMulticast)),
+            test("sound_pyav_rtsp_udp", PYTHON, || sound::pyav(RtspUdp)),
+            test("sound_pyav_rtsp_tcp", PYTHON, || sound::pyav(RtspTcp)),
+            test("sound_pyav_mkv", PYTHON, || sound::pyav(Matroska)),
         ]);
     }
     run(tests)

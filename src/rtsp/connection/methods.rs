@@ -1,8 +1,8 @@
 //! The RTSP methods: the part of a connection that looks at stations and sessions.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use rtsp_types::headers::rtp_info::v1::RtpInfo;
 use rtsp_types::headers::{self, Public, RtpInfos, Scale};
@@ -14,18 +14,20 @@ use super::RtspConnection;
 use crate::content::pass::EncodingPlace;
 use crate::content::programme::Programme;
 use crate::headend::{ClientKind, StationHandle};
+use crate::media::Track;
+use crate::media::tracks::PerTrack;
 use crate::rtsp::SESSIONS_PER_CONNECTION;
 use crate::rtsp::request::{self, CONTROL, Kind, METHODS, PlayRange, Resource, RtspRequest, control_url};
 use crate::rtsp::response::{Echo, Rejection, response};
 use crate::rtsp::session::{
-    KeepAlive, ReceiverReports, RtspSession, SESSION_TIMEOUT, SessionCommand, SessionId,
+    KeepAlive, ReceiverReports, RtspSession, SESSION_TIMEOUT, SessionCommand, SessionId, SessionTracks,
 };
 use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::{Sink, TcpSink, UdpSink};
 use crate::rtsp::transport::{SessionTransport, TransportOffer};
 use crate::rtsp::vod::VodProgramme;
 use crate::wire::rtcp::NTP_EPOCH;
-use crate::wire::sdp::{Description, Transport};
+use crate::wire::sdp::{Description, Transport, sound_port};
 
 impl RtspConnection {
     /// Executes a request, which `parsed` comes from. Playback begins when the caller drops `hold`, after the response.
@@ -56,12 +58,17 @@ impl RtspConnection {
                     .header(headers::CONTENT_TYPE, "application/sdp")
                     .build(sdp.into_bytes()))
             }
-            RtspRequest::Setup { resource, offer } => {
-                let (id, transport) = self.set_up(resource, offer).await?;
+            RtspRequest::Setup { resource, track, offer } => {
+                let (id, transport) = self.set_up(resource, track, offer).await?;
                 Ok(in_session(id).typed_header(&transport.header()).build(Vec::new()))
             }
-            RtspRequest::SetupAgain(id) => {
-                let transport = self.session(id)?.transport;
+            RtspRequest::SetupMore { session: id, track, offer } => {
+                let transport = self.set_up_more(id, track, offer).await?;
+                Ok(in_session(id).typed_header(&transport.header()).build(Vec::new()))
+            }
+            RtspRequest::SetupAgain(id, track) => {
+                let transports = self.session(id)?.transports();
+                let transport = transports.get(track).ok_or(StatusCode::SessionNotFound)?;
                 Ok(in_session(id).typed_header(&transport.header()).build(Vec::new()))
             }
             RtspRequest::Play(id, range) => self.play(id, range, uri()?, in_session(id), hold).await,
@@ -97,14 +104,15 @@ impl RtspConnection {
         session.commands.send(SessionCommand::Play(range, reply)).await.map_err(|_| ended())?;
         let mut started = started.await.map_err(|_| ended())??;
         *hold = started.hold.take();
-        let info = RtpInfo {
-            uri: control_url(uri, session.resource),
-            seq: started.sequence,
-            rtptime: started.timestamp,
+        // The timestamps of all tracks are of one instant, so that a client needs no report to play them in step.
+        let info = |(track, &sequence): (Track, &Option<u16>)| RtpInfo {
+            uri: control_url(uri, session.resource, track),
+            seq: sequence,
+            rtptime: started.at.map(|at| at.ticks(track.clock_rate()) as u32), // modulo 2^32, as on the wire
         };
-        let mut response = response
-            .typed_header(&request::range_header(started.span))
-            .typed_header(&RtpInfos::V1(vec![info]));
+        let infos = started.sequences.iter().map(info).collect();
+        let mut response =
+            response.typed_header(&request::range_header(started.span)).typed_header(&RtpInfos::V1(infos));
         if range.scale.is_some() {
             response = response.typed_header(&Scale::from(started.scale));
         }
@@ -142,7 +150,7 @@ impl RtspConnection {
                 None => station.film_rate(),
             },
             by_ntp: true,
-            has_sound: false,
+            has_sound: station.has_sound(),
             transport: Transport::Rtsp {
                 control: CONTROL,
                 length: programme.map(|programme| programme.sequence().length()),
@@ -186,10 +194,12 @@ impl RtspConnection {
     async fn set_up(
         &mut self,
         resource: Resource,
+        track: Track,
         offer: TransportOffer,
     ) -> Result<(SessionId, SessionTransport), Rejection> {
         let full = || Rejection::from(StatusCode::ServiceUnavailable);
         let station = self.station(resource)?;
+        has_track(&station, track)?;
         self.has_sessions();
         if self.sessions.len() >= SESSIONS_PER_CONNECTION {
             return Err(full());
@@ -198,39 +208,18 @@ impl RtspConnection {
         let permit = self.server.sessions.permit(self.peer.ip()).ok_or_else(full)?;
         let vod = programme.map(|programme| self.vod(programme)).transpose()?;
         let head_end = &self.server.head_end;
-        let (sink, transport) = match offer {
-            TransportOffer::Multicast => {
-                let spec = &station.spec;
-                let source = station.source().unwrap_or(self.local.ip());
-                (Sink::Multicast, SessionTransport::Multicast { group: spec.group, ttl: spec.ttl, source })
-            }
-            TransportOffer::Udp { rtp, rtcp } => {
-                let spread = station.spec.spread;
-                let opened = UdpSink::open(&head_end.air, self.local, self.peer, (rtp, rtcp), spread);
-                let (udp, transport) = opened.map_err(|error| {
-                    debug!(peer = %self.peer, %error, "rtsp: cannot open sockets for a session");
-                    full()
-                })?;
-                (Sink::Udp(udp), transport)
-            }
-            TransportOffer::Interleaved(pair) => {
-                let channels = self.channels(pair).ok_or(StatusCode::UnsupportedTransport)?;
-                let (tcp, transport) = TcpSink::new(self.writer.clone(), channels);
-                (Sink::Tcp(Arc::new(tcp)), transport)
-            }
-        };
+        let (sink, transport) = self.sink(&station, track, offer)?;
         let keep_alive = Arc::new(KeepAlive::new());
         let unicast = match transport {
             SessionTransport::Multicast { .. } => None,
-            SessionTransport::Udp { client, ssrc, .. } => {
-                let client = SocketAddr::new(self.peer.ip(), client.0);
-                Some((client, ClientKind::RtspUdp, ssrc))
+            SessionTransport::Udp { client, .. } => {
+                Some((SocketAddr::new(self.peer.ip(), client.0), ClientKind::RtspUdp))
             }
-            SessionTransport::Interleaved { ssrc, .. } => Some((self.peer, ClientKind::RtspTcp, ssrc)),
+            SessionTransport::Interleaved { .. } => Some((self.peer, ClientKind::RtspTcp)),
         };
-        let receiver_reports = unicast.map(|(peer, way, ssrc)| {
+        let receiver_reports = unicast.map(|(peer, way)| {
             let client = head_end.clients.enter(resource.station, peer, way);
-            ReceiverReports { ssrc, client, keep_alive: keep_alive.clone() }
+            ReceiverReports { client, keep_alive: keep_alive.clone() }
         });
         let (commands, received) = mpsc::channel(1);
         let length = vod.as_ref().map(|vod| vod.length());
@@ -240,7 +229,7 @@ impl RtspConnection {
             table: head_end.table.clone(),
             station,
             vod,
-            sink,
+            sinks: PerTrack::of(track, sink),
             fanouts: self.server.fanouts.clone(),
             playing: playing.clone(),
             keep_alive: keep_alive.clone(),
@@ -248,35 +237,109 @@ impl RtspConnection {
             cname: format!("stationcast@{}", self.local.ip()),
         };
         let owner = self.peer.ip();
+        let transports = PerTrack::of(track, transport);
         let session = RtspSession {
             owner,
             resource,
-            transport,
+            tracks: Mutex::new(SessionTracks { transports, permits: vec![permit] }),
             length,
             playing,
             keep_alive,
             receiver_reports,
             commands,
-            _permit: permit,
         };
         let id = self.server.sessions.insert(session, task.run(received));
         self.sessions.push(id);
         Ok((id, transport))
     }
 
-    /// Two channels that no session of this connection uses: those that the client wants, if they are free.
+    /// Adds a track to a session.
+    async fn set_up_more(
+        &mut self,
+        id: SessionId,
+        track: Track,
+        offer: TransportOffer,
+    ) -> Result<SessionTransport, Rejection> {
+        let session = self.session(id)?;
+        let station = self.station(session.resource)?;
+        has_track(&station, track)?;
+        // Its packets are in the connection that set it up.
+        if session.is_interleaved() && !self.sessions.contains(&id) {
+            return Err(StatusCode::UnsupportedTransport.into());
+        }
+        // A session has a permit for two sockets.
+        let permit = match offer {
+            TransportOffer::Udp { .. } => {
+                let permit = self.server.sessions.permit(self.peer.ip());
+                Some(permit.ok_or(StatusCode::ServiceUnavailable)?)
+            }
+            TransportOffer::Multicast | TransportOffer::Interleaved(_) => None,
+        };
+        let (sink, transport) = self.sink(&station, track, offer)?;
+        {
+            let mut tracks = session.tracks();
+            // Another connection was faster.
+            if tracks.transports.get(track).is_some() {
+                return Err(StatusCode::UnsupportedTransport.into());
+            }
+            tracks.transports.set(track, transport);
+            tracks.permits.extend(permit);
+        }
+        self.command(id, |reply| SessionCommand::Add(track, sink, reply)).await?;
+        Ok(transport)
+    }
+
+    /// Where the packets of a track go.
+    fn sink(
+        &self,
+        station: &StationHandle,
+        track: Track,
+        offer: TransportOffer,
+    ) -> Result<(Sink, SessionTransport), Rejection> {
+        let spec = &station.spec;
+        Ok(match offer {
+            TransportOffer::Multicast => {
+                let source = station.source().unwrap_or(self.local.ip());
+                let mut group = spec.group;
+                if track == Track::Sound {
+                    group.set_port(sound_port(group.port()));
+                }
+                (Sink::Multicast, SessionTransport::Multicast { group, ttl: spec.ttl, source })
+            }
+            TransportOffer::Udp { rtp, rtcp } => {
+                let air = &self.server.head_end.air;
+                let opened = UdpSink::open(air, track, self.local, self.peer, (rtp, rtcp), spec.spread);
+                let (udp, transport) = opened.map_err(|error| {
+                    debug!(peer = %self.peer, %error, "rtsp: cannot open sockets for a session");
+                    StatusCode::ServiceUnavailable
+                })?;
+                (Sink::Udp(udp), transport)
+            }
+            TransportOffer::Interleaved(pair) => {
+                let channels = self.channels(pair).ok_or(StatusCode::UnsupportedTransport)?;
+                let (tcp, transport) = TcpSink::new(track, self.writer.clone(), channels);
+                (Sink::Tcp(Arc::new(tcp)), transport)
+            }
+        })
+    }
+
+    /// Two channels that no track of this connection uses: those that the client wants, if they are free.
     fn channels(&self, wanted: Option<(u8, u8)>) -> Option<(u8, u8)> {
-        let taken: Vec<u8> = self
-            .sessions
-            .iter()
-            .filter_map(|&id| match self.server.sessions.get(id)?.transport {
-                SessionTransport::Interleaved { channels, .. } => Some([channels.0, channels.1]),
-                SessionTransport::Multicast { .. } | SessionTransport::Udp { .. } => None,
-            })
-            .flatten()
-            .collect();
+        let mut taken = Vec::new();
+        for session in self.sessions.iter().filter_map(|&id| self.server.sessions.get(id)) {
+            for (_, transport) in session.transports().iter() {
+                if let SessionTransport::Interleaved { channels, .. } = transport {
+                    taken.extend([channels.0, channels.1]);
+                }
+            }
+        }
         let free = |&(rtp, rtcp): &(u8, u8)| !taken.contains(&rtp) && !taken.contains(&rtcp);
-        let any = (0..SESSIONS_PER_CONNECTION as u8).map(|n| (2 * n, 2 * n + 1));
+        let any = (0..2 * SESSIONS_PER_CONNECTION as u8).map(|n| (2 * n, 2 * n + 1));
         wanted.into_iter().chain(any).find(free)
     }
+}
+
+/// A station without sound has no such track.
+fn has_track(station: &StationHandle, track: Track) -> Result<(), StatusCode> {
+    if track == Track::Picture || station.has_sound() { Ok(()) } else { Err(StatusCode::NotFound) }
 }

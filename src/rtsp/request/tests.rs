@@ -14,7 +14,13 @@ fn session_info(kind: Kind, playing: bool) -> SessionInfo {
     let resource = Resource { station: StationId(2), kind };
     let transport = SessionTransport::Interleaved { channels: (0, 1), ssrc: 1 };
     let length = matches!(kind, Kind::OnDemand).then_some(Duration::from_secs(60));
-    SessionInfo { owner: PEER, resource, transport, playing, length }
+    SessionInfo {
+        owner: PEER,
+        resource,
+        transports: PerTrack::of(Track::Picture, transport),
+        playing,
+        length,
+    }
 }
 
 fn parse(text: &str) -> Request<Vec<u8>> {
@@ -40,21 +46,24 @@ fn status(line: &str, headers: &str, session: Option<SessionInfo>) -> u16 {
 fn a_url_names_a_station_or_its_programme_or_the_medium_of_either() {
     let of = |path: &str| {
         let target = RequestTarget::parse(&Url::parse(&format!("rtsp://host:8554{path}")).unwrap())?;
-        Some((target.resource.station.0, target.resource.kind, target.is_medium))
+        Some((target.resource.station.0, target.resource.kind, target.medium))
     };
     for (path, target) in [
-        ("/2", Some((2, Kind::Live, false))),
-        ("/2/", Some((2, Kind::Live, false))),
-        ("/2?x=y", Some((2, Kind::Live, false))),
-        ("/2/video", Some((2, Kind::Live, true))),
-        ("/2/demand", Some((2, Kind::OnDemand, false))),
-        ("/2/demand/video/", Some((2, Kind::OnDemand, true))),
+        ("/2", Some((2, Kind::Live, None))),
+        ("/2/", Some((2, Kind::Live, None))),
+        ("/2?x=y", Some((2, Kind::Live, None))),
+        ("/2/video", Some((2, Kind::Live, Some(Track::Picture)))),
+        ("/2/demand", Some((2, Kind::OnDemand, None))),
+        ("/2/demand/video/", Some((2, Kind::OnDemand, Some(Track::Picture)))),
+        ("/2/audio", Some((2, Kind::Live, Some(Track::Sound)))),
+        ("/2/demand/audio", Some((2, Kind::OnDemand, Some(Track::Sound)))),
         ("", None),
         ("/", None),
         ("/two", None),
         ("/+2", None),
         ("/99999", None),
-        ("/2/audio", None),
+        ("/2/text", None),
+        ("/2/video/audio", None),
         ("/2/video/demand", None),
         ("/2/demand/video/x", None),
     ] {
@@ -63,7 +72,8 @@ fn a_url_names_a_station_or_its_programme_or_the_medium_of_either() {
     let uri = Url::parse("rtsp://me:secret@host:8554/2/demand?x=y#z").unwrap();
     let resource = session_info(Kind::OnDemand, false).resource;
     assert_eq!(content_base(&uri, resource).as_str(), "rtsp://host:8554/2/demand/");
-    assert_eq!(control_url(&uri, resource).as_str(), "rtsp://host:8554/2/demand/video");
+    assert_eq!(control_url(&uri, resource, Track::Picture).as_str(), "rtsp://host:8554/2/demand/video");
+    assert_eq!(control_url(&uri, resource, Track::Sound).as_str(), "rtsp://host:8554/2/demand/audio");
 }
 
 #[test]
@@ -229,5 +239,39 @@ proptest! {
     ) {
         let text = format!("PLAY rtsp://h/2/demand RTSP/1.0\nCSeq: 1\nRange: {range}\nScale: {scale}\nSession: {session}\n\n");
         let _ = RtspRequest::parse(&parse(&text), PEER, Some(session_info(Kind::OnDemand, false)));
+    }
+}
+
+#[test]
+fn a_session_may_have_two_tracks_of_one_transport() {
+    let live = session_info(Kind::Live, false);
+    let with = |track| {
+        RtspRequest::parse(
+            &parse(&format!(
+                "SETUP rtsp://h/2/{track} RTSP/1.0\nCSeq: 7\nSession: {ID}\nTransport: {TCP}\n\n"
+            )),
+            PEER,
+            Some(live),
+        )
+        .map_err(|rejection| u16::from(rejection.status))
+    };
+    assert!(matches!(with("audio"), Ok(RtspRequest::SetupMore { track: Track::Sound, .. })));
+    assert!(matches!(with("video"), Ok(RtspRequest::SetupAgain(_, Track::Picture))));
+    let udp = "Transport: RTP/AVP;unicast;client_port=5000-5001";
+    assert_eq!(status("SETUP rtsp://h/2/audio", udp, Some(live)), 461);
+    let first = ask("SETUP rtsp://h/2/demand/audio/", udp, None);
+    assert!(matches!(first, Ok(RtspRequest::Setup { track: Track::Sound, .. })), "sound may come first");
+
+    let sound = SessionTransport::Interleaved { channels: (2, 3), ssrc: 2 };
+    let both = SessionInfo { transports: PerTrack { sound: Some(sound), ..live.transports }, ..live };
+    for (line, expected) in [
+        ("PLAY rtsp://h/2", 200),
+        ("PLAY rtsp://h/2/video", 200),
+        ("PAUSE rtsp://h/2/audio", 200),
+        ("TEARDOWN rtsp://h/2/", 200),
+        ("TEARDOWN rtsp://h/2/audio", 460),
+        ("TEARDOWN rtsp://h/2/text", 404),
+    ] {
+        assert_eq!(status(line, "", Some(both)), expected, "{line}");
     }
 }

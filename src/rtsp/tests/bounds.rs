@@ -2,14 +2,19 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::*;
+use crate::media::Track;
+use crate::media::tracks::PerTrack;
 use crate::rtsp::request::{Kind, Resource};
-use crate::rtsp::session::{ABANDONED_TIMEOUT, KeepAlive, RtspSession, SESSION_TIMEOUT, SessionId};
+use crate::rtsp::session::{
+    ABANDONED_TIMEOUT, KeepAlive, RtspSession, SESSION_TIMEOUT, SessionId, SessionTracks,
+};
 use crate::rtsp::session_task::SessionTask;
 use crate::rtsp::sink::Sink;
 use crate::rtsp::transport::SessionTransport;
@@ -119,12 +124,14 @@ fn insert_session(server: &TestRtspServer, sessions: &Arc<SessionTable>) -> Sess
     let (keep_alive, owner) = (Arc::new(KeepAlive::new()), server.address.ip());
     let (commands, received) = mpsc::channel(1);
     let playing = Arc::new(AtomicBool::new(false));
+    let transport = SessionTransport::Multicast { group: server.address, ttl: 1, source: owner };
+    let transports = PerTrack::of(Track::Picture, transport);
     let task = SessionTask {
         clock: head_end.clock.clone(),
         table: head_end.table.clone(),
         station: head_end.station(ID).unwrap(),
         vod: None,
-        sink: Sink::Multicast,
+        sinks: PerTrack::of(Track::Picture, Sink::Multicast),
         fanouts: Arc::default(),
         playing: playing.clone(),
         keep_alive: keep_alive.clone(),
@@ -134,13 +141,12 @@ fn insert_session(server: &TestRtspServer, sessions: &Arc<SessionTable>) -> Sess
     let session = RtspSession {
         owner,
         resource: Resource { station: ID, kind: Kind::Live },
-        transport: SessionTransport::Multicast { group: server.address, ttl: 1, source: owner },
+        tracks: Mutex::new(SessionTracks { transports, permits: vec![sessions.permit(owner).unwrap()] }),
         length: None,
         playing,
         keep_alive,
         receiver_reports: None,
         commands,
-        _permit: sessions.permit(owner).unwrap(),
     };
     sessions.insert(session, task.run(received))
 }

@@ -13,7 +13,7 @@ async fn response(client: &mut TestRtspClient) -> Response<Vec<u8>> {
     loop {
         match client.receive().await.expect("the connection is open") {
             ReceivedMessage::Response(response) => return response,
-            ReceivedMessage::Picture(..) | ReceivedMessage::Rtcp(_) => {}
+            ReceivedMessage::Picture(..) | ReceivedMessage::Sound(..) | ReceivedMessage::Rtcp(_) => {}
         }
     }
 }

@@ -243,7 +243,7 @@ async fn a_live_session_ends_with_a_bye_when_its_station_is_removed() {
         match client.receive().await.expect("the connection stays") {
             ReceivedMessage::Rtcp(packet) if packet_types(&packet).contains(&"BYE") => break,
             ReceivedMessage::Response(response) => panic!("{response:?}"),
-            ReceivedMessage::Picture(..) | ReceivedMessage::Rtcp(_) => {}
+            ReceivedMessage::Picture(..) | ReceivedMessage::Sound(..) | ReceivedMessage::Rtcp(_) => {}
         }
     }
     assert_eq!(client.status("DESCRIBE rtsp://h/2", "").await, 404);

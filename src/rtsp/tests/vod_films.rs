@@ -14,6 +14,7 @@ use crate::content::Fault;
 use crate::content::catalogue::Catalogue;
 use crate::content::decode::{PictureSource, SourceError, SourcePicture};
 use crate::content::pass::EncodingPlace;
+use crate::media::Track;
 use crate::rtsp::playback::PlaybackEvent;
 use crate::rtsp::vod::{VodError, VodPlayback, VodProgramme};
 
@@ -156,7 +157,7 @@ impl Station {
 
     fn play(&self, from: u64, to: u64, scale: f64) -> VodPlayback {
         let span = (Duration::from_millis(from), Duration::from_millis(to));
-        VodPlayback::new(self.vod.clone(), span, scale, NOW)
+        VodPlayback::new(self.vod.clone(), span, scale, NOW, None)
     }
 }
 
@@ -176,7 +177,7 @@ async fn pictures(mut vod: VodPlayback) -> Result<Vec<(u64, u64, usize)>, VodErr
             }
             _ => panic!("not on demand"),
         }
-        vod.advance();
+        vod.advance(Track::Picture);
     }
 }
 
@@ -217,7 +218,7 @@ async fn a_programme_mixes_films_with_reels_and_without() {
             _ => number(jpeg),
         };
         assert_eq!((shown, unit.due.at), (n, NOW + DELAY + RATE.nth(n as u64)));
-        vod.advance();
+        vod.advance(Track::Picture);
     }
 }
 
@@ -234,7 +235,7 @@ async fn a_film_that_fails_ends_the_programme_after_its_last_picture() {
     let mut vod = station.play(0, 200, 1.0);
     for _ in 0..7 {
         assert!(matches!(vod.next().await, Ok(PlaybackEvent::Unit(_))));
-        vod.advance();
+        vod.advance(Track::Picture);
     }
     let error = vod.next().await.err().unwrap();
     assert_eq!(error.to_string(), "it has no pictures");
@@ -251,7 +252,7 @@ async fn no_more_than_two_batches_are_made_ahead() {
         tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
         let ahead = station.films.decoded.load(Relaxed) - shown;
         assert!(ahead <= 9, "{ahead} pictures ahead, with the one that tells when the last one ends");
-        vod.advance();
+        vod.advance(Track::Picture);
     }
 }
 
@@ -316,8 +317,8 @@ async fn pictures_that_are_too_late_are_skipped() {
     let station = Station::of(&[("0-40", 40)]);
     let mut vod = station.play(0, 400, 1.0);
     assert!(matches!(vod.next().await, Ok(PlaybackEvent::Unit(_))));
-    vod.advance();
-    assert_eq!(vod.skip(NOW + DELAY + RATE.nth(30)), 29);
+    vod.advance(Track::Picture);
+    assert_eq!(vod.skip(NOW + DELAY + RATE.nth(30)).picture, Some(29));
     let rest = pictures(vod).await.unwrap();
     assert_eq!((rest[0], rest.len()), ((300, 10, 30), 11));
 }
