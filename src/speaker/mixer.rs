@@ -24,6 +24,10 @@ pub struct SoundStatus {
     pub counters: SoundCounters,
     /// When it is heard; `None` while nothing is.
     pub heard: Option<HeardAt>,
+    /// When the first sample of the station that is heard was.
+    pub began: Option<AirTime>,
+    /// Serial number of its receiver.
+    pub(crate) serial: Option<u64>,
     /// Sound that has arrived and is not heard yet, in milliseconds.
     pub buffered_ms: f64,
     /// Latency of the device, in milliseconds.
@@ -213,7 +217,7 @@ impl<D: Decode> Mixer<D> {
         let voice =
             self.voices.iter().find(|(serial, _)| Some(*serial) == self.heard).map(|(_, voice)| voice);
         let Some(voice) = voice else {
-            return SoundStatus { counters: self.last, ..SoundStatus::default() };
+            return SoundStatus { counters: self.last, serial: self.heard, ..SoundStatus::default() };
         };
         let heard = voice.transit.least().filter(|_| voice.is_playing()).map(|transit| HeardAt {
             transit,
@@ -221,6 +225,13 @@ impl<D: Decode> Mixer<D> {
             early: (voice.error() * 1e9) as i64,
         });
         let counters = voice.counters().into();
-        SoundStatus { counters, heard, buffered_ms: voice.buffered() * 1e3, device_ms: 0.0 }
+        SoundStatus {
+            counters,
+            heard,
+            began: voice.began(),
+            serial: self.heard,
+            buffered_ms: voice.buffered() * 1e3,
+            device_ms: 0.0,
+        }
     }
 }

@@ -25,6 +25,8 @@ mod receiver;
 mod resample;
 pub mod service;
 mod sink;
+#[cfg(test)]
+mod tests;
 mod transit;
 mod voice;
 pub mod volume;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::Frame;
 use super::buffer::{PacketVerdict, SoundBuffer, air_time};
@@ -108,6 +109,8 @@ pub(super) struct Voice<D> {
     decoded_to: i64,
     /// Samples concealed since the last packet.
     concealed: usize,
+    /// When its first sample was heard.
+    began: Option<AirTime>,
     counters: VoiceCounters,
 }
 
@@ -126,6 +129,7 @@ impl<D: Decode> Voice<D> {
             samples: VecDeque::new(),
             decoded_to: 0,
             concealed: 0,
+            began: None,
             counters: VoiceCounters::default(),
         }
     }
@@ -165,6 +169,11 @@ impl<D: Decode> Voice<D> {
     pub(super) fn counters(&self) -> VoiceCounters {
         let lost = self.counters.lost_before + self.buffer.lost();
         VoiceCounters { lost, ..self.counters }
+    }
+
+    /// When its first sample was heard.
+    pub(super) fn began(&self) -> Option<AirTime> {
+        self.began
     }
 
     /// Whether it is heard.
@@ -213,6 +222,8 @@ impl<D: Decode> Voice<D> {
                 return;
             }
             self.start(first.max(target));
+            let wait = begin as u64 * 1_000_000_000 / u64::from(self.rate);
+            self.began.get_or_insert(heard_at + Duration::from_nanos(wait));
         } else {
             let (tick, fraction) = self.resampler.place(self.decoded_to - self.samples.len() as i64);
             let due = air_time(tick).0 as i64 - target_nanos;

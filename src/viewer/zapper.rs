@@ -23,7 +23,7 @@ pub use self::event::{CodedPicture, SignalState, ZapperEvent};
 use self::queue::PictureQueue;
 pub use self::queue::QueuePolicy;
 use crate::directory::{ErrorCode, Event, StationInfo};
-use crate::media::StationId;
+use crate::media::{AirTime, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker, SpeakerInput};
 use crate::tuner::join;
 use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
@@ -179,6 +179,22 @@ impl Zapper {
     /// Whether the directory is connected.
     pub fn is_connected(&self) -> bool {
         self.directory.is_connected()
+    }
+
+    /// The number of the station on the screen; `None` before the first picture.
+    pub fn shown_station(&self) -> Option<StationId> {
+        self.shown.as_ref().map(|shown| shown.station.id)
+    }
+
+    /// When the first sound of the station on the screen was heard; `None` before that.
+    pub fn sound_began(&self) -> Option<AirTime> {
+        let (shown, status) = (self.shown.as_ref()?, self.speaker.as_ref()?.status());
+        status.began.filter(|_| status.serial == Some(shown.serial))
+    }
+
+    /// Whether the station on the screen has sound that is received.
+    pub fn has_sound(&self) -> bool {
+        self.shown.as_ref().is_some_and(|shown| shown.sound.is_some())
     }
 
     /// The station on the screen and its reception; before the first picture, the awaited station.
