@@ -1,9 +1,8 @@
 //! The on-screen display: everything laid over the picture. It is painted at the window's resolution, not the
 //! picture's, so that it is sharp at any size.
 //!
-//! Each part has its place: information top left, the volume top middle, the number being typed top right, the line-up right,
-//! the banner
-//! bottom left, the pause sign bottom right, a message at the bottom in the middle, above the banner.
+//! Each part has its place: information top left, the number being typed top right, the line-up right, the banner
+//! bottom left, the volume and the pause sign bottom right, a message at the bottom in the middle, above the banner.
 
 use super::{Banner, List, ScreenView, VolumeBar};
 use crate::paint::{Canvas, Colour, Type, area};
@@ -43,7 +42,7 @@ pub(super) fn paint(view: &ScreenView<'_>, canvas: &mut Canvas) {
         osd.message(message, foot);
     }
     if let Some(volume) = view.volume {
-        osd.volume(volume);
+        osd.volume(volume, view.paused);
     }
     if let Some(typed) = view.typed {
         osd.typed(typed);
@@ -160,14 +159,15 @@ impl Osd<'_> {
         self.text.paint(self.canvas, x + self.pad, y + self.pad / 2, TEXT, &message);
     }
 
-    /// Paints the volume: its number, or "mute", and a bar.
-    fn volume(&mut self, volume: VolumeBar) {
+    /// Paints the volume: its number, or "mute", and a bar. The pause sign is below it.
+    fn volume(&mut self, volume: VolumeBar, paused: bool) {
         let text = if volume.muted { "mute".into() } else { format!("{} %", volume.percent) };
         // The panel keeps its width while the number changes.
         let label = self.text.width("100 %").max(self.text.width("mute"));
         let track = (self.unit * 8).min(self.room() - label - self.pad).max(self.unit);
         let (width, height) = (label + track + 3 * self.pad, self.text.height() + self.pad);
-        let (x, y) = ((self.width - width) / 2, self.margin);
+        let below = if paused { self.unit * 3 } else { 0 };
+        let (x, y) = (self.width - self.margin - width, self.height - self.margin - below - height);
         self.panel(x, y, width, height);
         let left = x + self.pad + label - self.text.width(&text);
         self.text.paint(self.canvas, left, y + self.pad / 2, TEXT, &text);

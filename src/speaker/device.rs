@@ -36,6 +36,9 @@ const FIRST_LATENCY: Duration = Duration::from_millis(30);
 /// The latency is told in steps of this, so that the jitter of the device's reports does not change it.
 const LATENCY_STEP: u64 = 5_000_000;
 
+/// Errors of a device that are logged.
+const LOGGED: u32 = 8;
+
 /// Most reports that wait; the oldest are of no use.
 const REPORTS: usize = 64;
 
@@ -154,8 +157,13 @@ fn stream<T: SizedSample + FromSample<f32> + Send + 'static>(
             }
         }
     };
+    // While PulseAudio connects, cpal reports hundreds.
+    let mut logged = 0;
     let error = move |error: cpal::Error| {
-        debug!("sound device: {error}");
+        logged += 1;
+        if logged <= LOGGED {
+            debug!("sound device: {error}");
+        }
         use cpal::ErrorKind;
         if matches!(error.kind(), ErrorKind::DeviceNotAvailable | ErrorKind::StreamInvalidated) {
             callback_failed.store(true, Relaxed);
