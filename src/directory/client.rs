@@ -51,7 +51,7 @@ pub enum Event {
     /// How the stations' sound is sent, by number: before the LineUp after every Connected, and before that of every change.
     /// Never, if the directory does not tell it.
     Sound(BTreeMap<StationId, StationSound>),
-    /// The last packets of sound of the station last wanted; before its Tuned.
+    /// The last packets of sound of the station last wanted; after its Tuned.
     SoundNow {
         /// The station's number.
         station: StationId,

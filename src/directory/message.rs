@@ -65,7 +65,7 @@ pub enum Request {
     /// does not know this request: it answers [`ErrorCode::BadRequest`] and closes.
     Sources,
     /// Answered by [`Reply::Sound`]. From now on another one precedes every pushed [`Reply::LineUp`], and a
-    /// [`Reply::SoundNow`] precedes every [`Reply::Tuned`] of a station with sound. An older server does not know this
+    /// [`Reply::SoundNow`] follows every [`Reply::Tuned`] of a station with sound. An older server does not know this
     /// request: it answers [`ErrorCode::BadRequest`] and closes.
     Sound,
 }

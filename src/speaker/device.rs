@@ -71,6 +71,16 @@ pub(super) struct DeviceSink {
 impl DeviceSink {
     /// Opens the default device, at 48 kHz if it can.
     pub(super) fn open() -> Result<DeviceSink, String> {
+        // alsa-lib writes pages to stderr if there is no device.
+        let said = alsa::Output::local_error_handler();
+        let opened = DeviceSink::open_default();
+        if let (Err(_), Ok(said)) = (&opened, said) {
+            debug!("ALSA: {}", said.borrow());
+        }
+        opened
+    }
+
+    fn open_default() -> Result<DeviceSink, String> {
         let device = cpal::default_host().default_output_device().ok_or("there is no sound device")?;
         let supported = choose(&device)?;
         let mut config = supported.config();

@@ -40,28 +40,45 @@ pub(crate) struct SoundReceiver {
 }
 
 impl SoundReceiver {
-    /// Starts a thread that joins the group and passes the packets to `speaker`.
+    /// Has the thread of `speaker` start another one, which joins the group and passes the packets on. A thread takes a while to
+    /// start on a busy machine, and the caller has pictures to show.
     ///
     /// # Errors
-    /// The system refuses a thread or an eventfd.
-    pub(crate) fn start(from: SoundFrom, serial: u64, speaker: &Speaker) -> io::Result<SoundReceiver> {
+    /// The system refuses an eventfd.
+    pub(crate) fn start(from: SoundFrom, serial: u64, speaker: Speaker) -> io::Result<SoundReceiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let worker_stop = stop.try_clone()?;
-        speaker.send(SpeakerInput::Tune { serial, source: from.source });
-        let worker_speaker = speaker.clone();
+        let work = ReceiverThread { from, serial, speaker: speaker.clone(), stop: stop.try_clone()? };
+        speaker.send(SpeakerInput::Tune { serial, source: work.from.source, work: Box::new(work) });
+        Ok(SoundReceiver { serial, speaker, stop })
+    }
+}
+
+/// What the thread of a receiver needs.
+pub(crate) struct ReceiverThread {
+    from: SoundFrom,
+    serial: u64,
+    speaker: Speaker,
+    stop: OwnedFd,
+}
+
+impl ReceiverThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn start(self) -> io::Result<()> {
         let run = move || {
             loop {
-                match receive(&from, serial, &worker_speaker, &worker_stop) {
+                match receive(&self.from, self.serial, &self.speaker, &self.stop) {
                     Ok(()) => return,
-                    Err(error) => debug!("sound of {}: {error}", from.group),
+                    Err(error) => debug!("sound of {}: {error}", self.from.group),
                 }
-                if wait(None, Some(worker_stop.as_fd()), Some(REJOIN)).is_ok_and(|ready| ready.stop) {
+                if wait(None, Some(self.stop.as_fd()), Some(REJOIN)).is_ok_and(|ready| ready.stop) {
                     return;
                 }
             }
         };
-        thread::Builder::new().name("sound receiver".into()).spawn(run)?;
-        Ok(SoundReceiver { serial, speaker: speaker.clone(), stop })
+        thread::Builder::new().name("sound receiver".into()).spawn(run).map(drop)
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::decode::OpusDecoder;
 use super::mixer::{Mixer, SoundStatus};
+use super::receiver::ReceiverThread;
 use super::sink::{ClockSink, JITTER, Sink};
 use crate::clock::wall_clock;
 use crate::directory::SoundPacket;
@@ -42,7 +43,7 @@ pub enum Output {
 
 /// Input of the thread.
 pub(crate) enum SpeakerInput {
-    Tune { serial: u64, source: Option<IpAddr> },
+    Tune { serial: u64, source: Option<IpAddr>, work: Box<ReceiverThread> },
     Forget { serial: u64 },
     Hear { serial: Option<u64> },
     Packet { serial: u64, arrival: AirTime, header: Header, packet: Vec<u8> },
@@ -172,7 +173,12 @@ impl SpeakerThread {
 
     fn handle(&mut self, input: SpeakerInput) {
         match input {
-            SpeakerInput::Tune { serial, source } => self.mixer.tune(serial, source),
+            SpeakerInput::Tune { serial, source, work } => {
+                self.mixer.tune(serial, source);
+                if let Err(error) = work.start() {
+                    warn!("no sound: {error}");
+                }
+            }
             SpeakerInput::Forget { serial } => self.mixer.forget(serial),
             SpeakerInput::Hear { serial } => self.mixer.hear(serial),
             SpeakerInput::Packet { serial, arrival, header, packet } => {

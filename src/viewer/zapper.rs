@@ -319,7 +319,7 @@ impl Zapper {
             tuned.station = station;
             // The sound of a station may be known later than its pictures.
             if let (None, Some((sound, speaker))) = (&tuned.sound, sound) {
-                tuned.sound = Some(SoundReceiver::start(sound, tuned.serial, &speaker)?);
+                tuned.sound = Some(SoundReceiver::start(sound, tuned.serial, speaker)?);
             }
             return Ok(());
         }
@@ -332,7 +332,7 @@ impl Zapper {
         let mut coming = self.receive(station, from, requested)?;
         // After the pictures, which are shown first.
         if let Some((sound, speaker)) = sound {
-            coming.sound = Some(SoundReceiver::start(sound, coming.serial, &speaker)?);
+            coming.sound = Some(SoundReceiver::start(sound, coming.serial, speaker)?);
         }
         self.coming = Some(coming);
         self.expect();
@@ -427,11 +427,11 @@ impl Zapper {
             Event::Sources(sources) => self.directory.set_sources(sources),
             Event::Sound(sounds) => self.directory.set_sounds(sounds),
             Event::SoundNow { station, packets } => {
-                let coming = self.coming.as_ref().filter(|coming| coming.station.id == station);
-                if let (Some(speaker), Some(coming)) = (&self.speaker, coming)
-                    && coming.sound.is_some()
-                {
-                    speaker.send(SpeakerInput::Told { serial: coming.serial, packets });
+                let tuned = [&self.coming, &self.shown].into_iter().flatten();
+                let tuned =
+                    tuned.into_iter().find(|tuned| tuned.station.id == station && tuned.sound.is_some());
+                if let (Some(speaker), Some(tuned)) = (&self.speaker, tuned) {
+                    speaker.send(SpeakerInput::Told { serial: tuned.serial, packets });
                 }
             }
             Event::LineUp(line_up) => {

@@ -201,19 +201,20 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             let sentence = format!("there is no station {station} in the line-up");
             return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
         };
+        match encode(&Reply::Tuned { entry: entry.clone(), now }) {
+            Ok(bytes) => self.write(&bytes).await?,
+            Err(error) => {
+                warn!(station = %station, %error, "directory: cannot send the picture on air");
+                self.send(&Reply::Tuned { entry, now: None }).await?;
+            }
+        }
         if self.wants_sound {
             let packets = self.table.sound_now(station);
             if !packets.is_empty() {
                 self.send(&Reply::SoundNow { station, packets }).await?;
             }
         }
-        match encode(&Reply::Tuned { entry: entry.clone(), now }) {
-            Ok(bytes) => self.write(&bytes).await,
-            Err(error) => {
-                warn!(station = %station, %error, "directory: cannot send the picture on air");
-                self.send(&Reply::Tuned { entry, now: None }).await
-            }
-        }
+        Ok(())
     }
 
     fn line_up(&self) -> Reply {
