@@ -3,6 +3,8 @@
 //! The device's callback takes samples from a ring, and says in another ring when they are heard. It takes no lock, and
 //! allocates nothing.
 
+#![expect(clippy::disallowed_methods, reason = "a shell: samples are heard at a time of the wall clock")]
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -65,7 +67,16 @@ pub(super) struct DeviceSink {
     put: u64,
     period: usize,
     latency: Duration,
-    failed: Arc<AtomicBool>,
+    flags: Arc<Flags>,
+}
+
+/// What the device's threads tell.
+#[derive(Debug, Default)]
+struct Flags {
+    /// The device is gone.
+    failed: AtomicBool,
+    /// The device had no samples for a moment.
+    disturbed: AtomicBool,
 }
 
 impl DeviceSink {
@@ -101,7 +112,7 @@ impl DeviceSink {
             debug!("sound device with {config:?}: {error}");
             open(StreamConfig { buffer_size: BufferSize::Default, ..config })
         })?;
-        let (stream, ring, reports, failed) = parts;
+        let (stream, ring, reports, flags) = parts;
         stream.play().map_err(|error| error.to_string())?;
         debug!("sound device: {config:?}, {format}");
         Ok(DeviceSink {
@@ -113,7 +124,7 @@ impl DeviceSink {
             put: 0,
             period: PERIOD as usize,
             latency: FIRST_LATENCY,
-            failed,
+            flags,
         })
     }
 
@@ -136,7 +147,7 @@ fn choose(device: &cpal::Device) -> Result<SupportedStreamConfig, String> {
     }
 }
 
-type Parts = (Stream, Producer<Frame>, Consumer<Report>, Arc<AtomicBool>);
+type Parts = (Stream, Producer<Frame>, Consumer<Report>, Arc<Flags>);
 
 fn stream<T: SizedSample + FromSample<f32> + Send + 'static>(
     device: &cpal::Device,
@@ -144,8 +155,8 @@ fn stream<T: SizedSample + FromSample<f32> + Send + 'static>(
 ) -> Result<Parts, String> {
     let (ring, mut samples) = RingBuffer::<Frame>::new(RING);
     let (mut report, reports) = RingBuffer::<Report>::new(REPORTS);
-    let failed = Arc::new(AtomicBool::new(false));
-    let callback_failed = failed.clone();
+    let flags = Arc::<Flags>::default();
+    let (callback_flags, error_flags) = (flags.clone(), flags.clone());
     let channels = usize::from(config.channels.max(1));
     let mut taken = 0u64;
     let callback = move |out: &mut [T], info: &OutputCallbackInfo| {
@@ -156,6 +167,9 @@ fn stream<T: SizedSample + FromSample<f32> + Send + 'static>(
         for out in out.chunks_mut(channels) {
             let frame = samples.pop();
             taken += u64::from(frame.is_ok());
+            if frame.is_err() && taken > 0 {
+                callback_flags.disturbed.store(true, Relaxed);
+            }
             let frame = frame.unwrap_or_default();
             match out {
                 [mono] => *mono = T::from_sample((frame[0] + frame[1]) / 2.0),
@@ -176,12 +190,15 @@ fn stream<T: SizedSample + FromSample<f32> + Send + 'static>(
         }
         use cpal::ErrorKind;
         if matches!(error.kind(), ErrorKind::DeviceNotAvailable | ErrorKind::StreamInvalidated) {
-            callback_failed.store(true, Relaxed);
+            error_flags.failed.store(true, Relaxed);
+        }
+        if error.kind() == ErrorKind::Xrun {
+            error_flags.disturbed.store(true, Relaxed);
         }
     };
     let stream =
         device.build_output_stream(config, callback, error, None).map_err(|error| error.to_string())?;
-    Ok((stream, ring, reports, failed))
+    Ok((stream, ring, reports, flags))
 }
 
 impl Sink for DeviceSink {
@@ -190,7 +207,7 @@ impl Sink for DeviceSink {
     }
 
     fn pump(&mut self, now: AirTime, render: &mut dyn FnMut(AirTime, &mut [Frame])) -> io::Result<()> {
-        if self.failed.load(Relaxed) {
+        if self.flags.failed.load(Relaxed) {
             return Err(io::Error::other("the sound device is gone"));
         }
         while let Ok(report) = self.reports.pop() {
@@ -216,6 +233,10 @@ impl Sink for DeviceSink {
             self.put += BLOCK as u64;
         }
         Ok(())
+    }
+
+    fn was_disturbed(&mut self) -> bool {
+        self.flags.disturbed.swap(false, Relaxed)
     }
 
     fn latency(&self) -> Duration {

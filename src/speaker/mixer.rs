@@ -181,6 +181,13 @@ impl<D: Decode> Mixer<D> {
         self.heard = serial;
     }
 
+    /// The device has played something else, or nothing, for a moment: what is heard may be far from its place.
+    pub fn disturb(&mut self) {
+        for (_, voice) in &mut self.voices {
+            voice.disturb();
+        }
+    }
+
     /// Takes a packet that arrived at `arrival`.
     pub fn handle_packet(&mut self, serial: u64, arrival: AirTime, header: Header, packet: &[u8]) {
         if let Some((_, voice)) = self.voices.iter_mut().find(|(of, _)| *of == serial) {
@@ -221,7 +228,7 @@ impl<D: Decode> Mixer<D> {
         };
         let heard = voice.transit.least().filter(|_| voice.is_playing()).map(|transit| HeardAt {
             transit,
-            delay: self.delay,
+            delay: self.delay + voice.more_delay(),
             early: (voice.error() * 1e9) as i64,
         });
         let counters = voice.counters().into();

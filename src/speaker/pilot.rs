@@ -17,6 +17,14 @@ const SMOOTH: f64 = 0.5;
 /// An error beyond this, in milliseconds, is corrected in one jump: at 500 ppm it would take over 80 s.
 const JUMP: f64 = 40.0;
 
+/// After a disturbance, which is a gap in the sound already, an error beyond this, in milliseconds, is corrected in one jump
+/// too: below what ATSC IS-191 allows for sound that is early.
+const JUMP_DISTURBED: f64 = 10.0;
+
+/// How long that holds, in seconds, and the part of it in which the device's reports settle.
+const DISTURBED: f64 = 1.5;
+const SETTLING: f64 = 0.3;
+
 /// A loop that turns errors of position into a speed.
 #[derive(Debug, Clone)]
 pub(super) struct Pilot {
@@ -25,11 +33,13 @@ pub(super) struct Pilot {
     /// The part of the speed that has been learnt, in ppm.
     learnt: f64,
     speed: f64,
+    /// For how long small errors are still corrected by a jump, in seconds.
+    disturbed: f64,
 }
 
 impl Default for Pilot {
     fn default() -> Pilot {
-        Pilot { error: 0.0, learnt: 0.0, speed: 1.0 }
+        Pilot { error: 0.0, learnt: 0.0, speed: 1.0, disturbed: 0.0 }
     }
 }
 
@@ -47,8 +57,10 @@ impl Pilot {
     pub(super) fn steer(&mut self, error: f64, span: f64) -> Steer {
         let weight = (span / SMOOTH).min(1.0);
         self.error += (error * 1e3 - self.error) * weight;
-        if self.error.abs() > JUMP {
-            self.error = 0.0;
+        self.disturbed = (self.disturbed - span).max(0.0);
+        let settled = self.disturbed > 0.0 && self.disturbed < DISTURBED - SETTLING;
+        if self.error.abs() > if settled { JUMP_DISTURBED } else { JUMP } {
+            (self.error, self.disturbed) = (0.0, 0.0);
             return Steer::Jump;
         }
         let learnt = self.learnt - INTEGRAL * self.error * span;
@@ -59,6 +71,11 @@ impl Pilot {
         }
         self.speed = 1.0 + speed.clamp(-MOST, MOST) * 1e-6;
         Steer::Speed(self.speed)
+    }
+
+    /// The device has played something else, or nothing, for a moment.
+    pub(super) fn disturb(&mut self) {
+        self.disturbed = DISTURBED;
     }
 
     /// The speed: source samples for one at the nominal rate.
@@ -120,6 +137,18 @@ mod tests {
         let (jumps, steady, _) = play(-100.0, -0.2, 0.001, 900);
         assert_eq!(jumps, 1);
         assert!(steady < 0.5, "{steady} ms");
+    }
+
+    #[test]
+    fn after_a_disturbance_an_error_of_more_than_10_ms_is_corrected_by_a_jump() {
+        let jumps = |error: f64, disturbed: bool| {
+            let mut pilot = Pilot::default();
+            if disturbed {
+                pilot.disturb();
+            }
+            (0..1000).filter(|_| pilot.steer(error, 0.005) == Steer::Jump).count()
+        };
+        assert_eq!([jumps(0.030, false), jumps(0.030, true), jumps(0.008, true)], [0, 1, 0]);
     }
 
     #[test]

@@ -193,6 +193,9 @@ impl SpeakerThread {
         self.mixer.set_delay((sink.latency() + JITTER).as_nanos() as i64);
         let mixer = &mut self.mixer;
         sink.pump(wall_clock(), &mut |heard_at, out| mixer.render(heard_at, out))?;
+        if sink.was_disturbed() {
+            self.mixer.disturb();
+        }
         let device_ms = sink.latency().as_secs_f64() * 1e3;
         lock(&self.shared).status = SoundStatus { device_ms, ..self.mixer.status() };
         Ok(())

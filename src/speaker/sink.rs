@@ -24,6 +24,10 @@ pub trait Sink {
     /// # Errors
     /// The sink is of no more use.
     fn pump(&mut self, now: AirTime, render: &mut dyn FnMut(AirTime, &mut [Frame])) -> io::Result<()>;
+    /// Whether the device has played something else, or nothing, for a moment since the last call.
+    fn was_disturbed(&mut self) -> bool {
+        false
+    }
     /// From the rendering of a sample until it is heard, at most.
     fn latency(&self) -> Duration;
 }

@@ -188,6 +188,21 @@ fn packets_that_are_lost_reordered_or_doubled_are_no_gap_and_no_click() {
 }
 
 #[test]
+fn on_a_network_with_more_jitter_the_sound_waits_longer() {
+    let jitter = |n: u64| Some(if n > 100 && n.is_multiple_of(3) { 38_000_000 } else { 1_000_000 });
+    let mut simulation = Simulation::new(jitter);
+    simulation.run(Duration::from_secs(8));
+    let late = simulation.counters().late;
+    assert!((3..60).contains(&late), "{late}");
+    simulation.run(Duration::from_secs(8));
+    assert_eq!(simulation.counters().late, late);
+    let waits = simulation.mixer.status().heard.unwrap().delay / MS - 45;
+    assert!([15, 30, 45].contains(&waits), "{waits} ms more");
+    assert!(simulation.lateness(46.0 + waits as f64).abs() < 0.5);
+    assert!(simulation.largest_step() < NO_CLICK);
+}
+
+#[test]
 fn an_outage_is_silent_and_then_the_sound_is_back_in_step() {
     let mut simulation = Simulation::new(|n| (!(50..100).contains(&n)).then_some(1_000_000));
     simulation.run(Duration::from_secs(4));

@@ -30,6 +30,15 @@ const MAX_CONCEALED: usize = SOUND_CLOCK as usize / 10;
 /// Samples that are concealed at a time while no packet that follows is here.
 const CONCEAL: usize = 480;
 
+/// So many packets that come too late within this time show that the delay is too short for this network: it grows by a step,
+/// at most to this much more.
+const LATE: u32 = 3;
+const LATE_WITHIN: Duration = Duration::from_secs(5);
+/// Packets that are too late for so long after a step do not count: the sound is on its way to its new place.
+const STEPPING: Duration = Duration::from_secs(2);
+const DELAY_STEP: i64 = 15_000_000;
+const MOST_DELAY: i64 = 60_000_000;
+
 /// Where a voice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -111,6 +120,12 @@ pub(super) struct Voice<D> {
     concealed: usize,
     /// When its first sample was heard.
     began: Option<AirTime>,
+    /// Packets that came too late since the first of them, and when that was.
+    late: (u32, AirTime),
+    /// When the delay last grew.
+    stepped: AirTime,
+    /// Delay beside that of the mixer, in nanoseconds.
+    more_delay: i64,
     counters: VoiceCounters,
 }
 
@@ -130,6 +145,9 @@ impl<D: Decode> Voice<D> {
             decoded_to: 0,
             concealed: 0,
             began: None,
+            late: (0, AirTime(0)),
+            stepped: AirTime(0),
+            more_delay: 0,
             counters: VoiceCounters::default(),
         }
     }
@@ -155,8 +173,31 @@ impl<D: Decode> Voice<D> {
             self.transit.note(due, arrival);
             if self.state == State::Playing && (due.ticks(SOUND_CLOCK) as i64) + 2 < self.decoded_to {
                 self.counters.late += 1;
+                self.wait_longer(arrival);
             }
         }
+    }
+
+    /// A packet came too late at `now`.
+    fn wait_longer(&mut self, now: AirTime) {
+        if now.since(self.stepped) < STEPPING {
+            return;
+        }
+        if self.late.0 == 0 || now.since(self.late.1) > LATE_WITHIN {
+            self.late = (0, now);
+        }
+        self.late.0 += 1;
+        if self.late.0 >= LATE && self.more_delay < MOST_DELAY {
+            self.more_delay += DELAY_STEP;
+            (self.late.0, self.stepped) = (0, now);
+            // There are gaps already: the way to the new place is a jump and not half a minute.
+            self.pilot.disturb();
+        }
+    }
+
+    /// Delay beside that of the mixer, in nanoseconds.
+    pub(super) fn more_delay(&self) -> i64 {
+        self.more_delay
     }
 
     /// Takes the packets that the directory has told of.
@@ -192,6 +233,11 @@ impl<D: Decode> Voice<D> {
         held as f64 / f64::from(SOUND_CLOCK)
     }
 
+    /// The device has played something else, or nothing, for a moment.
+    pub(super) fn disturb(&mut self) {
+        self.pilot.disturb();
+    }
+
     /// From now on it fades to silence.
     pub(super) fn leave(&mut self) {
         self.ramp.to(0.0, LEAVE * f64::from(self.rate));
@@ -211,6 +257,7 @@ impl<D: Decode> Voice<D> {
     /// `delay` nanoseconds.
     pub(super) fn render(&mut self, heard_at: AirTime, delay: i64, out: &mut [Frame]) {
         let Some(transit) = self.transit.least() else { return };
+        let delay = delay + self.more_delay;
         let target_nanos = (heard_at.0 as i64).wrapping_sub(transit).wrapping_sub(delay).max(0);
         let target = AirTime(target_nanos as u64).ticks(SOUND_CLOCK) as i64;
         let mut begin = 0;
