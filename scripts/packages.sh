@@ -4,7 +4,7 @@
 set -eu
 
 # The headers of OpenCV and of FFmpeg, and the compiler that reads them; the tools that build libjpeg-turbo.
-build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev libavfilter-dev libavformat-dev"
+build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev libavfilter-dev libavformat-dev libasound2-dev"
 # The libraries that the window loads at run time.
 window="libx11-6 libxcursor1 libxkbcommon0"
 # Test networks, real clients (GStreamer's sdpdemux is in plugins-bad), and a display without a screen.

@@ -90,6 +90,7 @@ pub async fn broadcast(
         handles: handles(lineup.stations),
         clock,
     });
+    head_end.tell_sound();
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
     head_end.table.set_services(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
     let following = runtime.handle().spawn(head_end.clock.clone().keep_following());

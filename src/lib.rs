@@ -29,6 +29,7 @@
 //! - [`daemon`]: composes a whole broadcaster; [`status`]: the client behind `broadcaster status`;
 //! - [`tuner`]: datagrams to coded pictures;
 //! - [`probe`]: measures any RTP stream;
+//! - [`speaker`]: packets of sound to a sound device, in step with the pictures;
 //! - [`screen`], [`viewer`]: the window, and the program around it.
 //!
 //! Three rules keep the rooms apart:
@@ -96,5 +97,7 @@ pub mod probe;
 
 #[cfg(feature = "viewer")]
 pub mod screen;
+#[cfg(feature = "viewer")]
+pub mod speaker;
 #[cfg(feature = "viewer")]
 pub mod viewer;

@@ -18,6 +18,7 @@ use stationcast::directory::{self, State, StationInfo};
 use stationcast::generate::Generate;
 use stationcast::interface::named;
 use stationcast::media::StationId;
+use stationcast::speaker::{Output, Speaker};
 use stationcast::viewer::app;
 use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, HeadlessPlan};
@@ -31,8 +32,8 @@ use tracing_subscriber::EnvFilter;
 /// Shows a station and changes stations live.
 ///
 /// Keys: digits choose a station by its number, up and down the next and the previous one, backspace the last one
-/// watched; space pauses, i shows information, l shows the line-up, s saves the picture, f toggles full screen, q
-/// quits. Exit status: 0 success, 1 failed while running, 2 wrong usage.
+/// watched; + and - (or the wheel) change the volume, m mutes; space pauses, i shows information, l shows the line-up, s
+/// saves the picture, f toggles full screen, q quits. Exit status: 0 success, 1 failed while running, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "viewer", version, group = ArgGroup::new("windowless").args(["headless", "probe"]).multiple(true))]
 struct Cli {
@@ -80,6 +81,10 @@ struct Cli {
     /// Save the JPEG files as received in this folder
     #[arg(long, value_name = "DIR", requires = "headless")]
     save_frames: Option<PathBuf>,
+    /// Save the sound as heard in this WAV file; with --save-frames, times.csv says when each picture was shown, in seconds
+    /// of that file
+    #[arg(long, value_name = "FILE", requires = "headless", conflicts_with_all = ["tcp", "zap"])]
+    save_sound: Option<PathBuf>,
     /// Change stations this many times and time each change
     #[arg(long, value_name = "N", requires = "headless", conflicts_with_all = ["seconds", "frames", "save_frames"], value_parser = clap::value_parser!(u32).range(1..))]
     zap: Option<u32>,
@@ -216,14 +221,19 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
         ReceiveVia::Multicast { interface }
     };
     if !cli.headless {
-        let zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
+        let mut zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
         if found.is_none() {
             let interface = cli.interface.clone();
             zapper.search(move || discover::wait(interface.as_deref()))?;
         }
+        #[cfg(feature = "sound")]
+        zapper.play_sound(Speaker::start(Output::Device).context("cannot play sound")?.0);
         return app::watch(zapper, station, cli.save_to.clone());
     }
     let mut zapper = Zapper::start(directory, via, QueuePolicy::Last(headless::QUEUE), headless::MEASURED);
+    let (speaker, thread) =
+        Speaker::start(Output::Clock(cli.save_sound.clone())).context("cannot save the sound")?;
+    zapper.play_sound(speaker);
     if let Some(hops) = cli.zap {
         let summary = headless::zap(&mut zapper, station, hops as usize)?;
         return print(&summary, cli.json);
@@ -236,7 +246,11 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
         talk: !cli.json,
         stop: stop_flag(&runtime)?,
     };
-    print(&headless::receive(&mut zapper, &plan)?, cli.json)
+    let summary = headless::receive(&mut zapper, &plan);
+    // The file is whole when all handles of the speaker are dropped and its thread has ended.
+    drop(zapper);
+    let _ = thread.join();
+    print(&summary?, cli.json)
 }
 
 /// A flag that SIGINT (Ctrl-C) or SIGTERM sets, so that a run still prints its summary.

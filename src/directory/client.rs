@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::framing::{ByteStream, Framed};
-use super::message::{ErrorCode, OnAir, Reply, Request, StationInfo, VERSION};
+use super::message::{ErrorCode, OnAir, Reply, Request, SoundPacket, StationInfo, StationSound, VERSION};
 use super::serialization::encode;
 use crate::media::StationId;
 
@@ -27,7 +27,7 @@ const PING: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Time that a reply costs that was not asked for, and the most that may be spent ahead: 40 replies a second, and 64 at once.
-/// A server pushes at most ten line-ups a second, each behind its sources. A full line-up of 1 MiB takes some milliseconds;
+/// A server pushes at most ten line-ups a second, each behind its sources and its sound. A full line-up of 1 MiB takes some milliseconds;
 /// a server that pushed without pause cost 97 % of a core.
 const COST: Duration = Duration::from_millis(25);
 const CREDIT: Duration = Duration::from_millis(1600);
@@ -48,6 +48,16 @@ pub enum Event {
     /// The addresses that stations are sent from: before the LineUp after every Connected, and before that of every change.
     /// Never, if the directory does not tell them.
     Sources(BTreeMap<StationId, IpAddr>),
+    /// How the stations' sound is sent, by number: before the LineUp after every Connected, and before that of every change.
+    /// Never, if the directory does not tell it.
+    Sound(BTreeMap<StationId, StationSound>),
+    /// The last packets of sound of the station last wanted; after its Tuned.
+    SoundNow {
+        /// The station's number.
+        station: StationId,
+        /// The packets, ascending by due time.
+        packets: Vec<SoundPacket>,
+    },
     /// We are in the audience of the station last wanted.
     Tuned {
         /// The station.
@@ -86,7 +96,7 @@ impl DirectoryClient {
     /// Outside a tokio runtime with time and I/O enabled.
     pub fn start(directory: SocketAddr, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
         let (wanted, watched) = watch::channel(None);
-        let task = ClientTask { wanted: watched, events: Box::new(events), sources: Sources::Unasked };
+        let task = ClientTask { wanted: watched, events: Box::new(events), extras: Extras::default() };
         let task = tokio::spawn(task.run(directory)).abort_handle();
         DirectoryClient { wanted, task }
     }
@@ -108,17 +118,65 @@ impl Drop for DirectoryClient {
 struct ClientTask {
     wanted: watch::Receiver<Option<StationId>>,
     events: Box<dyn Fn(Event) + Send>,
-    sources: Sources,
+    extras: Extras,
 }
 
-/// Whether the directory tells the stations' sources. An older server takes the question for a broken request and closes,
-/// so that the next connection must not ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sources {
+/// Whether the directory tells what the first version did not. An older server takes the question for a broken request and
+/// closes, so that the next connection must not ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Extra {
+    #[default]
     Unasked,
     Asked,
     Told,
     NotTold,
+}
+
+/// The requests that were added to the first version, in the order in which they were: a server that does not know one does
+/// not know those after it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Extras {
+    sources: Extra,
+    sound: Extra,
+}
+
+impl Extras {
+    fn each(&mut self) -> [(&mut Extra, Request); 2] {
+        [(&mut self.sources, Request::Sources), (&mut self.sound, Request::Sound)]
+    }
+
+    /// The requests to ask on a new connection.
+    fn questions(&mut self) -> Vec<Request> {
+        let unasked = self.each().into_iter().filter(|(extra, _)| **extra == Extra::Unasked);
+        unasked.map(|(_, request)| request).collect()
+    }
+
+    /// The server has answered Hello, so that it reads the questions.
+    fn asked(&mut self) {
+        for (extra, _) in self.each() {
+            if *extra == Extra::Unasked {
+                *extra = Extra::Asked;
+            }
+        }
+    }
+
+    fn is_awaited(&mut self) -> bool {
+        self.each().into_iter().any(|(extra, _)| *extra == Extra::Asked)
+    }
+
+    /// The connection has ended. If that was at one of our questions, true: it and those after it are not asked on the next
+    /// connection, which is made at once. Otherwise another server may be there the next time.
+    fn refused(&mut self) -> bool {
+        let refused = self.is_awaited();
+        for (extra, _) in self.each() {
+            *extra = match *extra {
+                Extra::Asked if refused => Extra::NotTold,
+                Extra::NotTold if refused => Extra::NotTold,
+                _ => Extra::Unasked,
+            };
+        }
+        refused
+    }
 }
 
 impl ClientTask {
@@ -135,13 +193,10 @@ impl ClientTask {
                 Err(_) => Err(format!("the directory at {directory} does not answer")),
             };
             let Err(reason) = reason else { return };
-            if self.sources == Sources::Asked {
-                debug!("directory: it tells no sources: {reason}");
-                self.sources = Sources::NotTold;
+            if self.extras.refused() {
+                debug!("directory: it does not tell all that we ask: {reason}");
                 continue;
             }
-            // Another server may be there the next time.
-            self.sources = Sources::Unasked;
             if began.elapsed() >= GOOD {
                 backoff = Backoff::default();
             }
@@ -158,9 +213,7 @@ impl ClientTask {
         local: SocketAddr,
     ) -> Result<(), String> {
         let mut opening = vec![Request::hello()];
-        if self.sources == Sources::Unasked {
-            opening.push(Request::Sources);
-        }
+        opening.extend(self.extras.questions());
         opening.push(Request::Watch);
         let wanted = *self.wanted.borrow_and_update();
         opening.extend(wanted.map(|station| Request::Tune { station }));
@@ -216,12 +269,10 @@ impl ClientTask {
                 }
                 debug!(%local, %server, "directory: connected");
                 *greeted = true;
-                if self.sources == Sources::Unasked {
-                    self.sources = Sources::Asked;
-                }
+                self.extras.asked();
                 (self.events)(Event::Connected { local });
             }
-            Reply::Error { code: ErrorCode::BadRequest, sentence } if self.sources == Sources::Asked => {
+            Reply::Error { code: ErrorCode::BadRequest, sentence } if self.extras.is_awaited() => {
                 return Err(sentence);
             }
             Reply::Error { code, sentence } => (self.events)(Event::Refused { code, sentence }),
@@ -235,9 +286,18 @@ impl ClientTask {
                 }
             }
             Reply::Sources(sources) => {
-                self.sources = Sources::Told;
+                self.extras.sources = Extra::Told;
                 let sources = sources.into_iter().map(|source| (source.id, source.address));
                 (self.events)(Event::Sources(sources.collect()));
+            }
+            Reply::Sound(sounds) => {
+                self.extras.sound = Extra::Told;
+                (self.events)(Event::Sound(sounds.into_iter().map(|sound| (sound.id, sound)).collect()));
+            }
+            Reply::SoundNow { station, packets } => {
+                if *self.wanted.borrow() == Some(station) {
+                    (self.events)(Event::SoundNow { station, packets });
+                }
             }
             Reply::Pong | Reply::Services(_) => {}
         }

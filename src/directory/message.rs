@@ -25,6 +25,15 @@ pub const MAX_INTERFACE: usize = 128;
 /// Longest sentence (of an error, or the reason for a slate), in bytes of UTF-8.
 pub const MAX_SENTENCE: usize = 512;
 
+/// Longest name of a codec, in bytes of UTF-8.
+pub const MAX_CODEC: usize = 64;
+
+/// Most packets of sound in a [`Reply::SoundNow`], and most bytes of one, which is the longest packet of Opus (RFC 6716
+/// section 3.4: 1,275 bytes a frame; ours have one).
+pub const MAX_SOUND_PACKETS: usize = 64;
+/// See [`MAX_SOUND_PACKETS`].
+pub const MAX_SOUND_PACKET: usize = 1500;
+
 /// Most stations in a line-up: numbers 1..=999, each once. With the limits above, a full line-up always fits a reply.
 pub const MAX_STATIONS: usize = 999;
 
@@ -55,6 +64,10 @@ pub enum Request {
     /// Answered by [`Reply::Sources`]. From now on another one precedes every pushed [`Reply::LineUp`]. An older server
     /// does not know this request: it answers [`ErrorCode::BadRequest`] and closes.
     Sources,
+    /// Answered by [`Reply::Sound`]. From now on another one precedes every pushed [`Reply::LineUp`], and a
+    /// [`Reply::SoundNow`] follows every [`Reply::Tuned`] of a station with sound. An older server does not know this
+    /// request: it answers [`ErrorCode::BadRequest`] and closes.
+    Sound,
 }
 
 /// A message from the server to a client: an answer or a push.
@@ -99,6 +112,51 @@ pub enum Reply {
     /// Answers Sources: the addresses that stations are sent from, ascending by id. A station without an address to send
     /// from is missing.
     Sources(#[serde(deserialize_with = "stations")] Vec<StationSource>),
+    /// Answers Sound: the stations that have sound, ascending by id.
+    Sound(#[serde(deserialize_with = "stations")] Vec<StationSound>),
+    /// The last packets of sound of the station that is tuned to, at most [`MAX_SOUND_PACKETS`], ascending by due time, so
+    /// that a decoder has converged when the first packet comes from the group.
+    SoundNow {
+        /// The station's number.
+        station: StationId,
+        /// The packets that are on air or were just before.
+        #[serde(deserialize_with = "stations")]
+        packets: Vec<SoundPacket>,
+    },
+}
+
+/// How a station's sound is sent. Its group is that of the pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StationSound {
+    /// The station's number.
+    pub id: StationId,
+    /// The port of its packets, on the group of the pictures.
+    pub port: u16,
+    /// The RTP payload type, 96..=127.
+    pub payload_type: u8,
+    /// The codec, its clock and its channels as in SDP: `opus/48000/2`; at most [`MAX_CODEC`] bytes. A receiver that does
+    /// not know it plays no sound.
+    #[serde(deserialize_with = "text")]
+    pub codec: String,
+}
+
+/// The [codec](StationSound::codec) of our sound.
+pub const OPUS: &str = "opus/48000/2";
+
+/// A packet of a station's sound.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoundPacket {
+    /// When its first sample is due.
+    pub due: AirTime,
+    /// The packet of the codec, without an RTP header; at most [`MAX_SOUND_PACKET`] bytes.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    pub packet: Vec<u8>,
+}
+
+impl fmt::Debug for SoundPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SoundPacket {{ due: {}, packet: {} bytes }}", self.due.0, self.packet.len())
+    }
 }
 
 /// The address that a station's packets come from.
@@ -266,7 +324,7 @@ impl Message for Request {
         match self {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
             Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
-            Request::Services | Request::Sources => Ok(()),
+            Request::Services | Request::Sources | Request::Sound => Ok(()),
         }
     }
 }
@@ -293,6 +351,23 @@ impl Message for Reply {
                 let is_source = |address: IpAddr| !address.is_multicast() && !address.is_unspecified();
                 if !sources.iter().all(|source| is_source(source.address)) {
                     return Err("a source is the address of one machine");
+                }
+                Ok(())
+            }
+            Reply::Sound(sounds) => {
+                if !sounds.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                if !sounds.iter().all(|sound| sound.port != 0 && (96..=127).contains(&sound.payload_type)) {
+                    return Err("sound has a port, and a payload type of 96 to 127");
+                }
+                sounds.iter().try_for_each(|sound| check_text(&sound.codec, MAX_CODEC))
+            }
+            Reply::SoundNow { packets, .. } => {
+                if packets.len() > MAX_SOUND_PACKETS
+                    || packets.iter().any(|sound| sound.packet.len() > MAX_SOUND_PACKET)
+                {
+                    return Err("at most 64 packets of sound, each of at most 1,500 bytes");
                 }
                 Ok(())
             }
@@ -349,7 +424,7 @@ impl StationInfo {
 /// would obey.
 fn check_text(text: &str, limit: usize) -> Result<(), &'static str> {
     if text.len() > limit {
-        return Err("a name has at most 252 bytes, an interface's 128, a sentence 512");
+        return Err("a name has at most 252 bytes, an interface's 128, a codec's 64, a sentence 512");
     }
     if text.chars().any(char::is_control) {
         return Err("text has no control characters");

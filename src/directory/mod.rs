@@ -31,10 +31,13 @@ pub mod server;
 pub mod table;
 
 pub use client::{DirectoryClient, Event};
-pub use message::{ErrorCode, OnAir, PORT, Services, State, StationInfo, StationSource, VERSION};
+pub use message::{
+    ErrorCode, OPUS, OnAir, PORT, Services, SoundPacket, State, StationInfo, StationSound, StationSource,
+    VERSION,
+};
 pub use query::{QueryError, list, services, sources};
 pub use server::{Limits, serve};
-pub use table::StationTable;
+pub use table::{Sounds, StationTable};
 
 /// The directory's service type in multicast DNS (RFC 6763 section 7).
 pub const SERVICE: &str = "_stationcast._tcp.local.";

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::message::{
-    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, State, StationInfo, StationSource, plain_text,
+    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationInfo, StationSound,
+    StationSource, plain_text,
 };
 use crate::media::StationId;
 
@@ -21,6 +22,15 @@ pub struct StationTable {
     stations: Mutex<BTreeMap<StationId, StationRow>>,
     revision: watch::Sender<u64>,
     services: OnceLock<Services>,
+    sounds: OnceLock<Box<dyn Sounds>>,
+}
+
+/// What a broadcaster tells of its stations' sound. Called on a connection's task; must not block.
+pub trait Sounds: Send + Sync {
+    /// How the station's sound is sent; `None` if it has none.
+    fn sound(&self, id: StationId) -> Option<StationSound>;
+    /// The station's last packets of sound, ascending by due time.
+    fn now(&self, id: StationId) -> Vec<SoundPacket>;
 }
 
 struct StationRow {
@@ -55,6 +65,7 @@ impl StationTable {
             stations: Mutex::default(),
             revision: watch::Sender::new(0),
             services: OnceLock::new(),
+            sounds: OnceLock::new(),
         })
     }
 
@@ -66,6 +77,23 @@ impl StationTable {
     /// Where stations are served besides multicast.
     pub fn services(&self) -> Services {
         self.services.get().copied().unwrap_or_default()
+    }
+
+    /// Sets who knows the stations' sound. Only the first call counts. Without one, no station has sound.
+    pub fn set_sounds(&self, sounds: impl Sounds + 'static) {
+        self.sounds.get_or_init(|| Box::new(sounds));
+    }
+
+    /// How the stations' sound is sent, ascending by id; a station without sound is missing.
+    pub fn sounds(&self) -> Vec<StationSound> {
+        let Some(sounds) = self.sounds.get() else { return Vec::new() };
+        let ids: Vec<StationId> = self.lock().keys().copied().collect();
+        ids.into_iter().filter_map(|id| sounds.sound(id)).collect()
+    }
+
+    /// The station's last packets of sound, ascending by due time; none if it has no sound.
+    pub(super) fn sound_now(&self, id: StationId) -> Vec<SoundPacket> {
+        self.sounds.get().map_or_else(Vec::new, |sounds| sounds.now(id))
     }
 
     /// Adds a station, or replaces it and keeps its audience. The table calls `picture` for each Tune, on a connection's

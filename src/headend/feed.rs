@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -19,10 +20,12 @@ pub struct Feed(Mutex<FeedState>);
 
 #[derive(Debug)]
 struct FeedState {
-    /// The unit that is on air, and those that are not due yet.
+    /// The units that are kept, that on air, and those that are not due yet.
     around_now: VecDeque<Numbered>,
     /// `None` once the station is gone.
     subscribers: Option<broadcast::Sender<Numbered>>,
+    /// How long units are kept after the unit that follows them is on air.
+    keep: Duration,
 }
 
 type Numbered = (u64, Unit);
@@ -30,18 +33,32 @@ type Numbered = (u64, Unit);
 impl Default for Feed {
     fn default() -> Feed {
         let subscribers = Some(broadcast::Sender::new(QUEUE));
-        Feed(Mutex::new(FeedState { around_now: VecDeque::new(), subscribers }))
+        Feed(Mutex::new(FeedState { around_now: VecDeque::new(), subscribers, keep: Duration::ZERO }))
     }
 }
 
 impl Feed {
+    /// A feed that keeps units for so long after the next one is on air, for [`recent`](Self::recent).
+    pub(crate) fn keeping(keep: Duration) -> Feed {
+        let feed = Feed::default();
+        feed.lock().keep = keep;
+        feed
+    }
+
+    /// The units that are due until `end`, the oldest that are kept included.
+    pub(crate) fn recent(&self, end: AirTime) -> Vec<Unit> {
+        let state = self.lock();
+        state.around_now.iter().map(|(_, unit)| unit).take_while(|unit| unit.due.at <= end).cloned().collect()
+    }
+
     /// Adds the next unit, which is not due yet.
     pub(crate) fn push(&self, unit: Unit, now: AirTime) {
         let mut state = self.lock();
         let Some(subscribers) = state.subscribers.clone() else { return };
+        let keep = state.keep;
         let units = &mut state.around_now;
         let number = units.back().map_or(0, |(last, _)| last + 1);
-        while units.get(1).is_some_and(|(_, second)| second.due.at <= now) {
+        while units.get(1).is_some_and(|(_, second)| second.due.at + keep <= now) {
             units.pop_front();
         }
         units.push_back((number, unit.clone()));
@@ -51,7 +68,7 @@ impl Feed {
 
     /// The station is gone: all subscriptions end, and nothing is on air.
     pub(crate) fn close(&self) {
-        *self.lock() = FeedState { around_now: VecDeque::new(), subscribers: None };
+        *self.lock() = FeedState { around_now: VecDeque::new(), subscribers: None, keep: Duration::ZERO };
     }
 
     /// Whether the station is gone.
@@ -142,8 +159,6 @@ impl Subscription {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::air::LEAD;
     use crate::media::FrameRate;
@@ -161,6 +176,17 @@ mod tests {
         }
         let at = |now| feed.at(AirTime(now)).map(|(number, unit)| (number, unit.due.at.0));
         assert_eq!([at(15), at(29), at(30), at(99)], [None, Some((1, 20)), Some((2, 30)), Some((3, 40))]);
+    }
+
+    #[test]
+    fn the_units_of_the_last_moments_are_kept() {
+        let feed = Feed::keeping(Duration::from_nanos(25));
+        for n in (10..=100).step_by(10) {
+            feed.push(unit(n), AirTime(60));
+        }
+        let due = |end| feed.recent(AirTime(end)).iter().map(|unit| unit.due.at.0).collect::<Vec<_>>();
+        assert_eq!(due(65), [30, 40, 50, 60]);
+        assert_eq!(due(29), [0u64; 0]);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::counters::TaskCounters;
 use super::describe::describe;
 use super::feed::Feed;
+use super::sounds::KEPT;
 use crate::air::AirCounters;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
@@ -55,7 +56,7 @@ impl StationHandle {
         StationHandle {
             spec,
             feed: Feed::default(),
-            sound_feed: Feed::default(),
+            sound_feed: Feed::keeping(KEPT),
             air: Arc::default(),
             sound_air: Arc::default(),
             task: Arc::default(),

@@ -3,6 +3,7 @@
 //! - [`handle`]: one station: its configuration, its feed, its counters.
 //! - [`feed`]: a station's units for subscribers.
 //! - [`counters`]: the counters of a station's task, and the reports in the log.
+//! - `sounds`: what the directory tells of the stations' sound;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
 //!
@@ -15,6 +16,7 @@ pub mod describe;
 pub mod feed;
 pub mod handle;
 pub(crate) mod live_units;
+mod sounds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +71,11 @@ pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch:
 }
 
 impl HeadEnd {
+    /// Tells the directory of the stations' sound.
+    pub(crate) fn tell_sound(self: &Arc<HeadEnd>) {
+        self.table.set_sounds(sounds::HeadEndSounds(Arc::downgrade(self)));
+    }
+
     /// All stations there are now, ascending by number.
     pub fn stations(&self) -> Arc<Handles> {
         self.handles.borrow().clone()

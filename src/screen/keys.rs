@@ -45,6 +45,12 @@ pub enum Key {
     F,
     /// `l`.
     L,
+    /// `m`.
+    M,
+    /// `+`, and `=`, which is the same key without Shift on many keyboards; or the wheel turned away from the user.
+    Plus,
+    /// `-`, or the wheel turned towards the user.
+    Minus,
     /// `q`.
     Q,
     /// The window was closed.
@@ -76,6 +82,10 @@ pub enum ViewerCommand {
     Cursor(i32),
     /// Watch the station under the line-up's cursor.
     Choose,
+    /// Mute the sound, or end that.
+    MuteToggle,
+    /// The volume by this many steps, softer if negative.
+    Volume(i32),
     /// Quit.
     Quit,
 }
@@ -133,6 +143,9 @@ impl Remote {
             Key::S => ViewerCommand::Save,
             Key::F => ViewerCommand::FullScreen,
             Key::L => ViewerCommand::List,
+            Key::M => ViewerCommand::MuteToggle,
+            Key::Plus => ViewerCommand::Volume(1),
+            Key::Minus => ViewerCommand::Volume(-1),
             Key::Enter => return None,
             Key::Q | Key::Escape | Key::Close => ViewerCommand::Quit,
         };
@@ -300,6 +313,8 @@ mod tests {
             (Key::Q, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
             (Key::Close, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
             (Key::S, Some(ViewerCommand::Save), Some(ViewerCommand::Save)),
+            (Key::M, Some(ViewerCommand::MuteToggle), Some(ViewerCommand::MuteToggle)),
+            (Key::Minus, Some(ViewerCommand::Volume(-1)), Some(ViewerCommand::Volume(-1))),
         ] {
             assert_eq!(press(Mode::Watching, key), watching, "{key:?}");
             assert_eq!(press(Mode::Listing, key), listing, "{key:?}");

@@ -45,6 +45,17 @@ pub struct ScreenView<'a> {
     pub message: Option<&'a str>,
     /// Whether the pause sign is shown.
     pub paused: bool,
+    /// The volume, for a few seconds after a change.
+    pub volume: Option<VolumeBar>,
+}
+
+/// The volume, as a bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeBar {
+    /// In percent, 0..=100.
+    pub percent: u8,
+    /// Whether nothing is heard all the same.
+    pub muted: bool,
 }
 
 /// The station on the screen.

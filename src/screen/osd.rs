@@ -2,9 +2,9 @@
 //! picture's, so that it is sharp at any size.
 //!
 //! Each part has its place: information top left, the number being typed top right, the line-up right, the banner
-//! bottom left, the pause sign bottom right, a message at the bottom in the middle, above the banner.
+//! bottom left, the volume and the pause sign bottom right, a message at the bottom in the middle, above the banner.
 
-use super::{Banner, List, ScreenView};
+use super::{Banner, List, ScreenView, VolumeBar};
 use crate::paint::{Canvas, Colour, Type, area};
 
 const PANEL: Colour = 0x0d_1219;
@@ -40,6 +40,9 @@ pub(super) fn paint(view: &ScreenView<'_>, canvas: &mut Canvas) {
     }
     if let Some(message) = view.message {
         osd.message(message, foot);
+    }
+    if let Some(volume) = view.volume {
+        osd.volume(volume, view.paused);
     }
     if let Some(typed) = view.typed {
         osd.typed(typed);
@@ -154,6 +157,28 @@ impl Osd<'_> {
         let (x, y) = ((self.width - width) / 2, foot - self.unit / 2 - height);
         self.panel(x, y, width, height);
         self.text.paint(self.canvas, x + self.pad, y + self.pad / 2, TEXT, &message);
+    }
+
+    /// Paints the volume: its number, or "mute", and a bar. The pause sign is below it.
+    fn volume(&mut self, volume: VolumeBar, paused: bool) {
+        let text = if volume.muted { "mute".into() } else { format!("{} %", volume.percent) };
+        // The panel keeps its width while the number changes.
+        let label = self.text.width("100 %").max(self.text.width("mute"));
+        let track = (self.unit * 8).min(self.room() - label - self.pad).max(self.unit);
+        let (width, height) = (label + track + 3 * self.pad, self.text.height() + self.pad);
+        let below = if paused { self.unit * 3 } else { 0 };
+        let (x, y) = (self.width - self.margin - width, self.height - self.margin - below - height);
+        self.panel(x, y, width, height);
+        let left = x + self.pad + label - self.text.width(&text);
+        self.text.paint(self.canvas, left, y + self.pad / 2, TEXT, &text);
+        let bar = (self.unit / 3).max(2);
+        let (left, top) = (x + 2 * self.pad + label, y + (height - bar) / 2);
+        self.canvas.panel(area(left, top, track, bar), bar / 2, DIM, 90);
+        let filled = track * i32::from(volume.percent.min(100)) / 100;
+        if filled > 0 {
+            let colour = if volume.muted { DIM } else { ACCENT };
+            self.canvas.panel(area(left, top, filled, bar), (bar / 2).min(filled / 2), colour, 255);
+        }
     }
 
     /// Paints the pause sign, two upright bars.

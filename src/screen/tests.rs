@@ -128,6 +128,7 @@ proptest! {
             list: Some(List { rows, current: Some(StationId(3)), cursor }),
             message: Some(&name),
             paused: true,
+            volume: Some(VolumeBar { percent: number as u8, muted: portrait }),
         };
         prop_assert_eq!(compose(&view, width, height).pixels.len(), width * height);
         let alone = ScreenView { banner: None, picture: None, ..view };

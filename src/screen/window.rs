@@ -87,12 +87,16 @@ impl Window {
     }
 
     /// The keys pressed since the last call, in order, however short the press. A key held down counts once, except the
-    /// arrow and page keys, which repeat. Closing the window gives [`Key::Close`] once.
+    /// arrow and page keys and those of the volume, which repeat. Closing the window gives [`Key::Close`] once.
     pub fn poll(&mut self) -> Vec<Key> {
         self.window.update();
         self.keyboard.focus(self.window.is_active());
         let mut keys: Vec<Key> =
             self.events.try_iter().filter_map(|event| self.keyboard.event(event)).collect();
+        let wheel = self.window.get_scroll_wheel().map_or(0.0, |(_, turned)| turned);
+        if wheel != 0.0 {
+            keys.push(if wheel > 0.0 { Key::Plus } else { Key::Minus });
+        }
         if !self.closed && !self.window.is_open() {
             self.closed = true;
             keys.push(Key::Close);
@@ -211,6 +215,15 @@ impl Keyboard {
             // has reported the key, the character is the same press.
             InputEvent::Character(c) => {
                 let reported = std::mem::take(&mut self.digit);
+                // Where these are on a keyboard, and with Shift or without, differs from country to country.
+                let volume = match c {
+                    '+' | '=' => Some(Key::Plus),
+                    '-' => Some(Key::Minus),
+                    _ => None,
+                };
+                if volume.is_some() {
+                    return volume.filter(|_| !self.shortcut());
+                }
                 let digit = c.to_digit(10).filter(|_| !reported && !self.shortcut());
                 digit.map(|digit| Key::Digit(digit as u8))
             }
@@ -259,6 +272,7 @@ fn meaning(key: minifb::Key) -> Option<Key> {
         K::S => Key::S,
         K::F => Key::F,
         K::L => Key::L,
+        K::M => Key::M,
         K::Q => Key::Q,
         _ => return None,
     })
@@ -283,6 +297,9 @@ mod tests {
             [K(two, true), Character('2'), K(two, true), Character('2'), K(two, false), K(two, true)];
         assert_eq!(press(&mut keyboard, &events), [Key::Digit(2), Key::Digit(2)]);
         assert_eq!(press(&mut keyboard, &[K(up, true), K(up, true), K(up, false)]), [Key::Up, Key::Up]);
+        // The keys of the volume repeat, on the keypad too.
+        let plus = [K(minifb::Key::NumPadPlus, true), Character('+'), Character('+'), Character('-')];
+        assert_eq!(press(&mut keyboard, &plus), [Key::Plus, Key::Plus, Key::Minus]);
         // A digit of which only the character is reported; other characters are ignored.
         assert_eq!(press(&mut keyboard, &[Character('7'), Character('x')]), [Key::Digit(7)]);
     }

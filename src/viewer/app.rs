@@ -2,22 +2,26 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: banners fade")]
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::zapper::{SignalState, Zapper, ZapperEvent};
+use super::showing::show_at;
+use super::zapper::{CodedPicture, SignalState, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
 use crate::conflict::addresses;
 use crate::directory::{State, StationInfo};
 use crate::log::RateLimit;
-use crate::media::{Size, StationId};
+use crate::media::{AirTime, Size, StationId};
 use crate::screen::snapshot::save_png;
 use crate::screen::{
     Banner, DecodeError, DecodedPicture, Decoder, List, Mode, Remote, Row, Screen, ScreenView, ViewerCommand,
+    VolumeBar,
 };
+use crate::speaker::volume::{self, Volume};
 
 /// How often keys are polled while no picture arrives.
 const POLL: Duration = Duration::from_millis(10);
@@ -34,6 +38,9 @@ const BANNER: Duration = Duration::from_secs(3);
 
 /// Delay after a change of station before the screen says that the station is awaited.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Most pictures that wait for their sound: half a second at 60 a second. Above, the oldest is shown at once.
+const MAX_HELD: usize = 32;
 
 /// Number of pictures measured for the information on the screen: half a minute.
 pub const MEASURED: usize = 750;
@@ -69,6 +76,17 @@ struct App {
     /// The cursor's row if the line-up is shown.
     list: Option<usize>,
     paused: bool,
+    /// Pictures of the station on the screen that wait for their sound: when to show each, and its due time.
+    held: VecDeque<(AirTime, AirTime, CodedPicture)>,
+    /// Due time of `picture`; `None` if the directory has sent it.
+    due: Option<AirTime>,
+    /// By how much the sound is heard after the picture, in milliseconds, averaged.
+    offset: Option<f64>,
+    volume: Volume,
+    /// The file that remembers it.
+    volume_file: Option<PathBuf>,
+    /// When the volume's bar expires.
+    volume_until: Option<Instant>,
     save_to: PathBuf,
     /// Whether the screen must be painted again.
     dirty: bool,
@@ -85,6 +103,7 @@ pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -
         zapper.tune(station)?;
     }
     let mut app = App::new(zapper, save_to)?;
+    app.remember_volume(volume::file(|name| std::env::var_os(name)));
     while app.picture.is_none() && app.began.elapsed() < OPENING {
         app.receive(POLL)?;
     }
@@ -134,6 +153,12 @@ impl App {
             info: false,
             list: None,
             paused: false,
+            held: VecDeque::new(),
+            due: None,
+            offset: None,
+            volume: Volume::default(),
+            volume_file: None,
+            volume_until: None,
             save_to,
             dirty: true,
             others: Vec::new(),
@@ -145,15 +170,27 @@ impl App {
         self.zapper.line_up().iter().map(|station| station.id).collect()
     }
 
-    /// Handles the zapper's events up to the next picture; waits up to `timeout` for the first one.
+    /// Handles the zapper's events up to the next picture that is to be shown; waits up to `timeout` for the first one.
     fn receive(&mut self, mut timeout: Duration) -> anyhow::Result<()> {
-        while let Some(event) = self.zapper.next(timeout)? {
+        loop {
+            let now = wall_clock();
+            if self.show_held(now) {
+                return Ok(());
+            }
+            if let Some((at, ..)) = self.held.front() {
+                timeout = timeout.min(at.since(now));
+            }
+            let Some(event) = self.zapper.next(timeout)? else {
+                self.show_held(wall_clock());
+                return Ok(());
+            };
             timeout = Duration::ZERO;
             match event {
+                ZapperEvent::Picture { .. } if self.paused => continue,
                 ZapperEvent::Picture { station, picture } => {
-                    if self.paused {
-                        continue;
-                    }
+                    let Some(due) = self.hold(station, &picture) else { continue };
+                    self.held.clear();
+                    self.due = due;
                     self.decode(station, &picture.into_jfif());
                     // Each picture is painted before the next one is fetched.
                     return Ok(());
@@ -175,7 +212,70 @@ impl App {
             }
             self.dirty = true;
         }
-        Ok(())
+    }
+
+    /// Keeps a picture that is before its sound. `None` if it is kept; else its due time, if it has one, and it is to be shown
+    /// now. The first picture of a station is never kept.
+    fn hold(&mut self, station: StationId, picture: &CodedPicture) -> Option<Option<AirTime>> {
+        let CodedPicture::Air(received) = picture else { return Some(None) };
+        let due = received.due();
+        let on_screen = self.zapper.shown_station() == Some(station);
+        let heard = self.zapper.speaker().filter(|_| on_screen).and_then(|speaker| speaker.status().heard);
+        let now = wall_clock();
+        let at = show_at(heard, due, now);
+        if at <= now {
+            return Some(Some(due));
+        }
+        self.held.push_back((at, due, picture.clone()));
+        None
+    }
+
+    /// Decodes the newest picture whose time has come. Returns whether there was one.
+    fn show_held(&mut self, now: AirTime) -> bool {
+        if self.paused {
+            self.held.clear();
+        }
+        let mut newest = None;
+        while self.held.front().is_some_and(|(at, ..)| *at <= now) || self.held.len() > MAX_HELD {
+            newest = self.held.pop_front();
+        }
+        let (Some((_, due, picture)), Some(station)) = (newest, self.zapper.shown_station()) else {
+            return false;
+        };
+        self.due = Some(due);
+        self.decode(station, &picture.into_jfif());
+        true
+    }
+
+    /// Takes the volume that is remembered in `file`, and remembers changes there.
+    fn remember_volume(&mut self, file: Option<PathBuf>) {
+        self.volume = Volume::remembered(file.as_deref());
+        self.volume_file = file;
+        self.set_gain();
+    }
+
+    /// Sets the volume, shows and remembers it.
+    fn set_volume(&mut self, volume: Volume) {
+        let Some(speaker) = self.zapper.speaker() else {
+            return self.say("this viewer plays no sound".into());
+        };
+        if let Some(problem) = speaker.problem() {
+            return self.say(format!("no sound: {problem}"));
+        }
+        self.volume = volume;
+        self.volume_until = Some(Instant::now() + BANNER);
+        self.set_gain();
+        if let Some(file) = &self.volume_file
+            && let Err(error) = volume.remember(file)
+        {
+            tracing::debug!("cannot remember the volume in {}: {error}", file.display());
+        }
+    }
+
+    fn set_gain(&self) {
+        if let Some(speaker) = self.zapper.speaker() {
+            speaker.set_gain(if self.paused { 0.0 } else { self.volume.gain() });
+        }
     }
 
     /// Decodes a picture. If it is damaged, the one before it stays.
@@ -205,7 +305,14 @@ impl App {
                 Some(previous) => self.tune(previous)?,
                 None => self.say("no previous station".into()),
             },
-            ViewerCommand::PauseToggle => self.paused = !self.paused,
+            ViewerCommand::PauseToggle => {
+                self.paused = !self.paused;
+                self.set_gain();
+            }
+            ViewerCommand::MuteToggle => {
+                self.set_volume(Volume { muted: !self.volume.muted, ..self.volume });
+            }
+            ViewerCommand::Volume(steps) => self.set_volume(self.volume.step(steps)),
             ViewerCommand::Info => self.info = !self.info,
             ViewerCommand::Save => self.save(),
             ViewerCommand::FullScreen => {
@@ -243,6 +350,7 @@ impl App {
         if self.zapper.line_up().iter().any(|station| station.id == id) {
             self.previous = current.or(self.previous);
             self.paused = false;
+            self.set_gain();
         }
         self.tuned_at = Instant::now();
         self.zapper.tune(id)?;
@@ -296,6 +404,7 @@ impl App {
         self.tell_conflict();
         self.banner.take_if(|(.., until)| now >= *until);
         self.message.take_if(|(_, until)| now >= *until);
+        self.volume_until.take_if(|until| now >= *until);
         let note = self.note();
         let typed = self.remote.shown();
         let info = if self.info { self.information() } else { Vec::new() };
@@ -314,8 +423,13 @@ impl App {
             list,
             message: self.message.as_ref().map(|(message, _)| message.as_str()),
             paused: self.paused,
+            volume: self
+                .volume_until
+                .is_some()
+                .then_some(VolumeBar { percent: self.volume.percent, muted: self.volume.muted }),
         };
         screen.show(&view)?;
+        self.measure_offset();
         self.dirty = false;
         if let Some(station) = self.unpainted.take()
             && self.zapper.shown(station).is_some()
@@ -324,6 +438,34 @@ impl App {
             screen.window().set_title(&format!("{} {} - stationcast", station.id, station.name));
         }
         Ok(())
+    }
+
+    /// Notes by how much the sound is heard after the picture that has just been painted.
+    fn measure_offset(&mut self) {
+        let heard = self.zapper.speaker().and_then(|speaker| speaker.status().heard);
+        let Some(heard) = heard else {
+            self.offset = None;
+            return;
+        };
+        if let Some(due) = self.due.take() {
+            let offset = heard.offset_ms(due, wall_clock());
+            // About a second.
+            self.offset = Some(self.offset.map_or(offset, |average| average + (offset - average) / 25.0));
+        }
+    }
+
+    /// The row of the sound in the information; `None` if nothing plays sound.
+    fn sound_row(&self) -> Option<String> {
+        let speaker = self.zapper.speaker()?;
+        if let Some(problem) = speaker.problem() {
+            return Some(format!("none: {problem}"));
+        }
+        let status = speaker.status();
+        let Some(offset) = self.offset.filter(|_| status.heard.is_some()) else { return Some("-".into()) };
+        Some(format!(
+            "{offset:+.0} ms, buffer {:.0} ms, device {:.0} ms, {} lost",
+            status.buffered_ms, status.device_ms, status.counters.lost
+        ))
     }
 
     /// Why there is no live picture of the chosen station.
@@ -361,6 +503,7 @@ impl App {
             ("change", zap),
             ("buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
         ];
+        rows.extend(self.sound_row().map(|row| ("sound", row)));
         if !self.others.is_empty() {
             rows.push(("others here", addresses(&self.others)));
         }

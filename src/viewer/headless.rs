@@ -15,10 +15,13 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
+use super::showing::Showing;
 use super::zapper::{CodedPicture, Zapper, ZapperEvent};
+use crate::clock::wall_clock;
 use crate::conflict::addresses;
 use crate::media::StationId;
 use crate::screen::Decoder;
+use crate::speaker::Speaker;
 use crate::tuner::distribution::Distribution;
 
 /// Timeout for the directory's first answer.
@@ -30,6 +33,9 @@ const LONGEST_ZAP: Duration = Duration::from_secs(5);
 /// Time on a station between two changes: longer than the interval of pictures, so that changes fall into any phase of
 /// it.
 const DWELL: Duration = Duration::from_millis(45);
+
+/// Longest wait for the sound of a station that has some.
+const LONGEST_SOUND: Duration = Duration::from_secs(1);
 
 /// Most pictures queued in a headless run: ten seconds at 25 a second, for a slow disk.
 pub const QUEUE: usize = 256;
@@ -91,6 +97,30 @@ pub struct HeadlessSummary {
     pub interval_us: Distribution,
     /// Other senders whose pictures came to the group during the run, the first few: their addresses and ports.
     pub other_senders: Vec<SocketAddr>,
+    /// The station's sound; `None` if it has none, or if it is not received.
+    pub sound: Option<SoundSummary>,
+}
+
+/// The sound of a headless run. The names are a contract.
+#[derive(Debug, Clone, Serialize)]
+pub struct SoundSummary {
+    /// Packets received.
+    pub packets: u64,
+    /// Packets sent and not received.
+    pub lost: u64,
+    /// Packets that came after their sound was needed.
+    pub late: u64,
+    /// Milliseconds of sound that were concealed.
+    pub concealed_ms: u64,
+    /// Jumps to the right place, and times that the packets ran out.
+    pub resyncs: u64,
+    /// Times that the packets ran out.
+    pub stalls: u64,
+    /// By how much the sound was heard after the picture that belongs to it, the median, in milliseconds; negative if before.
+    /// `None` if no sound was heard.
+    pub av_offset_ms: Option<f64>,
+    /// The largest distance of that offset from 0 once pictures are in step.
+    pub av_offset_max_ms: Option<f64>,
 }
 
 /// Result of a series of zaps. The names are a contract.
@@ -101,6 +131,10 @@ pub struct ZapSummary {
     /// Time from a change's request until the first picture of the new station is decoded, in milliseconds.
     #[serde(serialize_with = "brief")]
     pub zap_ms: Distribution,
+    /// Time from the first picture of the new station until its sound is heard, in milliseconds; `None` if no station has sound.
+    /// A headless run has no device: its latency is to be added.
+    #[serde(serialize_with = "brief_if_any")]
+    pub sound_ms: Option<Distribution>,
 }
 
 /// Serializes the three keys of a distribution that a summary has; the probe's report has more.
@@ -110,6 +144,16 @@ fn brief<S: Serializer>(distribution: &Distribution, serializer: S) -> Result<S:
     keys.serialize_field("p99", &distribution.p99)?;
     keys.serialize_field("max", &distribution.max)?;
     keys.end()
+}
+
+fn brief_if_any<S: Serializer>(
+    distribution: &Option<Distribution>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match distribution {
+        Some(distribution) => brief(distribution, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// One line for people.
@@ -129,6 +173,16 @@ impl fmt::Display for HeadlessSummary {
         } = self;
         write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
         write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")?;
+        if let Some(sound) = &self.sound {
+            write!(
+                f,
+                "; sound: {} packets, {} lost, {} ms concealed",
+                sound.packets, sound.lost, sound.concealed_ms
+            )?;
+            if let Some(offset) = sound.av_offset_ms {
+                write!(f, ", {offset:+.1} ms to the picture")?;
+            }
+        }
         if !self.other_senders.is_empty() {
             write!(f, "; others sent to the group: {}", addresses(&self.other_senders))?;
         }
@@ -139,8 +193,12 @@ impl fmt::Display for HeadlessSummary {
 /// One line for people.
 impl fmt::Display for ZapSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ZapSummary { zaps, zap_ms: Distribution { p50, p99, max, .. } } = self;
-        write!(f, "{zaps} changes of station: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")
+        let ZapSummary { zaps, zap_ms: Distribution { p50, p99, max, .. }, sound_ms } = self;
+        write!(f, "{zaps} changes of station: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")?;
+        if let Some(Distribution { p50, p99, max, .. }) = sound_ms {
+            write!(f, "; sound {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms after the picture")?;
+        }
+        Ok(())
     }
 }
 
@@ -153,6 +211,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
     let mut first_picture = None;
     let mut size = None;
     let mut pictures = 0;
+    let mut showing = Showing::default();
     let mut next_line = began + Duration::from_secs(1);
     // An end beyond the clock's range is no end.
     let ends = plan.duration.and_then(|duration| began.checked_add(duration));
@@ -165,12 +224,14 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
         && ends.is_none_or(|ends| Instant::now() < ends)
     {
         let timeout = ends.unwrap_or(next_line).min(next_line).saturating_duration_since(Instant::now());
+        let timeout = timeout.min(showing.next_in(wall_clock()).unwrap_or(timeout));
         match zapper.next(timeout)? {
             Some(ZapperEvent::Picture { station, picture }) => {
                 zapper.shown(station);
                 first_picture.get_or_insert_with(|| began.elapsed());
                 let CodedPicture::Air(received) = picture else { continue };
                 pictures += 1;
+                showing.take(zapper.speaker(), pictures, received.due());
                 size = Some(received.jpeg.size);
                 if let Some(folder) = &plan.save {
                     save(folder, pictures, &received.jpeg.to_jfif())?;
@@ -179,6 +240,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
             Some(event) => note(&event)?,
             None => {}
         }
+        showing.show(zapper.speaker(), wall_clock());
         if Instant::now() >= next_line {
             next_line += Duration::from_secs(1);
             if plan.talk {
@@ -188,6 +250,10 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
     }
     let (station, status) = zapper.on_screen().context("no station was received")?;
     let station = station.clone();
+    if let (Some(folder), Some(began)) = (&plan.save, zapper.speaker().and_then(Speaker::began)) {
+        showing.save(&folder.join("times.csv"), began)?;
+    }
+    let sound = zapper.speaker().and_then(|speaker| showing.summary(speaker.status()));
     let (Some(first_picture), Some(size)) = (first_picture, size) else {
         let why = status.problem.map_or_else(String::new, |problem| format!(": {problem}"));
         bail!("no picture of station {} \"{}\" on {} arrived{why}", station.id, station.name, station.group);
@@ -209,6 +275,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
         pacing_us: status.reading.pacing,
         interval_us: status.reading.interval,
         other_senders: status.all_other_senders,
+        sound,
     })
 }
 
@@ -220,6 +287,7 @@ pub fn zap(zapper: &mut Zapper, first: Option<StationId>, zaps: usize) -> anyhow
     open(zapper, first)?;
     let mut decoder = Decoder::new()?;
     let mut nanos = Vec::with_capacity(zaps);
+    let mut sounds = Vec::new();
     let settle = |zapper: &mut Zapper, decoder: &mut Decoder| -> anyhow::Result<Duration> {
         let ends = Instant::now() + LONGEST_ZAP;
         loop {
@@ -251,8 +319,20 @@ pub fn zap(zapper: &mut Zapper, first: Option<StationId>, zaps: usize) -> anyhow
         at = (at + 1) % ids.len();
         zapper.tune(ids[at])?;
         nanos.push(settle(zapper, &mut decoder)?.as_nanos() as i64);
+        let shown = wall_clock();
+        if zapper.has_sound() {
+            let ends = Instant::now() + LONGEST_SOUND;
+            while zapper.sound_began().is_none() && Instant::now() < ends {
+                if let Some(event) = zapper.next(Duration::from_millis(2))? {
+                    note(&event)?;
+                }
+            }
+            let began = zapper.sound_began().unwrap_or_else(|| shown + LONGEST_SOUND);
+            sounds.push(began.signed_since(shown));
+        }
     }
-    Ok(ZapSummary { zaps, zap_ms: Distribution::of(nanos, 1e6).unwrap_or_default() })
+    let zap_ms = Distribution::of(nanos, 1e6).unwrap_or_default();
+    Ok(ZapSummary { zaps, zap_ms, sound_ms: Distribution::of(sounds, 1e6) })
 }
 
 /// Waits for the line-up and tunes to `station`, or to the first one.
@@ -323,7 +403,7 @@ mod tests {
     #[test]
     fn the_json_has_the_keys_that_scripts_read() {
         let zap_ms = Distribution::of(vec![4_000_000, 6_000_000], 1e6).unwrap();
-        let json = serde_json::to_string(&ZapSummary { zaps: 2, zap_ms }).unwrap();
-        assert_eq!(json, r#"{"zaps":2,"zap_ms":{"p50":4.0,"p99":6.0,"max":6.0}}"#);
+        let json = serde_json::to_string(&ZapSummary { zaps: 2, zap_ms, sound_ms: None }).unwrap();
+        assert_eq!(json, r#"{"zaps":2,"zap_ms":{"p50":4.0,"p99":6.0,"max":6.0},"sound_ms":null}"#);
     }
 }

@@ -23,7 +23,8 @@ pub use self::event::{CodedPicture, SignalState, ZapperEvent};
 use self::queue::PictureQueue;
 pub use self::queue::QueuePolicy;
 use crate::directory::{ErrorCode, Event, StationInfo};
-use crate::media::StationId;
+use crate::media::{AirTime, StationId};
+use crate::speaker::{SoundFrom, SoundReceiver, Speaker, SpeakerInput};
 use crate::tuner::join;
 use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
 
@@ -62,6 +63,8 @@ struct Tuned {
     /// When the change to it was requested; `None` once a picture of it has been shown.
     requested: Option<Instant>,
     receiver: Receiver,
+    /// `None` if the station has no sound, or nobody wants it.
+    sound: Option<SoundReceiver>,
     queue: Arc<PictureQueue>,
     /// When its last picture arrived; before the first, when it was tuned.
     last_picture: Instant,
@@ -88,6 +91,8 @@ pub struct Zapper {
     queue_policy: QueuePolicy,
     /// Number of pictures that each receiver measures.
     measured: usize,
+    /// Plays the sound of the station on the screen.
+    speaker: Option<Speaker>,
     wanted: Option<WantedStation>,
     /// The station on the screen.
     shown: Option<Tuned>,
@@ -119,6 +124,7 @@ impl Zapper {
             via,
             queue_policy,
             measured,
+            speaker: None,
             wanted: None,
             shown: None,
             coming: None,
@@ -138,6 +144,16 @@ impl Zapper {
         let search = move || drop(sender.send(ZapperInput::Found(search())));
         thread::Builder::new().name("search".into()).spawn(search)?;
         Ok(())
+    }
+
+    /// From now on `speaker` plays the sound of the station on the screen. By RTSP there is no sound yet.
+    pub fn play_sound(&mut self, speaker: Speaker) {
+        self.speaker = Some(speaker);
+    }
+
+    /// Plays the sound of the station on the screen.
+    pub fn speaker(&self) -> Option<&Speaker> {
+        self.speaker.as_ref()
     }
 
     /// All stations, ascending by number, as the directory last listed them.
@@ -163,6 +179,22 @@ impl Zapper {
     /// Whether the directory is connected.
     pub fn is_connected(&self) -> bool {
         self.directory.is_connected()
+    }
+
+    /// The number of the station on the screen; `None` before the first picture.
+    pub fn shown_station(&self) -> Option<StationId> {
+        self.shown.as_ref().map(|shown| shown.station.id)
+    }
+
+    /// When the first sound of the station on the screen was heard; `None` before that.
+    pub fn sound_began(&self) -> Option<AirTime> {
+        let (shown, status) = (self.shown.as_ref()?, self.speaker.as_ref()?.status());
+        status.began.filter(|_| status.serial == Some(shown.serial))
+    }
+
+    /// Whether the station on the screen has sound that is received.
+    pub fn has_sound(&self) -> bool {
+        self.shown.as_ref().is_some_and(|shown| shown.sound.is_some())
     }
 
     /// The station on the screen and its reception; before the first picture, the awaited station.
@@ -247,6 +279,10 @@ impl Zapper {
         if first.is_some() {
             // Here the old station's receiver is dropped, which leaves its group.
             self.shown = first;
+            let serial = self.shown.as_ref().map(|shown| shown.serial);
+            if let Some(speaker) = &self.speaker {
+                speaker.send(SpeakerInput::Hear { serial });
+            }
         }
         let requested = self.shown.as_mut().filter(|tuned| tuned.station.id == id)?.requested.take()?;
         self.last_zap = Some(requested.elapsed());
@@ -277,9 +313,14 @@ impl Zapper {
             self.ask(id);
         }
         let from = self.receive_from(&station);
+        let sound = self.sound_from(&from, id);
         let is_it = |tuned: &&mut Tuned| tuned.station.id == id && tuned.from == from;
         if let Some(tuned) = self.coming.as_mut().or(self.shown.as_mut()).filter(is_it) {
             tuned.station = station;
+            // The sound of a station may be known later than its pictures.
+            if let (None, Some((sound, speaker))) = (&tuned.sound, sound) {
+                tuned.sound = Some(SoundReceiver::start(sound, tuned.serial, speaker)?);
+            }
             return Ok(());
         }
         // The user has returned to the station that is still on the screen.
@@ -288,7 +329,12 @@ impl Zapper {
             self.coming = None;
             return Ok(());
         }
-        self.coming = Some(self.receive(station, from, requested)?);
+        let mut coming = self.receive(station, from, requested)?;
+        // After the pictures, which are shown first.
+        if let Some((sound, speaker)) = sound {
+            coming.sound = Some(SoundReceiver::start(sound, coming.serial, speaker)?);
+        }
+        self.coming = Some(coming);
         self.expect();
         Ok(())
     }
@@ -303,6 +349,20 @@ impl Zapper {
             }
             ReceiveVia::Tcp(server) => ReceiveFrom::Rtsp(*server, station.id),
         }
+    }
+
+    /// Where the sound of a station is received whose pictures are received from `from`, and who plays it.
+    fn sound_from(&self, from: &ReceiveFrom, id: StationId) -> Option<(SoundFrom, Speaker)> {
+        let ReceiveFrom::Group(group, interface, source) = from else { return None };
+        let (speaker, sound) = (self.speaker.clone()?, self.directory.sound_of(id)?);
+        let group = SocketAddr::new(group.ip(), sound.port);
+        let from = SoundFrom {
+            group,
+            interface: interface.clone(),
+            source: *source,
+            payload_type: sound.payload_type,
+        };
+        Some((from, speaker))
     }
 
     fn receive(&mut self, station: StationInfo, from: ReceiveFrom, requested: Instant) -> io::Result<Tuned> {
@@ -323,6 +383,7 @@ impl Zapper {
             from,
             requested: Some(requested),
             receiver,
+            sound: None,
             queue,
             last_picture: now,
             heard: false,
@@ -364,6 +425,15 @@ impl Zapper {
         match event {
             Event::Connected { local } => self.directory.set_connected(local.ip()),
             Event::Sources(sources) => self.directory.set_sources(sources),
+            Event::Sound(sounds) => self.directory.set_sounds(sounds),
+            Event::SoundNow { station, packets } => {
+                let tuned = [&self.coming, &self.shown].into_iter().flatten();
+                let tuned =
+                    tuned.into_iter().find(|tuned| tuned.station.id == station && tuned.sound.is_some());
+                if let (Some(speaker), Some(tuned)) = (&self.speaker, tuned) {
+                    speaker.send(SpeakerInput::Told { serial: tuned.serial, packets });
+                }
+            }
             Event::LineUp(line_up) => {
                 self.directory.set_line_up(line_up);
                 self.pending.push_back(ZapperEvent::LineUp);

@@ -17,6 +17,7 @@ mod prepare;
 mod probes;
 mod programs;
 mod reels;
+mod sound;
 
 use std::process::ExitCode;
 
@@ -89,6 +90,11 @@ fn main() -> ExitCode {
             "a_broadcaster_that_is_killed_and_started_again",
             faults::a_broadcaster_that_is_killed_and_started_again,
         ),
+        Test {
+            name: "a_beep_is_heard_when_its_flash_is_seen",
+            tools: &["nft", "ffmpeg"],
+            run: sound::a_beep_is_heard_when_its_flash_is_seen,
+        },
         Test { name: "lost_packets_are_counted", tools: &["nft"], run: faults::lost_packets_are_counted },
         test("rubbish_on_the_group_costs_no_picture", faults::rubbish_on_the_group_costs_no_picture),
         test("two_films_of_different_shape_and_rate", air::two_films_of_different_shape_and_rate),

@@ -24,7 +24,7 @@ fn start(wanted: Option<u16>) -> Directory {
     let (wanted, watched) = watch::channel(wanted.map(StationId));
     let (event, events) = mpsc::unbounded_channel();
     let events_out = Box::new(move |told| drop(event.send(told)));
-    let mut task = ClientTask { wanted: watched, events: events_out, sources: Sources::Unasked };
+    let mut task = ClientTask { wanted: watched, events: events_out, extras: Extras::default() };
     let client = tokio::spawn(async move { task.run_once(Framed::new(theirs), local()).await });
     Directory { framed: Framed::new(ours), wanted, events, client }
 }
@@ -51,6 +51,7 @@ impl Directory {
     async fn greet(&mut self) {
         assert!(matches!(self.receive().await, Request::Hello { version: VERSION, .. }));
         assert_eq!(self.receive().await, Request::Sources);
+        assert_eq!(self.receive().await, Request::Sound);
         assert_eq!(self.receive().await, Request::Watch);
         self.send(Reply::Hello { version: VERSION, server: "test".into() }).await;
         assert_eq!(self.events.recv().await, Some(Event::Connected { local: local() }));
@@ -170,7 +171,7 @@ async fn a_server_that_breaks_the_protocol_is_lost() {
 async fn a_server_that_does_not_read_is_lost() {
     let (_ours, theirs) = duplex(4); // not even a Hello fits
     let (_wanted, watched) = watch::channel(None);
-    let mut task = ClientTask { wanted: watched, events: Box::new(drop), sources: Sources::Unasked };
+    let mut task = ClientTask { wanted: watched, events: Box::new(drop), extras: Extras::default() };
     let reason = task.run_once(Framed::new(theirs), local()).await.unwrap_err();
     assert_eq!(reason, "the directory does not read what we send");
 }
@@ -198,37 +199,71 @@ async fn the_sources_are_told_before_the_line_up() {
     assert_eq!(directory.events.recv().await, Some(Event::LineUp(vec![entry(4)])));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_directory_that_tells_no_sources_is_asked_once_and_served_at_once() {
-    // As a server of version 0.1 does: it does not know the request, refuses it and closes.
+/// Plays a server that knows Hello, Watch and the extra requests `known`, and closes at any other. The client gets its
+/// line-up after at most one refusal for each request that the server does not know.
+async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (event, mut events) = mpsc::unbounded_channel();
     let _client = DirectoryClient::start(address, move |told| drop(event.send(told)));
-    for asks in [true, false] {
+    for &asked in connections {
         let stream = listener.accept().await.unwrap().0;
         let mut framed = Framed::<_, Request>::new(stream);
         let mut requests = Vec::new();
-        while requests.len() < if asks { 3 } else { 2 } {
+        while requests.len() < asked.len() + 2 {
             match framed.take().unwrap() {
                 Some(request) => requests.push(request),
                 None => assert!(framed.fill().await.unwrap()),
             }
         }
-        assert_eq!(requests.contains(&Request::Sources), asks);
+        assert_eq!(requests[1..=asked.len()], *asked);
         let hello = Reply::Hello { version: VERSION, server: "old".into() };
         framed.send(&encode(&hello).unwrap()).await.unwrap();
-        let (code, sentence) = (ErrorCode::BadRequest, "the request cannot be read".to_owned());
-        let last = match asks {
-            true => Reply::Error { code, sentence },
-            false => Reply::LineUp { revision: 1, stations: vec![entry(4)] },
-        };
-        framed.send(&encode(&last).unwrap()).await.unwrap();
         assert!(matches!(events.recv().await, Some(Event::Connected { .. })));
-        if !asks {
+        for request in asked {
+            let (code, sentence) = (ErrorCode::BadRequest, "the request cannot be read".to_owned());
+            let reply = match request {
+                _ if !known.contains(request) => Reply::Error { code, sentence },
+                _ => Reply::Sources(Vec::new()),
+            };
+            framed.send(&encode(&reply).unwrap()).await.unwrap();
+            if !known.contains(request) {
+                break;
+            }
+            assert_eq!(events.recv().await, Some(Event::Sources(BTreeMap::new())));
+        }
+        if asked.iter().all(|request| known.contains(request)) {
+            framed
+                .send(&encode(&Reply::LineUp { revision: 1, stations: vec![entry(4)] }).unwrap())
+                .await
+                .unwrap();
             assert_eq!(events.recv().await, Some(Event::LineUp(vec![entry(4)])), "and nothing was lost");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_tells_no_sources_is_asked_once_and_served_at_once() {
+    an_older_server(&[], &[&[Request::Sources, Request::Sound], &[]]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_tells_no_sound_still_tells_its_sources() {
+    an_older_server(&[Request::Sources], &[&[Request::Sources, Request::Sound], &[Request::Sources]]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_packets_of_sound_are_those_of_the_wanted_station() {
+    let mut directory = start(Some(4));
+    directory.greet().await;
+    let sound = StationSound { id: StationId(4), port: 5006, payload_type: 97, codec: "opus/48000/2".into() };
+    directory.send(Reply::Sound(vec![sound.clone()])).await;
+    let packets = vec![SoundPacket { due: crate::media::AirTime(7), packet: vec![1, 2] }];
+    for station in [3, 4].map(StationId) {
+        directory.send(Reply::SoundNow { station, packets: packets.clone() }).await;
+    }
+    assert_eq!(directory.events.recv().await, Some(Event::Sound([(StationId(4), sound)].into())));
+    assert_eq!(directory.events.recv().await, Some(Event::SoundNow { station: StationId(4), packets }));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::directory::framing::FrameReader;
 use crate::directory::message::{
-    ErrorCode, MAX_NAME, OnAir, Reply, Request, Services, State, StationInfo, StationSource, plain_text,
+    ErrorCode, MAX_CODEC, MAX_NAME, OnAir, Reply, Request, Services, SoundPacket, State, StationInfo,
+    StationSound, StationSource, plain_text,
 };
 use crate::media::{AirTime, FrameRate, Size, StationId};
 
@@ -49,6 +50,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-ping", Request::Ping),
         ("request-services", Request::Services),
         ("request-sources", Request::Sources),
+        ("request-sound", Request::Sound),
     ]
 }
 
@@ -91,6 +93,25 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 StationSource { id: StationId(2), address: [192, 0, 2, 7].into() },
                 StationSource { id: StationId(300), address: "2001:db8::7".parse().unwrap() },
             ]),
+        ),
+        (
+            "reply-sound",
+            Reply::Sound(vec![StationSound {
+                id: StationId(2),
+                port: 5006,
+                payload_type: 97,
+                codec: "opus/48000/2".into(),
+            }]),
+        ),
+        (
+            "reply-sound-now",
+            Reply::SoundNow {
+                station: StationId(2),
+                packets: vec![SoundPacket {
+                    due: AirTime(1_790_000_000_000_000_000),
+                    packet: vec![0xfc, 0xff, 0xfe],
+                }],
+            },
         ),
     ]
 }
@@ -281,6 +302,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Ping),
         Just(Request::Services),
         Just(Request::Sources),
+        Just(Request::Sound),
     ]
 }
 
@@ -299,6 +321,13 @@ fn reply() -> impl Strategy<Value = Reply> {
         (entry(1u16..=999), proptest::option::of(now)).prop_map(|(entry, now)| Reply::Tuned { entry, now }),
         (code, name()).prop_map(|(code, sentence)| Reply::Error { code, sentence }),
         Just(Reply::Pong),
+        proptest::collection::vec((1u16.., 96u8..=127, name()), 0..8).prop_map(|sounds| {
+            let sounds = sounds.into_iter().zip(1..).map(|((port, payload_type, codec), id)| {
+                let codec = plain_text(&codec, MAX_CODEC);
+                StationSound { id: StationId(id), port, payload_type, codec }
+            });
+            Reply::Sound(sounds.collect())
+        }),
         (any::<Option<(IpAddr, u16)>>(), any::<Option<(IpAddr, u16)>>()).prop_map(|(rtsp, http)| {
             Reply::Services(Services { rtsp: rtsp.map(SocketAddr::from), http: http.map(SocketAddr::from) })
         }),
@@ -340,7 +369,7 @@ proptest! {
     }
 
     #[test]
-    fn a_decoded_message_survives_a_round_trip(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..6) {
+    fn a_decoded_message_survives_a_round_trip(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), variant in 0u8..9) {
         if let Some(first) = bytes.first_mut() {
             *first = variant;
         }

@@ -74,6 +74,8 @@ pub(super) struct Connection<'a, S> {
     watching: Option<Watching>,
     /// Whether the client has asked for the stations' sources, so that these precede every line-up that is pushed.
     wants_sources: bool,
+    /// Whether the client has asked for the stations' sound, as above.
+    wants_sound: bool,
 }
 
 impl<'a, S: ByteStream> Connection<'a, S> {
@@ -92,6 +94,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             tuned: None,
             watching: None,
             wants_sources: false,
+            wants_sound: false,
         }
     }
 
@@ -180,6 +183,10 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 self.wants_sources = true;
                 self.send(&Reply::Sources(self.table.sources())).await
             }
+            Request::Sound => {
+                self.wants_sound = true;
+                self.send(&Reply::Sound(self.table.sounds())).await
+            }
             Request::Services => self.send(&Reply::Services(self.table.services())).await,
         }
     }
@@ -195,12 +202,19 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
         };
         match encode(&Reply::Tuned { entry: entry.clone(), now }) {
-            Ok(bytes) => self.write(&bytes).await,
+            Ok(bytes) => self.write(&bytes).await?,
             Err(error) => {
                 warn!(station = %station, %error, "directory: cannot send the picture on air");
-                self.send(&Reply::Tuned { entry, now: None }).await
+                self.send(&Reply::Tuned { entry, now: None }).await?;
             }
         }
+        if self.wants_sound {
+            let packets = self.table.sound_now(station);
+            if !packets.is_empty() {
+                self.send(&Reply::SoundNow { station, packets }).await?;
+            }
+        }
+        Ok(())
     }
 
     fn line_up(&self) -> Reply {
@@ -219,6 +233,9 @@ impl<'a, S: ByteStream> Connection<'a, S> {
         }
         if self.wants_sources {
             self.send(&Reply::Sources(self.table.sources())).await?;
+        }
+        if self.wants_sound {
+            self.send(&Reply::Sound(self.table.sounds())).await?;
         }
         self.send(&self.line_up()).await
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
 
 use super::ZapperInput;
-use crate::directory::{DirectoryClient, State, StationInfo};
+use crate::directory::{DirectoryClient, OPUS, State, StationInfo, StationSound};
 use crate::media::StationId;
 use crate::tuner::Expected;
 
@@ -20,6 +20,8 @@ pub(super) struct DirectoryView {
     line_up: Vec<StationInfo>,
     /// The addresses that stations are sent from, as far as the directory tells them.
     sources: BTreeMap<StationId, IpAddr>,
+    /// How the stations' sound is sent, as far as the directory tells it.
+    sounds: BTreeMap<StationId, StationSound>,
 }
 
 impl DirectoryView {
@@ -32,6 +34,7 @@ impl DirectoryView {
             connected: false,
             line_up: Vec::new(),
             sources: BTreeMap::new(),
+            sounds: BTreeMap::new(),
         }
     }
 
@@ -66,6 +69,11 @@ impl DirectoryView {
         source.filter(|source| source.is_ipv4() == station.group.is_ipv4())
     }
 
+    /// How a station's sound is sent, if it has some that we can decode.
+    pub(super) fn sound_of(&self, id: StationId) -> Option<&StationSound> {
+        self.sounds.get(&id).filter(|sound| sound.codec.eq_ignore_ascii_case(OPUS))
+    }
+
     /// What a station should be sending. Without a connection nothing is known: the broadcaster may have ended.
     pub(super) fn expected_of(&self, id: StationId) -> Expected {
         match self.station(id).filter(|_| self.connected) {
@@ -86,6 +94,7 @@ impl DirectoryView {
         self.local = local;
         self.connected = true;
         self.sources.clear();
+        self.sounds.clear();
     }
 
     /// Notes that the connection is lost.
@@ -95,6 +104,10 @@ impl DirectoryView {
 
     pub(super) fn set_line_up(&mut self, line_up: Vec<StationInfo>) {
         self.line_up = line_up;
+    }
+
+    pub(super) fn set_sounds(&mut self, sounds: BTreeMap<StationId, StationSound>) {
+        self.sounds = sounds;
     }
 
     pub(super) fn set_sources(&mut self, sources: BTreeMap<StationId, IpAddr>) {

@@ -1,0 +1,112 @@
+//! The sound of a station, as a viewer hears it: a film with a flash and a beep at each full second.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::harness::{scratch, text};
+use crate::common::lan::{Lan, head, station};
+
+const DIRECTORY: &str = "10.77.0.1:9688";
+
+/// How far sound and picture may be apart, in seconds: half of what ATSC IS-191 allows for sound that is early.
+const IN_STEP: f64 = 0.015;
+
+/// 10 s at 25 pictures a second, in H.264 with B-frames and AAC.
+fn flash_and_beep() -> PathBuf {
+    let path = scratch().join("flash-and-beep.mp4");
+    if path.exists() {
+        return path;
+    }
+    let unfinished = scratch().join(format!("flash-and-beep-{}.mp4", std::process::id()));
+    let flash = "color=black:s=320x180:r=25:d=10,drawbox=c=white:t=fill:enable='lt(mod(t\\,1)\\,0.08)'";
+    let beep = "aevalsrc='0.5*sin(2*PI*1000*t)*lt(mod(t,1),0.08)':s=48000:d=10";
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", flash, "-f", "lavfi", "-i", beep])
+        .args(["-c:v", "libx264", "-bf", "2", "-pix_fmt", "yuv420p", "-c:a", "aac", text(&unfinished)])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    fs::rename(unfinished, &path).unwrap();
+    path
+}
+
+/// When each beep of a WAV file begins, in seconds: after 0.2 s of silence.
+fn beeps(wav: &Path) -> Vec<f64> {
+    let bytes = fs::read(wav).unwrap();
+    assert_eq!(bytes[..4], *b"RIFF");
+    assert_eq!(
+        u32::from_le_bytes(bytes[40..44].try_into().unwrap()) as usize,
+        bytes.len() - 44,
+        "its header is right"
+    );
+    let (mut beeps, mut quiet) = (Vec::new(), 0);
+    for (n, frame) in bytes[44..].chunks_exact(4).enumerate() {
+        if i16::from_le_bytes([frame[0], frame[1]]).unsigned_abs() > 1000 {
+            if quiet > 9600 {
+                beeps.push(n as f64 / 48_000.0);
+            }
+            quiet = 0;
+        } else {
+            quiet += 1;
+        }
+    }
+    beeps
+}
+
+/// When each flash was shown, in seconds of the WAV file.
+fn flashes(folder: &Path) -> Vec<f64> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-i", text(&folder.join("frame-%06d.jpg"))])
+        .args(["-vf", "scale=1:1,format=gray", "-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    let table = fs::read_to_string(folder.join("times.csv")).unwrap();
+    let shown = table.lines().skip(1).filter_map(|line| {
+        let (number, seconds) = line.split_once(',')?;
+        Some((number.parse::<usize>().ok()?, seconds.parse::<f64>().ok()?))
+    });
+    let bright = |number: usize| output.stdout.get(number - 1).is_some_and(|luma| *luma > 150);
+    shown
+        .filter(|(number, _)| *number > 1 && bright(*number) && !bright(*number - 1))
+        .map(|(_, at)| at)
+        .collect()
+}
+
+pub(crate) fn a_beep_is_heard_when_its_flash_is_seen() {
+    let lan = Lan::new(&["sender", "one"]);
+    let film = flash_and_beep();
+    let lineup = head("0.0.0.0:9688", "eth0") + &station(1, &[&film], "239.77.0.1:5004", "");
+    let mut broadcaster = lan.host("sender").on_air(&lineup);
+    let one = lan.host("one");
+    // The film's sound is made while its pictures are on air already.
+    broadcaster.await_log("made the sound of", 1);
+    for loss in [false, true] {
+        if loss {
+            // Of the packets of sound, each hundredth.
+            let rule = "add table netdev t; add chain netdev t c { type filter hook ingress device eth0 priority 0; }; \
+                        add rule netdev t c udp dport 5006 numgen inc mod 100 0 drop";
+            one.tool("nft", &[rule]);
+        }
+        let (wav, folder) = (lan.folder().join("heard.wav"), lan.folder().join(format!("pictures-{loss}")));
+        let args = ["--directory", DIRECTORY, "--headless", "--seconds", "8", "--json"];
+        let save = ["--save-sound", text(&wav), "--save-frames", text(&folder)];
+        let summary = one.viewer(&[&args[..], &save].concat()).json();
+        let sound = &summary["sound"];
+        let count = |key: &str| sound[key].as_u64().unwrap_or_else(|| panic!("{key} in {summary}"));
+        let (flashes, beeps) = (flashes(&folder), beeps(&wav));
+        // The first pictures are shown before any sound is heard.
+        let steady: Vec<f64> = flashes.into_iter().filter(|at| *at > 1.0).collect();
+        assert!(steady.len() >= 4, "{steady:?}, {summary}");
+        for flash in &steady {
+            let heard = beeps.iter().any(|beep| (beep - flash).abs() < IN_STEP);
+            assert!(heard, "flashes {steady:?}, beeps {beeps:?}, {summary}");
+        }
+        assert!(count("packets") > 300, "{summary}");
+        assert!(sound["av_offset_ms"].as_f64().unwrap().abs() < 15.0, "{summary}");
+        // One packet at a time: what is concealed is what is lost.
+        assert_eq!((count("stalls"), count("resyncs")), (0, 0), "{summary}");
+        assert_eq!(count("lost") > 0, loss, "{summary}");
+        assert!(count("concealed_ms") <= 20 * (count("lost") + count("late") + 1), "{summary}");
+    }
+}
