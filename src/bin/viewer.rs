@@ -221,6 +221,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
         ReceiveVia::Multicast { interface }
     };
     if !cli.headless {
+        #[cfg_attr(not(feature = "sound"), expect(unused_mut, reason = "only sound changes it"))]
         let mut zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
         if found.is_none() {
             let interface = cli.interface.clone();

@@ -38,6 +38,9 @@ pub mod reel;
 pub mod schedule;
 pub(crate) mod sequence;
 pub mod slate;
+#[cfg(not(fuzzing))]
+pub(crate) mod sound;
+#[cfg(fuzzing)]
 pub mod sound;
 pub mod timeline;
 pub(crate) mod transcode;

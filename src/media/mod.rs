@@ -144,7 +144,7 @@ impl Unit {
     }
 
     /// What to do with the unit at `now`. A late packet of sound is still of use, since receivers keep some in reserve, and each one
-    /// that is left out is heard: it has the time of [`SOUND_PATIENCE`] packets.
+    /// that is left out is heard: it has the time of five packets.
     pub fn policy(&self, now: AirTime) -> Policy {
         let interval = match self.payload {
             Payload::Jpeg(_) => self.due.interval,

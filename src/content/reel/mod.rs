@@ -76,7 +76,7 @@ pub enum ReelError {
     },
 }
 
-/// A film's coded pictures on disk. An [`Arc`] shares it: one open file for any number of readers.
+/// A film's coded pictures on disk. An [`Arc`](std::sync::Arc) shares it: one open file for any number of readers.
 #[derive(Debug)]
 pub struct Reel {
     pictures: PictureFile,
