@@ -10,8 +10,8 @@ use film_facts::TrackKind;
 
 use super::SoundChoice;
 
-/// Films of a programme that are asked for sound, if the line-up does not say whether the station has any: as many as
-/// `content::sound` asks when the station begins.
+/// Films of a programme that are asked for sound, if the line-up does not say whether the station has any: a folder on a network
+/// share may have thousands.
 const ASKED: usize = 16;
 
 /// The extensions of films, in any case. They select the films in a folder; a file that `media` names itself may have any

@@ -52,12 +52,11 @@ const PING_EVERY: u32 = 15;
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 enum PageMessage {
-    /// The visible tiles, and the station that fills the page. Replaces the message before.
+    /// The visible tiles, the station that fills the page, and the one whose sound is heard. Replaces the message before.
     Want {
         stations: BTreeSet<StationId>,
         #[serde(default)]
         watched: Option<StationId>,
-        /// The station whose sound is heard.
         #[serde(default)]
         heard: Option<StationId>,
     },

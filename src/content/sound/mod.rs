@@ -25,7 +25,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::lineup::{self, SoundChoice, StationSpec};
+use crate::lineup::{self, StationSpec};
 use crate::media::AirTime;
 pub(crate) use line::{SoundCue, SoundLine};
 use make::SoundOrder;
@@ -42,10 +42,6 @@ pub(crate) const FRAME: u32 = RATE / 50;
 
 /// Samples of the shortest packet: 2.5 ms. Packets as short as that fill what is left of a film's round.
 pub(crate) const SHORT: u32 = RATE / 400;
-
-/// Films of a programme that are asked for sound, if the line-up does not say whether the station has any: a folder on a network
-/// share may have thousands.
-const ASKED: usize = 16;
 
 /// A film that is on air from a moment on.
 #[derive(Debug, Clone)]
@@ -70,12 +66,5 @@ pub(crate) fn order(spec: &StationSpec, length: Duration) -> SoundOrder {
 /// Whether a station of this `spec` has sound: as its line-up says, or if one of the first films of its programme has. Blocks for some
 /// milliseconds a film.
 pub fn has_sound(spec: &StationSpec) -> bool {
-    match spec.sound {
-        SoundChoice::Off => false,
-        SoundChoice::On | SoundChoice::Language(_) | SoundChoice::Track(_) => true,
-        SoundChoice::Auto => lineup::films(&spec.media).is_ok_and(|films| {
-            let mut facts = films.iter().take(ASKED).filter_map(|film| film_facts::read(film).ok());
-            facts.any(|film| source::sound_track(&film, &spec.sound).is_some())
-        }),
-    }
+    lineup::has_sound(&spec.sound, &spec.media)
 }
