@@ -12,6 +12,7 @@ mod hosts;
 mod listing;
 mod outputs;
 mod parse;
+mod ports;
 mod reel;
 mod report;
 mod sections;

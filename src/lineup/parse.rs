@@ -13,7 +13,7 @@ use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, ConfigError, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, EXTENSIONS, Lineup,
-    MediaKind, PICTURES, SoundChoice, Spread, StationSpec, World, outputs, reel,
+    MediaKind, PICTURES, SoundChoice, Spread, StationSpec, World, outputs, ports, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
@@ -153,24 +153,15 @@ impl Settings {
     }
 }
 
-/// The values of a station that must be unique; `None` if a value is missing or wrong.
-struct UniqueValues {
-    place: String,
-    line: usize,
+/// The values of a station that must be unique, and what its ports depend on; `None` if a value is missing or wrong.
+pub(super) struct UniqueValues {
+    pub(super) place: String,
+    pub(super) line: usize,
     id: Option<StationId>,
     name: Option<String>,
-    group: Option<SocketAddr>,
-    media: Vec<PathBuf>,
-    sound: Option<SoundChoice>,
-}
-
-impl UniqueValues {
-    /// The last port that the station uses on its group: the pictures and their RTCP take two, sound and its RTCP two more
-    /// (`docs/protocol.md`).
-    fn last_port(&self, port: u16, world: &World) -> u32 {
-        let has_sound = self.sound.as_ref().is_some_and(|sound| (world.sound)(sound, &self.media));
-        u32::from(port) + if has_sound { 3 } else { 1 }
-    }
+    pub(super) group: Option<SocketAddr>,
+    pub(super) media: Vec<PathBuf>,
+    pub(super) sound: Option<SoundChoice>,
 }
 
 struct StationParser<'a> {
@@ -247,7 +238,9 @@ impl StationParser<'_> {
         let place = section.place.clone();
         let own_media = media.clone().unwrap_or_default();
         let own = UniqueValues { place, line, id, name: name.clone(), group, media: own_media, sound };
-        self.ports(&section, &own);
+        if let Some(fault) = ports::fault(&own, &self.known, self.world) {
+            section.wrong::<()>(&mut self.report, "group", fault);
+        }
         self.known.push(own);
         Some(StationSpec {
             id: id?,
@@ -316,50 +309,6 @@ impl StationParser<'_> {
         }
         self.unique(section, "group", |taken| taken.group == Some(group));
         Some(group)
-    }
-
-    /// Reports a fault if the station and an earlier one use the same port of a group address, or if there is no port left for its
-    /// sound.
-    fn ports(&mut self, section: &Section<'_, '_>, own: &UniqueValues) {
-        const WHAT: &str = "pictures, sound, and the RTCP of each";
-        let Some(group) = own.group else { return };
-        let port = group.port();
-        let near = |taken: &&UniqueValues| {
-            let theirs = taken.group.filter(|theirs| theirs.ip() == group.ip() && *theirs != group);
-            theirs.is_some_and(|theirs| theirs.port().abs_diff(port) < 4)
-        };
-        let mut sentence = None;
-        for taken in self.known.iter().filter(near) {
-            let theirs = taken.group.map_or(0, |group| group.port());
-            let (first, last) = if theirs < port {
-                (theirs, taken.last_port(theirs, self.world))
-            } else {
-                (port, own.last_port(port, self.world))
-            };
-            let (line, place) = (taken.line, &taken.place);
-            if theirs < port && u32::from(port) <= last {
-                sentence = Some(format!(
-                    "is one of the ports {first} to {last} of {place} on line {line} ({WHAT}); give each station \
-                     an address of its own"
-                ));
-            } else if theirs > port && u32::from(theirs) <= last {
-                sentence = Some(format!(
-                    "takes the ports {first} to {last} ({WHAT}), and {place} on line {line} is on {theirs}; give \
-                     each station an address of its own"
-                ));
-            }
-        }
-        if sentence.is_none() && port > u16::MAX - 3 && own.last_port(port, self.world) == u32::from(port) + 3
-        {
-            sentence = Some(
-                "has no room for sound and its RTCP on the ports + 2 and + 3; choose a port up to 65532, or write \
-                 sound = false"
-                    .to_owned(),
-            );
-        }
-        if let Some(sentence) = sentence {
-            section.wrong::<()>(&mut self.report, "group", sentence);
-        }
     }
 
     /// Reports a fault if the interface has addresses, but none of the group's IP version. An interface without any address may

@@ -60,6 +60,8 @@ export class Sound {
 
   constructor(on) {
     this.#on = on;
+    // A browser may have silenced the page meanwhile: telephones do at a call.
+    for (const kind of ["pointerup", "keydown"]) addEventListener(kind, () => this.#resume());
   }
 
   // The station to be heard if none is named: the one that was heard last.
@@ -88,8 +90,19 @@ export class Sound {
     this.#analyser = this.#context.createAnalyser();
     this.#analyser.fftSize = 2048;
     this.#analyser.connect(this.#context.destination);
-    [this.#ahead, this.#hold, this.#arrivals] = [[], HOLD, new Arrivals()];
-    this.#context.resume();
+    [this.#ahead, this.#hold] = [[], HOLD];
+    this.#resume();
+  }
+
+  // Fails if it is closed meanwhile, or if the browser wants a click first: then the next one does it.
+  #resume() {
+    if (this.#context?.state !== "running") this.#context?.resume().catch(() => {});
+  }
+
+  // The connection is lost: the next one may be to another clock.
+  forget() {
+    this.#arrivals = new Arrivals();
+    this.#silence();
   }
 
   // How loud it is now, in dB below full scale.
@@ -102,9 +115,10 @@ export class Sound {
 
   // A picture has come. Returns in how many milliseconds it is to be shown.
   wait(station, due) {
-    if (station !== this.station) return 0;
     const now = performance.now();
+    // Every station's, and before anything is heard: all due times are of one clock.
     this.#arrivals.add(due, now);
+    if (station !== this.station) return 0;
     const voice = this.#voice;
     if (voice === null || voice.next / RATE < this.#context.currentTime) return 0;
     return Math.min(MOST, this.#arrivals.time(due) + this.#hold - (voice.error / RATE) * 1000 - now);

@@ -174,7 +174,7 @@ export class Stage {
       Interface: station.interface,
       Picture: width ? `${width} × ${height}, JPEG quality ${quality}` : "not known yet",
       Rate: rate ? `${rate.den === 1 ? rate.num : `${rate.num}/${rate.den}`} pictures/s` : "not known yet",
-      Sound: sound ? `${sound.codec}, ${sound.loudness === null ? "silent" : `${sound.loudness} LUFS`}` : "none",
+      Sound: sound ? `${sound.codec}, ${sound.loudness === null ? "silent" : `${round(sound.loudness, 1)} LUFS`}` : "none",
       "Drawn here": span > 0 ? `${round((this.#drawn.length - 1) / span, 1)} pictures/s` : "–",
       Lateness: `p50 ${time(station.lateness_us.p50)}, p99 ${time(station.lateness_us.p99)}`,
       Aired: `${aired.toLocaleString("en")} pictures, ${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`,

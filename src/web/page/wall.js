@@ -217,6 +217,7 @@ function connected(yes, wait) {
   const before = document.body.classList.contains("lost");
   document.body.classList.toggle("lost", !yes);
   notice.hidden = yes;
+  if (!yes) sound.forget();
   if (!yes) set(notice, `The connection to the broadcaster is lost. Trying again in ${Math.ceil(wait / 1000)} s.`);
   else if (before) speak("Connected again");
 }
