@@ -221,17 +221,14 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
         ReceiveVia::Multicast { interface }
     };
     if !cli.headless {
-        let zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
+        #[cfg_attr(not(feature = "sound"), expect(unused_mut, reason = "only sound changes it"))]
+        let mut zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
         if found.is_none() {
             let interface = cli.interface.clone();
             zapper.search(move || discover::wait(interface.as_deref()))?;
         }
         #[cfg(feature = "sound")]
-        let zapper = {
-            let mut zapper = zapper;
-            zapper.play_sound(Speaker::start(Output::Device).context("cannot play sound")?.0);
-            zapper
-        };
+        zapper.play_sound(Speaker::start(Output::Device).context("cannot play sound")?.0);
         return app::watch(zapper, station, cli.save_to.clone());
     }
     let mut zapper = Zapper::start(directory, via, QueuePolicy::Last(headless::QUEUE), headless::MEASURED);
