@@ -64,3 +64,25 @@ impl Decode for OpusDecoder {
         let _ = self.decoder.reset_state();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..12)) {
+            let mut decoder = OpusDecoder::new().unwrap();
+            for packet in &packets {
+                let told = samples(packet);
+                let decoded = decoder.decode(packet).map(<[Frame]>::len);
+                if let (Some(told), Some(decoded)) = (told, decoded) {
+                    prop_assert_eq!(told, decoded);
+                }
+                prop_assert_eq!(decoder.conceal(480).len(), 480);
+            }
+        }
+    }
+}

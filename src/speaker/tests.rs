@@ -163,9 +163,10 @@ fn a_device_that_is_off_by_100_ppm_is_followed() {
     for ppm in [-100.0, 100.0] {
         let mut simulation = Simulation::new(|n| Some(1_000_000 + n * 7_919_353 % 4_000_000));
         simulation.ppm = ppm;
-        simulation.run(Duration::from_secs(40));
+        simulation.run(Duration::from_secs(24));
+        // Without the pilot it would be 2.4 ms by now. With it, 1.3 ms, and no more ever.
         let lateness = simulation.lateness(46.0);
-        assert!(lateness.abs() < 2.4, "{ppm} ppm: {lateness} ms");
+        assert!(lateness.abs() < 1.6, "{ppm} ppm: {lateness} ms");
         assert!(simulation.largest_step() < NO_CLICK);
         let counters = simulation.counters();
         assert_eq!((counters.resyncs, counters.stalls, counters.concealed_ms), (0, 0, 0), "{ppm} ppm");
