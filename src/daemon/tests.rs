@@ -149,7 +149,7 @@ async fn pictures_sdp_playlist_and_page_are_served() {
         #EXTINF:-1 tvg-chno=\"1\" tvg-name=\"First\",1 First\n\
         http://television.example:80/stations/1.mjpeg\n\
         #EXTINF:-1 tvg-chno=\"40\" tvg-name=\"With 'quotes' \\ and more\",40 With \"quotes\" \\ and more\n\
-        http://television.example:80/stations/40.mjpeg\n";
+        http://television.example:80/stations/40.mkv\n";
     assert_eq!(list.text(), expected);
 
     let page = broadcaster.get("/").await;

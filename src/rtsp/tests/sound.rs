@@ -206,11 +206,11 @@ async fn on_demand_the_sound_begins_where_the_pictures_do() {
     assert!(made.expect("ffmpeg runs").success());
     std::fs::remove_file(server.folder.path().join("b.mp4")).unwrap();
 
-    // Until the sound is made, there is silence.
+    // Until the sound is made, there is silence; it may come in the middle.
     let mut heard = Vec::new();
     for _ in 0..50 {
         heard = beeps_on_demand(&server, "1.5-3.5", 1.0).await;
-        if !heard.is_empty() {
+        if heard.len() == 2 {
             break;
         }
     }
