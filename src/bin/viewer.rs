@@ -244,6 +244,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
         duration: cli.seconds,
         pictures: cli.frames,
         save: cli.save_frames.clone(),
+        times: cli.save_sound.is_some(),
         talk: !cli.json,
         stop: stop_flag(&runtime)?,
     };

@@ -54,6 +54,8 @@ pub struct HeadlessPlan {
     pub pictures: Option<u64>,
     /// Folder for the JPEG files as received; `None`: they are not saved.
     pub save: Option<PathBuf>,
+    /// Whether times.csv beside the saved pictures tells when each was shown.
+    pub times: bool,
     /// Whether a line of figures is written to stderr every second.
     pub talk: bool,
     /// Ends the run early when it becomes true; the summary covers the run until then.
@@ -250,7 +252,9 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
     }
     let (station, status) = zapper.on_screen().context("no station was received")?;
     let station = station.clone();
-    if let (Some(folder), Some(began)) = (&plan.save, zapper.speaker().and_then(Speaker::began)) {
+    if let (Some(folder), Some(began)) =
+        (plan.save.as_ref().filter(|_| plan.times), zapper.speaker().and_then(Speaker::began))
+    {
         showing.save(&folder.join("times.csv"), began)?;
     }
     let sound = zapper.speaker().and_then(|speaker| showing.summary(speaker.status()));

@@ -273,7 +273,12 @@ pub(crate) fn tshark(method: AccessMethod) {
         "!tcp.analysis.flags && (_ws.malformed || (rtsp || rtp || rtcp || sdp) && _ws.expert.severity >= 6291456)",
         &["frame.number", "_ws.expert.message"],
     );
-    let faults: Vec<_> = remarks.iter().filter(|row| !row[1].contains("segment")).collect();
+    // Behind a segment that the capture has missed, Wireshark takes the middle of a picture for headers.
+    let missed = read("tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment", &["frame.number"]);
+    let number = |row: &[String]| row[0].parse::<u64>().expect("a number");
+    let judged = missed.iter().map(|row| number(row)).min().unwrap_or(u64::MAX);
+    let faults: Vec<_> =
+        remarks.iter().filter(|row| !row[1].contains("segment") && number(row) < judged).take(9).collect();
     assert!(faults.is_empty(), "{faults:?}");
 }
 

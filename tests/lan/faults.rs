@@ -134,7 +134,8 @@ pub(crate) fn a_film_that_is_removed_and_put_back() {
     let (here, away) = (lan.folder().join("film.mp4"), lan.folder().join("away.mp4"));
     fs::copy(&first.path, &here).unwrap();
     let lineup = head("0.0.0.0:9688", "eth0")
-        + &station(1, &[&here], GROUP, "width = 320")
+        // Without a reel, by which it would be joined where it is at this time of day.
+        + &station(1, &[&here], GROUP, "width = 320\nreel = false")
         + &station(2, &[&second.path], "239.77.0.2:5004", "");
     let sender = lan.host("sender");
     let _broadcaster = sender.on_air(&lineup);
