@@ -71,7 +71,16 @@ pub async fn broadcast(
         ),
     }
     let clock = AirClock::start();
-    let catalogue = Arc::new(Catalogue::new(clock.clone(), store(&lineup, clock.now())));
+    let store = store(&lineup, clock.now());
+    let settled = store.as_ref().map(|(store, _)| {
+        store.keep_all();
+        let store = store.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(SETTLING).await;
+            store.keep_none();
+        })
+    });
+    let catalogue = Arc::new(Catalogue::new(clock.clone(), store));
     let (stop, stopped) = watch::channel(false);
     let (current, interfaces) = watch::channel(lineup.interfaces.as_slice().into());
     let more = lineup.hosts.iter().cloned().chain([announce::host_name(lineup.directory.port())]);
@@ -116,6 +125,7 @@ pub async fn broadcast(
     shutdown.await;
     info!("going off air");
     following.abort();
+    settled.inspect(tokio::task::JoinHandle::abort);
     watching.abort();
     stop.send_replace(true);
     let end = async { while tasks.join_next().await.is_some() {} };
@@ -126,6 +136,9 @@ pub async fn broadcast(
     info!("off air: {}", Totals::of(head_end.stations().values().map(|station| &**station)));
     Ok(())
 }
+
+/// In this time after the start all stations have looked for their reels: until then none is evicted.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// Opens the store of reels. Without it, every pass of a film is encoded again, and the stations still go on air.
 fn store(lineup: &Lineup, now: AirTime) -> Option<(Store, &Path)> {

@@ -206,6 +206,11 @@ impl Catalogue {
         Ok(source)
     }
 
+    /// Whether `bytes` more of reels can be recorded without removing one. Does not block.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.store.as_ref().is_some_and(|store| store.has_room(bytes))
+    }
+
     /// The sound of the films.
     pub(crate) fn sounds(&self) -> &SoundStore {
         &self.sounds

@@ -20,6 +20,10 @@ use crate::clock::AirClock;
 use crate::media::{AirTime, StationId};
 use crate::memory;
 
+/// No film is recorded beforehand unless there is room for so many bytes: five minutes of pictures. It would take the room of a film
+/// that is on air, or remove a reel that is aired next.
+const ROOM_BEFOREHAND: u64 = 200_000_000;
+
 /// Most turns that may hang at once. With more, no recording begins: each of them holds a thread.
 const MAX_HANGING: usize = 8;
 
@@ -161,6 +165,9 @@ impl RecordingQueue {
 
     /// Begins to record the films that are wanted most, within the bounds.
     fn record_beforehand(&self, catalogue: &Arc<Catalogue>) {
+        if !catalogue.has_room(ROOM_BEFOREHAND) {
+            return;
+        }
         let mut state = lock(&self.state);
         while let Some(Wish { key, path, slide, .. }) = state.most_wanted(self.cores) {
             let recording = Recording::new(catalogue.clone(), self.clock.clone(), key, path, slide);

@@ -54,6 +54,8 @@ pub(super) struct StoreInner {
     state: Mutex<StoreState>,
     /// Bytes of reels and parts: the last count, and all bytes recorded since.
     used: Mutex<u64>,
+    /// The names of reels that are not evicted, although no station has them open.
+    kept: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -103,12 +105,31 @@ impl Store {
             hashes: HashCache::load(dir.join("films")),
             state: Mutex::default(),
             used: Mutex::default(),
+            kept: Mutex::default(),
         };
         for part in store.files()?.iter().filter(|file| !file.is_reel()) {
             remove_stale(part, now);
         }
         *lock(&store.used) = store.evict(0, 0)?;
         Ok(Store(Arc::new(store)))
+    }
+
+    /// Whether `bytes` more can be recorded without removing a reel. False while another recording makes room. Does not block.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.0.used.try_lock().is_ok_and(|used| used.saturating_add(bytes) <= self.0.limit)
+    }
+
+    /// From now until [`keep_none`](Self::keep_none), no reel is evicted that is there now: at the start of a broadcaster most reels
+    /// are not open yet, and a station that records a film is not to remove those of stations that have not looked for theirs.
+    pub fn keep_all(&self) {
+        // If the folder cannot be read, nothing can be evicted either.
+        let files = self.0.files().unwrap_or_default();
+        *lock(&self.0.kept) = files.into_iter().map(|file| file.name).collect();
+    }
+
+    /// Ends [`keep_all`](Self::keep_all).
+    pub fn keep_none(&self) {
+        lock(&self.0.kept).clear();
     }
 
     pub(super) fn of(inner: Arc<StoreInner>) -> Store {
@@ -304,7 +325,9 @@ impl StoreInner {
             let open = state.open.iter().filter(|(_, reel)| reel.strong_count() > 0);
             open.map(|(key, _)| format!("{key}.reel")).collect()
         };
-        files.retain(|file| file.is_reel() && !open.contains(&file.name));
+        let kept = lock(&self.kept);
+        files.retain(|file| file.is_reel() && !open.contains(&file.name) && !kept.contains(&file.name));
+        drop(kept);
         files.sort_by(|a, b| (a.aired, &a.name).cmp(&(b.aired, &b.name)));
         for file in &files {
             if total <= self.limit - self.limit / EVICTED_PART {
