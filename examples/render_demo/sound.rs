@@ -197,7 +197,7 @@ pub(crate) fn nature(round: &mut Round) {
                 .collect();
             let at = start * round.samples() as f32 + note as f32 * pause * RATE as f32;
             round.add_at(at as usize, &voice, pan);
-            // What the hills send back.
+            // The echo from the hills.
             let echo: Vec<f32> = voice.iter().map(|value| 0.25 * value).collect();
             round.add_at(at as usize + RATE as usize * 19 / 100, &echo, 1.0 - pan);
         }

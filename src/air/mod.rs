@@ -47,7 +47,7 @@ const RING: usize = 80;
 /// SCHED_FIFO priority, of 1..=99: above ordinary work, below the kernel's own threads (50).
 const PRIORITY: u8 = 40;
 
-/// What the air thread has counted for a flow. Single writer, so plain loads and stores instead of atomic read-modify-write,
+/// The counters of the air thread for a flow. Single writer, so plain loads and stores instead of atomic read-modify-write,
 /// each of which would wait for its cache line. A picture on time touches two cache lines.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
@@ -130,7 +130,7 @@ impl FlowId {
     }
 }
 
-/// What the thread checks before each step: one cache line, seldom written.
+/// The flags that the thread checks before each step: one cache line, seldom written.
 #[derive(Default)]
 #[repr(align(64))]
 struct Signals {

@@ -22,7 +22,8 @@ use super::worker::{BlockingWorker, STUCK_AFTER, Threads};
 use super::{ContentEvent, Fault, OutputState, START_LEAD, default_phase};
 use crate::clock::AirClock;
 use crate::lineup::{self, StationSpec};
-use crate::media::Size;
+use crate::media::jpeg::Tables;
+use crate::media::{Size, Unit};
 use playing_file::PlayingFile;
 use playing_recording::PlayingRecording;
 use playing_reel::PlayingReel;
@@ -240,4 +241,10 @@ impl Films {
             items[0].begin = Some(begin);
         }
     }
+}
+
+/// The event of a recorded picture at a station of JPEG quality `quality`: with a lower one, the picture was squeezed.
+fn picture_event(unit: Unit, quality: u8) -> ContentEvent {
+    let squeezed = unit.jpeg().is_some_and(|jpeg| matches!(jpeg.tables, Tables::Standard(q) if q < quality));
+    ContentEvent::Unit { unit, squeezed }
 }

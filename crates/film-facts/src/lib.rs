@@ -1,4 +1,4 @@
-//! What libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides most of it: which track
+//! Reads the properties that libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides most of it: which track
 //! is cover art, the pixel aspect, the colours, the rates, the interlacing.
 //!
 //! [`give_back_memory`] is here too, since only this crate calls C.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Films, LOOKUP_TIMEOUT, NowPlaying};
+use super::{Films, LOOKUP_TIMEOUT, NowPlaying, picture_event};
 use crate::content::recording::{Progress, RecordingEnd, RecordingKey, RecordingReader};
 use crate::content::reel::{Encoding, GrowingReel, ReelError, ReelKey};
 use crate::content::sound::FilmCue;
@@ -14,7 +14,7 @@ use crate::content::worker::STUCK_AFTER;
 use crate::content::{
     ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, START_LEAD, earliest_due,
 };
-use crate::media::jpeg::{Jpeg, Tables};
+use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, Due, FrameRate, Policy, Unit};
 
 /// Pictures that are read at a time: a third of a second at 25 a second.
@@ -255,11 +255,7 @@ impl Films {
             playing.readable_to = playing.next;
         }
         let quality = self.spec.quality;
-        self.events.extend(units.into_iter().map(|unit| {
-            let squeezed =
-                unit.jpeg().is_some_and(|jpeg| matches!(jpeg.tables, Tables::Standard(q) if q < quality));
-            ContentEvent::Unit { unit, squeezed }
-        }));
+        self.events.extend(units.into_iter().map(|unit| picture_event(unit, quality)));
         // A damaged picture is never aired. The reel that is made of the recording will be found damaged.
         if let Some(error) = error {
             let first = !std::mem::replace(&mut playing.damaged, true);

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Films, NowPlaying};
+use super::{Films, NowPlaying, picture_event};
 use crate::content::reel::{Reel, ReelError};
 use crate::content::sound::FilmCue;
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{
     ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, START_LEAD, earliest_due,
 };
-use crate::media::jpeg::{Jpeg, Tables};
+use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, Due, Unit};
 
 /// Pictures that are read at a time: a third of a second at 25 a second.
@@ -124,11 +124,7 @@ impl Films {
             }
         }
         let quality = self.spec.quality;
-        self.events.extend(units.into_iter().map(|unit| {
-            let squeezed =
-                unit.jpeg().is_some_and(|jpeg| matches!(jpeg.tables, Tables::Standard(q) if q < quality));
-            ContentEvent::Unit { unit, squeezed }
-        }));
+        self.events.extend(units.into_iter().map(|unit| picture_event(unit, quality)));
         // A damaged picture is never aired. The other pictures keep their times, so that the programme stays where it
         // is, and the next round finds no reel and records it again. If too much is missing, the film is played from
         // its file.
