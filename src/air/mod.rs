@@ -242,9 +242,15 @@ impl Air {
         air
     }
 
-    /// A station's flow, which counts in `counters`. When the flow is dropped, the units that it was given are still sent.
-    pub fn flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
-        self.flow_of(Class::Station, sender, counters)
+    /// The flow of a station's pictures, which counts in `counters`. When the flow is dropped, the units that it was given are
+    /// still sent.
+    pub fn picture_flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
+        self.flow_of(Class::Picture, sender, counters)
+    }
+
+    /// The flow of a station's sound. All pictures go first, and a packet may leave a millisecond after it is due, with a picture.
+    pub fn sound_flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
+        self.flow_of(Class::Sound, sender, counters)
     }
 
     /// A flow to one client: all stations go first. It may be empty for any time. When the flow is dropped, the units that it

@@ -69,7 +69,7 @@ pub(super) struct Output {
 impl Output {
     /// The output of a station. Nothing is sent to the group while the interface has no address to send from.
     pub(super) fn open(handle: Arc<StationHandle>, head_end: &HeadEnd, wake_slots: WakeSlots) -> Output {
-        let flow = head_end.air.flow(RtpSender::without_socket(&handle.spec), handle.air.clone());
+        let flow = head_end.air.picture_flow(RtpSender::without_socket(&handle.spec), handle.air.clone());
         let mut output = Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
@@ -93,7 +93,7 @@ impl Output {
     /// From now on, the station has sound.
     pub(super) fn open_sound(&mut self, head_end: &HeadEnd) {
         let (handle, catalogue) = (self.handle.clone(), head_end.catalogue.clone());
-        let flow = head_end.air.flow(RtpSender::without_socket(&handle.spec), handle.sound_air.clone());
+        let flow = head_end.air.sound_flow(RtpSender::without_socket(&handle.spec), handle.sound_air.clone());
         handle.set_sound(true);
         self.sound = Some(SoundOutput::new(handle, catalogue, flow));
         // Opens the sockets anew: with those of the sound.

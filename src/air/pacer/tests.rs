@@ -79,7 +79,7 @@ impl PacerTest {
     }
 
     fn flow(&mut self, bursts: usize, spread: f64) -> (Producer<Unit>, Arc<AirCounters>) {
-        self.flow_of(Class::Station, bursts, spread)
+        self.flow_of(Class::Picture, bursts, spread)
     }
 
     fn flow_of(&mut self, class: Class, bursts: usize, spread: f64) -> (Producer<Unit>, Arc<AirCounters>) {
@@ -278,6 +278,57 @@ fn stations_wait_for_at_most_one_burst_of_a_client() {
             assert_eq!(counters.aired.load(Relaxed), 19, "each flow sent all its pictures");
         }
     }
+}
+
+#[test]
+fn sound_leaves_with_a_picture_and_has_a_wake_up_of_its_own_only_if_none_is_near() {
+    let (near, far) = (SOUND_SLACK / 2, SOUND_SLACK * 3);
+    for (picture_after, sound_waits) in [(near, near), (far, SOUND_SLACK), (Duration::ZERO, Duration::ZERO)] {
+        let mut test = PacerTest::new();
+        let (mut sound, _) = test.flow_of(Class::Sound, 1, 0.0);
+        let (mut pictures, _) = test.flow(1, 0.0);
+        for n in 1..21 {
+            sound.push(unit(due(n), INTERVAL)).unwrap();
+            pictures.push(unit(due(n) + picture_after, INTERVAL)).unwrap();
+        }
+        test.run_until(due(21), on_time);
+        let sent = test.sent();
+        assert_eq!(sent.len(), 40);
+        for sent in sent {
+            let waits = if sent.flow == 0 { sound_waits } else { Duration::ZERO };
+            assert_eq!(sent.at.since(sent.due), waits, "{sent:?}");
+        }
+    }
+}
+
+#[test]
+fn a_picture_waits_for_at_most_one_packet_of_sound() {
+    let cost = Duration::from_micros(10);
+    let mut test = PacerTest::new();
+    test.shared.borrow_mut().cost = cost;
+    let sounds: Vec<_> = (0..100)
+        .map(|_| {
+            let (mut ring, counters) = test.flow_of(Class::Sound, 1, 0.0);
+            (1..20).for_each(|n| ring.push(unit(due(n), INTERVAL)).unwrap());
+            (ring, counters)
+        })
+        .collect();
+    let pictures: Vec<_> = (1..=100)
+        .map(|station| {
+            let (mut ring, _) = test.flow(1, 0.0);
+            let phase = Duration::from_micros(31) * station;
+            (1..20).for_each(|n| ring.push(unit(due(n) + phase, INTERVAL)).unwrap());
+            ring
+        })
+        .collect();
+    test.run_until(due(21), on_time);
+    for sent in test.sent().iter().filter(|sent| sent.flow >= sounds.len()) {
+        assert!(sent.at.since(sent.due) <= cost, "{sent:?}");
+    }
+    for (_, counters) in &sounds {
+        assert_eq!(counters.aired.load(Relaxed), 19, "each flow sent all its packets");
+    }
+    drop(pictures);
 }
 
 #[test]
