@@ -2,6 +2,7 @@
 //!
 //! Only the binary imports it. It may import every room but those of the viewer.
 
+mod reload;
 pub mod scarcity;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ use crate::station::runtime::StationRuntime;
 use crate::station::supervise;
 use crate::web::hosts::Hosts;
 use crate::{announce, memory, rtsp, web};
+pub use reload::LineupSource;
 
 /// Longest time for stations and connections to end after the shutdown has begun.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -53,7 +55,7 @@ pub struct Listeners {
     pub http: Option<TcpListener>,
 }
 
-/// Keeps every station of `lineup` on air, and serves `listeners`, until `shutdown` is ready.
+/// Keeps every station of `lineup` on air, and serves `listeners`, until `shutdown` is ready. Follows changes of `source`.
 ///
 /// # Errors
 /// The system has no thread for the air or for the stations.
@@ -61,6 +63,7 @@ pub struct Listeners {
 pub async fn broadcast(
     lineup: Lineup,
     listeners: Listeners,
+    source: Option<LineupSource>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let places = places(lineup.stations.len());
@@ -96,7 +99,7 @@ pub async fn broadcast(
         stop: stopped,
         network: Network::of_this_machine(interfaces),
         threads: Threads::default(),
-        handles: handles(lineup.stations),
+        handles: handles(lineup.stations.iter().cloned()),
         clock,
     });
     head_end.tell_sound();
@@ -121,10 +124,12 @@ pub async fn broadcast(
     }
     tasks.spawn(announcer.run(head_end.clone()));
     tasks.spawn(listen(head_end.clone()));
+    let reloading = source.map(|source| tokio::spawn(reload::reload(source, lineup, head_end.clone())));
 
     shutdown.await;
     info!("going off air");
     following.abort();
+    reloading.inspect(tokio::task::JoinHandle::abort);
     settled.inspect(tokio::task::JoinHandle::abort);
     watching.abort();
     stop.send_replace(true);

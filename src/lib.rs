@@ -26,6 +26,7 @@
 //! - [`headend`]: all stations of a broadcaster, as its servers and announcements see them;
 //! - [`station`]: the always-on task that hands content to its output;
 //! - [`rtsp`], [`web`], [`announce`]: stations for one client at a time, and their announcements by SAP and mDNS;
+//! - [`control`]: the local socket by which commands reach a running broadcaster;
 //! - [`daemon`]: composes a whole broadcaster; [`status`]: the client behind `broadcaster status`;
 //! - [`tuner`]: datagrams to coded pictures;
 //! - [`probe`]: measures any RTP stream;
@@ -86,6 +87,8 @@ pub mod rtsp;
 #[cfg(feature = "broadcaster")]
 pub mod web;
 
+#[cfg(feature = "broadcaster")]
+pub mod control;
 #[cfg(feature = "broadcaster")]
 pub mod daemon;
 #[cfg(feature = "broadcaster")]

@@ -81,6 +81,11 @@ impl RtpSender {
         RtpSender { socket, packetizer, spread: spread.as_f64(), segments: false }
     }
 
+    /// Spreads the packets of a picture over this share of its interval.
+    pub fn set_spread(&mut self, spread: Spread) {
+        self.spread = spread.as_f64();
+    }
+
     /// Adapts the packet size to an MTU of `mtu` bytes.
     pub fn set_mtu(&mut self, spec: &StationSpec, mtu: u32) {
         let datagram = spec.datagram_limit(mtu);

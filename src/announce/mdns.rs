@@ -52,7 +52,7 @@ impl Service {
 
     /// What is announced for `stations`, by the interfaces there are now; `None` if no station leaves this machine.
     fn announcement(&self, stations: &Handles, all: &[Interface]) -> Option<Announcement> {
-        let found: Vec<_> = stations.values().map(|station| station.spec.interface.find(all)).collect();
+        let found: Vec<_> = stations.values().map(|station| station.spec().interface.find(all)).collect();
         let loopback = |one: &Option<Interface>| one.as_ref().is_some_and(|one| one.loopback);
         if self.listen.ip().is_unspecified() && found.iter().all(loopback) {
             return None;

@@ -51,9 +51,9 @@ pub(super) async fn announce(head_end: Arc<HeadEnd>) {
                 }
             }
             let Some(session) = sessions.next() else { continue };
-            let Some(entry) = head_end.entry(session.handle.spec.id) else { continue };
+            let Some(entry) = head_end.entry(session.handle.spec().id) else { continue };
             for (message, sdp) in session.turn(&entry.state) {
-                failures.log(&session.handle.spec, send(&session.handle, message, &sdp));
+                failures.log(&session.handle.spec(), send(&session.handle, message, &sdp));
             }
         }
     }
@@ -129,7 +129,7 @@ impl SapSession {
     /// Deletes the announcement, if there is one.
     fn delete(&self, failures: &mut SendFailures) {
         if let Some(sdp) = &self.announced {
-            failures.log(&self.handle.spec, send(&self.handle, MessageType::Deletion, sdp));
+            failures.log(&self.handle.spec(), send(&self.handle, MessageType::Deletion, sdp));
         }
     }
 }
@@ -137,7 +137,7 @@ impl SapSession {
 /// Sends a packet to the SAP group of the station's scope, on the station's interface. Each packet has a new socket: that
 /// costs five system calls, and needs no repair when an interface has gone and come back.
 fn send(station: &StationHandle, message: MessageType, sdp: &str) -> io::Result<()> {
-    let spec = &station.spec;
+    let spec = station.spec();
     let interface = station.interface().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let source = interface.source(spec.group.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let group = sap::group(spec.group.ip());
@@ -212,13 +212,13 @@ mod tests {
         assert!(sessions.next().is_none());
         assert!(sessions.follow(&stations).is_empty());
         let turns = |sessions: &mut Sessions, count| -> Vec<u16> {
-            (0..count).map(|_| sessions.next().unwrap().handle.spec.id.0).collect()
+            (0..count).map(|_| sessions.next().unwrap().handle.spec().id.0).collect()
         };
         assert_eq!(turns(&mut sessions, 4), [2, 5, 7, 2]);
         stations.remove(&StationId(5));
         stations.extend([handle(6), handle(7)]);
         let over = sessions.follow(&stations);
-        let over: Vec<u16> = over.iter().map(|session| session.handle.spec.id.0).collect();
+        let over: Vec<u16> = over.iter().map(|session| session.handle.spec().id.0).collect();
         assert_eq!(over, [5, 7], "station 7 was changed");
         assert_eq!(turns(&mut sessions, 4), [6, 7, 2, 6]);
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::catch_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,7 +15,8 @@ use stationcast::clock::wall_clock;
 use stationcast::content::film_list::film_list;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
-use stationcast::daemon::{self, Listeners, scarcity};
+use stationcast::control::{self, ControlCommand};
+use stationcast::daemon::{self, LineupSource, Listeners, scarcity};
 use stationcast::generate::Generate;
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, has_sound};
@@ -72,6 +73,20 @@ enum Command {
     },
     /// Show the status of a running broadcaster's stations
     Status(Status),
+    /// Have a running broadcaster adapt to its line-up, which was edited
+    ///
+    /// Stations that did not change stay on air and lose no packet. A line-up with a fault changes nothing. Exit status: 0 if
+    /// it was done, 1 if no broadcaster runs the line-up, 2 if the line-up is wrong.
+    Reload(Reload),
+}
+
+#[derive(clap::Args)]
+struct Reload {
+    #[command(flatten)]
+    line_up: LineupFile,
+    /// Only tell what would change
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(clap::Args)]
@@ -120,6 +135,7 @@ fn command() -> ExitCode {
     let file = match &cli.command {
         Some(Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => &line_up.config,
         Some(Command::Check(check)) => &check.line_up.config,
+        Some(Command::Reload(options)) => return reload(options),
         Some(Command::Status(status)) => match &status.http {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
@@ -137,7 +153,8 @@ fn command() -> ExitCode {
         warn!("{note}");
     }
     let result = match &cli.command {
-        None => broadcast(lineup),
+        None => broadcast(lineup, file),
+        Some(Command::Reload(_)) => Ok(()),
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(check)) => show_line_up(&lineup, check.films),
         Some(Command::Status(status)) => match lineup.http {
@@ -174,11 +191,11 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
+fn broadcast(lineup: Lineup, file: &Path) -> anyhow::Result<()> {
     let runtime = scarcity::build(Builder::new_multi_thread().enable_all()).context("cannot start")?;
     let result = runtime.block_on(async {
         let shutdown_signal = shutdown_signal()?;
-        ignore_hang_ups()?;
+        let source = Some(source(file));
         let listeners = Listeners {
             directory: listen(lineup.directory, "directory")?,
             rtsp: match lineup.rtsp {
@@ -195,7 +212,7 @@ fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
             let cause = shutdown_signal.await;
             info!("{cause}");
         };
-        daemon::broadcast(lineup, listeners, shutdown).await.context("cannot start its threads")
+        daemon::broadcast(lineup, listeners, source, shutdown).await.context("cannot start its threads")
     });
     // A disk that hangs must not keep the program from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -214,18 +231,33 @@ fn shutdown_signal() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Logs SIGHUP from now on. By default it would end the program without a word; its sender wants the line-up read again, or
-/// has closed the terminal.
-fn ignore_hang_ups() -> io::Result<()> {
-    let mut hang_up = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            warn!(
-                "SIGHUP is ignored: the line-up is read only at the start, so restart to have an edit take effect"
-            );
+/// The file of the line-up, and the socket of commands on it.
+fn source(file: &Path) -> LineupSource {
+    let control = control::paths(file).and_then(|paths| control::listen(&paths[0]));
+    let control =
+        control.inspect_err(|error| warn!("no command reaches this broadcaster, only SIGHUP does: {error}"));
+    LineupSource { file: file.to_owned(), control: control.ok() }
+}
+
+/// Has the broadcaster that runs the line-up reload it, and prints its answer.
+fn reload(options: &Reload) -> ExitCode {
+    let file = &options.line_up.config;
+    let command = ControlCommand::Reload { dry_run: options.dry_run };
+    let answer = control::paths(file).and_then(|paths| control::ask(&paths, &command));
+    match answer {
+        Ok(answer) if answer.done => {
+            outcome(answer.sentences.iter().try_for_each(|sentence| print(&format!("{sentence}\n"))))
         }
-    });
-    Ok(())
+        Ok(answer) => {
+            answer.sentences.iter().for_each(|sentence| eprintln!("{sentence}"));
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            let error =
+                anyhow!(error).context(format!("no broadcaster of this user runs {}", file.display()));
+            outcome(Err(error))
+        }
+    }
 }
 
 /// A flag that turns true at SIGINT or SIGTERM, for as long as the runtime is kept.

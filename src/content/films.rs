@@ -97,6 +97,14 @@ impl Films {
         }
     }
 
+    /// From the next film on, this configuration of the same station holds. Other films begin when the one on air is over.
+    pub(crate) fn set_spec(&mut self, spec: Arc<StationSpec>) {
+        if (&spec.media, spec.slide, spec.reel) != (&self.spec.media, self.spec.slide, self.spec.reel) {
+            self.playlist.clear();
+        }
+        self.spec = spec;
+    }
+
     /// The size of all pictures, once a film has opened.
     pub(crate) fn size(&self) -> Option<Size> {
         self.size

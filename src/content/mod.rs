@@ -89,6 +89,14 @@ impl Content {
         }
     }
 
+    /// From the next film on, or from the next slate on, this configuration of the same station holds.
+    pub(crate) fn set_spec(&mut self, spec: Arc<StationSpec>) {
+        match self {
+            Content::Films(films) => films.set_spec(spec),
+            Content::Slate(slate) => slate.set_spec(spec),
+        }
+    }
+
     /// Whether a film played to its end since this was asked last.
     pub(crate) fn take_played(&mut self) -> bool {
         match self {

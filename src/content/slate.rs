@@ -56,6 +56,11 @@ impl Slate {
         Slate { spec, clock, worker, encoder: None, timeline, size, reason, begun, next, pictures }
     }
 
+    /// From the next picture on, this configuration of the same station holds.
+    pub(crate) fn set_spec(&mut self, spec: Arc<StationSpec>) {
+        self.spec = spec;
+    }
+
     /// The size of all pictures.
     pub(crate) fn size(&self) -> Size {
         self.size

@@ -61,7 +61,7 @@ impl TestBroadcaster {
         let rtsp_at = rtsp.as_ref().map(|rtsp| rtsp.local_addr().unwrap());
         let listeners = Listeners { directory: listen().await.unwrap(), rtsp, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(broadcast(lineup, listeners, async move { drop(stopped.await) }));
+        tokio::spawn(broadcast(lineup, listeners, None, async move { drop(stopped.await) }));
         let broadcaster = TestBroadcaster { http: address, rtsp: rtsp_at, _stop: stop };
         broadcaster.until("/healthz", |answer| answer.status == 200).await;
         broadcaster

@@ -103,7 +103,7 @@ pub(crate) fn start_reporter(station: Arc<StationHandle>) -> JoinSet<()> {
 
 #[expect(clippy::disallowed_methods, reason = "a shell: it samples every second")]
 async fn report(station: Arc<StationHandle>) {
-    let StationHandle { spec, air, .. } = &*station;
+    let air = &station.air;
     // Earlier counts belong to a task that has crashed, and have been reported.
     let mut before = PictureCounts::of(&station);
     let mut ticks = tokio::time::interval(REPORT_INTERVAL);
@@ -114,6 +114,7 @@ async fn report(station: Arc<StationHandle>) {
         let worst = air.lateness.take_worst();
         if let Some(line) = problems(before, now, air.last_errno.load(Relaxed)) {
             let lateness = worst.as_secs_f64() * 1e3;
+            let spec = station.spec();
             info!("station {} \"{}\": {line}; worst lateness {lateness:.1} ms", spec.id, spec.name);
         }
         before = now;

@@ -27,8 +27,7 @@ pub(crate) struct SyncSource {
 /// A station's configuration, feed and counters. It outlives the station's task, which may crash and be restarted.
 #[derive(Debug)]
 pub struct StationHandle {
-    /// The configuration.
-    pub spec: Arc<StationSpec>,
+    spec: watch::Sender<Arc<StationSpec>>,
     /// The units for subscribers.
     pub feed: Feed,
     /// The packets of sound for subscribers.
@@ -52,9 +51,8 @@ pub struct StationHandle {
 
 impl StationHandle {
     pub(crate) fn new(spec: StationSpec) -> StationHandle {
-        let spec = Arc::new(spec);
         StationHandle {
-            spec,
+            spec: watch::Sender::new(Arc::new(spec)),
             feed: Feed::default(),
             sound_feed: Feed::keeping(KEPT),
             air: Arc::default(),
@@ -67,6 +65,22 @@ impl StationHandle {
             other_senders: Mutex::default(),
             stop: watch::Sender::new(false),
         }
+    }
+
+    /// The configuration as it is now.
+    pub fn spec(&self) -> Arc<StationSpec> {
+        self.spec.borrow().clone()
+    }
+
+    /// Receives the configuration whenever it changes.
+    pub(crate) fn spec_changes(&self) -> watch::Receiver<Arc<StationSpec>> {
+        self.spec.subscribe()
+    }
+
+    /// Changes the configuration while the station is on air. The number, the group, the interface and all that its pictures
+    /// are encoded by stay as they are.
+    pub(crate) fn set_spec(&self, spec: StationSpec) {
+        self.spec.send_replace(Arc::new(spec));
     }
 
     /// Tells the station's task to end.
@@ -147,11 +161,11 @@ impl StationHandle {
 
     /// The address that the station sends from now; `None` while there is none.
     pub fn source(&self) -> Option<IpAddr> {
-        self.interface()?.source(self.spec.group.ip())
+        self.interface()?.source(self.spec().group.ip())
     }
 
     /// The station on its group as SDP.
     pub fn sdp(&self) -> String {
-        describe(&self.spec, self.source(), self.film_rate(), self.has_sound())
+        describe(&self.spec(), self.source(), self.film_rate(), self.has_sound())
     }
 }

@@ -108,8 +108,8 @@ impl HeadEnd {
     /// No film can be played.
     pub(crate) fn programme(&self, station: &StationHandle) -> Result<Programme, NotPlayable> {
         // The size on air, since the first film, which determines the size, may not open any more.
-        let size = self.entry(station.spec.id).and_then(|entry| entry.size);
-        Programme::look_up(&self.catalogue, &station.spec, size)
+        let size = self.entry(station.spec().id).and_then(|entry| entry.size);
+        Programme::look_up(&self.catalogue, &station.spec(), size)
     }
 
     /// Waits until the broadcaster stops.

@@ -24,7 +24,7 @@ impl Sounds for HeadEndSounds {
         let station = self.0.upgrade()?.station(id)?;
         station.has_sound().then(|| StationSound {
             id,
-            port: sound_port(station.spec.group.port()),
+            port: sound_port(station.spec().group.port()),
             payload_type: PAYLOAD_TYPE_OPUS,
             codec: OPUS.into(),
         })

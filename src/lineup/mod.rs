@@ -6,6 +6,7 @@
 //! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
 //! file. Only [`Lineup::load`], [`World::of_this_machine`], [`films()`] and [`has_sound`] ask the system.
 
+mod difference;
 mod fields;
 mod films;
 mod hosts;
@@ -32,6 +33,7 @@ use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
+pub use difference::{ChangeKind, Difference, StationChange};
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
 
 /// The default of `[directory] listen`: reachable from this machine only.

@@ -40,7 +40,7 @@ impl Fanouts {
         clock: &AirClock,
     ) -> Arc<Fanout> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fanouts = all.entry((station.spec.id, tracks)).or_default();
+        let fanouts = all.entry((station.spec().id, tracks)).or_default();
         fanouts.retain(|fanout| fanout.strong_count() > 0);
         // One reference is that of its task.
         let has_room = |fanout: &Arc<Fanout>| {

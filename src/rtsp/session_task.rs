@@ -210,13 +210,13 @@ impl SessionTask {
                 let units = LiveUnits::subscribe(&self.station, self.sinks.tracks(), now + self.delay());
                 started.at = units.first_due();
                 let live = LivePlayback::new(units, self.fanout_membership());
-                let _audience = self.table.join_audience(self.station.spec.id);
+                let _audience = self.table.join_audience(self.station.spec().id);
                 Playback::new(PlaybackKind::Live { live, _audience })
             }
             (Some((vod, span)), running) => {
                 // Its film is closed first.
                 drop(running);
-                let sound = self.sinks.sound.as_ref().map(|_| self.station.spec.clone());
+                let sound = self.sinks.sound.as_ref().map(|_| self.station.spec());
                 let mut vod = VodPlayback::new(vod, span, range.scale.unwrap_or(1.0), now, sound);
                 if let Err(error) = vod.prepare(&self.clock).await {
                     self.warn_of(&error);
@@ -237,7 +237,7 @@ impl SessionTask {
     }
 
     fn warn_of(&self, error: &VodError) {
-        warn!(station = %self.station.spec.id, "rtsp: a programme on demand ends early: {error}");
+        warn!(station = %self.station.spec().id, "rtsp: a programme on demand ends early: {error}");
     }
 
     /// How a client by TCP can join a fan-out.

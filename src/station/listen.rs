@@ -79,7 +79,7 @@ async fn listen_for(station: Arc<StationHandle>, clock: AirClock) {
                 Some(Err(error)) => {
                     let reason = error.to_string();
                     if refused.as_ref() != Some(&reason) {
-                        let spec = &station.spec;
+                        let spec = station.spec();
                         info!(
                             "station {} \"{}\" cannot listen on {} for other senders; retrying: {reason}",
                             spec.id, spec.name, spec.group
@@ -103,14 +103,14 @@ async fn listen_for(station: Arc<StationHandle>, clock: AirClock) {
 }
 
 fn open(station: &StationHandle, own: &SyncSource) -> std::io::Result<UdpSocket> {
-    let group = station.spec.group;
+    let group = station.spec().group;
     let socket = listener(group, &own.interface, own.interface.source(group.ip()), own.ssrc)?;
     UdpSocket::from_std(socket)
 }
 
 /// Hears and tells until the socket fails.
 async fn hear(station: &StationHandle, socket: &UdpSocket, conflict: &mut Conflict, clock: &AirClock) {
-    let group = station.spec.group.ip();
+    let group = station.spec().group.ip();
     let mut bytes = [0; HEAD];
     loop {
         if conflict.is_idle() {
@@ -147,7 +147,7 @@ async fn hear_nothing(station: &StationHandle, conflict: &mut Conflict, clock: &
 }
 
 fn tell(station: &StationHandle, change: Option<ConflictChange>, senders: Vec<SocketAddr>) {
-    let spec = &station.spec;
+    let spec = station.spec();
     match change {
         Some(ConflictChange::Begins) => warn!(
             "station {} \"{}\" is not alone on {}: {} sends there too, and players may show either; give one of them another group",

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
@@ -36,7 +37,7 @@ use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
-use crate::lineup::has_sound_by;
+use crate::lineup::{StationSpec, has_sound_by};
 use crate::media::{FrameRate, Size};
 use output::{Output, Stopping};
 use patience::{Patience, RETRY};
@@ -53,7 +54,7 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 #[expect(clippy::disallowed_methods, reason = "a shell: it waits before a restart")]
 async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) {
     let mut stop = handle.stopping();
-    let spec = &handle.spec;
+    let spec = handle.spec();
     loop {
         let (handle, head_end) = (handle.clone(), head_end.clone());
         let run = async move { Station::new(handle, head_end, wake_slots).run().await };
@@ -74,6 +75,8 @@ async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_sl
 struct Station {
     handle: Arc<StationHandle>,
     head_end: Arc<HeadEnd>,
+    /// Its configuration, which may change.
+    specs: watch::Receiver<Arc<StationSpec>>,
     output: Output,
     content: Content,
     /// Shown while `content` cannot be.
@@ -103,7 +106,7 @@ impl From<Stopping> for ContentEnd {
 impl Station {
     #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
     fn new(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) -> Station {
-        let spec = handle.spec.clone();
+        let spec = handle.spec();
         let info = StationInfo::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
         let (clock, shown) = (head_end.clock.clone(), handle.clone());
         let picture = move || {
@@ -119,14 +122,15 @@ impl Station {
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
         let content = Content::Films(Box::new(Films::new(spec, clock, catalogue, threads)));
         let output = Output::open(handle.clone(), &head_end, wake_slots);
-        Station { handle, head_end, output, content, slate, on_air: false, log_on_air: true }
+        let specs = handle.spec_changes();
+        Station { handle, head_end, specs, output, content, slate, on_air: false, log_on_air: true }
     }
 
     /// Shows the content until the station is told to stop, and the slate while the content cannot be shown.
     #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
     async fn run(mut self) {
         let _reporter = start_reporter(self.handle.clone());
-        let spec = self.handle.spec.clone();
+        let spec = self.handle.spec();
         self.resolve_sound().await;
         let mut patience = Patience::default();
         let mut reported = Reported::default();
@@ -167,7 +171,7 @@ impl Station {
 
     /// Finds out whether the station has sound, before it is on air: what is described of it must not change with each film.
     async fn resolve_sound(&mut self) {
-        let spec = self.handle.spec.clone();
+        let spec = self.handle.spec();
         let mut worker = BlockingWorker::new(self.head_end.threads.clone());
         let catalogue = self.head_end.catalogue.clone();
         let look = move || {
@@ -178,6 +182,16 @@ impl Station {
         // Films that cannot be looked at in time have none.
         if worker.call(STUCK_AFTER, look).await.unwrap_or(false) {
             self.output.open_sound(&self.head_end);
+        }
+    }
+
+    /// Adapts to the configuration as it is now.
+    fn follow_spec(&mut self) {
+        if self.specs.has_changed().is_ok_and(|changed| changed) {
+            let spec = self.specs.borrow_and_update().clone();
+            self.output.set_spread(spec.spread);
+            self.slate.set_spec(spec.clone());
+            self.content.set_spec(spec);
         }
     }
 
@@ -192,7 +206,7 @@ impl Station {
             // All pictures may still be ahead of their due times, and the retry is to come after them.
             ContentEnd::Over => self.output.drain().await,
             ContentEnd::Failed(fault) => {
-                let spec = &self.handle.spec;
+                let spec = self.handle.spec();
                 error!("station {} \"{}\" cannot show a slate either: {fault}", spec.id, spec.name);
                 self.output.idle(RETRY.0).await
             }
@@ -206,6 +220,7 @@ impl Station {
         // A slate is silent, and so is a film until it tells when it began.
         self.output.set_film(None);
         loop {
+            self.follow_spec();
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
             let event = {
                 let content = if kind == ContentKind::Film { &mut self.content } else { &mut self.slate };
@@ -248,14 +263,14 @@ impl Station {
                 ContentEvent::Skipped(pictures) => drop(counters.skipped.fetch_add(pictures, Relaxed)),
                 ContentEvent::Reanchored(behind) => {
                     counters.skipped.fetch_add(1, Relaxed);
-                    let (spec, seconds) = (&self.handle.spec, behind.as_secs_f64());
+                    let (spec, seconds) = (&self.handle.spec(), behind.as_secs_f64());
                     let (id, name) = (spec.id, &spec.name);
                     warn!("station {id} \"{name}\" stood still for {seconds:.1} s and goes on from there");
                 }
                 ContentEvent::Damaged(reason) => {
                     counters.skipped.fetch_add(1, Relaxed);
                     if let Some(reason) = reason {
-                        let spec = &self.handle.spec;
+                        let spec = self.handle.spec();
                         warn!("station {} \"{}\": {reason}; it will be made again", spec.id, spec.name);
                     }
                 }
@@ -266,7 +281,7 @@ impl Station {
 
     /// Tells the directory, and logs, that content has begun. Its first unit has just been handed over.
     fn announce(&mut self, kind: ContentKind, size: Size, rate: FrameRate) {
-        let spec = &self.handle.spec;
+        let spec = self.handle.spec();
         let on_film = kind == ContentKind::Film;
         if on_film {
             self.handle.set_film_rate(rate);

@@ -20,6 +20,7 @@ use crate::content::sound::FilmCue;
 use crate::directory::StationTable;
 use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::interface::Interface;
+use crate::lineup::Spread;
 use crate::media::{AirTime, Due, REPEAT_RATE, Track, Unit};
 use crate::net::Network;
 use crate::wire::sdp::sound_port;
@@ -69,7 +70,7 @@ pub(super) struct Output {
 impl Output {
     /// The output of a station. Nothing is sent to the group while the interface has no address to send from.
     pub(super) fn open(handle: Arc<StationHandle>, head_end: &HeadEnd, wake_slots: WakeSlots) -> Output {
-        let flow = head_end.air.picture_flow(RtpSender::without_socket(&handle.spec), handle.air.clone());
+        let flow = head_end.air.picture_flow(RtpSender::without_socket(&handle.spec()), handle.air.clone());
         let mut output = Output {
             clock: head_end.clock.clone(),
             network: head_end.network.clone(),
@@ -93,7 +94,8 @@ impl Output {
     /// From now on, the station has sound.
     pub(super) fn open_sound(&mut self, head_end: &HeadEnd) {
         let (handle, catalogue) = (self.handle.clone(), head_end.catalogue.clone());
-        let flow = head_end.air.sound_flow(RtpSender::without_socket(&handle.spec), handle.sound_air.clone());
+        let flow =
+            head_end.air.sound_flow(RtpSender::without_socket(&handle.spec()), handle.sound_air.clone());
         handle.set_sound(true);
         self.sound = Some(SoundOutput::new(handle, catalogue, flow));
         // Opens the sockets anew: with those of the sound.
@@ -106,6 +108,11 @@ impl Output {
         if let Some(sound) = &mut self.sound {
             sound.set_film(film);
         }
+    }
+
+    /// From the next picture on, packets are spread over this share of its interval.
+    pub(super) fn set_spread(&self, spread: Spread) {
+        self.flow.change(move |sender| sender.set_spread(spread));
     }
 
     /// When the time on air of the last unit ends.
@@ -202,7 +209,7 @@ impl Output {
     pub(super) fn fall_silent(&mut self) {
         self.reports.clear();
         for flow in self.sound.iter().map(|sound| &sound.flow).chain([&self.flow]) {
-            let spec = self.handle.spec.clone();
+            let spec = self.handle.spec();
             flow.change(move |sender| *sender = RtpSender::without_socket(&spec));
         }
     }
@@ -255,7 +262,7 @@ impl Output {
 
     /// Adapts to the interface as it is now. A socket keeps the index and the address that the interface had when it was opened.
     fn follow_interface(&mut self) {
-        let spec = self.handle.spec.clone();
+        let spec = self.handle.spec();
         let found = spec.interface.find(&self.network.interfaces.borrow_and_update());
         let before = self.handle.interface();
         if let (Some(before), Some(now)) = (&before, &found)
@@ -296,7 +303,7 @@ impl Output {
                     self.sends_by(None);
                 }
                 if self.obstacle.as_ref() != Some(&reason) {
-                    let spec = &self.handle.spec;
+                    let spec = self.handle.spec();
                     warn!(
                         "station {} \"{}\" cannot send for now: {reason}; it will as soon as that changes",
                         spec.id, spec.name
@@ -310,7 +317,7 @@ impl Output {
     /// Notes the interface that the station sends by, and tells the directory from which address.
     fn sends_by(&self, interface: Option<Interface>) {
         self.handle.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: self.ssrc }));
-        self.table.set_source(self.handle.spec.id, self.handle.source());
+        self.table.set_source(self.handle.spec().id, self.handle.source());
     }
 
     /// Has the air thread send by `interface` from now on. Returns the SSRC of the pictures.
@@ -318,7 +325,7 @@ impl Output {
     /// # Errors
     /// The sentence that says why it cannot.
     fn open_senders(&mut self, interface: Option<&Interface>) -> Result<u32, String> {
-        let spec = &self.handle.spec;
+        let spec = self.handle.spec();
         let name = &spec.interface.name;
         let Some(interface) = interface else { return Err(format!("there is no interface {name}")) };
         if interface.source(spec.group.ip()).is_none() {
@@ -334,7 +341,7 @@ impl Output {
         };
         let mut reports = Vec::new();
         let mut sender = |group: SocketAddr, track: Track, counters: &Arc<AirCounters>| {
-            let sender = RtpSender::to_group(open(group)?, spec, interface.mtu);
+            let sender = RtpSender::to_group(open(group)?, &spec, interface.mtu);
             if let Some(address) = rtcp_address(group) {
                 let (socket, ssrc) = (open(address)?, sender.ssrc());
                 reports.push(Reports::new(socket, ssrc, track, cname.clone(), counters.clone()));

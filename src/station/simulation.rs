@@ -117,7 +117,7 @@ impl Simulation {
             stop: stopped,
             network: network::simulated(network.clone(), current),
             threads: Threads::Simulated(Arc::new(move || std::mem::take(&mut *next_hang.lock().unwrap()))),
-            handles: watch::Sender::new(Arc::new(BTreeMap::from([(handle.spec.id, handle.clone())]))),
+            handles: watch::Sender::new(Arc::new(BTreeMap::from([(handle.spec().id, handle.clone())]))),
             clock: clock.clone(),
         });
         tokio::spawn(clock.keep_following());
@@ -356,7 +356,7 @@ async fn stations_come_change_and_go_while_another_loses_no_picture() {
         let elsewhere = &network.lock().unwrap().elsewhere;
         elsewhere.get(&group.parse().unwrap()).copied().unwrap_or_default()
     };
-    let first = (simulation.handle.spec.id.0, network::GROUP.to_owned(), State::Film);
+    let first = (simulation.handle.spec().id.0, network::GROUP.to_owned(), State::Film);
     assert_eq!(listed(), std::slice::from_ref(&first));
 
     let films = simulation.folder.path().join("films");

@@ -46,7 +46,7 @@ impl SoundOutput {
         self.line.set(None);
         self.handle.set_loudness(None);
         if let Some(film) = &film {
-            self.catalogue.sounds().want(&film.path, &order(&self.handle.spec, film.length));
+            self.catalogue.sounds().want(&film.path, &order(&self.handle.spec(), film.length));
         }
         self.awaited = film;
     }
@@ -57,7 +57,7 @@ impl SoundOutput {
             self.line.skip_to(begin.max(now + RESTART));
         }
         if let Some(film) = &self.awaited {
-            let order = order(&self.handle.spec, film.length);
+            let order = order(&self.handle.spec(), film.length);
             match self.catalogue.sounds().find(&film.path, &order) {
                 Found::NotYet => {}
                 Found::Nothing => self.awaited = None,
@@ -84,7 +84,7 @@ impl SoundOutput {
                 }
                 Err(error) => {
                     self.handle.set_loudness(None);
-                    let spec = &self.handle.spec;
+                    let spec = self.handle.spec();
                     warn!("station {} \"{}\": {error}; it will be made again", spec.id, spec.name);
                 }
             }

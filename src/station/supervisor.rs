@@ -43,7 +43,7 @@ pub(crate) async fn supervise(head_end: Arc<HeadEnd>, runtime: Handle, wake_slot
                 }
                 handle.feed.close();
                 handle.sound_feed.close();
-                let spec = &handle.spec;
+                let spec = handle.spec();
                 info!("station {} \"{}\" has ended", spec.id, spec.name);
                 if head_end.station(spec.id).is_none() {
                     head_end.table.remove(spec.id);

@@ -92,13 +92,13 @@ pub struct SoundStatus {
 
 impl SoundStatus {
     fn of(station: &StationHandle) -> Option<SoundStatus> {
-        let StationHandle { spec, sound_air, task, .. } = station;
+        let StationHandle { sound_air, task, .. } = station;
         let not_sent = sound_air.skipped.load(Relaxed) + sound_air.send_errors.load(Relaxed);
         // A tenth is what meters show.
         let loudness = station.loudness().map(|loudness| (f64::from(loudness) * 10.0).round() / 10.0);
         station.has_sound().then(|| SoundStatus {
             codec: "opus".to_owned(),
-            port: sound_port(spec.group.port()),
+            port: sound_port(station.spec().group.port()),
             packets: task.sound_packets.load(Relaxed),
             silent: task.silent_packets.load(Relaxed),
             missed: task.sound_missed.load(Relaxed) + not_sent,
@@ -137,7 +137,8 @@ impl Quantiles {
 
 impl StationStatus {
     fn of(head_end: &HeadEnd, station: &StationHandle) -> StationStatus {
-        let StationHandle { spec, air, task, .. } = station;
+        let StationHandle { air, task, .. } = station;
+        let spec = station.spec();
         let entry = head_end.entry(spec.id);
         let size = entry.as_ref().and_then(|entry| entry.size);
         let rate = entry.as_ref().and_then(|entry| entry.rate);
@@ -202,7 +203,7 @@ pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
         .stations()
         .values()
         .filter(silent)
-        .map(|station| format!("{} \"{}\"", station.spec.id, station.spec.name))
+        .map(|station| format!("{} \"{}\"", station.spec().id, station.spec().name))
         .collect();
     if silent.is_empty() {
         return fresh("ok\n");

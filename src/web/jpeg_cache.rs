@@ -119,7 +119,7 @@ impl JpegCache {
                 unit.filter(|&(number, _)| last.is_none_or(|(last, _)| last < number))
             {
                 last = Some((number, unit.due.at + unit.due.interval));
-                if let Some(still) = Still::new(self.station.spec.id, (number + 1) as u32, &unit) {
+                if let Some(still) = Still::new(self.station.spec().id, (number + 1) as u32, &unit) {
                     self.newest.send_replace(Some(still));
                 }
             }

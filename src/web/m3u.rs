@@ -27,7 +27,7 @@ pub(super) async fn playlist(
     let rtsp = rtsp.and_then(|listen| rtsp_at(listen, &host));
     let mut text = String::from("#EXTM3U\n");
     for station in web.head_end.stations().values() {
-        let (id, name) = (station.spec.id, &station.spec.name);
+        let (id, name) = (station.spec().id, &station.spec().name);
         // A quotation mark would end the attribute. Names have no control characters.
         let quoted = name.replace('"', "'");
         let url = match &rtsp {

@@ -119,7 +119,7 @@ impl StationMetrics {
         let mut family =
             encoder.encode_descriptor("stationcast_pictures_skipped", help, None, MetricType::Counter)?;
         for station in self.0.stations().values() {
-            let [id, name] = names(&station.spec.id.to_string(), &station.spec.name);
+            let [id, name] = names(&station.spec().id.to_string(), &station.spec().name);
             for (place, counter) in [("task", &station.task.skipped), ("air", &station.air.skipped)] {
                 let labels = [id.clone(), name.clone(), ("where", place.to_owned())];
                 ConstCounter::new(counter.load(Relaxed)).encode(family.encode_family(&labels)?)?;
@@ -160,7 +160,7 @@ impl StationMetrics {
         let mut family =
             encoder.encode_descriptor("stationcast_lateness", help, Some(&unit), MetricType::Histogram)?;
         for station in self.0.stations().values() {
-            let labels = names(&station.spec.id.to_string(), &station.spec.name);
+            let labels = names(&station.spec().id.to_string(), &station.spec().name);
             let (sum, count, buckets) = histogram(&station.air.lateness);
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }

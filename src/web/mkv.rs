@@ -92,7 +92,7 @@ impl MkvStream {
     }
 
     fn header(&self, size: Size) -> Vec<u8> {
-        let (title, has_sound) = (&self.station.spec.name, self.tracks.sound.is_some());
+        let (title, has_sound) = (&self.station.spec().name, self.tracks.sound.is_some());
         Header { title, size, rate: self.station.film_rate(), has_sound }.to_bytes()
     }
 
@@ -157,12 +157,12 @@ mod tests {
         }
 
         fn picture(&self, at: AirTime) {
-            self.head_end.show(self.stream.station.spec.id, Unit::blank(at, PACKET, vec![0; 100]));
+            self.head_end.show(self.stream.station.spec().id, Unit::blank(at, PACKET, vec![0; 100]));
         }
 
         fn sound(&self, at: AirTime, n: u8) {
             let unit = Unit::sound(Due { at, interval: PACKET }, vec![n; 80].into());
-            self.head_end.show(self.stream.station.spec.id, unit);
+            self.head_end.show(self.stream.station.spec().id, unit);
         }
 
         /// What comes before the content of the next block, and the packet of sound; `None` for a picture.

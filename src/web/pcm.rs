@@ -116,7 +116,7 @@ impl PcmCache {
 
     #[expect(clippy::disallowed_methods, reason = "a shell: it waits for sound that is nearly due")]
     async fn run(self: Arc<Self>) {
-        let id = self.station.spec.id;
+        let id = self.station.spec().id;
         let mut samples = match Samples::new() {
             Ok(samples) => samples,
             Err(error) => return warn!("station {id}: no sound for the web: {error}"),

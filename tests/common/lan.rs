@@ -136,7 +136,8 @@ impl Lan {
             .args(["-t", &self.pid, "-U", "--preserve-credentials", "-m", "-n", "-p", "--"])
             .env("PATH", path())
             // Each test has reels of its own.
-            .env("XDG_CACHE_HOME", self.folder.path());
+            .env("XDG_CACHE_HOME", self.folder.path())
+            .env("XDG_RUNTIME_DIR", self.folder.path());
         command
     }
 }

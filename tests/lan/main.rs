@@ -17,6 +17,7 @@ mod prepare;
 mod probes;
 mod programs;
 mod reels;
+mod reload;
 mod sound;
 
 use std::process::ExitCode;
@@ -28,6 +29,11 @@ fn main() -> ExitCode {
     // The longest first, since several run at a time.
     run(vec![
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
+        Test {
+            name: "a_reload_touches_no_station_that_is_the_same",
+            tools: &["curl"],
+            run: reload::a_reload_touches_no_station_that_is_the_same,
+        },
         Test {
             name: "two_broadcasters_on_one_group",
             tools: &["curl"],

@@ -141,7 +141,7 @@ impl RtspConnection {
         let programme = self.programme(&station, resource.kind).await?;
         let head_end = &self.server.head_end;
         let description = Description {
-            name: &station.spec.name,
+            name: &station.spec().name,
             origin: self.local.ip(),
             // In NTP time, as RFC 8866 section 5.2 suggests.
             session: head_end.since.0 / 1_000_000_000 + NTP_EPOCH,
@@ -296,7 +296,7 @@ impl RtspConnection {
         track: Track,
         offer: TransportOffer,
     ) -> Result<(Sink, SessionTransport), Rejection> {
-        let spec = &station.spec;
+        let spec = station.spec();
         Ok(match offer {
             TransportOffer::Multicast => {
                 let source = station.source().unwrap_or(self.local.ip());

@@ -1,0 +1,210 @@
+//! The control socket: where a command of this machine, such as `broadcaster reload`, reaches the broadcaster that runs a
+//! line-up.
+//!
+//! A connection has one command and one answer, each a line of JSON. Only the user who runs the broadcaster, and root, may
+//! connect: the socket has mode 0600.
+//!
+//! Imported by `daemon`, which answers, and by the binary `broadcaster`, which asks. It imports nothing of ours.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+/// Longest command, in bytes.
+const MAX_COMMAND: u64 = 4096;
+
+/// Longest time that a client takes to send its command, or to take the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest time until a command is answered: a line-up whose films are on a slow disk takes seconds to check.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A command to a running broadcaster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ControlCommand {
+    /// Read the line-up again, and adapt the stations to it.
+    Reload {
+        /// Only tell what would change.
+        dry_run: bool,
+    },
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlAnswer {
+    /// Whether the command was carried out. If not, nothing has changed.
+    pub done: bool,
+    /// What was done, or why nothing was: one sentence a line.
+    pub sentences: Vec<String>,
+}
+
+/// The runtime folder of the systemd service.
+const SERVICE: &str = "/run/stationcast";
+
+/// Where the control socket of the broadcaster that runs the line-up `file` may be. The broadcaster takes the first: in the
+/// folder that systemd made for the service (`RUNTIME_DIRECTORY`), or else in the user's own (`XDG_RUNTIME_DIR`), or else in
+/// one of this user under the folder for temporary files. The last is the service's, for a command of root.
+///
+/// # Errors
+/// The file is not there.
+pub fn paths(file: &Path) -> io::Result<Vec<PathBuf>> {
+    let file = fs::canonicalize(file)?;
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let folder = folder("RUNTIME_DIRECTORY").or_else(|| Some(folder("XDG_RUNTIME_DIR")?.join("stationcast")));
+    let folder = folder.unwrap_or_else(|| {
+        let user = rustix::process::getuid().as_raw();
+        std::env::temp_dir().join(format!("stationcast-{user}"))
+    });
+    // Short, since the path of a socket has 107 bytes at most (unix(7)).
+    let hash = blake3::hash(file.as_os_str().as_encoded_bytes()).to_hex();
+    Ok([folder, SERVICE.into()].iter().map(|folder| folder.join(format!("{}.sock", &hash[..16]))).collect())
+}
+
+/// A control socket on which a broadcaster listens. The socket is removed when this is dropped.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Listens on the control socket at `path`, and makes its folder, which must be this user's.
+///
+/// # Errors
+/// Another broadcaster answers there, or the system's.
+pub fn listen(path: &Path) -> io::Result<ControlSocket> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        // Anybody may make a folder under that for temporary files.
+        if fs::metadata(folder)?.uid() != rustix::process::getuid().as_raw() {
+            let sentence = format!("the folder {} belongs to another user", folder.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
+        }
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another broadcaster runs this line-up"));
+    }
+    // A broadcaster that was killed leaves its socket behind.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(ControlSocket { listener, path: path.to_owned() })
+}
+
+/// A client that waits for the answer to its command.
+pub struct Asking(tokio::net::UnixStream);
+
+impl Asking {
+    /// Waits for the next command on `socket`. Clients that send none in time, or none that can be read, are told so and
+    /// passed over.
+    #[expect(clippy::disallowed_methods, reason = "a shell: a client that says nothing is not waited for")]
+    pub async fn next(socket: &ControlSocket) -> (ControlCommand, Asking) {
+        loop {
+            let Ok((mut stream, _)) = socket.listener.accept().await else {
+                // No descriptor is free for now.
+                tokio::time::sleep(PATIENCE).await;
+                continue;
+            };
+            let mut line = String::new();
+            let mut limited = tokio::io::BufReader::new((&mut stream).take(MAX_COMMAND));
+            let read = tokio::time::timeout(PATIENCE, limited.read_line(&mut line)).await;
+            if !matches!(read, Ok(Ok(1..))) {
+                continue;
+            }
+            match serde_json::from_str(&line) {
+                Ok(command) => return (command, Asking(stream)),
+                Err(error) => {
+                    let sentence = format!("this broadcaster does not know the command: {error}");
+                    Asking(stream).answer(&ControlAnswer { done: false, sentences: vec![sentence] }).await;
+                }
+            }
+        }
+    }
+
+    /// Answers. A client that is gone needs none.
+    pub async fn answer(mut self, answer: &ControlAnswer) {
+        let Ok(mut line) = serde_json::to_vec(answer) else { return };
+        line.push(b'\n');
+        let _ = tokio::time::timeout(PATIENCE, self.0.write_all(&line)).await;
+    }
+}
+
+/// Sends a command to the broadcaster that listens at one of `paths`, and waits for the answer.
+///
+/// # Errors
+/// No broadcaster listens there, or it does not answer.
+pub fn ask(paths: &[PathBuf], command: &ControlCommand) -> io::Result<ControlAnswer> {
+    let connected = paths.iter().map(UnixStream::connect).reduce(|one, other| one.or(other));
+    let mut stream = connected.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.write_all(format!("{}\n", serde_json::to_string(command)?).as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_is_answered_and_garbage_is_refused_in_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("control.sock");
+        let listener = listen(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(listen(&path).unwrap_err().to_string(), "another broadcaster runs this line-up");
+        let expected = ControlAnswer { done: true, sentences: vec!["one".into(), "two".into()] };
+        let answer = expected.clone();
+        let server = tokio::spawn(async move {
+            let (command, asking) = Asking::next(&listener).await;
+            asking.answer(&answer).await;
+            drop(listener);
+            command
+        });
+        let socket = path.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            // A client that is gone at once, one that says too much, and one that says nothing that is known.
+            drop(UnixStream::connect(&path));
+            let _ = UnixStream::connect(&path).unwrap().write_all(&[b'x'; 10_000]);
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(b"{\"dance\":{}}\n").unwrap();
+            let mut refused = String::new();
+            BufReader::new(stream).read_line(&mut refused).unwrap();
+            assert!(refused.starts_with("{\"done\":false,"), "{refused}");
+            ask(&[path], &ControlCommand::Reload { dry_run: true }).unwrap()
+        });
+        assert_eq!(asked.await.unwrap(), expected);
+        assert_eq!(server.await.unwrap(), ControlCommand::Reload { dry_run: true });
+        assert!(!socket.exists(), "no socket is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(ask(std::slice::from_ref(&path), &ControlCommand::Reload { dry_run: false }).is_err());
+        listen(&path).unwrap();
+    }
+}
