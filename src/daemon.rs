@@ -2,6 +2,7 @@
 //!
 //! Only the binary imports it. It may import every room but those of the viewer.
 
+pub mod invitation;
 pub mod scarcity;
 
 use std::future::Future;

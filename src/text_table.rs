@@ -1,4 +1,11 @@
-//! Tables in plain text for a terminal, aligned by the terminal columns that each character takes.
+//! Tables in plain text for a terminal, aligned by the terminal columns that each character takes (Unicode Annex 11).
+
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// Columns between two cells.
+#[cfg(feature = "broadcaster")]
+pub(crate) const GAP: usize = 2;
 
 /// A line for each row, with two spaces between cells. Each column is as wide as its widest cell; `right` tells which
 /// columns are aligned to the right.
@@ -24,22 +31,78 @@ pub(crate) fn widths<const N: usize>(rows: &[[String; N]]) -> [usize; N] {
     std::array::from_fn(|n| rows.iter().map(|row| columns(&row[n])).max().unwrap_or_default())
 }
 
-/// The terminal columns that `text` takes, exact enough to align names: East Asian wide characters and emoji take two,
-/// combining marks none (only the large blocks of Unicode Annex 11).
-fn columns(text: &str) -> usize {
-    text.chars()
-        .map(|character| match u32::from(character) {
-            0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
-            0x1100..=0x115f
-            | 0x2e80..=0xa4cf
-            | 0xac00..=0xd7a3
-            | 0xf900..=0xfaff
-            | 0xfe30..=0xfe6f
-            | 0xff00..=0xff60
-            | 0xffe0..=0xffe6
-            | 0x1f300..=0x1faff
-            | 0x20000..=0x3fffd => 2,
-            _ => 1,
-        })
-        .sum()
+/// The terminal columns that `text` takes.
+pub(crate) fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// `text`, or as much of its beginning as fits `most` terminal columns together with a "…" at its end.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    if columns(text) <= most {
+        return text.to_owned();
+    }
+    let mut short = String::new();
+    // A cluster is what a reader sees as one character: a letter with its accents, a family of emoji.
+    for cluster in text.graphemes(true) {
+        if columns(&short) + columns(cluster) + 1 > most {
+            break;
+        }
+        short.push_str(cluster);
+    }
+    if most > 0 {
+        short.push('…');
+    }
+    short
+}
+
+/// `text` in lines of at most `most` terminal columns, broken at spaces. A word that is longer has a line of its own, shortened.
+#[cfg(feature = "broadcaster")]
+pub(crate) fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let word = shortened(word, most);
+        let line = lines.last_mut().expect("there is a first line");
+        if line.is_empty() {
+            *line = word;
+        } else if columns(line) + 1 + columns(&word) <= most {
+            line.push(' ');
+            line.push_str(&word);
+        } else {
+            lines.push(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters_as_a_reader_sees_them() {
+        for (text, most, short) in [
+            ("Nature", 6, "Nature"),
+            ("Nature", 5, "Natu…"),
+            ("Nature", 1, "…"),
+            ("Nature", 0, ""),
+            // Two columns each: five do not fit four and the mark.
+            ("日本放送", 6, "日本…"),
+            ("日本放送", 8, "日本放送"),
+            // A letter with a combining accent, and a family of four joined emoji, are never torn.
+            ("cafe\u{301} noir", 5, "cafe\u{301}…"),
+            ("👨‍👩‍👧‍👦 home", 3, "👨‍👩‍👧‍👦…"),
+            ("👨‍👩‍👧‍👦 home", 2, "…"),
+        ] {
+            assert_eq!(shortened(text, most), short, "{text} in {most}");
+            assert!(columns(&shortened(text, most)) <= most);
+        }
+    }
+
+    #[cfg(feature = "broadcaster")]
+    #[test]
+    fn a_sentence_is_broken_at_spaces() {
+        assert_eq!(wrapped("12 pictures aired, 8 not sent", 12), ["12 pictures", "aired, 8 not", "sent"]);
+        assert_eq!(wrapped("a tremendously long word", 8), ["a", "tremend…", "long", "word"]);
+        assert_eq!(wrapped("", 8), [""]);
+    }
 }

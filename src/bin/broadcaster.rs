@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::catch_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,13 +12,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 use stationcast::clock::wall_clock;
-use stationcast::content::film_list::film_list;
+use stationcast::content::decode::be_quiet;
+use stationcast::content::film_list::FilmList;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
-use stationcast::daemon::{self, Listeners, scarcity};
+use stationcast::daemon::{self, Listeners, invitation, scarcity};
+use stationcast::directory::{self, State};
 use stationcast::generate::Generate;
 use stationcast::headend::describe::{describe, first_rate};
-use stationcast::lineup::{Lineup, has_sound};
+use stationcast::lineup::{Lineup, PlayOptions, World, has_sound};
 use stationcast::media::StationId;
 use stationcast::status;
 use tokio::net::{TcpListener, TcpSocket};
@@ -31,6 +33,12 @@ use tracing_subscriber::EnvFilter;
 /// the client's SYN, which is sent again after 1 s. With tokio's 1,024 and 1,500 hostile clients at one time, the slowest of
 /// 58 answers of the directory took 1,009 ms; with this, the slowest of 56 took 511 ms. One run each, in a debug build.
 const BACKLOG: u32 = 4096;
+
+/// Longest wait for an answer of our own directory.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Time between two looks whether our station is on air: shorter than a person notices.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Keeps every station of a line-up on air, for ever.
 ///
@@ -58,11 +66,16 @@ struct LineupFile {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Validate a line-up and print it as a table
+    /// Put films on air at once, without a line-up, and print how to watch them
+    Play(Play),
+    /// Validate a line-up, probe its films, and print both as tables
     Check(Check),
-    /// Make the reels of all its films beforehand, with all cores
+    /// Encode every film in advance, on all cores
     Prepare(LineupFile),
-    /// Print a station as SDP, for players: ffplay -protocol_whitelist file,udp,rtp -i FILE
+    /// Print a station as SDP, for players
+    ///
+    /// With FFmpeg: ffplay -protocol_whitelist file,udp,rtp -localaddr ADDRESS -i FILE, where ADDRESS is the receiving
+    /// machine's own on the network that the station comes by; 127.0.0.1 on loopback.
     Sdp {
         /// The station
         #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
@@ -78,9 +91,28 @@ enum Command {
 struct Check {
     #[command(flatten)]
     line_up: LineupFile,
-    /// Open each film too, and print what it is
+    /// Describe each film at length: its colours, its tracks, and why which library decodes it
     #[arg(long)]
     films: bool,
+    /// Do not open the films
+    #[arg(long, conflicts_with = "films")]
+    fast: bool,
+}
+
+#[derive(clap::Args)]
+struct Play {
+    /// Films, pictures, or folders of them, which are played in this order, for ever
+    #[arg(value_name = "FILM", required = true)]
+    films: Vec<PathBuf>,
+    /// The multicast group; default: a random one in 239.255.0.0/16
+    #[arg(long, value_name = "GROUP:PORT")]
+    group: Option<String>,
+    /// The station's name; default: that of the first film
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Send on this interface, by name or address, for other machines; default: loopback, which nothing leaves
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -115,8 +147,17 @@ fn command() -> ExitCode {
         let done = generate.write(Cli::command(), &mut io::stdout());
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Somebody who plays a film wants to read how to watch it, and needs no real-time priority to try.
+    let is_play = matches!(cli.command, Some(Command::Play(_)));
+    let usual = if is_play { "warn,stationcast::air=error" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     stationcast::log::to_stderr(filter);
+    if let Some(Command::Play(_) | Command::Check(_)) = &cli.command {
+        be_quiet();
+    }
+    if let Some(Command::Play(options)) = &cli.command {
+        return play(options);
+    }
     let file = match &cli.command {
         Some(Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => &line_up.config,
         Some(Command::Check(check)) => &check.line_up.config,
@@ -124,7 +165,7 @@ fn command() -> ExitCode {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
         },
-        None => &cli.line_up.config,
+        None | Some(Command::Play(_)) => &cli.line_up.config,
     };
     let lineup = match Lineup::load(file) {
         Ok(lineup) => lineup,
@@ -137,9 +178,9 @@ fn command() -> ExitCode {
         warn!("{note}");
     }
     let result = match &cli.command {
-        None => broadcast(lineup),
+        None | Some(Command::Play(_)) => broadcast(lineup, Occupied::Fail),
         Some(Command::Prepare(_)) => prepare(&lineup),
-        Some(Command::Check(check)) => show_line_up(&lineup, check.films),
+        Some(Command::Check(check)) => return show_line_up(&lineup, check),
         Some(Command::Status(status)) => match lineup.http {
             Some(listen) => show_status(status, &status::address_of(listen)),
             None => Err(anyhow!(
@@ -174,22 +215,60 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn broadcast(lineup: Lineup) -> anyhow::Result<()> {
+/// What to do if the port of a service is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Occupied {
+    /// Fail: the line-up names the port.
+    Fail,
+    /// Take another port and tell how to watch: nobody has named the port.
+    TakeAnother,
+}
+
+/// Plays films from the command line, until a signal stops it.
+fn play(options: &Play) -> ExitCode {
+    let world = match World::of_this_machine() {
+        Ok(world) => world,
+        Err(error) => return outcome(Err(error).context("cannot list this machine's network interfaces")),
+    };
+    let options = PlayOptions {
+        films: options.films.clone(),
+        name: options.name.clone(),
+        group: options.group.clone(),
+        interface: options.interface.clone(),
+        any: fastrand::u16(..),
+    };
+    let lineup = match Lineup::of_films(&options, &world) {
+        Ok(lineup) => lineup,
+        Err(error) => {
+            error.sentences().iter().for_each(|sentence| eprintln!("broadcaster: {sentence}"));
+            return ExitCode::from(2);
+        }
+    };
+    let films = FilmList::probe(&lineup);
+    let faults = films.faults();
+    // A folder may have other files than films, which are passed over. A film that somebody names is meant.
+    let is_named = |film: &Option<&Path>| film.is_none_or(|film| options.films.iter().any(|one| one == film));
+    let is_wrong = faults.len() >= films.len() || faults.iter().any(|(_, film, _)| is_named(film));
+    faults.iter().for_each(|(.., sentence)| eprintln!("broadcaster: {sentence}"));
+    if is_wrong {
+        return ExitCode::from(2);
+    }
+    outcome(broadcast(lineup, Occupied::TakeAnother))
+}
+
+fn broadcast(mut lineup: Lineup, occupied: Occupied) -> anyhow::Result<()> {
     let runtime = scarcity::build(Builder::new_multi_thread().enable_all()).context("cannot start")?;
     let result = runtime.block_on(async {
         let shutdown_signal = shutdown_signal()?;
         ignore_hang_ups()?;
         let listeners = Listeners {
-            directory: listen(lineup.directory, "directory")?,
-            rtsp: match lineup.rtsp {
-                Some(address) => Some(listen(address, "rtsp")?),
-                None => None,
-            },
-            http: match lineup.http {
-                Some(address) => Some(listen(address, "http")?),
-                None => None,
-            },
+            directory: listen(&mut lineup.directory, "directory", occupied)?,
+            rtsp: lineup.rtsp.as_mut().map(|address| listen(address, "rtsp", occupied)).transpose()?,
+            http: lineup.http.as_mut().map(|address| listen(address, "http", occupied)).transpose()?,
         };
+        if occupied == Occupied::TakeAnother {
+            tokio::spawn(invite(lineup.clone()));
+        }
         // Awaited outside the macro, which evaluates nothing when RUST_LOG disables its level.
         let shutdown = async {
             let cause = shutdown_signal.await;
@@ -241,16 +320,30 @@ fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
     Ok((runtime, stop))
 }
 
-/// Prints the line-up, and what its films are. `Ok` means that all of these can be played.
-fn show_line_up(lineup: &Lineup, films: bool) -> anyhow::Result<()> {
-    print(&format!("{}\n", lineup.table()))?;
-    if !films {
-        return Ok(());
+/// Prints the line-up and its films. Success means that all of these can be played.
+fn show_line_up(lineup: &Lineup, options: &Check) -> ExitCode {
+    let mut text = format!("{}\n", lineup.table());
+    if options.fast {
+        return outcome(print(&text));
     }
-    let (text, failed) = film_list(lineup);
-    print(&format!("\n{text}"))?;
-    ensure!(failed == 0, "{failed} cannot be played");
-    Ok(())
+    let films = FilmList::probe(lineup);
+    let list = if options.films { films.details() } else { films.table() };
+    if !list.is_empty() {
+        text += &format!("\n{list}");
+    }
+    if let Err(error) = print(&text) {
+        return outcome(Err(error));
+    }
+    if !options.films {
+        films.remarks().iter().for_each(|remark| warn!("{remark}"));
+    }
+    stationcast::log::flush();
+    let faults = films.faults();
+    let file = options.line_up.config.display();
+    for (station, _, sentence) in &faults {
+        eprintln!("{file}:{}: station \"{}\": {sentence}", station.line, station.name);
+    }
+    if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 /// Prints the result. A reader that stops reading is not a failure.
@@ -262,20 +355,49 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Listens on `address`, which is configured in `[section]` of the line-up.
-fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
-    let bind = || {
+/// Listens on `address`, which is configured in `[section]` of the line-up. If another port is taken, `address` has it then.
+fn listen(address: &mut SocketAddr, section: &str, occupied: Occupied) -> anyhow::Result<TcpListener> {
+    let bind = |address: SocketAddr| {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // After a restart, connections of the one before may still be closing.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    let listener = bind().with_context(|| {
-        format!("cannot listen on {address}; [{section}] listen in the line-up chooses another address")
+    let bound = match bind(*address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && occupied == Occupied::TakeAnother => {
+            bind(SocketAddr::new(address.ip(), 0))
+        }
+        bound => bound,
+    };
+    let listener = bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!(
+            "cannot listen on {address}, because another program does, perhaps a broadcaster; stop it, or choose \
+             another port for [{section}] listen in the line-up"
+        ),
+        io::ErrorKind::AddrNotAvailable => anyhow!(
+            "cannot listen on {address}: this machine does not have that address; choose another for [{section}] \
+             listen in the line-up"
+        ),
+        _ => anyhow!("cannot listen on {address}: {error}; [{section}] listen in the line-up chooses another address"),
     })?;
+    *address = listener.local_addr()?;
     info!("{section} on {address}");
     Ok(listener)
+}
+
+/// Prints how to watch the one station of `lineup`, once it is on air.
+async fn invite(lineup: Lineup) {
+    // The directory answers as soon as the broadcaster serves it.
+    while let Ok(stations) = directory::list(lineup.directory, ANSWER).await {
+        if stations.first().is_some_and(|station| station.state != State::Starting) {
+            break;
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+    let program = std::env::args_os().next().unwrap_or_default();
+    let viewer = invitation::viewer_beside(Path::new(&program));
+    let _ = print(&invitation::text(&lineup, &viewer));
 }
 
 /// Prints the status of the stations of the broadcaster at `address`, or shows it until a key or a signal ends it.

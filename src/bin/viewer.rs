@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
-use stationcast::directory::{self, State, StationInfo};
+use stationcast::directory::{self, StationInfo};
 use stationcast::generate::Generate;
 use stationcast::interface::named;
 use stationcast::media::StationId;
@@ -22,6 +22,7 @@ use stationcast::speaker::{Output, Speaker};
 use stationcast::viewer::app;
 use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, HeadlessPlan};
+use stationcast::viewer::listing;
 use stationcast::viewer::measure::{self, ProbeTarget};
 use stationcast::viewer::player::{self, Template};
 use stationcast::viewer::zapper::{QueuePolicy, ReceiveVia, Zapper};
@@ -308,18 +309,5 @@ fn list(stations: &[StationInfo], json: bool) -> anyhow::Result<()> {
     if json {
         return write_line(&serde_json::to_string(stations).context("cannot write JSON")?);
     }
-    for station in stations {
-        let size = station.size.map_or_else(|| "-".into(), |size| size.to_string());
-        let rate = station.rate.map_or_else(|| "-".into(), |rate| format!("{rate}/s"));
-        let state = match &station.state {
-            State::Starting => "starting".into(),
-            State::Film => "on air".into(),
-            State::Slate { reason } => format!("off air: {reason}"),
-        };
-        write_line(&format_args!(
-            "{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}",
-            station.id, station.name, station.group, station.audience
-        ))?;
-    }
-    Ok(())
+    write_line(&listing::table(stations))
 }

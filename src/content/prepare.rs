@@ -74,6 +74,8 @@ pub fn prepare(lineup: &Lineup, store: &Store, stop: &AtomicBool) -> PrepareSumm
                 Ok(ReelOutcome::Found) => summary.found += 1,
                 Ok(ReelOutcome::Duplicate) => {}
                 Ok(ReelOutcome::Stopped) => summary.stopped = true,
+                // It names the film.
+                Err(PrepareError::Source(error)) => summary.failed.push(error.to_string()),
                 Err(error) => summary.failed.push(format!("{}: {error}", job.film.display())),
             }
         }

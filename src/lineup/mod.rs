@@ -12,6 +12,7 @@ mod hosts;
 mod listing;
 mod outputs;
 mod parse;
+mod play;
 mod ports;
 mod reel;
 mod report;
@@ -33,6 +34,7 @@ use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
+pub use play::PlayOptions;
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
@@ -320,6 +322,15 @@ impl Lineup {
         let world = World::of_this_machine()
             .map_err(|error| fault(format!(": cannot list this machine's network interfaces: {error}")))?;
         Lineup::parse(text, file, &world)
+    }
+
+    /// A line-up of one station that plays films from the command line.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the command line.
+    pub fn of_films(options: &PlayOptions, world: &World) -> Result<Lineup, ConfigError> {
+        play::lineup(options, world)
     }
 
     /// The station with the number `id`.

@@ -2,6 +2,7 @@
 
 mod messages;
 mod outputs;
+mod play;
 mod ports;
 
 use proptest::prelude::*;

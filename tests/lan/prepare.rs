@@ -53,9 +53,9 @@ pub(crate) fn an_interrupted_preparation_goes_on() {
         ended.stdout
     );
     let sentence =
-        "broken.mp4: cannot open broken.mp4: no video in it, or of a kind this system cannot decode";
+        "broken.mp4 is not a film: there is no video in it that this system can decode";
     assert!(
-        ended.stderr.contains(sentence) && ended.stderr.contains("1 could not be made"),
+        ended.stderr.contains(sentence) && ended.stderr.contains("1 of 6 films could not be encoded"),
         "{}",
         ended.stderr
     );
