@@ -71,7 +71,7 @@ fn an_interrupted_preparation_says_how_to_go_on() {
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
         let (code, said) = finish(preparing);
         assert_eq!(code, Some(1), "after SIG{signal}: {said}");
-        assert!(said.contains("stopped before the end; start it again to go on"), "{said}");
+        assert!(said.contains("stopped before the end; run it again to continue"), "{said}");
         assert!(reels(&dir) < 40);
     }
 }

@@ -18,9 +18,10 @@ use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::daemon::{self, Listeners, invitation, scarcity};
 use stationcast::directory::{self, State};
-use stationcast::generate::Generate;
+use stationcast::generate::{Generate, manual};
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, PlayOptions, World, has_sound};
+use stationcast::log::without_numbers;
 use stationcast::media::StationId;
 use stationcast::status;
 use tokio::net::{TcpListener, TcpSocket};
@@ -51,7 +52,7 @@ struct Cli {
     #[command(flatten)]
     line_up: LineupFile,
     /// Print the manual page, or completions for a shell, and end
-    #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
+    #[arg(long, value_name = "WHAT", exclusive = true)]
     generate: Option<Generate>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -78,7 +79,7 @@ enum Command {
     /// machine's own on the network that the station comes by; 127.0.0.1 on loopback.
     Sdp {
         /// The station
-        #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
+        #[arg(value_name = "NUMBER", value_parser = station)]
         station: u16,
         #[command(flatten)]
         line_up: LineupFile,
@@ -130,6 +131,12 @@ struct Status {
     json: bool,
 }
 
+/// A station's number.
+fn station(text: &str) -> Result<u16, &'static str> {
+    let number = text.parse().ok().filter(|number| (1..=999).contains(number));
+    number.ok_or("a station has a number from 1 to 999")
+}
+
 fn main() -> ExitCode {
     if let Err(error) = scarcity::exit_if_aborted() {
         eprintln!("broadcaster: cannot catch signals: {error}");
@@ -144,7 +151,7 @@ fn main() -> ExitCode {
 fn command() -> ExitCode {
     let cli = Cli::parse();
     if let Some(generate) = cli.generate {
-        let done = generate.write(Cli::command(), &mut io::stdout());
+        let done = generate.write(Cli::command(), &manual::broadcaster(), &mut io::stdout());
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     // Somebody who plays a film wants to read how to watch it, and needs no real-time priority to try.
@@ -170,7 +177,7 @@ fn command() -> ExitCode {
     let lineup = match Lineup::load(file) {
         Ok(lineup) => lineup,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", without_numbers(&error.to_string()));
             return ExitCode::from(2);
         }
     };
@@ -184,7 +191,7 @@ fn command() -> ExitCode {
         Some(Command::Status(status)) => match lineup.http {
             Some(listen) => show_status(status, &status::address_of(listen)),
             None => Err(anyhow!(
-                "the line-up has no [http] section, so its broadcaster serves no status; add one, or name the address \
+                "the line-up has no [http] section, so its broadcaster serves no status; add one, or give the address \
                  of a running broadcaster with --http"
             )),
         },
@@ -209,7 +216,7 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stationcast::log::flush();
-            eprintln!("broadcaster: {error:#}");
+            eprintln!("broadcaster: {}", without_numbers(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -240,7 +247,8 @@ fn play(options: &Play) -> ExitCode {
     let lineup = match Lineup::of_films(&options, &world) {
         Ok(lineup) => lineup,
         Err(error) => {
-            error.sentences().iter().for_each(|sentence| eprintln!("broadcaster: {sentence}"));
+            let sentences = error.sentences().iter();
+            sentences.for_each(|sentence| eprintln!("broadcaster: {}", without_numbers(sentence)));
             return ExitCode::from(2);
         }
     };
@@ -409,13 +417,17 @@ fn show_status(options: &Status, address: &str) -> anyhow::Result<()> {
         return print(&format!("{}\n", status::table(&status::fetch(address)?)));
     }
     let (_runtime, stop) = stop_flag()?;
-    status::watch(address, &stop).context("cannot use the terminal; leave --watch out")
+    status::watch(address, &stop).context("--watch needs a terminal; leave it out")
 }
 
 /// Makes the reels. `Ok` means that there is one of every film.
 #[expect(clippy::disallowed_methods, reason = "a program is a shell")]
 fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
-    let dir = lineup.reel.dir.as_ref().context("no folder for reels: name one under [reel] as `dir`")?;
+    let dir = lineup
+        .reel
+        .dir
+        .as_ref()
+        .context("there is no folder for reels; set `dir` under [reel] in the line-up")?;
     let store = Store::open(dir, lineup.reel.bytes, wall_clock())
         .with_context(|| format!("cannot use the folder {}", dir.display()))?;
     let (_runtime, stop) = stop_flag()?;
@@ -423,17 +435,23 @@ fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
     let usage = store.usage();
     let megabytes = usage.bytes as f64 / 1e6;
     print(&format!(
-        "{} reels made, {} were there; {} in {}, {megabytes:.1} MB\n",
-        outcome.made,
+        "{} encoded, {} encoded before; {} in {}, {megabytes:.1} MB\n",
+        count(outcome.made, "film"),
         outcome.found,
-        usage.reels,
+        count(usage.reels, "reel"),
         dir.display()
     ))?;
     stationcast::log::flush();
     for failure in &outcome.failed {
         eprintln!("{failure}");
     }
-    ensure!(!outcome.stopped, "stopped before the end; start it again to go on");
-    ensure!(outcome.failed.is_empty(), "{} could not be made", outcome.failed.len());
+    ensure!(!outcome.stopped, "stopped before the end; run it again to continue");
+    let (failed, films) = (outcome.failed.len(), outcome.made + outcome.found + outcome.failed.len());
+    ensure!(failed == 0, "{failed} of {} could not be encoded", count(films, "film"));
     Ok(())
+}
+
+/// `1 film`, `2 films`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -70,7 +70,7 @@ pub enum SourceError {
         path: String,
     },
     /// The file has sound and at most cover art.
-    #[error("{path} is music: there are no pictures in it but cover art at most")]
+    #[error("{path} is music: it has no video, at most cover art")]
     Music {
         /// The film.
         path: String,

@@ -375,11 +375,14 @@ impl StationParser<'_> {
             MediaKind::File => Ok(path),
             MediaKind::Folder { films } if films > 0 => Ok(path),
             MediaKind::Folder { .. } => Err(no_films()),
-            MediaKind::Missing if text.starts_with(['/', '~']) => {
-                Err(format!("does not exist; nothing is at {shown}: name a film or a folder that is there"))
+            MediaKind::Missing if text.starts_with('/') => {
+                Err("does not exist; name a film or a folder that does".into())
+            }
+            MediaKind::Missing if text.starts_with('~') => {
+                Err(format!("does not exist; it would be {shown}: name a film or a folder that does"))
             }
             MediaKind::Missing => Err(format!(
-                "does not exist; nothing is at {shown}: a path is relative to the folder of {}",
+                "does not exist; it would be {shown}, since a relative path starts at the folder of {}",
                 self.report.file()
             )),
             MediaKind::Unreadable(why) => {

@@ -51,9 +51,9 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
         .ok();
     let group = match &options.group {
         None => Some(any_group(options.any)),
-        Some(text) => group(text)
-            .map_err(|fault| sentences.push(format!("--group {} {fault}", short(text))))
-            .ok(),
+        Some(text) => {
+            group(text).map_err(|fault| sentences.push(format!("--group {} {fault}", short(text)))).ok()
+        }
     };
     let name = options.name.clone().unwrap_or_else(|| name_of(&options.films));
     if let Some(fault) = name_fault(&name) {
@@ -69,7 +69,8 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
         if !found.up {
             sentences.push(format!("interface {} is down; bring it up, or choose another", found.name));
         } else if here.is_none() {
-            sentences.push(format!("interface {} has no address; give it one, or choose another", found.name));
+            sentences
+                .push(format!("interface {} has no address; give it one, or choose another", found.name));
         } else if found.source(group.ip()).is_none() {
             sentences.push(format!(
                 "interface {} has no {family} address for the group {group}; choose another group or interface",

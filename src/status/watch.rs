@@ -115,9 +115,7 @@ impl Dashboard {
         let quiet = Style::new().add_modifier(Modifier::DIM);
         let attention = Style::new().fg(Color::Yellow);
         let (state, style) = match (&self.lost, self.age) {
-            (Some(reason), Some(age)) => {
-                (format!("{} s old. {reason}; retrying", age.as_secs()), attention)
-            }
+            (Some(reason), Some(age)) => (format!("{} s old. {reason}; retrying", age.as_secs()), attention),
             (Some(reason), None) => (format!("{reason}; retrying"), attention),
             (None, None) => (format!("asking {} ...", self.address), quiet),
             (None, Some(_)) => (summary(&self.stations), Style::new()),
@@ -126,9 +124,12 @@ impl Dashboard {
         let title = shortened(&format!("stationcast  {}", self.address), columns);
         let mut top = vec![Line::styled(title, Modifier::BOLD)];
         top.extend(wrapped(&state, columns).into_iter().map(|line| Line::styled(line, style)));
-        let [head, body, foot] =
-            Layout::vertical([Constraint::Length(top.len() as u16), Constraint::Min(1), Constraint::Length(1)])
-                .areas(frame.area());
+        let [head, body, foot] = Layout::vertical([
+            Constraint::Length(top.len() as u16),
+            Constraint::Min(1),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
         frame.render_widget(Paragraph::new(Text::from(top)), head);
 
         let rows = rows(&self.stations);
@@ -230,8 +231,24 @@ mod tests {
             let head = lines.iter().position(|line| line.starts_with(" id ")).expect("a head");
             lines[head..head + 3].join("\n")
         };
-        for columns in [120, 80, 60, 40, 20, 10, 5] { println!("{columns}\n{}", shown(columns)); }
-        panic!();
+        let table = |lines: [&str; 3]| lines.join("\n");
+        assert_eq!(
+            shown(120),
+            table([
+                " id  name               state     rate  audience    aired  skipped  squeezed  errors    p50    p99  reason",
+                "  2  Nature             film   29.97/s         3  1234567        1         2       4  20 us  75 us",
+                "412  The harbour came…  slate  29.97/s         3  1234567        1         2       4  20 us  75 us  cannot read a.mp4: …",
+            ])
+        );
+        assert_eq!(
+            shown(80),
+            table([
+                " id  name          state  audience  skipped  errors    p99  reason",
+                "  2  Nature        film          3        1       4  75 us",
+                "412  The harbour…  slate         3        1       4  75 us  cannot read a.mp4: …",
+            ])
+        );
+        assert_eq!(shown(20), table([" id  name      state", "  2  Nature    film", "412  The har…  slate"]));
     }
 
     #[test]

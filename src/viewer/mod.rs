@@ -7,6 +7,7 @@
 //! - [`zapper`]: receives one station at a time and changes between them;
 //! - [`app`]: the window's application, which shows what the zapper receives;
 //! - [`headless`]: a run without a window, which counts and saves it;
+//! - `talk`: what such a run says meanwhile;
 //! - `showing`: when a picture is in step with the sound;
 //! - [`player`]: an external player instead of both;
 //! - [`listing`]: the line-up as a table;
@@ -20,4 +21,5 @@ pub mod measure;
 pub mod player;
 pub mod plot;
 mod showing;
+mod talk;
 pub mod zapper;

@@ -3,7 +3,8 @@
 use super::*;
 
 fn play(edit: impl FnOnce(&mut PlayOptions)) -> Result<Lineup, ConfigError> {
-    let mut options = PlayOptions { films: vec!["films/foyer.mp4".into()], any: 0x0102, ..PlayOptions::default() };
+    let mut options =
+        PlayOptions { films: vec!["films/foyer.mp4".into()], any: 0x0102, ..PlayOptions::default() };
     edit(&mut options);
     Lineup::of_films(&options, &world())
 }
@@ -56,7 +57,8 @@ fn every_random_number_is_a_group_that_the_rules_allow() {
 
 #[test]
 fn a_folder_and_an_odd_file_name_are_names_too() {
-    let name = |film: &str| play(|options| options.films = vec![film.into()]).unwrap().stations[0].name.clone();
+    let name =
+        |film: &str| play(|options| options.films = vec![film.into()]).unwrap().stations[0].name.clone();
     assert_eq!(name("/srv/films"), "films");
     assert_eq!(name("a\nb.mp4"), "a b");
     assert_eq!(name(&format!("{}.mp4", "ä".repeat(80))), "ä".repeat(63));
@@ -83,10 +85,7 @@ fn every_fault_of_the_command_line_is_one_sentence() {
             "239.1.1.1:0",
             "--group 239.1.1.1:0 has no room for pictures, sound and their RTCP; choose a port from 1 to 65532",
         ),
-        (
-            "10.0.0.1:5004",
-            "--group 10.0.0.1:5004 is not a multicast address; choose one in 239.0.0.0/8",
-        ),
+        ("10.0.0.1:5004", "--group 10.0.0.1:5004 is not a multicast address; choose one in 239.0.0.0/8"),
     ] {
         assert_eq!(sentences(&|options| options.group = Some(group.into())), [sentence]);
     }
