@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb
+
 profile=${PROFILE:-release}
 folder=$profile
 [ "$profile" != dev ] || folder=debug

@@ -55,23 +55,35 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
     short
 }
 
-/// `text` in lines of at most `most` terminal columns, broken at spaces. A word that is longer has a line of its own, shortened.
+/// `pieces`, with a space between two, in lines of at most `most` terminal columns. A longer piece has a line of its own, shortened.
 #[cfg(feature = "broadcaster")]
-pub(crate) fn wrapped(text: &str, most: usize) -> Vec<String> {
+pub(crate) fn wrapped<'a>(pieces: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let word = shortened(word, most);
+    for piece in pieces {
+        let piece = shortened(piece, most);
         let line = lines.last_mut().expect("there is a first line");
         if line.is_empty() {
-            *line = word;
-        } else if columns(line) + 1 + columns(&word) <= most {
+            *line = piece;
+        } else if columns(line) + 1 + columns(&piece) <= most {
             line.push(' ');
-            line.push_str(&word);
+            line.push_str(&piece);
         } else {
-            lines.push(word);
+            lines.push(piece);
         }
     }
     lines
+}
+
+#[cfg(feature = "broadcaster")]
+/// A number with three digits, and as many zeros as it takes: `4.07`, `40.7`, `407`, `4070`.
+pub(crate) fn three_digits(number: f64) -> String {
+    if !number.is_finite() || number <= 0.0 {
+        return "0".into();
+    }
+    let magnitude = number.log10().floor() as i32;
+    let unit = 10f64.powi(magnitude - 2);
+    let rounded = (number / unit).round() * unit;
+    format!("{rounded:.*}", usize::try_from(2 - magnitude).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -101,8 +113,27 @@ mod tests {
     #[cfg(feature = "broadcaster")]
     #[test]
     fn a_sentence_is_broken_at_spaces() {
-        assert_eq!(wrapped("12 pictures aired, 8 not sent", 12), ["12 pictures", "aired, 8 not", "sent"]);
-        assert_eq!(wrapped("a tremendously long word", 8), ["a", "tremend…", "long", "word"]);
-        assert_eq!(wrapped("", 8), [""]);
+        let words = |text: &'static str, most| wrapped(text.split_whitespace(), most);
+        assert_eq!(words("12 pictures aired, 8 not sent", 12), ["12 pictures", "aired, 8 not", "sent"]);
+        assert_eq!(words("a tremendously long word", 8), ["a", "tremend…", "long", "word"]);
+        assert_eq!(words("", 8), [""]);
+    }
+
+    #[cfg(feature = "broadcaster")]
+    #[test]
+    fn a_rate_has_three_digits() {
+        for (rate, text) in [
+            (0.0, "0"),
+            (f64::NAN, "0"),
+            (f64::INFINITY, "0"),
+            (0.012345, "0.0123"),
+            (1.0, "1.00"),
+            (9.999, "10.00"),
+            (29.97003, "30.0"),
+            (123.4567, "123"),
+            (8161.2345, "8160"),
+        ] {
+            assert_eq!(three_digits(rate), text, "{rate}");
+        }
     }
 }

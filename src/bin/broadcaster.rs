@@ -395,6 +395,7 @@ fn listen(address: &mut SocketAddr, section: &str, occupied: Occupied) -> anyhow
 }
 
 /// Prints how to watch the one station of `lineup`, once it is on air.
+#[expect(clippy::disallowed_methods, reason = "a program is a shell")]
 async fn invite(lineup: Lineup) {
     // The directory answers as soon as the broadcaster serves it.
     while let Ok(stations) = directory::list(lineup.directory, ANSWER).await {

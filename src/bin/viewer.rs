@@ -171,11 +171,12 @@ fn command() -> ExitCode {
 /// if there is none yet.
 fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     if let Some(named) = &cli.directory {
-        let usage = "write a host and a port, as in 127.0.0.1:9688";
-        let address = discover::resolve(named);
-        return address
-            .map(Some)
-            .map_err(|error| format!("--directory {named} cannot be used: {error}; {usage}"));
+        return discover::resolve(named).map(Some).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                format!("--directory {named} is not a host and a port, as in 127.0.0.1:9688")
+            }
+            _ => format!("cannot find the host of --directory {named}: {error}"),
+        });
     }
     if cli.rtp.is_some() {
         return Ok(None);

@@ -19,6 +19,7 @@ use super::timeline::Timeline;
 use crate::clock::wall_clock;
 use crate::lineup::{self, Lineup, StationSpec};
 use crate::media::Size;
+use crate::text_table::three_digits;
 
 /// The result of a preparation.
 #[derive(Debug, Default)]
@@ -169,17 +170,6 @@ fn make_reel(
     Ok(ReelOutcome::Made)
 }
 
-/// A number with three digits, and as many zeros as it takes: `4.07`, `40.7`, `407`, `4070`.
-fn three_digits(number: f64) -> String {
-    if !number.is_finite() || number <= 0.0 {
-        return "0".into();
-    }
-    let magnitude = number.log10().floor() as i32;
-    let unit = 10f64.powi(magnitude - 2);
-    let rounded = (number / unit).round() * unit;
-    format!("{rounded:.*}", usize::try_from(2 - magnitude).unwrap_or(0))
-}
-
 fn progress_bar(film: &Path, pictures: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{prefix:30!} {bar:30} {percent:>3} %  {rate:>10}  {eta:>4} left",
@@ -193,26 +183,4 @@ fn progress_bar(film: &Path, pictures: u64) -> ProgressBar {
     let name = film.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let bar = ProgressBar::new(pictures).with_prefix(name);
     style.map_or(bar.clone(), |style| bar.with_style(style))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_has_three_digits() {
-        for (rate, text) in [
-            (0.0, "0"),
-            (f64::NAN, "0"),
-            (f64::INFINITY, "0"),
-            (0.012345, "0.0123"),
-            (1.0, "1.00"),
-            (9.999, "10.00"),
-            (29.97003, "30.0"),
-            (123.4567, "123"),
-            (8161.2345, "8160"),
-        ] {
-            assert_eq!(three_digits(rate), text, "{rate}");
-        }
-    }
 }

@@ -255,7 +255,7 @@ impl fmt::Debug for OnAir {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// The length prefix, or the message to send, exceeds the limit of its kind.
-    #[error("{}", too_long(*.kind, *.length, *.limit))]
+    #[error("{}", too_long(.kind, *.length, *.limit))]
     TooLong {
         /// "request" or "reply".
         kind: &'static str,

@@ -70,7 +70,8 @@ fn the_shipped_lineup_has_no_faults_and_stays_on_this_machine() {
     // The README shows this table.
     let shown = include_str!("../../README.md").split("broadcaster check --config stations.toml\n").nth(1);
     let shown = shown.and_then(|text| text.split("\n```").next()).unwrap();
-    assert_eq!(lineup.table(), shown);
+    // Below it is the table of the films, which a test of the command compares.
+    assert_eq!(lineup.table(), shown.split("\n\n").next().unwrap());
     assert!(lineup.stations.iter().all(|station| lineup.stays_here(station)));
     assert!(lineup.notes().is_empty(), "{:?}", lineup.notes());
 }

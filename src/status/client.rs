@@ -83,15 +83,16 @@ fn ask(address: &str) -> Result<(String, Vec<StationStatus>), StatusError> {
     let text = text.map_err(|error| match error {
         // Misdirected Request (RFC 9110 section 15.5.20).
         ureq::Error::StatusCode(421) => StatusError::Misnamed { address: address.into() },
-        ureq::Error::StatusCode(_) | ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) => {
-            unknown(error.to_string())
-        }
+        ureq::Error::StatusCode(code) => unknown(format!("it answers with status {code}")),
+        ureq::Error::BodyExceedsLimit(_) => unknown("its answer is too long".into()),
+        ureq::Error::Protocol(_) => unknown("it does not speak HTTP".into()),
         ureq::Error::Io(error) => {
             StatusError::Unreachable { address: address.into(), reason: error.to_string() }
         }
         error => StatusError::Unreachable { address: address.into(), reason: error.to_string() },
     })?;
-    let stations = serde_json::from_str(&text).map_err(|error| unknown(error.to_string()))?;
+    let stations = serde_json::from_str(&text)
+        .map_err(|error| unknown(format!("its answer is not the status of stations ({error})")))?;
     Ok((text, stations))
 }
 

@@ -1,7 +1,7 @@
 //! The status of stations as rows of text, and as a table with totals.
 
 use crate::conflict::addresses;
-use crate::text_table::aligned;
+use crate::text_table::{aligned, three_digits};
 use crate::web::api::{Sending, SoundStatus, StationStatus};
 
 /// Most characters of a cell: the limit of a slate's reason. The answer may come from something that is not a broadcaster.
@@ -60,7 +60,11 @@ pub(super) fn rows(stations: &[StationStatus]) -> Vec<[String; N]> {
 }
 
 fn row(station: &StationStatus) -> [String; N] {
-    let lateness = |micros: Option<u64>| micros.map_or("-".into(), |micros| format!("{micros} us"));
+    let lateness = |micros: Option<u64>| match micros {
+        None => "-".into(),
+        Some(micros) if micros < 1000 => format!("{micros} us"),
+        Some(micros) => format!("{} ms", three_digits(micros as f64 / 1e3)),
+    };
     let state = match station.state {
         Sending::Film => "film",
         Sending::Slate => "slate",
@@ -157,6 +161,15 @@ id  name    state     rate  audience  aired  skipped  squeezed  errors    p50  p
 40  Nature  slate  29.97/s         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
 2 stations, 1 off air, 6 watching; 2468 pictures aired, 2 skipped, 4 squeezed, 8 not sent";
         assert_eq!(table(&stations), expected);
+    }
+
+    #[test]
+    fn a_lateness_has_three_digits() {
+        let mut station = station(2, Sending::Film, None);
+        for (micros, text) in [(0, "0 us"), (999, "999 us"), (1000, "1.00 ms"), (50_000, "50.0 ms")] {
+            station.lateness_us = Quantiles { p50: None, p99: Some(micros) };
+            assert_eq!(row(&station)[10], text);
+        }
     }
 
     #[test]

@@ -120,10 +120,13 @@ impl Dashboard {
             (None, None) => (format!("asking {} ...", self.address), quiet),
             (None, Some(_)) => (summary(&self.stations), Style::new()),
         };
+        // The totals are broken between two, the sentences between words.
+        let end = if style == Style::new() { &[',', ';'][..] } else { &[' '][..] };
         let columns = usize::from(frame.area().width);
         let title = shortened(&format!("stationcast  {}", self.address), columns);
         let mut top = vec![Line::styled(title, Modifier::BOLD)];
-        top.extend(wrapped(&state, columns).into_iter().map(|line| Line::styled(line, style)));
+        let pieces = state.split_inclusive(end).map(str::trim);
+        top.extend(wrapped(pieces, columns).into_iter().map(|line| Line::styled(line, style)));
         let [head, body, foot] = Layout::vertical([
             Constraint::Length(top.len() as u16),
             Constraint::Min(1),
@@ -218,7 +221,7 @@ mod tests {
                 };
                 assert!(is_known, "{word} at {columns} columns: {lines:#?}");
             }
-            for part in summary(&two().stations).split_whitespace().filter(|_| columns >= 12) {
+            for part in summary(&two().stations).split_whitespace().filter(|_| columns >= 24) {
                 assert!(lines.iter().any(|line| line.contains(part)), "{part} at {columns}: {lines:#?}");
             }
         }
