@@ -1,6 +1,6 @@
 # One verb for each chore. `make run` and `make test` install the Debian packages that they need.
 
-.PHONY: run build test page matrix lint deny fuzz fuzz-all bench demo clean
+.PHONY: run build deb test page matrix lint deny fuzz fuzz-all bench demo clean
 
 run: ## The demo line-up on air on this machine, and a viewer on station 2
 	@scripts/packages.sh build
@@ -10,6 +10,10 @@ run: ## The demo line-up on air on this machine, and a viewer on station 2
 build: ## Both programs, in target/release
 	@scripts/packages.sh build
 	cargo build --release --locked
+
+deb: ## Debian packages of the broadcaster and of the viewer, in target/debian
+	@scripts/packages.sh build
+	contrib/deb.sh
 
 test: ## Every test, the web page and a short fuzzing run included
 	@scripts/packages.sh test

@@ -1,17 +1,37 @@
 #!/usr/bin/env bash
-# Makes the Debian package, target/debian/stationcast_*.deb. Needs cargo-deb (cargo install --locked cargo-deb).
+# Makes the Debian packages target/debian/stationcast_*.deb and target/debian/stationcast-viewer_*.deb. PROFILE=dev packs a debug
+# build, for a look at the packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --release --locked
+cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb
+
+profile=${PROFILE:-release}
+folder=$profile
+[ "$profile" != dev ] || folder=debug
+# The viewer is built alone: together with the broadcaster it would be linked with OpenCV.
+viewer_target=target/viewer-alone
+
+cargo build --profile "$profile" --locked --bin broadcaster
+CARGO_TARGET_DIR=$viewer_target cargo build --profile "$profile" --locked --no-default-features --features viewer,sound --bin viewer
+
 made=target/package-files
 mkdir -p "$made"
-for program in broadcaster viewer; do
-    target/release/$program --generate man | gzip -9n >"$made/$program.1.gz"
-    target/release/$program --generate bash >"$made/$program.bash"
-    target/release/$program --generate zsh >"$made/_$program"
-    target/release/$program --generate fish >"$made/$program.fish"
+for program in target/$folder/broadcaster $viewer_target/$folder/viewer; do
+    name=$(basename "$program")
+    "$program" --generate man | gzip -9n >"$made/$name.1.gz"
+    "$program" --generate bash >"$made/$name.bash"
+    "$program" --generate zsh >"$made/_$name"
+    "$program" --generate fish >"$made/$name.fish"
 done
 # The demo line-up, with the paths of the installed films.
 sed 's|^media = "media/|media = "/usr/share/stationcast/media/|' stations.toml >"$made/stations.toml"
-cargo deb --no-build --locked --strip "$@"
+for package in stationcast stationcast-viewer; do
+    changelog=$made/changelog-$package
+    sed "s/^stationcast (/$package (/" contrib/debian/changelog >"$changelog"
+done
+echo "stationcast: embedded-library" >"$made/overrides"
+echo "stationcast-viewer: embedded-library" >"$made/overrides-viewer"
+
+cargo deb --profile "$profile" --no-build --locked --strip --output target/debian/ "$@"
+CARGO_TARGET_DIR=$viewer_target cargo deb --profile "$profile" --variant viewer --no-build --locked --strip --output target/debian/ "$@"

@@ -2,6 +2,7 @@
 //!
 //! Only the binary imports it. It may import every room but those of the viewer.
 
+pub mod invitation;
 mod reload;
 pub mod scarcity;
 
@@ -135,7 +136,7 @@ pub async fn broadcast(
     stop.send_replace(true);
     let end = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, end).await.is_err() {
-        warn!("a station did not end in time and is left behind");
+        warn!("a station did not stop in time; ending without it");
     }
     runtime.end().await;
     info!("off air: {}", Totals::of(head_end.stations().values().map(|station| &**station)));

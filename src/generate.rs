@@ -6,6 +6,10 @@ use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+pub mod manual;
+
+use manual::{ManualSection, entry};
+
 /// What to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Generate {
@@ -20,14 +24,19 @@ pub enum Generate {
 }
 
 impl Generate {
-    /// Generates it from a program's command line.
+    /// Generates it from a program's command line. The manual page ends with `sections`.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn write(self, mut command: Command, out: &mut dyn Write) -> io::Result<()> {
+    pub fn write(
+        self,
+        mut command: Command,
+        sections: &[ManualSection],
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         let name = command.get_name().to_owned();
         let shell = match self {
-            Generate::Man => return manual(command, out),
+            Generate::Man => return page(command, sections, out),
             Generate::Bash => Shell::Bash,
             Generate::Zsh => Shell::Zsh,
             Generate::Fish => Shell::Fish,
@@ -39,8 +48,8 @@ impl Generate {
     }
 }
 
-/// One page for the program, with the options of each subcommand at its end.
-fn manual(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
+/// One page for the program: what its command line says of itself, the options of each subcommand, and `sections`.
+fn page(mut command: Command, sections: &[ManualSection], out: &mut dyn Write) -> io::Result<()> {
     command.build();
     let subcommands: Vec<Command> = command
         .get_subcommands()
@@ -50,7 +59,21 @@ fn manual(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
     // The help subcommand would refer to a page of each subcommand, which there is not.
     let command = command.disable_help_subcommand(true);
     let name = command.get_name().to_owned();
-    Man::new(command).render(out)?;
+    let has_subcommands = !subcommands.is_empty();
+    let man = Man::new(command);
+    man.render_title(out)?;
+    man.render_name_section(out)?;
+    man.render_synopsis_section(out)?;
+    man.render_description_section(out)?;
+    man.render_options_section(out)?;
+    if has_subcommands {
+        let mut list = String::from(".SH SUBCOMMANDS\n");
+        for subcommand in &subcommands {
+            let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
+            list += &entry(&format!("{name} {}", subcommand.get_name()), &about);
+        }
+        out.write_all(list.as_bytes())?;
+    }
     for subcommand in subcommands {
         let heading = format!(".SH \"{} {}\"", name, subcommand.get_name()).to_uppercase();
         let mut options = Vec::new();
@@ -58,5 +81,5 @@ fn manual(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
         let options = String::from_utf8_lossy(&options);
         out.write_all(options.replacen(".SH OPTIONS", &heading, 1).as_bytes())?;
     }
-    Ok(())
+    sections.iter().try_for_each(|section| out.write_all(section.roff().as_bytes()))
 }

@@ -61,7 +61,7 @@ pub mod log;
 mod memory;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
-#[cfg(feature = "broadcaster")]
+#[cfg(any(feature = "broadcaster", feature = "viewer"))]
 mod text_table;
 
 pub mod directory;

@@ -42,12 +42,34 @@ pub fn to_stderr(filter: EnvFilter) {
     }
 }
 
+/// Shows `text` on the terminal's last line, instead of the text that was shown there before; log lines appear above it. An empty
+/// text ends that line. For a stderr that is a terminal.
+pub fn status(text: &str) {
+    if let Some(lines) = LINES.get() {
+        // A text that finds no room is followed by the next one.
+        let _ = lines.queue.try_send(QueueItem::Status(text.to_owned()));
+    }
+}
+
 /// Waits until all queued lines are written, at most half a second. Call it before writing anything else to stderr, and
 /// before the program ends.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush(FLUSH_TIMEOUT);
     }
+}
+
+/// A sentence for people: an error of the system in it is without the number that Rust adds, ` (os error 111)`.
+pub fn without_numbers(sentence: &str) -> String {
+    let mut parts = sentence.split(" (os error ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => text.push_str(rest),
+            _ => text.extend([" (os error ", part]),
+        }
+    }
+    text
 }
 
 /// Whether the value of `NO_COLOR` allows colours: <https://no-color.org>. The formatter reads the variable only if it is
@@ -59,6 +81,8 @@ fn wants_colour(no_color: Option<OsString>) -> bool {
 /// An entry of the queue to the thread.
 enum QueueItem {
     Line(Vec<u8>),
+    /// Rewrite the last line; an empty text ends it.
+    Status(String),
     /// Acknowledge when all entries before this one are written.
     Flush(SyncSender<()>),
 }
@@ -111,11 +135,24 @@ impl Write for Lines {
     }
 }
 
+/// Returns to the beginning of the terminal's line and clears it (ECMA-48: CR, EL).
+const CLEAR: &str = "\r\x1b[K";
+
 fn write_all(entries: &Receiver<QueueItem>, mut sink: impl Write, dropped: &AtomicU64) {
+    let mut status = String::new();
     for entry in entries {
+        // The program must not stop because its log cannot be written.
         match entry {
-            // The program must not stop because its log cannot be written.
-            QueueItem::Line(line) => _ = sink.write_all(&line),
+            QueueItem::Line(line) if status.is_empty() => _ = sink.write_all(&line),
+            QueueItem::Line(line) => {
+                _ = sink.write_all(&[CLEAR.as_bytes(), &line, status.as_bytes()].concat());
+            }
+            QueueItem::Status(text) => {
+                let end = if text.is_empty() && !status.is_empty() { "\n" } else { "" };
+                let written = if text.is_empty() { end.to_owned() } else { format!("{CLEAR}{text}") };
+                _ = sink.write_all(written.as_bytes()).and_then(|()| sink.flush());
+                status = text;
+            }
             QueueItem::Flush(acknowledge) => _ = acknowledge.try_send(()),
         }
         let dropped = dropped.swap(0, Relaxed);
@@ -214,6 +251,49 @@ mod tests {
         // Four in the queue, and perhaps one that the thread has already taken.
         assert!((4..=5).contains(&whole), "{text}");
         assert!(text.contains(&format!("{} lines of this log were dropped", 100 - whole)), "{text}");
+    }
+
+    /// What is written, for the test to read.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn log_lines_appear_above_the_line_that_is_rewritten() {
+        let memory = Memory::default();
+        let mut lines = Lines::to(memory.clone(), 16).unwrap();
+        let status = |text: &str| lines.queue.send(QueueItem::Status(text.into())).unwrap();
+        status("1 picture");
+        status("2 pictures");
+        lines.clone().write_all(b"lost\n").unwrap();
+        status("");
+        status("");
+        lines.write_all(b"over\n").unwrap();
+        lines.flush(Duration::from_secs(60));
+        let written = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(written, "\r\x1b[K1 picture\r\x1b[K2 pictures\r\x1b[Klost\n2 pictures\nover\n");
+    }
+
+    #[test]
+    fn a_sentence_loses_the_numbers_of_system_errors_and_nothing_else() {
+        for (sentence, plain) in [
+            ("a: Connection refused (os error 111). Is it on?", "a: Connection refused. Is it on?"),
+            ("No such file (os error 2); b (os error 13)", "No such file; b"),
+            ("film (os error x).mp4 (1)", "film (os error x).mp4 (1)"),
+            ("", ""),
+        ] {
+            assert_eq!(without_numbers(sentence), plain);
+        }
     }
 
     #[test]

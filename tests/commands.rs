@@ -71,9 +71,79 @@ fn an_interrupted_preparation_says_how_to_go_on() {
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
         let (code, said) = finish(preparing);
         assert_eq!(code, Some(1), "after SIG{signal}: {said}");
-        assert!(said.contains("stopped before the end; start it again to go on"), "{said}");
+        assert!(said.contains("stopped before the end; run it again to continue"), "{said}");
         assert!(reels(&dir) < 40);
     }
+}
+
+/// Standard output, standard error, and the exit status of a command in the repository's folder.
+fn said(args: &[&str]) -> (String, String, Option<i32>) {
+    let Output { status, stdout, stderr } = broadcaster(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&stdout), text(&stderr), status.code())
+}
+
+#[test]
+fn check_tells_what_each_film_is() {
+    let (out, err, code) = said(&["check"]);
+    assert_eq!((err.as_str(), code), ("", Some(0)));
+    let readme =
+        include_str!("../README.md").split("$ broadcaster check --config stations.toml\n").nth(1).unwrap();
+    let shown = readme.split("```").next().unwrap();
+    assert_eq!(out, shown, "the README shows it");
+    assert!(shown.contains("2   media/nature.mp4  640x360  29.97/s    0:24  aac    -     OpenCV\n"));
+    let (out, _, code) = said(&["check", "--films"]);
+    assert!(out.contains("media/ocean.mp4\n  decoder  OpenCV\n") && code == Some(0), "{out}");
+}
+
+/// FFmpeg takes any file for a film of text if its name ends in txt or bin, and random bytes for many things.
+#[test]
+fn what_is_not_a_film_is_refused_with_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let readme = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    // A generator that needs no state worth naming: the high bytes of a linear congruence (Knuth, MMIX).
+    let mut state = 1u64;
+    let random: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(300_000)
+    .collect();
+    let mut films = Vec::new();
+    for (kind, bytes) in [("text", &readme[..]), ("random", &random), ("empty", b"")] {
+        for name in [".md", ".txt", ".nfo", ".bin", ".mp4", ".mkv", ".ts", ".mpg", ".avi", ""] {
+            let film = folder.path().join(format!("{kind}{name}"));
+            fs::write(&film, bytes).unwrap();
+            films.push(film.to_str().unwrap().to_owned());
+        }
+    }
+    let config = folder.path().join("stations.toml");
+    let keys = format!("id = 1\nname = \"1\"\nmedia = {films:?}\ngroup = \"239.78.2.1:5004\"");
+    fs::write(&config, format!("[[station]]\n{keys}")).unwrap();
+    let config = config.to_str().unwrap();
+    let are_refused = |err: &str, start: &str| {
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), films.len(), "{err}");
+        for (line, film) in lines.iter().zip(&films) {
+            let name = Path::new(film).file_name().unwrap().to_str().unwrap();
+            // Random bytes may look like sound.
+            let sentences = [
+                "is not a film: there is no video in it that this system can decode",
+                "is music: it has no video, at most cover art",
+            ];
+            assert!(sentences.iter().any(|sentence| *line == format!("{start}{name} {sentence}")), "{line}");
+        }
+    };
+
+    let (_, err, code) = said(&["check", "--config", config]);
+    are_refused(&err, &format!("{config}:1: station \"1\": "));
+    assert_eq!(code, Some(2));
+    let mut play = vec!["play"];
+    play.extend(films.iter().map(String::as_str));
+    let (out, err, code) = said(&play);
+    are_refused(&err, "broadcaster: ");
+    assert_eq!((out.as_str(), code), ("", Some(2)));
+    assert_eq!(said(&["check", "--fast", "--config", config]).2, Some(0), "the films are not opened");
 }
 
 /// The path of a line-up with one station on loopback, whose directory listens on a free port.

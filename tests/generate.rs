@@ -57,10 +57,30 @@ fn every_option_is_named() {
             for subcommand in &subcommands {
                 assert!(text.contains(subcommand), "{subcommand} is not in the {kind} of {name}");
             }
-            assert!(
-                kind != "man" || !plain.contains("--generate"),
-                "a hidden option is in the man of {name}"
-            );
+            let sections =
+                ["KEYS", "EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO", "DESCRIPTION"];
+            for section in sections.iter().filter(|_| kind == "man") {
+                let heading = format!("\n.SH \"{section}\"\n");
+                let is_there = text.contains(&heading) || text.contains(&heading.replace('"', ""));
+                assert!(is_there, "{section} is not in the man of {name}");
+            }
         }
+    }
+}
+
+/// groff reports what it does not understand.
+#[test]
+fn the_manual_pages_are_sound_roff() {
+    for (name, program) in PROGRAMS {
+        let page = said(program, &["--generate", "man"]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), page).unwrap();
+        let mut man = Command::new("man");
+        man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"])
+            .arg(file.path())
+            .env("LC_ALL", "C.UTF-8");
+        let output = man.output().unwrap();
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && complaints.is_empty(), "{name}: {complaints}");
     }
 }

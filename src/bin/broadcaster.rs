@@ -12,14 +12,17 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 use stationcast::clock::wall_clock;
-use stationcast::content::film_list::film_list;
+use stationcast::content::decode::be_quiet;
+use stationcast::content::film_list::FilmList;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::control::{self, ControlCommand};
-use stationcast::daemon::{self, LineupSource, Listeners, scarcity};
-use stationcast::generate::Generate;
+use stationcast::daemon::{self, LineupSource, Listeners, invitation, scarcity};
+use stationcast::directory::{self, State};
+use stationcast::generate::{Generate, manual};
 use stationcast::headend::describe::{describe, first_rate};
-use stationcast::lineup::{Lineup, has_sound};
+use stationcast::lineup::{Lineup, PlayOptions, World, has_sound};
+use stationcast::log::without_numbers;
 use stationcast::media::StationId;
 use stationcast::status;
 use tokio::net::{TcpListener, TcpSocket};
@@ -33,6 +36,12 @@ use tracing_subscriber::EnvFilter;
 /// 58 answers of the directory took 1,009 ms; with this, the slowest of 56 took 511 ms. One run each, in a debug build.
 const BACKLOG: u32 = 4096;
 
+/// Longest wait for an answer of our own directory.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Time between two looks whether our station is on air: shorter than a person notices.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// Keeps every station of a line-up on air, for ever.
 ///
 /// Stations are multicast as RTP/JPEG; a directory on TCP tells viewers what is on and where.
@@ -44,7 +53,7 @@ struct Cli {
     #[command(flatten)]
     line_up: LineupFile,
     /// Print the manual page, or completions for a shell, and end
-    #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
+    #[arg(long, value_name = "WHAT", exclusive = true)]
     generate: Option<Generate>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -59,14 +68,19 @@ struct LineupFile {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Validate a line-up and print it as a table
+    /// Put films on air at once, without a line-up, and print how to watch them
+    Play(Play),
+    /// Validate a line-up, probe its films, and print both as tables
     Check(Check),
-    /// Make the reels of all its films beforehand, with all cores
+    /// Encode every film in advance, on all cores
     Prepare(LineupFile),
-    /// Print a station as SDP, for players: ffplay -protocol_whitelist file,udp,rtp -i FILE
+    /// Print a station as SDP, for players
+    ///
+    /// With FFmpeg: ffplay -protocol_whitelist file,udp,rtp -localaddr ADDRESS -i FILE, where ADDRESS is the receiving
+    /// machine's own on the network that the station comes by; 127.0.0.1 on loopback.
     Sdp {
         /// The station
-        #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
+        #[arg(value_name = "NUMBER", value_parser = station)]
         station: u16,
         #[command(flatten)]
         line_up: LineupFile,
@@ -93,9 +107,28 @@ struct Reload {
 struct Check {
     #[command(flatten)]
     line_up: LineupFile,
-    /// Open each film too, and print what it is
+    /// Describe each film at length: its colours, its tracks, and why which library decodes it
     #[arg(long)]
     films: bool,
+    /// Do not open the films
+    #[arg(long, conflicts_with = "films")]
+    fast: bool,
+}
+
+#[derive(clap::Args)]
+struct Play {
+    /// Films, pictures, or folders of them, which are played in this order, for ever
+    #[arg(value_name = "FILM", required = true)]
+    films: Vec<PathBuf>,
+    /// The multicast group; default: a random one in 239.255.0.0/16
+    #[arg(long, value_name = "GROUP:PORT")]
+    group: Option<String>,
+    /// The station's name; default: that of the first film
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Send on this interface, by name or address, for other machines; default: loopback, which nothing leaves
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -113,6 +146,12 @@ struct Status {
     json: bool,
 }
 
+/// A station's number.
+fn station(text: &str) -> Result<u16, &'static str> {
+    let number = text.parse().ok().filter(|number| (1..=999).contains(number));
+    number.ok_or("a station has a number from 1 to 999")
+}
+
 fn main() -> ExitCode {
     if let Err(error) = scarcity::exit_if_aborted() {
         eprintln!("broadcaster: cannot catch signals: {error}");
@@ -127,11 +166,20 @@ fn main() -> ExitCode {
 fn command() -> ExitCode {
     let cli = Cli::parse();
     if let Some(generate) = cli.generate {
-        let done = generate.write(Cli::command(), &mut io::stdout());
+        let done = generate.write(Cli::command(), &manual::broadcaster(), &mut io::stdout());
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Somebody who plays a film wants to read how to watch it, and needs no real-time priority to try.
+    let is_play = matches!(cli.command, Some(Command::Play(_)));
+    let usual = if is_play { "warn,stationcast::air=error" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     stationcast::log::to_stderr(filter);
+    if let Some(Command::Play(_) | Command::Check(_)) = &cli.command {
+        be_quiet();
+    }
+    if let Some(Command::Play(options)) = &cli.command {
+        return play(options);
+    }
     let file = match &cli.command {
         Some(Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => &line_up.config,
         Some(Command::Check(check)) => &check.line_up.config,
@@ -140,12 +188,12 @@ fn command() -> ExitCode {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
         },
-        None => &cli.line_up.config,
+        None | Some(Command::Play(_)) => &cli.line_up.config,
     };
     let lineup = match Lineup::load(file) {
         Ok(lineup) => lineup,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", without_numbers(&error.to_string()));
             return ExitCode::from(2);
         }
     };
@@ -153,14 +201,14 @@ fn command() -> ExitCode {
         warn!("{note}");
     }
     let result = match &cli.command {
-        None => broadcast(lineup, file),
-        Some(Command::Reload(_)) => Ok(()),
+        None => broadcast(lineup, Some(file)),
+        Some(Command::Play(_) | Command::Reload(_)) => Ok(()),
         Some(Command::Prepare(_)) => prepare(&lineup),
-        Some(Command::Check(check)) => show_line_up(&lineup, check.films),
+        Some(Command::Check(check)) => return show_line_up(&lineup, check),
         Some(Command::Status(status)) => match lineup.http {
             Some(listen) => show_status(status, &status::address_of(listen)),
             None => Err(anyhow!(
-                "the line-up has no [http] section, so its broadcaster serves no status; add one, or name the address \
+                "the line-up has no [http] section, so its broadcaster serves no status; add one, or give the address \
                  of a running broadcaster with --http"
             )),
         },
@@ -185,28 +233,60 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stationcast::log::flush();
-            eprintln!("broadcaster: {error:#}");
+            eprintln!("broadcaster: {}", without_numbers(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
 }
 
-fn broadcast(lineup: Lineup, file: &Path) -> anyhow::Result<()> {
+/// Plays films from the command line, until a signal stops it.
+fn play(options: &Play) -> ExitCode {
+    let world = match World::of_this_machine() {
+        Ok(world) => world,
+        Err(error) => return outcome(Err(error).context("cannot list this machine's network interfaces")),
+    };
+    let options = PlayOptions {
+        films: options.films.clone(),
+        name: options.name.clone(),
+        group: options.group.clone(),
+        interface: options.interface.clone(),
+        any: fastrand::u16(..),
+    };
+    let lineup = match Lineup::of_films(&options, &world) {
+        Ok(lineup) => lineup,
+        Err(error) => {
+            let sentences = error.sentences().iter();
+            sentences.for_each(|sentence| eprintln!("broadcaster: {}", without_numbers(sentence)));
+            return ExitCode::from(2);
+        }
+    };
+    let films = FilmList::probe(&lineup);
+    let faults = films.faults();
+    // A folder may have other files than films, which are passed over. A film that somebody names is meant.
+    let is_named = |film: &Option<&Path>| film.is_none_or(|film| options.films.iter().any(|one| one == film));
+    let is_wrong = faults.len() >= films.len() || faults.iter().any(|(_, film, _)| is_named(film));
+    faults.iter().for_each(|(.., sentence)| eprintln!("broadcaster: {sentence}"));
+    if is_wrong {
+        return ExitCode::from(2);
+    }
+    outcome(broadcast(lineup, None))
+}
+
+/// Broadcasts the line-up of `file`; `None`: one that nobody has written. Then other ports are taken if the usual ones are
+/// not free, and it is told how to watch.
+fn broadcast(mut lineup: Lineup, file: Option<&Path>) -> anyhow::Result<()> {
     let runtime = scarcity::build(Builder::new_multi_thread().enable_all()).context("cannot start")?;
     let result = runtime.block_on(async {
-        let shutdown_signal = shutdown_signal()?;
-        let source = Some(source(file));
+        let shutdown_signal = shutdown_signal(file.is_none())?;
+        let source = file.map(source);
         let listeners = Listeners {
-            directory: listen(lineup.directory, "directory")?,
-            rtsp: match lineup.rtsp {
-                Some(address) => Some(listen(address, "rtsp")?),
-                None => None,
-            },
-            http: match lineup.http {
-                Some(address) => Some(listen(address, "http")?),
-                None => None,
-            },
+            directory: listen(&mut lineup.directory, "directory", file.is_some())?,
+            rtsp: lineup.rtsp.as_mut().map(|address| listen(address, "rtsp", file.is_some())).transpose()?,
+            http: lineup.http.as_mut().map(|address| listen(address, "http", file.is_some())).transpose()?,
         };
+        if file.is_none() {
+            tokio::spawn(invite(lineup.clone()));
+        }
         // Awaited outside the macro, which evaluates nothing when RUST_LOG disables its level.
         let shutdown = async {
             let cause = shutdown_signal.await;
@@ -219,14 +299,17 @@ fn broadcast(lineup: Lineup, file: &Path) -> anyhow::Result<()> {
     result
 }
 
-/// Catches SIGINT and SIGTERM from now on. The future is ready at the first of them, and names it for the log.
-fn shutdown_signal() -> io::Result<impl Future<Output = &'static str>> {
+/// Catches SIGINT and SIGTERM from now on, and SIGHUP if the program is to end with its terminal. The future is ready at the
+/// first of them, and names it for the log.
+fn shutdown_signal(with_terminal: bool) -> io::Result<impl Future<Output = &'static str>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = with_terminal.then(|| signal(SignalKind::hangup())).transpose()?;
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => "interrupted",
             _ = terminate.recv() => "terminated",
+            Some(_) = async { hang_up.as_mut()?.recv().await } => "the terminal is gone",
         }
     })
 }
@@ -264,7 +347,7 @@ fn reload(options: &Reload) -> ExitCode {
 fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
     let runtime = scarcity::build(Builder::new_multi_thread().worker_threads(1).enable_all())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let shutdown_signal = runtime.block_on(async { shutdown_signal() })?;
+    let shutdown_signal = runtime.block_on(async { shutdown_signal(true) })?;
     let turned = stop.clone();
     runtime.spawn(async move {
         shutdown_signal.await;
@@ -273,16 +356,30 @@ fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
     Ok((runtime, stop))
 }
 
-/// Prints the line-up, and what its films are. `Ok` means that all of these can be played.
-fn show_line_up(lineup: &Lineup, films: bool) -> anyhow::Result<()> {
-    print(&format!("{}\n", lineup.table()))?;
-    if !films {
-        return Ok(());
+/// Prints the line-up and its films. Success means that all of these can be played.
+fn show_line_up(lineup: &Lineup, options: &Check) -> ExitCode {
+    let mut text = format!("{}\n", lineup.table());
+    if options.fast {
+        return outcome(print(&text));
     }
-    let (text, failed) = film_list(lineup);
-    print(&format!("\n{text}"))?;
-    ensure!(failed == 0, "{failed} cannot be played");
-    Ok(())
+    let films = FilmList::probe(lineup);
+    let list = if options.films { films.details() } else { films.table() };
+    if !list.is_empty() {
+        text += &format!("\n{list}");
+    }
+    if let Err(error) = print(&text) {
+        return outcome(Err(error));
+    }
+    if !options.films {
+        films.remarks().iter().for_each(|remark| warn!("{remark}"));
+    }
+    stationcast::log::flush();
+    let faults = films.faults();
+    let file = options.line_up.config.display();
+    for (station, _, sentence) in &faults {
+        eprintln!("{file}:{}: station \"{}\": {sentence}", station.line, station.name);
+    }
+    if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 /// Prints the result. A reader that stops reading is not a failure.
@@ -294,20 +391,51 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Listens on `address`, which is configured in `[section]` of the line-up.
-fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
-    let bind = || {
+/// Listens on `address`, which is configured in `[section]` of the line-up. If its port is taken, and `is_fixed` is false,
+/// another port is chosen, and `address` has it then.
+fn listen(address: &mut SocketAddr, section: &str, is_fixed: bool) -> anyhow::Result<TcpListener> {
+    let bind = |address: SocketAddr| {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // After a restart, connections of the one before may still be closing.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    let listener = bind().with_context(|| {
-        format!("cannot listen on {address}; [{section}] listen in the line-up chooses another address")
+    let bound = match bind(*address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_fixed => {
+            bind(SocketAddr::new(address.ip(), 0))
+        }
+        bound => bound,
+    };
+    let listener = bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!(
+            "cannot listen on {address}, because another program does, perhaps a broadcaster; stop it, or choose \
+             another port for [{section}] listen in the line-up"
+        ),
+        io::ErrorKind::AddrNotAvailable => anyhow!(
+            "cannot listen on {address}: this machine does not have that address; choose another for [{section}] \
+             listen in the line-up"
+        ),
+        _ => anyhow!("cannot listen on {address}: {error}; [{section}] listen in the line-up chooses another address"),
     })?;
+    *address = listener.local_addr()?;
     info!("{section} on {address}");
     Ok(listener)
+}
+
+/// Prints how to watch the one station of `lineup`, once it is on air.
+#[expect(clippy::disallowed_methods, reason = "a program is a shell")]
+async fn invite(lineup: Lineup) {
+    // The directory answers as soon as the broadcaster serves it.
+    while let Ok(stations) = directory::list(lineup.directory, ANSWER).await {
+        if stations.first().is_some_and(|station| station.state != State::Starting) {
+            break;
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+    let program = std::env::args_os().next().unwrap_or_default();
+    let viewer = invitation::viewer_beside(Path::new(&program));
+    let _ = print(&invitation::text(&lineup, &viewer));
 }
 
 /// Prints the status of the stations of the broadcaster at `address`, or shows it until a key or a signal ends it.
@@ -319,13 +447,17 @@ fn show_status(options: &Status, address: &str) -> anyhow::Result<()> {
         return print(&format!("{}\n", status::table(&status::fetch(address)?)));
     }
     let (_runtime, stop) = stop_flag()?;
-    status::watch(address, &stop).context("cannot use the terminal; leave --watch out")
+    status::watch(address, &stop).context("--watch needs a terminal; leave it out")
 }
 
 /// Makes the reels. `Ok` means that there is one of every film.
 #[expect(clippy::disallowed_methods, reason = "a program is a shell")]
 fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
-    let dir = lineup.reel.dir.as_ref().context("no folder for reels: name one under [reel] as `dir`")?;
+    let dir = lineup
+        .reel
+        .dir
+        .as_ref()
+        .context("there is no folder for reels; set `dir` under [reel] in the line-up")?;
     let store = Store::open(dir, lineup.reel.bytes, wall_clock())
         .with_context(|| format!("cannot use the folder {}", dir.display()))?;
     let (_runtime, stop) = stop_flag()?;
@@ -333,17 +465,23 @@ fn prepare(lineup: &Lineup) -> anyhow::Result<()> {
     let usage = store.usage();
     let megabytes = usage.bytes as f64 / 1e6;
     print(&format!(
-        "{} reels made, {} were there; {} in {}, {megabytes:.1} MB\n",
-        outcome.made,
+        "{} encoded, {} encoded before; {} in {}, {megabytes:.1} MB\n",
+        count(outcome.made, "film"),
         outcome.found,
-        usage.reels,
+        count(usage.reels, "reel"),
         dir.display()
     ))?;
     stationcast::log::flush();
     for failure in &outcome.failed {
         eprintln!("{failure}");
     }
-    ensure!(!outcome.stopped, "stopped before the end; start it again to go on");
-    ensure!(outcome.failed.is_empty(), "{} could not be made", outcome.failed.len());
+    ensure!(!outcome.stopped, "stopped before the end; run it again to continue");
+    let (failed, films) = (outcome.failed.len(), outcome.made + outcome.found + outcome.failed.len());
+    ensure!(failed == 0, "{failed} of {} could not be encoded", count(films, "film"));
     Ok(())
+}
+
+/// `1 film`, `2 films`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

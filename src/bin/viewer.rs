@@ -7,21 +7,25 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::error::ErrorKind as UsageError;
 use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
-use stationcast::directory::{self, State, StationInfo};
-use stationcast::generate::Generate;
+use stationcast::directory::{self, StationInfo};
+use stationcast::generate::{Generate, manual};
 use stationcast::interface::named;
+use stationcast::log::without_numbers;
 use stationcast::media::StationId;
 use stationcast::speaker::{Output, Speaker};
 use stationcast::viewer::app;
 use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, HeadlessPlan};
+use stationcast::viewer::listing;
 use stationcast::viewer::measure::{self, ProbeTarget};
 use stationcast::viewer::player::{self, Template};
 use stationcast::viewer::zapper::{QueuePolicy, ReceiveVia, Zapper};
@@ -38,7 +42,7 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "viewer", version, group = ArgGroup::new("windowless").args(["headless", "probe"]).multiple(true))]
 struct Cli {
     /// The station to show; default: the first of the line-up
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]
+    #[arg(long, value_name = "NUMBER", value_parser = station)]
     station: Option<u16>,
     /// The directory's address; default: 127.0.0.1:9688 if one listens there, else the one announced on the network
     /// (mDNS)
@@ -67,7 +71,7 @@ struct Cli {
     #[arg(long, value_name = "GROUP:PORT", requires = "probe", conflicts_with_all = ["station", "directory"], value_parser = group)]
     rtp: Option<SocketAddr>,
     /// Clock of that stream's timestamps, in Hz
-    #[arg(long, value_name = "HZ", requires = "rtp", default_value = "90000")]
+    #[arg(long, value_name = "HZ", requires = "rtp", default_value = "90000", value_parser = hertz)]
     clock: NonZeroU32,
     /// Draw the measurement into this SVG file
     #[arg(long, value_name = "FILE", requires = "probe")]
@@ -76,7 +80,7 @@ struct Cli {
     #[arg(long, value_name = "S", requires = "windowless", value_parser = seconds)]
     seconds: Option<Duration>,
     /// Stop after this many pictures
-    #[arg(long, value_name = "N", requires = "headless", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "headless", value_parser = count::<u64>)]
     frames: Option<u64>,
     /// Save the JPEG files as received in this folder
     #[arg(long, value_name = "DIR", requires = "headless")]
@@ -86,29 +90,44 @@ struct Cli {
     #[arg(long, value_name = "FILE", requires = "headless", conflicts_with_all = ["tcp", "zap"])]
     save_sound: Option<PathBuf>,
     /// Change stations this many times and time each change
-    #[arg(long, value_name = "N", requires = "headless", conflicts_with_all = ["seconds", "frames", "save_frames"], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "headless", conflicts_with_all = ["seconds", "frames", "save_frames"], value_parser = count::<u32>)]
     zap: Option<u32>,
-    /// Print JSON
+    /// Print the result of --list, --headless or --probe as JSON
     #[arg(long)]
     json: bool,
     /// Folder in which the s key saves pictures
     #[arg(long, value_name = "DIR", default_value = ".")]
     save_to: PathBuf,
     /// Print the manual page, or completions for a shell, and exit
-    #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
+    #[arg(long, value_name = "WHAT", exclusive = true)]
     generate: Option<Generate>,
 }
 
+/// A station's number.
+fn station(text: &str) -> Result<u16, &'static str> {
+    let number = text.parse().ok().filter(|number| (1..=999).contains(number));
+    number.ok_or("a station has a number from 1 to 999")
+}
+
+/// A whole number from 1 that fits `N`.
+fn count<N: FromStr + PartialOrd + Default>(text: &str) -> Result<N, &'static str> {
+    text.parse().ok().filter(|number| *number > N::default()).ok_or("write a whole number, 1 or more")
+}
+
+fn hertz(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.parse().map_err(|_| "write a whole number of Hz, 1 or more")
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    let seconds: f64 = text.parse().map_err(|_| "this is not a number of seconds")?;
     if seconds.is_nan() || seconds <= 0.0 {
-        return Err("must be above zero".into());
+        return Err("write a number above 0".into());
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| "too long".into())
+    Duration::try_from_secs_f64(seconds).map_err(|_| "this is too long".into())
 }
 
 fn group(text: &str) -> Result<SocketAddr, String> {
-    let group: SocketAddr = text.parse().map_err(|_| "not an address and a port, as in 239.1.1.1:5004")?;
+    let group: SocketAddr = text.parse().map_err(|_| "write an address and a port, as in 239.1.1.1:5004")?;
     let ip = group.ip();
     if ip.is_multicast() { Ok(group) } else { Err(format!("{ip} is not a multicast address")) }
 }
@@ -121,16 +140,20 @@ fn main() -> ExitCode {
 
 fn command() -> ExitCode {
     let cli = Cli::parse();
+    if cli.json && !(cli.list || cli.headless || cli.probe) {
+        let sentence = "--json needs --list, --headless or --probe: a window has no result to print";
+        Cli::command().error(UsageError::MissingRequiredArgument, sentence).exit();
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     stationcast::log::to_stderr(filter);
     if let Some(generate) = cli.generate {
-        let done = generate.write(Cli::command(), &mut std::io::stdout());
+        let done = generate.write(Cli::command(), &manual::viewer(), &mut std::io::stdout());
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let directory = match directory(&cli) {
         Ok(found) => found,
         Err(sentence) => {
-            eprintln!("viewer: {sentence}");
+            eprintln!("viewer: {}", without_numbers(&sentence));
             return ExitCode::from(2);
         }
     };
@@ -138,7 +161,7 @@ fn command() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stationcast::log::flush();
-            eprintln!("viewer: {error:#}");
+            eprintln!("viewer: {}", without_numbers(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -148,9 +171,12 @@ fn command() -> ExitCode {
 /// if there is none yet.
 fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     if let Some(named) = &cli.directory {
-        let usage = "a host and a port are needed, as in 127.0.0.1:9688";
-        let address = discover::resolve(named);
-        return address.map(Some).map_err(|error| format!("--directory {named}: {error}; {usage}"));
+        return discover::resolve(named).map(Some).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                format!("--directory {named} is not a host and a port, as in 127.0.0.1:9688")
+            }
+            _ => format!("cannot find the host of --directory {named}: {error}"),
+        });
     }
     if cli.rtp.is_some() {
         return Ok(None);
@@ -160,7 +186,8 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
         Ok(Search::Network(found)) => match found.as_slice() {
             [] => {
                 eprintln!(
-                    "viewer: no directory on this machine, and none is announced on the network (mDNS)"
+                    "viewer: no broadcaster was found, neither on this machine nor on the network by mDNS. Is one running? \
+                     --directory HOST:PORT names one"
                 );
                 Ok(None)
             }
@@ -170,11 +197,13 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
             }
             several => {
                 let list: Vec<String> = several.iter().map(|one| format!("\n  {one}")).collect();
-                Err(format!("several directories; choose one with --directory ADDRESS:{}", list.concat()))
+                Err(format!("several broadcasters; choose one with --directory ADDRESS:{}", list.concat()))
             }
         },
         Err(error) => {
-            eprintln!("viewer: no directory on this machine, and cannot search the network: {error}");
+            eprintln!(
+                "viewer: no broadcaster runs on this machine, and the network cannot be searched: {error}"
+            );
             Ok(None)
         }
     }
@@ -215,7 +244,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     }
     let via = if cli.tcp {
         let services = runtime.block_on(directory::services(directory, Duration::from_secs(5)))?;
-        let none = "this broadcaster serves no RTSP that can be reached from here: see [rtsp] in its line-up";
+        let none = "this broadcaster does not serve RTSP to this machine; see [rtsp] in its line-up";
         ReceiveVia::Tcp(services.rtsp.context(none)?)
     } else {
         ReceiveVia::Multicast { interface }
@@ -281,8 +310,8 @@ async fn play(template: &Template, cli: &Cli, directory: SocketAddr) -> anyhow::
         None => stations.first(),
     };
     let station = station.with_context(|| match id {
-        Some(id) => format!("the line-up has no station {id}"),
-        None => "the line-up has no station".into(),
+        Some(id) => format!("there is no station {id}; viewer --list shows them"),
+        None => "the line-up is empty".into(),
     })?;
     player::play(template, station, directory, cli.interface.as_deref()).await
 }
@@ -308,18 +337,5 @@ fn list(stations: &[StationInfo], json: bool) -> anyhow::Result<()> {
     if json {
         return write_line(&serde_json::to_string(stations).context("cannot write JSON")?);
     }
-    for station in stations {
-        let size = station.size.map_or_else(|| "-".into(), |size| size.to_string());
-        let rate = station.rate.map_or_else(|| "-".into(), |rate| format!("{rate}/s"));
-        let state = match &station.state {
-            State::Starting => "starting".into(),
-            State::Film => "on air".into(),
-            State::Slate { reason } => format!("off air: {reason}"),
-        };
-        write_line(&format_args!(
-            "{:>3}  {:<20} {:<24} {size:<10} {rate:<12} {:>3} watching  {state}",
-            station.id, station.name, station.group, station.audience
-        ))?;
-    }
-    Ok(())
+    write_line(&listing::table(stations))
 }

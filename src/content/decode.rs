@@ -64,13 +64,13 @@ pub enum SourceError {
         reason: String,
     },
     /// The file has no video that this system can decode.
-    #[error("cannot open {path}: no video in it, or of a kind this system cannot decode")]
+    #[error("{path} is not a film: there is no video in it that this system can decode")]
     NotAFilm {
         /// The film.
         path: String,
     },
     /// The file has sound and at most cover art.
-    #[error("{path} is music: there are no pictures in it but cover art at most")]
+    #[error("{path} is music: it has no video, at most cover art")]
     Music {
         /// The film.
         path: String,
@@ -149,12 +149,22 @@ pub trait PictureSource: Send {
 /// FFmpeg has one log level for the whole process, which is set before the first film is opened.
 static LOG_LEVEL: Once = Once::new();
 
-/// Sets FFmpeg's log level to errors, as OpenCV does when it opens its first film. The environment variable of OpenCV for another
-/// level applies here, too.
-fn set_log_level() {
-    const ERRORS: i32 = 16;
+/// Sets FFmpeg's log level, unless the environment variable of OpenCV chooses another.
+fn set_log_level(usual: i32) {
     let chosen = std::env::var("OPENCV_FFMPEG_LOGLEVEL").ok().and_then(|level| level.parse().ok());
-    film_facts::set_log_level(chosen.unwrap_or(ERRORS));
+    film_facts::set_log_level(chosen.unwrap_or(usual));
+}
+
+/// FFmpeg's level of errors, which OpenCV sets when it opens its first film.
+const ERRORS: i32 = 16;
+
+/// FFmpeg's level of nothing at all.
+const QUIET: i32 = -8;
+
+/// Has FFmpeg say nothing of the films that are opened from now on, unless one was opened before: what is wrong with them is told in
+/// a sentence of ours.
+pub fn be_quiet() {
+    LOG_LEVEL.call_once(|| set_log_level(QUIET));
 }
 
 /// Opens a film. Blocks for some milliseconds.
@@ -165,7 +175,7 @@ pub fn open(path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
     if starts_as_picture(path)? {
         return Ok(Box::new(SlideSource::open(path)?));
     }
-    LOG_LEVEL.call_once(set_log_level);
+    LOG_LEVEL.call_once(|| set_log_level(ERRORS));
     let facts = facts::read(path)?;
     match facts.decoder {
         FilmDecoder::OpenCv => Ok(Box::new(OpenCvSource::open(path, facts)?)),
@@ -267,7 +277,7 @@ fn without_number(error: &io::Error) -> String {
 }
 
 /// The film's file name, for messages.
-fn display(path: &Path) -> String {
+pub(super) fn display(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 

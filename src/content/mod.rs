@@ -172,7 +172,7 @@ pub(crate) enum Fault {
     Source(#[from] SourceError),
     #[error(transparent)]
     Encode(#[from] encode::EncodeError),
-    #[error("cannot read the programme: {0}")]
+    #[error("cannot read the list of films: {0}")]
     Programme(io::Error),
     #[error("there is no film to play")]
     NoFilm,

@@ -2,13 +2,14 @@
 //! continues with the missing ones when it is started again.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::decode::{self, SourceError};
 use super::encode::{EncodeError, Encoder, station_size};
@@ -18,6 +19,7 @@ use super::timeline::Timeline;
 use crate::clock::wall_clock;
 use crate::lineup::{self, Lineup, StationSpec};
 use crate::media::Size;
+use crate::text_table::three_digits;
 
 /// The result of a preparation.
 #[derive(Debug, Default)]
@@ -43,7 +45,7 @@ enum PrepareError {
     Record(#[from] RecordError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("it is being recorded, or its reel alone is larger than [reel] bytes allows")]
+    #[error("another program is recording it, or its reel alone is larger than [reel] bytes allows")]
     Refused,
 }
 
@@ -74,6 +76,8 @@ pub fn prepare(lineup: &Lineup, store: &Store, stop: &AtomicBool) -> PrepareSumm
                 Ok(ReelOutcome::Found) => summary.found += 1,
                 Ok(ReelOutcome::Duplicate) => {}
                 Ok(ReelOutcome::Stopped) => summary.stopped = true,
+                // It names the film.
+                Err(PrepareError::Source(error)) => summary.failed.push(error.to_string()),
                 Err(error) => summary.failed.push(format!("{}: {error}", job.film.display())),
             }
         }
@@ -167,8 +171,15 @@ fn make_reel(
 }
 
 fn progress_bar(film: &Path, pictures: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{prefix:30!} {bar:30} {percent:>3} %  {per_sec:>14}  {eta:>4} left");
+    let style = ProgressStyle::with_template(
+        "{prefix:30!} {bar:30} {percent:>3} %  {rate:>10}  {eta:>4} left",
+    )
+    .map(|style| {
+        style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+            // Written to memory.
+            let _ = write!(out, "{}/s", three_digits(state.per_sec()));
+        })
+    });
     let name = film.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let bar = ProgressBar::new(pictures).with_prefix(name);
     style.map_or(bar.clone(), |style| bar.with_style(style))

@@ -16,7 +16,7 @@ use crate::media::{FrameRate, Size};
 /// Why a station cannot be played on demand.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotPlayable {
-    #[error("cannot read the programme: {0}")]
+    #[error("cannot read the list of films: {0}")]
     Unreadable(io::Error),
     #[error("there is no film to play")]
     NoFilm,

@@ -189,7 +189,7 @@ impl ClientTask {
                     Ok(local) => self.run_once(framed, local).await,
                     Err(error) => Err(error.to_string()),
                 },
-                Ok(Err(error)) => Err(format!("cannot connect to the directory at {directory}: {error}")),
+                Ok(Err(error)) => Err(format!("cannot reach the directory at {directory}: {error}")),
                 Err(_) => Err(format!("the directory at {directory} does not answer")),
             };
             let Err(reason) = reason else { return };
@@ -265,7 +265,9 @@ impl ClientTask {
         match reply {
             Reply::Hello { version, server } if !*greeted => {
                 if version != VERSION {
-                    return Err(format!("the directory speaks version {version}, we speak {VERSION}"));
+                    return Err(format!(
+                        "the directory speaks version {version} of its protocol, and this program version {VERSION}"
+                    ));
                 }
                 debug!(%local, %server, "directory: connected");
                 *greeted = true;
@@ -276,7 +278,9 @@ impl ClientTask {
                 return Err(sentence);
             }
             Reply::Error { code, sentence } => (self.events)(Event::Refused { code, sentence }),
-            _ if !*greeted => return Err("the directory did not begin with Hello".to_owned()),
+            _ if !*greeted => {
+                return Err("it is not a stationcast directory: it did not begin with Hello".to_owned());
+            }
             Reply::Hello { .. } => return Err("the directory said Hello twice".to_owned()),
             Reply::LineUp { stations, .. } => (self.events)(Event::LineUp(stations)),
             Reply::Tuned { entry, now } => {
@@ -314,7 +318,7 @@ async fn send(framed: &mut Framed<impl ByteStream, Reply>, requests: &[Request])
     match timeout(ANSWER, framed.send(&bytes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the directory does not read what we send".to_owned()),
+        Err(_) => Err("the directory has stopped reading what we send".to_owned()),
     }
 }
 

@@ -255,7 +255,7 @@ impl fmt::Debug for OnAir {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// The length prefix, or the message to send, exceeds the limit of its kind.
-    #[error("a {kind} of {length} bytes is longer than the {limit} allowed")]
+    #[error("{}", too_long(.kind, *.length, *.limit))]
     TooLong {
         /// "request" or "reply".
         kind: &'static str,
@@ -288,6 +288,17 @@ pub enum MessageError {
         /// The rule.
         rule: &'static str,
     },
+}
+
+/// The sentence of [`MessageError::TooLong`]. If another server answers, its first letters are taken for the length: these name its
+/// protocol.
+fn too_long(kind: &str, length: usize, limit: usize) -> String {
+    let letters = u32::try_from(length).unwrap_or_default().to_le_bytes();
+    match &letters {
+        b"HTTP" | b"RTSP" => format!("it speaks {}", String::from_utf8_lossy(&letters)),
+        b"SSH-" => "it speaks SSH".to_owned(),
+        _ => format!("a {kind} of {length} bytes is longer than the {limit} allowed"),
+    }
 }
 
 mod sealed {

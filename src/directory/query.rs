@@ -15,7 +15,7 @@ use super::serialization::encode;
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The connection failed: nothing listens there, or there is no route.
-    #[error("cannot connect to the directory at {addr}: {reason}; is the broadcaster running?")]
+    #[error("cannot reach the directory at {addr}: {reason}. Is the broadcaster running?")]
     Connect {
         /// The directory's address.
         addr: SocketAddr,
@@ -31,7 +31,7 @@ pub enum QueryError {
         reason: io::Error,
     },
     /// No complete answer came in time.
-    #[error("the directory at {addr} did not answer within {after:?}")]
+    #[error("the directory at {addr} did not answer in {} s", .after.as_secs_f64())]
     TimedOut {
         /// The directory's address.
         addr: SocketAddr,
@@ -45,7 +45,7 @@ pub enum QueryError {
         addr: SocketAddr,
     },
     /// The server refused the request.
-    #[error("the directory at {addr} refused ({code:?}): {sentence}")]
+    #[error("the directory at {addr} refused: {sentence}")]
     Refused {
         /// The directory's address.
         addr: SocketAddr,
@@ -55,7 +55,7 @@ pub enum QueryError {
         sentence: String,
     },
     /// The answer is not a message of the protocol.
-    #[error("{addr} does not answer as a directory does: {reason}")]
+    #[error("{addr} is not a stationcast directory: {reason}")]
     Message {
         /// The address that answered.
         addr: SocketAddr,
@@ -63,7 +63,7 @@ pub enum QueryError {
         reason: MessageError,
     },
     /// The answer does not belong to the question.
-    #[error("{addr} does not answer as a directory does: {what}")]
+    #[error("{addr} is not a stationcast directory: {what}")]
     Unexpected {
         /// The address that answered.
         addr: SocketAddr,

@@ -74,7 +74,7 @@ impl ConnectionLimits {
         let mut open = self.lock();
         let free = self.most.saturating_sub(open.all);
         if free == 0 {
-            return Err(format!("all {} places are taken; try again later", self.most));
+            return Err(format!("all {} connections are taken; try again later", self.most));
         }
         let here = open.by_address.get(&address);
         if here >= self.most_per_address {
@@ -147,7 +147,7 @@ mod tests {
             "2 connections from 10.0.0.1 are open already: close some first"
         );
         let third = limits.try_acquire(b).unwrap();
-        assert_eq!(limits.try_acquire(b).unwrap_err(), "all 3 places are taken; try again later");
+        assert_eq!(limits.try_acquire(b).unwrap_err(), "all 3 connections are taken; try again later");
         drop(first);
         let fourth = limits.try_acquire(a).unwrap();
         drop((second, third, fourth));

@@ -192,7 +192,7 @@ impl<'s, 'i> Section<'s, 'i> {
         match self.get("datagram").map(Spanned::get_ref) {
             Some(DeValue::String(text)) if text == "auto" => Field::Is(Datagram::Auto),
             Some(DeValue::String(_)) => {
-                self.wrong(report, "datagram", format_args!("means nothing here; {fix}"))
+                self.wrong(report, "datagram", format_args!("is not a valid value; {fix}"))
             }
             _ => {
                 let range = Datagram::MIN..=Datagram::MAX;
@@ -213,7 +213,7 @@ impl<'s, 'i> Section<'s, 'i> {
                 if is_language {
                     Field::Is(SoundChoice::Language(text.to_ascii_lowercase()))
                 } else {
-                    self.wrong(report, "sound", format_args!("is no language; {fix}"))
+                    self.wrong(report, "sound", format_args!("is not a language; {fix}"))
                 }
             }
             _ => self.number(report, "sound", 1..=64, fix).and_then(|n| Field::Is(SoundChoice::Track(n))),

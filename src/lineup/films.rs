@@ -120,6 +120,22 @@ fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(films)
 }
 
+/// What is wrong with a folder that has no films, and the fix.
+pub(super) fn no_films() -> String {
+    format!(
+        "is a folder without films; put in one whose name ends in {}, or pictures: {}",
+        EXTENSIONS.join(", "),
+        PICTURES.join(", ")
+    )
+}
+
+/// The name of a film without its ending, or that of a folder.
+pub(super) fn stem(path: &Path) -> String {
+    let has_ending = is_film(path) || is_picture(path);
+    let stem = if has_ending { path.file_stem() } else { path.file_name() };
+    stem.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

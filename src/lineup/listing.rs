@@ -11,6 +11,9 @@ const HEAD: [&str; 10] =
 /// Which columns are numbers, and aligned to the right.
 const RIGHT: [bool; 10] = [true, false, false, false, true, true, true, false, true, false];
 
+/// Most films of a station that are named.
+const MEDIA: usize = 3;
+
 pub(super) fn table(lineup: &Lineup) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(lineup.stations.iter().map(|station| row(station, lineup.interface_of(station))));
@@ -30,7 +33,11 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
         SocketAddr::V6(_) => interface.v6.first().map(ToString::to_string),
     });
     let limit = interface.map(|interface| station.datagram_limit(interface.mtu).to_string());
-    let media: Vec<String> = station.media.iter().map(|path| path.display().to_string()).collect();
+    let mut media: Vec<String> =
+        station.media.iter().take(MEDIA).map(|path| path.display().to_string()).collect();
+    if station.media.len() > MEDIA {
+        media.push(format!("and {} more", station.media.len() - MEDIA));
+    }
     [
         station.id.to_string(),
         station.name.clone(),

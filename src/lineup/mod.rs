@@ -13,6 +13,7 @@ mod hosts;
 mod listing;
 mod outputs;
 mod parse;
+mod play;
 mod ports;
 mod reel;
 mod report;
@@ -35,6 +36,7 @@ use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use difference::{ChangeKind, Difference, StationChange};
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
+pub use play::PlayOptions;
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
@@ -308,11 +310,11 @@ impl Lineup {
         let name = report::printable(&file.display().to_string());
         let fault = |sentence: String| ConfigError { sentences: vec![format!("{name}{sentence}")] };
         let bytes = fs::read(file).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => fault(": no such file; name the line-up with --config FILE".into()),
+            io::ErrorKind::NotFound => fault(" does not exist; name the line-up with --config FILE, or put a film on air without one: broadcaster play FILM".into()),
             io::ErrorKind::IsADirectory => {
-                fault(": is a folder; name a line-up in it, which is a file".into())
+                fault(format!(" is a folder; give a file in it, such as {}", report::printable(&file.join("stations.toml").display().to_string())))
             }
-            _ => fault(format!(": cannot be read: {error}")),
+            _ => fault(format!(" cannot be read: {error}")),
         })?;
         let text = str::from_utf8(&bytes).map_err(|error| {
             let at = error.valid_up_to();
@@ -322,6 +324,15 @@ impl Lineup {
         let world = World::of_this_machine()
             .map_err(|error| fault(format!(": cannot list this machine's network interfaces: {error}")))?;
         Lineup::parse(text, file, &world)
+    }
+
+    /// A line-up of one station that plays films from the command line.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the command line.
+    pub fn of_films(options: &PlayOptions, world: &World) -> Result<Lineup, ConfigError> {
+        play::lineup(options, world)
     }
 
     /// The station with the number `id`.
@@ -383,16 +394,13 @@ impl Lineup {
             }
         }
         if self.reel.dir.is_none() && self.stations.iter().any(|station| station.reel) {
-            notes.push(
-                "no reels are kept: this user has no home folder, so name a folder under [reel] as `dir`"
-                    .into(),
-            );
+            notes.push("no reels are kept: this user has no home folder, so set `dir` under [reel]".into());
         }
         let local = self.directory.ip().is_loopback();
         if let Some(away) = self.stations.iter().find(|station| local && !self.stays_here(station)) {
             notes.push(format!(
                 "station \"{}\" leaves this machine, but the directory on {} does not: viewers on other machines \
-                 cannot ask it",
+                 cannot reach it",
                 away.name, self.directory
             ));
             if self.announce.mdns {

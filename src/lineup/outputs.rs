@@ -11,9 +11,9 @@ use super::report::Report;
 use super::sections::section;
 
 /// The default of `[rtsp] listen`. Port 8554 is the usual alternative to 554, which needs privileges.
-const RTSP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8554);
+pub(super) const RTSP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8554);
 /// The default of `[http] listen`.
-const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8088);
+pub(super) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8088);
 
 /// The outputs that the file turns on.
 #[derive(Default)]

@@ -8,12 +8,13 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fields::{Field, NAME_FIX, Section, group_fault, interface, kind, located, name_fault};
+use super::films::no_films;
 use super::outputs::Outputs;
 use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
-    Announce, ConfigError, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, EXTENSIONS, Lineup,
-    MediaKind, PICTURES, SoundChoice, Spread, StationSpec, World, outputs, ports, reel,
+    Announce, ConfigError, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup, MediaKind,
+    SoundChoice, Spread, StationSpec, World, outputs, ports, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
@@ -36,7 +37,7 @@ const STATION: [&str; 15] = [
     "loudness",
 ];
 /// The interface of a station that names none and has no default: nothing leaves this machine.
-const LOOPBACK: &str = "127.0.0.1";
+pub(super) const LOOPBACK: &str = "127.0.0.1";
 
 pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, ConfigError> {
     let mut report = Report::new(file, text);
@@ -373,16 +374,15 @@ impl StationParser<'_> {
         match (self.world.media)(&path) {
             MediaKind::File => Ok(path),
             MediaKind::Folder { films } if films > 0 => Ok(path),
-            MediaKind::Folder { .. } => Err(format!(
-                "is a folder without films; put in one whose name ends in {}, or pictures: {}",
-                EXTENSIONS.join(", "),
-                PICTURES.join(", ")
-            )),
-            MediaKind::Missing if text.starts_with(['/', '~']) => {
-                Err(format!("does not exist; nothing is at {shown}: name a film or a folder that is there"))
+            MediaKind::Folder { .. } => Err(no_films()),
+            MediaKind::Missing if text.starts_with('/') => {
+                Err("does not exist; name a film or a folder that does".into())
+            }
+            MediaKind::Missing if text.starts_with('~') => {
+                Err(format!("does not exist; it would be {shown}: name a film or a folder that does"))
             }
             MediaKind::Missing => Err(format!(
-                "does not exist; nothing is at {shown}: a path is relative to the folder of {}",
+                "does not exist; it would be {shown}, since a relative path starts at the folder of {}",
                 self.report.file()
             )),
             MediaKind::Unreadable(why) => {

@@ -63,11 +63,11 @@ impl<'a> Report<'a> {
                 }
                 "string values must be quoted" if is_truth(&typed) => {
                     format!(
-                        "{typed} is not a value; write true or false, or put text in quotes, as in \"{typed}\""
+                        "`{typed}` is not a valid value; write true or false, or put text in quotes, as in \"{typed}\""
                     )
                 }
                 "string values must be quoted" => {
-                    format!("{typed} is not a value; put text in quotes, as in \"{typed}\"")
+                    format!("`{typed}` is not a valid value; put text in quotes, as in \"{typed}\"")
                 }
                 "invalid basic string" | "invalid literal string"
                     if message.contains("visible characters") =>

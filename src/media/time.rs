@@ -115,6 +115,15 @@ impl FrameRate {
         f64::from(self.num) / f64::from(self.den)
     }
 
+    /// The rate for people, `25`, `29.97`, `0.0333`: two decimals at most, or three digits of a rate below 1.
+    pub fn decimal(self) -> String {
+        let rate = self.as_f64();
+        // The decimals that leave three digits after the zeros of a rate below 1.
+        let decimals = if rate < 1.0 { (2.0 - rate.log10().floor()) as usize } else { 2 };
+        let text = format!("{rate:.decimals$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+
     /// Time from picture 0 to picture `n`, rounded down to a nanosecond. Computed from `n` each time, so no error accumulates.
     pub fn nth(self, n: u64) -> Duration {
         let nanos = u128::from(n) * u128::from(self.den) * NANOS / u128::from(self.num);
@@ -165,6 +174,23 @@ mod tests {
         }
         for fps in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e9] {
             assert_eq!(FrameRate::from_f64(fps), None, "{fps}");
+        }
+    }
+
+    #[test]
+    fn people_read_a_rate_as_a_short_decimal_number() {
+        for (num, den, text) in [
+            (25, 1, "25"),
+            (100, 1, "100"),
+            (30_000, 1001, "29.97"),
+            (24_000, 1001, "23.98"),
+            (120_000, 1001, "119.88"),
+            (12_500, 1000, "12.5"),
+            (1, 10, "0.1"),
+            (1, 30, "0.0333"),
+            (1, 86_400, "0.0000116"),
+        ] {
+            assert_eq!(FrameRate::new(num, den).unwrap().decimal(), text, "{num}/{den}");
         }
     }
 

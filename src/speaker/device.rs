@@ -106,7 +106,7 @@ impl DeviceSink {
             SampleFormat::I16 => stream::<i16>(&device, config),
             SampleFormat::I32 => stream::<i32>(&device, config),
             SampleFormat::U8 => stream::<u8>(&device, config),
-            other => Err(format!("it wants samples of {other}")),
+            other => Err(format!("it wants samples of the type {other}")),
         };
         let parts = open(config).or_else(|error| {
             debug!("sound device with {config:?}: {error}");

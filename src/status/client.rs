@@ -16,7 +16,7 @@ const MAX_ANSWER: u64 = 8 * 1024 * 1024;
 pub enum StatusError {
     /// Nothing answers at the address, or not in time.
     #[error(
-        "no broadcaster answers at http://{address}/: {reason}; start it, or name its [http] listen with --http"
+        "no broadcaster answers at http://{address}/: {reason}; start it, or give its [http] listen with --http"
     )]
     Unreachable {
         /// The host and port that were asked.
@@ -26,7 +26,7 @@ pub enum StatusError {
     },
     /// The broadcaster does not know the name by which it was asked.
     #[error(
-        "the broadcaster at http://{address}/ does not answer to that name; name its address with --http, or add the name \
+        "the broadcaster at http://{address}/ does not answer to that name; give its address with --http, or add the name \
          to `hosts` under [http] of its line-up"
     )]
     Misnamed {
@@ -35,7 +35,7 @@ pub enum StatusError {
     },
     /// The answer is not a broadcaster's.
     #[error(
-        "the server at http://{address}/ is not a broadcaster: {reason}; name the broadcaster's [http] listen with --http"
+        "the server at http://{address}/ is not a broadcaster: {reason}; give the broadcaster's [http] listen with --http"
     )]
     Unknown {
         /// The host and port that were asked.
@@ -83,15 +83,16 @@ fn ask(address: &str) -> Result<(String, Vec<StationStatus>), StatusError> {
     let text = text.map_err(|error| match error {
         // Misdirected Request (RFC 9110 section 15.5.20).
         ureq::Error::StatusCode(421) => StatusError::Misnamed { address: address.into() },
-        ureq::Error::StatusCode(_) | ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) => {
-            unknown(error.to_string())
-        }
+        ureq::Error::StatusCode(code) => unknown(format!("it answers with status {code}")),
+        ureq::Error::BodyExceedsLimit(_) => unknown("its answer is too long".into()),
+        ureq::Error::Protocol(_) => unknown("it does not speak HTTP".into()),
         ureq::Error::Io(error) => {
             StatusError::Unreachable { address: address.into(), reason: error.to_string() }
         }
         error => StatusError::Unreachable { address: address.into(), reason: error.to_string() },
     })?;
-    let stations = serde_json::from_str(&text).map_err(|error| unknown(error.to_string()))?;
+    let stations = serde_json::from_str(&text)
+        .map_err(|error| unknown(format!("its answer is not the status of stations ({error})")))?;
     Ok((text, stations))
 }
 
@@ -148,6 +149,6 @@ mod tests {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = fetch(&port.to_string()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("no broadcaster answers at http://{port}/: ")), "{error}");
-        assert!(error.ends_with("name its [http] listen with --http"), "{error}");
+        assert!(error.ends_with("give its [http] listen with --http"), "{error}");
     }
 }

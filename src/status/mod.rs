@@ -5,9 +5,11 @@
 //!
 //! - `client`: asks the broadcaster;
 //! - `rows`: the answer as rows of text and as a table;
+//! - `fit`: which columns fit a terminal, and how wide;
 //! - `watch`: the table in a terminal, until a key ends it.
 
 mod client;
+mod fit;
 mod rows;
 mod watch;
 

@@ -1,20 +1,37 @@
 //! The status of stations as rows of text, and as a table with totals.
 
 use crate::conflict::addresses;
-use crate::text_table::aligned;
+use crate::text_table::{aligned, three_digits};
 use crate::web::api::{Sending, SoundStatus, StationStatus};
 
 /// Most characters of a cell: the limit of a slate's reason. The answer may come from something that is not a broadcaster.
 const MAX_CELL: usize = 512;
 
-const COLUMNS: [&str; 14] = [
+/// Number of columns.
+pub(super) const N: usize = 14;
+
+const COLUMNS: [&str; N] = [
     "id", "name", "state", "rate", "audience", "aired", "skipped", "squeezed", "errors", "p50", "p99",
     "sound", "group", "reason",
 ];
 
 /// Which columns are numbers, and aligned to the right.
-pub(super) const NUMBERS: [bool; 14] =
+pub(super) const NUMBERS: [bool; N] =
     [true, false, false, true, true, true, true, true, true, true, true, true, false, false];
+
+/// Columns that a narrow terminal can do without, the least important first. Number and name always stay.
+pub(super) const EXPENDABLE: [&str; 12] = [
+    "group", "squeezed", "p50", "sound", "rate", "aired", "audience", "p99", "errors", "skipped", "reason",
+    "state",
+];
+
+/// The least width of the columns whose text may be shortened; every other column is shown whole or not at all.
+pub(super) const SHORTENED: [(&str, usize); 2] = [("reason", 20), ("name", 8)];
+
+/// The number of the column with this name.
+pub(super) fn column(name: &str) -> Option<usize> {
+    COLUMNS.iter().position(|known| *known == name)
+}
 
 /// Aligned columns, a line for each station, and a last line with the totals. Ends without a line break.
 pub fn table(stations: &[StationStatus]) -> String {
@@ -38,12 +55,16 @@ pub(super) fn summary(stations: &[StationStatus]) -> String {
 }
 
 /// The column names, then a row for each station.
-pub(super) fn rows(stations: &[StationStatus]) -> Vec<[String; 14]> {
+pub(super) fn rows(stations: &[StationStatus]) -> Vec<[String; N]> {
     [COLUMNS.map(str::to_owned)].into_iter().chain(stations.iter().map(row)).collect()
 }
 
-fn row(station: &StationStatus) -> [String; 14] {
-    let lateness = |micros: Option<u64>| micros.map_or("-".into(), |micros| format!("{micros} us"));
+fn row(station: &StationStatus) -> [String; N] {
+    let lateness = |micros: Option<u64>| match micros {
+        None => "-".into(),
+        Some(micros) if micros < 1000 => format!("{micros} us"),
+        Some(micros) => format!("{} ms", three_digits(micros as f64 / 1e3)),
+    };
     let state = match station.state {
         Sending::Film => "film",
         Sending::Slate => "slate",
@@ -53,7 +74,7 @@ fn row(station: &StationStatus) -> [String; 14] {
         station.id.to_string(),
         station.name.clone(),
         state.into(),
-        station.rate.map_or("-".into(), |rate| rate.to_string()),
+        station.rate.map_or("-".into(), |rate| format!("{}/s", rate.decimal())),
         station.audience.to_string(),
         station.aired.to_string(),
         station.skipped.to_string(),
@@ -135,11 +156,20 @@ pub(super) mod tests {
         stations[0].sound = Some(sound(Some(-23.04)));
         stations[1].sound = Some(sound(None));
         let expected = "\
-id  name    state        rate  audience  aired  skipped  squeezed  errors    p50  p99       sound  group            reason
- 2  Nature  film   30000/1001         3   1234        1         2       4  20 us    -  -23.0 LUFS  239.77.0.2:5004
-40  Nature  slate  30000/1001         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
+id  name    state     rate  audience  aired  skipped  squeezed  errors    p50  p99       sound  group            reason
+ 2  Nature  film   29.97/s         3   1234        1         2       4  20 us    -  -23.0 LUFS  239.77.0.2:5004
+40  Nature  slate  29.97/s         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
 2 stations, 1 off air, 6 watching; 2468 pictures aired, 2 skipped, 4 squeezed, 8 not sent";
         assert_eq!(table(&stations), expected);
+    }
+
+    #[test]
+    fn a_lateness_has_three_digits() {
+        let mut station = station(2, Sending::Film, None);
+        for (micros, text) in [(0, "0 us"), (999, "999 us"), (1000, "1.00 ms"), (50_000, "50.0 ms")] {
+            station.lateness_us = Quantiles { p50: None, p99: Some(micros) };
+            assert_eq!(row(&station)[10], text);
+        }
     }
 
     #[test]

@@ -16,8 +16,9 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
 use super::client::{StatusError, fetch};
-use super::rows::{NUMBERS, rows, summary};
-use crate::text_table::widths;
+use super::fit::fitted;
+use super::rows::{N, NUMBERS, rows, summary};
+use crate::text_table::{GAP, shortened, wrapped};
 use crate::web::api::{Sending, StationStatus};
 
 /// Time between two requests.
@@ -111,28 +112,38 @@ impl Dashboard {
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>) {
-        let [head, body, foot] =
-            Layout::vertical([Constraint::Length(2), Constraint::Min(1), Constraint::Length(1)])
-                .areas(frame.area());
         let quiet = Style::new().add_modifier(Modifier::DIM);
         let attention = Style::new().fg(Color::Yellow);
-        let state = match (&self.lost, self.age) {
-            (Some(reason), Some(age)) => {
-                Line::styled(format!("{} s old. {reason}; retrying", age.as_secs()), attention)
-            }
-            (Some(reason), None) => Line::styled(format!("{reason}; retrying"), attention),
-            (None, None) => Line::styled(format!("asking {} ...", self.address), quiet),
-            (None, Some(_)) => Line::raw(summary(&self.stations)),
+        let (state, style) = match (&self.lost, self.age) {
+            (Some(reason), Some(age)) => (format!("{} s old. {reason}; retrying", age.as_secs()), attention),
+            (Some(reason), None) => (format!("{reason}; retrying"), attention),
+            (None, None) => (format!("asking {} ...", self.address), quiet),
+            (None, Some(_)) => (summary(&self.stations), Style::new()),
         };
-        let title = Line::styled(format!("stationcast  {}", self.address), Modifier::BOLD);
-        frame.render_widget(Paragraph::new(Text::from(vec![title, state])), head);
+        // The totals are broken between two, the sentences between words.
+        let end = if style == Style::new() { &[',', ';'][..] } else { &[' '][..] };
+        let columns = usize::from(frame.area().width);
+        let title = shortened(&format!("stationcast  {}", self.address), columns);
+        let mut top = vec![Line::styled(title, Modifier::BOLD)];
+        let pieces = state.split_inclusive(end).map(str::trim);
+        top.extend(wrapped(pieces, columns).into_iter().map(|line| Line::styled(line, style)));
+        let [head, body, foot] = Layout::vertical([
+            Constraint::Length(top.len() as u16),
+            Constraint::Min(1),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
+        frame.render_widget(Paragraph::new(Text::from(top)), head);
 
         let rows = rows(&self.stations);
-        let widths = widths(&rows).map(|width| Constraint::Length(width as u16));
-        let cells =
-            |row: [String; 14]| row.into_iter().zip(NUMBERS).map(|(cell, number)| aligned(cell, number));
+        let shown = fitted(&rows, columns);
+        let widths = shown.iter().map(|&(_, width)| Constraint::Length(width as u16));
+        let cells = |row: [String; N]| {
+            let cell = |&(n, width): &(usize, usize)| aligned(shortened(&row[n], width), NUMBERS[n]);
+            shown.iter().map(cell).collect::<Vec<_>>()
+        };
         let mut rows = rows.into_iter();
-        let heads = rows.next().into_iter().flat_map(cells);
+        let heads = rows.next().into_iter().flat_map(&cells);
         let lines = rows.zip(&self.stations).map(|(row, station)| {
             let style = match station.state {
                 _ if self.lost.is_some() => quiet,
@@ -143,10 +154,11 @@ impl Dashboard {
         });
         let table = Table::new(lines, widths)
             .header(Row::new(heads).style(quiet))
-            .column_spacing(2)
+            .column_spacing(GAP as u16)
             .row_highlight_style(Modifier::REVERSED);
         frame.render_stateful_widget(table, body, &mut self.selected);
-        frame.render_widget(Line::styled("q ends   arrows and page keys scroll", quiet), foot);
+        let keys = shortened("q ends   arrows and page keys scroll", columns);
+        frame.render_widget(Line::styled(keys, quiet), foot);
     }
 }
 
@@ -162,13 +174,84 @@ mod tests {
 
     use super::super::rows::tests::station;
     use super::*;
+    use crate::web::api::Quantiles;
 
     fn screen(dashboard: &mut Dashboard) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(130, 6)).unwrap();
+        screen_of(dashboard, 130, 6)
+    }
+
+    fn screen_of(dashboard: &mut Dashboard, columns: u16, lines: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(columns, lines)).unwrap();
         terminal.draw(|frame| dashboard.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
-        let line = |y| (0..130).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
-        (0..6).map(line).collect()
+        let line =
+            |y| (0..columns).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+        (0..lines).map(line).collect()
+    }
+
+    /// Two stations with long numbers, one of which has a long name and a reason.
+    fn two() -> Dashboard {
+        let mut stations = vec![
+            station(2, Sending::Film, None),
+            station(412, Sending::Slate, Some("cannot read a.mp4: permission denied")),
+        ];
+        stations[1].name = "The harbour camera at the northern pier, by night".into();
+        for station in &mut stations {
+            station.aired = 1_234_567;
+            station.lateness_us = Quantiles { p50: Some(20), p99: Some(75) };
+        }
+        let mut dashboard = Dashboard { age: Some(Duration::ZERO), ..Dashboard::default() };
+        dashboard.update(Ok(stations));
+        dashboard
+    }
+
+    #[test]
+    fn at_any_width_a_number_is_whole_or_not_there() {
+        let whole: Vec<String> = rows(&two().stations).concat();
+        let words: Vec<&str> = whole.iter().flat_map(|cell| cell.split_whitespace()).collect();
+        for columns in 1..=220 {
+            let lines = screen_of(&mut two(), columns, 24);
+            let from = lines.iter().position(|line| line.starts_with(" id ")).unwrap_or(lines.len());
+            for word in lines[from.min(23)..23].iter().flat_map(|line| line.split_whitespace()) {
+                // A name or a reason that was shortened has the mark.
+                let start = word.strip_suffix('…');
+                let is_known = match start {
+                    Some(start) => words.iter().any(|known| known.starts_with(start)),
+                    None => words.contains(&word),
+                };
+                assert!(is_known, "{word} at {columns} columns: {lines:#?}");
+            }
+            for part in summary(&two().stations).split_whitespace().filter(|_| columns >= 24) {
+                assert!(lines.iter().any(|line| line.contains(part)), "{part} at {columns}: {lines:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_shortens_names_and_then_drops_whole_columns() {
+        let shown = |columns| {
+            let lines = screen_of(&mut two(), columns, 12);
+            let head = lines.iter().position(|line| line.starts_with(" id ")).expect("a head");
+            lines[head..head + 3].join("\n")
+        };
+        let table = |lines: [&str; 3]| lines.join("\n");
+        assert_eq!(
+            shown(120),
+            table([
+                " id  name               state     rate  audience    aired  skipped  squeezed  errors    p50    p99  reason",
+                "  2  Nature             film   29.97/s         3  1234567        1         2       4  20 us  75 us",
+                "412  The harbour came…  slate  29.97/s         3  1234567        1         2       4  20 us  75 us  cannot read a.mp4: …",
+            ])
+        );
+        assert_eq!(
+            shown(80),
+            table([
+                " id  name          state  audience  skipped  errors    p99  reason",
+                "  2  Nature        film          3        1       4  75 us",
+                "412  The harbour…  slate         3        1       4  75 us  cannot read a.mp4: …",
+            ])
+        );
+        assert_eq!(shown(20), table([" id  name      state", "  2  Nature    film", "412  The har…  slate"]));
     }
 
     #[test]
@@ -192,8 +275,8 @@ mod tests {
         let lines = screen(&mut dashboard);
         assert_eq!(lines[0], "stationcast  127.0.0.1:8088");
         assert!(lines[1].starts_with("1 station, 0 off air, 3 watching; 1234 pictures aired"), "{lines:?}");
-        assert!(lines[2].starts_with("id  name    state        rate  audience  aired"), "{lines:?}");
-        assert!(lines[3].starts_with(" 2  Nature  film   30000/1001         3   1234"), "{lines:?}");
+        assert!(lines[2].starts_with("id  name    state     rate  audience  aired"), "{lines:?}");
+        assert!(lines[3].starts_with(" 2  Nature  film   29.97/s         3   1234"), "{lines:?}");
         let error = StatusError::Unreachable { address: "a:1".into(), reason: "gone".into() };
         dashboard.update(Err(error));
         dashboard.age = Some(Duration::from_secs(7));

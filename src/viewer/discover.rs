@@ -62,7 +62,7 @@ pub enum Search {
 /// The text is not a host and a port, or the name cannot be resolved now.
 pub fn resolve(named: &str) -> io::Result<SocketAddr> {
     let addresses: Vec<SocketAddr> = named.to_socket_addrs()?.collect();
-    first_to_accept(&addresses).ok_or_else(|| io::Error::other("the name has no address"))
+    first_to_accept(&addresses).ok_or_else(|| io::Error::other("this name has no address"))
 }
 
 fn first_to_accept(addresses: &[SocketAddr]) -> Option<SocketAddr> {
@@ -82,7 +82,7 @@ pub fn wait(interface: Option<&str>) -> SocketAddr {
                 several => {
                     if several.len() > logged {
                         let list: Vec<String> = several.iter().map(FoundDirectory::to_string).collect();
-                        warn!("several directories; choose one with --directory: {}", list.join(", "));
+                        warn!("several broadcasters; choose one with --directory: {}", list.join(", "));
                     }
                     logged = several.len();
                 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::showing::Showing;
+use super::talk::{Said, Talk};
 use super::zapper::{CodedPicture, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
 use crate::conflict::addresses;
@@ -56,7 +57,7 @@ pub struct HeadlessPlan {
     pub save: Option<PathBuf>,
     /// Whether times.csv beside the saved pictures tells when each was shown.
     pub times: bool,
-    /// Whether a line of figures is written to stderr every second.
+    /// Whether figures are written to stderr meanwhile.
     pub talk: bool,
     /// Ends the run early when it becomes true; the summary covers the run until then.
     pub stop: Arc<AtomicBool>,
@@ -173,7 +174,7 @@ impl fmt::Display for HeadlessSummary {
             pacing_us: Distribution { p50, p99, .. },
             ..
         } = self;
-        write!(f, ", {fps:.3} a second, {frames_lost} lost, {frames_dropped} dropped")?;
+        write!(f, ", {fps:.2} a second, {frames_lost} lost, {frames_dropped} dropped")?;
         write!(f, ", pacing p50 {p50:.0} us, p99 {p99:.0} us")?;
         if let Some(sound) = &self.sound {
             write!(
@@ -215,6 +216,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
     let mut pictures = 0;
     let mut showing = Showing::default();
     let mut next_line = began + Duration::from_secs(1);
+    let mut talk = Talk::to_stderr();
     // An end beyond the clock's range is no end.
     let ends = plan.duration.and_then(|duration| began.checked_add(duration));
     if let Some(folder) = &plan.save {
@@ -246,11 +248,12 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
         if Instant::now() >= next_line {
             next_line += Duration::from_secs(1);
             if plan.talk {
-                eprintln!("{}", line(zapper));
+                talk.say(Instant::now(), line(zapper));
             }
         }
     }
-    let (station, status) = zapper.on_screen().context("no station was received")?;
+    talk.end();
+    let (station, status) = zapper.on_screen().context("no station was found")?;
     let station = station.clone();
     if let (Some(folder), Some(began)) =
         (plan.save.as_ref().filter(|_| plan.times), zapper.speaker().and_then(Speaker::began))
@@ -312,7 +315,7 @@ pub fn zap(zapper: &mut Zapper, first: Option<StationId>, zaps: usize) -> anyhow
     };
     settle(zapper, &mut decoder)?;
     let ids: Vec<StationId> = zapper.line_up().iter().map(|station| station.id).collect();
-    ensure!(ids.len() > 1, "changing stations needs two; the line-up has {}", ids.len());
+    ensure!(ids.len() > 1, "--zap needs two stations; the line-up has {}", ids.len());
     let first = zapper.station().map(|station| station.id);
     let mut at = ids.iter().position(|&id| Some(id) == first).unwrap_or(0);
     for _ in 0..zaps {
@@ -350,7 +353,7 @@ fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
         match zapper.next(ends.saturating_duration_since(Instant::now()))? {
             Some(ZapperEvent::DirectoryLost { reason, .. }) => lost = reason,
             Some(_) => {}
-            None => bail!("no directory within {} s: {lost}", FIRST_CONTACT.as_secs()),
+            None => bail!("no answer from the directory in {} s: {lost}", FIRST_CONTACT.as_secs()),
         }
     }
     if station.is_none() {
@@ -362,8 +365,8 @@ fn open(zapper: &mut Zapper, station: Option<StationId>) -> anyhow::Result<()> {
 /// Logs a lost directory; an unknown station is an error.
 fn note(event: &ZapperEvent) -> anyhow::Result<()> {
     match event {
-        ZapperEvent::NoSuchStation(id) => bail!("the line-up has no station {id}; see --list"),
-        ZapperEvent::DirectoryLost { reason, .. } => tracing::warn!("directory lost: {reason}"),
+        ZapperEvent::NoSuchStation(id) => bail!("there is no station {id}; viewer --list shows them"),
+        ZapperEvent::DirectoryLost { reason, .. } => tracing::warn!("lost the directory: {reason}"),
         _ => {}
     }
     Ok(())
@@ -374,30 +377,26 @@ fn save(folder: &Path, number: u64, jpeg: &[u8]) -> anyhow::Result<()> {
     fs::write(&path, jpeg).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The line of figures that is written every second.
-fn line(zapper: &Zapper) -> String {
+/// What is said of the run at this moment.
+fn line(zapper: &Zapper) -> Said {
     let Some((station, status)) = zapper.on_screen() else {
-        return "waiting for the directory".into();
+        return Said::new("waiting for the directory".into(), String::new(), 0);
     };
     let (counters, reading) = (status.counters, status.reading);
     let name = format!("station {} \"{}\" on {}", station.id, station.name, station.group);
-    match status.problem {
-        Some(problem) => format!("{name}: no packets: {problem}"),
-        None => {
-            let others = match &status.other_senders[..] {
-                [] => String::new(),
-                senders => format!(", others send to the group: {}", addresses(senders)),
-            };
-            format!(
-                "{name}: {} pictures, {:.3} a second, {} lost, {} dropped, pacing p99 {:.0} us{others}",
-                counters.pictures,
-                reading.rate,
-                counters.pictures_lost,
-                zapper.dropped(),
-                reading.pacing.p99
-            )
-        }
+    if let Some(problem) = status.problem {
+        return Said::new(format!("{name}: no packets: {problem}"), String::new(), 0);
     }
+    let others = match &status.other_senders[..] {
+        [] => String::new(),
+        senders => format!(", others send to the group: {}", addresses(senders)),
+    };
+    let dropped = zapper.dropped();
+    let figures = format!(
+        ": {} pictures, {:.2} a second, {} lost, {dropped} dropped, pacing p99 {:.0} us",
+        counters.pictures, reading.rate, counters.pictures_lost, reading.pacing.p99
+    );
+    Said::new(name + &others, figures, counters.pictures_lost + dropped)
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ fn look_up(directory: SocketAddr, station: Option<StationId>) -> anyhow::Result<
         None => stations.into_iter().next().context("the line-up is empty"),
         Some(id) => {
             let found = stations.into_iter().find(|station| station.id == id);
-            found.with_context(|| format!("the line-up has no station {id}; see --list"))
+            found.with_context(|| format!("there is no station {id}; viewer --list shows them"))
         }
     }
 }
@@ -189,7 +189,7 @@ fn listen(
     stop: &AtomicBool,
 ) -> anyhow::Result<(Received, Duration)> {
     let began = Instant::now();
-    let ends = began.checked_add(duration).context("the duration is beyond the clock's range")?;
+    let ends = began.checked_add(duration).context("--seconds is too large")?;
     let (mut datagrams, mut refused) = (0, None);
     loop {
         let left = ends.saturating_duration_since(Instant::now());
@@ -216,11 +216,11 @@ fn no_rtp(group: SocketAddr, interface: &Interface, duration: Duration, received
     let (name, seconds) = (&interface.name, duration.as_secs_f64());
     match received {
         (0, _) => anyhow::anyhow!(
-            "nothing arrived on {group} at {name} within {seconds} s; is it on air, and on this interface (--interface)?"
+            "no packets from {group} on {name} in {seconds} s. Is it on air? Is {name} the right interface (--interface)?"
         ),
         (n, refused) => {
             let why = refused.unwrap_or_else(|| "RTCP only".into());
-            anyhow::anyhow!("{n} datagrams arrived on {group} at {name}, none of them RTP: {why}")
+            anyhow::anyhow!("{n} packets came from {group} on {name}, but none of them is RTP: {why}")
         }
     }
 }

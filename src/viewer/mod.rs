@@ -1,21 +1,25 @@
 //! The viewer: a television set that finds a directory, changes stations and shows or counts their pictures.
 //!
 //! Only `src/bin/viewer.rs` imports this room. It imports everything on the receiving side: `directory` (its client),
-//! `tuner`, `probe`, `speaker` and `screen`, with `media`, `wire`, `interface` and `clock`.
+//! `tuner`, `probe`, `speaker` and `screen`, with `media`, `wire`, `interface`, `clock` and `text_table`.
 //!
 //! - [`discover`]: which directory to ask;
 //! - [`zapper`]: receives one station at a time and changes between them;
 //! - [`app`]: the window's application, which shows what the zapper receives;
 //! - [`headless`]: a run without a window, which counts and saves it;
+//! - `talk`: what such a run says meanwhile;
 //! - `showing`: when a picture is in step with the sound;
 //! - [`player`]: an external player instead of both;
+//! - [`listing`]: the line-up as a table;
 //! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn.
 
 pub mod app;
 pub mod discover;
 pub mod headless;
+pub mod listing;
 pub mod measure;
 pub mod player;
 pub mod plot;
 mod showing;
+mod talk;
 pub mod zapper;

@@ -51,7 +51,7 @@ impl Template {
     pub fn parse(command: &str) -> Result<Template, String> {
         let words = shlex::split(command).ok_or("a quote is not closed")?;
         if words.is_empty() {
-            return Err("names no program".into());
+            return Err("it does not name a program".into());
         }
         words.iter().map(|word| pieces(word)).collect::<Result<_, _>>().map(Template)
     }
@@ -159,9 +159,9 @@ pub async fn play(
     let interface = named(&join::interface_for_station(station, wanted, directory.ip(), towards));
     let on_it = interface.as_ref().ok().and_then(|i| address(station.group.ip(), i, towards));
     let local = match (interface, template.uses("local")) {
-        (Ok(interface), true) => {
-            on_it.with_context(|| format!("{interface} has no address of the family of {}", station.group))?
-        }
+        (Ok(interface), true) => on_it.with_context(|| {
+            format!("interface {interface} has no address from which {} can be received", station.group)
+        })?,
         (Err(error), true) => return Err(error.into()),
         (_, false) => towards,
     };
@@ -172,7 +172,7 @@ pub async fn play(
     for (name, service) in [("rtsp", services.rtsp), ("http", services.http)] {
         ensure!(
             service.is_some() || !template.uses(name),
-            "this broadcaster serves no {{{name}}} that can be reached from here: see [{name}] in its line-up"
+            "this broadcaster does not serve {{{name}}} to this machine; see [{name}] in its line-up"
         );
     }
     // An older directory does not tell the source address. Then: a broadcaster on this machine sends from its address on
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn an_error_names_what_is_wrong_with_a_command() {
         for (command, sentence) in [
-            ("", "names no program"),
+            ("", "it does not name a program"),
             ("ffplay '{sdp}", "a quote is not closed"),
             ("ffplay {sdp", "a { is not closed in {sdp"),
             ("ffplay sdp}", "a } stands alone in sdp}; write }} for a brace"),

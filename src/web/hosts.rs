@@ -132,7 +132,7 @@ pub(super) async fn check(
         return Refusal(StatusCode::MISDIRECTED_REQUEST, sentence).into_response();
     }
     if request.method() == Method::CONNECT {
-        let refusal = Refusal(StatusCode::METHOD_NOT_ALLOWED, "this is no proxy".into());
+        let refusal = Refusal(StatusCode::METHOD_NOT_ALLOWED, "this is not a proxy".into());
         return ([(ALLOW, METHODS)], refusal).into_response();
     }
     if request.uri().path() == "*" {
@@ -153,9 +153,9 @@ fn request_host(
 ) -> Result<Option<Authority>, &'static str> {
     let mut given = headers.get_all(HOST).iter();
     let header = match (given.next(), given.next()) {
-        (None, _) if version >= Version::HTTP_11 => return Err("a request by HTTP/1.1 has a Host header"),
+        (None, _) if version >= Version::HTTP_11 => return Err("a request by HTTP/1.1 needs a Host header"),
         (None, _) => None,
-        (Some(_), Some(_)) => return Err("a request has only one Host header"),
+        (Some(_), Some(_)) => return Err("a request may have only one Host header"),
         (Some(host), None) => Some(host_of(host.as_bytes()).ok_or("the Host header names no host")?),
     };
     match target.authority() {
@@ -237,16 +237,16 @@ mod tests {
         assert_eq!(host(new, "/", &["tv:8088"]), is("tv:8088"));
         assert_eq!(host(new, "/", &["[2001:db8::7]:80"]), is("[2001:db8::7]:80"));
         assert_eq!(host(old, "/", &[]), Ok(None));
-        assert_eq!(host(new, "/", &[]), Err("a request by HTTP/1.1 has a Host header"));
+        assert_eq!(host(new, "/", &[]), Err("a request by HTTP/1.1 needs a Host header"));
         for version in [old, new] {
-            assert_eq!(host(version, "/", &["tv", "tv"]), Err("a request has only one Host header"));
+            assert_eq!(host(version, "/", &["tv", "tv"]), Err("a request may have only one Host header"));
             for wrong in ["", "a b", "user@a", "a\"b", "a:b", "a:99999", ":80", "a:80:80", "http://a", "a/"] {
                 assert_eq!(host(version, "/", &[wrong]), Err("the Host header names no host"), "{wrong}");
             }
         }
         // RFC 9112 section 3.2.2: the target counts, and the header has to be there all the same.
         assert_eq!(host(new, "http://tv/wall", &["other"]), is("tv"));
-        assert_eq!(host(new, "http://tv/wall", &[]), Err("a request by HTTP/1.1 has a Host header"));
+        assert_eq!(host(new, "http://tv/wall", &[]), Err("a request by HTTP/1.1 needs a Host header"));
         assert_eq!(host(new, "http://user@tv/", &["tv"]), Err("the URL names no host"));
     }
 

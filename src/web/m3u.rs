@@ -65,8 +65,8 @@ fn by_http(query: &str) -> Result<bool, &'static str> {
     match (via.next(), via.next()) {
         (None, _) | (Some("rtsp"), None) => Ok(false),
         (Some("http"), None) => Ok(true),
-        (Some(_), None) => Err("via is http, or rtsp, which is the default"),
-        (Some(_), Some(_)) => Err("via comes once"),
+        (Some(_), None) => Err("via must be http or rtsp, which is the default"),
+        (Some(_), Some(_)) => Err("via may be given only once"),
     }
 }
 

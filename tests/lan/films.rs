@@ -149,8 +149,8 @@ pub(crate) fn files_that_are_not_films() {
     broadcaster.await_log("directory on", 1);
     for (id, name) in (1..).zip(none) {
         let reason = match name {
-            "sound" => "sound.mp4 is music: there are no pictures in it but cover art at most".to_owned(),
-            _ => format!("cannot open {name}.mp4: no video in it, or of a kind this system cannot decode"),
+            "sound" => "sound.mp4 is music: it has no video, at most cover art".to_owned(),
+            _ => format!("{name}.mp4 is not a film: there is no video in it that this system can decode"),
         };
         let slate = |entry: &serde_json::Value| entry["state"]["Slate"]["reason"] == reason;
         let entry = machine.await_station(DIRECTORY, id, "on a slate", slate);

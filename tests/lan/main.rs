@@ -13,6 +13,7 @@ mod conflicts;
 mod faults;
 mod films;
 mod interfaces;
+mod play;
 mod prepare;
 mod probes;
 mod programs;
@@ -48,6 +49,11 @@ fn main() -> ExitCode {
             name: "two_broadcasters_on_loopback",
             tools: &["curl"],
             run: conflicts::two_broadcasters_on_loopback,
+        },
+        Test {
+            name: "a_film_is_on_air_by_one_command",
+            tools: &["ffmpeg", "curl"],
+            run: play::a_film_is_on_air_by_one_command,
         },
         test("a_stranger_that_sends_to_the_group", faults::a_stranger_that_sends_to_the_group),
         test("a_film_that_is_removed_and_put_back", faults::a_film_that_is_removed_and_put_back),

@@ -35,12 +35,14 @@ pub(crate) fn an_interrupted_preparation_goes_on() {
     first.signal("INT");
     let ended = first.finish();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("stopped before the end; start it again to go on"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("stopped before the end; run it again to continue"), "{}", ended.stderr);
     let made = count(".reel");
     assert!((1..films.len()).contains(&made) && count(".part") == 0, "{made} reels");
 
     let again = prepare(&lineup).succeed();
-    let says = format!("{} reels made, {made} were there; {} in ", films.len() - made, films.len());
+    let missing = films.len() - made;
+    let s = if missing == 1 { "" } else { "s" };
+    let says = format!("{missing} film{s} encoded, {made} encoded before; {} reels in ", films.len());
     assert!(again.stdout.starts_with(&says), "{}", again.stdout);
     assert_eq!((count(".reel"), count(".part")), (films.len(), 0));
 
@@ -48,14 +50,13 @@ pub(crate) fn an_interrupted_preparation_goes_on() {
     let ended = prepare(&with_broken).finish();
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.stdout.starts_with(&format!("0 reels made, {} were there", films.len())),
+        ended.stdout.starts_with(&format!("0 films encoded, {} encoded before", films.len())),
         "{}",
         ended.stdout
     );
-    let sentence =
-        "broken.mp4: cannot open broken.mp4: no video in it, or of a kind this system cannot decode";
+    let sentence = "broken.mp4 is not a film: there is no video in it that this system can decode";
     assert!(
-        ended.stderr.contains(sentence) && ended.stderr.contains("1 could not be made"),
+        ended.stderr.contains(sentence) && ended.stderr.contains("1 of 5 films could not be encoded"),
         "{}",
         ended.stderr
     );

@@ -59,6 +59,6 @@ pub(crate) fn silence_is_reported() {
     let probe = ["--probe", "--rtp", "239.77.0.9:5004", "--interface", "eth0", "--seconds", "0.2"];
     let ended = lan.host("one").viewer(&[&probe[..], &["--plot", text(&plot)]].concat()).finish();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
-    assert!(ended.stderr.contains("nothing arrived on 239.77.0.9:5004 at eth0"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no packets from 239.77.0.9:5004 on eth0"), "{}", ended.stderr);
     assert!(!plot.exists(), "an empty plot is left behind");
 }

@@ -29,6 +29,10 @@ const HD_LINES: u32 = 720;
 /// Codecs of still pictures. Beside another picture track, a track of such a codec is cover art.
 const STILLS: [&str; 8] = ["mjpeg", "png", "gif", "bmp", "webp", "tiff", "jpegls", "jpeg2000"];
 
+/// Codecs of text that FFmpeg draws as pictures (ANSI art). It takes any file for such a text if its name ends in txt, nfo, bin or
+/// the like, whatever is in it.
+const TEXT_ART: [&str; 4] = ["ansi", "bintext", "xbin", "idf"];
+
 /// What is known of a film before a picture is decoded.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -200,6 +204,7 @@ fn picture_track(film: &Film) -> Option<(usize, &FilmTrack)> {
         track.kind == TrackKind::Pictures
             && !track.attached_picture
             && track.decodable
+            && !TEXT_ART.contains(&track.codec.as_str())
             && track.size.0 * track.size.1 > 0
     });
     pictures.min_by_key(|(number, track)| {

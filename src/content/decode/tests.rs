@@ -239,7 +239,7 @@ fn the_error_for_a_file_of_music_says_so() {
     ] {
         let film = workshop.make(&args, name);
         let error = open(&film).err().expect("it is no film").to_string();
-        assert_eq!(error, format!("{name} is music: there are no pictures in it but cover art at most"));
+        assert_eq!(error, format!("{name} is music: it has no video, at most cover art"));
     }
 }
 

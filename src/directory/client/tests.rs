@@ -173,7 +173,7 @@ async fn a_server_that_does_not_read_is_lost() {
     let (_wanted, watched) = watch::channel(None);
     let mut task = ClientTask { wanted: watched, events: Box::new(drop), extras: Extras::default() };
     let reason = task.run_once(Framed::new(theirs), local()).await.unwrap_err();
-    assert_eq!(reason, "the directory does not read what we send");
+    assert_eq!(reason, "the directory has stopped reading what we send");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         ("id = ".into(),
             &[r#":1: there is no value after the =; write one, text in quotes"#]),
         ("[[station]]\nname = Ocean".into(),
-            &[r#":2: Ocean is not a value; put text in quotes, as in "Ocean""#]),
+            &[r#":2: `Ocean` is not a valid value; put text in quotes, as in "Ocean""#]),
         ("[[station]]\ngroup = 239.77.0.1:5004".into(),
             &[r#":2: this is not a number; put text in quotes, as in "239.77.0.1:5004""#]),
         ("[[station]]\nname = \"Ocean\nid = 1".into(),
@@ -56,11 +56,11 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
             &[r#":2: not TOML: unclosed array, expected `]`"#]),
         ("[[station]]\nid = 01\nttl = 1 width = 2\n".into(), &[
             r#":2: a number does not begin with 0; remove the 0"#,
-            r#":3: 1 width is not a value; put text in quotes, as in "1 width""#,
+            r#":3: `1 width` is not a valid value; put text in quotes, as in "1 width""#,
         ]),
         ("[[station]]\nreel = Yes\nname = off".into(), &[
-            r#":2: Yes is not a value; write true or false, or put text in quotes, as in "Yes""#,
-            r#":3: off is not a value; write true or false, or put text in quotes, as in "off""#,
+            r#":2: `Yes` is not a valid value; write true or false, or put text in quotes, as in "Yes""#,
+            r#":3: `off` is not a valid value; write true or false, or put text in quotes, as in "off""#,
         ]),
         ("[[station]]\nspread = .5\nttl = 1.".into(), &[
             r#":2: a number has digits on both sides of its decimal point; write it as in 0.5"#,
@@ -233,7 +233,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("datagram", "65536"),
             &[r#":2: station "Ocean": datagram = 65536 is out of range; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
         (is("datagram", "\"jumbo\""),
-            &[r#":2: station "Ocean": datagram = "jumbo" means nothing here; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
+            &[r#":2: station "Ocean": datagram = "jumbo" is not a valid value; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
         (is("datagram", "[1400]"),
             &[r#":2: station "Ocean": datagram = [1400] is a list; choose "auto" or a whole number from 576 to 65507 (bytes of UDP payload)"#]),
         (is("interface", "\"eth9\""),
@@ -286,11 +286,11 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         ]),
         // Media.
         (is("media", "\"none.mp4\""),
-            &[r#":2: station "Ocean": media = "none.mp4" does not exist; nothing is at conf/none.mp4: a path is relative to the folder of conf/stations.toml"#]),
+            &[r#":2: station "Ocean": media = "none.mp4" does not exist; it would be conf/none.mp4, since a relative path starts at the folder of conf/stations.toml"#]),
         (is("media", "\"~/none.mp4\""),
-            &[r#":2: station "Ocean": media = "~/none.mp4" does not exist; nothing is at /home/op/none.mp4: name a film or a folder that is there"#]),
+            &[r#":2: station "Ocean": media = "~/none.mp4" does not exist; it would be /home/op/none.mp4: name a film or a folder that does"#]),
         (is("media", "\"/srv/none\""),
-            &[r#":2: station "Ocean": media = "/srv/none" does not exist; nothing is at /srv/none: name a film or a folder that is there"#]),
+            &[r#":2: station "Ocean": media = "/srv/none" does not exist; name a film or a folder that does"#]),
         (is("media", "\"locked.mp4\""),
             &[r#":2: station "Ocean": media = "locked.mp4" cannot be read: Permission denied (os error 13); check conf/locked.mp4 and its permissions"#]),
         (is("media", "\"empty\""),
@@ -302,7 +302,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("media", "{ file = \"a.mp4\" }"),
             &[r#":2: station "Ocean": media = { file = "a.mp4" } is a table; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#]),
         (is("media", "[\n  \"a.mp4\",\n  \"none.mp4\",\n  3,\n]"), &[
-            r#":4: station "Ocean": media = "none.mp4" does not exist; nothing is at conf/none.mp4: a path is relative to the folder of conf/stations.toml"#,
+            r#":4: station "Ocean": media = "none.mp4" does not exist; it would be conf/none.mp4, since a relative path starts at the folder of conf/stations.toml"#,
             r#":5: station "Ocean": media = 3 is a number; name a film, a folder of films or a list of them, as in "media/ocean.mp4""#,
         ]),
         // The directory.
@@ -347,9 +347,9 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
             &[r#":7: [reel]: bytes = true is a boolean; choose a whole number of bytes from 1_000_000 to 2^63 - 1, as in 20_000_000_000 (20 GB); to keep no reels, write reel = false under [defaults]"#]),
         // Sound.
         (is("sound", "\"english please\""),
-            &[r#":2: station "Ocean": sound = "english please" is no language; choose true, false, a language as in "eng", or the number of a sound track from 1"#]),
+            &[r#":2: station "Ocean": sound = "english please" is not a language; choose true, false, a language as in "eng", or the number of a sound track from 1"#]),
         (is("sound", "\"\""),
-            &[r#":2: station "Ocean": sound = "" is no language; choose true, false, a language as in "eng", or the number of a sound track from 1"#]),
+            &[r#":2: station "Ocean": sound = "" is not a language; choose true, false, a language as in "eng", or the number of a sound track from 1"#]),
         (is("sound", "0"),
             &[r#":2: station "Ocean": sound = 0 is out of range; choose true, false, a language as in "eng", or the number of a sound track from 1"#]),
         (is("sound", "65"),
@@ -359,7 +359,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("sound", "[\"eng\"]"),
             &[r#":2: station "Ocean": sound = ["eng"] is a list; choose true, false, a language as in "eng", or the number of a sound track from 1"#]),
         (is("sound", "eng"),
-            &[r#":2: eng is not a value; put text in quotes, as in "eng""#]),
+            &[r#":2: `eng` is not a valid value; put text in quotes, as in "eng""#]),
         (is("sound_bitrate", "31_999"),
             &[r#":2: station "Ocean": sound_bitrate = 31_999 is out of range; choose a whole number from 32000 to 510000 (bits a second of sound)"#]),
         (is("sound_bitrate", "128"),
@@ -373,7 +373,7 @@ fn cases() -> Vec<(String, &'static [&'static str])> {
         (is("loudness", "\"yes\""),
             &[r#":2: station "Ocean": loudness = "yes" is text; choose true or false (whether films are brought to one loudness)"#]),
         (is("loudness", "off"),
-            &[r#":2: off is not a value; write true or false, or put text in quotes, as in "off""#]),
+            &[r#":2: `off` is not a valid value; write true or false, or put text in quotes, as in "off""#]),
         // A wrong default is reported once, not for each station. All faults are reported, in the order of the file.
         (
             "[defaults]\nttl = 300\ninterface = \"eth9\"\n".to_owned()
@@ -431,10 +431,15 @@ fn a_file_that_cannot_be_read_is_reported() {
     let shown = file.display().to_string();
     let message = || Lineup::load(&file).unwrap_err().to_string();
 
-    assert_eq!(message(), format!("{shown}: no such file; name the line-up with --config FILE"));
+    assert_eq!(
+        message(),
+        format!(
+            "{shown} does not exist; name the line-up with --config FILE, or put a film on air without one: broadcaster play FILM"
+        )
+    );
     fs::write(&file, b"# fine\n# \xff\xfe\n").unwrap();
     assert_eq!(message(), format!("{shown}:2: byte 0xff is not UTF-8; save the file as UTF-8"));
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    assert_eq!(message(), format!("{shown}: is a folder; name a line-up in it, which is a file"));
+    assert_eq!(message(), format!("{shown} is a folder; give a file in it, such as {shown}/stations.toml"));
 }

@@ -80,7 +80,7 @@ async fn a_programme_that_cannot_be_played_says_why() {
         let response = client.request(request, TCP).await;
         assert_eq!(u16::from(response.status()), 503);
         assert_eq!(response.header(&headers::RETRY_AFTER).unwrap().as_str(), "30");
-        let why = "cannot open a.mp4: no video in it, or of a kind this system cannot decode";
+        let why = "a.mp4 is not a film: there is no video in it that this system can decode";
         assert_eq!(response.reason_phrase(), format!("Service Unavailable: {why}"));
         assert_eq!(String::from_utf8_lossy(response.body()), format!("{why}\n"));
     }
