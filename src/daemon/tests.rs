@@ -145,12 +145,25 @@ async fn pictures_sdp_playlist_and_page_are_served() {
     assert!(sdp.text().contains("\r\nc=IN IP4 239.79.3.40/1\r\n"), "{}", sdp.text());
 
     let list = broadcaster.get("/stations.m3u").await;
-    let expected = "#EXTM3U\n\
-        #EXTINF:-1 tvg-chno=\"1\" tvg-name=\"First\",1 First\n\
+    let expected = "#EXTM3U url-tvg=\"http://television.example:80/guide.xml\" \
+        x-tvg-url=\"http://television.example:80/guide.xml\"\n\
+        #EXTINF:-1 tvg-id=\"1.stationcast\" tvg-chno=\"1\" tvg-name=\"First\",1 First\n\
         http://television.example:80/stations/1.mjpeg\n\
-        #EXTINF:-1 tvg-chno=\"40\" tvg-name=\"With 'quotes' \\ and more\",40 With \"quotes\" \\ and more\n\
+        #EXTINF:-1 tvg-id=\"40.stationcast\" tvg-chno=\"40\" tvg-name=\"With 'quotes' \\ and more\",40 With \"quotes\" \\ and more\n\
         http://television.example:80/stations/40.mkv\n";
     assert_eq!(list.text(), expected);
+    let one = broadcaster.get("/stations/1.m3u").await.text();
+    assert_eq!(one.lines().count(), 3, "{one}");
+    assert!(one.starts_with("#EXTM3U\n#EXTINF:-1 tvg-id=\"1.stationcast\""), "{one}");
+
+    let links = broadcaster.get("/api/stations/1/links").await.json();
+    let urls: Vec<_> = links.as_array().unwrap().iter().map(|link| link["url"].as_str().unwrap()).collect();
+    assert_eq!(urls[0], "http://television.example:80/stations/1.mjpeg", "RTSP is not served");
+    let code = broadcaster.get("/api/stations/1/links/mjpeg.svg").await;
+    assert!(code.has("content-type: image/svg+xml") && code.text().contains("<svg"), "{}", code.head);
+    for nothing in ["1/links/rtsp.svg", "1/links/mjpeg.png", "1/links/", "9/links", "x/links"] {
+        assert_eq!(broadcaster.get(&format!("/api/stations/{nothing}")).await.status, 404, "{nothing}");
+    }
 
     let page = broadcaster.get("/").await;
     let policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -222,6 +235,10 @@ async fn every_405_says_what_is_allowed_and_options_says_it_too() {
         "/stations/1.jpg",
         "/api/stations",
         "/api/stations/1",
+        "/api/stations/1/links",
+        "/api/stations/1/links/sdp.svg",
+        "/api/guide",
+        "/guide.xml",
         "/api/openapi.json",
         "/healthz",
         "/metrics",
@@ -409,8 +426,17 @@ fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
 async fn the_api_answers_as_openapi_json_describes() {
     let broadcaster = TestBroadcaster::start(false).await;
     let document = broadcaster.get("/api/openapi.json").await.json();
-    for (path, template) in [("/api/stations", "/api/stations"), ("/api/stations/40", "/api/stations/{id}")] {
-        let answer = broadcaster.until(path, |answer| answer.text().contains("\"slate\"")).await;
+    for (path, template) in [
+        ("/api/stations", "/api/stations"),
+        ("/api/stations/40", "/api/stations/{id}"),
+        ("/api/stations/40/links", "/api/stations/{id}/links"),
+        ("/api/guide", "/api/guide"),
+    ] {
+        let sign = if path == "/api/guide" { "\"title\"" } else { "\"slate\"" };
+        let answer = match path {
+            "/api/stations/40/links" => broadcaster.get(path).await,
+            _ => broadcaster.until(path, |answer| answer.text().contains(sign)).await,
+        };
         let content = &document["paths"][template]["get"]["responses"]["200"]["content"];
         check(&answer.json(), &content["application/json"]["schema"], &document, path);
     }

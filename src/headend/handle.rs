@@ -45,6 +45,7 @@ pub struct StationHandle {
     loudness: Mutex<Option<f32>>,
     film_rate: Mutex<Option<FrameRate>>,
     guide: Mutex<StationGuide>,
+    demand_refused: Mutex<Option<String>>,
     /// `None` while it cannot send.
     sync_source: watch::Sender<Option<SyncSource>>,
     other_senders: Mutex<Vec<SocketAddr>>,
@@ -66,6 +67,7 @@ impl StationHandle {
             loudness: Mutex::default(),
             film_rate: Mutex::default(),
             guide: Mutex::default(),
+            demand_refused: Mutex::default(),
             sync_source: watch::Sender::new(None),
             other_senders: Mutex::default(),
             stop: watch::Sender::new(false),
@@ -92,6 +94,20 @@ impl StationHandle {
     pub fn now_and_next(&self, now: AirTime) -> (Option<GuideEntry>, Option<GuideEntry>) {
         let mut entries = self.guide().entries(now);
         (entries.next(), entries.next())
+    }
+
+    /// Records why the last client that asked for the station on demand was refused; `None` if it was not. Returns whether that is
+    /// new.
+    pub(crate) fn set_demand_refused(&self, why: Option<String>) -> bool {
+        let mut refused = self.demand_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *refused != why;
+        *refused = why;
+        is_new
+    }
+
+    /// Why the station could not be played on demand when a client asked last; `None` if it could, or if none has asked.
+    pub fn demand_refused(&self) -> Option<String> {
+        self.demand_refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Records that a film of this rate is on air.

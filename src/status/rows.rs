@@ -99,18 +99,20 @@ fn sound(sound: Option<&SoundStatus>) -> String {
     }
 }
 
-/// Why it shows a slate, and which others send to its group.
+/// Why it shows a slate, why it cannot be played on demand, and which others send to its group.
 fn trouble(station: &StationStatus) -> String {
     let senders = &station.other_senders;
     let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", addresses(senders)));
-    station.reason.clone().into_iter().chain(others).collect::<Vec<_>>().join("; ")
+    let refused = station.demand.as_ref().and_then(|demand| demand.reason.as_ref());
+    let on_demand = refused.map(|reason| format!("on demand: {reason}"));
+    station.reason.clone().into_iter().chain(on_demand).chain(others).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::media::{FrameRate, StationId};
-    use crate::web::api::Quantiles;
+    use crate::web::api::{Demand, DemandStatus, Quantiles};
 
     pub(in crate::status) fn station(id: u16, state: Sending, reason: Option<&str>) -> StationStatus {
         StationStatus {
@@ -138,6 +140,7 @@ pub(super) mod tests {
             sound: None,
             now: None,
             next: None,
+            demand: None,
         }
     }
 
@@ -175,6 +178,9 @@ id  name    state  now                        rate  audience  aired  skipped  sq
         assert_eq!(row(&station)[14], format!("the film is missing; {others}"));
         station.reason = None;
         assert_eq!(row(&station)[14], others);
+        let reason = Some("there is no film to play".into());
+        station.demand = Some(DemandStatus { state: Demand::Refused, reason });
+        assert_eq!(row(&station)[14], format!("on demand: there is no film to play; {others}"));
     }
 
     #[test]

@@ -78,6 +78,42 @@ pub struct StationStatus {
     /// The film that follows; `None` if that is not known.
     #[serde(default)]
     pub next: Option<NextFilm>,
+    /// Whether its films can be played on demand; `None` if RTSP is not served.
+    #[serde(default)]
+    pub demand: Option<DemandStatus>,
+}
+
+/// Whether the films of a station can be played on demand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DemandStatus {
+    /// Whether they can.
+    pub state: Demand,
+    /// Why the last client that asked was refused; `None` if it was not.
+    pub reason: Option<String>,
+}
+
+/// Whether the films of a station can be played on demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Demand {
+    /// A film is on air.
+    Ready,
+    /// The last client that asked was refused.
+    Refused,
+    /// No film is on air, and no client has asked.
+    Unknown,
+}
+
+impl DemandStatus {
+    fn of(station: &StationHandle, state: Sending) -> DemandStatus {
+        let reason = station.demand_refused();
+        let state = match (&reason, state) {
+            (Some(_), _) => Demand::Refused,
+            (None, Sending::Film) => Demand::Ready,
+            (None, Sending::Slate | Sending::Starting) => Demand::Unknown,
+        };
+        DemandStatus { state, reason }
+    }
 }
 
 /// The film that is on a station.
@@ -215,6 +251,7 @@ impl StationStatus {
             other_senders: station.other_senders(),
             lateness_us: Quantiles::of(&air.lateness),
             sound: SoundStatus::of(station),
+            demand: head_end.table.services().rtsp.map(|_| DemandStatus::of(station, state)),
             now: film.map(|film| FilmStatus::of(&film, now)),
             next: next
                 .map(|next| NextFilm { title: next.title.to_string(), in_s: seconds(next.begin.since(now)) }),
