@@ -46,6 +46,11 @@ struct TestBroadcaster {
 
 impl TestBroadcaster {
     async fn start(rtsp: bool) -> TestBroadcaster {
+        TestBroadcaster::of(LINEUP, rtsp).await
+    }
+
+    /// A broadcaster of this line-up.
+    async fn of(lineup: &str, rtsp: bool) -> TestBroadcaster {
         let world = World {
             interfaces: interfaces().unwrap(),
             home: None,
@@ -53,7 +58,7 @@ impl TestBroadcaster {
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         };
-        let lineup = Lineup::parse(LINEUP, Path::new("stations.toml"), &world).unwrap();
+        let lineup = Lineup::parse(lineup, Path::new("stations.toml"), &world).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0");
         let http = listen().await.unwrap();
         let address = http.local_addr().unwrap();
@@ -152,7 +157,8 @@ async fn pictures_sdp_playlist_and_page_are_served() {
         #EXTINF:-1 tvg-id=\"40.stationcast\" tvg-chno=\"40\" tvg-name=\"With 'quotes' \\ and more\",40 With \"quotes\" \\ and more\n\
         http://television.example:80/stations/40.mkv\n";
     assert_eq!(list.text(), expected);
-    let one = broadcaster.get("/stations/1.m3u").await.text();
+    let one = broadcaster.get("/stations/1.m3u").await;
+    let one = one.text();
     assert_eq!(one.lines().count(), 3, "{one}");
     assert!(one.starts_with("#EXTM3U\n#EXTINF:-1 tvg-id=\"1.stationcast\""), "{one}");
 
@@ -424,22 +430,29 @@ fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_answers_as_openapi_json_describes() {
-    let broadcaster = TestBroadcaster::start(false).await;
+    let lineup = LINEUP.replace("no such film.mp4", "media/nature.mp4");
+    let broadcaster = TestBroadcaster::of(&lineup, true).await;
     let document = broadcaster.get("/api/openapi.json").await.json();
     for (path, template) in [
         ("/api/stations", "/api/stations"),
+        ("/api/stations/1", "/api/stations/{id}"),
         ("/api/stations/40", "/api/stations/{id}"),
         ("/api/stations/40/links", "/api/stations/{id}/links"),
         ("/api/guide", "/api/guide"),
     ] {
-        let sign = if path == "/api/guide" { "\"title\"" } else { "\"slate\"" };
-        let answer = match path {
-            "/api/stations/40/links" => broadcaster.get(path).await,
-            _ => broadcaster.until(path, |answer| answer.text().contains(sign)).await,
+        let sign = match path {
+            "/api/guide" | "/api/stations/1" => "\"title\"",
+            "/api/stations/40/links" => "\"rtsp\"",
+            _ => "\"slate\"",
         };
+        let answer = broadcaster.until(path, |answer| answer.text().contains(sign)).await;
         let content = &document["paths"][template]["get"]["responses"]["200"]["content"];
         check(&answer.json(), &content["application/json"]["schema"], &document, path);
     }
     let station = broadcaster.get("/api/stations/40").await.json();
     assert_eq!(station["reason"], "cannot read nor this.mp4: no such file or directory");
+    assert_eq!((&station["now"], &station["demand"]["state"]), (&Value::Null, &Value::from("unknown")));
+    let station = broadcaster.get("/api/stations/1").await.json();
+    assert_eq!((&station["now"]["title"], &station["next"]["title"]), (&"Nature".into(), &"Nature".into()));
+    assert_eq!((&station["now"]["length_s"], &station["demand"]["state"]), (&24.024.into(), &"ready".into()));
 }

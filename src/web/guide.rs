@@ -66,7 +66,8 @@ impl Web {
 
 /// `GET /api/guide`.
 pub(super) async fn json(State(web): State<Arc<Web>>) -> Response {
-    let time = |at: AirTime| humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string();
+    let time =
+        |at: AirTime| humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string();
     let film = |film: GuideEntry| GuideFilm {
         title: film.title.to_string(),
         begin: time(film.begin),
@@ -94,7 +95,8 @@ pub(super) fn channel(id: StationId) -> String {
 
 /// A guide as XMLTV (xmltv.dtd of the XMLTV project). Times are whole seconds, so a film that begins and ends within one is left out.
 fn to_xmltv(guide: &[(StationId, String, Vec<GuideEntry>)]) -> String {
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!DOCTYPE tv SYSTEM \"xmltv.dtd\">\n");
+    let mut xml =
+        String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!DOCTYPE tv SYSTEM \"xmltv.dtd\">\n");
     let generator = concat!("stationcast/", env!("CARGO_PKG_VERSION"));
     let _ = writeln!(xml, "<tv generator-info-name=\"{generator}\">");
     for (id, name, _) in guide {

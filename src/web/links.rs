@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::uri::Authority;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use qrcode::QrCode;
 use qrcode::render::svg;
@@ -55,7 +55,8 @@ impl Web {
     fn links_of(&self, id: &str, host: RequestHost) -> Result<Vec<StationLink>, Refusal> {
         let id = id.parse().map(StationId);
         let id = id.map_err(|_| Refusal(StatusCode::NOT_FOUND, "a station's number is 1 to 999".into()))?;
-        let none = || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address to list".into());
+        let none =
+            || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address to list".into());
         Ok(self.links(&*self.station(id)?, &host.0.ok_or_else(none)?))
     }
 }

@@ -56,9 +56,7 @@ fn entry(station: &StationHandle, host: &Authority, rtsp: Option<&str>) -> Strin
         }
     };
     let channel = guide::channel(id);
-    format!(
-        "#EXTINF:-1 tvg-id=\"{channel}\" tvg-chno=\"{id}\" tvg-name=\"{quoted}\",{id} {name}\n{url}\n"
-    )
+    format!("#EXTINF:-1 tvg-id=\"{channel}\" tvg-chno=\"{id}\" tvg-name=\"{quoted}\",{id} {name}\n{url}\n")
 }
 
 /// Whether `query` asks for HTTP. Parameters with other names mean nothing, since some clients add theirs.

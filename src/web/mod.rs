@@ -24,8 +24,8 @@
 
 pub mod api;
 mod assets;
-pub(crate) mod hosts;
 mod guide;
+pub(crate) mod hosts;
 mod jpeg_cache;
 mod links;
 mod m3u;

@@ -65,7 +65,8 @@ pub(super) async fn station(
             Ok((headers, Body::from_stream(stream.bytes(admitted))).into_response())
         }
         "m3u" => {
-            let none = || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address".into());
+            let none =
+                || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address".into());
             Ok(m3u::of_station(&web, &station, &host.0.ok_or_else(none)?))
         }
         "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),

@@ -2,6 +2,7 @@
 //
 //     node tests/page/cpu.mjs [STATION...]
 //
+// With PLAIN=1, the page has only what browsers lend to pages on plain http, which is less than on localhost.
 // URL is the page (default http://127.0.0.1:8088/), SECONDS the time measured (default 20), PAGE a folder with other files of the page
 // than the broadcaster's, CHROMIUM the browser. Without stations, the wall is measured; with some, each as it fills the page.
 
@@ -69,6 +70,7 @@ const browser = await chromium.launch({
 });
 const root = process.pid;
 const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+if (process.env.PLAIN) await page.addInitScript(() => delete globalThis.ImageDecoder);
 page.on("pageerror", (error) => console.error(error));
 if (process.env.PAGE) {
   await page.route(/\.(js|css)$|\/(#.*)?$/, async (route) => {

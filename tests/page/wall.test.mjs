@@ -270,6 +270,7 @@ pageTest("an address with a number opens its station", async () => {
   assert.equal(await page.textContent("#name"), "Meadow");
   await page.evaluate(() => (location.hash = "#77"));
   await page.waitForFunction(() => document.getElementById("entry").textContent === "No station 77");
+  assert.ok(await page.isVisible("#entry"));
   assert.ok(await page.isHidden("#stage"));
 });
 
@@ -361,6 +362,36 @@ pageTest("`broadcaster status` prints what the API has", async () => {
   assert.match(lines.at(-1), /^9 stations, 0 off air, /);
 });
 
+// Channels and programmes, as an XML parser that is not ours reads them.
+const reader = `
+import json, sys, xml.etree.ElementTree as tree
+tv = tree.fromstring(sys.stdin.buffer.read())
+print(json.dumps([[[one.tag, one.attrib, [part.text for part in one]] for one in tv], tv.tag]))
+`;
+
+pageTest("the guide is XMLTV whose channels are those of the playlist", async () => {
+  const text = await (await fetch(`${url()}guide.xml`)).text();
+  const [elements, root] = JSON.parse(execFileSync(process.env.PYTHON ?? "/usr/bin/python3", ["-c", reader], { input: text, encoding: "utf8" }));
+  assert.equal(root, "tv");
+  const of = (tag) => elements.filter(([name]) => name === tag);
+  const playlist = await (await fetch(`${url()}stations.m3u`)).text();
+  assert.ok(playlist.startsWith(`#EXTM3U url-tvg="${url()}guide.xml"`), playlist);
+  const ids = [...playlist.matchAll(/tvg-id="([^"]+)" tvg-chno="(\d+)"/g)].map(([, id, number]) => [id, number]);
+  assert.deepEqual(of("channel").map(([, { id }, names]) => [id, names[1]]), ids);
+  assert.deepEqual(of("channel")[1][2], ["Nature", "2"]);
+  const nature = of("programme").filter(([, { channel }]) => channel === "2.stationcast");
+  assert.ok(nature.length > 100, "a day of a film of 24 s, or 500");
+  nature.forEach(([, { start, stop }, titles], n) => {
+    assert.deepEqual(titles, ["Nature"]);
+    assert.match(start, /^\d{14} \+0000$/);
+    if (n > 0) assert.equal(start, nature[n - 1][1].stop);
+    assert.ok(stop > start);
+  });
+  const [film] = (await (await fetch(`${url()}api/guide`)).json())[1].films;
+  assert.equal(film.title, "Nature");
+  assert.ok(Date.parse(film.begin) <= Date.now() && Date.now() < Date.parse(film.end) + 1000);
+});
+
 pageTest("typing finds stations, by name, number and film", async () => {
   await moving(Array(9).fill(0));
   const shown = () => page.$$eval("#tiles li:not([hidden]) a", (tiles) => tiles.map((tile) => Number(tile.dataset.station)));
@@ -425,6 +456,7 @@ pageTest("a screen on the wall has no controls, larger text, and waits for its s
   await start([1, 3]);
   await page.waitForFunction(() => document.getElementById("entry").textContent === "Station 2 is not there; waiting for it");
   assert.ok(await page.isHidden("#tiles"));
+  assert.ok(await page.isVisible("#entry"));
   await screenshot("kiosk-waits");
   await stop();
   await start();

@@ -37,6 +37,7 @@ export async function showLinks({ id, name }, speak) {
       const source = `/api/stations/${id}/links/${link.kind}.svg`;
       const shown = !picture.hidden && picture.getAttribute("src") === source;
       picture.hidden = shown;
+      for (const other of list.querySelectorAll(".show-code")) other.ariaPressed = String(other === code && !shown);
       picture.alt = `QR code of ${link.url}`;
       if (!shown) picture.src = source;
     });

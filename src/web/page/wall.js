@@ -218,6 +218,7 @@ function add({ id }) {
 // pixels, the page scrolls instead.
 function fit() {
   const SMALLEST = 240;
+  const MANY = 20; // more of them are smaller still, to be seen with less scrolling
   const list = at("tiles");
   const shown = [...tiles.values()].filter(({ item }) => !item.hidden);
   const count = shown.length;
@@ -235,6 +236,7 @@ function fit() {
     if (tile > best.tile) best = { columns, tile };
   }
   const fits = best.tile >= SMALLEST;
+  list.classList.toggle("many", !fits && count > MANY);
   for (const [property, value] of [["--columns", best.columns], ["--tile", `${best.tile}px`], ["--most", `${best.tile}px`]]) {
     if (fits) list.style.setProperty(property, value);
     else list.style.removeProperty(property);
