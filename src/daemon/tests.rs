@@ -442,7 +442,7 @@ async fn the_api_answers_as_openapi_json_describes() {
     ] {
         let sign = match path {
             "/api/guide" | "/api/stations/1" => "\"title\"",
-            "/api/stations/40/links" => "\"rtsp\"",
+            "/api/stations/40/links" => "\"page\"",
             _ => "\"slate\"",
         };
         let answer = broadcaster.until(path, |answer| answer.text().contains(sign)).await;

@@ -472,7 +472,7 @@ pageTest("a screen on the wall has no controls, larger text, and waits for its s
 pageTest("what is on and what follows is in each tile", async () => {
   const on = /^Space 0:\d\d \/ 0:24 · next: Space$/;
   await page.waitForFunction(
-    (on) => new RegExp(on).test(document.querySelector('#tiles a[href="#3"] .now').textContent),
+    (on) => new RegExp(on).test(document.querySelector('#tiles a[href="#3"] .now')?.textContent),
     on.source,
   );
   const [station] = (await (await fetch(`${url()}api/stations`)).json()).slice(2);

@@ -19,6 +19,12 @@ export class Painter {
     });
   }
 
+  // Paints a picture into a tile at once: that of the station that is heard, which is in step with its sound.
+  paintNow(tile, number, picture) {
+    this.forget(tile);
+    show(tile, number, picture);
+  }
+
   // Forgets what waits for a tile.
   forget(tile) {
     this.#pending.get(tile)?.done();

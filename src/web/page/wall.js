@@ -115,6 +115,7 @@ function meter() {
 function draw(id, number, picture) {
   const tile = tiles.get(id);
   if (stage.watched !== null) stage.draw(id, number, picture);
+  else if (tile && id === sound.station) painter.paintNow(tile, number, picture);
   else if (tile) return painter.paint(tile, number, picture);
 }
 
