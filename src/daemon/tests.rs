@@ -456,3 +456,22 @@ async fn the_api_answers_as_openapi_json_describes() {
     assert_eq!((&station["now"]["title"], &station["next"]["title"]), (&"Nature".into(), &"Nature".into()));
     assert_eq!((&station["now"]["length_s"], &station["demand"]["state"]), (&24.024.into(), &"ready".into()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_could_not_be_played_on_demand_can_be_when_it_is_on_air() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film.mp4");
+    let lineup = LINEUP.replace("no such film.mp4", film.to_str().unwrap());
+    let broadcaster = TestBroadcaster::of(&lineup, true).await;
+    let mut client = TcpStream::connect(broadcaster.rtsp.unwrap()).await.unwrap();
+    client.write_all(b"DESCRIBE rtsp://h/1/demand RTSP/1.0\r\nCSeq: 1\r\n\r\n").await.unwrap();
+    let mut head = [0; 12];
+    client.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"RTSP/1.0 503");
+    let station = broadcaster.get("/api/stations/1").await.json();
+    assert_eq!(station["demand"]["state"], "refused");
+    assert_eq!(station["demand"]["reason"], "cannot read film.mp4: no such file or directory");
+    std::fs::copy("media/nature.mp4", &film).unwrap();
+    let ready = r#""demand":{"state":"ready","reason":null}"#;
+    broadcaster.until("/api/stations/1", |answer| answer.text().contains(ready)).await;
+}

@@ -105,7 +105,8 @@ impl StationHandle {
         is_new
     }
 
-    /// Why the station could not be played on demand when a client asked last; `None` if it could, or if none has asked.
+    /// Why the station could not be played on demand when a client asked last; `None` if it could, or if none has asked since it is
+    /// on air.
     pub fn demand_refused(&self) -> Option<String> {
         self.demand_refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -291,6 +291,10 @@ impl Station {
                 ContentKind::Slate(reason) => State::Slate { reason },
             };
         });
+        if on_film && !self.on_air {
+            // Whatever kept it off air may have been the reason.
+            self.handle.set_demand_refused(None);
+        }
         self.on_air |= on_film;
         if on_film && std::mem::take(&mut self.log_on_air) {
             let interface = self.handle.interface();

@@ -104,6 +104,7 @@ fn trouble(station: &StationStatus) -> String {
     let senders = &station.other_senders;
     let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", addresses(senders)));
     let refused = station.demand.as_ref().and_then(|demand| demand.reason.as_ref());
+    let refused = refused.filter(|refused| station.reason.as_ref() != Some(refused));
     let on_demand = refused.map(|reason| format!("on demand: {reason}"));
     station.reason.clone().into_iter().chain(on_demand).chain(others).collect::<Vec<_>>().join("; ")
 }
@@ -176,7 +177,10 @@ id  name    state  now                        rate  audience  aired  skipped  sq
         station.other_senders = vec![([10, 0, 0, 7], 40_000).into(), ([10, 0, 0, 9], 40_001).into()];
         let others = "others send to its group: 10.0.0.7:40000, 10.0.0.9:40001";
         assert_eq!(row(&station)[14], format!("the film is missing; {others}"));
-        station.reason = None;
+        let reason = station.reason.clone();
+        station.demand = Some(DemandStatus { state: Demand::Refused, reason });
+        assert_eq!(row(&station)[14], format!("the film is missing; {others}"), "the same is not said twice");
+        (station.reason, station.demand) = (None, None);
         assert_eq!(row(&station)[14], others);
         let reason = Some("there is no film to play".into());
         station.demand = Some(DemandStatus { state: Demand::Refused, reason });
