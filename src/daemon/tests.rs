@@ -46,6 +46,11 @@ struct TestBroadcaster {
 
 impl TestBroadcaster {
     async fn start(rtsp: bool) -> TestBroadcaster {
+        TestBroadcaster::of(LINEUP, rtsp).await
+    }
+
+    /// A broadcaster of this line-up.
+    async fn of(lineup: &str, rtsp: bool) -> TestBroadcaster {
         let world = World {
             interfaces: interfaces().unwrap(),
             home: None,
@@ -53,7 +58,7 @@ impl TestBroadcaster {
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         };
-        let lineup = Lineup::parse(LINEUP, Path::new("stations.toml"), &world).unwrap();
+        let lineup = Lineup::parse(lineup, Path::new("stations.toml"), &world).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0");
         let http = listen().await.unwrap();
         let address = http.local_addr().unwrap();
@@ -145,12 +150,26 @@ async fn pictures_sdp_playlist_and_page_are_served() {
     assert!(sdp.text().contains("\r\nc=IN IP4 239.79.3.40/1\r\n"), "{}", sdp.text());
 
     let list = broadcaster.get("/stations.m3u").await;
-    let expected = "#EXTM3U\n\
-        #EXTINF:-1 tvg-chno=\"1\" tvg-name=\"First\",1 First\n\
+    let expected = "#EXTM3U url-tvg=\"http://television.example:80/guide.xml\" \
+        x-tvg-url=\"http://television.example:80/guide.xml\"\n\
+        #EXTINF:-1 tvg-id=\"1.stationcast\" tvg-chno=\"1\" tvg-name=\"First\",1 First\n\
         http://television.example:80/stations/1.mjpeg\n\
-        #EXTINF:-1 tvg-chno=\"40\" tvg-name=\"With 'quotes' \\ and more\",40 With \"quotes\" \\ and more\n\
+        #EXTINF:-1 tvg-id=\"40.stationcast\" tvg-chno=\"40\" tvg-name=\"With 'quotes' \\ and more\",40 With \"quotes\" \\ and more\n\
         http://television.example:80/stations/40.mkv\n";
     assert_eq!(list.text(), expected);
+    let one = broadcaster.get("/stations/1.m3u").await;
+    let one = one.text();
+    assert_eq!(one.lines().count(), 3, "{one}");
+    assert!(one.starts_with("#EXTM3U\n#EXTINF:-1 tvg-id=\"1.stationcast\""), "{one}");
+
+    let links = broadcaster.get("/api/stations/1/links").await.json();
+    let urls: Vec<_> = links.as_array().unwrap().iter().map(|link| link["url"].as_str().unwrap()).collect();
+    assert_eq!(urls[0], "http://television.example:80/stations/1.mjpeg", "RTSP is not served");
+    let code = broadcaster.get("/api/stations/1/links/mjpeg.svg").await;
+    assert!(code.has("content-type: image/svg+xml") && code.text().contains("<svg"), "{}", code.head);
+    for nothing in ["1/links/rtsp.svg", "1/links/mjpeg.png", "1/links/", "9/links", "x/links"] {
+        assert_eq!(broadcaster.get(&format!("/api/stations/{nothing}")).await.status, 404, "{nothing}");
+    }
 
     let page = broadcaster.get("/").await;
     let policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -222,6 +241,10 @@ async fn every_405_says_what_is_allowed_and_options_says_it_too() {
         "/stations/1.jpg",
         "/api/stations",
         "/api/stations/1",
+        "/api/stations/1/links",
+        "/api/stations/1/links/sdp.svg",
+        "/api/guide",
+        "/guide.xml",
         "/api/openapi.json",
         "/healthz",
         "/metrics",
@@ -407,13 +430,48 @@ fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_answers_as_openapi_json_describes() {
-    let broadcaster = TestBroadcaster::start(false).await;
+    let lineup = LINEUP.replace("no such film.mp4", "media/nature.mp4");
+    let broadcaster = TestBroadcaster::of(&lineup, true).await;
     let document = broadcaster.get("/api/openapi.json").await.json();
-    for (path, template) in [("/api/stations", "/api/stations"), ("/api/stations/40", "/api/stations/{id}")] {
-        let answer = broadcaster.until(path, |answer| answer.text().contains("\"slate\"")).await;
+    for (path, template) in [
+        ("/api/stations", "/api/stations"),
+        ("/api/stations/1", "/api/stations/{id}"),
+        ("/api/stations/40", "/api/stations/{id}"),
+        ("/api/stations/40/links", "/api/stations/{id}/links"),
+        ("/api/guide", "/api/guide"),
+    ] {
+        let sign = match path {
+            "/api/guide" | "/api/stations/1" => "\"title\"",
+            "/api/stations/40/links" => "\"page\"",
+            _ => "\"slate\"",
+        };
+        let answer = broadcaster.until(path, |answer| answer.text().contains(sign)).await;
         let content = &document["paths"][template]["get"]["responses"]["200"]["content"];
         check(&answer.json(), &content["application/json"]["schema"], &document, path);
     }
     let station = broadcaster.get("/api/stations/40").await.json();
     assert_eq!(station["reason"], "cannot read nor this.mp4: no such file or directory");
+    assert_eq!((&station["now"], &station["demand"]["state"]), (&Value::Null, &Value::from("unknown")));
+    let station = broadcaster.get("/api/stations/1").await.json();
+    assert_eq!((&station["now"]["title"], &station["next"]["title"]), (&"Nature".into(), &"Nature".into()));
+    assert_eq!((&station["now"]["length_s"], &station["demand"]["state"]), (&24.024.into(), &"ready".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_could_not_be_played_on_demand_can_be_when_it_is_on_air() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film.mp4");
+    let lineup = LINEUP.replace("no such film.mp4", film.to_str().unwrap());
+    let broadcaster = TestBroadcaster::of(&lineup, true).await;
+    let mut client = TcpStream::connect(broadcaster.rtsp.unwrap()).await.unwrap();
+    client.write_all(b"DESCRIBE rtsp://h/1/demand RTSP/1.0\r\nCSeq: 1\r\n\r\n").await.unwrap();
+    let mut head = [0; 12];
+    client.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"RTSP/1.0 503");
+    let station = broadcaster.get("/api/stations/1").await.json();
+    assert_eq!(station["demand"]["state"], "refused");
+    assert_eq!(station["demand"]["reason"], "cannot read film.mp4: no such file or directory");
+    std::fs::copy("media/nature.mp4", &film).unwrap();
+    let ready = r#""demand":{"state":"ready","reason":null}"#;
+    broadcaster.until("/api/stations/1", |answer| answer.text().contains(ready)).await;
 }

@@ -29,13 +29,14 @@ impl Rejection {
 
     /// What the client wants cannot be had now; `why` says the reason.
     pub(super) fn unavailable(why: &dyn fmt::Display) -> Rejection {
-        let why = why.to_string().replace(|c: char| !(' '..='~').contains(&c), "?");
         let retry_after = RETRY_AFTER.as_secs().to_string();
-        let why = Some(why);
-        Rejection {
-            why,
-            ..Rejection::with(StatusCode::ServiceUnavailable, headers::RETRY_AFTER, retry_after)
-        }
+        Rejection::with(StatusCode::ServiceUnavailable, headers::RETRY_AFTER, retry_after).because(why)
+    }
+
+    /// The same, and `why` says the reason.
+    pub(super) fn because(self, why: &dyn fmt::Display) -> Rejection {
+        let why = why.to_string().replace(|c: char| !(' '..='~').contains(&c), "?");
+        Rejection { why: Some(why), ..self }
     }
 
     pub(super) fn response(self, echo: &Echo) -> Response<Vec<u8>> {

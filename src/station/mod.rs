@@ -11,6 +11,7 @@
 //! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `media`, `interface`,
 //! `net` and `clock`.
 
+mod guide;
 pub(crate) mod listen;
 mod output;
 mod patience;
@@ -39,6 +40,7 @@ use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::lineup::{StationSpec, has_sound_by};
 use crate::media::{FrameRate, Size};
+use guide::GuideKeeper;
 use output::{Output, Stopping};
 use patience::{Patience, RETRY};
 use runtime::WakeSlots;
@@ -78,6 +80,7 @@ struct Station {
     /// Its configuration, which may change.
     specs: watch::Receiver<Arc<StationSpec>>,
     output: Output,
+    guide: GuideKeeper,
     content: Content,
     /// Shown while `content` cannot be.
     slate: Content,
@@ -119,11 +122,12 @@ impl Station {
         }
         let (clock, threads) = (head_end.clock.clone(), head_end.threads.clone());
         let catalogue = head_end.catalogue.clone();
+        let guide = GuideKeeper::new(handle.clone(), catalogue.clone(), threads.clone());
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
         let content = Content::Films(Box::new(Films::new(spec, clock, catalogue, threads)));
         let output = Output::open(handle.clone(), &head_end, wake_slots);
         let specs = handle.spec_changes();
-        Station { handle, head_end, specs, output, content, slate, on_air: false, log_on_air: true }
+        Station { handle, head_end, specs, output, guide, content, slate, on_air: false, log_on_air: true }
     }
 
     /// Shows the content until the station is told to stop, and the slate while the content cannot be shown.
@@ -219,6 +223,7 @@ impl Station {
         let mut begins = None;
         // A slate is silent, and so is a film until it tells when it began.
         self.output.set_film(None);
+        self.handle.guide().clear();
         loop {
             self.follow_spec();
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
@@ -258,7 +263,10 @@ impl Station {
                     }
                 }
                 ContentEvent::Begin { kind, size, rate } => begins = Some((kind, size, rate)),
-                ContentEvent::Film(film) => self.output.set_film(Some(film)),
+                ContentEvent::Film(film) => {
+                    self.handle.guide().begin_film(film.place, film.begin, film.length);
+                    self.output.set_film(Some(film));
+                }
                 ContentEvent::HoldUntil(moment) => self.output.hold_until(moment),
                 ContentEvent::Skipped(pictures) => drop(counters.skipped.fetch_add(pictures, Relaxed)),
                 ContentEvent::Reanchored(behind) => {
@@ -274,7 +282,10 @@ impl Station {
                         warn!("station {} \"{}\": {reason}; it will be made again", spec.id, spec.name);
                     }
                 }
-                ContentEvent::RoundBegins => drop(counters.rounds.fetch_add(1, Relaxed)),
+                ContentEvent::RoundBegins(films) => {
+                    counters.rounds.fetch_add(1, Relaxed);
+                    self.guide.begin_round(films);
+                }
             }
         }
     }
@@ -295,6 +306,10 @@ impl Station {
                 ContentKind::Slate(reason) => State::Slate { reason },
             };
         });
+        if on_film && !self.on_air {
+            // Whatever kept it off air may have been the reason.
+            self.handle.set_demand_refused(None);
+        }
         self.on_air |= on_film;
         if on_film && std::mem::take(&mut self.log_on_air) {
             let interface = self.handle.interface();

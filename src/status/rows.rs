@@ -2,27 +2,30 @@
 
 use crate::conflict::addresses;
 use crate::text_table::{aligned, three_digits};
-use crate::web::api::{Sending, SoundStatus, StationStatus};
+use crate::web::api::{FilmStatus, Sending, SoundStatus, StationStatus};
 
 /// Most characters of a cell: the limit of a slate's reason. The answer may come from something that is not a broadcaster.
 const MAX_CELL: usize = 512;
 
+/// Most characters of a film's title.
+const MAX_TITLE: usize = 30;
+
 /// Number of columns.
-pub(super) const N: usize = 14;
+pub(super) const N: usize = 15;
 
 const COLUMNS: [&str; N] = [
-    "id", "name", "state", "rate", "audience", "aired", "skipped", "squeezed", "errors", "p50", "p99",
+    "id", "name", "state", "now", "rate", "audience", "aired", "skipped", "squeezed", "errors", "p50", "p99",
     "sound", "group", "reason",
 ];
 
 /// Which columns are numbers, and aligned to the right.
 pub(super) const NUMBERS: [bool; N] =
-    [true, false, false, true, true, true, true, true, true, true, true, true, false, false];
+    [true, false, false, false, true, true, true, true, true, true, true, true, true, false, false];
 
 /// Columns that a narrow terminal can do without, the least important first. Number and name always stay.
-pub(super) const EXPENDABLE: [&str; 12] = [
-    "group", "squeezed", "p50", "sound", "rate", "aired", "audience", "p99", "errors", "skipped", "reason",
-    "state",
+pub(super) const EXPENDABLE: [&str; 13] = [
+    "group", "now", "squeezed", "p50", "sound", "rate", "aired", "audience", "p99", "errors", "skipped",
+    "reason", "state",
 ];
 
 /// The least width of the columns whose text may be shortened; every other column is shown whole or not at all.
@@ -74,6 +77,7 @@ fn row(station: &StationStatus) -> [String; N] {
         station.id.to_string(),
         station.name.clone(),
         state.into(),
+        station.now.as_ref().map_or("-".into(), film),
         station.rate.map_or("-".into(), |rate| format!("{}/s", rate.decimal())),
         station.audience.to_string(),
         station.aired.to_string(),
@@ -90,6 +94,23 @@ fn row(station: &StationStatus) -> [String; N] {
     .map(|cell| cell.chars().take(MAX_CELL).map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
+/// The title of its film, and how far it is: `Nature 0:12/0:24`.
+fn film(film: &FilmStatus) -> String {
+    let length = film.length_s.map(|length| format!("/{}", clock_time(length))).unwrap_or_default();
+    let title: String = film.title.chars().take(MAX_TITLE).collect();
+    let more = if title.len() < film.title.len() { "…" } else { "" };
+    format!("{title}{more} {}{length}", clock_time(film.position_s))
+}
+
+/// Minutes and seconds, or hours too.
+fn clock_time(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
 /// How loud its film is, or that silence is sent.
 fn sound(sound: Option<&SoundStatus>) -> String {
     match sound {
@@ -99,18 +120,21 @@ fn sound(sound: Option<&SoundStatus>) -> String {
     }
 }
 
-/// Why it shows a slate, and which others send to its group.
+/// Why it shows a slate, why it cannot be played on demand, and which others send to its group.
 fn trouble(station: &StationStatus) -> String {
     let senders = &station.other_senders;
     let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", addresses(senders)));
-    station.reason.clone().into_iter().chain(others).collect::<Vec<_>>().join("; ")
+    let refused = station.demand.as_ref().and_then(|demand| demand.reason.as_ref());
+    let refused = refused.filter(|refused| station.reason.as_ref() != Some(refused));
+    let on_demand = refused.map(|reason| format!("on demand: {reason}"));
+    station.reason.clone().into_iter().chain(on_demand).chain(others).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::media::{FrameRate, StationId};
-    use crate::web::api::Quantiles;
+    use crate::web::api::{Demand, DemandStatus, Quantiles};
 
     pub(in crate::status) fn station(id: u16, state: Sending, reason: Option<&str>) -> StationStatus {
         StationStatus {
@@ -136,6 +160,9 @@ pub(super) mod tests {
             other_senders: vec![],
             lateness_us: Quantiles { p50: Some(20), p99: None },
             sound: None,
+            now: None,
+            next: None,
+            demand: None,
         }
     }
 
@@ -155,10 +182,12 @@ pub(super) mod tests {
         };
         stations[0].sound = Some(sound(Some(-23.04)));
         stations[1].sound = Some(sound(None));
+        stations[0].now =
+            Some(FilmStatus { title: "Forest".into(), position_s: 71.9, length_s: Some(5_025.04) });
         let expected = "\
-id  name    state     rate  audience  aired  skipped  squeezed  errors    p50  p99       sound  group            reason
- 2  Nature  film   29.97/s         3   1234        1         2       4  20 us    -  -23.0 LUFS  239.77.0.2:5004
-40  Nature  slate  29.97/s         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
+id  name    state  now                     rate  audience  aired  skipped  squeezed  errors    p50  p99       sound  group            reason
+ 2  Nature  film   Forest 1:11/1:23:45  29.97/s         3   1234        1         2       4  20 us    -  -23.0 LUFS  239.77.0.2:5004
+40  Nature  slate  -                    29.97/s         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
 2 stations, 1 off air, 6 watching; 2468 pictures aired, 2 skipped, 4 squeezed, 8 not sent";
         assert_eq!(table(&stations), expected);
     }
@@ -168,7 +197,7 @@ id  name    state     rate  audience  aired  skipped  squeezed  errors    p50  p
         let mut station = station(2, Sending::Film, None);
         for (micros, text) in [(0, "0 us"), (999, "999 us"), (1000, "1.00 ms"), (50_000, "50.0 ms")] {
             station.lateness_us = Quantiles { p50: None, p99: Some(micros) };
-            assert_eq!(row(&station)[10], text);
+            assert_eq!(row(&station)[11], text);
         }
     }
 
@@ -177,9 +206,15 @@ id  name    state     rate  audience  aired  skipped  squeezed  errors    p50  p
         let mut station = station(2, Sending::Slate, Some("the film is missing"));
         station.other_senders = vec![([10, 0, 0, 7], 40_000).into(), ([10, 0, 0, 9], 40_001).into()];
         let others = "others send to its group: 10.0.0.7:40000, 10.0.0.9:40001";
-        assert_eq!(row(&station)[13], format!("the film is missing; {others}"));
-        station.reason = None;
-        assert_eq!(row(&station)[13], others);
+        assert_eq!(row(&station)[14], format!("the film is missing; {others}"));
+        let reason = station.reason.clone();
+        station.demand = Some(DemandStatus { state: Demand::Refused, reason });
+        assert_eq!(row(&station)[14], format!("the film is missing; {others}"), "the same is not said twice");
+        (station.reason, station.demand) = (None, None);
+        assert_eq!(row(&station)[14], others);
+        let reason = Some("there is no film to play".into());
+        station.demand = Some(DemandStatus { state: Demand::Refused, reason });
+        assert_eq!(row(&station)[14], format!("on demand: there is no film to play; {others}"));
     }
 
     #[test]

@@ -3,20 +3,21 @@
 use crate::directory::{State, StationInfo};
 use crate::text_table::aligned;
 
-const HEAD: [&str; 7] = ["id", "name", "group", "size", "rate", "watching", "state"];
+const HEAD: [&str; 7] = ["id", "name", "group", "size", "rate", "watching", "on"];
 /// Which columns are numbers, and aligned to the right.
 const RIGHT: [bool; 7] = [true, false, false, true, true, true, false];
 
-/// The column names, then a line for each station. Ends without a line break.
-pub fn table(stations: &[StationInfo]) -> String {
-    let rows: Vec<_> = [HEAD.map(str::to_owned)].into_iter().chain(stations.iter().map(row)).collect();
+/// The column names, then a line for each station, with the title of its film if that is known. Ends without a line break.
+pub fn table<'a>(stations: impl IntoIterator<Item = (&'a StationInfo, Option<&'a str>)>) -> String {
+    let rows = stations.into_iter().map(|(station, film)| row(station, film));
+    let rows: Vec<_> = [HEAD.map(str::to_owned)].into_iter().chain(rows).collect();
     aligned(&rows, RIGHT).trim_end().to_owned()
 }
 
-fn row(station: &StationInfo) -> [String; 7] {
+fn row(station: &StationInfo, film: Option<&str>) -> [String; 7] {
     let state = match &station.state {
         State::Starting => "starting".into(),
-        State::Film => "on air".into(),
+        State::Film => film.unwrap_or("on air").to_owned(),
         State::Slate { reason } => format!("off air: {reason}"),
     };
     [
@@ -52,10 +53,11 @@ mod tests {
         let slate = State::Slate { reason: "cannot read a.mp4".into() };
         let stations = [film, station(3, "Nature"), StationInfo { state: slate, ..station(40, "Space") }];
         let expected = "\
-id  name      group                size     rate  watching  state
- 2  日本放送  239.77.0.2:5004   640x368  29.97/s        12  on air
+id  name      group                size     rate  watching  on
+ 2  日本放送  239.77.0.2:5004   640x368  29.97/s        12  Ocean
  3  Nature    239.77.0.3:5004         -        -         0  starting
 40  Space     239.77.0.40:5004        -        -         0  off air: cannot read a.mp4";
-        assert_eq!(table(&stations), expected);
+        let films = [Some("Ocean"), None, None];
+        assert_eq!(table(stations.iter().zip(films)), expected);
     }
 }

@@ -15,7 +15,7 @@ use super::Web;
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Path, media type and text of each file.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 13] = [
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/wall.css", "text/css; charset=utf-8", include_str!("page/wall.css")),
     ("/wall.js", "text/javascript; charset=utf-8", include_str!("page/wall.js")),
@@ -23,6 +23,10 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/remote.js", "text/javascript; charset=utf-8", include_str!("page/remote.js")),
     ("/sound.js", "text/javascript; charset=utf-8", include_str!("page/sound.js")),
     ("/link.js", "text/javascript; charset=utf-8", include_str!("page/link.js")),
+    ("/decode.js", "text/javascript; charset=utf-8", include_str!("page/decode.js")),
+    ("/painter.js", "text/javascript; charset=utf-8", include_str!("page/painter.js")),
+    ("/search.js", "text/javascript; charset=utf-8", include_str!("page/search.js")),
+    ("/links.js", "text/javascript; charset=utf-8", include_str!("page/links.js")),
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/api/openapi.json", "application/json", include_str!("openapi.json")),
 ];

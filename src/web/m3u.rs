@@ -1,7 +1,5 @@
-//! The M3U playlist that opens all stations in a player.
+//! The M3U playlists that open all stations, or one, in a player.
 
-use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
@@ -11,7 +9,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::hosts::RequestHost;
-use super::{Refusal, Web};
+use super::links::rtsp_at;
+use super::{Refusal, Web, guide};
+use crate::headend::StationHandle;
 
 /// `GET /stations.m3u`. The entries are RTSP URLs if the client can reach RTSP, else HTTP URLs. `?via=http` asks for HTTP,
 /// and `?via=rtsp` for what is the default.
@@ -25,35 +25,39 @@ pub(super) async fn playlist(
     let http = by_http(uri.query().unwrap_or_default()).map_err(refused)?;
     let rtsp = web.head_end.table.services().rtsp.filter(|_| !http);
     let rtsp = rtsp.and_then(|listen| rtsp_at(listen, &host));
-    let mut text = String::from("#EXTM3U\n");
-    for station in web.head_end.stations().values() {
-        let (id, name) = (station.spec().id, &station.spec().name);
-        // A quotation mark would end the attribute. Names have no control characters.
-        let quoted = name.replace('"', "'");
-        let url = match &rtsp {
-            Some(at) => format!("rtsp://{at}/{id}"),
-            // Players take MJPEG without pictures' times, but no sound with it.
-            None => {
-                let kind = if station.has_sound() { "mkv" } else { "mjpeg" };
-                format!("http://{host}/stations/{id}.{kind}")
-            }
-        };
-        let _ = writeln!(text, "#EXTINF:-1 tvg-chno=\"{id}\" tvg-name=\"{quoted}\",{id} {name}\n{url}");
-    }
-    Ok(([(CONTENT_TYPE, "audio/x-mpegurl; charset=utf-8")], text).into_response())
+    let stations = web.head_end.stations();
+    let entries = stations.values().map(|station| entry(station, &host, rtsp.as_deref()));
+    // Two names of one thing: Kodi reads the second, others the first.
+    let guide = format!("url-tvg=\"http://{host}/guide.xml\" x-tvg-url=\"http://{host}/guide.xml\"");
+    Ok(m3u(entries.fold(format!("#EXTM3U {guide}\n"), |text, entry| text + &entry)))
 }
 
-/// The address of RTSP, which listens on `listen`, for a client that knows this host as `host`; `None` if the client
-/// cannot reach it.
-fn rtsp_at(listen: SocketAddr, host: &Authority) -> Option<String> {
-    if listen.ip().is_unspecified() {
-        return Some(format!("{}:{}", host.host(), listen.port()));
-    }
-    // On any other machine a loopback address is that machine's own. A client behind a proxy on this host has a loopback
-    // address here, so this looks at the host name and not at the peer.
-    let name = host.host().trim_matches(['[', ']']);
-    let here = name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    (here || !listen.ip().is_loopback()).then(|| listen.to_string())
+/// A playlist of one station, as above.
+pub(super) fn of_station(web: &Web, station: &StationHandle, host: &Authority) -> Response {
+    let rtsp = web.head_end.table.services().rtsp.and_then(|listen| rtsp_at(listen, host));
+    m3u(format!("#EXTM3U\n{}", entry(station, host, rtsp.as_deref())))
+}
+
+fn m3u(text: String) -> Response {
+    ([(CONTENT_TYPE, "audio/x-mpegurl; charset=utf-8")], text).into_response()
+}
+
+/// The lines of a station, with the address by RTSP at `rtsp`, or else by HTTP.
+fn entry(station: &StationHandle, host: &Authority, rtsp: Option<&str>) -> String {
+    let spec = station.spec();
+    let (id, name) = (spec.id, &spec.name);
+    // A quotation mark would end the attribute. Names have no control characters.
+    let quoted = name.replace('"', "'");
+    let url = match rtsp {
+        Some(at) => format!("rtsp://{at}/{id}"),
+        // Players take MJPEG without pictures' times, but no sound with it.
+        None => {
+            let kind = if station.has_sound() { "mkv" } else { "mjpeg" };
+            format!("http://{host}/stations/{id}.{kind}")
+        }
+    };
+    let channel = guide::channel(id);
+    format!("#EXTINF:-1 tvg-id=\"{channel}\" tvg-chno=\"{id}\" tvg-name=\"{quoted}\",{id} {name}\n{url}\n")
 }
 
 /// Whether `query` asks for HTTP. Parameters with other names mean nothing, since some clients add theirs.
@@ -84,25 +88,6 @@ mod tests {
             ["via=AAA", "via", "via=", "via=HTTP", "via=http&via=http", "via=http&via=rtsp", "via=http,rtsp"]
         {
             assert!(by_http(query).is_err(), "{query}");
-        }
-    }
-
-    #[test]
-    fn rtsp_is_named_by_an_address_that_the_client_can_reach() {
-        for (listen, host, at) in [
-            ("0.0.0.0:8554", "tower:8088", Some("tower:8554")),
-            ("[::]:8554", "[2001:db8::7]:8088", Some("[2001:db8::7]:8554")),
-            ("0.0.0.0:8554", "localhost:8088", Some("localhost:8554")),
-            ("127.0.0.1:8554", "tower:8088", None),
-            ("127.0.0.1:8554", "192.0.2.7:8088", None),
-            ("[::1]:8554", "[2001:db8::7]:8088", None),
-            ("127.0.0.1:8554", "localhost:8088", Some("127.0.0.1:8554")),
-            ("127.0.0.1:8554", "127.0.0.1:8088", Some("127.0.0.1:8554")),
-            ("[::1]:8554", "[::1]:8088", Some("[::1]:8554")),
-            ("192.0.2.7:8554", "tower:8088", Some("192.0.2.7:8554")),
-        ] {
-            let found = rtsp_at(listen.parse().unwrap(), &host.parse().unwrap());
-            assert_eq!(found.as_deref(), at, "{listen} by {host}");
         }
     }
 }

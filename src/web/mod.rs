@@ -1,7 +1,7 @@
 //! The web: a page with all stations, single pictures, an API and metrics, over plain HTTP/1.1.
 //!
 //! `daemon` imports it, and `status` its types. It imports `headend`, `directory`, `air` (its histogram of lateness),
-//! `media`, `wire` (the port of sound), `interface`, `log`, `clock` and `limits`.
+//! `content` (the guide), `media`, `wire` (the port of sound), `interface`, `log`, `clock` and `limits`.
 //!
 //! ```text
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall
@@ -9,6 +9,8 @@
 //! Feed -> PcmCache ----+   (the sound of one tile, to the wall)
 //! LiveUnits ---------------> mkv: one station with its sound, in `matroska` /stations/2.mkv
 //!                          m3u: a playlist for players                  /stations.m3u
+//!                          links: all addresses of a station            /api/stations/2/links
+//!                          guide: what is on and what follows           /api/guide, /guide.xml
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
 //!
@@ -22,8 +24,10 @@
 
 pub mod api;
 mod assets;
+mod guide;
 pub(crate) mod hosts;
 mod jpeg_cache;
+mod links;
 mod m3u;
 mod matroska;
 mod metrics;
@@ -115,6 +119,10 @@ fn router(web: Arc<Web>, hosts: Hosts) -> Router {
         .route("/stations/{file}", get(pictures::station))
         .route("/api/stations", get(api::all))
         .route("/api/stations/{id}", get(api::one))
+        .route("/api/stations/{id}/links", get(links::all))
+        .route("/api/stations/{id}/links/{file}", get(links::code))
+        .route("/api/guide", get(guide::json))
+        .route("/guide.xml", get(guide::xmltv))
         .route("/healthz", get(api::health))
         .route("/metrics", get(metrics::scrape))
         .fallback(|uri: Uri| async move {

@@ -1,4 +1,4 @@
-//! One station for one client: `/stations/2.mkv`, `/stations/2.mjpeg`, `/stations/2.jpg`, `/stations/2.sdp`.
+//! One station for one client: `/stations/2.mkv`, `/stations/2.mjpeg`, `/stations/2.jpg`, `/stations/2.sdp`, `/stations/2.m3u`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,10 +12,11 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::watch;
 
+use super::hosts::RequestHost;
 use super::jpeg_cache::Still;
 use super::mkv::MkvStream;
 use super::server::Admitted;
-use super::{Refusal, Web};
+use super::{Refusal, Web, m3u};
 use crate::directory::table::AudienceMember;
 use crate::headend::{Client, ClientKind};
 use crate::media::StationId;
@@ -29,6 +30,7 @@ const BOUNDARY: &str = "\r\n--picture\r\n";
 pub(super) async fn station(
     State(web): State<Arc<Web>>,
     Extension(admitted): Extension<Admitted>,
+    Extension(host): Extension<RequestHost>,
     Path(file): Path<String>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal(StatusCode::NOT_FOUND, format!("there is no /stations/{file}"));
@@ -61,6 +63,11 @@ pub(super) async fn station(
             let stream = MkvStream::new(station, web.head_end.clock.clone(), client, audience);
             let headers = [(CONTENT_TYPE, "video/x-matroska"), (CACHE_CONTROL, "no-store")];
             Ok((headers, Body::from_stream(stream.bytes(admitted))).into_response())
+        }
+        "m3u" => {
+            let none =
+                || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address".into());
+            Ok(m3u::of_station(&web, &station, &host.0.ok_or_else(none)?))
         }
         "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
         _ => Err(unknown()),

@@ -66,6 +66,8 @@ group = "239.79.9.${n + 1}:5004"
 listen = "127.0.0.1:${ports[0]}"
 [http]
 listen = "127.0.0.1:${ports[1]}"
+[rtsp]
+listen = "127.0.0.1:${ports[2]}"
 [reel]
 dir = ${JSON.stringify(join(folder, "reels"))}
 ${stations.join("")}`);
@@ -94,7 +96,7 @@ const url = () => `http://127.0.0.1:${ports[1]}/`;
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "stationcast-page-"));
-  ports = [await freePort(), await freePort()];
+  ports = [await freePort(), await freePort(), await freePort()];
   await start();
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: quiet });
 }, limit);
@@ -194,7 +196,10 @@ pageTest("a click opens a station, with number, name, audience, rate and latenes
   assert.equal(await page.textContent("#number"), "2");
   assert.equal(await page.textContent("#name"), "Nature");
   await page.waitForFunction(() =>
-    /^on air · 1 watching · 29\.97 pictures\/s · lateness p99 [\d.]+ [mµ]s$/.test(document.getElementById("facts").textContent),
+    /^on air · 1 watching$/.test(document.getElementById("facts").textContent),
+  );
+  await page.waitForFunction(() =>
+    /^Nature 0:\d\d \/ 0:24 · next: Nature$/.test(document.getElementById("now").textContent),
   );
   assert.equal(new URL(page.url()).hash, "#2");
   assert.equal(await page.title(), "Nature – stationcast");
@@ -265,15 +270,20 @@ pageTest("an address with a number opens its station", async () => {
   assert.equal(await page.textContent("#name"), "Meadow");
   await page.evaluate(() => (location.hash = "#77"));
   await page.waitForFunction(() => document.getElementById("entry").textContent === "No station 77");
+  assert.ok(await page.isVisible("#entry"));
   assert.ok(await page.isHidden("#stage"));
 });
 
 pageTest("only tiles in sight are sent, on a phone too", async () => {
-  await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: "light" });
+  await open({ viewport: { width: 390, height: 500 }, isMobile: true, hasTouch: true, colorScheme: "light" });
   await moving([0, 0, 0], 3);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
   assert.ok(!wide, "nothing is wider than the screen");
+  const tops = await page.$$eval("#tiles a", (tiles) => tiles.map((tile) => tile.getBoundingClientRect().top));
+  assert.equal(tops.filter((top) => top === tops[0]).length, 2, "two columns");
   assert.equal((await numbers()).at(-1), 0, "the last tile is out of sight");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await moving(Array(9).fill(0), 8);
   await screenshot("phone-light");
   await page.evaluate(() => document.querySelector('#tiles a[href="#9"]').scrollIntoView());
   await page.waitForFunction(() => document.querySelector('#tiles a[href="#9"] canvas').dataset.picture > 0);
@@ -348,8 +358,126 @@ pageTest("`broadcaster status` prints what the API has", async () => {
   assert.deepEqual(JSON.parse(status("--json")).map(constant), asked.map(constant));
   const lines = status().trimEnd().split("\n");
   assert.match(lines[0], /^id  name {5}state {2}/);
-  assert.match(lines[2], / 2  Nature {3}film   30000\/1001 /);
+  assert.match(lines[2], / 2  Nature {3}film   Nature \d:\d\d\/0:24 +30000\/1001 /);
   assert.match(lines.at(-1), /^9 stations, 0 off air, /);
+});
+
+// Channels and programmes, as an XML parser that is not ours reads them.
+const reader = `
+import json, sys, xml.etree.ElementTree as tree
+tv = tree.fromstring(sys.stdin.buffer.read())
+print(json.dumps([[[one.tag, one.attrib, [part.text for part in one]] for one in tv], tv.tag]))
+`;
+
+pageTest("the guide is XMLTV whose channels are those of the playlist", async () => {
+  const text = await (await fetch(`${url()}guide.xml`)).text();
+  const [elements, root] = JSON.parse(execFileSync(process.env.PYTHON ?? "/usr/bin/python3", ["-c", reader], { input: text, encoding: "utf8" }));
+  assert.equal(root, "tv");
+  const of = (tag) => elements.filter(([name]) => name === tag);
+  const playlist = await (await fetch(`${url()}stations.m3u`)).text();
+  assert.ok(playlist.startsWith(`#EXTM3U url-tvg="${url()}guide.xml"`), playlist);
+  const ids = [...playlist.matchAll(/tvg-id="([^"]+)" tvg-chno="(\d+)"/g)].map(([, id, number]) => [id, number]);
+  assert.deepEqual(of("channel").map(([, { id }, names]) => [id, names[1]]), ids);
+  assert.deepEqual(of("channel")[1][2], ["Nature", "2"]);
+  const nature = of("programme").filter(([, { channel }]) => channel === "2.stationcast");
+  assert.ok(nature.length > 100, "a day of a film of 24 s, or 500");
+  nature.forEach(([, { start, stop }, titles], n) => {
+    assert.deepEqual(titles, ["Nature"]);
+    assert.match(start, /^\d{14} \+0000$/);
+    if (n > 0) assert.equal(start, nature[n - 1][1].stop);
+    assert.ok(stop > start);
+  });
+  const [film] = (await (await fetch(`${url()}api/guide`)).json())[1].films;
+  assert.equal(film.title, "Nature");
+  assert.ok(Date.parse(film.begin) <= Date.now() && Date.now() < Date.parse(film.end) + 1000);
+});
+
+pageTest("typing finds stations, by name, number and film", async () => {
+  await moving(Array(9).fill(0));
+  const shown = () => page.$$eval("#tiles li:not([hidden]) a", (tiles) => tiles.map((tile) => Number(tile.dataset.station)));
+  await page.keyboard.type("ne");
+  await page.waitForFunction(() => document.querySelectorAll("#tiles li:not([hidden])").length === 1);
+  assert.deepEqual(await shown(), [9], "Nebula");
+  assert.equal(await page.textContent("#summary"), "1 of 9 stations");
+  await page.keyboard.press("Enter");
+  await watching(9);
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("#stage", { state: "hidden" });
+  for (const [query, found] of [["8", [8]], ["FOR", [5]], ["nature", [2, 5, 8]], ["reef oc", [7]], ["nothing", []]]) {
+    await page.fill("#search", query);
+    assert.deepEqual(await shown(), found, query);
+  }
+  const sent = await numbers();
+  await page.keyboard.press("Escape");
+  assert.equal((await shown()).length, 9);
+  await moving(sent);
+  // f and m have their own meaning on the wall; / begins a search for them.
+  await page.keyboard.type("/me");
+  assert.deepEqual(await shown(), [8], "Meadow");
+});
+
+pageTest("a station has addresses to copy, and QR codes", async () => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.goto(url() + "#2");
+  await watching(2);
+  await page.click("[data-does=links]");
+  await page.waitForSelector("#addresses li");
+  const urls = await page.$$eval("#addresses .url", (fields) => fields.map((field) => field.value));
+  const here = `127.0.0.1:${ports[1]}`;
+  assert.deepEqual(urls, [
+    `rtsp://127.0.0.1:${ports[2]}/2`, `rtsp://127.0.0.1:${ports[2]}/2/demand`, `http://${here}/stations/2.mjpeg`,
+    `http://${here}/stations/2.mkv`, `http://${here}/stations/2.sdp`, `http://${here}/stations/2.m3u`, `http://${here}/#2`,
+  ]);
+  await page.click("#addresses li:first-child .copy");
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), urls[0]);
+  await page.click("#addresses li:first-child .show-code");
+  await page.waitForFunction(() => document.getElementById("code").naturalWidth >= 240);
+  await screenshot("links");
+  const playlist = await (await fetch(urls[5])).text();
+  assert.ok(playlist.includes(`\n${urls[0]}\n`), playlist);
+  await page.keyboard.press("Escape");
+  assert.ok(await page.isVisible("#stage"), "Escape has closed the dialog only");
+
+  const download = page.waitForEvent("download");
+  await page.click("[data-does=save]");
+  assert.match((await download).suggestedFilename(), /^stationcast-02-Nature-/);
+});
+
+pageTest("a screen on the wall has no controls, larger text, and waits for its station", async () => {
+  await open({ viewport: { width: 1920, height: 1080 } }, "#2&kiosk");
+  await watching(2);
+  for (const control of ["#banner", "#masthead"]) assert.ok(await page.isHidden(control), control);
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("Escape");
+  assert.equal(await page.evaluate(() => location.hash), "#2&kiosk");
+  assert.equal(await page.evaluate(() => getComputedStyle(document.documentElement).fontSize), "24px");
+  await stop();
+  await page.waitForSelector("body.lost");
+  await start([1, 3]);
+  await page.waitForFunction(() => document.getElementById("entry").textContent === "Station 2 is not there; waiting for it");
+  assert.ok(await page.isHidden("#tiles"));
+  assert.ok(await page.isVisible("#entry"));
+  await screenshot("kiosk-waits");
+  await stop();
+  await start();
+  await page.waitForFunction(() => document.getElementById("entry").hidden && !document.getElementById("stage").hidden);
+  const shown = () => page.$eval("#screen", (screen) => screen.dataset.picture);
+  const before = await shown();
+  await page.waitForFunction((before) => document.getElementById("screen").dataset.picture !== before, before);
+  await page.evaluate(() => (location.hash = "#kiosk"));
+  await moving(await numbers());
+  assert.ok(await page.isHidden("#masthead"));
+});
+
+pageTest("what is on and what follows is in each tile", async () => {
+  const on = /^Space 0:\d\d \/ 0:24 · next: Space$/;
+  await page.waitForFunction(
+    (on) => new RegExp(on).test(document.querySelector('#tiles a[href="#3"] .now')?.textContent),
+    on.source,
+  );
+  const [station] = (await (await fetch(`${url()}api/stations`)).json()).slice(2);
+  assert.equal(station.now.title, "Space");
+  assert.ok(station.now.position_s + station.next.in_s - station.now.length_s < 0.1, "they belong together");
 });
 
 pageTest("a lost broadcaster is reported, its pictures stay dimmed, and it is found again", async () => {
@@ -363,7 +491,18 @@ pageTest("a lost broadcaster is reported, its pictures stay dimmed, and it is fo
   );
   const last = await numbers();
   assert.ok(last.every((number) => number > 0), "the last pictures are still there");
+  // Nothing is said to be on air that nobody knows to be.
+  const said = async () =>
+    [await page.textContent("body"), ...(await page.$$eval("#tiles a", (tiles) => tiles.map((tile) => tile.ariaLabel + tile.title)))].join(" ");
+  assert.doesNotMatch(await said(), /on air|watching/);
+  assert.match(await page.getAttribute('#tiles a[href="#2"]', "aria-label"), /^2, Nature, no connection since \d\d:\d\d:\d\d$/);
   await screenshot("lost");
+  await page.evaluate(() => (location.hash = "#2"));
+  await page.waitForSelector("#stage:not([hidden])");
+  assert.match(await page.textContent("#facts"), /^no connection since \d\d:\d\d:\d\d$/);
+  assert.equal(await page.textContent("#now"), "");
+  await screenshot("lost-station");
+  await page.keyboard.press("Escape");
   await start();
   await page.waitForSelector("#notice", { state: "hidden" });
   // Picture numbers start again with the broadcaster.

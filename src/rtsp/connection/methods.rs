@@ -8,7 +8,7 @@ use rtsp_types::headers::rtp_info::v1::RtpInfo;
 use rtsp_types::headers::{self, Public, RtpInfos, Scale};
 use rtsp_types::{Request, Response, ResponseBuilder, StatusCode, Url};
 use tokio::sync::{mpsc, oneshot};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::RtspConnection;
 use crate::content::pass::EncodingPlace;
@@ -133,7 +133,9 @@ impl RtspConnection {
     }
 
     fn station(&self, resource: Resource) -> Result<Arc<StationHandle>, Rejection> {
-        self.server.head_end.station(resource.station).ok_or_else(|| StatusCode::NotFound.into())
+        let id = resource.station;
+        let none = || Rejection::from(StatusCode::NotFound).because(&format!("there is no station {id}"));
+        self.server.head_end.station(id).ok_or_else(none)
     }
 
     async fn describe(&self, resource: Resource) -> Result<String, Rejection> {
@@ -166,10 +168,19 @@ impl RtspConnection {
         kind: Kind,
     ) -> Result<Option<Arc<Programme>>, Rejection> {
         let Kind::OnDemand = kind else { return Ok(None) };
-        match self.server.programme(station).await {
-            Some(Ok(programme)) => Ok(Some(Arc::new(programme))),
-            Some(Err(not_playable)) => Err(Rejection::unavailable(&not_playable)),
-            None => Err(Rejection::unavailable(&"the films are still being looked up")),
+        let looked_up = match self.server.programme(station).await {
+            Some(looked_up) => looked_up.map_err(|not_playable| not_playable.to_string()),
+            None => Err("the films are still being looked up".to_owned()),
+        };
+        let refused = looked_up.as_ref().err().cloned();
+        if let (true, Some(why)) = (station.set_demand_refused(refused.clone()), &refused) {
+            let (spec, peer) = (station.spec(), self.peer.ip());
+            let (id, name) = (spec.id, &spec.name);
+            warn!("station {id} \"{name}\" cannot be played on demand, as {peer} asked: {why}");
+        }
+        match looked_up {
+            Ok(programme) => Ok(Some(Arc::new(programme))),
+            Err(why) => Err(Rejection::unavailable(&why)),
         }
     }
 

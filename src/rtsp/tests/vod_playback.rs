@@ -88,7 +88,13 @@ async fn a_programme_that_cannot_be_played_says_why() {
     let response = client.request("DESCRIBE rtsp://h/2/demand", "").await;
     let why = "Service Unavailable: cannot read a.mp4: no such file or directory";
     assert_eq!(response.reason_phrase(), why);
-    assert_eq!(client.status("DESCRIBE rtsp://h/3", "").await, 404);
+    let station = server.head_end.station(ID).unwrap();
+    let refused = || station.demand_refused();
+    assert_eq!(refused().as_deref(), Some("cannot read a.mp4: no such file or directory"), "the API has it");
+    assert!(!station.set_demand_refused(refused()), "the same again is not logged");
+    let response = client.request("DESCRIBE rtsp://h/3/demand", "").await;
+    assert_eq!(u16::from(response.status()), 404);
+    assert_eq!(response.reason_phrase(), "Not Found: there is no station 3");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 // The connection to the broadcaster: one WebSocket for all tiles (docs/web.md). It reconnects by itself.
 
+import { decode } from "./decode.js";
+
 const VERSION = 1;
 const HEADER = 16;
 const [PICTURE, SOUND] = [0, 1];
@@ -15,7 +17,8 @@ const RETRY = [500, 10_000];
 const SILENCE = 6000;
 
 // Calls on.stations(list), on.picture(station, number, bitmap), on.sound(station, due, data) and on.connected(yes, wait).
-// on.wait(station, due) tells in how many milliseconds a picture is to be shown. Due times are in ms since 1970.
+// on.wait(station, due) tells in how many milliseconds a picture is to be shown, on.size(station) at which size it is decoded, in
+// pixels; null: as it is. on.picture may return a promise, until which the next picture waits. Due times are in ms since 1970.
 export class Link {
   #on;
   #socket = null;
@@ -83,18 +86,17 @@ export class Link {
     const place = ++this.#count;
     const shows = performance.now() + this.#on.wait(station, due);
     try {
-      const file = new Blob([new Uint8Array(data, HEADER)], { type: "image/jpeg" });
-      const bitmap = await createImageBitmap(file);
-      const draw = () => {
+      const picture = await decode(new Uint8Array(data, HEADER), this.#on.size(station));
+      const draw = async () => {
         // Never an older one after a newer one.
         if (socket === this.#socket && place > (this.#shown.get(station) ?? 0)) {
           this.#shown.set(station, place);
-          this.#on.picture(station, number, bitmap);
+          await this.#on.picture(station, number, picture);
         }
-        bitmap.close();
+        picture.image.close();
       };
       const wait = shows - performance.now();
-      if (wait < 2 || this.#waiting >= MOST_WAITING) draw();
+      if (wait < 2 || this.#waiting >= MOST_WAITING) await draw();
       else {
         this.#waiting++;
         setTimeout(() => (this.#waiting--, draw()), wait);

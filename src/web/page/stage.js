@@ -16,9 +16,24 @@ export function trouble({ reason, other_senders: others = [] }) {
   return [reason, shared].filter(Boolean).join("; ") || null;
 }
 
+// What is on, how far it is, and what comes next; empty if that is not known.
+export function nowAndNext({ now, next }) {
+  if (!now) return "";
+  const length = now.length_s === null ? "" : ` / ${clock(now.length_s)}`;
+  return `${now.title} ${clock(now.position_s)}${length}${next ? ` · next: ${next.title}` : ""}`;
+}
+
+// Minutes and seconds, or hours too.
+function clock(seconds) {
+  const two = (part) => String(part).padStart(2, "0");
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
 export class Stage {
   watched = null; // the station's number; null while the wall is shown
   holding = false;
+  kiosk = false; // a screen without controls, by &kiosk in the URL's fragment
   #wall; // the wall's callbacks
   #last = null;
   #entry = new NumberEntry();
@@ -58,10 +73,10 @@ export class Stage {
     else this.#tell();
   }
 
-  draw(id, number, bitmap) {
+  draw(id, number, { image, width, height }) {
     if (id !== this.watched || this.holding) return;
     const screen = at("screen");
-    this.#paint(bitmap);
+    this.#paint(image, width, height);
     screen.dataset.picture = number;
     screen.dataset.station = id;
     const now = performance.now();
@@ -69,30 +84,42 @@ export class Stage {
     while (this.#drawn[0] < now - 2000) this.#drawn.shift();
   }
 
-  #paint(image) {
+  #paint(image, width, height) {
     const screen = at("screen");
-    if (screen.width !== image.width || screen.height !== image.height) {
-      screen.width = image.width;
-      screen.height = image.height;
+    if (screen.width !== width || screen.height !== height) {
+      screen.width = width;
+      screen.height = height;
     }
     this.#context.drawImage(image, 0, 0);
   }
 
-  // Shows what the URL's fragment names: #2 is station 2, none is the wall.
+  // Shows what the URL's fragment names: #2 is station 2, none is the wall. With &kiosk, as in #2&kiosk, without controls, and a
+  // station that is not there is awaited.
   #follow() {
     const stations = this.#wall.stations();
-    const number = /^#(\d{1,3})$/.exec(location.hash)?.[1];
+    const [, number, kiosk] = /^#?(\d{1,3})?(&?kiosk)?$/.exec(location.hash) ?? [];
+    this.kiosk = Boolean(kiosk);
+    document.documentElement.classList.toggle("kiosk", this.kiosk);
     const station = stations.find(({ id }) => id === Number(number));
+    const awaited = this.kiosk && number && !station && stations.length > 0;
+    document.body.classList.toggle("awaiting", Boolean(awaited));
     if (station) this.#open(station);
+    else if (awaited) this.#await(Number(number));
     else if (number && stations.length > 0) this.#leave(`No station ${Number(number)}`);
     else if (!number) this.#close();
   }
 
+  #await(number) {
+    this.#close();
+    this.#show(`Station ${number} is not there; waiting for it`, false);
+  }
+
   #open({ id, name }) {
     if (id === this.watched) return;
+    if (this.kiosk) this.#clear();
     if (this.watched === null) {
       const picture = this.#wall.picture(id);
-      if (picture?.dataset.picture) this.#paint(picture);
+      if (picture?.dataset.picture) this.#paint(picture, picture.width, picture.height);
     } else {
       this.#last = this.watched;
     }
@@ -148,21 +175,21 @@ export class Stage {
 
   #tell() {
     const station = this.#wall.stations().find(({ id }) => id === this.watched);
-    if (!station) return this.#leave(`Station ${this.watched} is gone`);
-    const { id, name, state, audience, fps, lateness_us: late } = station;
-    const facts = [
-      { film: "on air", slate: "off air", starting: "not on air yet" }[state],
-      `${audience} watching`,
-      fps && `${round(fps, 2)} pictures/s`,
-      late.p99 !== null && `lateness p99 ${time(late.p99)}`,
-    ];
+    if (!station) return this.kiosk ? this.#follow() : this.#leave(`Station ${this.watched} is gone`);
+    const { id, name, state, audience } = station;
+    const lost = this.#wall.lost();
+    // Without a connection nobody knows what is on.
+    const facts = lost
+      ? [`no connection since ${lost}`]
+      : [{ film: "on air", slate: "off air", starting: "not on air yet" }[state], `${audience} watching`];
     set(at("number"), String(id));
     set(at("name"), name);
     set(at("facts"), facts.filter(Boolean).join(" · "));
-    const text = trouble(station);
+    set(at("now"), lost ? "" : nowAndNext(station));
+    const text = lost ? null : trouble(station);
     set(at("reason"), text ?? "");
     at("reason").hidden = !text;
-    at("screen").ariaLabel = `Live picture of station ${id}, ${name}`;
+    at("screen").ariaLabel = `${lost ? "Last" : "Live"} picture of station ${id}, ${name}`;
     if (!at("info").hidden) this.#inform(station);
   }
 
@@ -205,6 +232,10 @@ export class Stage {
       case "hold": return this.#hold(!this.holding);
       case "wall": return this.#leave();
       case "save": return this.#save();
+      case "links": {
+        const station = stations[here];
+        return station && this.#wall.links(station);
+      }
       case "sound": return this.#wall.sound();
       case "info": {
         const info = at("info");
@@ -241,7 +272,8 @@ export class Stage {
   }
 
   #key(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey || at("help").open) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || this.kiosk || document.querySelector("dialog[open]")) return;
+    if (event.target === at("search")) return;
     const { key } = event;
     const command = this.#command(key, event.target);
     if (!command) return;
@@ -265,11 +297,11 @@ export class Stage {
     if (key === "f") return () => this.#does("fullscreen");
     if (key === "m") return () => this.#does("sound");
     if (this.watched === null) return key === "Backspace" && this.#last !== null ? () => this.#does("last") : null;
-    if (key === " " && target.closest?.("button")) return null;
+    if ((key === " " || key === "Enter") && target.closest?.("button")) return null;
     const does = {
       ArrowUp: "next", ArrowRight: "next", PageUp: "next",
       ArrowDown: "previous", ArrowLeft: "previous", PageDown: "previous",
-      Backspace: "last", " ": "hold", i: "info", s: "save", l: "wall", q: "wall", Escape: "wall",
+      Backspace: "last", " ": "hold", i: "info", s: "save", a: "links", l: "wall", q: "wall", Escape: "wall",
     }[key];
     return does && (() => this.#does(does));
   }

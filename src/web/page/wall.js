@@ -1,14 +1,20 @@
 // The wall: a tile for each station. One station at a time can fill the page.
 
 import { Link } from "./link.js";
+import { showLinks } from "./links.js";
+import { Painter } from "./painter.js";
+import { find } from "./search.js";
 import { Sound } from "./sound.js";
-import { Stage, trouble } from "./stage.js";
+import { Stage, nowAndNext, trouble } from "./stage.js";
 
 const at = (id) => document.getElementById(id);
 
 const tiles = new Map(); // by station number: { item, anchor, canvas, context, seen, ... }
 let stations = [];
 let waiting = false;
+let lost = null; // since when there is no connection, for people; null while there is one
+
+const painter = new Painter();
 
 const sound = new Sound({ changed: want });
 
@@ -17,8 +23,15 @@ const stage = new Stage({
   picture: (id) => tiles.get(id)?.canvas,
   changed: want,
   sound: toggle,
+  links: (station) => showLinks(station, speak),
+  lost: () => lost,
   closed: (id) => tiles.get(id)?.anchor.focus(),
   speak,
+});
+
+// How wide each tile's picture is.
+const sizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) tiles.get(Number(target.dataset.station)).width = contentRect.width;
 });
 
 const sight = new IntersectionObserver(
@@ -32,6 +45,7 @@ const sight = new IntersectionObserver(
 const link = new Link({
   stations: update,
   picture: draw,
+  size,
   wait: (id, due) => sound.wait(id, due),
   sound: (id, due, data) => sound.play(id, due, data),
   connected,
@@ -98,21 +112,20 @@ function meter() {
   requestAnimationFrame(meter);
 }
 
-function draw(id, number, bitmap) {
+function draw(id, number, picture) {
   const tile = tiles.get(id);
-  if (!tile) return;
-  if (stage.watched === null) paint(tile, number, bitmap);
-  else stage.draw(id, number, bitmap);
+  if (stage.watched !== null) stage.draw(id, number, picture);
+  else if (tile && id === sound.station) painter.paintNow(tile, number, picture);
+  else if (tile) return painter.paint(tile, number, picture);
 }
 
-function paint({ canvas, context, item }, number, bitmap) {
-  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-    canvas.width = bitmap.width;
-    canvas.height = bitmap.height;
-  }
-  context.drawImage(bitmap, 0, 0);
-  canvas.dataset.picture = number;
-  item.classList.remove("dark");
+// At which size a picture is decoded: as wide as its tile, if the picture is wider; else null, as it is.
+function size(id) {
+  const tile = tiles.get(id);
+  const { width, height } = stations.find((station) => station.id === id) ?? {};
+  if (!tile || !width || stage.watched !== null) return null;
+  const wide = Math.round(tile.width * devicePixelRatio);
+  return wide > 0 && wide < width ? [wide, Math.round((wide * height) / width)] : null;
 }
 
 function update(list) {
@@ -121,6 +134,8 @@ function update(list) {
   for (const [id, { item, anchor }] of tiles) {
     if (list.some((station) => station.id === id)) continue;
     sight.unobserve(anchor);
+    sizes.unobserve(anchor);
+    painter.forget(tiles.get(id));
     item.remove();
     tiles.delete(id);
     if (sound.station === id) sound.hear(null);
@@ -135,22 +150,36 @@ function update(list) {
     const watching = audience === 1 ? "1 watching" : `${audience} watching`;
     set(tile.name, name);
     set(tile.audience, audience > 0 ? watching : "");
-    tile.anchor.title = reason ?? "";
+    tile.anchor.title = [reason, nowAndNext(station)].filter(Boolean).join("\n");
+    set(tile.now, state === "film" ? nowAndNext(station) : "");
     set(tile.reason, state === "starting" ? "Not on air yet" : (reason ?? ""));
     tile.item.dataset.state = state;
     const how = { film: reason ? `on air; ${reason}` : "on air", slate: `off air: ${reason}`, starting: "not on air yet" }[state];
-    const label = `${id}, ${name}, ${how}, ${watching}`;
-    if (tile.anchor.ariaLabel !== label) tile.anchor.ariaLabel = label;
+    nameTile(tile, `${id}, ${name}, ${how}, ${watching}`);
     const old = before.get(id);
     if (old && old.state !== state) speak(`Station ${id}, ${name}: ${how}`);
   });
-  const off = list.filter(({ state }) => state !== "film").length;
-  const watching = list.reduce((sum, { audience }) => sum + audience, 0);
-  fit();
-  const count = list.length === 1 ? "1 station" : `${list.length} stations`;
-  set(at("summary"), `${count}${off > 0 ? ` · ${off} off air` : ""}${watching > 0 ? ` · ${watching} watching` : ""}`);
+  filter();
   stage.update();
   mark();
+}
+
+// Shows the tiles that the search finds.
+function filter() {
+  const found = new Set(find(stations, at("search").value).map(({ id }) => id));
+  for (const [id, { item }] of tiles) item.hidden = !found.has(id);
+  const off = stations.filter(({ state }) => state !== "film").length;
+  const watching = stations.reduce((sum, { audience }) => sum + audience, 0);
+  const all = stations.length === 1 ? "1 station" : `${stations.length} stations`;
+  const count = found.size === stations.length ? all : `${found.size} of ${all}`;
+  const parts = [count, off > 0 && `${off} off air`, watching > 0 && `${watching} watching`];
+  // Without a connection nobody knows.
+  set(at("summary"), lost === null ? parts.filter(Boolean).join(" · ") : `${count} · not connected`);
+  fit();
+}
+
+function nameTile({ anchor }, label) {
+  if (anchor.ariaLabel !== label) anchor.ariaLabel = label;
 }
 
 function add({ id }) {
@@ -165,7 +194,7 @@ function add({ id }) {
   const caption = document.createElement("span");
   caption.className = "caption";
   const parts = Object.fromEntries(
-    ["number", "name", "audience", "reason"].map((part) => {
+    ["number", "name", "audience", "now", "reason"].map((part) => {
       const span = document.createElement("span");
       span.className = part;
       caption.append(span);
@@ -178,9 +207,11 @@ function add({ id }) {
   speaker.querySelector(".spoken").textContent = `Sound of station ${id}`;
   speaker.addEventListener("click", () => toggle(id));
   item.append(anchor, speaker);
-  const tile = { item, anchor, caption, speaker, canvas, context: canvas.getContext("2d", { alpha: false }), seen: false, ...parts };
+  const context = canvas.getContext("2d", { alpha: false });
+  const tile = { item, anchor, caption, speaker, canvas, context, seen: false, width: 0, ...parts };
   tiles.set(id, tile);
   sight.observe(anchor);
+  sizes.observe(anchor);
   return tile;
 }
 
@@ -188,11 +219,13 @@ function add({ id }) {
 // pixels, the page scrolls instead.
 function fit() {
   const SMALLEST = 240;
+  const MANY = 20; // more of them are smaller still, to be seen with less scrolling
   const list = at("tiles");
-  const count = tiles.size;
+  const shown = [...tiles.values()].filter(({ item }) => !item.hidden);
+  const count = shown.length;
   if (count === 0) return;
   const gap = parseFloat(getComputedStyle(list).columnGap);
-  const caption = Math.max(...[...tiles.values()].map(({ caption }) => caption.offsetHeight));
+  const caption = Math.max(...shown.map(({ caption }) => caption.offsetHeight));
   const width = list.clientWidth;
   const height = innerHeight - list.getBoundingClientRect().top - scrollY - gap;
   let best = { columns: 0, tile: 0 };
@@ -204,6 +237,7 @@ function fit() {
     if (tile > best.tile) best = { columns, tile };
   }
   const fits = best.tile >= SMALLEST;
+  list.classList.toggle("many", !fits && count > MANY);
   for (const [property, value] of [["--columns", best.columns], ["--tile", `${best.tile}px`], ["--most", `${best.tile}px`]]) {
     if (fits) list.style.setProperty(property, value);
     else list.style.removeProperty(property);
@@ -217,9 +251,25 @@ function connected(yes, wait) {
   const before = document.body.classList.contains("lost");
   document.body.classList.toggle("lost", !yes);
   notice.hidden = yes;
-  if (!yes) sound.forget();
-  if (!yes) set(notice, `The connection to the broadcaster is lost. Trying again in ${Math.ceil(wait / 1000)} s.`);
-  else if (before) speak("Connected again");
+  if (yes) {
+    lost = null;
+    if (before) speak("Connected again");
+    return;
+  }
+  lost ??= new Date().toLocaleTimeString("en-GB");
+  sound.forget();
+  at("live").textContent = "";
+  set(notice, `The connection to the broadcaster is lost. Trying again in ${Math.ceil(wait / 1000)} s.`);
+  // What was so is not known to be so any more.
+  for (const [id, tile] of tiles) {
+    nameTile(tile, `${id}, ${tile.name.textContent}, no connection since ${lost}`);
+    set(tile.now, "");
+    set(tile.audience, "");
+    set(tile.reason, "");
+    tile.anchor.title = "";
+  }
+  filter();
+  stage.update();
 }
 
 function speak(sentence) {
@@ -230,10 +280,20 @@ function set(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// On the wall, the arrow keys move the focus among the tiles, as they lie on the screen.
+// On the wall, the arrow keys move the focus among the tiles, as they lie on the screen. A letter begins a search.
 document.addEventListener("keydown", (event) => {
-  if (stage.watched !== null || event.altKey || event.ctrlKey || event.metaKey || at("help").open) return;
-  const anchors = stations.map(({ id }) => tiles.get(id).anchor);
+  if (stage.watched !== null || event.altKey || event.ctrlKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  const search = at("search");
+  const searching = document.activeElement === search;
+  // f and m have a meaning of their own: a search for them begins with /.
+  const begins = /^[^fm\W\d_]$/u.test(event.key) || /^[^\x00-\x7f]$/u.test(event.key);
+  if (!searching && (event.key === "/" || begins) && !stage.kiosk) {
+    search.focus();
+    if (event.key === "/") event.preventDefault();
+    return;
+  }
+  if (searching && event.key !== "ArrowDown") return;
+  const anchors = stations.map(({ id }) => tiles.get(id)).filter(({ item }) => !item.hidden).map(({ anchor }) => anchor);
   const here = anchors.indexOf(document.activeElement);
   const tops = anchors.map((anchor) => anchor.getBoundingClientRect().top);
   const columns = Math.max(1, tops.filter((top) => Math.abs(top - tops[0]) < 2).length);
@@ -244,8 +304,19 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-const help = at("help");
-at("help-button").addEventListener("click", () => help.showModal());
-help.addEventListener("click", (event) => {
-  if (event.target === help) help.close();
+at("search").addEventListener("input", filter);
+at("search").addEventListener("keydown", (event) => {
+  const [found] = find(stations, at("search").value);
+  if (event.key === "Enter" && found) location.hash = `#${found.id}`;
+  else if (event.key === "Escape") at("search").value = "";
+  else return;
+  event.preventDefault();
+  at("search").blur();
+  filter();
 });
+
+at("help-button").addEventListener("click", () => at("help").showModal());
+for (const dialog of document.querySelectorAll("dialog"))
+  dialog.addEventListener("click", ({ target }) => {
+    if (target === dialog) dialog.close();
+  });
