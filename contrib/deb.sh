@@ -30,8 +30,7 @@ for package in stationcast stationcast-viewer; do
     changelog=$made/changelog-$package
     sed "s/^stationcast (/$package (/" contrib/debian/changelog >"$changelog"
 done
-echo "stationcast: embedded-library" >"$made/overrides"
-echo "stationcast-viewer: embedded-library" >"$made/overrides-viewer"
+gzip -9nc CHANGELOG.md >"$made/changelog.gz"
 
 cargo deb --profile "$profile" --no-build --locked --strip --output target/debian/ "$@"
 CARGO_TARGET_DIR=$viewer_target cargo deb --profile "$profile" --variant viewer --no-build --locked --strip --output target/debian/ "$@"

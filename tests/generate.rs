@@ -1,4 +1,5 @@
-//! The manual pages and completions that packages ship are generated from the command lines, so they name every option.
+//! The manual pages and completions that packages ship are generated from the command lines, so they name every option. Wrong
+//! command lines are answered in plain sentences.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -82,5 +83,33 @@ fn the_manual_pages_are_sound_roff() {
         let output = man.output().unwrap();
         let complaints = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && complaints.is_empty(), "{name}: {complaints}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_answered_with_a_plain_sentence() {
+    let [(_, broadcaster), (_, viewer)] = PROGRAMS;
+    let cases: [(&str, &[&str], &str); 7] = [
+        (
+            viewer,
+            &["--json"],
+            "error: --json needs --list, --headless or --probe: a window has no result to print\n",
+        ),
+        (viewer, &["--headless", "--frames", "0"], "--frames <N>': write a whole number, 1 or more\n"),
+        (viewer, &["--headless", "--zap", "x"], "--zap <N>': write a whole number, 1 or more\n"),
+        (viewer, &["--station", "1000"], "--station <NUMBER>': a station has a number from 1 to 999\n"),
+        (
+            viewer,
+            &["--probe", "--rtp", "239.1.1.1:5004", "--clock", "0"],
+            "': write a whole number of Hz, 1 or more\n",
+        ),
+        (broadcaster, &["sdp", "0"], "<NUMBER>': a station has a number from 1 to 999\n"),
+        (broadcaster, &["check", "--fast", "--films"], "'--fast' cannot be used with '--films'\n"),
+    ];
+    for (program, args, sentence) in cases {
+        let output = Command::new(program).args(args).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(sentence) && !text.contains(".."), "{args:?}: {text}");
     }
 }

@@ -1,5 +1,8 @@
 //! `broadcaster`: keeps every station of a line-up on air until a signal stops it.
 
+#[path = "broadcaster/play.rs"]
+mod play;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::catch_unwind;
@@ -17,11 +20,10 @@ use stationcast::content::film_list::FilmList;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::control::{self, ControlCommand};
-use stationcast::daemon::{self, LineupSource, Listeners, invitation, scarcity};
-use stationcast::directory::{self, State};
+use stationcast::daemon::{self, LineupSource, Listeners, scarcity};
 use stationcast::generate::{Generate, manual};
 use stationcast::headend::describe::{describe, first_rate};
-use stationcast::lineup::{Lineup, PlayOptions, World, has_sound};
+use stationcast::lineup::{Lineup, has_sound};
 use stationcast::log::without_numbers;
 use stationcast::media::StationId;
 use stationcast::status;
@@ -35,12 +37,6 @@ use tracing_subscriber::EnvFilter;
 /// the client's SYN, which is sent again after 1 s. With tokio's 1,024 and 1,500 hostile clients at one time, the slowest of
 /// 58 answers of the directory took 1,009 ms; with this, the slowest of 56 took 511 ms. One run each, in a debug build.
 const BACKLOG: u32 = 4096;
-
-/// Longest wait for an answer of our own directory.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// Time between two looks whether our station is on air: shorter than a person notices.
-const GLANCE: Duration = Duration::from_millis(50);
 
 /// Keeps every station of a line-up on air, for ever.
 ///
@@ -69,7 +65,7 @@ struct LineupFile {
 #[derive(Subcommand)]
 enum Command {
     /// Put films on air at once, without a line-up, and print how to watch them
-    Play(Play),
+    Play(play::Play),
     /// Validate a line-up, probe its films, and print both as tables
     Check(Check),
     /// Encode every film in advance, on all cores
@@ -113,22 +109,6 @@ struct Check {
     /// Do not open the films
     #[arg(long, conflicts_with = "films")]
     fast: bool,
-}
-
-#[derive(clap::Args)]
-struct Play {
-    /// Films, pictures, or folders of them, which are played in this order, for ever
-    #[arg(value_name = "FILM", required = true)]
-    films: Vec<PathBuf>,
-    /// The multicast group; default: a random one in 239.255.0.0/16
-    #[arg(long, value_name = "GROUP:PORT")]
-    group: Option<String>,
-    /// The station's name; default: that of the first film
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Send on this interface, by name or address, for other machines; default: loopback, which nothing leaves
-    #[arg(long, value_name = "NAME")]
-    interface: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -178,7 +158,7 @@ fn command() -> ExitCode {
         be_quiet();
     }
     if let Some(Command::Play(options)) = &cli.command {
-        return play(options);
+        return options.run();
     }
     let file = match &cli.command {
         Some(Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => &line_up.config,
@@ -239,39 +219,6 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Plays films from the command line, until a signal stops it.
-fn play(options: &Play) -> ExitCode {
-    let world = match World::of_this_machine() {
-        Ok(world) => world,
-        Err(error) => return outcome(Err(error).context("cannot list this machine's network interfaces")),
-    };
-    let options = PlayOptions {
-        films: options.films.clone(),
-        name: options.name.clone(),
-        group: options.group.clone(),
-        interface: options.interface.clone(),
-        any: fastrand::u16(..),
-    };
-    let lineup = match Lineup::of_films(&options, &world) {
-        Ok(lineup) => lineup,
-        Err(error) => {
-            let sentences = error.sentences().iter();
-            sentences.for_each(|sentence| eprintln!("broadcaster: {}", without_numbers(sentence)));
-            return ExitCode::from(2);
-        }
-    };
-    let films = FilmList::probe(&lineup);
-    let faults = films.faults();
-    // A folder may have other files than films, which are passed over. A film that somebody names is meant.
-    let is_named = |film: &Option<&Path>| film.is_none_or(|film| options.films.iter().any(|one| one == film));
-    let is_wrong = faults.len() >= films.len() || faults.iter().any(|(_, film, _)| is_named(film));
-    faults.iter().for_each(|(.., sentence)| eprintln!("broadcaster: {sentence}"));
-    if is_wrong {
-        return ExitCode::from(2);
-    }
-    outcome(broadcast(lineup, None))
-}
-
 /// Broadcasts the line-up of `file`; `None`: one that nobody has written. Then other ports are taken if the usual ones are
 /// not free, and it is told how to watch.
 fn broadcast(mut lineup: Lineup, file: Option<&Path>) -> anyhow::Result<()> {
@@ -285,7 +232,7 @@ fn broadcast(mut lineup: Lineup, file: Option<&Path>) -> anyhow::Result<()> {
             http: lineup.http.as_mut().map(|address| listen(address, "http", file.is_some())).transpose()?,
         };
         if file.is_none() {
-            tokio::spawn(invite(lineup.clone()));
+            tokio::spawn(play::invite(lineup.clone()));
         }
         // Awaited outside the macro, which evaluates nothing when RUST_LOG disables its level.
         let shutdown = async {
@@ -421,21 +368,6 @@ fn listen(address: &mut SocketAddr, section: &str, is_fixed: bool) -> anyhow::Re
     *address = listener.local_addr()?;
     info!("{section} on {address}");
     Ok(listener)
-}
-
-/// Prints how to watch the one station of `lineup`, once it is on air.
-#[expect(clippy::disallowed_methods, reason = "a program is a shell")]
-async fn invite(lineup: Lineup) {
-    // The directory answers as soon as the broadcaster serves it.
-    while let Ok(stations) = directory::list(lineup.directory, ANSWER).await {
-        if stations.first().is_some_and(|station| station.state != State::Starting) {
-            break;
-        }
-        tokio::time::sleep(GLANCE).await;
-    }
-    let program = std::env::args_os().next().unwrap_or_default();
-    let viewer = invitation::viewer_beside(Path::new(&program));
-    let _ = print(&invitation::text(&lineup, &viewer));
 }
 
 /// Prints the status of the stations of the broadcaster at `address`, or shows it until a key or a signal ends it.

@@ -255,3 +255,23 @@ fn sound_described(
     });
     Some(format!("  sound    {heard}{level}\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_told_as_people_tell_it() {
+        for (millis, text) in [
+            (500, "0.5 s"),
+            (9_999, "10.0 s"),
+            (10_000, "0:10"),
+            (24_024, "0:24"),
+            (59_700, "1:00"),
+            (3_599_600, "1:00:00"),
+            (6_727_000, "1:52:07"),
+        ] {
+            assert_eq!(clock(Duration::from_millis(millis)), text);
+        }
+    }
+}

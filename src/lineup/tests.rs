@@ -77,6 +77,17 @@ fn the_shipped_lineup_has_no_faults_and_stays_on_this_machine() {
 }
 
 #[test]
+fn a_long_list_of_films_does_not_fill_the_table() {
+    let text = "[[station]]\nid = 1\nname = \"A\"\ngroup = \"239.77.0.1:5004\"\nmedia = ";
+    let lineup = parse(&format!("{text}[\"1.mp4\", \"2.mp4\", \"3.mp4\", \"4.mp4\", \"5.mp4\"]")).unwrap();
+    assert!(
+        lineup.table().contains("  conf/1.mp4, conf/2.mp4, conf/3.mp4, and 2 more\n"),
+        "{}",
+        lineup.table()
+    );
+}
+
+#[test]
 fn the_shipped_lineup_names_the_defaults() {
     let keys = [
         "listen",

@@ -36,7 +36,7 @@ pub(crate) fn changing_stations() {
         lan.host("one").viewer(&["--directory", DIRECTORY, "--station", "9", "--headless", "--frames", "1"]);
     let ended = alone.finish();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("the line-up has no station 9"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("there is no station 9"), "{}", ended.stderr);
 }
 
 /// `examples/receive.rs`, from a directory on another machine.
@@ -133,7 +133,7 @@ pub(crate) fn a_directory_port_that_is_taken() {
     let ended = lan.machine().broadcaster(&two_stations("127.0.0.1:9688", "127.0.0.1")).finish();
     assert_eq!(ended.code, Some(1));
     let last = ended.stderr.lines().last().unwrap_or_default();
-    for part in ["127.0.0.1:9688", "[directory] listen", "in use"] {
+    for part in ["127.0.0.1:9688", "[directory] listen", "another program does"] {
         assert!(last.contains(part), "{part:?} is not in {last:?}");
     }
 }
@@ -166,7 +166,7 @@ pub(crate) fn wrong_usage_and_wrong_lineups() {
     assert!(table.contains("Station 1") && table.contains("239.77.0.2:5004"), "{table}");
     let nowhere = machine.run(env!("CARGO_BIN_EXE_broadcaster"), &["--config", "/nowhere.toml"]).finish();
     assert_eq!(nowhere.code, Some(2));
-    assert!(nowhere.stderr.contains("/nowhere.toml: no such file"), "{}", nowhere.stderr);
+    assert!(nowhere.stderr.contains("/nowhere.toml does not exist"), "{}", nowhere.stderr);
 
     for args in
         [&["--station", "0"][..], &["--zap", "3"], &["--directory", "nothing"], &["--list", "--headless"]]

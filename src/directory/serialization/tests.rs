@@ -426,3 +426,15 @@ proptest! {
         while let Ok(Some(_)) = reader.take() {}
     }
 }
+
+#[test]
+fn a_server_of_another_protocol_is_named() {
+    let first = |letters: &[u8; 4]| {
+        let length = u32::from_le_bytes(*letters) as usize;
+        MessageError::TooLong { kind: "reply", length, limit: 1 << 20 }.to_string()
+    };
+    assert_eq!(first(b"HTTP"), "it speaks HTTP");
+    assert_eq!(first(b"RTSP"), "it speaks RTSP");
+    assert_eq!(first(b"SSH-"), "it speaks SSH");
+    assert_eq!(first(&[1, 0, 16, 0]), "a reply of 1048577 bytes is longer than the 1048576 allowed");
+}

@@ -242,7 +242,7 @@ async fn accepting_continues_after_errors_without_a_busy_loop() {
 async fn a_full_server_refuses_and_refused_clients_cannot_block_it() {
     let server = start(Limits { connections: 1, ..Limits::default() });
     let admitted = server.greeted().await;
-    server.connect(4096).is_refused(ErrorCode::Busy, "all 1 places").await;
+    server.connect(4096).is_refused(ErrorCode::Busy, "all 1 connections").await;
 
     // Refused clients that neither read nor close: their number is bounded, and the next one gets no message...
     let start = Instant::now();
@@ -251,7 +251,7 @@ async fn a_full_server_refuses_and_refused_clients_cannot_block_it() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     // ... and so is their time.
     sleep(CLOSING * 3).await;
-    server.connect(4096).is_refused(ErrorCode::Busy, "all 1 places").await;
+    server.connect(4096).is_refused(ErrorCode::Busy, "all 1 connections").await;
     drop((admitted, unread));
 
     // The permit is free as soon as the server has seen the close.
