@@ -5,8 +5,10 @@
 //!
 //! - [`discover`]: which directory to ask;
 //! - [`zapper`]: receives one station at a time and changes between them;
+//! - [`stream`]: what the zapper receives without a directory: a group, or what SDP describes;
 //! - [`app`]: the window's application, which shows what the zapper receives;
 //! - [`headless`]: a run without a window, which counts and saves it;
+//! - `signal_log`: the silences and the slates of such a run;
 //! - `showing`: when a picture is in step with the sound;
 //! - [`player`]: an external player instead of both;
 //! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn.
@@ -18,4 +20,6 @@ pub mod measure;
 pub mod player;
 pub mod plot;
 mod showing;
+mod signal_log;
+pub mod stream;
 pub mod zapper;
