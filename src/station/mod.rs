@@ -14,6 +14,7 @@
 pub(crate) mod listen;
 mod output;
 mod patience;
+mod receivers;
 mod reports;
 pub(crate) mod runtime;
 #[cfg(test)]

@@ -78,11 +78,16 @@ fn sound(sound: Option<&SoundStatus>) -> String {
     }
 }
 
-/// Why it shows a slate, and which others send to its group.
+/// Players that report less loss than this share are well.
+const NOTABLE_LOSS: f64 = 0.01;
+
+/// Why it shows a slate, which others send to its group, and what players lose.
 fn trouble(station: &StationStatus) -> String {
     let senders = &station.other_senders;
     let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", addresses(senders)));
-    station.reason.clone().into_iter().chain(others).collect::<Vec<_>>().join("; ")
+    let loss = station.reported_loss.filter(|loss| *loss >= NOTABLE_LOSS);
+    let loss = loss.map(|loss| format!("its players report {:.1} % lost", loss * 100.0));
+    station.reason.clone().into_iter().chain(others).chain(loss).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -105,6 +110,8 @@ pub(super) mod tests {
             state,
             reason: reason.map(str::to_owned),
             audience: 3,
+            reporting: 0,
+            reported_loss: None,
             aired: 1234,
             packets: 1234,
             bytes: 31_000_000,
@@ -150,6 +157,11 @@ id  name    state        rate  audience  aired  skipped  squeezed  errors    p50
         assert_eq!(row(&station)[13], format!("the film is missing; {others}"));
         station.reason = None;
         assert_eq!(row(&station)[13], others);
+        station.other_senders.clear();
+        station.reported_loss = Some(0.004);
+        assert_eq!(row(&station)[13], "");
+        station.reported_loss = Some(0.0625);
+        assert_eq!(row(&station)[13], "its players report 6.3 % lost");
     }
 
     #[test]

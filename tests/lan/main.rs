@@ -16,8 +16,10 @@ mod interfaces;
 mod prepare;
 mod probes;
 mod programs;
+mod receivers;
 mod reels;
 mod sound;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -95,6 +97,26 @@ fn main() -> ExitCode {
             tools: &["nft", "ffmpeg"],
             run: sound::a_beep_is_heard_when_its_flash_is_seen,
         },
+        test(
+            "a_picture_that_stays_does_not_hold_up_the_sound",
+            sound::a_picture_that_stays_does_not_hold_up_the_sound,
+        ),
+        test("a_beep_is_heard_over_tcp", sound::a_beep_is_heard_over_tcp),
+        Test {
+            name: "players_that_report_are_the_audience",
+            tools: &["nft", "curl"],
+            run: receivers::players_that_report_are_the_audience,
+        },
+        test(
+            "a_group_that_no_directory_lists_is_received",
+            streams::a_group_that_no_directory_lists_is_received,
+        ),
+        Test {
+            name: "what_a_description_says_is_received",
+            tools: &["curl"],
+            run: streams::what_a_description_says_is_received,
+        },
+        test("a_lost_station_is_told_and_fails_the_run", streams::a_lost_station_is_told_and_fails_the_run),
         Test { name: "lost_packets_are_counted", tools: &["nft"], run: faults::lost_packets_are_counted },
         test("rubbish_on_the_group_costs_no_picture", faults::rubbish_on_the_group_costs_no_picture),
         test("two_films_of_different_shape_and_rate", air::two_films_of_different_shape_and_rate),
