@@ -62,7 +62,8 @@ enum Command {
     Check(Check),
     /// Make the reels of all its films beforehand, with all cores
     Prepare(LineupFile),
-    /// Print a station as SDP, for players: ffplay -protocol_whitelist file,udp,rtp -i FILE
+    /// Print a station as SDP, for players: ffplay -protocol_whitelist file,udp,rtp -localaddr ADDRESS -i FILE, with the
+    /// address of your machine on the interface that the station arrives on
     Sdp {
         /// The station
         #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=999))]

@@ -71,6 +71,9 @@ struct Cli {
     /// Receive what this session description says, sound included: a file, - for standard input, or a URL of http or rtsp
     #[arg(long, value_name = "FILE|URL", conflicts_with_all = ["station", "directory", "tcp", "list", "player", "zap", "probe", "rtp"])]
     sdp: Option<String>,
+    /// Measure an RTP stream of this capture (pcap, pcapng): the only one, or the one to --rtp
+    #[arg(long, value_name = "FILE", requires = "probe", conflicts_with_all = ["station", "directory", "interface"])]
+    pcap: Option<PathBuf>,
     /// Clock of that stream's timestamps, in Hz
     #[arg(long, value_name = "HZ", requires = "probe", default_value = "90000")]
     clock: NonZeroU32,
@@ -113,9 +116,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn group(text: &str) -> Result<SocketAddr, String> {
-    let group: SocketAddr = text.parse().map_err(|_| "not an address and a port, as in 239.1.1.1:5004")?;
-    let ip = group.ip();
-    if ip.is_multicast() { Ok(group) } else { Err(format!("{ip} is not a multicast address")) }
+    text.parse().map_err(|_| "not an address and a port, as in 239.1.1.1:5004".into())
 }
 
 fn main() -> ExitCode {
@@ -161,6 +162,11 @@ fn command() -> ExitCode {
 /// The stream that the user names instead of a station; `None` for a station, or to be measured.
 fn stream(cli: &Cli) -> Result<Option<Stream>, StreamError> {
     let interface = cli.interface.as_deref();
+    // Captures have streams of any destination.
+    if let Some(group) = cli.rtp.filter(|group| !group.ip().is_multicast() && cli.pcap.is_none()) {
+        let ip = group.ip();
+        return Err(StreamError::Usage(format!("--rtp {group}: {ip} is not a multicast address")));
+    }
     match (&cli.sdp, cli.rtp.filter(|_| !cli.probe)) {
         (Some(place), _) => Stream::described(place, interface).map(Some),
         (None, Some(group)) => Stream::of_group(group, interface).map(Some),
@@ -176,7 +182,7 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
         let address = discover::resolve(named);
         return address.map(Some).map_err(|error| format!("--directory {named}: {error}; {usage}"));
     }
-    if cli.rtp.is_some() || cli.sdp.is_some() {
+    if cli.rtp.is_some() || cli.sdp.is_some() || cli.pcap.is_some() {
         return Ok(None);
     }
     match discover::search(cli.interface.as_deref()) {
@@ -222,9 +228,10 @@ fn run(cli: &Cli, found: Option<SocketAddr>, stream: Option<Stream>) -> anyhow::
     let station = cli.station.map(StationId);
     let interface = cli.interface.clone();
     if cli.probe {
-        let target = match cli.rtp {
-            Some(group) => ProbeTarget::Stream { group, clock: cli.clock },
-            None => ProbeTarget::Station { directory, station },
+        let target = match (&cli.pcap, cli.rtp) {
+            (Some(file), to) => ProbeTarget::Capture { file: file.clone(), to, clock: cli.clock },
+            (None, Some(group)) => ProbeTarget::Stream { group, clock: cli.clock },
+            (None, None) => ProbeTarget::Station { directory, station },
         };
         let (seconds, plot) = (cli.seconds, cli.plot.clone());
         let plan = measure::ProbePlan {

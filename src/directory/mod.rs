@@ -35,7 +35,7 @@ pub use message::{
     ErrorCode, OPUS, OnAir, PORT, Services, SoundPacket, State, StationInfo, StationSound, StationSource,
     VERSION,
 };
-pub use query::{QueryError, list, services, sources};
+pub use query::{QueryError, list, services, sounds, sources};
 pub use server::{Limits, serve};
 pub use table::{Sounds, StationTable};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::framing::Framed;
 use super::message::{
-    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationSource, VERSION,
+    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationSound, StationSource, VERSION,
 };
 use super::serialization::encode;
 
@@ -111,6 +111,19 @@ pub async fn sources(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationS
         _ => None,
     };
     within(timeout, addr, ask(addr, Request::Sources, sources)).await
+}
+
+/// Asks the directory at `addr` how the sound of its stations is sent, ascending by id; a station without sound is missing. Takes
+/// at most `timeout`. Needs a tokio runtime.
+///
+/// # Errors
+/// As [`list`]. An older directory refuses the question.
+pub async fn sounds(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationSound>, QueryError> {
+    let sounds = |reply| match reply {
+        Reply::Sound(sounds) => Some(sounds),
+        _ => None,
+    };
+    within(timeout, addr, ask(addr, Request::Sound, sounds)).await
 }
 
 /// The address of a service for a client that reached the directory at `directory`; `None` if the client cannot reach

@@ -5,11 +5,12 @@
 /// refused.
 const PROCESS: u64 = 128;
 
-/// Descriptors of one station: its socket, the one that listens for other senders, the reels that it plays and records, a film that is being decoded while the
-/// next one is opened, and what decoders open for themselves. Measured with the demo line-up, peaks of /proc/PID/fd polled
-/// every 50 ms for 5 s: 18 with one station and 24 with three in the first pass, 17 and 21 later, so 3 and 2 a station, and one more that listens for others, and two for
-/// reports of receivers. The rest is a reserve for films that fail, which was not measured.
-const STATION: u64 = 8;
+/// Descriptors of one station: its socket, the ones that listen for other senders and for the reports of receivers, the reels that
+/// it plays and records, a film that is being decoded while the next one is opened, and what decoders open for themselves.
+/// Measured with the demo line-up, peaks of /proc/PID/fd polled every 50 ms for 5 s: 18 with one station and 24 with three in the
+/// first pass, 17 and 21 later, so 3 and 2 a station, one more that listens for others, and two for reports. The rest is a reserve
+/// for films that fail, which was not measured.
+const STATION: u64 = 10;
 
 /// One descriptor in so many is kept for the reels that clients play on demand: one for each film of a programme, which
 /// its clients share.

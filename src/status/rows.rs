@@ -160,7 +160,7 @@ id  name    state        rate  audience  aired  skipped  squeezed  errors    p50
         station.other_senders.clear();
         station.reported_loss = Some(0.004);
         assert_eq!(row(&station)[13], "");
-        station.reported_loss = Some(0.0625);
+        station.reported_loss = Some(0.063);
         assert_eq!(row(&station)[13], "its players report 6.3 % lost");
     }
 

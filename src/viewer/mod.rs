@@ -11,9 +11,11 @@
 //! - `signal_log`: the silences and the slates of such a run;
 //! - `showing`: when a picture is in step with the sound;
 //! - [`player`]: an external player instead of both;
-//! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn.
+//! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn;
+//! - [`capture`]: the packets of a capture file, for the probe.
 
 pub mod app;
+pub mod capture;
 pub mod discover;
 pub mod headless;
 pub mod measure;

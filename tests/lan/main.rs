@@ -10,6 +10,7 @@ mod common;
 mod air;
 mod announce;
 mod conflicts;
+mod documents;
 mod faults;
 mod films;
 mod interfaces;
@@ -29,6 +30,12 @@ fn main() -> ExitCode {
     let test = |name, run| Test { name, tools: &[], run };
     // The longest first, since several run at a time.
     run(vec![
+        Test {
+            name: "every_command_line_of_the_documents",
+            tools: &["Xvfb", "xdotool", "ffplay"],
+            run: documents::every_command_line_of_the_documents,
+        },
+        test("command_lines_are_found", documents::command_lines_are_found),
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         Test {
             name: "two_broadcasters_on_one_group",
@@ -84,6 +91,7 @@ fn main() -> ExitCode {
         test("an_interrupted_preparation_goes_on", prepare::an_interrupted_preparation_goes_on),
         test("a_station_is_measured", probes::a_station_is_measured),
         test("a_stream_that_is_not_ours_is_measured", probes::a_stream_that_is_not_ours_is_measured),
+        Test { name: "a_capture_is_measured", tools: &["tshark"], run: probes::a_capture_is_measured },
         test("silence_is_reported", probes::silence_is_reported),
         test("odd_films", films::odd_films),
         test("files_that_are_not_films", films::files_that_are_not_films),
