@@ -256,13 +256,11 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
                     save(folder, pictures, &received.jpeg.to_jfif())?;
                 }
             }
-            Some(event) => {
-                note(&event)?;
-                if let Some(station) = zapper.station() {
-                    signal.station(began.elapsed(), &station.state);
-                }
-            }
+            Some(event) => note(&event)?,
             None => {}
+        }
+        if let Some(station) = zapper.station() {
+            signal.station(began.elapsed(), &station.state);
         }
         showing.show(zapper.speaker(), wall_clock());
         if Instant::now() >= next_line {

@@ -70,7 +70,9 @@ impl SignalLog {
         match state {
             State::Slate { reason } => {
                 self.slate_since.get_or_insert(now);
-                self.reason = Some(reason.clone());
+                if self.reason.as_ref() != Some(reason) {
+                    self.reason = Some(reason.clone());
+                }
             }
             State::Starting | State::Film => {
                 if let Some(since) = self.slate_since.take() {
