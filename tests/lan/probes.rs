@@ -72,24 +72,15 @@ pub(crate) fn a_capture_is_measured() {
         + &station(3, &[&pal(3).path], "239.77.0.3:5004", "");
     let _broadcaster = lan.host("sender").on_air(&lineup);
     let one = lan.host("one");
-    let _members = [2, 3].map(|id| watch(&lan, "one", DIRECTORY, id, 1_000_000));
-    for (format, seconds) in [("pcap", "2"), ("pcapng", "1")] {
+    let mut members = [2, 3].map(|id| watch(&lan, "one", DIRECTORY, id, 1_000_000));
+    for format in ["pcap", "pcapng"] {
         let file = lan.folder().join(format);
-        let stop = format!("duration:{seconds}");
-        let args = [
-            "-q",
-            "-i",
-            "eth0",
-            "-F",
-            format,
-            "-a",
-            &stop,
-            "-w",
-            text(&file),
-            "-f",
-            "udp and dst net 239.0.0.0/8",
-        ];
-        one.tool("tshark", &args);
+        let args = ["-q", "-i", "eth0", "-F", format, "-w", text(&file), "-f", "udp and dst net 239.0.0.0/8"];
+        let mut capture = one.run("tshark", &args);
+        capture.await_log("Capture started", 1);
+        members.iter_mut().for_each(|member| member.await_more(25));
+        capture.signal("INT");
+        capture.succeed();
         let probe = ["--probe", "--json", "--pcap", text(&file)];
         let ambiguous = one.viewer(&probe).finish();
         assert_eq!(ambiguous.code, Some(1));
