@@ -227,3 +227,38 @@ fn without_its_sound_a_station_plays() {
     let mut source = open(address, true).unwrap();
     assert_eq!((source.sound(), read_all(&mut source).0), (None, vec![b"picture".to_vec()]));
 }
+
+/// A stamp before the arrival would shorten the least transit, by which the sound is timed.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "stamps are compared with the clock")]
+fn no_packet_is_stamped_before_it_was_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go, gone) = std::sync::mpsc::channel();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        for response in opening("RTP/AVP/TCP;unicast;interleaved=0-1") {
+            lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            stream.write_all(&response).unwrap();
+        }
+        let mut sent = Vec::new();
+        for () in gone {
+            sent.push(wall_clock());
+            stream.write_all(&framed(0, b"packet")).unwrap();
+        }
+        sent
+    });
+    let mut source = open(address, false).unwrap();
+    let mut stamps = Vec::new();
+    for n in 1..=3 {
+        go.send(()).unwrap();
+        while stamps.len() < n {
+            super::super::source::wait(Some(source.as_fd()), None, None).unwrap();
+            source.read(|_, at, _| stamps.push(at)).unwrap();
+        }
+    }
+    drop(go);
+    let sent = server.join().unwrap();
+    assert!(stamps.iter().zip(&sent).all(|(stamp, sent)| stamp >= sent), "{stamps:?}, {sent:?}");
+}
