@@ -17,6 +17,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
+use self::verdict::subject;
 use super::showing::Showing;
 pub use super::signal_log::Signal;
 use super::signal_log::SignalLog;
@@ -281,8 +282,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
     let number = (!zapper.is_stream()).then_some(station.id);
     let (Some(first_picture), Some(size)) = (first_picture, size) else {
         let why = status.problem.map_or_else(String::new, |problem| format!(": {problem}"));
-        let of = number.map_or_else(String::new, |id| format!("of station {id} "));
-        bail!("no picture {of}\"{}\" on {} arrived{why}", station.name, station.group);
+        bail!("no picture of {} arrived{why}", subject(number, &station.name, &station.group.to_string()));
     };
     let ended = began.elapsed();
     let signal = signal.summary(ended);
@@ -409,7 +409,8 @@ fn line(zapper: &Zapper) -> String {
         return "waiting for the directory".into();
     };
     let (counters, reading) = (status.counters, status.reading);
-    let name = format!("station {} \"{}\" on {}", station.id, station.name, station.group);
+    let number = (!zapper.is_stream()).then_some(station.id);
+    let name = subject(number, &station.name, &station.group.to_string());
     match (status.problem, zapper.signal()) {
         (Some(problem), _) => format!("{name}: no packets: {problem}"),
         (None, SignalState::Lost(silent)) => format!("{name}: no signal for {:.1} s", silent.as_secs_f64()),

@@ -43,7 +43,7 @@ pub(crate) fn a_group_that_no_directory_lists_is_received() {
 
     let silent = one.viewer(&["--rtp", "239.77.0.8:5004", "--headless", "--seconds", "0.3"]).finish();
     assert_eq!((silent.code, silent.stdout.as_str()), (Some(1), ""));
-    assert!(silent.stderr.contains("no picture \"239.77.0.8:5004\""), "{}", silent.stderr);
+    assert!(silent.stderr.contains("no picture of RTP on 239.77.0.8:5004 arrived"), "{}", silent.stderr);
 }
 
 pub(crate) fn what_a_description_says_is_received() {

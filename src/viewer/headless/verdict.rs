@@ -3,16 +3,20 @@
 use anyhow::bail;
 
 use super::{HeadlessSummary, Signal};
+use crate::media::StationId;
+
+/// What is received: `station 2 "Nature" on 239.77.0.2:5004`.
+pub(super) fn subject(station: Option<StationId>, name: &str, group: &str) -> String {
+    match station {
+        Some(station) => format!("station {station} \"{name}\" on {group}"),
+        None if name == group => format!("RTP on {group}"),
+        None => format!("\"{name}\" on {group}"),
+    }
+}
 
 impl HeadlessSummary {
-    /// What was received: `station 2 "Nature" on 239.77.0.2:5004`.
     pub(super) fn subject(&self) -> String {
-        let HeadlessSummary { name, group, .. } = self;
-        match self.station {
-            Some(station) => format!("station {station} \"{name}\" on {group}"),
-            None if name == group => format!("RTP on {group}"),
-            None => format!("\"{name}\" on {group}"),
-        }
+        subject(self.station, &self.name, &self.group)
     }
 
     /// The silence of the run, for people; `None` if there was none.
@@ -49,7 +53,6 @@ impl HeadlessSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::StationId;
     use crate::tuner::distribution::Distribution;
 
     fn summary(state: Signal) -> HeadlessSummary {
