@@ -210,6 +210,35 @@ pub fn listener(
     Ok(socket.into())
 }
 
+/// A socket that receives what the receivers of a group report by RTCP: `group` is the address and port of the reports. The kernel
+/// drops all that does not begin with a receiver report, so that the station's own reports, which come back to it, wake nobody.
+///
+/// # Errors
+/// As [`receiver`].
+#[cfg(feature = "broadcaster")]
+pub fn report_listener(group: SocketAddr, interface: &Interface) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_recv_buffer_size(LISTEN_BUFFER)?;
+    socket.attach_filter(&receiver_reports())?;
+    socket.set_nonblocking(true)?;
+    join(&socket, group, interface, None)?;
+    Ok(socket.into())
+}
+
+/// A classic BPF program that accepts version 2 and packet type 201 (RFC 3550 section 6.4.2); offsets as in [`foreign_rtp`].
+#[cfg(feature = "broadcaster")]
+fn receiver_reports() -> [SockFilter; 5] {
+    use nix::libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
+    let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    [
+        op(BPF_LD | BPF_H | BPF_ABS, 0, 0, 8),
+        op(BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xc0ff),
+        op(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0x8000 | 201),
+        op(BPF_RET | BPF_K, 0, 0, u32::MAX),
+        op(BPF_RET | BPF_K, 0, 0, 0),
+    ]
+}
+
 /// A classic BPF program that accepts RTP version 2 of any SSRC but `own`. On a UDP socket, offsets count from the UDP header,
 /// which has 8 bytes. A load beyond the end of the packet drops it.
 #[cfg(feature = "broadcaster")]
@@ -263,6 +292,24 @@ mod tests {
     use super::*;
     use crate::interface::named;
     use crate::wire::rtp::{HEADER_LEN, Header};
+
+    #[test]
+    fn the_kernel_passes_only_reports_of_receivers() {
+        let group: SocketAddr = "239.79.8.2:5005".parse().unwrap();
+        let loopback = named("127.0.0.1").unwrap();
+        let listener = report_listener(group, &loopback).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        listener.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let anybody: UdpSocket = sender(group, &loopback, 0).unwrap().into();
+        // A sender report, RTP, another version, and less than a header.
+        for bytes in [&b"\x80\xc8\0\0"[..], b"\x80\x1a\0\0", b"\x40\xc9\0\0", b"\x80", b""] {
+            anybody.send_to(bytes, group).unwrap();
+        }
+        anybody.send_to(b"\x81\xc9\0\x07report", group).unwrap();
+        let mut bytes = [0; 100];
+        let (length, _) = listener.recv_from(&mut bytes).unwrap();
+        assert_eq!(bytes[..length], *b"\x81\xc9\0\x07report");
+    }
 
     #[test]
     fn the_kernel_passes_only_the_rtp_of_others_to_a_listener() {

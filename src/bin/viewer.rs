@@ -29,6 +29,7 @@ use stationcast::viewer::headless::{self, HeadlessPlan};
 use stationcast::viewer::listing;
 use stationcast::viewer::measure::{self, ProbeTarget};
 use stationcast::viewer::player::{self, Template};
+use stationcast::viewer::stream::{Stream, StreamError};
 use stationcast::viewer::zapper::{QueuePolicy, ReceiveVia, Zapper};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,11 +69,18 @@ struct Cli {
     /// Measure how packets and pictures arrive, for 10 seconds or --seconds, without a window or decoding
     #[arg(long, conflicts_with_all = ["zap", "list", "frames", "save_frames"])]
     probe: bool,
-    /// Measure any RTP stream on this group, whatever its payload
-    #[arg(long, value_name = "GROUP:PORT", requires = "probe", conflicts_with_all = ["station", "directory"], value_parser = group)]
+    /// Receive the RTP/JPEG pictures on this group, whoever sends them, without a directory; with --probe, measure any RTP
+    /// stream on it
+    #[arg(long, value_name = "GROUP:PORT", conflicts_with_all = ["station", "directory", "tcp", "list", "player", "zap"], value_parser = group)]
     rtp: Option<SocketAddr>,
+    /// Receive what this session description says, sound included: a file, - for standard input, or a URL of http or rtsp
+    #[arg(long, value_name = "FILE|URL", conflicts_with_all = ["station", "directory", "tcp", "list", "player", "zap", "probe", "rtp"])]
+    sdp: Option<String>,
+    /// Measure an RTP stream of this capture (pcap, pcapng): the only one, or the one to --rtp
+    #[arg(long, value_name = "FILE", requires = "probe", conflicts_with_all = ["station", "directory", "interface"])]
+    pcap: Option<PathBuf>,
     /// Clock of that stream's timestamps, in Hz
-    #[arg(long, value_name = "HZ", requires = "rtp", default_value = "90000", value_parser = hertz)]
+    #[arg(long, value_name = "HZ", requires = "probe", default_value = "90000", value_parser = hertz)]
     clock: NonZeroU32,
     /// Draw the measurement into this SVG file
     #[arg(long, value_name = "FILE", requires = "probe")]
@@ -88,7 +96,7 @@ struct Cli {
     save_frames: Option<PathBuf>,
     /// Save the sound as heard in this WAV file; with --save-frames, times.csv says when each picture was shown, in seconds
     /// of that file
-    #[arg(long, value_name = "FILE", requires = "headless", conflicts_with_all = ["tcp", "zap"])]
+    #[arg(long, value_name = "FILE", requires = "headless", conflicts_with = "zap")]
     save_sound: Option<PathBuf>,
     /// Change stations this many times and time each change
     #[arg(long, value_name = "N", requires = "headless", conflicts_with_all = ["seconds", "frames", "save_frames"], value_parser = count::<u32>)]
@@ -128,9 +136,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn group(text: &str) -> Result<SocketAddr, String> {
-    let group: SocketAddr = text.parse().map_err(|_| "write an address and a port, as in 239.1.1.1:5004")?;
-    let ip = group.ip();
-    if ip.is_multicast() { Ok(group) } else { Err(format!("{ip} is not a multicast address")) }
+    text.parse().map_err(|_| "write an address and a port, as in 239.1.1.1:5004".into())
 }
 
 fn main() -> ExitCode {
@@ -151,20 +157,44 @@ fn command() -> ExitCode {
         let done = generate.write(Cli::command(), &manual::viewer(), &mut std::io::stdout());
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let directory = match directory(&cli) {
-        Ok(found) => found,
-        Err(sentence) => {
-            eprintln!("viewer: {}", without_numbers(&sentence));
-            return ExitCode::from(2);
+    let usage = |sentence: &dyn Display| {
+        eprintln!("viewer: {}", without_numbers(&sentence.to_string()));
+        ExitCode::from(2)
+    };
+    let stream = match stream(&cli) {
+        Ok(stream) => stream,
+        Err(error @ StreamError::Usage(_)) => return usage(&error),
+        Err(error @ StreamError::Failed(_)) => {
+            eprintln!("viewer: {}", without_numbers(&error.to_string()));
+            return ExitCode::FAILURE;
         }
     };
-    match run(&cli, directory) {
+    let directory = match directory(&cli) {
+        Ok(found) => found,
+        Err(sentence) => return usage(&sentence),
+    };
+    match run(&cli, directory, stream) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stationcast::log::flush();
             eprintln!("viewer: {}", without_numbers(&format!("{error:#}")));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The stream that the user names instead of a station; `None` for a station, or to be measured.
+fn stream(cli: &Cli) -> Result<Option<Stream>, StreamError> {
+    let interface = cli.interface.as_deref();
+    // Captures have streams of any destination.
+    if let Some(group) = cli.rtp.filter(|group| !group.ip().is_multicast() && cli.pcap.is_none()) {
+        let ip = group.ip();
+        return Err(StreamError::Usage(format!("--rtp {group}: {ip} is not a multicast address")));
+    }
+    match (&cli.sdp, cli.rtp.filter(|_| !cli.probe)) {
+        (Some(place), _) => Stream::described(place, interface).map(Some),
+        (None, Some(group)) => Stream::of_group(group, interface).map(Some),
+        (None, None) => Ok(None),
     }
 }
 
@@ -179,7 +209,7 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
             _ => format!("cannot find the host of --directory {named}: {error}"),
         });
     }
-    if cli.rtp.is_some() {
+    if cli.rtp.is_some() || cli.sdp.is_some() || cli.pcap.is_some() {
         return Ok(None);
     }
     match discover::search(cli.interface.as_deref()) {
@@ -210,7 +240,7 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     }
 }
 
-fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
+fn run(cli: &Cli, found: Option<SocketAddr>, stream: Option<Stream>) -> anyhow::Result<()> {
     let directory = found.unwrap_or(discover::HERE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
@@ -230,9 +260,10 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     let station = cli.station.map(StationId);
     let interface = cli.interface.clone();
     if cli.probe {
-        let target = match cli.rtp {
-            Some(group) => ProbeTarget::Stream { group, clock: cli.clock },
-            None => ProbeTarget::Station { directory, station },
+        let target = match (&cli.pcap, cli.rtp) {
+            (Some(file), to) => ProbeTarget::Capture { file: file.clone(), to, clock: cli.clock },
+            (None, Some(group)) => ProbeTarget::Stream { group, clock: cli.clock },
+            (None, None) => ProbeTarget::Station { directory, station },
         };
         let (seconds, plot) = (cli.seconds, cli.plot.clone());
         let plan = measure::ProbePlan {
@@ -252,10 +283,15 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     } else {
         ReceiveVia::Multicast { interface }
     };
+    let is_stream = stream.is_some();
+    let zapper = |policy, measured| match stream {
+        Some(stream) => Zapper::receive_stream(stream, policy, measured),
+        None => Zapper::start(directory, via, policy, measured),
+    };
     if !cli.headless {
         #[cfg_attr(not(feature = "sound"), expect(unused_mut, reason = "only sound changes it"))]
-        let mut zapper = Zapper::start(directory, via, QueuePolicy::Newest, app::MEASURED);
-        if found.is_none() {
+        let mut zapper = zapper(QueuePolicy::Newest, app::MEASURED);
+        if found.is_none() && !is_stream {
             let interface = cli.interface.clone();
             zapper.search(move || discover::wait(interface.as_deref()))?;
         }
@@ -263,7 +299,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
         zapper.play_sound(Speaker::start(Output::Device).context("cannot play sound")?.0);
         return app::watch(zapper, station, cli.save_to.clone());
     }
-    let mut zapper = Zapper::start(directory, via, QueuePolicy::Last(headless::QUEUE), headless::MEASURED);
+    let mut zapper = zapper(QueuePolicy::Last(headless::QUEUE), headless::MEASURED);
     let (speaker, thread) =
         Speaker::start(Output::Clock(cli.save_sound.clone())).context("cannot save the sound")?;
     zapper.play_sound(speaker);
@@ -284,7 +320,9 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     // The file is whole when all handles of the speaker are dropped and its thread has ended.
     drop(zapper);
     let _ = thread.join();
-    print(&summary?, cli.json)
+    let summary = summary?;
+    print(&summary, cli.json)?;
+    summary.verdict()
 }
 
 /// A flag that SIGINT (Ctrl-C) or SIGTERM sets, so that a run still prints its summary.

@@ -35,7 +35,7 @@ pub use message::{
     ErrorCode, FilmOnAir, OPUS, OnAir, PORT, Services, SoundPacket, State, StationInfo, StationNow,
     StationSound, StationSource, VERSION,
 };
-pub use query::{QueryError, list, now, services, sources};
+pub use query::{QueryError, list, now, services, sounds, sources};
 pub use server::{Limits, serve};
 pub use table::{Sounds, StationTable};
 

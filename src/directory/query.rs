@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::framing::Framed;
 use super::message::{
-    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationNow, StationSource, VERSION,
+    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationNow, StationSound, StationSource,
+    VERSION,
 };
 use super::serialization::encode;
 use crate::media::AirTime;
@@ -125,6 +126,19 @@ pub async fn now(addr: SocketAddr, timeout: Duration) -> Result<(AirTime, Vec<St
         _ => None,
     };
     within(timeout, addr, ask(addr, Request::Now, now)).await
+}
+
+/// Asks the directory at `addr` how the sound of its stations is sent, ascending by id; a station without sound is missing. Takes
+/// at most `timeout`. Needs a tokio runtime.
+///
+/// # Errors
+/// As [`list`]. An older directory refuses the question.
+pub async fn sounds(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationSound>, QueryError> {
+    let sounds = |reply| match reply {
+        Reply::Sound(sounds) => Some(sounds),
+        _ => None,
+    };
+    within(timeout, addr, ask(addr, Request::Sound, sounds)).await
 }
 
 /// The address of a service for a client that reached the directory at `directory`; `None` if the client cannot reach

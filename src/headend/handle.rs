@@ -21,8 +21,19 @@ use crate::media::{AirTime, FrameRate};
 pub(crate) struct SyncSource {
     /// The interface.
     pub(crate) interface: Interface,
-    /// The SSRC of the packets.
+    /// The SSRC of the packets of pictures.
     pub(crate) ssrc: u32,
+    /// That of the packets of sound; `None` if there is none.
+    pub(crate) sound_ssrc: Option<u32>,
+}
+
+/// The players that receive a station from its group and report so by RTCP.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Reporting {
+    /// Their number. They are in the station's audience.
+    pub receivers: u32,
+    /// Share of the packets of pictures that they lost lately, the mean, 0.0..=1.0; `None` if none has told.
+    pub loss: Option<f64>,
 }
 
 /// A station's configuration, feed and counters. It outlives the station's task, which may crash and be restarted.
@@ -48,6 +59,7 @@ pub struct StationHandle {
     /// `None` while it cannot send.
     sync_source: watch::Sender<Option<SyncSource>>,
     other_senders: Mutex<Vec<SocketAddr>>,
+    reporting: Mutex<Reporting>,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
 }
@@ -68,6 +80,7 @@ impl StationHandle {
             demand_refused: Mutex::default(),
             sync_source: watch::Sender::new(None),
             other_senders: Mutex::default(),
+            reporting: Mutex::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -168,7 +181,7 @@ impl StationHandle {
     /// Records the interface of a station that a test has no sender for.
     #[cfg(test)]
     pub(crate) fn set_interface(&self, interface: Option<Interface>) {
-        self.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: 0 }));
+        self.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: 0, sound_ssrc: None }));
     }
 
     /// Receives how the station sends, whenever that changes.
@@ -184,6 +197,16 @@ impl StationHandle {
     /// The other senders whose pictures come to the station's group, a few at most.
     pub fn other_senders(&self) -> Vec<SocketAddr> {
         self.other_senders.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Records the players that report.
+    pub(crate) fn set_reporting(&self, reporting: Reporting) {
+        *self.reporting.lock().unwrap_or_else(PoisonError::into_inner) = reporting;
+    }
+
+    /// The players that receive the station from its group and report so.
+    pub fn reporting(&self) -> Reporting {
+        *self.reporting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The interface that the station sends by now; `None` while the configured one has no address to send from.

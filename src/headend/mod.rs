@@ -37,8 +37,8 @@ use crate::lineup::StationSpec;
 use crate::media::{AirTime, StationId};
 use crate::net::Network;
 pub use clients::{Client, ClientKind, Clients};
-pub use handle::StationHandle;
 pub(crate) use handle::SyncSource;
+pub use handle::{Reporting, StationHandle};
 
 /// All stations of a broadcaster, and what they share.
 pub struct HeadEnd {

@@ -14,6 +14,10 @@ use crate::wire::rtp::Header;
 /// left.
 const MAX_VOICES: usize = 4;
 
+/// A picture whose transit differs by more from that of the sound is not on the sound's clock: other senders' timestamps have a
+/// random offset for each stream (RFC 3550 section 5.1). Longer than any network holds a picture up.
+const SAME_CLOCK: i64 = 1_000_000_000;
+
 /// How long the volume takes to change, in seconds.
 const VOLUME: f64 = 0.020;
 
@@ -46,6 +50,16 @@ pub struct HeardAt {
 }
 
 impl HeardAt {
+    /// The due time on the sound's clock of a picture that by its own timestamps was due at `due`, and that arrived at `arrival`.
+    /// Of our stations both clocks are the same. For other senders, what arrives at the same time is taken to be of the same
+    /// time.
+    pub fn due_of(&self, due: AirTime, arrival: AirTime) -> AirTime {
+        if (arrival.signed_since(due) - self.transit).abs() <= SAME_CLOCK {
+            return due;
+        }
+        AirTime((arrival.0 as i64).wrapping_sub(self.transit).max(0) as u64)
+    }
+
     /// When a picture that is due at `due` is in step with the sound.
     pub fn picture_at(&self, due: AirTime) -> AirTime {
         AirTime((due.0 as i64).wrapping_add(self.transit).wrapping_add(self.delay).max(0) as u64)

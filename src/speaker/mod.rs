@@ -1,7 +1,7 @@
 //! The speaker: packets of sound and time in, samples for a sound device out, in step with the pictures.
 //!
 //! Only the viewer imports this room. It imports `media`, `wire`, `clock`, `directory` (the packets that a Tune is answered
-//! with), `interface`, `log` and the socket of `tuner`.
+//! with), `interface`, `log`, and of `tuner` the socket, and the connection in which sound may come.
 //!
 //! ```text
 //! group, port + 2 -> SoundReceiver -> SoundBuffer -> Decode -> Resampler (Pilot) -> Mixer -> Sink -> device, or WAV

@@ -1,4 +1,5 @@
-//! A thread that drains the socket of a station's sound, and passes the packets to the [speaker](super::service).
+//! The sound of a station on its way to the [speaker](super::service): a thread drains its socket, or it comes in the connection of
+//! the pictures.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use tracing::debug;
 use super::buffer::MAX_PACKET;
 use super::service::{Speaker, SpeakerInput};
 use crate::interface::named;
+use crate::tuner::receiver::SoundSink;
 use crate::tuner::source::{DatagramSource, wait};
 use crate::wire::rtp::Header;
 
@@ -36,7 +38,8 @@ pub(crate) struct SoundReceiver {
     /// Identifies it at the speaker.
     serial: u64,
     speaker: Speaker,
-    stop: OwnedFd,
+    /// Ends the thread; `None` without one.
+    stop: Option<OwnedFd>,
 }
 
 impl SoundReceiver {
@@ -48,8 +51,25 @@ impl SoundReceiver {
     pub(crate) fn start(from: SoundFrom, serial: u64, speaker: Speaker) -> io::Result<SoundReceiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let work = ReceiverThread { from, serial, speaker: speaker.clone(), stop: stop.try_clone()? };
-        speaker.send(SpeakerInput::Tune { serial, source: work.from.source, work: Box::new(work) });
-        Ok(SoundReceiver { serial, speaker, stop })
+        let source = work.from.source;
+        speaker.send(SpeakerInput::Tune { serial, source, work: Some(Box::new(work)) });
+        Ok(SoundReceiver { serial, speaker, stop: Some(stop) })
+    }
+
+    /// The sound that comes in the connection of the pictures, from `source`, by the [sink](Self::sink).
+    pub(crate) fn in_connection(source: IpAddr, serial: u64, speaker: Speaker) -> SoundReceiver {
+        speaker.send(SpeakerInput::Tune { serial, source: Some(source), work: None });
+        SoundReceiver { serial, speaker, stop: None }
+    }
+
+    /// Passes packets on.
+    pub(crate) fn sink(&self) -> SoundSink {
+        let (serial, speaker) = (self.serial, self.speaker.clone());
+        Box::new(move |arrival, header, packet| {
+            if packet.len() <= MAX_PACKET {
+                speaker.send(SpeakerInput::Packet { serial, arrival, header, packet: packet.to_vec() });
+            }
+        })
     }
 }
 
@@ -85,8 +105,10 @@ impl ReceiverThread {
 impl Drop for SoundReceiver {
     fn drop(&mut self) {
         self.speaker.send(SpeakerInput::Forget { serial: self.serial });
-        // A write fails only if the eventfd is already signalled.
-        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        if let Some(stop) = &self.stop {
+            // A write fails only if the eventfd is already signalled.
+            let _ = rustix::io::write(stop, &1u64.to_ne_bytes());
+        }
     }
 }
 

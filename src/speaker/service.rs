@@ -43,11 +43,29 @@ pub enum Output {
 
 /// Input of the thread.
 pub(crate) enum SpeakerInput {
-    Tune { serial: u64, source: Option<IpAddr>, work: Box<ReceiverThread> },
-    Forget { serial: u64 },
-    Hear { serial: Option<u64> },
-    Packet { serial: u64, arrival: AirTime, header: Header, packet: Vec<u8> },
-    Told { serial: u64, packets: Vec<SoundPacket> },
+    /// Packets of this serial number will come. The thread that receives them is to be started, if they do not come with the
+    /// pictures.
+    Tune {
+        serial: u64,
+        source: Option<IpAddr>,
+        work: Option<Box<ReceiverThread>>,
+    },
+    Forget {
+        serial: u64,
+    },
+    Hear {
+        serial: Option<u64>,
+    },
+    Packet {
+        serial: u64,
+        arrival: AirTime,
+        header: Header,
+        packet: Vec<u8>,
+    },
+    Told {
+        serial: u64,
+        packets: Vec<SoundPacket>,
+    },
     Gain(f32),
 }
 
@@ -175,7 +193,9 @@ impl SpeakerThread {
         match input {
             SpeakerInput::Tune { serial, source, work } => {
                 self.mixer.tune(serial, source);
-                if let Err(error) = work.start() {
+                if let Some(work) = work
+                    && let Err(error) = work.start()
+                {
                     warn!("no sound: {error}");
                 }
             }

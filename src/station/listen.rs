@@ -1,4 +1,5 @@
-//! Listens on the groups of all stations for other senders, and tells of them: in the log, and on the station's handle.
+//! Listens on the groups of all stations: for other senders, and tells of them in the log, and on the station's handle; and for the
+//! reports of [receivers].
 //!
 //! Each station has a socket that has joined its group. The kernel drops the station's own packets
 //! ([`listener`]), so that nothing wakes up while no other sends.
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::receivers;
 use crate::clock::AirClock;
 use crate::conflict::{Conflict, ConflictChange, addresses};
 use crate::headend::{HeadEnd, StationHandle, SyncSource};
@@ -23,10 +25,10 @@ use crate::wire::sdp::is_source_specific;
 
 /// Time between two reads while others send. Whatever comes meanwhile and does not fit into the socket's buffer is dropped by the
 /// kernel: a flood costs no more than a second sender.
-const READ_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const READ_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Most datagrams of one read.
-const READ_MAX: usize = 64;
+pub(super) const READ_MAX: usize = 64;
 
 /// Bytes of a datagram that are looked at: all headers, three tables included. Each station has such a buffer.
 const HEAD: usize = 256;
@@ -50,7 +52,11 @@ pub(crate) async fn listen(head_end: Arc<HeadEnd>) {
         });
         for (&id, station) in &*stations {
             listening.entry(id).or_insert_with(|| {
-                let task = tasks.spawn(listen_for(station.clone(), head_end.clock.clone()));
+                let others = listen_for(station.clone(), head_end.clock.clone());
+                let reports = receivers::count(station.clone(), head_end.clone());
+                let task = tasks.spawn(async {
+                    tokio::join!(others, reports);
+                });
                 (station.clone(), task)
             });
         }

@@ -15,6 +15,7 @@ mod guide;
 pub(crate) mod listen;
 mod output;
 mod patience;
+mod receivers;
 mod reports;
 pub(crate) mod runtime;
 #[cfg(test)]

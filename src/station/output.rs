@@ -57,8 +57,8 @@ pub(super) struct Output {
     sound: Option<SoundOutput>,
     /// The sender reports of its streams.
     reports: Vec<Reports>,
-    /// The SSRC of the flow's sender.
-    ssrc: u32,
+    /// The SSRCs of the flows' senders: of the pictures, and of the sound, if there is any.
+    ssrcs: (u32, Option<u32>),
     /// Why nothing can be sent to the group, as last logged. `None` if units can be sent.
     obstacle: Option<String>,
     /// The unit that was handed over last.
@@ -80,7 +80,7 @@ impl Output {
             flow,
             sound: None,
             reports: Vec::new(),
-            ssrc: 0,
+            ssrcs: (0, None),
             obstacle: None,
             last: None,
             free_at: AirTime::default(),
@@ -287,8 +287,8 @@ impl Output {
             return;
         }
         match self.open_senders(found.as_ref()) {
-            Ok(ssrc) => {
-                self.ssrc = ssrc;
+            Ok(ssrcs) => {
+                self.ssrcs = ssrcs;
                 if let Some(interface) =
                     found.as_ref().filter(|_| before.is_some() || self.obstacle.is_some())
                 {
@@ -316,15 +316,16 @@ impl Output {
 
     /// Notes the interface that the station sends by, and tells the directory from which address.
     fn sends_by(&self, interface: Option<Interface>) {
-        self.handle.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc: self.ssrc }));
+        let (ssrc, sound_ssrc) = self.ssrcs;
+        self.handle.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc, sound_ssrc }));
         self.table.set_source(self.handle.spec().id, self.handle.source());
     }
 
-    /// Has the air thread send by `interface` from now on. Returns the SSRC of the pictures.
+    /// Has the air thread send by `interface` from now on. Returns the SSRC of the pictures, and that of the sound, if there is any.
     ///
     /// # Errors
     /// The sentence that says why it cannot.
-    fn open_senders(&mut self, interface: Option<&Interface>) -> Result<u32, String> {
+    fn open_senders(&mut self, interface: Option<&Interface>) -> Result<(u32, Option<u32>), String> {
         let spec = self.handle.spec();
         let name = &spec.interface.name;
         let Some(interface) = interface else { return Err(format!("there is no interface {name}")) };
@@ -349,14 +350,16 @@ impl Output {
             Ok::<_, String>(sender)
         };
         let picture_sender = sender(spec.group, Track::Picture, &self.handle.air)?;
+        let mut sound_ssrc = None;
         if let Some(sound) = &self.sound {
             let group = SocketAddr::new(spec.group.ip(), sound_port(spec.group.port()));
             let sound_sender = sender(group, Track::Sound, &self.handle.sound_air)?;
+            sound_ssrc = Some(sound_sender.ssrc());
             sound.flow.change(|sender| *sender = sound_sender);
         }
         let ssrc = picture_sender.ssrc();
         self.flow.change(|sender| *sender = picture_sender);
         self.reports = reports;
-        Ok(ssrc)
+        Ok((ssrc, sound_ssrc))
     }
 }

@@ -120,14 +120,20 @@ fn sound(sound: Option<&SoundStatus>) -> String {
     }
 }
 
-/// Why it shows a slate, why it cannot be played on demand, and which others send to its group.
+/// Players that report less loss than this share are well.
+const NOTABLE_LOSS: f64 = 0.01;
+
+/// Why it shows a slate, why it cannot be played on demand, which others send to its group, and what players lose.
 fn trouble(station: &StationStatus) -> String {
     let senders = &station.other_senders;
     let others = (!senders.is_empty()).then(|| format!("others send to its group: {}", addresses(senders)));
     let refused = station.demand.as_ref().and_then(|demand| demand.reason.as_ref());
     let refused = refused.filter(|refused| station.reason.as_ref() != Some(refused));
     let on_demand = refused.map(|reason| format!("on demand: {reason}"));
-    station.reason.clone().into_iter().chain(on_demand).chain(others).collect::<Vec<_>>().join("; ")
+    let loss = station.reported_loss.filter(|loss| *loss >= NOTABLE_LOSS);
+    let loss = loss.map(|loss| format!("its players report {:.1} % lost", loss * 100.0));
+    let all = station.reason.clone().into_iter().chain(on_demand).chain(others).chain(loss);
+    all.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -150,6 +156,8 @@ pub(super) mod tests {
             state,
             reason: reason.map(str::to_owned),
             audience: 3,
+            reporting: 0,
+            reported_loss: None,
             aired: 1234,
             packets: 1234,
             bytes: 31_000_000,
@@ -215,6 +223,11 @@ id  name    state  now                     rate  audience  aired  skipped  squee
         let reason = Some("there is no film to play".into());
         station.demand = Some(DemandStatus { state: Demand::Refused, reason });
         assert_eq!(row(&station)[14], format!("on demand: there is no film to play; {others}"));
+        (station.other_senders, station.demand) = (Vec::new(), None);
+        station.reported_loss = Some(0.004);
+        assert_eq!(row(&station)[14], "");
+        station.reported_loss = Some(0.063);
+        assert_eq!(row(&station)[14], "its players report 6.3 % lost");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(feature = "viewer")]
+use rtsp_types::Url;
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::{debug, warn};
 
@@ -24,7 +26,9 @@ use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
 use crate::log::LoggedOnce;
 #[cfg(feature = "viewer")]
-use crate::media::StationId;
+use crate::media::{AirTime, StationId, Track};
+#[cfg(feature = "viewer")]
+use crate::wire::rtp::Header;
 
 /// Longest time until the thread notices that its owner [expects](Receiver::expect) something else.
 const NOTICE: Duration = Duration::from_millis(500);
@@ -46,10 +50,15 @@ pub enum ReceiveFrom {
     /// it may get another address, or appear later. The address, if there is one, is the only source whose packets are
     /// taken.
     Group(SocketAddr, String, Option<IpAddr>),
-    /// An RTSP server, which interleaves the packets in the connection itself (RFC 2326 section 10.12).
+    /// A URL of an RTSP server, which interleaves the packets in the connection itself (RFC 2326 section 10.12).
     #[cfg(feature = "viewer")]
-    Rtsp(SocketAddr, StationId),
+    Rtsp(SocketAddr, Url),
 }
+
+/// Takes the packets of sound that come in the same connection as the pictures: when each arrived, its header and its payload.
+/// Must return at once.
+#[cfg(feature = "viewer")]
+pub type SoundSink = Box<dyn FnMut(AirTime, Header, &[u8]) + Send>;
 
 impl ReceiveFrom {
     /// The group of `station`, on the interface on which it arrives, given that `directory` listed it: see
@@ -61,6 +70,17 @@ impl ReceiveFrom {
         let local = join::local_address(directory)?;
         let interface = join::interface_for_station(station, None, directory.ip(), local);
         Ok(ReceiveFrom::Group(station.group, interface, None))
+    }
+
+    /// The station `id` of the broadcaster whose RTSP server is at `server`.
+    #[cfg(feature = "viewer")]
+    pub fn rtsp_station(server: SocketAddr, id: StationId) -> ReceiveFrom {
+        let mut host = server;
+        if let SocketAddr::V6(host) = &mut host {
+            host.set_scope_id(0); // a URL cannot carry a zone
+        }
+        let url = Url::parse(&format!("rtsp://{host}/{id}")).expect("an address and a number make a URL");
+        ReceiveFrom::Rtsp(server, url)
     }
 }
 
@@ -113,6 +133,36 @@ impl Receiver {
         measured: usize,
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
     ) -> io::Result<Receiver> {
+        Receiver::begin(
+            from,
+            measured,
+            sink,
+            #[cfg(feature = "viewer")]
+            None,
+        )
+    }
+
+    /// As [`start`](Self::start). If the pictures come by RTSP, the server is asked for the sound too, and `sound` is called with
+    /// each packet of it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[cfg(feature = "viewer")]
+    pub fn start_with_sound(
+        from: ReceiveFrom,
+        measured: usize,
+        sink: impl FnMut(ReceivedPicture) + Send + 'static,
+        sound: SoundSink,
+    ) -> io::Result<Receiver> {
+        Receiver::begin(from, measured, sink, Some(sound))
+    }
+
+    fn begin(
+        from: ReceiveFrom,
+        measured: usize,
+        sink: impl FnMut(ReceivedPicture) + Send + 'static,
+        #[cfg(feature = "viewer")] sound: Option<SoundSink>,
+    ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = SharedStatus {
             status: ReceiverStatus::default(),
@@ -128,6 +178,8 @@ impl Receiver {
             shared: worker_shared,
             stop: worker_stop,
             sink,
+            #[cfg(feature = "viewer")]
+            sound,
             refusals: LoggedOnce::new(MAX_REFUSALS),
         };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
@@ -176,6 +228,9 @@ struct ReceiverThread<S> {
     shared: Arc<Mutex<SharedStatus>>,
     stop: OwnedFd,
     sink: S,
+    /// Takes the packets of sound of an RTSP connection; `None`: they are not wanted.
+    #[cfg(feature = "viewer")]
+    sound: Option<SoundSink>,
     /// The kinds of refused pictures that have been logged.
     refusals: LoggedOnce<DatagramError>,
 }
@@ -199,7 +254,7 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         match self.from.clone() {
             ReceiveFrom::Group(group, interface, source) => self.receive(group, &named(&interface)?, source),
             #[cfg(feature = "viewer")]
-            ReceiveFrom::Rtsp(server, station) => self.play(server, station),
+            ReceiveFrom::Rtsp(server, url) => self.play(server, &url),
         }
     }
 
@@ -244,16 +299,25 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
 
     #[cfg(feature = "viewer")]
     #[expect(clippy::disallowed_methods, reason = "a shell: packets are stamped when they are read")]
-    fn play(&mut self, server: SocketAddr, station: StationId) -> io::Result<()> {
+    fn play(&mut self, server: SocketAddr, url: &Url) -> io::Result<()> {
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
-        let mut source = RtspSource::open(server, station).map_err(at_server)?;
+        let mut source = RtspSource::open(server, url, self.sound.is_some()).map_err(at_server)?;
+        let sound_type = source.sound();
         self.begin(0);
         let mut heard = wall_clock();
         loop {
             // Before the wait, since packets may have arrived with the response to PLAY. All packets of one read have
             // the same arrival.
-            let packet = |packet: &[u8]| {
-                if let Err(error) = self.tuner.handle_datagram(heard, packet) {
+            let packet = |track: Track, arrival: AirTime, packet: &[u8]| {
+                if track == Track::Sound {
+                    if let (Some(sound), Ok((header, payload))) = (&mut self.sound, Header::parse(packet))
+                        && Some(header.payload_type) == sound_type
+                    {
+                        sound(arrival, header, payload);
+                    }
+                    return;
+                }
+                if let Err(error) = self.tuner.handle_datagram(arrival, packet) {
                     debug!("{server}: unusable packet of {} bytes: {error}", packet.len());
                     refused(&self.shared, &mut self.refusals, error, &server.to_string());
                 }
@@ -365,7 +429,7 @@ mod tests {
         let mut responses = opening("RTP/AVP/TCP;unicast;interleaved=0-1");
         responses[2].extend(framed(0, b"not RTP"));
         let address = serve(vec![responses.clone(), responses]).0;
-        let receiver = Receiver::start(ReceiveFrom::Rtsp(address, StationId(2)), 10, |_| {}).unwrap();
+        let receiver = Receiver::start(ReceiveFrom::rtsp_station(address, StationId(2)), 10, |_| {}).unwrap();
         let received = (0..POLLS).any(|_| {
             let _ = wait(None, None, Some(POLL));
             receiver.status().counters.datagrams == 2

@@ -1,5 +1,5 @@
-//! An RTSP client for networks without multicast: one station, its RTP packets interleaved in the connection (RFC 2326
-//! section 10.12), so that every picture arrives, in order.
+//! An RTSP client for networks without multicast: one station, the RTP packets of its pictures and of its sound interleaved in
+//! the connection (RFC 2326 section 10.12), so that every picture arrives, in order.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it keeps a connection alive")]
 
@@ -12,9 +12,10 @@ use rtsp_types::headers;
 use rtsp_types::{Empty, Message, Method, Request, Response, StatusCode, Url, Version};
 use sdp_types::{Media, Session};
 
-use crate::media::StationId;
-use crate::wire::rtp;
+use crate::clock::wall_clock;
+use crate::media::{AirTime, Track};
 use crate::wire::rtsp::{LowerTransport, MessageFramer, TransportSpec};
+use crate::wire::sdp::streams::{is_jpeg, opus};
 
 /// Timeout for the server to accept the connection, and for each response.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,9 +27,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Bytes of the read buffer: two of the longest packets, of 65,535 bytes and a four-byte frame header.
 const BUFFER: usize = 2 * 65_539;
 
-/// The interleaved channels that we ask for. We ignore RTCP, which arrives on the second.
-const RTP_CHANNEL: u8 = 0;
-const RTCP_CHANNEL: u8 = 1;
+/// The interleaved channels that we ask for: the first of two, of which RTCP, which we ignore, arrives on the second.
+const fn channel_of(track: Track) -> u8 {
+    match track {
+        Track::Picture => 0,
+        Track::Sound => 2,
+    }
+}
 
 /// A connection in which a station plays.
 pub(super) struct RtspSource {
@@ -36,12 +41,17 @@ pub(super) struct RtspSource {
     buffer: Vec<u8>,
     /// The part of the buffer that holds bytes not parsed yet.
     unread: std::ops::Range<usize>,
+    /// When the last of them were read. Later than they arrived, and never earlier: the sound's transit is the least of late, so
+    /// one packet that seems to come early is late for two seconds.
+    read_at: AirTime,
     framer: MessageFramer,
     url: Url,
     session: Option<String>,
     cseq: u32,
-    /// The channel on which the server sends RTP.
+    /// The channel on which the server sends the pictures.
     channel: u8,
+    /// The channel of the sound, and its payload type; `None` if it is not set up.
+    sound: Option<(u8, u8)>,
     /// When the last request was sent.
     last_request: Instant,
     /// Whether PLAY was accepted. From then on reads do not block.
@@ -49,53 +59,75 @@ pub(super) struct RtspSource {
 }
 
 impl RtspSource {
-    /// Connects to `server` and starts playing a station. Each response may take up to [`PATIENCE`].
+    /// Connects to `server` and starts playing `url`: the pictures and, if `with_sound` and there is some in Opus, the sound.
+    /// Each response may take up to [`PATIENCE`].
     ///
     /// # Errors
     /// The server cannot be reached, refuses, or does not speak RTSP.
-    pub(super) fn open(server: SocketAddr, station: StationId) -> io::Result<RtspSource> {
+    pub(super) fn open(server: SocketAddr, url: &Url, with_sound: bool) -> io::Result<RtspSource> {
         let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut host = server;
-        if let SocketAddr::V6(host) = &mut host {
-            host.set_scope_id(0); // a URL cannot carry a zone
-        }
-        let url = Url::parse(&format!("rtsp://{host}/{station}")).map_err(io::Error::other)?;
         let mut source = RtspSource {
             stream,
             buffer: vec![0; BUFFER],
             unread: 0..0,
+            read_at: wall_clock(),
             framer: MessageFramer::default(),
             url: url.clone(),
             session: None,
             cseq: 0,
-            channel: RTP_CHANNEL,
+            channel: channel_of(Track::Picture),
+            sound: None,
             last_request: Instant::now(),
             is_playing: false,
         };
-        let described = source.request(Method::Describe, url, None)?;
-        let media = control(&described, &source.url)?;
-        let transport = format!("RTP/AVP/TCP;unicast;interleaved={RTP_CHANNEL}-{RTCP_CHANNEL}");
-        let set_up = source.request(Method::Setup, media, Some((headers::TRANSPORT, transport)))?;
-        source.session = Some(session(&set_up).ok_or_else(|| invalid("no session"))?);
-        source.channel = channel(&set_up).ok_or_else(|| invalid("no channel for RTP"))?;
+        let described = source.request(Method::Describe, url.clone(), None)?;
+        let controls = Controls::of(&described, url)?;
+        source.channel = source.set_up(Track::Picture, controls.pictures)?;
+        if let Some((control, payload_type)) = controls.sound.filter(|_| with_sound) {
+            // Pictures are played without the sound that a server refuses.
+            source.sound = source.set_up(Track::Sound, control).ok().map(|channel| (channel, payload_type));
+        }
         source.request(Method::Play, source.url.clone(), Some((headers::RANGE, "npt=now-".into())))?;
         source.stream.set_nonblocking(true)?;
         source.is_playing = true;
         Ok(source)
     }
 
-    /// Reads until nothing is queued, and calls `packet` with each RTP packet. Does not block.
+    /// Sets up a medium. Returns the channel of its packets.
+    fn set_up(&mut self, track: Track, control: Url) -> io::Result<u8> {
+        let first = channel_of(track);
+        let transport = format!("RTP/AVP/TCP;unicast;interleaved={first}-{}", first + 1);
+        let answer = self.request(Method::Setup, control, Some((headers::TRANSPORT, transport)))?;
+        if self.session.is_none() {
+            self.session = Some(session(&answer).ok_or_else(|| invalid("no session"))?);
+        }
+        channel(&answer).ok_or_else(|| invalid("no channel for RTP"))
+    }
+
+    /// The payload type of the sound; `None` if none is received.
+    pub(super) fn sound(&self) -> Option<u8> {
+        self.sound.map(|(_, payload_type)| payload_type)
+    }
+
+    /// Reads until nothing is queued, and calls `packet` with each RTP packet and the time at which it was read. Does not block.
     ///
     /// # Errors
     /// The server has closed the connection or sent bytes that are not RTSP; `packet` was called for what preceded
     /// them.
-    pub(super) fn read(&mut self, mut packet: impl FnMut(&[u8])) -> io::Result<()> {
+    pub(super) fn read(&mut self, mut packet: impl FnMut(Track, AirTime, &[u8])) -> io::Result<()> {
+        let (pictures, sound) = (self.channel, self.sound.map(|(channel, _)| channel));
         loop {
-            while let Some(()) = self.next(|message, channel| match message {
-                Message::Data(data) if data.channel_id() == channel => packet(data.as_slice()),
+            let read_at = self.read_at;
+            while let Some(()) = self.next(|message| match message {
+                Message::Data(data) if data.channel_id() == pictures => {
+                    packet(Track::Picture, read_at, data.as_slice());
+                }
+                Message::Data(data) if Some(data.channel_id()) == sound => {
+                    packet(Track::Sound, read_at, data.as_slice());
+                }
                 // Responses to keep-alive requests, RTCP, and requests of the server.
                 _ => {}
             })? {}
@@ -134,7 +166,7 @@ impl RtspSource {
                 return Err(timed_out());
             }
             let mut response = None;
-            let used = self.next(|message, _| match message {
+            let used = self.next(|message| match message {
                 Message::Response(parsed) => response = Some(parsed.map_body(<[u8]>::to_vec)),
                 Message::Request(_) | Message::Data(_) => {}
             })?;
@@ -187,6 +219,7 @@ impl RtspSource {
             }
             Ok(read) => {
                 self.unread.end += read;
+                self.read_at = wall_clock();
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
@@ -203,10 +236,10 @@ impl RtspSource {
     }
 
     /// Calls `take` with the next message, if the buffer holds all of it.
-    fn next(&mut self, take: impl FnOnce(Message<&[u8]>, u8)) -> io::Result<Option<()>> {
+    fn next(&mut self, take: impl FnOnce(Message<&[u8]>)) -> io::Result<Option<()>> {
         match self.framer.take::<&[u8]>(&self.buffer[self.unread.clone()]) {
             Ok(Some((message, used))) => {
-                take(message, self.channel);
+                take(message);
                 self.unread.start += used;
                 Ok(Some(()))
             }
@@ -230,38 +263,46 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the RTSP server answered with {what}"))
 }
 
-/// The control URL of the JPEG video in a description, for SETUP (RFC 2326 appendix C.1.1).
-fn control(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Url> {
-    let named = [headers::CONTENT_BASE, headers::CONTENT_LOCATION];
-    let mut named = named.iter().filter_map(|name| Url::parse(described.header(name)?.as_str()).ok());
-    let base = named.next().unwrap_or_else(|| asked.clone());
-    let session = Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
-    let video = session.medias.iter().find(|media| media.media == "video" && is_jpeg(media));
-    let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
-    match video.get_first_attribute_value("control").flatten() {
-        None | Some("*") => Ok(base),
+/// The control URLs of a description, for SETUP (RFC 2326 appendix C.1.1).
+#[derive(Debug)]
+struct Controls {
+    /// Of the JPEG video.
+    pictures: Url,
+    /// Of the sound in Opus, and its payload type.
+    sound: Option<(Url, u8)>,
+}
+
+impl Controls {
+    fn of(described: &Response<Vec<u8>>, asked: &Url) -> io::Result<Controls> {
+        let named = [headers::CONTENT_BASE, headers::CONTENT_LOCATION];
+        let mut named = named.iter().filter_map(|name| Url::parse(described.header(name)?.as_str()).ok());
+        let base = named.next().unwrap_or_else(|| asked.clone());
+        let session =
+            Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
+        let video = session.medias.iter().find(|media| media.media == "video" && is_jpeg(media));
+        let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
+        let sound = opus(&session);
+        Ok(Controls {
+            pictures: control(video, &base)?,
+            sound: sound.and_then(|(media, payload_type)| Some((control(media, &base).ok()?, payload_type))),
+        })
+    }
+}
+
+/// The control URL of a medium.
+fn control(media: &Media, base: &Url) -> io::Result<Url> {
+    match media.get_first_attribute_value("control").flatten() {
+        None | Some("*") => Ok(base.clone()),
         Some(control) => {
             // A relative control goes behind the base, as FFmpeg and live555 take it, also where the server has left out the
             // slash.
-            let mut folder = base;
+            let mut folder = base.clone();
             if !folder.path().ends_with('/') {
                 folder.set_path(&format!("{}/", folder.path()));
             }
             folder.join(control).map_err(|_| invalid("an invalid control URL"))
         }
     }
-}
-
-/// Whether a medium is sent as RTP/JPEG: with its static payload type, or one that an rtpmap gives it (RFC 8866 section 6.6).
-fn is_jpeg(media: &Media) -> bool {
-    let maps = |format: &str, map: &str| match map.split_once(' ') {
-        Some((of, encoding)) => of == format && encoding.trim().to_ascii_uppercase().starts_with("JPEG/"),
-        None => false,
-    };
-    media.fmt.split_whitespace().any(|format| {
-        format == rtp::PAYLOAD_TYPE_JPEG.to_string()
-            || media.get_attribute_values("rtpmap").flatten().any(|map| maps(format, map))
-    })
 }
 
 fn session(set_up: &Response<Vec<u8>>) -> Option<String> {
@@ -282,7 +323,7 @@ pub fn fuzz(bytes: &[u8]) {
         bytes = &bytes[length..];
         if let Message::Response(response) = message {
             let asked = Url::parse("rtsp://192.0.2.7/1").expect("a URL");
-            let _ = (control(&response, &asked), session(&response), channel(&response));
+            let _ = (Controls::of(&response, &asked), session(&response), channel(&response));
         }
     }
 }

@@ -221,6 +221,7 @@ impl App {
         let due = received.due();
         let on_screen = self.zapper.shown_station() == Some(station);
         let heard = self.zapper.speaker().filter(|_| on_screen).and_then(|speaker| speaker.status().heard);
+        let due = heard.map_or(due, |heard| heard.due_of(due, received.first_arrival));
         let now = wall_clock();
         let at = show_at(heard, due, now);
         if at <= now {
@@ -493,10 +494,15 @@ impl App {
             .zapper
             .last_zap()
             .map_or_else(|| "-".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
+        // Of a stream that no directory lists, it is not known.
+        let quality = match station.quality {
+            0 => String::new(),
+            quality => format!(", quality {quality}"),
+        };
         let mut rows = vec![
             ("station", format!("{} {}", station.id, station.name)),
             ("group", station.group.to_string()),
-            ("size", format!("{size}, quality {}", station.quality)),
+            ("size", format!("{size}{quality}")),
             ("pictures/s", format!("{:.3}{rate}", reading.rate)),
             ("lost", format!("{} pictures, {} packets", counters.pictures_lost, counters.packets_lost)),
             ("lateness", format!("p50 {:.0} us, p99 {:.0} us", reading.pacing.p50, reading.pacing.p99)),

@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it ends after a time")]
 
+mod verdict;
+
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -15,9 +17,12 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
+use self::verdict::subject;
 use super::showing::Showing;
+pub use super::signal_log::Signal;
+use super::signal_log::SignalLog;
 use super::talk::{Said, Talk};
-use super::zapper::{CodedPicture, Zapper, ZapperEvent};
+use super::zapper::{CodedPicture, SignalState, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
 use crate::conflict::addresses;
 use crate::media::StationId;
@@ -66,12 +71,23 @@ pub struct HeadlessPlan {
 /// Result of a headless run. The names are a contract.
 #[derive(Debug, Clone, Serialize)]
 pub struct HeadlessSummary {
-    /// The station's number.
-    pub station: StationId,
+    /// The station's number; `None` of a stream that no directory lists.
+    pub station: Option<StationId>,
     /// The station's name.
     pub name: String,
     /// The station's group and port.
     pub group: String,
+    /// What came from the station at the end of the run.
+    pub state: Signal,
+    /// Why the station was lost at the end, or the reason of its slate; `None` if unknown.
+    pub reason: Option<String>,
+    /// Pauses of more than two seconds without a picture, in all, in seconds.
+    pub silent_s: f64,
+    /// How long pictures of the station's slate came, in seconds, as far as the directory told of it.
+    pub slate_s: f64,
+    /// The pause at the end, in seconds.
+    #[serde(skip)]
+    pub lost_s: f64,
     /// Length of the run, in seconds.
     pub seconds: f64,
     /// Whole pictures received.
@@ -162,11 +178,8 @@ fn brief_if_any<S: Serializer>(
 /// One line for people.
 impl fmt::Display for HeadlessSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HeadlessSummary { station, name, group, frames, width, height, seconds, .. } = self;
-        write!(
-            f,
-            "station {station} \"{name}\" on {group}: {frames} pictures of {width}x{height} in {seconds:.1} s"
-        )?;
+        let HeadlessSummary { frames, width, height, seconds, .. } = self;
+        write!(f, "{}: {frames} pictures of {width}x{height} in {seconds:.1} s", self.subject())?;
         let HeadlessSummary {
             fps,
             frames_lost,
@@ -185,6 +198,9 @@ impl fmt::Display for HeadlessSummary {
             if let Some(offset) = sound.av_offset_ms {
                 write!(f, ", {offset:+.1} ms to the picture")?;
             }
+        }
+        for sentence in [self.silence(), self.slate()].into_iter().flatten() {
+            write!(f, "; {sentence}")?;
         }
         if !self.other_senders.is_empty() {
             write!(f, "; others sent to the group: {}", addresses(&self.other_senders))?;
@@ -215,6 +231,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
     let mut size = None;
     let mut pictures = 0;
     let mut showing = Showing::default();
+    let mut signal = SignalLog::default();
     let mut next_line = began + Duration::from_secs(1);
     let mut talk = Talk::to_stderr();
     // An end beyond the clock's range is no end.
@@ -235,7 +252,8 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
                 first_picture.get_or_insert_with(|| began.elapsed());
                 let CodedPicture::Air(received) = picture else { continue };
                 pictures += 1;
-                showing.take(zapper.speaker(), pictures, received.due());
+                signal.picture(began.elapsed());
+                showing.take(zapper.speaker(), pictures, received.due(), received.first_arrival);
                 size = Some(received.jpeg.size);
                 if let Some(folder) = &plan.save {
                     save(folder, pictures, &received.jpeg.to_jfif())?;
@@ -243,6 +261,9 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
             }
             Some(event) => note(&event)?,
             None => {}
+        }
+        if let Some(station) = zapper.station() {
+            signal.station(began.elapsed(), &station.state);
         }
         showing.show(zapper.speaker(), wall_clock());
         if Instant::now() >= next_line {
@@ -261,15 +282,23 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
         showing.save(&folder.join("times.csv"), began)?;
     }
     let sound = zapper.speaker().and_then(|speaker| showing.summary(speaker.status()));
+    let number = (!zapper.is_stream()).then_some(station.id);
     let (Some(first_picture), Some(size)) = (first_picture, size) else {
         let why = status.problem.map_or_else(String::new, |problem| format!(": {problem}"));
-        bail!("no picture of station {} \"{}\" on {} arrived{why}", station.id, station.name, station.group);
+        bail!("no picture of {} arrived{why}", subject(number, &station.name, &station.group.to_string()));
     };
+    let ended = began.elapsed();
+    let signal = signal.summary(ended);
     Ok(HeadlessSummary {
-        station: station.id,
+        station: number,
         name: station.name,
         group: station.group.to_string(),
-        seconds: began.elapsed().as_secs_f64(),
+        state: signal.state,
+        reason: if signal.state == Signal::Lost { status.problem } else { signal.slate },
+        silent_s: signal.silent_s,
+        slate_s: signal.slate_s,
+        lost_s: signal.lost_s,
+        seconds: ended.as_secs_f64(),
         frames: pictures,
         fps: status.reading.rate,
         frames_lost: status.counters.pictures_lost,
@@ -383,9 +412,15 @@ fn line(zapper: &Zapper) -> Said {
         return Said::new("waiting for the directory".into(), String::new(), 0);
     };
     let (counters, reading) = (status.counters, status.reading);
-    let name = format!("station {} \"{}\" on {}", station.id, station.name, station.group);
-    if let Some(problem) = status.problem {
-        return Said::new(format!("{name}: no packets: {problem}"), String::new(), 0);
+    let number = (!zapper.is_stream()).then_some(station.id);
+    let name = subject(number, &station.name, &station.group.to_string());
+    match (status.problem, zapper.signal()) {
+        (Some(problem), _) => return Said::new(format!("{name}: no packets: {problem}"), String::new(), 0),
+        (None, SignalState::Lost(silent)) => {
+            let figures = format!(" for {:.1} s", silent.as_secs_f64());
+            return Said::new(format!("{name}: no signal"), figures, 0);
+        }
+        (None, _) => {}
     }
     let others = match &status.other_senders[..] {
         [] => String::new(),

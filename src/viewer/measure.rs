@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::plot;
+use super::{capture, plot};
 use crate::clock::wall_clock;
 use crate::directory::{self, StationInfo};
 use crate::interface::{Interface, named};
@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
 /// The stream to measure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum ProbeTarget {
     /// A station of ours.
     Station {
@@ -53,6 +53,15 @@ pub enum ProbeTarget {
     Stream {
         /// The group and port that it is sent to.
         group: SocketAddr,
+        /// Ticks a second of its timestamps.
+        clock: NonZeroU32,
+    },
+    /// An RTP stream that was captured.
+    Capture {
+        /// The file.
+        file: PathBuf,
+        /// The address and port that the stream was sent to; `None`: the file has only one stream.
+        to: Option<SocketAddr>,
         /// Ticks a second of its timestamps.
         clock: NonZeroU32,
     },
@@ -84,7 +93,7 @@ pub struct ProbeSummary {
     pub name: Option<String>,
     /// Group and port.
     pub group: String,
-    /// Interface on which it was received.
+    /// Interface on which it was received, or the capture file.
     pub interface: String,
     /// The machine that measured: name, kernel, processors.
     pub host: String,
@@ -130,6 +139,7 @@ fn measure(plan: &ProbePlan) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> 
     let wanted = plan.interface.as_deref();
     let duration = plan.seconds.unwrap_or(DURATION);
     let (station, group, interface, mut probe) = match plan.target {
+        ProbeTarget::Capture { ref file, to, clock } => return measure_capture(plan, file, to, clock),
         ProbeTarget::Station { directory, station } => {
             let station = look_up(directory, station)?;
             let local = join::local_address(directory)?;
@@ -161,6 +171,55 @@ fn measure(plan: &ProbePlan) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> 
         seconds: duration.as_secs_f64(),
         kernel_drops: source.kernel_drops(),
         receive_buffer_bytes: source.buffer(),
+        report,
+    };
+    Ok((summary, probe.samples()))
+}
+
+/// Measures a stream of a capture file, all of it or its first seconds.
+fn measure_capture(
+    plan: &ProbePlan,
+    file: &Path,
+    to: Option<SocketAddr>,
+    clock: NonZeroU32,
+) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> {
+    let to = match to {
+        Some(to) => to,
+        None => capture::only_stream(file)?,
+    };
+    let mut probe = Probe::new(clock, Timestamps::Unknown);
+    let (mut span, mut datagrams, mut refused) = (None, 0, None);
+    capture::read(file, |arrival, destination, payload| {
+        if destination == to {
+            let (began, _) = *span.get_or_insert((arrival, arrival));
+            if plan.seconds.is_some_and(|seconds| arrival.since(began) > seconds) || plan.stop.load(Relaxed) {
+                return false;
+            }
+            span = Some((began, arrival));
+            datagrams += 1;
+            if let Err(error) = probe.packet(arrival, payload) {
+                refused = Some(error.to_string());
+            }
+        }
+        true
+    })?;
+    let name = file.display();
+    let (began, ended) = span.with_context(|| format!("{name} has no packet to {to}"))?;
+    let report = probe.report().with_context(|| {
+        let why = refused.unwrap_or_else(|| "RTCP only".into());
+        format!("{name} has {datagrams} datagrams to {to}, none of them RTP: {why}")
+    })?;
+    let summary = ProbeSummary {
+        station: None,
+        name: None,
+        group: to.to_string(),
+        interface: name.to_string(),
+        host: host(),
+        started: rfc3339(began),
+        // To a microsecond, as captures are stamped.
+        seconds: (ended.since(began).as_secs_f64() * 1e6).round() / 1e6,
+        kernel_drops: 0,
+        receive_buffer_bytes: 0,
         report,
     };
     Ok((summary, probe.samples()))

@@ -5,15 +5,18 @@
 //!
 //! - [`discover`]: which directory to ask;
 //! - [`zapper`]: receives one station at a time and changes between them;
+//! - [`stream`]: what the zapper receives without a directory: a group, or what SDP describes;
 //! - [`app`]: the window's application, which shows what the zapper receives;
 //! - [`headless`]: a run without a window, which counts and saves it;
-//! - `talk`: what such a run says meanwhile;
+//! - `signal_log`: the silences and the slates of such a run; `talk`: what it says meanwhile;
 //! - `showing`: when a picture is in step with the sound;
 //! - [`player`]: an external player instead of both;
 //! - [`listing`]: the line-up as a table;
-//! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn.
+//! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn;
+//! - [`capture`]: the packets of a capture file, for the probe.
 
 pub mod app;
+pub mod capture;
 pub mod discover;
 pub mod headless;
 pub mod listing;
@@ -21,5 +24,7 @@ pub mod measure;
 pub mod player;
 pub mod plot;
 mod showing;
+mod signal_log;
+pub mod stream;
 mod talk;
 pub mod zapper;

@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::directory::{self, Services, State, StationInfo};
+use crate::directory::{self, OPUS, Services, State, StationInfo};
 use crate::interface::{Interface, named};
 use crate::tuner::join;
-use crate::wire::sdp::{Description, Transport};
+use crate::wire::sdp::{Description, Transport, sound_port};
 
 /// Time that a player has to end after SIGTERM, before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -27,6 +27,9 @@ const TTL: u8 = 1;
 
 /// Timeout for the directory to answer where RTSP and the web are served.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// FFplay's exit status says nothing: it is 0 also if FFplay has played nothing. Nobody has seen much of a station that soon.
+const TOO_SOON: Duration = Duration::from_secs(1);
 
 /// The placeholders of a command, which stand in braces.
 const NAMES: [&str; 8] = ["sdp", "group", "port", "local", "rtsp", "http", "name", "station"];
@@ -129,15 +132,44 @@ fn address(group: IpAddr, interface: &Interface, towards: IpAddr) -> Option<IpAd
     }
 }
 
+/// Gives FFmpeg's programs and mpv the options without which they receive nothing by the SDP file at `sdp`, unless the command
+/// has them: FFmpeg opens no network for a file, and both join the group on the interface of the default route. `local` is this
+/// machine's address on the right one.
+fn complete(words: &mut Vec<String>, sdp: &str, local: Option<IpAddr>) {
+    let program = words.first().and_then(|word| Path::new(word).file_name()?.to_str()).unwrap_or_default();
+    let says = |option: &str| words.iter().any(|word| word.contains(option));
+    let mut options = Vec::new();
+    let mut before = 1;
+    match program {
+        "ffplay" | "ffmpeg" | "ffprobe" => {
+            // Options count for the input behind them.
+            let Some(input) = words.iter().position(|word| word == sdp) else { return };
+            before = if words[input - 1] == "-i" { input - 1 } else { input };
+            if !says("-protocol_whitelist") {
+                options.extend(["-protocol_whitelist".to_owned(), "file,udp,rtp".to_owned()]);
+            }
+            if let Some(local) = local.filter(|_| !says("-localaddr")) {
+                options.extend(["-localaddr".to_owned(), local.to_string()]);
+            }
+        }
+        "mpv" => {
+            let local = local.filter(|_| !says("localaddr"));
+            options.extend(local.map(|local| format!("--demuxer-lavf-o-append=localaddr={local}")));
+        }
+        _ => {}
+    }
+    words.splice(before..before, options);
+}
+
 /// The station's SDP, as far as the directory describes the station; `origin` is the broadcaster's address.
-fn describe(station: &StationInfo, origin: IpAddr) -> String {
+fn describe(station: &StationInfo, origin: IpAddr, has_sound: bool) -> String {
     let description = Description {
         name: &station.name,
         origin,
         session: station.id.0.into(),
         rate: station.rate.filter(|_| station.state == State::Film),
         by_ntp: false, // the directory does not say
-        has_sound: false,
+        has_sound,
         transport: Transport::Multicast { group: station.group, ttl: TTL },
     };
     description.to_sdp()
@@ -178,18 +210,30 @@ pub async fn play(
     // An older directory does not tell the source address. Then: a broadcaster on this machine sends from its address on
     // that interface; of one elsewhere, the directory's own address is the best guess.
     let guess = on_it.filter(|_| join::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
-    let told = match template.uses("sdp") {
-        true => directory::sources(directory, ANSWER).await.unwrap_or_default(),
-        false => Vec::new(),
+    let (told, sounds) = match template.uses("sdp") {
+        true => (
+            directory::sources(directory, ANSWER).await.unwrap_or_default(),
+            directory::sounds(directory, ANSWER).await.unwrap_or_default(),
+        ),
+        false => (Vec::new(), Vec::new()),
     };
+    // SDP of ours says where sound is; one that is elsewhere is left out.
+    let has_sound = sounds.iter().any(|sound| {
+        sound.id == station.id
+            && sound.port == sound_port(station.group.port())
+            && sound.codec.eq_ignore_ascii_case(OPUS)
+    });
     let told = told.iter().find(|source| source.id == station.id).map(|source| source.address);
     let origin = told.filter(|source| source.is_ipv4() == station.group.is_ipv4()).unwrap_or(guess);
     let file = match template.uses("sdp") {
-        true => Some(TemporaryFile::write(station.id.0, &describe(station, origin))?),
+        true => Some(TemporaryFile::write(station.id.0, &describe(station, origin, has_sound))?),
         false => None,
     };
     let path = file.as_ref().map(|file| file.0.as_path());
-    let words = template.fill(|name| value(name, station, services, local, path));
+    let mut words = template.fill(|name| value(name, station, services, local, path));
+    if let Some(sdp) = path {
+        complete(&mut words, &sdp.display().to_string(), on_it);
+    }
     let (program, args) = words.split_first().context("no player is named")?;
 
     // Before the player starts, so that its end is not missed.
@@ -197,6 +241,7 @@ pub async fn play(
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // Sent when the terminal is closed.
     let mut hang_up = signal(SignalKind::hangup())?;
+    let began = Instant::now();
     let mut player = match Command::new(program).args(args).spawn() {
         Ok(player) => player,
         Err(error) if error.kind() == ErrorKind::NotFound => bail!("the player {program} is not installed"),
@@ -204,7 +249,7 @@ pub async fn play(
     };
     loop {
         if let Some(status) = player.try_wait()? {
-            return judge(program, status);
+            return judge(program, status, began.elapsed());
         }
         tokio::select! {
             _ = children.recv() => {}
@@ -228,8 +273,15 @@ pub async fn play(
     Ok(())
 }
 
-fn judge(program: &str, status: ExitStatus) -> anyhow::Result<()> {
-    if status.success() { Ok(()) } else { bail!("the player {program} ended with {status}") }
+/// Whether a player that has ended by itself, after `ran`, has done its work.
+fn judge(program: &str, status: ExitStatus, ran: Duration) -> anyhow::Result<()> {
+    if !status.success() {
+        bail!("the player {program} ended with {status}");
+    }
+    if Path::new(program).file_name().is_some_and(|name| name == "ffplay") && ran < TOO_SOON {
+        bail!("the player {program} ended after {:.1} s; its messages above say why", ran.as_secs_f64());
+    }
+    Ok(())
 }
 
 /// A file that is removed when this is dropped.
@@ -289,6 +341,55 @@ mod tests {
     }
 
     #[test]
+    fn players_get_the_options_without_which_they_receive_nothing() {
+        let completed = |command: &str| {
+            let mut words = shlex::split(command).unwrap();
+            complete(&mut words, "2.sdp", Some([192, 0, 2, 9].into()));
+            words.join(" ")
+        };
+        let both = "-protocol_whitelist file,udp,rtp -localaddr 192.0.2.9";
+        for (command, expected) in [
+            ("ffplay -i 2.sdp", format!("ffplay {both} -i 2.sdp")),
+            ("/usr/bin/ffplay -nodisp 2.sdp", format!("/usr/bin/ffplay -nodisp {both} 2.sdp")),
+            (
+                "ffmpeg -v error -i 2.sdp -c copy 2.mkv",
+                format!("ffmpeg -v error {both} -i 2.sdp -c copy 2.mkv"),
+            ),
+            (
+                "ffplay -protocol_whitelist file,udp,rtp 2.sdp",
+                "ffplay -protocol_whitelist file,udp,rtp -localaddr 192.0.2.9 2.sdp".into(),
+            ),
+            ("mpv 2.sdp", "mpv --demuxer-lavf-o-append=localaddr=192.0.2.9 2.sdp".into()),
+        ] {
+            assert_eq!(completed(command), expected);
+        }
+        // These have all that they need, or are nobody's that is known.
+        for command in [
+            "ffplay -protocol_whitelist file,udp,rtp -localaddr 192.0.2.7 -i 2.sdp",
+            "ffplay rtsp://192.0.2.7:8554/2",
+            "mpv --demuxer-lavf-o=localaddr=192.0.2.7 2.sdp",
+            "vlc 2.sdp",
+            "sh -c 'ffplay 2.sdp'",
+        ] {
+            assert_eq!(completed(command), shlex::split(command).unwrap().join(" "));
+        }
+    }
+
+    #[test]
+    fn a_player_that_has_played_nothing_is_a_failure() {
+        use std::os::unix::process::ExitStatusExt;
+
+        let (good, bad) = (ExitStatus::from_raw(0), ExitStatus::from_raw(1 << 8));
+        let soon = Duration::from_millis(300);
+        let said = |program, status, ran| judge(program, status, ran).err().map(|error| error.to_string());
+        assert_eq!(said("mpv", good, soon), None);
+        assert_eq!(said("ffplay", good, TOO_SOON), None);
+        let sentence = "the player /usr/bin/ffplay ended after 0.3 s; its messages above say why";
+        assert_eq!(said("/usr/bin/ffplay", good, soon).as_deref(), Some(sentence));
+        assert_eq!(said("mpv", bad, soon).as_deref(), Some("the player mpv ended with exit status: 1"));
+    }
+
+    #[test]
     fn an_error_names_what_is_wrong_with_a_command() {
         for (command, sentence) in [
             ("", "it does not name a program"),
@@ -307,10 +408,13 @@ mod tests {
 
     #[test]
     fn the_sdp_describes_the_group_and_is_removed_with_the_player() {
-        let text = describe(&station("232.77.0.2:5004"), [192, 0, 2, 7].into());
-        for line in
-            ["c=IN IP4 232.77.0.2/1", "a=source-filter: incl IN IP4 232.77.0.2 192.0.2.7", "a=framerate:25"]
-        {
+        let text = describe(&station("232.77.0.2:5004"), [192, 0, 2, 7].into(), true);
+        for line in [
+            "c=IN IP4 232.77.0.2/1",
+            "a=source-filter: incl IN IP4 232.77.0.2 192.0.2.7",
+            "a=framerate:25",
+            "m=audio 5006 RTP/AVP 97",
+        ] {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");
         }
         assert!(

@@ -41,11 +41,13 @@ pub(super) struct Showing {
 }
 
 impl Showing {
-    /// Takes a picture that has arrived.
-    pub(super) fn take(&mut self, speaker: Option<&Speaker>, number: u64, due: AirTime) {
+    /// Takes a picture that was due at `due` and arrived at `arrival`.
+    pub(super) fn take(&mut self, speaker: Option<&Speaker>, number: u64, due: AirTime, arrival: AirTime) {
         let Some(speaker) = speaker else { return };
+        let heard = speaker.status().heard;
+        let due = heard.map_or(due, |heard| heard.due_of(due, arrival));
         // Without a screen nothing is painted.
-        let at = speaker.status().heard.map_or(AirTime(0), |heard| heard.picture_at(due));
+        let at = heard.map_or(AirTime(0), |heard| heard.picture_at(due));
         self.waiting.push_back((number, due, at));
     }
 
@@ -117,5 +119,16 @@ mod tests {
         let heard = HeardAt { transit: -5 * MS, delay: 45 * MS, early: 2 * MS };
         assert_eq!(heard.offset_ms(DUE, DUE + Duration::from_millis(30)), 8.0);
         assert_eq!(heard.offset_ms(DUE, DUE + Duration::from_millis(40)), -2.0);
+    }
+
+    #[test]
+    fn a_picture_of_another_clock_is_in_step_with_what_arrives_when_it_does() {
+        let heard = HeardAt { transit: -5 * MS, delay: 45 * MS, early: 0 };
+        let arrival = DUE + Duration::from_millis(700);
+        assert_eq!(heard.due_of(DUE, arrival), DUE, "it is late");
+        for due in [DUE - Duration::from_secs(20_000), DUE + Duration::from_secs(20_000)] {
+            let due = heard.due_of(due, arrival);
+            assert_eq!(heard.picture_at(due), arrival + Duration::from_millis(45));
+        }
     }
 }

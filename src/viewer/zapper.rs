@@ -22,14 +22,13 @@ use self::directory::DirectoryView;
 pub use self::event::{CodedPicture, SignalState, ZapperEvent};
 use self::queue::PictureQueue;
 pub use self::queue::QueuePolicy;
+use super::signal_log::LOST_AFTER;
+use super::stream::Stream;
 use crate::directory::{ErrorCode, Event, StationInfo, StationNow};
 use crate::media::{AirTime, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker, SpeakerInput};
 use crate::tuner::join;
 use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
-
-/// A station without a picture for this long is lost. A slate has sent ten by then.
-const LOST_AFTER: Duration = Duration::from_secs(2);
 
 /// How stations are received.
 #[derive(Debug, Clone)]
@@ -41,6 +40,8 @@ pub enum ReceiveVia {
     },
     /// From the RTSP server at this address, in the connection itself: every picture, in order.
     Tcp(SocketAddr),
+    /// A stream that no directory lists, as the only station.
+    Stream(Box<Stream>),
 }
 
 /// Input from another thread.
@@ -116,9 +117,27 @@ impl Zapper {
         queue_policy: QueuePolicy,
         measured: usize,
     ) -> Zapper {
+        Zapper::begin(via, queue_policy, measured, |sender| DirectoryView::connect(directory, sender))
+    }
+
+    /// Receives a stream that no directory lists, as the only station of the line-up, once it is [tuned](Self::tune) to.
+    pub fn receive_stream(stream: Stream, queue_policy: QueuePolicy, measured: usize) -> Zapper {
+        let station = stream.station();
+        let via = ReceiveVia::Stream(Box::new(stream));
+        let mut zapper = Zapper::begin(via, queue_policy, measured, |_| DirectoryView::of_stream(station));
+        zapper.pending.push_back(ZapperEvent::LineUp);
+        zapper
+    }
+
+    fn begin(
+        via: ReceiveVia,
+        queue_policy: QueuePolicy,
+        measured: usize,
+        directory: impl FnOnce(&mpsc::Sender<ZapperInput>) -> DirectoryView,
+    ) -> Zapper {
         let (sender, inputs) = mpsc::channel();
         Zapper {
-            directory: DirectoryView::connect(directory, &sender),
+            directory: directory(&sender),
             inputs,
             sender,
             via,
@@ -134,6 +153,11 @@ impl Zapper {
         }
     }
 
+    /// Whether what is received is a stream that no directory lists.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.via, ReceiveVia::Stream(_))
+    }
+
     /// Runs `search` on a thread of its own, and uses the directory that it returns instead of the first one, unless
     /// that has answered by then. From now on [`next`](Self::next) must be called within the tokio runtime.
     ///
@@ -146,7 +170,7 @@ impl Zapper {
         Ok(())
     }
 
-    /// From now on `speaker` plays the sound of the station on the screen. By RTSP there is no sound yet.
+    /// From now on `speaker` plays the sound of the station on the screen.
     pub fn play_sound(&mut self, speaker: Speaker) {
         self.speaker = Some(speaker);
     }
@@ -205,7 +229,13 @@ impl Zapper {
 
     /// Whether the station on the screen has sound that is received.
     pub fn has_sound(&self) -> bool {
-        self.shown.as_ref().is_some_and(|shown| shown.sound.is_some())
+        self.shown.as_ref().is_some_and(|shown| match shown.from {
+            ReceiveFrom::Group(..) => shown.sound.is_some(),
+            // Whether sound comes with the pictures, the directory knows.
+            ReceiveFrom::Rtsp(..) => {
+                shown.sound.is_some() && self.directory.sound_of(shown.station.id).is_some()
+            }
+        })
     }
 
     /// The station on the screen and its reception; before the first picture, the awaited station.
@@ -358,14 +388,20 @@ impl Zapper {
                 let interface = join::interface_for_station(station, wanted, directory, local);
                 ReceiveFrom::Group(station.group, interface, self.directory.source_of(station))
             }
-            ReceiveVia::Tcp(server) => ReceiveFrom::Rtsp(*server, station.id),
+            ReceiveVia::Tcp(server) => ReceiveFrom::rtsp_station(*server, station.id),
+            ReceiveVia::Stream(stream) => stream.from.clone(),
         }
     }
 
-    /// Where the sound of a station is received whose pictures are received from `from`, and who plays it.
+    /// Where the sound of a station is received whose pictures are received from `from`, and who plays it; `None` if it has none,
+    /// or if it comes with the pictures.
     fn sound_from(&self, from: &ReceiveFrom, id: StationId) -> Option<(SoundFrom, Speaker)> {
+        let speaker = self.speaker.clone()?;
+        if let ReceiveVia::Stream(stream) = &self.via {
+            return Some((stream.sound.clone()?, speaker));
+        }
         let ReceiveFrom::Group(group, interface, source) = from else { return None };
-        let (speaker, sound) = (self.speaker.clone()?, self.directory.sound_of(id)?);
+        let sound = self.directory.sound_of(id)?;
         let group = SocketAddr::new(group.ip(), sound.port);
         let from = SoundFrom {
             group,
@@ -386,7 +422,17 @@ impl Zapper {
                 let _ = sender.send(ZapperInput::Pictures(serial));
             }
         };
-        let receiver = Receiver::start(from.clone(), self.measured, sink)?;
+        // By RTSP the sound comes in the same connection, if there is any.
+        let sound = match (&from, &self.speaker) {
+            (ReceiveFrom::Rtsp(server, _), Some(speaker)) => {
+                Some(SoundReceiver::in_connection(server.ip(), serial, speaker.clone()))
+            }
+            _ => None,
+        };
+        let receiver = match &sound {
+            Some(sound) => Receiver::start_with_sound(from.clone(), self.measured, sink, sound.sink())?,
+            None => Receiver::start(from.clone(), self.measured, sink)?,
+        };
         let now = Instant::now();
         Ok(Tuned {
             serial,
@@ -394,7 +440,7 @@ impl Zapper {
             from,
             requested: Some(requested),
             receiver,
-            sound: None,
+            sound,
             queue,
             last_picture: now,
             heard: false,

@@ -48,8 +48,15 @@ pub struct StationStatus {
     pub state: Sending,
     /// Why it is showing a slate; `None` if it is not.
     pub reason: Option<String>,
-    /// Viewers tuned to it: by the directory, by RTSP, as the full picture of a wall, or by an MJPEG stream.
+    /// Viewers tuned to it: by the directory, by RTSP, as the full picture of a wall, by an MJPEG stream, or from its group if they
+    /// report by RTCP.
     pub audience: u32,
+    /// The players among them that report by RTCP.
+    #[serde(default)]
+    pub reporting: u32,
+    /// Share of the packets of pictures that those lost lately, the mean, 0 to 1; `None` if none has told.
+    #[serde(default)]
+    pub reported_loss: Option<f64>,
     /// Pictures sent completely.
     pub aired: u64,
     /// Packets of those pictures.
@@ -224,6 +231,7 @@ impl StationStatus {
         let size = entry.as_ref().and_then(|entry| entry.size);
         let rate = entry.as_ref().and_then(|entry| entry.rate);
         let audience = entry.as_ref().map_or(0, |entry| entry.audience);
+        let reporting = station.reporting();
         let (state, reason) = match entry.map(|entry| entry.state) {
             Some(directory::State::Film) => (Sending::Film, None),
             Some(directory::State::Slate { reason }) => (Sending::Slate, Some(reason)),
@@ -242,6 +250,9 @@ impl StationStatus {
             state,
             reason,
             audience,
+            reporting: reporting.receivers,
+            // Their reports have 256ths.
+            reported_loss: reporting.loss.map(|loss| (loss * 10_000.0).round() / 10_000.0),
             aired: air.aired.load(Relaxed),
             packets: air.packets.load(Relaxed),
             bytes: air.bytes.load(Relaxed),

@@ -140,6 +140,24 @@ impl StationMetrics {
             metric.encode(family.encode_family(&labels(station))?)?;
         }
 
+        let help =
+            "Players that receive a station from its group and report so by RTCP; they are in its audience";
+        let mut family =
+            encoder.encode_descriptor("stationcast_reporting_receivers", help, None, MetricType::Gauge)?;
+        for station in &stations {
+            let metric = ConstGauge::new(i64::from(station.reporting));
+            metric.encode(family.encode_family(&labels(station))?)?;
+        }
+
+        let help = "Share of the packets of pictures that those players lost lately, the mean";
+        let mut family =
+            encoder.encode_descriptor("stationcast_reported_loss_ratio", help, None, MetricType::Gauge)?;
+        for station in &stations {
+            if let Some(loss) = station.reported_loss {
+                ConstGauge::new(loss).encode(family.encode_family(&labels(station))?)?;
+            }
+        }
+
         let help = "What a station is sending: 1 for its state, 0 for the others";
         let mut family = encoder.encode_descriptor("stationcast_state", help, None, MetricType::Gauge)?;
         for station in &stations {

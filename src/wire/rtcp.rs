@@ -1,4 +1,4 @@
-//! RTCP (RFC 3550 section 6): the sender reports of a session, and the reception reports of its receiver.
+//! RTCP (RFC 3550 section 6): the sender reports of a session, and the reception reports of its receivers.
 
 use rtcp_types::prelude::*;
 use rtcp_types::{
@@ -70,19 +70,25 @@ pub(crate) struct ReceptionReport {
     pub(crate) jitter: u32,
 }
 
+impl ReceptionReport {
+    fn of(block: &ReportBlock<'_>) -> ReceptionReport {
+        // A signed number of 24 bits.
+        let lost = (block.cumulative_lost() << 8) as i32 >> 8;
+        ReceptionReport {
+            fraction_lost: block.fraction_lost(),
+            lost: lost.max(0) as u32,
+            jitter: block.interarrival_jitter(),
+        }
+    }
+}
+
 /// The reports on the source `ssrc` in a compound packet; `None` if it is not RTCP.
 pub(crate) fn reception_reports(packet: &[u8], ssrc: u32) -> Option<Vec<ReceptionReport>> {
     let mut reports = Vec::new();
     for packet in Compound::parse(packet).ok()? {
         let mut add = |block: ReportBlock<'_>| {
             if block.ssrc() == ssrc {
-                // A signed number of 24 bits.
-                let lost = (block.cumulative_lost() << 8) as i32 >> 8;
-                reports.push(ReceptionReport {
-                    fraction_lost: block.fraction_lost(),
-                    lost: lost.max(0) as u32,
-                    jitter: block.interarrival_jitter(),
-                });
+                reports.push(ReceptionReport::of(&block));
             }
         };
         match packet.ok()? {
@@ -94,14 +100,59 @@ pub(crate) fn reception_reports(packet: &[u8], ssrc: u32) -> Option<Vec<Receptio
     Some(reports)
 }
 
-/// For the fuzzer: reads what a client may have sent.
+/// Who sends a report: two streams of one receiver have one canonical name, if it tells one, and two SSRCs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reporter {
+    /// By its canonical name (RFC 3550 section 6.5.1), of at most 255 bytes.
+    Name(Vec<u8>),
+    /// By its SSRC.
+    Ssrc(u32),
+}
+
+/// What a receiver that sends nothing itself reports to everybody in the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupReport {
+    pub(crate) reporter: Reporter,
+    /// The SSRCs that it reports on, at most 31.
+    pub(crate) on: Vec<(u32, ReceptionReport)>,
+    /// Whether it says that it leaves.
+    pub(crate) is_bye: bool,
+}
+
+impl GroupReport {
+    /// Reads a compound packet; `None` if it does not begin with a receiver report.
+    pub(crate) fn parse(packet: &[u8]) -> Option<GroupReport> {
+        let mut packets = Compound::parse(packet).ok()?;
+        let Packet::Rr(first) = packets.next()?.ok()? else { return None };
+        let ssrc = first.ssrc();
+        let on = first.report_blocks().map(|block| (block.ssrc(), ReceptionReport::of(&block))).collect();
+        let mut report = GroupReport { reporter: Reporter::Ssrc(ssrc), on, is_bye: false };
+        for packet in packets {
+            match packet.ok()? {
+                Packet::Sdes(sdes) => {
+                    for chunk in sdes.chunks().filter(|chunk| chunk.ssrc() == ssrc) {
+                        let name = chunk.items().find(|item| item.type_() == SdesItem::CNAME);
+                        if let Some(name) = name.filter(|name| !name.value().is_empty()) {
+                            report.reporter = Reporter::Name(name.value().to_vec());
+                        }
+                    }
+                }
+                Packet::Bye(bye) => report.is_bye |= bye.ssrcs().any(|leaving| leaving == ssrc),
+                _ => {}
+            }
+        }
+        Some(report)
+    }
+}
+
+/// For the fuzzer: reads what a client, or anybody in a group, may have sent.
 #[cfg(fuzzing)]
 pub fn fuzz(bytes: &[u8]) {
-    let _ = reception_reports(bytes, 1);
+    let _ = (reception_reports(bytes, 1), GroupReport::parse(bytes));
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use rtcp_types::ReceiverReport;
 
@@ -128,6 +179,44 @@ mod tests {
         assert_eq!(Compound::parse(&SENT.sender_report(now, "x")).unwrap().count(), 2);
     }
 
+    fn receiver<'a>(ssrc: u32, name: Option<&'a str>, on: &[(u32, u8)]) -> CompoundBuilder<'a> {
+        let block = |(of, lost): &(u32, u8)| ReportBlock::builder(*of).fraction_lost(*lost);
+        let report =
+            on.iter().map(block).fold(ReceiverReport::builder(ssrc), |all, one| all.add_report_block(one));
+        let compound = Compound::builder().add_packet(report);
+        match name {
+            Some(name) => {
+                let item = SdesItem::builder(SdesItem::CNAME, name);
+                compound.add_packet(Sdes::builder().add_chunk(SdesChunk::builder(ssrc).add_item(item)))
+            }
+            None => compound,
+        }
+    }
+
+    /// What a receiver of these SSRCs reports, each with the share lost in 256ths.
+    pub(crate) fn receiver_report(ssrc: u32, name: Option<&str>, on: &[(u32, u8)]) -> Vec<u8> {
+        bytes(receiver(ssrc, name, on))
+    }
+
+    /// What a receiver reports that leaves.
+    pub(crate) fn says_bye(ssrc: u32, name: &str) -> Vec<u8> {
+        bytes(receiver(ssrc, Some(name), &[]).add_packet(Bye::builder().add_source(ssrc)))
+    }
+
+    #[test]
+    fn a_receiver_in_a_group_is_known_by_its_name_or_else_by_its_ssrc() {
+        let report = GroupReport::parse(&receiver_report(7, Some("me@host"), &[(1, 64), (2, 0)])).unwrap();
+        assert_eq!((report.reporter, report.is_bye), (Reporter::Name(b"me@host".to_vec()), false));
+        assert_eq!(
+            report.on.iter().map(|(of, on)| (*of, on.fraction_lost)).collect::<Vec<_>>(),
+            [(1, 64), (2, 0)]
+        );
+        let nameless = GroupReport::parse(&receiver_report(7, None, &[])).unwrap();
+        assert_eq!(nameless, GroupReport { reporter: Reporter::Ssrc(7), on: vec![], is_bye: false });
+        assert!(GroupReport::parse(&says_bye(7, "me@host")).unwrap().is_bye);
+        assert_eq!(GroupReport::parse(&SENT.sender_report(AirTime(0), "x")), None, "that is a sender's");
+    }
+
     #[test]
     fn reports_on_other_sources_are_ignored() {
         let block = |ssrc, lost| {
@@ -147,7 +236,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..128), kind in 192u8..210) {
-            let _ = reception_reports(&bytes, 1);
+            let _ = (reception_reports(&bytes, 1), GroupReport::parse(&bytes));
             if let [first, second, ..] = &mut bytes[..] {
                 (*first, *second) = (*first & 0x3f | 0x80, kind);
             }
@@ -156,7 +245,7 @@ mod tests {
                 bytes[2..4].copy_from_slice(&words.to_be_bytes());
                 bytes.truncate(4 * (usize::from(words) + 1));
             }
-            let _ = reception_reports(&bytes, 1);
+            let _ = (reception_reports(&bytes, 1), GroupReport::parse(&bytes));
         }
     }
 }

@@ -1,4 +1,7 @@
-//! SDP (RFC 8866): the description of a station, which a player needs before the first packet.
+//! SDP (RFC 8866): the description of a station, which a player needs before the first packet; and [`streams`], what a receiver
+//! reads from one.
+
+pub mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

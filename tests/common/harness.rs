@@ -79,7 +79,8 @@ fn obstacle(tools: &[&str]) -> Option<String> {
         .or_else(|| NAMESPACES.get_or_init(no_namespaces).clone())
 }
 
-fn is_installed(tool: &str) -> bool {
+/// Whether a tool is there.
+pub(crate) fn is_installed(tool: &str) -> bool {
     if let Some(element) = tool.strip_prefix(ELEMENT) {
         let asked = Command::new("gst-inspect-1.0").args(["--exists", element]).status();
         return asked.is_ok_and(|status| status.success());

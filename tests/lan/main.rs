@@ -10,6 +10,7 @@ mod common;
 mod air;
 mod announce;
 mod conflicts;
+mod documents;
 mod faults;
 mod films;
 mod interfaces;
@@ -17,9 +18,11 @@ mod play;
 mod prepare;
 mod probes;
 mod programs;
+mod receivers;
 mod reels;
 mod reload;
 mod sound;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -29,6 +32,12 @@ fn main() -> ExitCode {
     let test = |name, run| Test { name, tools: &[], run };
     // The longest first, since several run at a time.
     run(vec![
+        Test {
+            name: "every_command_line_of_the_documents",
+            tools: &["Xvfb", "xdotool", "ffplay"],
+            run: documents::every_command_line_of_the_documents,
+        },
+        test("command_lines_are_found", documents::command_lines_are_found),
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         Test {
             name: "a_reload_touches_no_station_that_is_the_same",
@@ -94,6 +103,7 @@ fn main() -> ExitCode {
         test("an_interrupted_preparation_goes_on", prepare::an_interrupted_preparation_goes_on),
         test("a_station_is_measured", probes::a_station_is_measured),
         test("a_stream_that_is_not_ours_is_measured", probes::a_stream_that_is_not_ours_is_measured),
+        Test { name: "a_capture_is_measured", tools: &["tshark"], run: probes::a_capture_is_measured },
         test("silence_is_reported", probes::silence_is_reported),
         test("odd_films", films::odd_films),
         test("files_that_are_not_films", films::files_that_are_not_films),
@@ -107,6 +117,26 @@ fn main() -> ExitCode {
             tools: &["nft", "ffmpeg"],
             run: sound::a_beep_is_heard_when_its_flash_is_seen,
         },
+        test(
+            "a_picture_that_stays_does_not_hold_up_the_sound",
+            sound::a_picture_that_stays_does_not_hold_up_the_sound,
+        ),
+        test("a_beep_is_heard_over_tcp", sound::a_beep_is_heard_over_tcp),
+        Test {
+            name: "players_that_report_are_the_audience",
+            tools: &["nft", "curl"],
+            run: receivers::players_that_report_are_the_audience,
+        },
+        test(
+            "a_group_that_no_directory_lists_is_received",
+            streams::a_group_that_no_directory_lists_is_received,
+        ),
+        Test {
+            name: "what_a_description_says_is_received",
+            tools: &["curl"],
+            run: streams::what_a_description_says_is_received,
+        },
+        test("a_lost_station_is_told_and_fails_the_run", streams::a_lost_station_is_told_and_fails_the_run),
         Test { name: "lost_packets_are_counted", tools: &["nft"], run: faults::lost_packets_are_counted },
         test("rubbish_on_the_group_costs_no_picture", faults::rubbish_on_the_group_costs_no_picture),
         test("two_films_of_different_shape_and_rate", air::two_films_of_different_shape_and_rate),

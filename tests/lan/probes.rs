@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::common::film::pal;
 use crate::common::harness::text;
 use crate::common::lan::{Lan, head, station};
+use crate::common::watch::watch;
 
 const DIRECTORY: &str = "10.77.0.1:9688";
 
@@ -61,4 +62,39 @@ pub(crate) fn silence_is_reported() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
     assert!(ended.stderr.contains("no packets from 239.77.0.9:5004 on eth0"), "{}", ended.stderr);
     assert!(!plot.exists(), "an empty plot is left behind");
+}
+
+/// A capture of a station gives the figures that the probe has measured meanwhile, in pcap and in pcapng.
+pub(crate) fn a_capture_is_measured() {
+    let lan = Lan::new(&["sender", "one"]);
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + &station(2, &[&pal(2).path], "239.77.0.2:5004", "")
+        + &station(3, &[&pal(3).path], "239.77.0.3:5004", "");
+    let _broadcaster = lan.host("sender").on_air(&lineup);
+    let one = lan.host("one");
+    let mut members = [2, 3].map(|id| watch(&lan, "one", DIRECTORY, id, 1_000_000));
+    for format in ["pcap", "pcapng"] {
+        let file = lan.folder().join(format);
+        let args = ["-q", "-i", "eth0", "-F", format, "-w", text(&file), "-f", "udp and dst net 239.0.0.0/8"];
+        let mut capture = one.run("tshark", &args);
+        capture.await_log("Capture started", 1);
+        members.iter_mut().for_each(|member| member.await_more(25));
+        capture.signal("INT");
+        capture.succeed();
+        let probe = ["--probe", "--json", "--pcap", text(&file)];
+        let ambiguous = one.viewer(&probe).finish();
+        assert_eq!(ambiguous.code, Some(1));
+        assert!(ambiguous.stderr.contains("choose one with --rtp"), "{}", ambiguous.stderr);
+        let report = one.viewer(&[&probe[..], &["--rtp", "239.77.0.2:5004"]].concat()).json();
+        assert_eq!(
+            (&report["group"], &report["interface"]),
+            (&"239.77.0.2:5004".into(), &text(&file).into())
+        );
+        assert_eq!(number(&report, "/packets/lost"), 0.0, "{report}");
+        assert_eq!(number(&report, "/units/nominal_interval_ms"), 40.0, "{report}");
+        let units = number(&report, "/units/received");
+        assert!(units > 10.0 && number(&report, "/packets/received") > 2.0 * units, "{report}");
+        // The stamps of the capture are the wall clock, and so are the station's timestamps.
+        assert!((-1000.0..1e6).contains(&number(&report, "/lateness_us/p50")), "{report}");
+    }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::common::film::ffmpeg;
 use crate::common::harness::{scratch, text};
 use crate::common::lan::{Lan, head, station};
 
@@ -34,6 +35,27 @@ fn flash_and_beep() -> PathBuf {
     assert!(status.success());
     fs::rename(unfinished, &path).unwrap();
     path
+}
+
+/// Three pictures of 4 s each, and a tone that never pauses.
+fn slides_with_a_tone() -> PathBuf {
+    let path = scratch().join("slides-with-a-tone.mkv");
+    let pictures = "testsrc2=s=320x180:r=1/4:d=12";
+    let tone = "sine=frequency=440:sample_rate=48000:duration=12";
+    let inputs = format!("-f lavfi -i {pictures} -f lavfi -i {tone}");
+    let codecs = "-c:v libx264 -pix_fmt yuv420p -c:a flac";
+    ffmpeg(&format!("{inputs} {codecs}"), &path);
+    path
+}
+
+/// The pauses of 30 ms or more in a WAV file, from its first sound on, as FFmpeg tells them.
+fn pauses(wav: &Path) -> Vec<String> {
+    let filter = "silenceremove=start_periods=1:start_threshold=0.01,silencedetect=noise=0.01:d=0.03";
+    let args = ["-nostdin", "-nostats", "-i", text(wav), "-af", filter, "-f", "null", "-"];
+    let said = Command::new("ffmpeg").args(args).output().unwrap().stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("muxing overhead") || said.contains("video:0kB"), "{said}");
+    said.lines().filter(|line| line.contains("silence_")).map(str::to_owned).collect()
 }
 
 /// When each beep of a WAV file begins, in seconds: after 0.2 s of silence.
@@ -122,4 +144,68 @@ pub(crate) fn a_beep_is_heard_when_its_flash_is_seen() {
         assert!(count("lost") > 0 || !loss, "{summary}");
         assert!(count("concealed_ms") <= 20 * (count("lost") + count("late") + 1), "{summary}");
     }
+}
+
+/// A picture that stays for seconds does not hold up the sound: a film of slides, from the group and over TCP.
+pub(crate) fn a_picture_that_stays_does_not_hold_up_the_sound() {
+    let lan = Lan::new(&["sender", "one"]);
+    let rtsp = "[rtsp]\nlisten = \"0.0.0.0:8554\"\n";
+    let stations = station(1, &[&slides_with_a_tone()], "239.77.0.1:5004", "");
+    let mut broadcaster =
+        lan.host("sender").on_air(&format!("{}{rtsp}{stations}", head("0.0.0.0:9688", "eth0")));
+    broadcaster.await_log("made the sound of", 1);
+    for (transport, by) in [(&[][..], "group"), (&["--tcp"], "tcp")] {
+        let (summary, pauses) = (0..RUNS)
+            .map(|run| {
+                let wav = lan.folder().join(format!("{by}-{run}.wav"));
+                let args =
+                    ["--directory", DIRECTORY, "--headless", "--seconds", "14", "--json", "--save-sound"];
+                let viewer = lan.host("one").viewer(&[&args[..], &[text(&wav)], transport].concat());
+                (viewer.json(), pauses(&wav))
+            })
+            .find(|(summary, _)| summary["sound"]["stalls"] == 0 && summary["sound"]["resyncs"] == 0)
+            .expect("a run that nothing has disturbed");
+        let sound = &summary["sound"];
+        // More than a round of the film, and so all three slides.
+        assert!(sound["packets"].as_u64().unwrap() >= 13 * 50, "{by}: {summary}");
+        assert_eq!((&sound["lost"], &summary["silent_s"]), (&0.into(), &0.0.into()), "{by}: {summary}");
+        assert!(pauses.is_empty(), "{by}: {pauses:?} in {summary}");
+        // A slide is sent again and again meanwhile.
+        assert!(summary["frames"].as_u64().unwrap() >= 50, "{by}: {summary}");
+    }
+}
+
+/// Over TCP, picture and sound come in one connection, in step.
+pub(crate) fn a_beep_is_heard_over_tcp() {
+    let lan = Lan::new(&["sender", "one"]);
+    let rtsp = "[rtsp]\nlisten = \"0.0.0.0:8554\"\n";
+    let stations = station(1, &[&flash_and_beep()], "239.77.0.1:5004", "")
+        + &station(2, &[&flash_and_beep()], "239.77.0.2:5004", "sound = false");
+    let mut broadcaster =
+        lan.host("sender").on_air(&format!("{}{rtsp}{stations}", head("0.0.0.0:9688", "eth0")));
+    broadcaster.await_log("made the sound of", 1);
+    for place in [&["--directory", DIRECTORY, "--tcp"][..], &["--sdp", "rtsp://10.77.0.1:8554/1"]] {
+        let (summary, flashes, beeps) = (0..RUNS)
+            .map(|run| {
+                let folder = lan.folder().join(format!("{}-{run}", place.len()));
+                let wav = folder.with_extension("wav");
+                let args = ["--headless", "--seconds", "8", "--json", "--save-sound", text(&wav)];
+                let save = ["--save-frames", text(&folder)];
+                let summary = lan.host("one").viewer(&[place, &args, &save].concat()).json();
+                (summary, flashes(&folder), beeps(&wav))
+            })
+            .find(|(summary, ..)| summary["sound"]["stalls"] == 0 && summary["sound"]["resyncs"] == 0)
+            .expect("a run that nothing has disturbed");
+        let steady: Vec<f64> = flashes.into_iter().filter(|at| *at > 1.0).collect();
+        assert!(steady.len() >= 4, "{steady:?}, {summary}");
+        for flash in &steady {
+            let heard = beeps.iter().any(|beep| (beep - flash).abs() < IN_STEP);
+            assert!(heard, "flashes {steady:?}, beeps {beeps:?}, {summary}");
+        }
+        assert_eq!(summary["sound"]["lost"], 0, "{summary}");
+    }
+    let mute =
+        ["--directory", DIRECTORY, "--tcp", "--station", "2", "--headless", "--frames", "25", "--json"];
+    let summary = lan.host("one").viewer(&mute).json();
+    assert_eq!((&summary["frames"], &summary["sound"]), (&25.into(), &Value::Null), "{summary}");
 }

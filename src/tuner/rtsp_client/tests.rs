@@ -59,15 +59,27 @@ pub(in crate::tuner) fn opening(set_up: &str) -> Vec<Vec<u8>> {
     vec![ok(1, base, DESCRIPTION), ok(2, &set_up, ""), ok(3, "Session: 12ab\r\n", "")]
 }
 
+/// Station 2 of a server.
+fn open(server: SocketAddr, with_sound: bool) -> io::Result<RtspSource> {
+    RtspSource::open(server, &Url::parse(&format!("rtsp://{server}/2")).unwrap(), with_sound)
+}
+
 /// All packets until the server closes, and the error that reports it.
-fn read_all(source: &mut RtspSource) -> (Vec<Vec<u8>>, io::Error) {
+fn read_both(source: &mut RtspSource) -> (Vec<(Track, Vec<u8>)>, io::Error) {
     let mut packets = Vec::new();
     loop {
         super::super::source::wait(Some(source.as_fd()), None, None).unwrap();
-        if let Err(error) = source.read(|packet| packets.push(packet.to_vec())) {
+        if let Err(error) = source.read(|track, _, packet| packets.push((track, packet.to_vec()))) {
             return (packets, error);
         }
     }
+}
+
+/// As [`read_both`], of pictures alone.
+fn read_all(source: &mut RtspSource) -> (Vec<Vec<u8>>, io::Error) {
+    let (packets, error) = read_both(source);
+    assert!(packets.iter().all(|(track, _)| *track == Track::Picture));
+    (packets.into_iter().map(|(_, packet)| packet).collect(), error)
 }
 
 #[test]
@@ -86,7 +98,7 @@ fn packets_are_received_as_they_were_sent() {
     ];
     responses[2].extend(tail.concat());
     let (address, requests) = server(responses);
-    let mut source = RtspSource::open(address, StationId(2)).unwrap();
+    let mut source = open(address, true).unwrap();
     let (packets, error) = read_all(&mut source);
     assert!(packets == [b"one".to_vec(), longest.clone(), longest, vec![], b"last".to_vec()]);
     assert_eq!(error.to_string(), "the RTSP server closed the connection");
@@ -114,7 +126,7 @@ fn a_careless_server_is_understood() {
     let mut played = ok(3, "C: 9\r\n", "");
     played.extend(framed(6, b"one"));
     let (address, requests) = server(vec![described, set_up.into(), played]);
-    let mut source = RtspSource::open(address, StationId(2)).unwrap();
+    let mut source = open(address, true).unwrap();
     assert_eq!(source.session.as_deref(), Some("12ab"));
     assert_eq!(read_all(&mut source).0, [b"one"]);
     // The control goes behind the URL of the request, although that does not end in a slash.
@@ -128,7 +140,7 @@ fn a_control_goes_behind_the_base_or_replaces_it() {
         let response = Response::builder(Version::V1_0, StatusCode::Ok);
         let response = headers.iter().fold(response, |r, (name, value)| r.header(name.clone(), *value));
         let asked = Url::parse("rtsp://h/2").unwrap();
-        control(&response.build(sdp.into_bytes()), &asked).unwrap().to_string()
+        Controls::of(&response.build(sdp.into_bytes()), &asked).unwrap().pictures.to_string()
     };
     let base = |url| (headers::CONTENT_BASE, url);
     let location = |url| (headers::CONTENT_LOCATION, url);
@@ -149,7 +161,7 @@ fn a_control_goes_behind_the_base_or_replaces_it() {
 fn a_server_that_refuses_or_sends_nonsense_is_an_error() {
     let refused = |responses: Vec<Vec<u8>>| {
         let (address, _requests) = server(responses);
-        RtspSource::open(address, StationId(2)).err().expect("refused").to_string()
+        open(address, true).err().expect("refused").to_string()
     };
     assert_eq!(
         refused(vec![b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n".to_vec()]),
@@ -177,21 +189,76 @@ fn a_server_that_refuses_or_sends_nonsense_is_an_error() {
     assert_eq!(refused(vec![endless]), "the RTSP server answered with bytes that are not RTSP");
 }
 
+/// The description of a station with sound.
+fn with_sound() -> String {
+    DESCRIPTION.replace("RTP/AVP 0\r\n", "RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\na=control:audio\r\n")
+}
+
 #[test]
-fn jpeg_is_known_by_its_static_type_or_by_its_map() {
-    let is = |media: &str| {
-        let text = format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{media}\r\n");
-        is_jpeg(&Session::parse(text.as_bytes()).unwrap().medias[0])
+fn the_sound_comes_in_the_same_connection() {
+    let set_up = |n: u32, channels: &str| {
+        ok(n, &format!("Session: 12ab\r\nTransport: RTP/AVP/TCP;unicast;interleaved={channels}\r\n"), "")
     };
-    for media in [
-        "m=video 0 RTP/AVP 26",
-        "m=video 0 RTP/AVP 33 26",
-        "m=video 0 RTP/AVP 96\r\na=rtpmap:96 JPEG/90000",
-        "m=video 0 RTP/AVP 97 98\r\na=rtpmap:97 H264/90000\r\na=rtpmap:98 jpeg/90000",
-    ] {
-        assert!(is(media), "{media}");
+    let mut played = ok(4, "Session: 12ab\r\n", "");
+    let packets = [framed(8, b"sound"), framed(9, b"rtcp"), framed(0, b"picture"), framed(8, b"more")];
+    played.extend(packets.concat());
+    let (address, requests) =
+        server(vec![ok(1, "", &with_sound()), set_up(2, "0-1"), set_up(3, "8-9"), played]);
+    let mut source = open(address, true).unwrap();
+    assert_eq!(source.sound(), Some(97));
+    let expected = [(Track::Sound, "sound"), (Track::Picture, "picture"), (Track::Sound, "more")];
+    assert_eq!(read_both(&mut source).0, expected.map(|(track, packet)| (track, packet.as_bytes().to_vec())));
+    let requests = requests.join().unwrap();
+    assert_eq!(requests[2], format!("SETUP rtsp://{address}/2/audio RTSP/1.0"));
+}
+
+#[test]
+fn without_its_sound_a_station_plays() {
+    // Nobody listens: the sound is not set up.
+    let set_up = "Session: 12ab\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
+    let played = |n: u32| [ok(n, "Session: 12ab\r\n", ""), framed(0, b"picture")].concat();
+    let (address, requests) = server(vec![ok(1, "", &with_sound()), ok(2, set_up, ""), played(3)]);
+    let mut source = open(address, false).unwrap();
+    assert_eq!((source.sound(), read_all(&mut source).0), (None, vec![b"picture".to_vec()]));
+    assert_eq!(requests.join().unwrap().len(), 3);
+    // The server refuses it.
+    let refused = b"RTSP/1.0 461 Unsupported Transport\r\nCSeq: 3\r\n\r\n".to_vec();
+    let (address, _requests) = server(vec![ok(1, "", &with_sound()), ok(2, set_up, ""), refused, played(4)]);
+    let mut source = open(address, true).unwrap();
+    assert_eq!((source.sound(), read_all(&mut source).0), (None, vec![b"picture".to_vec()]));
+}
+
+/// A stamp before the arrival would shorten the least transit, by which the sound is timed.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "stamps are compared with the clock")]
+fn no_packet_is_stamped_before_it_was_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go, gone) = std::sync::mpsc::channel();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        for response in opening("RTP/AVP/TCP;unicast;interleaved=0-1") {
+            lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            stream.write_all(&response).unwrap();
+        }
+        let mut sent = Vec::new();
+        for () in gone {
+            sent.push(wall_clock());
+            stream.write_all(&framed(0, b"packet")).unwrap();
+        }
+        sent
+    });
+    let mut source = open(address, false).unwrap();
+    let mut stamps = Vec::new();
+    for n in 1..=3 {
+        go.send(()).unwrap();
+        while stamps.len() < n {
+            super::super::source::wait(Some(source.as_fd()), None, None).unwrap();
+            source.read(|_, at, _| stamps.push(at)).unwrap();
+        }
     }
-    for media in ["m=video 0 RTP/AVP 96", "m=video 0 RTP/AVP 96\r\na=rtpmap:97 JPEG/90000"] {
-        assert!(!is(media), "{media}");
-    }
+    drop(go);
+    let sent = server.join().unwrap();
+    assert!(stamps.iter().zip(&sent).all(|(stamp, sent)| stamp >= sent), "{stamps:?}, {sent:?}");
 }

@@ -12,7 +12,8 @@ use crate::tuner::Expected;
 
 /// A directory, and what it has told.
 pub(super) struct DirectoryView {
-    client: DirectoryClient,
+    /// `None`: there is no directory, and the line-up stays as it is.
+    client: Option<DirectoryClient>,
     /// The directory's address.
     pub(super) address: SocketAddr,
     /// Our address in the connection; before there is one, the directory's own address.
@@ -32,12 +33,21 @@ pub(super) struct DirectoryView {
 impl DirectoryView {
     /// Connects to the directory at `address`. Its events go to `sender`.
     pub(super) fn connect(address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) -> DirectoryView {
+        DirectoryView { client: Some(client(address, sender)), ..DirectoryView::of(address, Vec::new()) }
+    }
+
+    /// A line-up of one stream that no directory lists.
+    pub(super) fn of_stream(stream: StationInfo) -> DirectoryView {
+        DirectoryView { connected: true, ..DirectoryView::of(stream.group, vec![stream]) }
+    }
+
+    fn of(address: SocketAddr, line_up: Vec<StationInfo>) -> DirectoryView {
         DirectoryView {
-            client: client(address, sender),
+            client: None,
             address,
             local: address.ip(),
             connected: false,
-            line_up: Vec::new(),
+            line_up,
             sources: BTreeMap::new(),
             sounds: BTreeMap::new(),
             now: BTreeMap::new(),
@@ -48,7 +58,7 @@ impl DirectoryView {
     /// Connects to another directory instead. The last line-up stays until that directory has sent one.
     pub(super) fn move_to(&mut self, address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) {
         (self.address, self.local) = (address, address.ip());
-        self.client = client(address, sender);
+        self.client = Some(client(address, sender));
     }
 
     /// Our address in the connection; before there is one, the directory's own address.
@@ -83,7 +93,7 @@ impl DirectoryView {
 
     /// What a station should be sending. Without a connection nothing is known: the broadcaster may have ended.
     pub(super) fn expected_of(&self, id: StationId) -> Expected {
-        match self.station(id).filter(|_| self.connected) {
+        match self.station(id).filter(|_| self.connected && self.client.is_some()) {
             Some(StationInfo { state: State::Film | State::Slate { .. }, rate, .. }) => {
                 Expected::Pictures(*rate)
             }
@@ -93,7 +103,9 @@ impl DirectoryView {
 
     /// Asks for the picture now on air of a station, and for a place in its audience.
     pub(super) fn tune(&self, id: StationId) {
-        self.client.tune(id);
+        if let Some(client) = &self.client {
+            client.tune(id);
+        }
     }
 
     /// Notes that the connection exists, with our address in it. Sources are told anew.
