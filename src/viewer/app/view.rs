@@ -1,0 +1,234 @@
+//! What is seen: the view of the present moment, and its sentences.
+
+#![expect(clippy::disallowed_methods, reason = "a shell: banners fade")]
+
+use std::time::{Duration, Instant};
+
+use super::{App, DIRECTORY_PATIENCE, DirectoryLost, OpenPanel, PATIENCE};
+use crate::clock::wall_clock;
+use crate::conflict::addresses;
+use crate::directory::{State, StationInfo};
+use crate::media::AirTime;
+use crate::screen::{Banner, DecodedPicture, List, Panel, Row, Screen, ScreenView, VolumeBar};
+use crate::viewer::zapper::SignalState;
+
+/// Whether there is a live picture of the chosen station.
+enum Reception {
+    /// There is, or there was until now.
+    Live,
+    /// There is none, and a sentence says why.
+    None(String),
+}
+
+impl App {
+    pub(super) fn paint(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        let now = Instant::now();
+        self.tell_conflict();
+        self.tell_directory(now);
+        self.banner_until.take_if(|until| now >= *until);
+        self.message.take_if(|(_, until)| now >= *until);
+        self.volume_until.take_if(|until| now >= *until);
+        let note = match self.reception(now) {
+            Reception::Live => None,
+            Reception::None(sentence) => Some(sentence),
+        };
+        let typed = self.remote.shown();
+        let station = self.zapper.station();
+        let banner = station.filter(|_| self.banner_until.is_some() || note.is_some());
+        let panel = match &self.panel {
+            OpenPanel::None => Panel::None,
+            OpenPanel::Info => Panel::Info(self.information()),
+            OpenPanel::Keys => Panel::Keys,
+            OpenPanel::List(_) => self.list_view().map_or(Panel::None, Panel::List),
+        };
+        let muted = self.volume.muted;
+        let view = ScreenView {
+            picture: self.visible_picture(),
+            lost: note.is_some(),
+            banner: banner.map(|station| Banner {
+                number: station.id,
+                name: &station.name,
+                programme: ["", ""],
+            }),
+            note: note.as_deref(),
+            typed: typed.as_deref(),
+            panel,
+            message: self.message.as_ref().map(|(message, _)| message.as_str()),
+            paused: self.paused,
+            volume: self.volume_until.map(|_| VolumeBar { percent: self.volume.percent, muted }),
+        };
+        screen.show(&view)?;
+        if let Some(station) = station {
+            let title = format!("{} {} - stationcast", station.id, station.name);
+            if title != self.title {
+                screen.window().set_title(&title);
+                self.title = title;
+            }
+        }
+        self.measure_offset();
+        self.dirty = false;
+        if let Some(station) = self.unpainted.take() {
+            self.zapper.shown(station);
+        }
+        Ok(())
+    }
+
+    /// Tells once that the directory is away though the picture goes on.
+    fn tell_directory(&mut self, now: Instant) {
+        let live = self.zapper.signal() == SignalState::Live;
+        let address = self.zapper.directory();
+        if let Some(lost) = &mut self.directory_lost
+            && !lost.told
+            && live
+            && now >= lost.since + DIRECTORY_PATIENCE
+        {
+            lost.told = true;
+            self.say(format!("The directory at {address} is away. The picture goes on."));
+        }
+    }
+
+    /// The picture on the screen. While another station is awaited, the one before it stays for a moment, so that a change is
+    /// seamless; after that the screen belongs to the chosen one.
+    pub(super) fn visible_picture(&self) -> Option<&DecodedPicture> {
+        let chosen = self.zapper.station().map(|station| station.id);
+        let belongs = self.pictured == chosen || self.tuned_at.elapsed() < PATIENCE;
+        self.picture.as_ref().filter(|_| belongs)
+    }
+
+    /// The open line-up.
+    pub(super) fn list_view(&self) -> Option<List<'_>> {
+        let OpenPanel::List(listing) = &self.panel else { return None };
+        let current = self.zapper.station().map(|station| station.id);
+        Some(listing.view(self.zapper.line_up(), current, row))
+    }
+
+    fn reception(&self, now: Instant) -> Reception {
+        let lost = self.directory_lost.as_ref().map(|lost| lost.sentence(self.zapper.directory(), now));
+        let patient = self.tuned_at.elapsed() < PATIENCE;
+        let sentence = match (self.zapper.signal(), self.zapper.station()) {
+            (SignalState::Live, _) => return Reception::Live,
+            (SignalState::Waiting, _) if patient => return Reception::Live,
+            (SignalState::Lost(silent), Some(_)) => {
+                let problem = self.zapper.problem().map(|problem| format!("No signal: {problem}"));
+                problem
+                    .or(lost)
+                    .unwrap_or_else(|| format!("No signal since {}", time_of_day(wall_clock(), silent)))
+            }
+            (_, Some(_)) => lost.unwrap_or_else(|| "Waiting for the station".into()),
+            (_, None) if lost.is_some() => lost.unwrap_or_default(),
+            (_, None) if !self.zapper.is_connected() => {
+                format!("Waiting for the directory at {}", self.zapper.directory())
+            }
+            (_, None) => match self.zapper.wanted() {
+                Some(id) => format!("No station {id}. L shows the line-up."),
+                None => "The line-up has no stations".into(),
+            },
+        };
+        Reception::None(sentence)
+    }
+
+    /// The row of the sound in the information; `None` if nothing plays sound.
+    fn sound_row(&self) -> Option<String> {
+        let speaker = self.zapper.speaker()?;
+        if let Some(problem) = speaker.problem() {
+            return Some(format!("none: {problem}"));
+        }
+        let status = speaker.status();
+        let Some(offset) = self.offset.filter(|_| status.heard.is_some()) else { return Some("–".into()) };
+        Some(format!(
+            "{offset:+.0} ms, buffer {:.0} ms, device {:.0} ms, {} lost",
+            status.buffered_ms, status.device_ms, status.counters.lost
+        ))
+    }
+
+    /// Labels and values of the information.
+    fn information(&self) -> Vec<(&'static str, String)> {
+        let Some((station, status)) = self.zapper.on_screen() else { return Vec::new() };
+        let (counters, reading) = (status.counters, status.reading);
+        let size = self.picture.as_ref().map_or_else(|| "–".into(), |picture| picture.size.to_string());
+        let rate = station.rate.map_or_else(String::new, |rate| format!(" of {:.2}", rate.as_f64()));
+        let zap = self.zapper.last_zap();
+        let zap = zap.map_or_else(|| "–".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
+        let mut rows = vec![
+            ("Station", format!("{} {}", station.id, station.name)),
+            ("Group", station.group.to_string()),
+            ("Size", format!("{size}, quality {}", station.quality)),
+            ("Pictures", format!("{:.2}{rate} a second", reading.rate)),
+            ("Lost", format!("{} pictures, {} packets", counters.pictures_lost, counters.packets_lost)),
+            ("Lateness", format!("p50 {:.0} µs, p99 {:.0} µs", reading.pacing.p50, reading.pacing.p99)),
+            ("Change", zap),
+            ("Buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
+        ];
+        rows.extend(self.sound_row().map(|row| ("Sound", row)));
+        if !self.others.is_empty() {
+            rows.push(("Others here", addresses(&self.others)));
+        }
+        rows
+    }
+}
+
+impl DirectoryLost {
+    /// What is wrong, and when the next attempt is.
+    fn sentence(&self, directory: std::net::SocketAddr, now: Instant) -> String {
+        let seconds = self.retry_at.saturating_duration_since(now).as_secs_f64().ceil();
+        let wrong = if self.reached {
+            format!("No directory at {directory}: {}.", self.reason)
+        } else {
+            format!("Cannot reach {directory}: is the broadcaster running?")
+        };
+        match seconds as u64 {
+            0 => format!("{wrong} Trying again"),
+            seconds => format!("{wrong} Trying again in {seconds} s"),
+        }
+    }
+}
+
+/// A station's row in the list.
+fn row(station: &StationInfo) -> Row<'_> {
+    let (state, off_air) = match &station.state {
+        State::Starting => ("starting", false),
+        State::Film => ("", false),
+        State::Slate { .. } => ("off air", true),
+    };
+    Row { id: station.id, name: &station.name, state, off_air }
+}
+
+/// The user's time of day so long before `now`, as `14:03:20`.
+fn time_of_day(now: AirTime, ago: Duration) -> String {
+    let at = jiff::Timestamp::from_nanosecond((now - ago).0.into()).unwrap_or_default();
+    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_directory_is_told_with_the_time_of_the_next_attempt() {
+        let now = Instant::now();
+        let lost = |reached, in_ms| DirectoryLost {
+            reason: "a reply is too long".into(),
+            reached,
+            retry_at: now + Duration::from_millis(in_ms),
+            since: now,
+            told: false,
+        };
+        let directory = "127.0.0.1:9688".parse().unwrap();
+        assert_eq!(
+            lost(false, 6100).sentence(directory, now),
+            "Cannot reach 127.0.0.1:9688: is the broadcaster running? Trying again in 7 s"
+        );
+        assert_eq!(
+            lost(true, 0).sentence(directory, now),
+            "No directory at 127.0.0.1:9688: a reply is too long. Trying again"
+        );
+    }
+
+    #[test]
+    fn a_time_of_day_is_short() {
+        let text = time_of_day(AirTime(1_795_145_460_123_456_789), Duration::from_secs(2));
+        let parts: Vec<u32> = text.split(':').map(|part| part.parse().unwrap()).collect();
+        // Minutes and seconds are those of UTC in all but a few zones.
+        assert_eq!((parts.len(), parts[2], text.len()), (3, 58, 8), "{text}");
+    }
+}
