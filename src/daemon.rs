@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_millis(1500);
 
 /// Blocking threads for each station; the runtime starts them when they are needed. If every film of the line-up hangs at
 /// once, each station blocks its own few threads, and none waits for a thread of another.
-const BLOCKING_THREADS: usize = 4;
+const BLOCKING_THREADS: usize = 5;
 
 /// The sockets on which a broadcaster listens.
 pub struct Listeners {
@@ -119,6 +119,7 @@ pub async fn broadcast(
     if let Some(listener) = listeners.http {
         tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
     }
+    tasks.spawn(head_end.clone().keep_telling_now());
     tasks.spawn(announcer.run(head_end.clone()));
     tasks.spawn(listen(head_end.clone()));
 

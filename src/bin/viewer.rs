@@ -1,6 +1,7 @@
 //! `viewer`: shows, counts or measures stations, with a window or without. The library does the work; this file parses
 //! the command line.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
 use std::net::SocketAddr;
@@ -14,10 +15,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
-use stationcast::directory::{self, State, StationInfo};
+use stationcast::directory::{self, State, StationInfo, StationNow};
 use stationcast::generate::Generate;
 use stationcast::interface::named;
-use stationcast::media::StationId;
+use stationcast::media::{AirTime, StationId};
 use stationcast::speaker::{Output, Speaker};
 use stationcast::viewer::app;
 use stationcast::viewer::discover::{self, Search};
@@ -185,7 +186,9 @@ fn run(cli: &Cli, found: Option<SocketAddr>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
         let stations = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
-        return list(&stations, cli.json);
+        // An older directory refuses the question.
+        let now = runtime.block_on(directory::now(directory, Duration::from_secs(5))).unwrap_or_default();
+        return list(stations, now, cli.json);
     }
     if let Some(interface) = &cli.interface {
         // A typing error is reported now. An interface that vanishes later is awaited.
@@ -303,17 +306,54 @@ fn write_line(text: &dyn Display) -> anyhow::Result<()> {
     }
 }
 
-/// Prints the line-up.
-fn list(stations: &[StationInfo], json: bool) -> anyhow::Result<()> {
+/// Seconds, to the millisecond.
+fn in_seconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e3).round() / 1e3
+}
+
+/// A station of the line-up, with what is on.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    station: StationInfo,
+    /// The film that is on; `null` if that is not known.
+    now: Option<ListedFilm>,
+    /// The title of the film that follows; `null` if that is not known.
+    next: Option<String>,
+}
+
+/// A film that is on.
+#[derive(Serialize)]
+struct ListedFilm {
+    title: String,
+    /// Seconds since it began.
+    position_s: f64,
+    /// Seconds that it plays; `null` if that is not known.
+    length_s: Option<f64>,
+}
+
+/// Prints the line-up, and what was on at a moment.
+fn list(stations: Vec<StationInfo>, (at, now): (AirTime, Vec<StationNow>), json: bool) -> anyhow::Result<()> {
+    let mut now: BTreeMap<_, _> = now.into_iter().map(|station| (station.id, station)).collect();
+    let listed = |station: StationInfo| {
+        let (film, next) = now.remove(&station.id).map(|now| (now.now, now.next)).unwrap_or_default();
+        let now = film.map(|film| ListedFilm {
+            position_s: in_seconds(film.position(at)),
+            length_s: film.length().map(in_seconds),
+            title: film.title,
+        });
+        Listed { station, now, next }
+    };
+    let stations: Vec<_> = stations.into_iter().map(listed).collect();
     if json {
-        return write_line(&serde_json::to_string(stations).context("cannot write JSON")?);
+        return write_line(&serde_json::to_string(&stations).context("cannot write JSON")?);
     }
-    for station in stations {
+    for Listed { station, now, .. } in &stations {
         let size = station.size.map_or_else(|| "-".into(), |size| size.to_string());
         let rate = station.rate.map_or_else(|| "-".into(), |rate| format!("{rate}/s"));
         let state = match &station.state {
             State::Starting => "starting".into(),
-            State::Film => "on air".into(),
+            State::Film => now.as_ref().map_or("on air".into(), |film| film.title.clone()),
             State::Slate { reason } => format!("off air: {reason}"),
         };
         write_line(&format_args!(

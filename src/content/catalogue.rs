@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::decode::facts::Facts;
 use super::decode::{self, PictureSource, SourceError, check_readable};
 use super::encode::station_size;
 use super::lock;
@@ -20,6 +21,7 @@ use super::recording::RecordingKey;
 use super::recording_queue::RecordingQueue;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::sound::SoundStore;
+use super::title;
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
 use crate::log::LoggedOnce;
@@ -37,6 +39,9 @@ const CHECK_VALID: Duration = Duration::from_millis(2500);
 
 /// How long a failed check is cached; shorter than the first retry.
 const FAILED_CHECK_VALID: Duration = Duration::from_millis(500);
+
+/// How long a title is valid that was looked up. Then the file is looked at again, and read again if it was changed.
+const TITLE_VALID: Duration = Duration::from_secs(60);
 
 /// Most sentences that are remembered as logged. When there are more, no further ones are logged: a log with so many
 /// is not read any more.
@@ -81,6 +86,13 @@ impl FilmOutline {
 
 /// The outline of a film, and the attributes that its file then had. Locked while the film is opened.
 type CachedOutline = Arc<Mutex<Option<(FileAttributes, FilmOutline)>>>;
+
+/// The title of a film, the attributes that its file then had, and when these were looked at last.
+struct CachedTitle {
+    title: Arc<str>,
+    attributes: Option<FileAttributes>,
+    at: AirTime,
+}
 
 /// When a film was checked, and with which result.
 type FilmCheck = (AirTime, Result<(), SourceError>);
@@ -146,6 +158,7 @@ pub struct Catalogue {
     store: Option<Store>,
     /// Each film has a lock of its own, so that a film that hangs while it is opened does not delay the others.
     outlines: Mutex<HashMap<PathBuf, CachedOutline>>,
+    titles: Mutex<HashMap<PathBuf, CachedTitle>>,
     phases: Phases,
     sounds: SoundStore,
     recordings: Arc<RecordingQueue>,
@@ -173,6 +186,7 @@ impl Catalogue {
             checker: Arc::new(check_readable),
             store: store.map(|(store, _)| store),
             outlines: Mutex::default(),
+            titles: Mutex::default(),
             phases,
             logged: Mutex::new(LoggedOnce::new(MAX_LOGGED)),
             lookups: Mutex::default(),
@@ -246,6 +260,23 @@ impl Catalogue {
     /// # Errors
     /// The film cannot be opened.
     pub(crate) fn outline(&self, film: &Path, slide: Duration) -> Result<FilmOutline, SourceError> {
+        self.outline_by(film, slide, Some(decode::measure))
+    }
+
+    /// How long a film plays, or a picture that is on for `slide`, as far as that is known without reading the whole film. Opens
+    /// it, unless its file is the one that was opened before.
+    pub(crate) fn claimed_length(&self, film: &Path, slide: Duration) -> Option<Duration> {
+        self.outline_by(film, slide, None).ok()?.length
+    }
+
+    /// The outline of a film. `measure` finds the length of one whose container does not tell it; without it, such a film is opened
+    /// again the next time.
+    fn outline_by(
+        &self,
+        film: &Path,
+        slide: Duration,
+        measure: Option<fn(&Path, &Facts) -> Option<Duration>>,
+    ) -> Result<FilmOutline, SourceError> {
         let cached = lock(&self.outlines).entry(film.to_owned()).or_default().clone();
         // Held while the film is opened, so that a thousand stations that start with one film open it once.
         let mut cached = lock(&cached);
@@ -257,13 +288,47 @@ impl Catalogue {
                 let source = self.open(film)?;
                 let mut outline = FilmOutline::of(source.as_ref());
                 if outline.length.is_none() {
-                    outline.length = source.facts().and_then(|facts| decode::measure(film, facts));
+                    outline.length = source.facts().and_then(|facts| measure?(film, facts));
                 }
-                *cached = attributes.map(|attributes| (attributes, outline));
+                if measure.is_some() || outline.length.is_some() {
+                    *cached = attributes.map(|attributes| (attributes, outline));
+                }
                 outline
             }
         };
         Ok(if outline.is_slide { outline.on_for(slide) } else { outline })
+    }
+
+    /// The title of a film, if it was looked up within the last minute. Does not block.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
+    pub(crate) fn recent_title(&self, film: &Path) -> Option<Arc<str>> {
+        let titles = lock(&self.titles);
+        let known = titles.get(film)?;
+        (self.clock.now().since(known.at) < TITLE_VALID).then(|| known.title.clone())
+    }
+
+    /// The title of a film, as it was when it was looked up last, or by the name of its file. Does not block.
+    pub(crate) fn likely_title(&self, film: &Path) -> Arc<str> {
+        lock(&self.titles).get(film).map_or_else(|| title::by_name(film), |known| known.title.clone())
+    }
+
+    /// The title of a film: the one that it has for itself, or else the name of its file, tidied. Reads the beginning of the
+    /// file, unless it is the file whose title was looked up before.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it knows how old its checks and lookups are")]
+    pub(crate) fn title(&self, film: &Path) -> Arc<str> {
+        if let Some(title) = self.recent_title(film) {
+            return title;
+        }
+        // Without a lock, so that a network share that hangs does not delay films on others.
+        let attributes = FileAttributes::of(film);
+        let known = lock(&self.titles)
+            .get(film)
+            .filter(|known| attributes.is_some() && known.attributes == attributes)
+            .map(|known| known.title.clone());
+        let title = known.unwrap_or_else(|| title::read(film));
+        let cached = CachedTitle { title: title.clone(), attributes, at: self.clock.now() };
+        lock(&self.titles).insert(film.to_owned(), cached);
+        title
     }
 
     /// The result of the last [`check`](Self::check) of a film, unless it is older than 2.5 s, or 0.5 s if the check

@@ -173,6 +173,17 @@ pub fn open(path: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
     }
 }
 
+/// The title that a film has for itself; `None` for a picture, if it has none, or if it cannot be read. Blocks: reads the beginning
+/// of the file.
+pub(super) fn title(path: &Path) -> Option<String> {
+    // A file of another kind could block for ever.
+    if starts_as_picture(path).unwrap_or(true) {
+        return None;
+    }
+    LOG_LEVEL.call_once(set_log_level);
+    film_facts::title(path).ok()
+}
+
 /// The length of a film whose container does not say it. Reads the whole film, without decoding it.
 pub(crate) fn measure(path: &Path, facts: &Facts) -> Option<Duration> {
     stamps::length(path, facts)

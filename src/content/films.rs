@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalogue::{Catalogue, FilmReel};
+use super::guide::RoundFilm;
 use super::playlist::{PlaylistItem, glance, look_up};
 use super::recording::RecordingKey;
 use super::recording_queue::Wish;
@@ -39,6 +40,10 @@ pub(crate) struct Films {
     catalogue: Arc<Catalogue>,
     /// The films of this round that are still to play.
     playlist: VecDeque<PlaylistItem>,
+    /// The number of films of this round.
+    round: usize,
+    /// The place in the round of the film that is playing, from 0.
+    place: usize,
     now_playing: NowPlaying,
     /// Events that are already known, in order.
     events: VecDeque<ContentEvent>,
@@ -84,6 +89,8 @@ impl Films {
             clock,
             catalogue,
             playlist: VecDeque::new(),
+            round: 0,
+            place: 0,
             now_playing: NowPlaying::Nothing,
             events: VecDeque::new(),
             fault: None,
@@ -135,11 +142,11 @@ impl Films {
         if self.film_worker.is_stuck() {
             return Err(Fault::Stuck);
         }
-        match self.playlist.pop_front() {
-            None => {
-                self.playlist = self.next_round(output).await?;
-                self.events.push_back(ContentEvent::RoundBegins);
-            }
+        let item = self.playlist.pop_front();
+        // Those that a station leaves out when it joins a round are taken from the front, too.
+        self.place = self.round.saturating_sub(self.playlist.len() + 1);
+        match item {
+            None => self.playlist = self.next_round(output).await?,
             Some(PlaylistItem { path, reel: Some(reel), begin, .. }) if !self.reel_worker.is_stuck() => {
                 self.begin_reel(path, reel, begin, output);
             }
@@ -154,7 +161,7 @@ impl Films {
         Ok(())
     }
 
-    /// The films of the next round, as the media are now. Never empty.
+    /// The films of the next round, as the media are now. Never empty. Tells which they are.
     ///
     /// If all of them have reels, a station that comes on air joins the round where it is at this time of day. A
     /// station that is on air goes on without a jump, and saves its phase.
@@ -167,6 +174,7 @@ impl Films {
         if let Some(films) = known {
             let reels: Vec<_> = films.iter().map(|(_, reel)| reel.clone()).collect();
             let mut items = films.into_iter().map(PlaylistItem::from).collect();
+            self.tell_round(&items);
             self.apply_schedule(&mut items, &reels, output);
             return Ok(items);
         }
@@ -194,6 +202,7 @@ impl Films {
             }
         }
         self.wish_for_reels(&items);
+        self.tell_round(&items);
         let reels: Option<Vec<_>> = items.iter().map(|item| item.reel.clone()).collect();
         if let Some(reels) = reels {
             let films: Vec<FilmReel> =
@@ -202,6 +211,16 @@ impl Films {
             self.apply_schedule(&mut items, &reels, output);
         }
         Ok(items)
+    }
+
+    /// Tells that a round of these films begins.
+    fn tell_round(&mut self, items: &VecDeque<PlaylistItem>) {
+        self.round = items.len();
+        let film = |item: &PlaylistItem| RoundFilm {
+            path: item.path.clone(),
+            length: item.reel.as_ref().map(|reel| reel.length()),
+        };
+        self.events.push_back(ContentEvent::RoundBegins(items.iter().map(film).collect()));
     }
 
     /// Wishes for the reels that are missing, but for that of the first film, which is on air now.

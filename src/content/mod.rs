@@ -2,7 +2,7 @@
 //! in for them.
 //!
 //! `station`, `headend` and `daemon` import this room, `rtsp` to play films on demand, and the binary `broadcaster` to make
-//! them beforehand. It imports `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and the largest scan from `wire`.
+//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and the largest scan from `wire`.
 //!
 //! ```text
 //! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded
@@ -14,6 +14,7 @@
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
+//! - [`guide`]: what is on and what follows, for people; `title`: their titles.
 //! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.
 //! - [`catalogue`]: what all stations know of their films.
 //! - [`decode`], `transcode`, [`encode`]: from a film file to JPEG. Only `decode` names the decoder.
@@ -27,6 +28,7 @@ pub mod decode;
 pub mod encode;
 pub mod film_list;
 pub(crate) mod films;
+pub mod guide;
 pub(crate) mod pass;
 pub(crate) mod phases;
 pub(crate) mod playlist;
@@ -43,6 +45,7 @@ pub(crate) mod sound;
 #[cfg(fuzzing)]
 pub mod sound;
 pub mod timeline;
+mod title;
 pub(crate) mod transcode;
 pub(crate) mod worker;
 
@@ -52,6 +55,7 @@ use std::time::Duration;
 
 use decode::SourceError;
 use films::Films;
+use guide::RoundFilm;
 use slate::Slate;
 use sound::FilmCue;
 use worker::STUCK_AFTER;
@@ -142,8 +146,8 @@ pub(crate) enum ContentEvent {
     Reanchored(Duration),
     /// A picture could not be read from its reel and is left out. The first one in a pass of the film has the reason.
     Damaged(Option<String>),
-    /// A round of the playlist begins.
-    RoundBegins,
+    /// A round of the playlist begins, of these films in this order. Some may be over by now.
+    RoundBegins(Vec<RoundFilm>),
     /// The units that follow are of this film, which began, or begins, at a moment: its sound is heard with them.
     Film(FilmCue),
 }

@@ -12,9 +12,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::framing::{ByteStream, Framed};
-use super::message::{ErrorCode, OnAir, Reply, Request, SoundPacket, StationInfo, StationSound, VERSION};
+use super::message::{
+    ErrorCode, OnAir, Reply, Request, SoundPacket, StationInfo, StationNow, StationSound, VERSION,
+};
 use super::serialization::encode;
-use crate::media::StationId;
+use crate::media::{AirTime, StationId};
 
 /// Timeout of an attempt to connect.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -27,7 +29,7 @@ const PING: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Time that a reply costs that was not asked for, and the most that may be spent ahead: 40 replies a second, and 64 at once.
-/// A server pushes at most ten line-ups a second, each behind its sources and its sound. A full line-up of 1 MiB takes some milliseconds;
+/// A server pushes at most ten line-ups a second, each behind its sources and its sound, and once what is on. A full line-up of 1 MiB takes some milliseconds;
 /// a server that pushed without pause cost 97 % of a core.
 const COST: Duration = Duration::from_millis(25);
 const CREDIT: Duration = Duration::from_millis(1600);
@@ -57,6 +59,14 @@ pub enum Event {
         station: StationId,
         /// The packets, ascending by due time.
         packets: Vec<SoundPacket>,
+    },
+    /// What is on the stations, by number, and what comes next: before the LineUp after every Connected, and whenever it changes.
+    /// Never, if the directory does not tell it.
+    Now {
+        /// The moment at which this is so, by the broadcaster's clock.
+        at: AirTime,
+        /// All stations.
+        stations: BTreeMap<StationId, StationNow>,
     },
     /// We are in the audience of the station last wanted.
     Tuned {
@@ -98,7 +108,12 @@ impl DirectoryClient {
     /// Outside a tokio runtime with time and I/O enabled.
     pub fn start(directory: SocketAddr, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
         let (wanted, watched) = watch::channel(None);
-        let task = ClientTask { wanted: watched, events: Box::new(events), extras: Extras::default() };
+        let task = ClientTask {
+            wanted: watched,
+            events: Box::new(events),
+            extras: Extras::default(),
+            now: BTreeMap::new(),
+        };
         let task = tokio::spawn(task.run(directory)).abort_handle();
         DirectoryClient { wanted, task }
     }
@@ -121,6 +136,8 @@ struct ClientTask {
     wanted: watch::Receiver<Option<StationId>>,
     events: Box<dyn Fn(Event) + Send>,
     extras: Extras,
+    /// What is on, as far as the directory has told on this connection.
+    now: BTreeMap<StationId, StationNow>,
 }
 
 /// Whether the directory tells what the first version did not. An older server takes the question for a broken request and
@@ -140,11 +157,16 @@ enum Extra {
 struct Extras {
     sources: Extra,
     sound: Extra,
+    now: Extra,
 }
 
 impl Extras {
-    fn each(&mut self) -> [(&mut Extra, Request); 2] {
-        [(&mut self.sources, Request::Sources), (&mut self.sound, Request::Sound)]
+    fn each(&mut self) -> [(&mut Extra, Request); 3] {
+        [
+            (&mut self.sources, Request::Sources),
+            (&mut self.sound, Request::Sound),
+            (&mut self.now, Request::Now),
+        ]
     }
 
     /// The requests to ask on a new connection.
@@ -276,6 +298,7 @@ impl ClientTask {
                 debug!(%local, %server, "directory: connected");
                 *greeted = true;
                 self.extras.asked();
+                self.now.clear();
                 (self.events)(Event::Connected { local });
             }
             Reply::Error { code: ErrorCode::BadRequest, sentence } if self.extras.is_awaited() => {
@@ -299,6 +322,12 @@ impl ClientTask {
             Reply::Sound(sounds) => {
                 self.extras.sound = Extra::Told;
                 (self.events)(Event::Sound(sounds.into_iter().map(|sound| (sound.id, sound)).collect()));
+            }
+            Reply::Now { at, stations } => {
+                self.extras.now = Extra::Told;
+                self.now.extend(stations.into_iter().map(|station| (station.id, station)));
+                self.now.retain(|_, station| station.now.is_some() || station.next.is_some());
+                (self.events)(Event::Now { at, stations: self.now.clone() });
             }
             Reply::SoundNow { station, packets } => {
                 if *self.wanted.borrow() == Some(station) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -15,8 +16,8 @@ pub const PORT: u16 = 9688;
 /// The version of the protocol. A [`Request::Hello`] with any other version is refused.
 pub const VERSION: u16 = 1;
 
-/// Longest name of a station, client or server, in bytes of UTF-8: the 63 characters that a line-up allows, at four
-/// bytes each.
+/// Longest name of a station, client, server or film, in bytes of UTF-8: the 63 characters that a line-up allows for a station, at
+/// four bytes each.
 pub const MAX_NAME: usize = 252;
 
 /// Longest name of an interface, in bytes of UTF-8. Linux allows 15; other systems allow more.
@@ -68,6 +69,9 @@ pub enum Request {
     /// [`Reply::SoundNow`] follows every [`Reply::Tuned`] of a station with sound. An older server does not know this
     /// request: it answers [`ErrorCode::BadRequest`] and closes.
     Sound,
+    /// Answered by [`Reply::Now`]. From now on another one comes, once a second at most, with the stations of which it has
+    /// changed. An older server does not know this request: it answers [`ErrorCode::BadRequest`] and closes.
+    Now,
 }
 
 /// A message from the server to a client: an answer or a push.
@@ -123,6 +127,52 @@ pub enum Reply {
         #[serde(deserialize_with = "stations")]
         packets: Vec<SoundPacket>,
     },
+    /// Answers Now: what is on and what comes next, ascending by id. The first has all stations, those after it the ones that
+    /// have changed since.
+    Now {
+        /// The moment at which this is so, on the clock of the times in it.
+        at: AirTime,
+        /// At most [`MAX_STATIONS`].
+        #[serde(deserialize_with = "stations")]
+        stations: Vec<StationNow>,
+    },
+}
+
+/// What is on a station, and what comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StationNow {
+    /// The station's number.
+    pub id: StationId,
+    /// The film that is on; `None` before the first and while there is a slate.
+    pub now: Option<FilmOnAir>,
+    /// The title of the film that begins when this one ends; `None` if that is not known. At most [`MAX_NAME`] bytes.
+    #[serde(deserialize_with = "optional_text")]
+    pub next: Option<String>,
+}
+
+/// The film that is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilmOnAir {
+    /// Its title, at most [`MAX_NAME`] bytes.
+    #[serde(deserialize_with = "text")]
+    pub title: String,
+    /// When it began.
+    pub begin: AirTime,
+    /// When it ends, after it began; `None` if that is not known.
+    pub end: Option<AirTime>,
+}
+
+impl FilmOnAir {
+    /// The time from its beginning to `at`, a due time or the `at` of [`Reply::Now`]; not more than its length.
+    pub fn position(&self, at: AirTime) -> Duration {
+        let position = at.since(self.begin);
+        self.length().map_or(position, |length| position.min(length))
+    }
+
+    /// How long it plays; `None` if that is not known.
+    pub fn length(&self) -> Option<Duration> {
+        Some(self.end?.since(self.begin))
+    }
 }
 
 /// How a station's sound is sent. Its group is that of the pictures.
@@ -324,7 +374,7 @@ impl Message for Request {
         match self {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
             Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
-            Request::Services | Request::Sources | Request::Sound => Ok(()),
+            Request::Services | Request::Sources | Request::Sound | Request::Now => Ok(()),
         }
     }
 }
@@ -371,8 +421,25 @@ impl Message for Reply {
                 }
                 Ok(())
             }
+            Reply::Now { stations, .. } => {
+                if !stations.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                stations.iter().try_for_each(StationNow::check)
+            }
             Reply::Pong | Reply::Services(_) => Ok(()),
         }
+    }
+}
+
+impl StationNow {
+    /// Checks the rules for a station in a message. `Err` is the broken rule.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        let film = self.now.iter();
+        if film.clone().any(|film| film.end.is_some_and(|end| end <= film.begin)) {
+            return Err("a film ends after it began");
+        }
+        film.map(|film| &film.title).chain(&self.next).try_for_each(|title| check_text(title, MAX_NAME))
     }
 }
 
@@ -445,6 +512,10 @@ pub fn plain_text(text: &str, limit: usize) -> String {
 
 fn text<'de, D: Deserializer<'de>>(decoder: D) -> Result<String, D::Error> {
     <&str>::deserialize(decoder).map(str::to_owned)
+}
+
+fn optional_text<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<&str>::deserialize(decoder)?.map(str::to_owned))
 }
 
 fn read_bytes<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<u8>, D::Error> {

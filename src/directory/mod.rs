@@ -16,7 +16,7 @@
 //! - [`framing`]: cuts a stream of bytes into messages.
 //! - [`table`]: the state of all stations, written by the stations and read by the connections; counts the audience.
 //! - [`server`]: connections, and the limits that keep one client from harming the others.
-//! - [`query`]: one question on a connection of its own ([`list`], [`services`], [`sources`]).
+//! - [`query`]: one question on a connection of its own ([`list`], [`services`], [`sources`], [`now`]).
 //! - [`client`]: a connection that lasts as long as the viewer runs ([`DirectoryClient`]).
 //!
 //! Both ends treat the other as hostile: every length is checked before memory is allocated for it, and every wait has
@@ -32,10 +32,10 @@ pub mod table;
 
 pub use client::{DirectoryClient, Event};
 pub use message::{
-    ErrorCode, OPUS, OnAir, PORT, Services, SoundPacket, State, StationInfo, StationSound, StationSource,
-    VERSION,
+    ErrorCode, FilmOnAir, OPUS, OnAir, PORT, Services, SoundPacket, State, StationInfo, StationNow,
+    StationSound, StationSource, VERSION,
 };
-pub use query::{QueryError, list, services, sources};
+pub use query::{QueryError, list, now, services, sources};
 pub use server::{Limits, serve};
 pub use table::{Sounds, StationTable};
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::framing::Framed;
 use super::message::{
-    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationSource, VERSION,
+    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationNow, StationSource, VERSION,
 };
 use super::serialization::encode;
+use crate::media::AirTime;
 
 /// Why a directory gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,19 @@ pub async fn sources(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationS
         _ => None,
     };
     within(timeout, addr, ask(addr, Request::Sources, sources)).await
+}
+
+/// Asks the directory at `addr` what is on its stations, ascending by id, and at which moment of its clock that is so. Takes at
+/// most `timeout`. Needs a tokio runtime.
+///
+/// # Errors
+/// As [`list`]. An older directory refuses the question.
+pub async fn now(addr: SocketAddr, timeout: Duration) -> Result<(AirTime, Vec<StationNow>), QueryError> {
+    let now = |reply| match reply {
+        Reply::Now { at, stations } => Some((at, stations)),
+        _ => None,
+    };
+    within(timeout, addr, ask(addr, Request::Now, now)).await
 }
 
 /// The address of a service for a client that reached the directory at `directory`; `None` if the client cannot reach

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::message::{
-    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationInfo, StationSound,
-    StationSource, plain_text,
+    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationInfo, StationNow,
+    StationSound, StationSource, plain_text,
 };
-use crate::media::StationId;
+use crate::media::{AirTime, StationId};
 
 /// The state of all stations.
 ///
@@ -23,6 +23,16 @@ pub struct StationTable {
     revision: watch::Sender<u64>,
     services: OnceLock<Services>,
     sounds: OnceLock<Box<dyn Sounds>>,
+    now: watch::Sender<Arc<AllNow>>,
+}
+
+/// What is on all stations at a moment.
+#[derive(Debug, Default)]
+pub struct AllNow {
+    /// The moment.
+    pub at: AirTime,
+    /// Ascending by id.
+    pub stations: Vec<StationNow>,
 }
 
 /// What a broadcaster tells of its stations' sound. Called on a connection's task; must not block.
@@ -66,6 +76,7 @@ impl StationTable {
             revision: watch::Sender::new(0),
             services: OnceLock::new(),
             sounds: OnceLock::new(),
+            now: watch::Sender::default(),
         })
     }
 
@@ -82,6 +93,34 @@ impl StationTable {
     /// Sets who knows the stations' sound. Only the first call counts. Without one, no station has sound.
     pub fn set_sounds(&self, sounds: impl Sounds + 'static) {
         self.sounds.get_or_init(|| Box::new(sounds));
+    }
+
+    /// Says what is on the stations at a moment, once a second at most: clients are told of each change.
+    ///
+    /// # Errors
+    /// The first [`InvalidEntry`] that clients would refuse. Nobody is told of it.
+    pub fn set_now(&self, at: AirTime, mut stations: Vec<StationNow>) -> Result<(), InvalidEntry> {
+        let mut refused = Ok(());
+        stations.retain_mut(|station| {
+            let titles = station.now.iter_mut().map(|film| &mut film.title).chain(&mut station.next);
+            titles.for_each(|title| *title = plain_text(title, MAX_NAME));
+            let checked = station.check().map_err(|rule| InvalidEntry { id: station.id, rule });
+            let is_right = checked.is_ok();
+            refused = refused.clone().and(checked);
+            is_right
+        });
+        self.now.send_if_modified(|before| {
+            let changed = before.stations != stations;
+            // The moment is new each time, and nobody need know.
+            *before = Arc::new(AllNow { at, stations });
+            changed
+        });
+        refused
+    }
+
+    /// Receives what is on the stations, whenever that changes.
+    pub(crate) fn now(&self) -> watch::Receiver<Arc<AllNow>> {
+        self.now.subscribe()
     }
 
     /// How the stations' sound is sent, ascending by id; a station without sound is missing.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -11,9 +11,10 @@ use super::describe::describe;
 use super::feed::Feed;
 use super::sounds::KEPT;
 use crate::air::AirCounters;
+use crate::content::guide::{GuideEntry, StationGuide};
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
-use crate::media::FrameRate;
+use crate::media::{AirTime, FrameRate};
 
 /// How a station sends to its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub struct StationHandle {
     /// In LUFS.
     loudness: Mutex<Option<f32>>,
     film_rate: Mutex<Option<FrameRate>>,
+    guide: Mutex<StationGuide>,
     /// `None` while it cannot send.
     sync_source: watch::Sender<Option<SyncSource>>,
     other_senders: Mutex<Vec<SocketAddr>>,
@@ -63,6 +65,7 @@ impl StationHandle {
             has_sound: AtomicBool::new(false),
             loudness: Mutex::default(),
             film_rate: Mutex::default(),
+            guide: Mutex::default(),
             sync_source: watch::Sender::new(None),
             other_senders: Mutex::default(),
             stop: watch::Sender::new(false),
@@ -77,6 +80,18 @@ impl StationHandle {
     /// Turns true once, when the station is to end.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
+    }
+
+    /// The station's guide, which its task keeps. Locked for as long as the result lives.
+    pub(crate) fn guide(&self) -> MutexGuard<'_, StationGuide> {
+        self.guide.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The film that is on at `now`, and the one that follows. Neither while there is a slate; no second one while nobody knows
+    /// how long the first is.
+    pub fn now_and_next(&self, now: AirTime) -> (Option<GuideEntry>, Option<GuideEntry>) {
+        let mut entries = self.guide().entries(now);
+        (entries.next(), entries.next())
     }
 
     /// Records that a film of this rate is on air.

@@ -3,6 +3,7 @@
 //! - [`handle`]: one station: its configuration, its feed, its counters.
 //! - [`feed`]: a station's units for subscribers.
 //! - [`counters`]: the counters of a station's task, and the reports in the log.
+//! - `on_now`: what is on, told to the directory;
 //! - `sounds`: what the directory tells of the stations' sound;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
@@ -16,6 +17,7 @@ pub mod describe;
 pub mod feed;
 pub mod handle;
 pub(crate) mod live_units;
+mod on_now;
 mod sounds;
 
 use std::collections::BTreeMap;

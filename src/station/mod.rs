@@ -11,6 +11,7 @@
 //! Only `daemon` imports it. It imports `content`, `air`, `headend`, `directory` (the table of stations), `media`, `interface`,
 //! `net` and `clock`.
 
+mod guide;
 pub(crate) mod listen;
 mod output;
 mod patience;
@@ -38,6 +39,7 @@ use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::lineup::has_sound_by;
 use crate::media::{FrameRate, Size};
+use guide::GuideKeeper;
 use output::{Output, Stopping};
 use patience::{Patience, RETRY};
 use runtime::WakeSlots;
@@ -75,6 +77,7 @@ struct Station {
     handle: Arc<StationHandle>,
     head_end: Arc<HeadEnd>,
     output: Output,
+    guide: GuideKeeper,
     content: Content,
     /// Shown while `content` cannot be.
     slate: Content,
@@ -116,10 +119,11 @@ impl Station {
         }
         let (clock, threads) = (head_end.clock.clone(), head_end.threads.clone());
         let catalogue = head_end.catalogue.clone();
+        let guide = GuideKeeper::new(handle.clone(), catalogue.clone(), threads.clone());
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
         let content = Content::Films(Box::new(Films::new(spec, clock, catalogue, threads)));
         let output = Output::open(handle.clone(), &head_end, wake_slots);
-        Station { handle, head_end, output, content, slate, on_air: false, log_on_air: true }
+        Station { handle, head_end, output, guide, content, slate, on_air: false, log_on_air: true }
     }
 
     /// Shows the content until the station is told to stop, and the slate while the content cannot be shown.
@@ -205,6 +209,7 @@ impl Station {
         let mut begins = None;
         // A slate is silent, and so is a film until it tells when it began.
         self.output.set_film(None);
+        self.handle.guide().clear();
         loop {
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
             let event = {
@@ -243,7 +248,10 @@ impl Station {
                     }
                 }
                 ContentEvent::Begin { kind, size, rate } => begins = Some((kind, size, rate)),
-                ContentEvent::Film(film) => self.output.set_film(Some(film)),
+                ContentEvent::Film(film) => {
+                    self.handle.guide().begin_film(film.place, film.begin, film.length);
+                    self.output.set_film(Some(film));
+                }
                 ContentEvent::HoldUntil(moment) => self.output.hold_until(moment),
                 ContentEvent::Skipped(pictures) => drop(counters.skipped.fetch_add(pictures, Relaxed)),
                 ContentEvent::Reanchored(behind) => {
@@ -259,7 +267,10 @@ impl Station {
                         warn!("station {} \"{}\": {reason}; it will be made again", spec.id, spec.name);
                     }
                 }
-                ContentEvent::RoundBegins => drop(counters.rounds.fetch_add(1, Relaxed)),
+                ContentEvent::RoundBegins(films) => {
+                    counters.rounds.fetch_add(1, Relaxed);
+                    self.guide.begin_round(films);
+                }
             }
         }
     }

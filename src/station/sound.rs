@@ -23,8 +23,8 @@ pub(super) struct SoundOutput {
     line: SoundLine,
     /// What is on air from the next unit on: a film, or none. Until then the film before is heard, however long its last picture stays.
     next: Option<Option<FilmCue>>,
-    /// The film that is on air, while its sound is not there yet.
-    awaited: Option<FilmCue>,
+    /// The film that is on air, and its length, while its sound is not there yet.
+    awaited: Option<(FilmCue, Duration)>,
 }
 
 impl SoundOutput {
@@ -45,10 +45,12 @@ impl SoundOutput {
         }
         self.line.set(None);
         self.handle.set_loudness(None);
-        if let Some(film) = &film {
-            self.catalogue.sounds().want(&film.path, &order(&self.handle.spec, film.length));
-        }
-        self.awaited = film;
+        // Sound is made for a round of known length.
+        self.awaited = film.and_then(|film| {
+            let length = film.length?;
+            self.catalogue.sounds().want(&film.path, &order(&self.handle.spec, length));
+            Some((film, length))
+        });
     }
 
     /// Hands over the sound up to `end`, which the pictures have reached.
@@ -56,8 +58,8 @@ impl SoundOutput {
         if self.line.due() < now {
             self.line.skip_to(begin.max(now + RESTART));
         }
-        if let Some(film) = &self.awaited {
-            let order = order(&self.handle.spec, film.length);
+        if let Some((film, length)) = &self.awaited {
+            let order = order(&self.handle.spec, *length);
             match self.catalogue.sounds().find(&film.path, &order) {
                 Found::NotYet => {}
                 Found::Nothing => self.awaited = None,

@@ -2,19 +2,22 @@
 
 use crate::conflict::addresses;
 use crate::text_table::aligned;
-use crate::web::api::{Sending, SoundStatus, StationStatus};
+use crate::web::api::{FilmStatus, Sending, SoundStatus, StationStatus};
 
 /// Most characters of a cell: the limit of a slate's reason. The answer may come from something that is not a broadcaster.
 const MAX_CELL: usize = 512;
 
-const COLUMNS: [&str; 14] = [
-    "id", "name", "state", "rate", "audience", "aired", "skipped", "squeezed", "errors", "p50", "p99",
+/// Most characters of a film's title.
+const MAX_TITLE: usize = 30;
+
+const COLUMNS: [&str; 15] = [
+    "id", "name", "state", "now", "rate", "audience", "aired", "skipped", "squeezed", "errors", "p50", "p99",
     "sound", "group", "reason",
 ];
 
 /// Which columns are numbers, and aligned to the right.
-pub(super) const NUMBERS: [bool; 14] =
-    [true, false, false, true, true, true, true, true, true, true, true, true, false, false];
+pub(super) const NUMBERS: [bool; 15] =
+    [true, false, false, false, true, true, true, true, true, true, true, true, true, false, false];
 
 /// Aligned columns, a line for each station, and a last line with the totals. Ends without a line break.
 pub fn table(stations: &[StationStatus]) -> String {
@@ -38,11 +41,11 @@ pub(super) fn summary(stations: &[StationStatus]) -> String {
 }
 
 /// The column names, then a row for each station.
-pub(super) fn rows(stations: &[StationStatus]) -> Vec<[String; 14]> {
+pub(super) fn rows(stations: &[StationStatus]) -> Vec<[String; 15]> {
     [COLUMNS.map(str::to_owned)].into_iter().chain(stations.iter().map(row)).collect()
 }
 
-fn row(station: &StationStatus) -> [String; 14] {
+fn row(station: &StationStatus) -> [String; 15] {
     let lateness = |micros: Option<u64>| micros.map_or("-".into(), |micros| format!("{micros} us"));
     let state = match station.state {
         Sending::Film => "film",
@@ -53,6 +56,7 @@ fn row(station: &StationStatus) -> [String; 14] {
         station.id.to_string(),
         station.name.clone(),
         state.into(),
+        station.now.as_ref().map_or("-".into(), film),
         station.rate.map_or("-".into(), |rate| rate.to_string()),
         station.audience.to_string(),
         station.aired.to_string(),
@@ -67,6 +71,23 @@ fn row(station: &StationStatus) -> [String; 14] {
     ]
     // The text of a stranger's broadcaster must not move the cursor, nor fill the screen.
     .map(|cell| cell.chars().take(MAX_CELL).map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// The title of its film, and how far it is: `Nature 0:12/0:24`.
+fn film(film: &FilmStatus) -> String {
+    let length = film.length_s.map(|length| format!("/{}", clock_time(length))).unwrap_or_default();
+    let title: String = film.title.chars().take(MAX_TITLE).collect();
+    let more = if title.len() < film.title.len() { "…" } else { "" };
+    format!("{title}{more} {}{length}", clock_time(film.position_s))
+}
+
+/// Minutes and seconds, or hours too.
+fn clock_time(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
 }
 
 /// How loud its film is, or that silence is sent.
@@ -115,6 +136,8 @@ pub(super) mod tests {
             other_senders: vec![],
             lateness_us: Quantiles { p50: Some(20), p99: None },
             sound: None,
+            now: None,
+            next: None,
         }
     }
 
@@ -134,10 +157,12 @@ pub(super) mod tests {
         };
         stations[0].sound = Some(sound(Some(-23.04)));
         stations[1].sound = Some(sound(None));
+        stations[0].now =
+            Some(FilmStatus { title: "Forest".into(), position_s: 71.9, length_s: Some(5_025.04) });
         let expected = "\
-id  name    state        rate  audience  aired  skipped  squeezed  errors    p50  p99       sound  group            reason
- 2  Nature  film   30000/1001         3   1234        1         2       4  20 us    -  -23.0 LUFS  239.77.0.2:5004
-40  Nature  slate  30000/1001         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
+id  name    state  now                        rate  audience  aired  skipped  squeezed  errors    p50  p99       sound  group            reason
+ 2  Nature  film   Forest 1:11/1:23:45  30000/1001         3   1234        1         2       4  20 us    -  -23.0 LUFS  239.77.0.2:5004
+40  Nature  slate  -                    30000/1001         3   1234        1         2       4  20 us    -      silent  239.77.0.2:5004  the film is missing [2J
 2 stations, 1 off air, 6 watching; 2468 pictures aired, 2 skipped, 4 squeezed, 8 not sent";
         assert_eq!(table(&stations), expected);
     }
@@ -147,9 +172,9 @@ id  name    state        rate  audience  aired  skipped  squeezed  errors    p50
         let mut station = station(2, Sending::Slate, Some("the film is missing"));
         station.other_senders = vec![([10, 0, 0, 7], 40_000).into(), ([10, 0, 0, 9], 40_001).into()];
         let others = "others send to its group: 10.0.0.7:40000, 10.0.0.9:40001";
-        assert_eq!(row(&station)[13], format!("the film is missing; {others}"));
+        assert_eq!(row(&station)[14], format!("the film is missing; {others}"));
         station.reason = None;
-        assert_eq!(row(&station)[13], others);
+        assert_eq!(row(&station)[14], others);
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Dashboard {
         let rows = rows(&self.stations);
         let widths = widths(&rows).map(|width| Constraint::Length(width as u16));
         let cells =
-            |row: [String; 14]| row.into_iter().zip(NUMBERS).map(|(cell, number)| aligned(cell, number));
+            |row: [String; 15]| row.into_iter().zip(NUMBERS).map(|(cell, number)| aligned(cell, number));
         let mut rows = rows.into_iter();
         let heads = rows.next().into_iter().flat_map(cells);
         let lines = rows.zip(&self.stations).map(|(row, station)| {
@@ -192,8 +192,8 @@ mod tests {
         let lines = screen(&mut dashboard);
         assert_eq!(lines[0], "stationcast  127.0.0.1:8088");
         assert!(lines[1].starts_with("1 station, 0 off air, 3 watching; 1234 pictures aired"), "{lines:?}");
-        assert!(lines[2].starts_with("id  name    state        rate  audience  aired"), "{lines:?}");
-        assert!(lines[3].starts_with(" 2  Nature  film   30000/1001         3   1234"), "{lines:?}");
+        assert!(lines[2].starts_with("id  name    state  now        rate  audience  aired"), "{lines:?}");
+        assert!(lines[3].starts_with(" 2  Nature  film   -    30000/1001         3   1234"), "{lines:?}");
         let error = StatusError::Unreachable { address: "a:1".into(), reason: "gone".into() };
         dashboard.update(Err(error));
         dashboard.age = Some(Duration::from_secs(7));

@@ -22,7 +22,7 @@ use self::directory::DirectoryView;
 pub use self::event::{CodedPicture, SignalState, ZapperEvent};
 use self::queue::PictureQueue;
 pub use self::queue::QueuePolicy;
-use crate::directory::{ErrorCode, Event, StationInfo};
+use crate::directory::{ErrorCode, Event, StationInfo, StationNow};
 use crate::media::{AirTime, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker, SpeakerInput};
 use crate::tuner::join;
@@ -159,6 +159,17 @@ impl Zapper {
     /// All stations, ascending by number, as the directory last listed them.
     pub fn line_up(&self) -> &[StationInfo] {
         self.directory.line_up()
+    }
+
+    /// What is on a station, and what comes next, as the directory last told; `None` if it does not tell, and while nothing is on.
+    pub fn now_of(&self, station: StationId) -> Option<&StationNow> {
+        self.directory.now_of(station)
+    }
+
+    /// The time by the broadcaster's clock at `moment`, for [`FilmOnAir::position`](crate::directory::FilmOnAir::position);
+    /// `None` before the directory has told what is on.
+    pub fn air_time(&self, moment: Instant) -> Option<AirTime> {
+        self.directory.air_time(moment)
     }
 
     /// The chosen station. While its first picture is awaited, the one before it is still on the screen.
@@ -431,6 +442,7 @@ impl Zapper {
             Event::Connected { local } => self.directory.set_connected(local.ip()),
             Event::Sources(sources) => self.directory.set_sources(sources),
             Event::Sound(sounds) => self.directory.set_sounds(sounds),
+            Event::Now { at, stations } => self.directory.set_now(at, Instant::now(), stations),
             Event::SoundNow { station, packets } => {
                 let tuned = [&self.coming, &self.shown].into_iter().flatten();
                 let tuned =

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Refusal, Web};
 use crate::air::lateness::Lateness;
+use crate::content::guide::GuideEntry;
 use crate::directory;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::media::{AirTime, FrameRate, StationId};
@@ -71,6 +72,47 @@ pub struct StationStatus {
     /// Its sound; `None` if it has none.
     #[serde(default)]
     pub sound: Option<SoundStatus>,
+    /// The film that is on; `None` before the first, and while there is a slate.
+    #[serde(default)]
+    pub now: Option<FilmStatus>,
+    /// The film that follows; `None` if that is not known.
+    #[serde(default)]
+    pub next: Option<NextFilm>,
+}
+
+/// The film that is on a station.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilmStatus {
+    /// Its title: that of its metadata, or the name of its file, tidied.
+    pub title: String,
+    /// Seconds since it began.
+    pub position_s: f64,
+    /// How many seconds it plays; `None` if that is not known.
+    pub length_s: Option<f64>,
+}
+
+/// The film that follows on a station.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextFilm {
+    /// Its title.
+    pub title: String,
+    /// Seconds until it begins.
+    pub in_s: f64,
+}
+
+impl FilmStatus {
+    fn of(entry: &GuideEntry, now: AirTime) -> FilmStatus {
+        FilmStatus {
+            title: entry.title.to_string(),
+            position_s: seconds(now.since(entry.begin)),
+            length_s: entry.end.map(|end| seconds(end.since(entry.begin))),
+        }
+    }
+}
+
+/// Seconds, to the millisecond.
+fn seconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e3).round() / 1e3
 }
 
 /// The sound of a station. Counters count from the broadcaster's start.
@@ -136,7 +178,10 @@ impl Quantiles {
 }
 
 impl StationStatus {
+    #[expect(clippy::disallowed_methods, reason = "a shell: status is of this moment")]
     fn of(head_end: &HeadEnd, station: &StationHandle) -> StationStatus {
+        let now = head_end.clock.now();
+        let (film, next) = station.now_and_next(now);
         let StationHandle { spec, air, task, .. } = station;
         let entry = head_end.entry(spec.id);
         let size = entry.as_ref().and_then(|entry| entry.size);
@@ -170,6 +215,9 @@ impl StationStatus {
             other_senders: station.other_senders(),
             lateness_us: Quantiles::of(&air.lateness),
             sound: SoundStatus::of(station),
+            now: film.map(|film| FilmStatus::of(&film, now)),
+            next: next
+                .map(|next| NextFilm { title: next.title.to_string(), in_s: seconds(next.begin.since(now)) }),
         }
     }
 }

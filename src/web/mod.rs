@@ -1,7 +1,7 @@
 //! The web: a page with all stations, single pictures, an API and metrics, over plain HTTP/1.1.
 //!
 //! `daemon` imports it, and `status` its types. It imports `headend`, `directory`, `air` (its histogram of lateness),
-//! `media`, `wire` (the port of sound), `interface`, `log`, `clock` and `limits`.
+//! `content` (the guide), `media`, `wire` (the port of sound), `interface`, `log`, `clock` and `limits`.
 //!
 //! ```text
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall

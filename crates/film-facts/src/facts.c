@@ -128,6 +128,25 @@ int film_facts_read(const char *url, struct film *film, struct track *tracks, in
     return result;
 }
 
+// Copies the title that a file has for itself, cut to `size` bytes with the zero at the end; an empty text if it has none. Reads the
+// file's header only. Returns 0, or the error of FFmpeg.
+int film_facts_title(const char *url, char *title, size_t size) {
+    AVFormatContext *file = NULL;
+    AVDictionary *options = NULL;
+    const AVDictionaryEntry *entry = NULL;
+    int result;
+
+    // As above.
+    av_dict_set(&options, "protocol_whitelist", "file", 0);
+    result = avformat_open_input(&file, url, NULL, &options);
+    av_dict_free(&options);
+    if (result >= 0)
+        entry = av_dict_get(file->metadata, "title", NULL, 0);
+    text(title, size, entry ? entry->value : NULL);
+    avformat_close_input(&file);
+    return result < 0 ? result : 0;
+}
+
 void film_facts_log_level(int level) {
     av_log_set_level(level);
 }

@@ -3,7 +3,7 @@
 //!
 //! [`give_back_memory`] is here too, since only this crate calls C.
 //!
-//! The C side copies numbers and short texts into our structures. The one unsafe call is in [`read`].
+//! The C side copies numbers and short texts into our structures. The unsafe calls are in [`read`] and [`title`].
 
 mod memory;
 
@@ -165,6 +165,7 @@ unsafe extern "C" {
         reason: *mut c_char,
         size: usize,
     ) -> c_int;
+    fn film_facts_title(url: *const c_char, title: *mut c_char, size: usize) -> c_int;
     safe fn film_facts_log_level(level: c_int);
 }
 
@@ -174,9 +175,7 @@ unsafe extern "C" {
 /// # Errors
 /// The file is not a film that this system knows, or cannot be read.
 pub fn read(path: &Path) -> Result<Film, FilmError> {
-    // A URL with a scheme, so that a colon or a percent sign in the name has no meaning.
-    let url = CString::new([b"file:", path.as_os_str().as_bytes()].concat())
-        .map_err(|_| FilmError("its name has a byte of 0".into()))?;
+    let url = url_of(path)?;
     let mut film = RawFilm { tracks: 0, length_micros: i64::MIN, format: [0; 64] };
     let mut tracks = vec![RawTrack::default(); MOST_TRACKS];
     let mut reason = [0u8; 128];
@@ -201,6 +200,29 @@ pub fn read(path: &Path) -> Result<Film, FilmError> {
         length: length(film.length_micros),
         tracks: tracks.iter().map(track).collect(),
     })
+}
+
+/// Reads the title that the film at `path` has for itself; empty if it has none. Blocks: libavformat reads the header of the file. Of a
+/// title longer than 511 bytes the beginning.
+///
+/// # Errors
+/// As [`read`], but without FFmpeg's words.
+pub fn title(path: &Path) -> Result<String, FilmError> {
+    let url = url_of(path)?;
+    let mut title = [0u8; 512];
+    // SAFETY: `url` is a C string. `title` is ours, and has the length that is passed. The callee keeps neither pointer.
+    let result = unsafe { film_facts_title(url.as_ptr(), title.as_mut_ptr().cast(), title.len()) };
+    if result != 0 {
+        return Err(FilmError("it is not a film that can be opened".into()));
+    }
+    // The last character may have been cut.
+    Ok(text(&title).trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned())
+}
+
+/// The URL of a file, with a scheme, so that a colon or a percent sign in its name has no meaning.
+fn url_of(path: &Path) -> Result<CString, FilmError> {
+    CString::new([b"file:", path.as_os_str().as_bytes()].concat())
+        .map_err(|_| FilmError("its name has a byte of 0".into()))
 }
 
 /// Sets what FFmpeg prints to standard error, for the whole process: 16 is errors, -8 nothing (`AV_LOG_ERROR`, `AV_LOG_QUIET`).

@@ -50,15 +50,14 @@ impl Films {
         let begin = earliest_due(&self.clock, &self.spec, output);
         let transcode = move |transcoder: &mut Transcoder| transcoder.transcode(BATCH, begin);
         let Batch { pictures, end } = self.with_transcoder(output, transcode).await?;
+        let place = self.place;
         let NowPlaying::File(playing) = &mut self.now_playing else { return Ok(()) };
         for TranscodedPicture { stamp, due, policy, behind, encoded } in pictures {
             match (policy, encoded) {
                 (Policy::Air, Some(Encoded { jpeg, squeezed })) => {
-                    if std::mem::take(&mut playing.cues)
-                        && let Some(length) = playing.length
-                    {
-                        let (path, begin) = (playing.path.clone(), due.at - stamp);
-                        self.events.push_back(ContentEvent::Film(FilmCue { path, begin, length }));
+                    if std::mem::take(&mut playing.cues) {
+                        let (path, begin, length) = (playing.path.clone(), due.at - stamp, playing.length);
+                        self.events.push_back(ContentEvent::Film(FilmCue { path, begin, length, place }));
                     }
                     playing.shown = true;
                     self.events.push_back(ContentEvent::Unit { unit: Unit::picture(due, jpeg), squeezed });

@@ -50,12 +50,12 @@ impl PlayingRecording {
         self.reader.path()
     }
 
-    /// Picture 0 is due, or was, at `begin`. Returns the cue of the film's sound.
-    fn begin_at(&mut self, begin: AirTime) -> Option<ContentEvent> {
+    /// Picture 0 is due, or was, at `begin`. Returns the cue of the film at `place`.
+    fn begin_at(&mut self, begin: AirTime, place: usize) -> ContentEvent {
         self.begin = Some(begin);
         self.reader.begins(begin);
         let path = self.reader.path().to_owned();
-        Some(ContentEvent::Film(FilmCue { path, begin, length: self.length? }))
+        ContentEvent::Film(FilmCue { path, begin, length: self.length, place })
     }
 }
 
@@ -185,8 +185,8 @@ impl Films {
                 return Ok(());
             }
             let begin = earliest_due(&self.clock, &self.spec, output);
-            let cue = playing.begin_at(begin);
-            self.events.extend(cue);
+            let cue = playing.begin_at(begin, self.place);
+            self.events.push_back(cue);
             return Ok(());
         };
         if self.leave_out_late(&recorded, begin) {
@@ -226,13 +226,13 @@ impl Films {
             // The recording is slower than the station would play it. The film goes on where it stood still.
             let behind = now.since(next.at);
             let begin = begin + behind + START_LEAD;
-            let cue = playing.begin_at(begin);
+            let cue = playing.begin_at(begin, self.place);
             self.events.push_back(if std::mem::replace(&mut playing.stood_still, true) {
                 ContentEvent::Skipped(1)
             } else {
                 ContentEvent::Reanchored(behind)
             });
-            self.events.extend(cue);
+            self.events.push_back(cue);
         } else {
             return true;
         }

@@ -117,8 +117,9 @@ impl Films {
             playing.readable_to = playing.next;
             if !std::mem::replace(&mut playing.shown, true) {
                 let (size, rate) = (playing.reel.size(), playing.reel.rate());
-                let (path, length) = (playing.path.clone(), playing.reel.length());
-                self.events.push_back(ContentEvent::Film(FilmCue { path, begin: playing.begin, length }));
+                let (path, length) = (playing.path.clone(), Some(playing.reel.length()));
+                let (begin, place) = (playing.begin, self.place);
+                self.events.push_back(ContentEvent::Film(FilmCue { path, begin, length, place }));
                 self.size = Some(size);
                 self.events.push_back(ContentEvent::Begin { kind: ContentKind::Film, size, rate });
             }

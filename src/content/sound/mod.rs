@@ -52,8 +52,10 @@ pub(crate) struct FilmCue {
     pub(crate) path: PathBuf,
     /// When its beginning is due, or was.
     pub(crate) begin: AirTime,
-    /// The length of its round.
-    pub(crate) length: Duration,
+    /// The length of its round; `None` if it is not known, and then no sound of it either.
+    pub(crate) length: Option<Duration>,
+    /// Its place in the round, from 0.
+    pub(crate) place: usize,
 }
 
 /// The sound that a station of this `spec` wants of a film whose round takes `length`.

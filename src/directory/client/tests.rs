@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::directory::message::{State, StationSource};
+use crate::directory::message::{FilmOnAir, State, StationSource};
 
 /// The directory's side of a client's connection.
 struct Directory {
@@ -24,7 +24,8 @@ fn start(wanted: Option<u16>) -> Directory {
     let (wanted, watched) = watch::channel(wanted.map(StationId));
     let (event, events) = mpsc::unbounded_channel();
     let events_out = Box::new(move |told| drop(event.send(told)));
-    let mut task = ClientTask { wanted: watched, events: events_out, extras: Extras::default() };
+    let mut task =
+        ClientTask { wanted: watched, events: events_out, extras: Extras::default(), now: BTreeMap::new() };
     let client = tokio::spawn(async move { task.run_once(Framed::new(theirs), local()).await });
     Directory { framed: Framed::new(ours), wanted, events, client }
 }
@@ -52,6 +53,7 @@ impl Directory {
         assert!(matches!(self.receive().await, Request::Hello { version: VERSION, .. }));
         assert_eq!(self.receive().await, Request::Sources);
         assert_eq!(self.receive().await, Request::Sound);
+        assert_eq!(self.receive().await, Request::Now);
         assert_eq!(self.receive().await, Request::Watch);
         self.send(Reply::Hello { version: VERSION, server: "test".into() }).await;
         assert_eq!(self.events.recv().await, Some(Event::Connected { local: local() }));
@@ -171,7 +173,12 @@ async fn a_server_that_breaks_the_protocol_is_lost() {
 async fn a_server_that_does_not_read_is_lost() {
     let (_ours, theirs) = duplex(4); // not even a Hello fits
     let (_wanted, watched) = watch::channel(None);
-    let mut task = ClientTask { wanted: watched, events: Box::new(drop), extras: Extras::default() };
+    let mut task = ClientTask {
+        wanted: watched,
+        events: Box::new(drop),
+        extras: Extras::default(),
+        now: BTreeMap::new(),
+    };
     let reason = task.run_once(Framed::new(theirs), local()).await.unwrap_err();
     assert_eq!(reason, "the directory does not read what we send");
 }
@@ -224,13 +231,18 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
             let (code, sentence) = (ErrorCode::BadRequest, "the request cannot be read".to_owned());
             let reply = match request {
                 _ if !known.contains(request) => Reply::Error { code, sentence },
+                Request::Sound => Reply::Sound(Vec::new()),
                 _ => Reply::Sources(Vec::new()),
             };
             framed.send(&encode(&reply).unwrap()).await.unwrap();
             if !known.contains(request) {
                 break;
             }
-            assert_eq!(events.recv().await, Some(Event::Sources(BTreeMap::new())));
+            let told = match request {
+                Request::Sound => Event::Sound(BTreeMap::new()),
+                _ => Event::Sources(BTreeMap::new()),
+            };
+            assert_eq!(events.recv().await, Some(told));
         }
         if asked.iter().all(|request| known.contains(request)) {
             framed
@@ -244,12 +256,41 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_tells_no_sources_is_asked_once_and_served_at_once() {
-    an_older_server(&[], &[&[Request::Sources, Request::Sound], &[]]).await;
+    an_older_server(&[], &[&[Request::Sources, Request::Sound, Request::Now], &[]]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_tells_no_sound_still_tells_its_sources() {
-    an_older_server(&[Request::Sources], &[&[Request::Sources, Request::Sound], &[Request::Sources]]).await;
+    let all = [Request::Sources, Request::Sound, Request::Now];
+    an_older_server(&[Request::Sources], &[&all, &[Request::Sources]]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_does_not_tell_what_is_on_still_tells_the_sound() {
+    let all = [Request::Sources, Request::Sound, Request::Now];
+    an_older_server(&all[..2], &[&all, &all[..2]]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_is_kept_up_to_date() {
+    let mut directory = start(None);
+    directory.greet().await;
+    let film = FilmOnAir { title: "Nature".into(), begin: AirTime(5), end: None };
+    let on = |id, title: &str| StationNow {
+        id: StationId(id),
+        now: Some(FilmOnAir { title: title.into(), ..film.clone() }),
+        next: None,
+    };
+    let off = |id| StationNow { id: StationId(id), now: None, next: None };
+    for (told, known) in [
+        (vec![on(1, "a"), on(2, "b")], vec![on(1, "a"), on(2, "b")]),
+        (vec![on(2, "c"), on(3, "d")], vec![on(1, "a"), on(2, "c"), on(3, "d")]),
+        (vec![off(1), off(9)], vec![on(2, "c"), on(3, "d")]),
+    ] {
+        directory.send(Reply::Now { at: AirTime(7), stations: told }).await;
+        let stations = known.into_iter().map(|station| (station.id, station)).collect();
+        assert_eq!(directory.events.recv().await, Some(Event::Now { at: AirTime(7), stations }));
+    }
 }
 
 #[tokio::test(start_paused = true)]

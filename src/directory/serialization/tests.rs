@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::directory::framing::FrameReader;
 use crate::directory::message::{
-    ErrorCode, MAX_CODEC, MAX_NAME, OnAir, Reply, Request, Services, SoundPacket, State, StationInfo,
-    StationSound, StationSource, plain_text,
+    ErrorCode, FilmOnAir, MAX_CODEC, MAX_NAME, OnAir, Reply, Request, Services, SoundPacket, State,
+    StationInfo, StationNow, StationSound, StationSource, plain_text,
 };
 use crate::media::{AirTime, FrameRate, Size, StationId};
 
@@ -41,6 +41,14 @@ fn nature() -> StationInfo {
     }
 }
 
+fn film() -> FilmOnAir {
+    FilmOnAir {
+        title: "Nature".into(),
+        begin: AirTime(1_790_000_000_000_000_000),
+        end: Some(AirTime(1_790_000_024_024_000_000)),
+    }
+}
+
 fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("request-hello", Request::Hello { version: 1, agent: "demo 1.0".into() }),
@@ -51,6 +59,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-services", Request::Services),
         ("request-sources", Request::Sources),
         ("request-sound", Request::Sound),
+        ("request-now", Request::Now),
     ]
 }
 
@@ -111,6 +120,16 @@ fn replies() -> Vec<(&'static str, Reply)> {
                     due: AirTime(1_790_000_000_000_000_000),
                     packet: vec![0xfc, 0xff, 0xfe],
                 }],
+            },
+        ),
+        (
+            "reply-now",
+            Reply::Now {
+                at: AirTime(1_790_000_012_500_000_000),
+                stations: vec![
+                    StationNow { id: StationId(2), now: Some(film()), next: Some("Ocean".into()) },
+                    StationNow { id: StationId(300), now: None, next: None },
+                ],
             },
         ),
     ]
@@ -185,6 +204,22 @@ fn a_message_that_breaks_a_rule_is_refused() {
     refused(&wrong(|entry| entry.quality = 100), "1 to 99");
     refused(&wrong(|entry| entry.state = State::Slate { reason: "\u{9b}2J".into() }), "control");
     refused(&line_up((1..=1000).map(|_| nature()).collect()), "more than 999 stations");
+
+    let now = |change: fn(&mut FilmOnAir)| {
+        let mut film = film();
+        change(&mut film);
+        let station = |id| StationNow { id: StationId(id), now: Some(film.clone()), next: None };
+        body(&Reply::Now { at: AirTime(1), stations: vec![station(2)] })
+    };
+    refused(&now(|film| film.title = "t".repeat(253)), "252");
+    refused(&now(|film| film.title = "\x1b[2J".into()), "control");
+    refused(&now(|film| film.end = Some(film.begin)), "after it began");
+    let nothing = |id| StationNow { id: StationId(id), now: None, next: None };
+    refused(&body(&Reply::Now { at: AirTime(1), stations: vec![nothing(2), nothing(2)] }), "each once");
+    let many = (0..1000).map(nothing).collect();
+    refused(&body(&Reply::Now { at: AirTime(1), stations: many }), "more than 999 stations");
+    let next = StationNow { next: Some("\u{9b}".into()), ..nothing(2) };
+    refused(&body(&Reply::Now { at: AirTime(1), stations: vec![next] }), "control");
 
     let mut zero_rate = wrong(|_| {});
     let rate = zero_rate.windows(6).position(|bytes| bytes == [0xfb, 0xc0, 0x5d, 0xfb, 0xe9, 0x03]).unwrap();

@@ -1,7 +1,9 @@
 //! One client's connection: answers requests in order, pushes the line-up in between, and puts a deadline on every wait.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,9 +11,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use crate::directory::framing::{ByteStream, Framed};
-use crate::directory::message::{ErrorCode, Reply, Request, VERSION};
+use crate::directory::message::{ErrorCode, Reply, Request, StationNow, VERSION};
 use crate::directory::serialization::encode;
-use crate::directory::table::{AudienceMember, StationTable};
+use crate::directory::table::{AllNow, AudienceMember, StationTable};
 use crate::media::StationId;
 
 /// Limits for one client and for all of them. `docs/protocol.md` documents the defaults.
@@ -76,6 +78,8 @@ pub(super) struct Connection<'a, S> {
     wants_sources: bool,
     /// Whether the client has asked for the stations' sound, as above.
     wants_sound: bool,
+    /// What is on, once the client has asked for it.
+    now: Option<Now>,
 }
 
 impl<'a, S: ByteStream> Connection<'a, S> {
@@ -95,6 +99,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             watching: None,
             wants_sources: false,
             wants_sound: false,
+            now: None,
         }
     }
 
@@ -144,6 +149,11 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                         return disconnect;
                     }
                 }
+                () = Now::changed(&mut self.now) => {
+                    if let Err(disconnect) = self.tell_now().await {
+                        return disconnect;
+                    }
+                }
                 () = sleep_until(deadline) => return refused(ErrorCode::TimedOut, sentence),
             }
         }
@@ -187,6 +197,11 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 self.wants_sound = true;
                 self.send(&Reply::Sound(self.table.sounds())).await
             }
+            Request::Now => {
+                // Asked again, the answer has all stations again.
+                self.now = Some(Now { changes: self.table.now(), told: Arc::default() });
+                self.tell_now().await
+            }
             Request::Services => self.send(&Reply::Services(self.table.services())).await,
         }
     }
@@ -215,6 +230,16 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// Tells what is on the stations of which that has changed since it was told last.
+    async fn tell_now(&mut self) -> Result<(), Disconnect> {
+        let Some(now) = &mut self.now else { return Ok(()) };
+        let all = now.changes.borrow_and_update().clone();
+        let stations = changed(&now.told.stations, &all.stations);
+        let at = all.at;
+        now.told = all;
+        self.send(&Reply::Now { at, stations }).await
     }
 
     fn line_up(&self) -> Reply {
@@ -258,6 +283,35 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             Err(_) => Err(Disconnect::Stuck),
         }
     }
+}
+
+/// What is on, for a client that has asked.
+struct Now {
+    changes: watch::Receiver<Arc<AllNow>>,
+    /// What the client knows.
+    told: Arc<AllNow>,
+}
+
+impl Now {
+    /// Waits for a change. Never ready without `now`. Cancel-safe.
+    async fn changed(now: &mut Option<Now>) {
+        let Some(now) = now else { return std::future::pending().await };
+        if now.changes.changed().await.is_err() {
+            std::future::pending().await // the table is gone: there are no more changes
+        }
+    }
+}
+
+/// The stations of `now` that are not in `before`, or are otherwise there; and those that are gone, with nothing on. Both lists
+/// ascend by number, and so does the result.
+fn changed(before: &[StationNow], now: &[StationNow]) -> Vec<StationNow> {
+    let known: BTreeMap<_, _> = before.iter().map(|station| (station.id, station)).collect();
+    let gone = |station: &&StationNow| now.binary_search_by_key(&station.id, |now| now.id).is_err();
+    let gone = before.iter().filter(gone).map(|station| StationNow { id: station.id, now: None, next: None });
+    let changed = now.iter().filter(|station| known.get(&station.id) != Some(station)).cloned();
+    let mut changed: Vec<_> = changed.chain(gone).collect();
+    changed.sort_by_key(|station| station.id);
+    changed
 }
 
 /// The state of a client that has asked to be told of changes.

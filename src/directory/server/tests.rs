@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
-use crate::directory::message::{OnAir, Services, State, StationInfo, VERSION};
+use crate::directory::message::{FilmOnAir, OnAir, Services, State, StationInfo, StationNow, VERSION};
 use crate::limits::ACCEPT_BACKOFF;
 use crate::media::{AirTime, StationId};
 
@@ -295,6 +295,48 @@ async fn a_picture_that_is_too_large_for_a_reply_is_left_out() {
     let mut client = server.greeted().await;
     client.send(&Request::Tune { station: NATURE }).await;
     assert!(matches!(client.receive().await, Some(Reply::Tuned { now: None, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_is_told_when_it_changes_and_only_the_stations_on_which_it_does() {
+    let server = start(Limits::default());
+    let on = |id, title: &str| {
+        let film = FilmOnAir { title: title.into(), begin: AirTime(5), end: Some(AirTime(9)) };
+        StationNow { id: StationId(id), now: Some(film), next: Some("next".into()) }
+    };
+    let off = |id| StationNow { id: StationId(id), now: None, next: None };
+    let set = |at, stations: &[StationNow]| server.table.set_now(AirTime(at), stations.to_vec());
+    let mut plain = server.greeted().await;
+    let mut client = server.greeted().await;
+    client.send(&Request::Now).await;
+    assert_eq!(client.receive().await, Some(Reply::Now { at: AirTime(0), stations: vec![] }));
+    for (at, now, told) in [
+        (1, vec![on(1, "a"), on(2, "b"), on(3, "c")], vec![on(1, "a"), on(2, "b"), on(3, "c")]),
+        (2, vec![on(1, "a"), on(2, "B"), on(3, "c")], vec![on(2, "B")]),
+        (3, vec![on(2, "B"), on(4, "d")], vec![off(1), off(3), on(4, "d")]),
+    ] {
+        set(at, &now).unwrap();
+        assert_eq!(client.receive().await, Some(Reply::Now { at: AirTime(at), stations: told }));
+    }
+    // The same again is not told. Asked again, all is.
+    set(4, &[on(2, "B"), on(4, "d")]).unwrap();
+    client.send(&Request::Now).await;
+    let all = vec![on(2, "B"), on(4, "d")];
+    assert_eq!(client.receive().await, Some(Reply::Now { at: AirTime(4), stations: all }));
+    // What clients would refuse is left out.
+    let mut wrong = on(2, "x");
+    wrong.now.as_mut().unwrap().end = Some(AirTime(5));
+    let refused = set(5, &[wrong, on(4, &"ä\u{7}".repeat(200))]).unwrap_err().to_string();
+    assert_eq!(refused, "station 2 cannot be announced: a film ends after it began");
+    match client.receive().await {
+        Some(Reply::Now { stations, .. }) => {
+            let title = &stations[1].now.as_ref().unwrap().title;
+            assert_eq!((stations[0].clone(), &**title), (off(2), &*"ä ".repeat(84)));
+        }
+        other => panic!("not what is on: {other:?}"),
+    }
+    plain.send(&Request::Ping).await;
+    assert_eq!(plain.receive().await, Some(Reply::Pong), "a client that has not asked is told nothing");
 }
 
 #[tokio::test(start_paused = true)]

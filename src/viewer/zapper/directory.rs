@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use super::ZapperInput;
-use crate::directory::{DirectoryClient, OPUS, State, StationInfo, StationSound};
-use crate::media::StationId;
+use crate::directory::{DirectoryClient, OPUS, State, StationInfo, StationNow, StationSound};
+use crate::media::{AirTime, StationId};
 use crate::tuner::Expected;
 
 /// A directory, and what it has told.
@@ -22,6 +23,10 @@ pub(super) struct DirectoryView {
     sources: BTreeMap<StationId, IpAddr>,
     /// How the stations' sound is sent, as far as the directory tells it.
     sounds: BTreeMap<StationId, StationSound>,
+    /// What is on the stations, as far as the directory tells it.
+    now: BTreeMap<StationId, StationNow>,
+    /// The time by the broadcaster's clock when the directory told that, and when it was here.
+    told: Option<(AirTime, Instant)>,
 }
 
 impl DirectoryView {
@@ -35,6 +40,8 @@ impl DirectoryView {
             line_up: Vec::new(),
             sources: BTreeMap::new(),
             sounds: BTreeMap::new(),
+            now: BTreeMap::new(),
+            told: None,
         }
     }
 
@@ -95,6 +102,7 @@ impl DirectoryView {
         self.connected = true;
         self.sources.clear();
         self.sounds.clear();
+        self.now.clear();
     }
 
     /// Notes that the connection is lost.
@@ -104,6 +112,23 @@ impl DirectoryView {
 
     pub(super) fn set_line_up(&mut self, line_up: Vec<StationInfo>) {
         self.line_up = line_up;
+    }
+
+    /// Notes what is on, at the time `at` by the broadcaster's clock. It is `here` now.
+    pub(super) fn set_now(&mut self, at: AirTime, here: Instant, now: BTreeMap<StationId, StationNow>) {
+        self.told = Some((at, here));
+        self.now = now;
+    }
+
+    /// What is on a station, if the directory tells it.
+    pub(super) fn now_of(&self, id: StationId) -> Option<&StationNow> {
+        self.now.get(&id)
+    }
+
+    /// The time by the broadcaster's clock at `moment`.
+    pub(super) fn air_time(&self, moment: Instant) -> Option<AirTime> {
+        let (at, here) = self.told?;
+        Some(at + moment.saturating_duration_since(here))
     }
 
     pub(super) fn set_sounds(&mut self, sounds: BTreeMap<StationId, StationSound>) {

@@ -16,6 +16,20 @@ export function trouble({ reason, other_senders: others = [] }) {
   return [reason, shared].filter(Boolean).join("; ") || null;
 }
 
+// What is on, how far it is, and what comes next; empty if that is not known.
+export function nowAndNext({ now, next }) {
+  if (!now) return "";
+  const length = now.length_s === null ? "" : ` / ${clock(now.length_s)}`;
+  return `${now.title} ${clock(now.position_s)}${length}${next ? ` · next: ${next.title}` : ""}`;
+}
+
+// Minutes and seconds, or hours too.
+function clock(seconds) {
+  const two = (part) => String(part).padStart(2, "0");
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
 export class Stage {
   watched = null; // the station's number; null while the wall is shown
   holding = false;
@@ -149,16 +163,12 @@ export class Stage {
   #tell() {
     const station = this.#wall.stations().find(({ id }) => id === this.watched);
     if (!station) return this.#leave(`Station ${this.watched} is gone`);
-    const { id, name, state, audience, fps, lateness_us: late } = station;
-    const facts = [
-      { film: "on air", slate: "off air", starting: "not on air yet" }[state],
-      `${audience} watching`,
-      fps && `${round(fps, 2)} pictures/s`,
-      late.p99 !== null && `lateness p99 ${time(late.p99)}`,
-    ];
+    const { id, name, state, audience } = station;
+    const facts = [{ film: "on air", slate: "off air", starting: "not on air yet" }[state], `${audience} watching`];
     set(at("number"), String(id));
     set(at("name"), name);
     set(at("facts"), facts.filter(Boolean).join(" · "));
+    set(at("now"), nowAndNext(station));
     const text = trouble(station);
     set(at("reason"), text ?? "");
     at("reason").hidden = !text;

@@ -2,7 +2,7 @@
 
 import { Link } from "./link.js";
 import { Sound } from "./sound.js";
-import { Stage, trouble } from "./stage.js";
+import { Stage, nowAndNext, trouble } from "./stage.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -135,7 +135,8 @@ function update(list) {
     const watching = audience === 1 ? "1 watching" : `${audience} watching`;
     set(tile.name, name);
     set(tile.audience, audience > 0 ? watching : "");
-    tile.anchor.title = reason ?? "";
+    tile.anchor.title = [reason, nowAndNext(station)].filter(Boolean).join("\n");
+    set(tile.now, state === "film" ? nowAndNext(station) : "");
     set(tile.reason, state === "starting" ? "Not on air yet" : (reason ?? ""));
     tile.item.dataset.state = state;
     const how = { film: reason ? `on air; ${reason}` : "on air", slate: `off air: ${reason}`, starting: "not on air yet" }[state];
@@ -165,7 +166,7 @@ function add({ id }) {
   const caption = document.createElement("span");
   caption.className = "caption";
   const parts = Object.fromEntries(
-    ["number", "name", "audience", "reason"].map((part) => {
+    ["number", "name", "audience", "now", "reason"].map((part) => {
       const span = document.createElement("span");
       span.className = part;
       caption.append(span);
