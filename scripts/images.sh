@@ -3,7 +3,7 @@
 # Usage: scripts/images.sh [FOLDER-OF-PROGRAMS]
 set -eu
 cd "$(dirname "$0")/.."
-programs=${1:-target/release}
+programs=${1:-target/debug}
 
 if [ -z "${STATIONCAST_IMAGES:-}" ]; then
     exec unshare -Urnmpf --mount-proc --kill-child env STATIONCAST_IMAGES=1 "$0" "$programs"
@@ -54,7 +54,8 @@ watch() {
     rm -rf "$XDG_STATE_HOME"
     RUST_LOG=error "$programs/viewer" --directory 127.0.0.1:9688 --station "$1" --save-to "$work" >"$work/viewer.log" 2>&1 &
     viewer=$!
-    window=$(xdotool search --sync --onlyvisible --class stationcast | head -1)
+    window=$(timeout 30 xdotool search --sync --onlyvisible --class stationcast | head -1)
+    [ -n "$window" ] || { echo "no window" >&2; cat "$work/viewer.log" >&2; exit 1; }
     xdotool windowsize "$window" "$2" "$3" windowfocus "$window"
     sleep 4
 }

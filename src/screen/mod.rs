@@ -21,6 +21,8 @@ pub mod pointer;
 pub mod snapshot;
 pub mod window;
 
+use std::borrow::Cow;
+
 use crate::media::{Size, StationId};
 use crate::paint::Canvas;
 
@@ -122,14 +124,14 @@ pub enum ListPlace {
 }
 
 /// A station in the list.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Row<'a> {
     /// Its number.
     pub id: StationId,
     /// Its name.
     pub name: &'a str,
     /// What is on, or the state in a word or two, "off air".
-    pub state: &'a str,
+    pub state: Cow<'a, str>,
     /// Whether the state needs attention.
     pub off_air: bool,
 }

@@ -33,7 +33,7 @@ fn changed(one: &Canvas, two: &Canvas) -> Option<(usize, usize, usize, usize)> {
 const BANNER: Banner<'static> = Banner { number: StationId(2), name: "Nature", programme: ["", ""] };
 
 fn rows(count: u16) -> Vec<Row<'static>> {
-    let row = |n| Row { id: StationId(n), name: "Nature", state: "off air", off_air: true };
+    let row = |n| Row { id: StationId(n), name: "Nature", state: "off air".into(), off_air: true };
     (1..=count).map(row).collect()
 }
 
@@ -168,7 +168,7 @@ proptest! {
     ) {
         let (width, height) = if portrait { (narrow, long) } else { (long, narrow) };
         let picture = grey(64, 48);
-        let row = |n| Row { id: StationId(n as u16), name: &name, state: &text, off_air: portrait };
+        let row = |n| Row { id: StationId(n as u16), name: &name, state: text.as_str().into(), off_air: portrait };
         let rows = (0..many).map(row).collect();
         let info: Vec<_> = (0..many).map(|_| ("Label", name.clone())).collect();
         let view = ScreenView {

@@ -59,7 +59,7 @@ impl ListLayout {
 fn needed(list: &List<'_>, m: &Measures) -> i32 {
     let (strong, small) = (m.strong(), small(m));
     let row = |row: &Row<'_>| {
-        strong.width(row.name) + if row.state.is_empty() { 0 } else { m.unit + small.width(row.state) }
+        strong.width(row.name) + if row.state.is_empty() { 0 } else { m.unit + small.width(&row.state) }
     };
     let texts = list.rows.iter().map(row).max().unwrap_or(0);
     texts + number_width(list, m) + m.unit * 3 / 4 + 2 * side(m)
@@ -139,7 +139,7 @@ impl Osd<'_> {
             let name = kind.cut(row.name, names);
             kind.paint(self.canvas, after, middle(top, kind), colour(TEXT), &name);
             let state_left = after + kind.width(&name) + m.unit;
-            let state = small.cut(row.state, right - state_left);
+            let state = small.cut(&row.state, right - state_left);
             let state_colour = colour(if row.off_air { ACCENT } else { QUIET });
             small.paint(self.canvas, right - small.width(&state), middle(top, &small), state_colour, &state);
         }

@@ -101,7 +101,8 @@ mod tests {
     }
 
     fn shown(listing: &Listing, line_up: &[StationInfo]) -> (Vec<u16>, Option<usize>) {
-        let row = |station| Row { id: StationInfo::clone(station).id, name: "", state: "", off_air: false };
+        let row =
+            |station| Row { id: StationInfo::clone(station).id, name: "", state: "".into(), off_air: false };
         let list = listing.view(line_up, None, row);
         (list.rows.iter().map(|row| row.id.0).collect(), list.cursor)
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::{App, DIRECTORY_PATIENCE, DirectoryLost, OpenPanel, PATIENCE};
 use crate::clock::wall_clock;
 use crate::conflict::addresses;
-use crate::directory::{State, StationInfo};
-use crate::media::AirTime;
+use crate::directory::{State, StationInfo, StationNow};
+use crate::media::{AirTime, StationId};
 use crate::screen::{Banner, DecodedPicture, List, Panel, Row, Screen, ScreenView, VolumeBar};
 use crate::viewer::zapper::SignalState;
 
@@ -34,10 +34,15 @@ impl App {
         };
         let typed = self.remote.shown();
         let station = self.zapper.station();
+        // Of a station that is not received, nothing is on.
+        let [on, next] = station
+            .filter(|_| note.is_none())
+            .map(|station| self.programme(station.id, now))
+            .unwrap_or_default();
         let banner = station.filter(|_| self.banner_until.is_some() || note.is_some());
         let panel = match &self.panel {
             OpenPanel::None => Panel::None,
-            OpenPanel::Info => Panel::Info(self.information()),
+            OpenPanel::Info => Panel::Info(self.information(now)),
             OpenPanel::Keys => Panel::Keys,
             OpenPanel::List(_) => self.list_view().map_or(Panel::None, Panel::List),
         };
@@ -48,7 +53,7 @@ impl App {
             banner: banner.map(|station| Banner {
                 number: station.id,
                 name: &station.name,
-                programme: ["", ""],
+                programme: [&on, &next],
             }),
             note: note.as_deref(),
             typed: typed.as_deref(),
@@ -96,10 +101,22 @@ impl App {
     }
 
     /// The open line-up.
-    pub(super) fn list_view(&self) -> Option<List<'_>> {
+    pub(super) fn list_view<'a>(&'a self) -> Option<List<'a>> {
         let OpenPanel::List(listing) = &self.panel else { return None };
         let current = self.zapper.station().map(|station| station.id);
+        let row = |station: &'a StationInfo| row(station, self.zapper.now_of(station.id));
         Some(listing.view(self.zapper.line_up(), current, row))
+    }
+
+    /// The film that is on with its position, and the one that follows; empty if that is not known.
+    fn programme(&self, id: StationId, now: Instant) -> [String; 2] {
+        let Some(station) = self.zapper.now_of(id) else { return Default::default() };
+        let on = station.now.as_ref().map(|film| match self.zapper.air_time(now) {
+            Some(at) => format!("{}  {}", film.title, position(film.position(at), film.length())),
+            None => film.title.clone(),
+        });
+        let next = station.next.as_ref().map(|title| format!("Next: {title}"));
+        [on.unwrap_or_default(), next.unwrap_or_default()]
     }
 
     fn reception(&self, now: Instant) -> Reception {
@@ -142,15 +159,20 @@ impl App {
     }
 
     /// Labels and values of the information.
-    fn information(&self) -> Vec<(&'static str, String)> {
+    fn information(&self, now: Instant) -> Vec<(&'static str, String)> {
         let Some((station, status)) = self.zapper.on_screen() else { return Vec::new() };
         let (counters, reading) = (status.counters, status.reading);
         let size = self.picture.as_ref().map_or_else(|| "–".into(), |picture| picture.size.to_string());
         let rate = station.rate.map_or_else(String::new, |rate| format!(" of {:.2}", rate.as_f64()));
         let zap = self.zapper.last_zap();
         let zap = zap.map_or_else(|| "–".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
-        let mut rows = vec![
-            ("Station", format!("{} {}", station.id, station.name)),
+        let mut rows = vec![("Station", format!("{} {}", station.id, station.name))];
+        if let Some(programme) = self.zapper.now_of(station.id) {
+            let [on, _] = self.programme(station.id, now);
+            rows.extend([("Now", on)].into_iter().filter(|(_, on)| !on.is_empty()));
+            rows.extend(programme.next.clone().map(|title| ("Next", title)));
+        }
+        rows.extend([
             ("Group", station.group.to_string()),
             ("Size", format!("{size}, quality {}", station.quality)),
             ("Pictures", format!("{:.2}{rate} a second", reading.rate)),
@@ -158,7 +180,7 @@ impl App {
             ("Lateness", format!("p50 {:.0} µs, p99 {:.0} µs", reading.pacing.p50, reading.pacing.p99)),
             ("Change", zap),
             ("Buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
-        ];
+        ]);
         rows.extend(self.sound_row().map(|row| ("Sound", row)));
         if !self.others.is_empty() {
             rows.push(("Others here", addresses(&self.others)));
@@ -184,13 +206,28 @@ impl DirectoryLost {
 }
 
 /// A station's row in the list.
-fn row(station: &StationInfo) -> Row<'_> {
-    let (state, off_air) = match &station.state {
-        State::Starting => ("starting", false),
-        State::Film => ("", false),
-        State::Slate { .. } => ("off air", true),
+fn row<'a>(station: &'a StationInfo, programme: Option<&'a StationNow>) -> Row<'a> {
+    let film = programme.and_then(|programme| programme.now.as_ref());
+    let (state, off_air) = match (&station.state, film) {
+        (State::Slate { .. }, _) => ("off air".into(), true),
+        (State::Starting, _) => ("starting".into(), false),
+        (State::Film, None) => ("".into(), false),
+        (State::Film, Some(film)) => match programme.and_then(|programme| programme.next.as_ref()) {
+            Some(next) if *next != film.title => (format!("{}, then {next}", film.title).into(), false),
+            _ => (film.title.as_str().into(), false),
+        },
     };
     Row { id: station.id, name: &station.name, state, off_air }
+}
+
+/// A position in a film, and the film's length if that is known: `3:07 of 1:42:30`.
+fn position(at: Duration, length: Option<Duration>) -> String {
+    let clock = |span: Duration| match span.as_secs() {
+        seconds @ 3600.. => format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+        seconds => format!("{}:{:02}", seconds / 60, seconds % 60),
+    };
+    let length = length.map(|length| format!(" of {}", clock(length)));
+    clock(at) + &length.unwrap_or_default()
 }
 
 /// The user's time of day so long before `now`, as `14:03:20`.
@@ -202,6 +239,7 @@ fn time_of_day(now: AirTime, ago: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::FilmOnAir;
 
     #[test]
     fn a_lost_directory_is_told_with_the_time_of_the_next_attempt() {
@@ -222,6 +260,46 @@ mod tests {
             lost(true, 0).sentence(directory, now),
             "No directory at 127.0.0.1:9688: a reply is too long. Trying again"
         );
+    }
+
+    #[test]
+    fn a_row_tells_what_is_on_and_what_follows() {
+        let mut station = StationInfo {
+            id: StationId(1),
+            name: "Nature".into(),
+            group: "239.1.1.1:5004".parse().unwrap(),
+            interface: "lo".into(),
+            size: None,
+            rate: None,
+            quality: 80,
+            state: State::Film,
+            audience: 0,
+        };
+        let film = FilmOnAir { title: "Sintel".into(), begin: AirTime(5), end: None };
+        let programme = |next: Option<&str>| StationNow {
+            id: StationId(1),
+            now: Some(film.clone()),
+            next: next.map(str::to_owned),
+        };
+        let state = |station: &StationInfo, programme: Option<&StationNow>| {
+            row(station, programme).state.into_owned()
+        };
+        assert_eq!(state(&station, Some(&programme(Some("Big Buck Bunny")))), "Sintel, then Big Buck Bunny");
+        assert_eq!(state(&station, Some(&programme(Some("Sintel")))), "Sintel", "it is repeated");
+        assert_eq!(
+            (state(&station, Some(&programme(None))), state(&station, None)),
+            ("Sintel".into(), "".into())
+        );
+        station.state = State::Slate { reason: "gone".into() };
+        assert_eq!(state(&station, Some(&programme(None))), "off air");
+    }
+
+    #[test]
+    fn a_position_has_hours_if_there_are_any() {
+        let seconds = Duration::from_secs;
+        assert_eq!(position(seconds(187), Some(seconds(6150))), "3:07 of 1:42:30");
+        assert_eq!(position(seconds(3605), None), "1:00:05");
+        assert_eq!(position(Duration::from_millis(999), Some(seconds(20))), "0:00 of 0:20");
     }
 
     #[test]
