@@ -60,7 +60,7 @@ watch() {
     sleep 4
 }
 
-press() { xdotool key --delay 60 "$@"; sleep "${pause:-0.6}"; }
+press() { xdotool key --delay 60 "$@"; sleep 2; }
 picture() { import -window "$window" -strip -quality 82 "docs/images/$1"; echo "docs/images/$1"; }
 close() { kill $viewer; wait $viewer 2>/dev/null || true; }
 
@@ -86,7 +86,7 @@ watch 4 1280 736
 press 4; picture window-chinese.jpg
 sleep 3
 press l; picture window-60.jpg
-pause=1.5 press m u s; picture window-find.jpg; press Escape
+press m u s; picture window-find.jpg; press Escape
 press 6 0; sleep 5; picture window-slate.jpg
 close
 watch 6 640 368

@@ -16,8 +16,10 @@ use crate::viewer::zapper::SignalState;
 enum Reception {
     /// There is, or there was until now.
     Live,
-    /// There is none, and a sentence says why.
-    None(String),
+    /// There is none yet, and a sentence says why.
+    Waiting(String),
+    /// There is none any more, and a sentence says why.
+    Lost(String),
 }
 
 impl App {
@@ -28,9 +30,10 @@ impl App {
         self.banner_until.take_if(|until| now >= *until);
         self.message.take_if(|(_, until)| now >= *until);
         self.volume_until.take_if(|until| now >= *until);
-        let note = match self.reception(now) {
-            Reception::Live => None,
-            Reception::None(sentence) => Some(sentence),
+        let (note, lost) = match self.reception(now) {
+            Reception::Live => (None, false),
+            Reception::Waiting(sentence) => (Some(sentence), false),
+            Reception::Lost(sentence) => (Some(sentence), true),
         };
         let typed = self.remote.shown();
         let station = self.zapper.station();
@@ -49,7 +52,7 @@ impl App {
         let muted = self.volume.muted;
         let view = ScreenView {
             picture: self.visible_picture(),
-            lost: note.is_some(),
+            lost,
             banner: banner.map(|station| Banner {
                 number: station.id,
                 name: &station.name,
@@ -115,7 +118,10 @@ impl App {
             Some(at) => format!("{}  {}", film.title, position(film.position(at), film.length())),
             None => film.title.clone(),
         });
-        let next = station.next.as_ref().map(|title| format!("Next: {title}"));
+        // A film that is repeated says nothing new.
+        let repeated = |title: &&String| station.now.as_ref().is_some_and(|film| film.title == **title);
+        let next =
+            station.next.as_ref().filter(|title| !repeated(title)).map(|title| format!("Next: {title}"));
         [on.unwrap_or_default(), next.unwrap_or_default()]
     }
 
@@ -127,9 +133,8 @@ impl App {
             (SignalState::Waiting, _) if patient => return Reception::Live,
             (SignalState::Lost(silent), Some(_)) => {
                 let problem = self.zapper.problem().map(|problem| format!("No signal: {problem}"));
-                problem
-                    .or(lost)
-                    .unwrap_or_else(|| format!("No signal since {}", time_of_day(wall_clock(), silent)))
+                let since = || format!("No signal since {}", time_of_day(wall_clock(), silent));
+                return Reception::Lost(problem.or(lost).unwrap_or_else(since));
             }
             (_, Some(_)) => lost.unwrap_or_else(|| "Waiting for the station".into()),
             (_, None) if lost.is_some() => lost.unwrap_or_default(),
@@ -141,7 +146,7 @@ impl App {
                 None => "The line-up has no stations".into(),
             },
         };
-        Reception::None(sentence)
+        Reception::Waiting(sentence)
     }
 
     /// The row of the sound in the information; `None` if nothing plays sound.
