@@ -318,8 +318,8 @@ fn is_private(c: char) -> bool {
 /// The user's language, which chooses among the shapes of Han characters. From Japan's and Korea's locales only the language is
 /// kept, since cosmic-text knows these without a country.
 fn language() -> String {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
-    let locale = locale.filter(|locale| !locale.is_empty()).next().unwrap_or_default();
+    let mut names = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let locale = names.find(|locale| !locale.is_empty()).unwrap_or_default();
     let locale = locale.split(['.', '@']).next().unwrap_or_default().replace('_', "-");
     match locale.split('-').next() {
         Some(language @ ("ja" | "ko")) => language.to_owned(),

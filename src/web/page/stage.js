@@ -289,7 +289,9 @@ export class Stage {
     const number = this.#entry.digit(digit, ids);
     if (number === null) this.#typed();
     else {
-      this.#clear();
+      // The entry is not cleared: another digit may belong to the number all the same.
+      clearTimeout(this.#entryTimer);
+      at("entry").hidden = true;
       this.#go(number);
     }
   }
