@@ -256,7 +256,7 @@ export class Stage {
     const command = this.#command(key, event.target);
     if (!command) return;
     event.preventDefault();
-    if (!/^\d$/.test(key) && key !== "Backspace") this.#clear();
+    if (!/^\d$/.test(key) && (key !== "Backspace" || !this.#entry.typing)) this.#clear();
     this.#wake();
     command();
   }
