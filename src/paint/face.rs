@@ -4,7 +4,7 @@
 //! A line of text is shaped and drawn once and then kept as the coverage of its pixels: the window paints its display with
 //! every picture.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cosmic_text::fontdb::{Database, Source, Stretch};
@@ -125,7 +125,12 @@ pub(super) struct Face {
     cuts: HashMap<(Style, i32), HashMap<Box<str>, Arc<str>>>,
     /// Estimate of the bytes in `lines` and `cuts`.
     kept: usize,
+    /// Characters that were looked for in every font in vain, which takes a millisecond for each.
+    unknown: HashSet<char>,
 }
+
+/// Most unknown characters that are remembered.
+const MOST_UNKNOWN: usize = 4000;
 
 /// The one face of the program.
 pub(super) fn face() -> MutexGuard<'static, Face> {
@@ -147,6 +152,7 @@ impl Face {
             lines: HashMap::new(),
             cuts: HashMap::new(),
             kept: 0,
+            unknown: HashSet::new(),
         }
     }
 
@@ -181,8 +187,12 @@ impl Face {
         if let Some(cut) = self.cuts.get(&(style, width)).and_then(|cuts| cuts.get(text)) {
             return Arc::clone(cut);
         }
+        let shaped = self.plain(text);
         let with_ellipsis = |end: usize| {
-            text.get(..end).map(|kept| kept.trim_end_matches([' ', '.']).to_owned() + "…").unwrap_or_default()
+            shaped
+                .get(..end)
+                .map(|kept| kept.trim_end_matches([' ', '.']).to_owned() + "…")
+                .unwrap_or_default()
         };
         // The longest beginning that fits with its ellipsis, by bisection over the ends of the glyphs.
         let mut fits = |end: usize| self.shape(style, &with_ellipsis(end)).width <= width;
@@ -196,7 +206,7 @@ impl Face {
 
     /// A line of text that need not be kept.
     fn shape(&mut self, style: Style, text: &str) -> Line {
-        let buffer = self.lay_out(style, &plain(text), None);
+        let buffer = self.lay_out(style, text, None).0;
         let glyphs: Vec<LayoutGlyph> = buffer.layout_runs().flat_map(|run| run.glyphs.to_vec()).collect();
         let width = buffer.layout_runs().map(|run| run.line_w).fold(0.0, f32::max).ceil();
         let mut ends: Vec<usize> = glyphs.iter().map(|glyph| glyph.end).collect();
@@ -207,8 +217,7 @@ impl Face {
 
     /// The text in lines of at most `width` pixels, broken where its script allows.
     pub(super) fn wrap(&mut self, style: Style, text: &str, width: i32) -> Vec<String> {
-        let text = plain(text);
-        let buffer = self.lay_out(style, &text, Some(width as f32));
+        let (buffer, text) = self.lay_out(style, text, Some(width as f32));
         let line = |glyphs: &[LayoutGlyph]| {
             let start = glyphs.iter().map(|glyph| glyph.start).min()?;
             let end = glyphs.iter().map(|glyph| glyph.end).max()?;
@@ -217,17 +226,36 @@ impl Face {
         buffer.layout_runs().filter_map(|run| line(run.glyphs)).filter(|line| !line.is_empty()).collect()
     }
 
-    fn lay_out(&mut self, style: Style, text: &str, width: Option<f32>) -> Buffer {
-        let mut buffer = self.try_to_lay_out(style, text, width);
-        let missing = |buffer: &Buffer| {
-            buffer.layout_runs().flat_map(|run| run.glyphs).any(|glyph| glyph.glyph_id == 0)
-        };
-        if !self.has_system_fonts && missing(&buffer) {
+    /// Shapes a text. Also returns it as it was shaped, to which the places of the glyphs refer.
+    fn lay_out(&mut self, style: Style, text: &str, width: Option<f32>) -> (Buffer, String) {
+        let mut shaped = self.plain(text);
+        let mut buffer = self.try_to_lay_out(style, &shaped, width);
+        if !self.has_system_fonts && !missing(&buffer, &shaped).is_empty() {
             self.has_system_fonts = true;
             load_system_fonts(self.fonts.db_mut());
-            buffer = self.try_to_lay_out(style, text, width);
+            buffer = self.try_to_lay_out(style, &shaped, width);
         }
-        buffer
+        let missing = missing(&buffer, &shaped);
+        if !missing.is_empty() {
+            if self.unknown.len() > MOST_UNKNOWN {
+                self.unknown.clear();
+            }
+            self.unknown.extend(missing);
+            shaped = self.plain(text);
+            buffer = self.try_to_lay_out(style, &shaped, width);
+        }
+        (buffer, shaped)
+    }
+
+    /// The text with a space for each control character, of a length that can be shaped. For private characters, for which
+    /// every font of the system would be searched, and for those that no font has, the replacement character is shown.
+    fn plain(&self, text: &str) -> String {
+        let plain = |c: char| match c {
+            c if c.is_control() || c == '\u{2028}' || c == '\u{2029}' => ' ',
+            c if is_private(c) || self.unknown.contains(&c) => char::REPLACEMENT_CHARACTER,
+            c => c,
+        };
+        text.chars().take(LONGEST).map(plain).collect()
     }
 
     fn try_to_lay_out(&mut self, style: Style, text: &str, width: Option<f32>) -> Buffer {
@@ -300,15 +328,15 @@ fn load_system_fonts(database: &mut Database) {
     }
 }
 
-/// The text with a space for each control character, of a length that can be shaped. For a private character every
-/// font of the system would be searched, so the replacement character is shown instead.
-fn plain(text: &str) -> String {
-    let plain = |c: char| match c {
-        c if c.is_control() || c == '\u{2028}' || c == '\u{2029}' => ' ',
-        c if is_private(c) => char::REPLACEMENT_CHARACTER,
-        c => c,
+/// The characters that are shown as boxes. A character that is a part of a cluster is not: another part may be missing.
+fn missing(buffer: &Buffer, shaped: &str) -> Vec<char> {
+    let boxes = buffer.layout_runs().flat_map(|run| run.glyphs).filter(|glyph| glyph.glyph_id == 0);
+    let alone = |text: &str| {
+        let mut chars = text.chars();
+        chars.next().filter(|_| chars.next().is_none())
     };
-    text.chars().take(LONGEST).map(plain).collect()
+    let chars = boxes.filter_map(|glyph| alone(shaped.get(glyph.start..glyph.end)?));
+    chars.filter(|c| *c != char::REPLACEMENT_CHARACTER).collect()
 }
 
 fn is_private(c: char) -> bool {

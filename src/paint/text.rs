@@ -65,7 +65,7 @@ impl Type {
     }
 
     /// Paints one line, its top left corner at `x`, `y`. Characters that neither our font nor one of the system has are
-    /// shown as boxes.
+    /// shown as the replacement character.
     pub fn paint(&self, canvas: &mut Canvas, x: i32, y: i32, colour: Colour, text: &str) {
         if text.is_empty() || x >= canvas.width as i32 || y >= canvas.height as i32 {
             return;
@@ -128,6 +128,10 @@ mod tests {
         // A private character is the replacement character, and no font of the system is searched for it.
         assert_eq!(image(kind, "\u{e123}"), image(kind, "\u{fffd}"));
         assert_eq!(image(kind, "a\u{7}b"), image(kind, "a b"));
+        // So is a character that no font has: a Kaktovik numeral.
+        assert_eq!(image(kind, "\u{1d2c0}"), image(kind, "\u{fffd}"));
+        let private = "\u{f0000}".repeat(9);
+        assert!(kind.cut(&private, kind.width(&private) / 2).chars().count() > 2, "what is shown is cut");
     }
 
     #[test]
