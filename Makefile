@@ -1,6 +1,6 @@
 # One verb for each chore. `make run` and `make test` install the Debian packages that they need.
 
-.PHONY: run build deb test page matrix lint deny fuzz fuzz-all bench demo clean
+.PHONY: run build deb test page matrix lint deny fuzz fuzz-all bench demo images clean
 
 run: ## The demo line-up on air on this machine, and a viewer on station 2
 	@scripts/packages.sh build
@@ -74,6 +74,11 @@ BENCH_SECONDS ?= 30
 
 demo: ## Render the clips in media/ anew
 	cargo run --release --locked --example render_demo
+
+images: ## The pictures of the window in docs/images, taken anew
+	@scripts/packages.sh test
+	cargo build --locked --bins
+	scripts/images.sh target/debug
 
 clean:
 	rm -rf tests/page/node_modules

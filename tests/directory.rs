@@ -344,7 +344,7 @@ async fn a_client_outlives_the_server() {
 
     server.stop().await;
     let lost = |event| match event {
-        Event::Lost { reason, retry_in } => Some((reason, retry_in)),
+        Event::Lost { reason, retry_in, .. } => Some((reason, retry_in)),
         _ => None,
     };
     let (reason, first) = event(&mut events, lost).await;

@@ -38,12 +38,13 @@ use tracing_subscriber::EnvFilter;
 /// Shows a station and changes stations live.
 ///
 /// Keys: digits choose a station by its number, up and down the next and the previous one, backspace the last one
-/// watched; + and - (or the wheel) change the volume, m mutes; space pauses, i shows information, l shows the line-up, s
-/// saves the picture, f toggles full screen, q quits. Exit status: 0 success, 1 failed while running, 2 wrong usage.
+/// watched; + and - (or the wheel) change the volume, m mutes; space pauses, i shows information, l shows the line-up, where
+/// letters find a name, s saves the picture, f (or a double click) toggles full screen, ? shows the keys, q quits. Exit status:
+/// 0 success, 1 failed while running, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "viewer", version, group = ArgGroup::new("windowless").args(["headless", "probe"]).multiple(true))]
 struct Cli {
-    /// The station to show; default: the first of the line-up
+    /// The station to show; default: the one watched last in the window, or the first of the line-up
     #[arg(long, value_name = "NUMBER", value_parser = station)]
     station: Option<u16>,
     /// The directory's address; default: 127.0.0.1:9688 if one listens there, else the one announced on the network

@@ -86,6 +86,8 @@ pub enum Event {
     Lost {
         /// Why, for people.
         reason: String,
+        /// Whether a connection was made, so that something answers at the address.
+        reached: bool,
         /// Time until the next attempt: 250 ms to 8 s.
         retry_in: Duration,
     },
@@ -206,11 +208,15 @@ impl ClientTask {
         let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();
+            let mut reached = false;
             let reason = match timeout(CONNECT, Framed::connect(directory)).await {
-                Ok(Ok(framed)) => match framed.local_addr() {
-                    Ok(local) => self.run_once(framed, local).await,
-                    Err(error) => Err(error.to_string()),
-                },
+                Ok(Ok(framed)) => {
+                    reached = true;
+                    match framed.local_addr() {
+                        Ok(local) => self.run_once(framed, local).await,
+                        Err(error) => Err(error.to_string()),
+                    }
+                }
                 Ok(Err(error)) => Err(format!("cannot reach the directory at {directory}: {error}")),
                 Err(_) => Err(format!("the directory at {directory} does not answer")),
             };
@@ -223,7 +229,7 @@ impl ClientTask {
                 backoff = Backoff::default();
             }
             let retry_in = backoff.next(fastrand::f64());
-            (self.events)(Event::Lost { reason, retry_in });
+            (self.events)(Event::Lost { reason, reached, retry_in });
             sleep(retry_in).await;
         }
     }

@@ -1,17 +1,15 @@
-//! Painting on pixels in memory: a [`Canvas`], translucent rounded panels, and [`Type`], smooth text from bitmap fonts.
+//! Painting on pixels in memory: a [`Canvas`], translucent rounded panels, and [`Type`], text in one outline face.
 //!
 //! The slate (`content`) and the on-screen display (`screen`) import this room. It imports `media`. It has no window
 //! and no clock.
 //!
 //! Everything clips: any coordinate is allowed, and nothing outside the canvas is painted.
 
-mod cover;
+mod face;
+pub mod style;
 mod text;
 
 use std::ops::Range;
-
-use embedded_graphics::geometry::{Point, Size as Extent};
-pub use embedded_graphics::primitives::Rectangle;
 
 use crate::media::Size;
 pub use text::Type;
@@ -19,9 +17,37 @@ pub use text::Type;
 /// A colour, 0x00RRGGBB.
 pub type Colour = u32;
 
+/// A rectangle, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rectangle {
+    /// Column of its left edge.
+    pub x: i32,
+    /// Row of its upper edge.
+    pub y: i32,
+    /// Number of columns, 0 or more.
+    pub width: i32,
+    /// Number of rows, 0 or more.
+    pub height: i32,
+}
+
+impl Rectangle {
+    /// Whether it has no pixel.
+    pub fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0
+    }
+
+    /// Whether a pixel lies in it.
+    pub fn contains(&self, x: i32, y: i32) -> bool {
+        let inside = |at: i32, from: i32, length: i32| {
+            (0..i64::from(length)).contains(&(i64::from(at) - i64::from(from)))
+        };
+        inside(x, self.x, self.width) && inside(y, self.y, self.height)
+    }
+}
+
 /// A rectangle by its top left corner and its extent; a negative extent counts as zero.
 pub fn area(x: i32, y: i32, width: i32, height: i32) -> Rectangle {
-    Rectangle::new(Point::new(x, y), Extent::new(width.max(0) as u32, height.max(0) as u32))
+    Rectangle { x, y, width: width.max(0), height: height.max(0) }
 }
 
 /// An image to paint on.
@@ -70,6 +96,27 @@ impl Canvas {
         }
     }
 
+    /// Blends black over a rectangle, from not at all at its upper edge to `alpha` at `full` rows below it and further down.
+    pub fn darken(&mut self, area: Rectangle, full: i32, alpha: u8) {
+        for row in 0..area.height {
+            let share = (row + 1).min(full.max(1)) as f32 / full.max(1) as f32;
+            // Smooth at both ends, so that no edge is seen.
+            let share = share * share * (3.0 - 2.0 * share);
+            let line = self::area(area.x, area.y + row, area.width, 1);
+            self.blend(line, 0, (f32::from(alpha) * share) as u8);
+        }
+    }
+
+    /// Makes every pixel grey, at `level` of 255 of its brightness.
+    pub fn grey(&mut self, level: u32) {
+        for pixel in &mut self.pixels {
+            let [_, r, g, b] = pixel.to_be_bytes().map(u32::from);
+            // The luma of ITU-R BT.601, in 256ths.
+            let luma = (77 * r + 150 * g + 29 * b) * level.min(255) / (256 * 255);
+            *pixel = luma << 16 | luma << 8 | luma;
+        }
+    }
+
     /// Blends a colour over one pixel.
     pub fn blend_pixel(&mut self, x: i32, y: i32, colour: Colour, alpha: u8) {
         if x >= 0 && y >= 0 && (x as usize) < self.width && (y as usize) < self.height {
@@ -80,8 +127,7 @@ impl Canvas {
 
     /// Blends a rectangle with round, antialiased corners.
     pub fn panel(&mut self, area: Rectangle, radius: i32, colour: Colour, alpha: u8) {
-        let Point { x, y } = area.top_left;
-        let (width, height) = (area.size.width as i32, area.size.height as i32);
+        let Rectangle { x, y, width, height } = area;
         let radius = radius.clamp(0, width.min(height) / 2);
         self.blend(self::area(x + radius, y, width - 2 * radius, height), colour, alpha);
         for side in [x, x + width - radius] {
@@ -104,14 +150,11 @@ impl Canvas {
 
     /// The columns and rows of `area` that lie on the canvas.
     fn clip(&self, area: Rectangle) -> (Range<usize>, Range<usize>) {
-        let span = |from: i32, length: u32, end: usize| {
+        let span = |from: i32, length: i32, end: usize| {
             let place = |at: i64| at.clamp(0, end as i64) as usize;
             place(from.into())..place(i64::from(from) + i64::from(length))
         };
-        (
-            span(area.top_left.x, area.size.width, self.width),
-            span(area.top_left.y, area.size.height, self.height),
-        )
+        (span(area.x, area.width, self.width), span(area.y, area.height, self.height))
     }
 }
 
@@ -152,6 +195,29 @@ mod tests {
         canvas.fill(area(-1, -1, 2, 2), 5);
         assert_eq!(canvas.pixels.iter().filter(|&&pixel| pixel == 5).count(), 1);
         Canvas::new(0, 0).panel(area(0, 0, 10, 10), 3, 0xff_ffff, 128);
+    }
+
+    #[test]
+    fn a_rectangle_contains_its_pixels_alone() {
+        let place = area(-2, 3, 4, 2);
+        for (x, y, inside) in [(-2, 3, true), (1, 4, true), (2, 4, false), (-3, 3, false), (0, 5, false)] {
+            assert_eq!(place.contains(x, y), inside, "{x},{y}");
+        }
+        assert!(!area(i32::MIN, 0, i32::MAX, 1).contains(i32::MAX, 0));
+        assert!(area(0, 0, -3, 9).is_empty());
+    }
+
+    #[test]
+    fn darkening_grows_from_nothing_and_grey_keeps_the_luma() {
+        let mut canvas = Canvas::new(1, 60);
+        canvas.pixels.fill(0xff_ffff);
+        canvas.darken(area(0, 10, 1, 50), 20, 200);
+        assert!(canvas.pixels.is_sorted_by(|above, below| above >= below));
+        assert_eq!((canvas.pixels[9], canvas.pixels[10]), (0xff_ffff, 0xfe_fefe));
+        assert_eq!(canvas.pixels[40], mix(0xff_ffff, 0, 200));
+        canvas.pixels = vec![0xff_ffff, 0xff_0000, 0x00_ff00, 0x00_00ff];
+        canvas.grey(255);
+        assert_eq!(canvas.pixels, [0xff_ffff, 0x4c_4c4c, 0x95_9595, 0x1c_1c1c]);
     }
 
     #[test]

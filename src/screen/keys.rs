@@ -29,6 +29,10 @@ pub enum Key {
     PageUp,
     /// Page down.
     PageDown,
+    /// Home.
+    Home,
+    /// End.
+    End,
     /// Backspace.
     Backspace,
     /// The space bar.
@@ -47,14 +51,31 @@ pub enum Key {
     L,
     /// `m`.
     M,
-    /// `+`, and `=`, which is the same key without Shift on many keyboards; or the wheel turned away from the user.
+    /// `+`, and `=`, which is the same key without Shift on many keyboards.
     Plus,
-    /// `-`, or the wheel turned towards the user.
+    /// `-`.
     Minus,
-    /// `q`.
+    /// `?`, `h` or F1.
+    Help,
+    /// `q`, unless a name is typed.
     Q,
-    /// The window was closed.
+    /// The window was closed, or Ctrl-Q was pressed.
     Close,
+}
+
+/// A press of a key: its meaning for the viewer, if it has one, and the character that it types, if it types one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyPress {
+    /// The meaning.
+    pub key: Option<Key>,
+    /// The character.
+    pub text: Option<char>,
+}
+
+impl From<Key> for KeyPress {
+    fn from(key: Key) -> KeyPress {
+        KeyPress { key: Some(key), text: None }
+    }
 }
 
 /// A request of the user to the viewer.
@@ -78,8 +99,16 @@ pub enum ViewerCommand {
     FullScreen,
     /// Show or hide the line-up.
     List,
-    /// Move the line-up's cursor by this many rows, up if negative.
+    /// Show or hide what the keys do.
+    Keys,
+    /// Close the panel; if there is none, leave full screen; otherwise nothing.
+    Leave,
+    /// Move the line-up's cursor by this many rows, up if negative; it stops at both ends.
     Cursor(i32),
+    /// Add a character to the name that is searched for in the line-up.
+    Find(char),
+    /// Remove the last character of that name.
+    Unfind,
     /// Watch the station under the line-up's cursor.
     Choose,
     /// Mute the sound, or end that.
@@ -96,7 +125,10 @@ pub enum Mode {
     /// The picture.
     Watching,
     /// The line-up, which lies over the picture.
-    Listing,
+    Listing {
+        /// Whether a name is searched for.
+        searching: bool,
+    },
 }
 
 /// Rows that page up and page down move in the line-up.
@@ -115,10 +147,20 @@ impl Remote {
     }
 
     /// The command that a key press completes, if any. `ids` are the numbers of the line-up.
-    pub fn press(&mut self, now: Duration, key: Key, mode: Mode, ids: &[StationId]) -> Option<ViewerCommand> {
+    pub fn press(
+        &mut self,
+        now: Duration,
+        press: KeyPress,
+        mode: Mode,
+        ids: &[StationId],
+    ) -> Option<ViewerCommand> {
+        if let Some(c) = press.text.filter(|c| belongs_to_name(*c, mode)) {
+            self.number.clear();
+            return Some(ViewerCommand::Find(c));
+        }
         let typing = self.number.typing();
-        let listing = mode == Mode::Listing;
-        let command = match key {
+        let listing = mode != Mode::Watching;
+        let command = match press.key? {
             Key::Digit(digit) => return self.number.digit(now, digit, ids).map(ViewerCommand::Station),
             Key::Enter if typing => return self.number.enter().map(ViewerCommand::Station),
             Key::Backspace if typing => {
@@ -133,8 +175,10 @@ impl Remote {
             Key::Down if listing => ViewerCommand::Cursor(1),
             Key::PageUp if listing => ViewerCommand::Cursor(-PAGE),
             Key::PageDown if listing => ViewerCommand::Cursor(PAGE),
+            Key::Home if listing => ViewerCommand::Cursor(i32::MIN),
+            Key::End if listing => ViewerCommand::Cursor(i32::MAX),
             Key::Enter if listing => ViewerCommand::Choose,
-            Key::Escape if listing => ViewerCommand::List,
+            Key::Backspace if mode == (Mode::Listing { searching: true }) => ViewerCommand::Unfind,
             Key::Up | Key::Right | Key::PageUp => ViewerCommand::Next,
             Key::Down | Key::Left | Key::PageDown => ViewerCommand::Previous,
             Key::Backspace => ViewerCommand::Last,
@@ -146,8 +190,10 @@ impl Remote {
             Key::M => ViewerCommand::MuteToggle,
             Key::Plus => ViewerCommand::Volume(1),
             Key::Minus => ViewerCommand::Volume(-1),
-            Key::Enter => return None,
-            Key::Q | Key::Escape | Key::Close => ViewerCommand::Quit,
+            Key::Help => ViewerCommand::Keys,
+            Key::Escape => ViewerCommand::Leave,
+            Key::Enter | Key::Home | Key::End => return None,
+            Key::Q | Key::Close => ViewerCommand::Quit,
         };
         // Any other command discards the number.
         self.number.clear();
@@ -165,28 +211,51 @@ impl Remote {
     }
 }
 
+/// Whether a character is typed as a part of a name: in the line-up, a letter, and after the first one any character.
+fn belongs_to_name(c: char, mode: Mode) -> bool {
+    match mode {
+        Mode::Watching => false,
+        Mode::Listing { searching: false } => c.is_alphabetic(),
+        Mode::Listing { searching: true } => !c.is_control(),
+    }
+}
+
 /// A station number that is typed digit by digit.
 #[derive(Debug, Default)]
 pub struct NumberEntry {
     digits: String,
     due: Option<Duration>,
+    /// Whether the number was returned already, and is kept for a digit that belongs to it all the same.
+    returned: bool,
 }
 
 impl NumberEntry {
-    /// Adds a digit, 0..=9. Returns the station if the number is complete: it has three digits, or no longer number of
-    /// `ids` begins with it.
+    /// Adds a digit, 0..=9. Returns the station if the number is complete: it has as many digits as the largest of `ids`, or
+    /// no longer number of `ids` begins with it. In the second case a digit that follows within [`DIGIT_WAIT`] is added too:
+    /// in a line-up of 12, a 9 is station 9, and 99 is station 99, which does not exist, and not station 9 twice.
     pub fn digit(&mut self, now: Duration, digit: u8, ids: &[StationId]) -> Option<StationId> {
+        if self.returned && self.due.is_none_or(|due| now >= due) {
+            self.clear();
+        }
+        self.returned = false;
         self.digits.push(char::from(b'0' + digit.min(9)));
         self.due = Some(now + DIGIT_WAIT);
-        if self.goes_on(ids) { None } else { self.enter() }
+        if self.goes_on(ids) {
+            return None;
+        }
+        let id = StationId(self.value());
+        self.returned = self.digits.len() < longest(ids);
+        if !self.returned {
+            self.clear();
+        }
+        Some(id)
     }
 
     /// Whether more digits could still lead to a number of `ids`. Some people type 02 for 2, so leading zeros count as
     /// digits, up to the length of the largest number.
     fn goes_on(&self, ids: &[StationId]) -> bool {
         let typed = self.value();
-        let most = ids.iter().max().map_or(0, |id| id.to_string().len()).min(MOST_DIGITS);
-        (self.digits.len() + 1..=most).any(|length| {
+        (self.digits.len() + 1..=longest(ids)).any(|length| {
             let factor = 10u16.pow((length - self.digits.len()) as u32);
             ids.iter().any(|id| id.0 / factor == typed)
         })
@@ -198,7 +267,14 @@ impl NumberEntry {
 
     /// The number typed, if it has waited for another digit for [`DIGIT_WAIT`].
     pub fn poll(&mut self, now: Duration) -> Option<StationId> {
-        if self.due.is_some_and(|due| now >= due) { self.enter() } else { None }
+        if self.due.is_none_or(|due| now < due) {
+            return None;
+        }
+        if self.typing() {
+            return self.enter();
+        }
+        self.clear();
+        None
     }
 
     /// The number typed, at once.
@@ -218,17 +294,23 @@ impl NumberEntry {
     pub fn clear(&mut self) {
         self.digits.clear();
         self.due = None;
+        self.returned = false;
     }
 
     /// Whether a number is being typed.
     pub fn typing(&self) -> bool {
-        !self.digits.is_empty()
+        !self.digits.is_empty() && !self.returned
     }
 
     /// The number being typed, as it is shown: "1_".
     pub fn shown(&self) -> Option<String> {
         self.typing().then(|| format!("{}_", self.digits))
     }
+}
+
+/// Digits of the largest number, at most [`MOST_DIGITS`].
+fn longest(ids: &[StationId]) -> usize {
+    ids.iter().max().map_or(0, |id| id.to_string().len()).min(MOST_DIGITS)
 }
 
 #[cfg(test)]
@@ -287,7 +369,7 @@ mod tests {
     fn enter_ends_the_wait_and_backspace_erases() {
         let lineup = ids(1..=20);
         let mut remote = Remote::new();
-        let mut press = |at, key| remote.press(ms(at), key, Mode::Watching, &lineup);
+        let mut press = |at, key: Key| remote.press(ms(at), key.into(), Mode::Watching, &lineup);
         assert_eq!(press(0, Key::Digit(1)), None);
         assert_eq!(press(1, Key::Enter), Some(ViewerCommand::Station(StationId(1))));
         assert_eq!(press(2, Key::Enter), None);
@@ -296,7 +378,7 @@ mod tests {
         assert_eq!(press(5, Key::Backspace), Some(ViewerCommand::Last));
         assert_eq!(press(6, Key::Digit(1)), None);
         assert_eq!(press(7, Key::Escape), None);
-        assert_eq!(press(8, Key::Escape), Some(ViewerCommand::Quit));
+        assert_eq!(press(8, Key::Escape), Some(ViewerCommand::Leave));
         assert_eq!(press(9, Key::Digit(1)), None);
         assert_eq!(press(10, Key::Up), Some(ViewerCommand::Next));
         assert_eq!(remote.poll(ms(9999)), None);
@@ -304,12 +386,16 @@ mod tests {
 
     #[test]
     fn the_arrows_move_the_cursor_while_the_line_up_is_shown() {
-        let press = |mode, key| Remote::new().press(ms(0), key, mode, &[]);
+        let press = |mode, key: Key| Remote::new().press(ms(0), key.into(), mode, &[]);
+        let list = Mode::Listing { searching: false };
         for (key, watching, listing) in [
             (Key::Up, Some(ViewerCommand::Next), Some(ViewerCommand::Cursor(-1))),
             (Key::PageDown, Some(ViewerCommand::Previous), Some(ViewerCommand::Cursor(PAGE))),
             (Key::Enter, None, Some(ViewerCommand::Choose)),
-            (Key::Escape, Some(ViewerCommand::Quit), Some(ViewerCommand::List)),
+            (Key::Escape, Some(ViewerCommand::Leave), Some(ViewerCommand::Leave)),
+            (Key::Home, None, Some(ViewerCommand::Cursor(i32::MIN))),
+            (Key::End, None, Some(ViewerCommand::Cursor(i32::MAX))),
+            (Key::Help, Some(ViewerCommand::Keys), Some(ViewerCommand::Keys)),
             (Key::Q, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
             (Key::Close, Some(ViewerCommand::Quit), Some(ViewerCommand::Quit)),
             (Key::S, Some(ViewerCommand::Save), Some(ViewerCommand::Save)),
@@ -317,8 +403,46 @@ mod tests {
             (Key::Minus, Some(ViewerCommand::Volume(-1)), Some(ViewerCommand::Volume(-1))),
         ] {
             assert_eq!(press(Mode::Watching, key), watching, "{key:?}");
-            assert_eq!(press(Mode::Listing, key), listing, "{key:?}");
+            assert_eq!(press(list, key), listing, "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_second_digit_belongs_to_the_number_and_not_to_another_station() {
+        let lineup = ids(1..=12);
+        let station = |id| Some(StationId(id));
+        let mut entry = NumberEntry::default();
+        assert_eq!(entry.digit(ms(0), 9, &lineup), station(9), "at once");
+        assert_eq!(entry.shown(), None);
+        assert_eq!(entry.digit(ms(1199), 9, &lineup), station(99));
+        // The next number begins anew.
+        assert_eq!(entry.digit(ms(1300), 3, &lineup), station(3));
+        assert_eq!(entry.poll(ms(2500)), None);
+        assert_eq!(entry.digit(ms(2501), 4, &lineup), station(4));
+        // A late digit is a number of its own, even if nobody has polled.
+        assert_eq!(entry.digit(ms(9000), 5, &lineup), station(5));
+        // Where all numbers have one digit, each digit is a station.
+        let mut entry = NumberEntry::default();
+        assert_eq!([1, 2].map(|digit| entry.digit(ms(0), digit, &ids(1..=3))), [station(1), station(2)]);
+    }
+
+    #[test]
+    fn letters_find_a_name_while_the_line_up_is_shown() {
+        let mut remote = Remote::new();
+        let l = KeyPress { key: Some(Key::L), text: Some('l') };
+        let two = KeyPress { key: Some(Key::Digit(2)), text: Some('2') };
+        let quit = KeyPress { key: Some(Key::Q), text: Some('q') };
+        let mut press = |press, mode| remote.press(ms(0), press, mode, &ids(1..=3));
+        let (list, search) = (Mode::Listing { searching: false }, Mode::Listing { searching: true });
+        assert_eq!(press(l, Mode::Watching), Some(ViewerCommand::List));
+        assert_eq!(press(l, list), Some(ViewerCommand::Find('l')));
+        assert_eq!(press(quit, list), Some(ViewerCommand::Find('q')));
+        assert_eq!(press(two, list), Some(ViewerCommand::Station(StationId(2))));
+        assert_eq!(press(two, search), Some(ViewerCommand::Find('2')));
+        assert_eq!(press(KeyPress { key: None, text: Some('é') }, list), Some(ViewerCommand::Find('é')));
+        assert_eq!(press(KeyPress { key: None, text: Some('é') }, Mode::Watching), None);
+        assert_eq!(press(Key::Backspace.into(), search), Some(ViewerCommand::Unfind));
+        assert_eq!(press(Key::Backspace.into(), list), Some(ViewerCommand::Last));
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use crate::paint::{Canvas, Rectangle, area};
 pub fn fit(picture: Size, width: usize, height: usize) -> Rectangle {
     let (pw, ph) = (usize::from(picture.width), usize::from(picture.height));
     if pw == 0 || ph == 0 || width == 0 || height == 0 {
-        return Rectangle::zero();
+        return Rectangle::default();
     }
     let scaled = |side: usize, by: usize, from: usize| ((side * by + from / 2) / from).max(1);
     let (w, h) = if width * ph <= height * pw {
@@ -46,11 +46,11 @@ impl Fitter {
         let place = picture
             .filter(|picture| picture.pixels.len() == pixels(picture.size))
             .map(|picture| (picture, fit(picture.size, canvas.width, canvas.height)))
-            .filter(|(_, at)| !at.is_zero_sized())
+            .filter(|(_, at)| !at.is_empty())
             .filter(|(picture, at)| self.place(picture, *at, canvas));
-        let at = place.map_or(Rectangle::zero(), |(_, at)| at);
-        let (x, y) = (at.top_left.x, at.top_left.y);
-        let (right, foot) = (x + at.size.width as i32, y + at.size.height as i32);
+        let at = place.map_or(Rectangle::default(), |(_, at)| at);
+        let Rectangle { x, y, .. } = at;
+        let (right, foot) = (x + at.width, y + at.height);
         let (width, height) = (canvas.width as i32, canvas.height as i32);
         canvas.fill(area(0, 0, width, y), 0);
         canvas.fill(area(0, foot, width, height - foot), 0);
@@ -62,8 +62,9 @@ impl Fitter {
     /// Paints the picture at `at`, which lies inside the canvas. Returns whether that succeeded.
     fn place(&mut self, picture: &DecodedPicture, at: Rectangle, canvas: &mut Canvas) -> bool {
         let (width, height) = (u32::from(picture.size.width), u32::from(picture.size.height));
-        let (left, top) = (at.top_left.x as u32, at.top_left.y as u32);
-        if (at.size.width, at.size.height) == (width, height) {
+        let (left, top) = (at.x as u32, at.y as u32);
+        let (at_width, at_height) = (at.width as u32, at.height as u32);
+        if (at_width, at_height) == (width, height) {
             let rows = canvas.pixels.chunks_exact_mut(canvas.width).skip(top as usize);
             for (to, from) in rows.zip(picture.pixels.chunks_exact(width as usize)) {
                 to[left as usize..][..width as usize].copy_from_slice(from);
@@ -77,8 +78,7 @@ impl Fitter {
         let Ok(mut whole) = Image::from_slice_u8(whole_width, whole_height, whole, PixelType::U8x4) else {
             return false;
         };
-        let Ok(mut target) = CroppedImageMut::new(&mut whole, left, top, at.size.width, at.size.height)
-        else {
+        let Ok(mut target) = CroppedImageMut::new(&mut whole, left, top, at_width, at_height) else {
             return false;
         };
         self.resizer.resize(&source, &mut target, &self.options).is_ok()
@@ -128,10 +128,7 @@ mod tests {
             let picture = white(64, 36);
             let at = fitter.paint(Some(&picture), &mut canvas);
             for (n, &pixel) in canvas.pixels.iter().enumerate() {
-                let inside = at.top_left.x <= (n % w) as i32
-                    && ((n % w) as i32) < at.top_left.x + at.size.width as i32
-                    && at.top_left.y <= (n / w) as i32
-                    && ((n / w) as i32) < at.top_left.y + at.size.height as i32;
+                let inside = at.contains((n % w) as i32, (n / w) as i32);
                 assert_eq!(pixel, if inside { 0xff_ffff } else { 0 }, "{},{} of {w}x{h}", n % w, n / w);
             }
         }
@@ -166,10 +163,10 @@ mod tests {
         #[test]
         fn a_picture_always_lies_inside(pw in 1u16..2041, ph in 1u16..2041, w in 1usize..5000, h in 1usize..5000) {
             let at = fit(Size { width: pw, height: ph }, w, h);
-            prop_assert!(at.top_left.x >= 0 && at.top_left.y >= 0);
-            let (right, foot) = (at.top_left.x as usize + at.size.width as usize, at.top_left.y as usize + at.size.height as usize);
-            prop_assert!(at.size.width > 0 && at.size.height > 0 && right <= w && foot <= h);
-            prop_assert!(at.size.width as usize == w || at.size.height as usize == h);
+            prop_assert!(at.x >= 0 && at.y >= 0);
+            let (right, foot) = ((at.x + at.width) as usize, (at.y + at.height) as usize);
+            prop_assert!(at.width > 0 && at.height > 0 && right <= w && foot <= h);
+            prop_assert!(at.width as usize == w || at.height as usize == h);
         }
     }
 }

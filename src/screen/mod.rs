@@ -12,41 +12,59 @@
 //! takes the time as an argument.
 
 pub mod decode;
-mod fullscreen;
+mod display;
+mod icon;
 pub mod keys;
 pub mod layout;
 mod osd;
+pub mod pointer;
 pub mod snapshot;
 pub mod window;
+
+use std::borrow::Cow;
 
 use crate::media::{Size, StationId};
 use crate::paint::Canvas;
 
 pub use decode::{DecodeError, DecodedPicture, Decoder};
-pub use keys::{Key, Mode, Remote, ViewerCommand};
-pub use window::{Window, WindowError};
+pub use keys::{Key, KeyPress, Mode, Remote, ViewerCommand};
+pub use window::{Window, WindowError, WindowPlace};
 
 /// All that is visible at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct ScreenView<'a> {
     /// The picture; if there is none, the screen is black.
     pub picture: Option<&'a DecodedPicture>,
-    /// Number and name of the station, for a few seconds after a change.
+    /// Whether the picture is an old one, because no other arrives: then it is grey and dim.
+    pub lost: bool,
+    /// The station: for a few seconds after a change, and as long as it is lost.
     pub banner: Option<Banner<'a>>,
-    /// A dim line about the reception, "no signal — waiting": in the banner, or in its place.
+    /// A sentence about the reception, "No signal since 14:03:20": in the banner, or in its place.
     pub note: Option<&'a str>,
     /// The number being typed, "1_".
     pub typed: Option<&'a str>,
-    /// Rows of label and value; if empty, no information is shown.
-    pub info: &'a [(&'a str, String)],
-    /// The line-up.
-    pub list: Option<List<'a>>,
+    /// The panel.
+    pub panel: Panel<'a>,
     /// One sentence for a few seconds: "picture saved as …".
     pub message: Option<&'a str>,
     /// Whether the pause sign is shown.
     pub paused: bool,
     /// The volume, for a few seconds after a change.
     pub volume: Option<VolumeBar>,
+}
+
+/// The panel over the picture. There is one at a time.
+#[derive(Debug, Clone, Default)]
+pub enum Panel<'a> {
+    /// None.
+    #[default]
+    None,
+    /// Figures of the reception, as rows of label and value.
+    Info(Vec<(&'static str, String)>),
+    /// The line-up.
+    List(List<'a>),
+    /// What the keys do.
+    Keys,
 }
 
 /// The volume, as a bar.
@@ -63,31 +81,63 @@ pub struct VolumeBar {
 pub struct Banner<'a> {
     /// Its number.
     pub number: StationId,
-    /// Its name, of any length. Characters outside the European alphabets are shown as `?`.
+    /// Its name, of any length, in any script.
     pub name: &'a str,
+    /// What is on, and what is next, a line each; empty if that is not known.
+    pub programme: [&'a str; 2],
 }
 
 /// The line-up, as a list to choose from.
 #[derive(Debug, Clone, Default)]
 pub struct List<'a> {
-    /// The stations, in order.
+    /// The stations, in order; if a name is searched for, those that have it.
     pub rows: Vec<Row<'a>>,
     /// The station on the screen.
     pub current: Option<StationId>,
     /// Index in `rows` of the row under the cursor.
     pub cursor: Option<usize>,
+    /// The part of a name that is searched for; empty if none is.
+    pub search: &'a str,
+}
+
+impl List<'_> {
+    /// What lies at this place of a window of this size.
+    pub fn at(&self, (x, y): (i32, i32), (width, height): (usize, usize)) -> ListPlace {
+        let layout = osd::list::ListLayout::new(self, width, height);
+        match layout.row_at(x, y) {
+            Some(row) => ListPlace::Row(row),
+            None if layout.contains(x, y) => ListPlace::Panel,
+            None => ListPlace::Outside,
+        }
+    }
+}
+
+/// A place in a window that shows a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListPlace {
+    /// On the row with this index.
+    Row(usize),
+    /// On the panel, and on no row.
+    Panel,
+    /// Beside the panel.
+    Outside,
 }
 
 /// A station in the list.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Row<'a> {
     /// Its number.
     pub id: StationId,
     /// Its name.
     pub name: &'a str,
-    /// Its state in a word or two, "off air".
-    pub state: &'a str,
+    /// What is on, or the state in a word or two, "off air".
+    pub state: Cow<'a, str>,
+    /// Whether the state needs attention.
+    pub off_air: bool,
 }
+
+/// Brightness of the grey picture of a lost station, of 255.
+const LOST_LEVEL: u32 = 120;
 
 /// Turns views into pixels. Keeps its buffers from one view to the next.
 #[derive(Debug, Default)]
@@ -104,6 +154,9 @@ impl Composer {
     /// Paints the whole canvas, at its own size.
     pub fn compose(&mut self, view: &ScreenView<'_>, canvas: &mut Canvas) {
         self.fitter.paint(view.picture, canvas);
+        if view.lost {
+            canvas.grey(LOST_LEVEL);
+        }
         osd::paint(view, canvas);
     }
 }
@@ -116,12 +169,12 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Opens a window for pictures of this size.
+    /// Opens a window for pictures of this size, where the last one was if that is `remembered`.
     ///
     /// # Errors
     /// There is no display.
-    pub fn open(title: &str, size: Size) -> Result<Screen, WindowError> {
-        let window = Window::open(title, size)?;
+    pub fn open(title: &str, size: Size, remembered: Option<WindowPlace>) -> Result<Screen, WindowError> {
+        let window = Window::open(title, size, remembered)?;
         Ok(Screen { window, composer: Composer::new(), canvas: Canvas::default() })
     }
 

@@ -30,10 +30,15 @@ fn changed(one: &Canvas, two: &Canvas) -> Option<(usize, usize, usize, usize)> {
     )
 }
 
-const BANNER: Banner<'static> = Banner { number: StationId(2), name: "Nature" };
+const BANNER: Banner<'static> = Banner { number: StationId(2), name: "Nature", programme: ["", ""] };
 
-fn rows() -> Vec<Row<'static>> {
-    (1..=30).map(|n| Row { id: StationId(n), name: "Nature", state: "on air" }).collect()
+fn rows(count: u16) -> Vec<Row<'static>> {
+    let row = |n| Row { id: StationId(n), name: "Nature", state: "off air".into(), off_air: true };
+    (1..=count).map(row).collect()
+}
+
+fn list(count: u16, cursor: Option<usize>) -> List<'static> {
+    List { rows: rows(count), current: Some(StationId(1)), cursor, search: "" }
 }
 
 #[test]
@@ -49,19 +54,30 @@ fn each_part_stays_in_its_place() {
 
         let (_, top, right, _) =
             seen(ScreenView { banner: Some(BANNER), note: Some("no signal"), ..bare.clone() });
-        assert!(top > half && right < middle + middle / 2, "the banner is bottom left");
+        assert!(top > half && right > width * 9 / 10, "the banner lies along the bottom");
         let (left, _, _, foot) = seen(ScreenView { typed: Some("12_"), ..bare.clone() });
         assert!(left > middle && foot < half, "the number typed is top right");
-        let info = [("name", "Nature".to_owned()), ("rate", "25.0".to_owned())];
-        let (left, top, right, foot) = seen(ScreenView { info: &info, ..bare.clone() });
+        let info = vec![("Name", "Nature".to_owned()), ("Rate", "25.0".to_owned())];
+        let (left, top, right, foot) = seen(ScreenView { panel: Panel::Info(info), ..bare.clone() });
         assert!(left < width / 10 && top < height / 10 && right < middle * 5 / 4 && foot < half, "info");
+        let (left, top, _, foot) = seen(ScreenView { panel: Panel::Keys, ..bare.clone() });
+        assert!(left < width / 10 && top < height / 10 && foot < height, "the keys");
         let (left, top, ..) = seen(ScreenView { paused: true, ..bare.clone() });
         assert!(left > middle && top > half, "the pause sign is bottom right");
         let (left, top, right, _) = seen(ScreenView { message: Some("saved"), ..bare.clone() });
         assert!(top > half && left > width / 4 && right < width * 3 / 4, "the message is at the bottom");
-        let (left, ..) =
-            seen(ScreenView { list: Some(List { rows: rows(), ..List::default() }), ..bare.clone() });
-        assert!(left > width / 4, "the line-up is right");
+        for count in [0, 3, 60] {
+            let (left, ..) = seen(ScreenView { panel: Panel::List(list(count, Some(0))), ..bare.clone() });
+            assert!(left >= width * 11 / 20 - width / 20, "the line-up is right, and has at most 45 %");
+        }
+        let typed = Some("12_");
+        let listing = ScreenView { panel: Panel::List(list(60, None)), ..bare.clone() };
+        let (without, with) = (
+            compose(&listing, width, height),
+            compose(&ScreenView { typed, ..listing.clone() }, width, height),
+        );
+        let (_, _, right, _) = changed(&without, &with).unwrap();
+        assert!(right < middle, "beside the line-up the number typed is top left");
     }
 }
 
@@ -80,17 +96,52 @@ fn a_message_stands_above_the_banner() {
     let without = compose(&both, 640, 368);
     let text = "a message long enough to lie above the banner";
     let with = compose(&ScreenView { message: Some(text), ..both.clone() }, 640, 368);
-    let plain = compose(&ScreenView { picture: Some(&picture), ..ScreenView::default() }, 640, 368);
-    let (_, banner_top, ..) = changed(&plain, &without).unwrap();
+    let name =
+        compose(&ScreenView { banner: Some(Banner { name: "Mmmmmm", ..BANNER }), ..both.clone() }, 640, 368);
+    let (_, name_top, ..) = changed(&name, &without).unwrap();
     let (.., message_foot) = changed(&without, &with).unwrap();
-    assert!(message_foot < banner_top, "{message_foot} {banner_top}");
+    assert!(message_foot < name_top, "{message_foot} {name_top}");
+}
+
+#[test]
+fn a_lost_picture_is_grey_and_the_banner_is_not() {
+    let size = Size { width: 64, height: 48 };
+    let picture = DecodedPicture { size, pixels: vec![0xff_8000; 64 * 48] };
+    let view =
+        ScreenView { picture: Some(&picture), banner: Some(BANNER), lost: true, ..ScreenView::default() };
+    let canvas = compose(&view, 640, 480);
+    let grey = |pixel: &u32| (pixel & 0xff) == (pixel >> 8 & 0xff) && (pixel & 0xff) == pixel >> 16;
+    assert!(canvas.pixels[..640 * 300].iter().all(|pixel| grey(pixel) && *pixel > 0x20_2020));
+    assert!(canvas.pixels.contains(&crate::paint::style::ACCENT), "the number has its colour");
+}
+
+#[test]
+fn at_720_lines_the_line_up_shows_16_rows_and_more() {
+    for (width, height, least) in [(1280, 720, 16), (1920, 1080, 16), (640, 360, 12), (300, 200, 6)] {
+        let list = list(60, Some(0));
+        let rows: std::collections::BTreeSet<usize> = (0..height as i32)
+            .filter_map(|y| match list.at((width as i32 * 9 / 10, y), (width, height)) {
+                ListPlace::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect();
+        assert!(rows.len() >= least && rows.iter().copied().eq(0..rows.len()), "{width}x{height}: {rows:?}");
+        assert_eq!(list.at((5, height as i32 / 2), (width, height)), ListPlace::Outside);
+    }
+}
+
+#[test]
+fn the_row_under_the_cursor_has_white_text_on_a_mark() {
+    let view = |cursor| ScreenView { panel: Panel::List(list(5, cursor)), ..ScreenView::default() };
+    let white = |canvas: &Canvas| canvas.pixels.iter().filter(|&&pixel| pixel == 0xff_ffff).count();
+    let (with, without) = (compose(&view(Some(2)), 1280, 720), compose(&view(None), 1280, 720));
+    assert_eq!((white(&with) > 50, white(&without)), (true, 0));
 }
 
 #[test]
 fn the_line_up_scrolls_to_its_cursor() {
     let at = |cursor| {
-        let list = List { rows: rows(), current: Some(StationId(1)), cursor };
-        compose(&ScreenView { list: Some(list), ..ScreenView::default() }, 640, 368)
+        compose(&ScreenView { panel: Panel::List(list(30, cursor)), ..ScreenView::default() }, 640, 368)
     };
     let (top, bottom, none) = (at(Some(0)), at(Some(29)), at(None));
     assert!(changed(&top, &bottom).is_some() && changed(&top, &none).is_some());
@@ -109,7 +160,7 @@ fn without_a_picture_the_note_is_in_the_middle() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn no_text_and_no_size_panics(
         narrow in 1usize..400, long in 1usize..2041, portrait: bool,
@@ -117,21 +168,22 @@ proptest! {
     ) {
         let (width, height) = if portrait { (narrow, long) } else { (long, narrow) };
         let picture = grey(64, 48);
-        let rows = (0..many).map(|n| Row { id: StationId(n as u16), name: &name, state: &text }).collect();
-        let info: Vec<_> = (0..many).map(|_| (&text[..], name.clone())).collect();
+        let row = |n| Row { id: StationId(n as u16), name: &name, state: text.as_str().into(), off_air: portrait };
+        let rows = (0..many).map(row).collect();
+        let info: Vec<_> = (0..many).map(|_| ("Label", name.clone())).collect();
         let view = ScreenView {
             picture: Some(&picture).filter(|_| number % 2 == 0),
-            banner: Some(Banner { number: StationId(number), name: &name }),
+            lost: portrait,
+            banner: Some(Banner { number: StationId(number), name: &name, programme: [&text, &name] }),
             note: Some(&text),
             typed: Some(&text),
-            info: &info,
-            list: Some(List { rows, current: Some(StationId(3)), cursor }),
+            panel: Panel::List(List { rows, current: Some(StationId(3)), cursor, search: &text }),
             message: Some(&name),
             paused: true,
             volume: Some(VolumeBar { percent: number as u8, muted: portrait }),
         };
         prop_assert_eq!(compose(&view, width, height).pixels.len(), width * height);
-        let alone = ScreenView { banner: None, picture: None, ..view };
+        let alone = ScreenView { banner: None, picture: None, panel: Panel::Info(info), ..view };
         let _ = compose(&alone, width, height);
     }
 }

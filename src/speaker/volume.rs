@@ -60,12 +60,15 @@ impl Volume {
     }
 }
 
-/// The file in which the user's volume is remembered: `stationcast/volume` in `$XDG_STATE_HOME`, or in `~/.local/state` (XDG
+/// The name of the file in which the user's volume is remembered.
+pub const FILE: &str = "volume";
+
+/// A file in which something is remembered for the user: `stationcast/NAME` in `$XDG_STATE_HOME`, or in `~/.local/state` (XDG
 /// Base Directory Specification 0.8). `None` without a home.
-pub fn file(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+pub fn state_file(name: &str, variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(state.join("stationcast/volume"))
+    Some(state.join("stationcast").join(name))
 }
 
 #[cfg(test)]
@@ -99,7 +102,7 @@ mod tests {
     #[test]
     fn the_file_is_in_the_users_state() {
         let of = |state: Option<&str>, home: Option<&str>| {
-            file(|name| if name == "HOME" { home } else { state }.map(Into::into))
+            state_file(FILE, |name| if name == "HOME" { home } else { state }.map(Into::into))
         };
         assert_eq!(of(Some("/s"), Some("/h")), Some("/s/stationcast/volume".into()));
         assert_eq!(of(None, Some("/h")), Some("/h/.local/state/stationcast/volume".into()));

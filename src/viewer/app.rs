@@ -1,6 +1,11 @@
-//! The window's application: shows pictures as they arrive and obeys keys.
+//! The window's application: shows pictures as they arrive and obeys keys and mouse. `view` is what is seen, `listing` the open
+//! line-up, `remembered` what is kept from one run to the next.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: banners fade")]
+
+mod listing;
+mod remembered;
+mod view;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,17 +14,19 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use self::listing::Listing;
+use self::remembered::Remembered;
 use super::showing::show_at;
-use super::zapper::{CodedPicture, SignalState, Zapper, ZapperEvent};
+use super::zapper::{CodedPicture, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
 use crate::conflict::addresses;
-use crate::directory::{State, StationInfo};
+use crate::directory::StationInfo;
 use crate::log::RateLimit;
 use crate::media::{AirTime, Size, StationId};
+use crate::screen::pointer::{Button, DoubleClick, PointerEvent};
 use crate::screen::snapshot::save_png;
 use crate::screen::{
-    Banner, DecodeError, DecodedPicture, Decoder, List, Mode, Remote, Row, Screen, ScreenView, ViewerCommand,
-    VolumeBar,
+    DecodeError, DecodedPicture, Decoder, ListPlace, Mode, Remote, Screen, ViewerCommand, WindowPlace,
 };
 use crate::speaker::volume::{self, Volume};
 
@@ -36,8 +43,17 @@ const OPENING: Duration = Duration::from_millis(500);
 /// How long a banner or a message is shown.
 const BANNER: Duration = Duration::from_secs(3);
 
-/// Delay after a change of station before the screen says that the station is awaited.
+/// Delay after a change of station before the screen says that the station is awaited, and no longer shows the one before it.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// How long the directory is away before that is said though the picture goes on: a broadcaster that starts anew is back by then.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the pointer is shown after it was used.
+const POINTER: Duration = Duration::from_secs(2);
+
+/// How often the window's place and the station are remembered, if they have changed.
+const REMEMBER: Duration = Duration::from_secs(2);
 
 /// Most pictures that wait for their sound: half a second at 60 a second. Above, the oldest is shown at once.
 const MAX_HELD: usize = 32;
@@ -52,8 +68,10 @@ const UNKNOWN: Size = Size { width: 640, height: 368 };
 struct App {
     zapper: Zapper,
     decoder: Decoder,
-    /// The picture on the screen.
+    /// The last picture.
     picture: Option<DecodedPicture>,
+    /// Its station.
+    pictured: Option<StationId>,
     /// Target of the next decoding, so that a damaged picture does not overwrite the one shown.
     spare: DecodedPicture,
     /// Limits the log lines about damaged pictures.
@@ -65,16 +83,15 @@ struct App {
     unpainted: Option<StationId>,
     /// The station watched before this one.
     previous: Option<StationId>,
-    /// Number, name, and when the banner expires.
-    banner: Option<(StationId, String, Instant)>,
+    /// When the banner expires. It is also shown as long as something is wrong.
+    banner_until: Option<Instant>,
     /// Text, and when the message expires.
     message: Option<(String, Instant)>,
     /// When the last change of station was requested.
     tuned_at: Instant,
-    /// Whether the information is shown.
-    info: bool,
-    /// The cursor's row if the line-up is shown.
-    list: Option<usize>,
+    panel: OpenPanel,
+    /// Why there is no connection to the directory.
+    directory_lost: Option<DirectoryLost>,
     paused: bool,
     /// Pictures of the station on the screen that wait for their sound: when to show each, and its due time.
     held: VecDeque<(AirTime, AirTime, CodedPicture)>,
@@ -87,14 +104,45 @@ struct App {
     volume_file: Option<PathBuf>,
     /// When the volume's bar expires.
     volume_until: Option<Instant>,
+    clicks: DoubleClick,
+    /// When the pointer is hidden; `None` if it is.
+    pointer_until: Option<Instant>,
+    /// What is kept for the next run, and the file that keeps it.
+    remembered: Remembered,
+    remembered_file: Option<PathBuf>,
     save_to: PathBuf,
+    /// The window's title.
+    title: String,
     /// Whether the screen must be painted again.
     dirty: bool,
     /// The other senders on the group of the chosen station.
     others: Vec<SocketAddr>,
 }
 
-/// Shows `station`, or the first of the line-up, until the user quits. Pictures are saved in `save_to`.
+/// The panel that is open.
+#[derive(Debug, Default)]
+enum OpenPanel {
+    #[default]
+    None,
+    Info,
+    Keys,
+    List(Listing),
+}
+
+/// A lost connection to the directory.
+struct DirectoryLost {
+    reason: String,
+    /// Whether something answers at the directory's address.
+    reached: bool,
+    /// When the next attempt is made.
+    retry_at: Instant,
+    /// When it was lost.
+    since: Instant,
+    /// Whether the user was told though the picture goes on.
+    told: bool,
+}
+
+/// Shows `station`, or the one watched last, or the first of the line-up, until the user quits. Pictures are saved in `save_to`.
 ///
 /// # Errors
 /// There is no display, or the system refuses a thread.
@@ -103,33 +151,45 @@ pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -
         zapper.tune(station)?;
     }
     let mut app = App::new(zapper, save_to)?;
-    app.remember_volume(volume::file(|name| std::env::var_os(name)));
+    let state_file = |name| volume::state_file(name, |variable| std::env::var_os(variable));
+    app.remember_volume(state_file(volume::FILE));
+    app.remembered_file = state_file(remembered::FILE);
+    app.remembered = Remembered::load(app.remembered_file.as_deref());
     while app.picture.is_none() && app.began.elapsed() < OPENING {
         app.receive(POLL)?;
     }
     let size = app.picture.as_ref().map_or(UNKNOWN, |picture| picture.size);
-    let mut screen = Screen::open("stationcast", size)?;
-    let mut painted = Instant::now() - REPAINT;
+    let mut screen = Screen::open("stationcast", size, app.remembered.window())?;
+    let (mut painted, mut noted) = (Instant::now() - REPAINT, Instant::now());
     loop {
         app.receive(POLL)?;
-        for key in screen.window().poll() {
-            let mode = if app.list.is_some() { Mode::Listing } else { Mode::Watching };
+        for press in screen.window().poll() {
             let ids = app.ids();
-            let command = app.remote.press(app.began.elapsed(), key, mode, &ids);
+            let command = app.remote.press(app.began.elapsed(), press, app.mode(), &ids);
             app.dirty = true;
             if command == Some(ViewerCommand::Quit) {
+                app.remember(&mut screen);
                 return Ok(());
             }
             if let Some(command) = command {
                 app.obey(command, &mut screen)?;
             }
         }
+        for event in screen.window().poll_pointer() {
+            app.point(event, &mut screen)?;
+        }
         if let Some(command) = app.remote.poll(app.began.elapsed()) {
             app.obey(command, &mut screen)?;
         }
+        app.pointer_until.take_if(|until| Instant::now() >= *until);
+        screen.window().show_pointer(app.pointer_until.is_some());
         if app.dirty || painted.elapsed() >= REPAINT {
             app.paint(&mut screen)?;
             painted = Instant::now();
+        }
+        if noted.elapsed() >= REMEMBER {
+            app.remember(&mut screen);
+            noted = Instant::now();
         }
     }
 }
@@ -141,17 +201,18 @@ impl App {
             zapper,
             decoder: Decoder::new()?,
             picture: None,
+            pictured: None,
             spare: DecodedPicture::empty(),
             damaged: RateLimit::default(),
             remote: Remote::new(),
             began: now,
             unpainted: None,
             previous: None,
-            banner: None,
+            banner_until: None,
             message: None,
             tuned_at: now,
-            info: false,
-            list: None,
+            panel: OpenPanel::None,
+            directory_lost: None,
             paused: false,
             held: VecDeque::new(),
             due: None,
@@ -159,7 +220,12 @@ impl App {
             volume: Volume::default(),
             volume_file: None,
             volume_until: None,
+            clicks: DoubleClick::default(),
+            pointer_until: Some(now + POINTER),
+            remembered: Remembered::default(),
+            remembered_file: None,
             save_to,
+            title: String::new(),
             dirty: true,
             others: Vec::new(),
         })
@@ -168,6 +234,14 @@ impl App {
     /// The numbers of the line-up.
     fn ids(&self) -> Vec<StationId> {
         self.zapper.line_up().iter().map(|station| station.id).collect()
+    }
+
+    /// The target of the keys.
+    fn mode(&self) -> Mode {
+        match &self.panel {
+            OpenPanel::List(listing) => Mode::Listing { searching: !listing.search.is_empty() },
+            _ => Mode::Watching,
+        }
     }
 
     /// Handles the zapper's events up to the next picture that is to be shown; waits up to `timeout` for the first one.
@@ -196,18 +270,34 @@ impl App {
                     return Ok(());
                 }
                 ZapperEvent::LineUp => {
-                    let first = self.zapper.line_up().first().map(|station| station.id);
+                    self.directory_lost = None;
+                    let line_up = self.zapper.line_up();
+                    let known = |id: &StationId| line_up.iter().any(|station| station.id == *id);
+                    let last = self.remembered.station().filter(known);
+                    let first = last.or(line_up.first().map(|station| station.id));
                     if let (None, Some(first)) = (self.zapper.wanted(), first) {
+                        self.tuned_at = Instant::now();
                         self.zapper.tune(first)?;
                     }
-                    if self.banner.is_none() {
+                    if self.banner_until.is_none() && self.title.is_empty() {
                         self.introduce();
                     }
                 }
-                ZapperEvent::NoSuchStation(id) => self.say(format!("no station {id}")),
-                ZapperEvent::DirectoryLost { reason, retry_in } => {
-                    warn!("directory lost: {reason}");
-                    self.say(format!("directory lost, retrying in {:.1} s", retry_in.as_secs_f64()));
+                ZapperEvent::NoSuchStation(id) => self.say(format!("No station {id}")),
+                ZapperEvent::DirectoryLost { reason, reached, retry_in } => {
+                    let retry_at = Instant::now() + retry_in;
+                    match &mut self.directory_lost {
+                        // The attempts that follow are told on the screen alone.
+                        Some(lost) => {
+                            (lost.reason, lost.reached, lost.retry_at) = (reason, reached, retry_at)
+                        }
+                        None => {
+                            warn!("directory lost: {reason}");
+                            let since = Instant::now();
+                            let lost = DirectoryLost { reason, reached, retry_at, since, told: false };
+                            self.directory_lost = Some(lost);
+                        }
+                    }
                 }
             }
             self.dirty = true;
@@ -258,10 +348,10 @@ impl App {
     /// Sets the volume, shows and remembers it.
     fn set_volume(&mut self, volume: Volume) {
         let Some(speaker) = self.zapper.speaker() else {
-            return self.say("this viewer plays no sound".into());
+            return self.say("This viewer plays no sound".into());
         };
         if let Some(problem) = speaker.problem() {
-            return self.say(format!("no sound: {problem}"));
+            return self.say(format!("No sound: {problem}"));
         }
         self.volume = volume;
         self.volume_until = Some(Instant::now() + BANNER);
@@ -284,6 +374,7 @@ impl App {
         match self.decoder.decode_into(jpeg, &mut self.spare) {
             Ok(()) => {
                 std::mem::swap(self.picture.get_or_insert_with(DecodedPicture::empty), &mut self.spare);
+                self.pictured = Some(station);
                 let chosen = self.zapper.station().is_some_and(|chosen| chosen.id == station);
                 self.unpainted = chosen.then_some(station);
                 self.dirty = true;
@@ -304,7 +395,7 @@ impl App {
             ViewerCommand::Previous => self.step(-1)?,
             ViewerCommand::Last => match self.previous {
                 Some(previous) => self.tune(previous)?,
-                None => self.say("no previous station".into()),
+                None => self.say("No station was watched before".into()),
             },
             ViewerCommand::PauseToggle => {
                 self.paused = !self.paused;
@@ -314,32 +405,112 @@ impl App {
                 self.set_volume(Volume { muted: !self.volume.muted, ..self.volume });
             }
             ViewerCommand::Volume(steps) => self.set_volume(self.volume.step(steps)),
-            ViewerCommand::Info => self.info = !self.info,
+            ViewerCommand::Info => {
+                self.panel =
+                    if matches!(self.panel, OpenPanel::Info) { OpenPanel::None } else { OpenPanel::Info };
+            }
+            ViewerCommand::Keys => {
+                self.panel =
+                    if matches!(self.panel, OpenPanel::Keys) { OpenPanel::None } else { OpenPanel::Keys };
+            }
             ViewerCommand::Save => self.save(),
             ViewerCommand::FullScreen => {
-                if let Err(error) = screen.window().toggle_full_screen() {
-                    self.say(error.to_string());
+                let full = !screen.window().is_full_screen();
+                self.set_full_screen(full, screen);
+            }
+            ViewerCommand::Leave => {
+                if !matches!(self.panel, OpenPanel::None) {
+                    self.panel = OpenPanel::None;
+                } else if screen.window().is_full_screen() {
+                    self.set_full_screen(false, screen);
                 }
             }
             ViewerCommand::List => {
-                let current = self.zapper.station().map(|station| station.id);
-                let row = self.zapper.line_up().iter().position(|station| Some(station.id) == current);
-                self.list = if self.list.is_some() { None } else { Some(row.unwrap_or(0)) };
+                self.panel = match self.panel {
+                    OpenPanel::List(_) => OpenPanel::None,
+                    _ => OpenPanel::List(Listing::at(self.zapper.station().map(|station| station.id))),
+                }
             }
-            ViewerCommand::Cursor(rows) => {
-                let last = self.zapper.line_up().len().saturating_sub(1);
-                self.list = self.list.map(|row| row.saturating_add_signed(rows as isize).min(last));
-            }
+            ViewerCommand::Cursor(rows) => self.in_list(|listing, line_up| listing.step(rows, line_up)),
+            ViewerCommand::Find(c) => self.in_list(|listing, line_up| listing.find(c, line_up)),
+            ViewerCommand::Unfind => self.in_list(Listing::unfind),
             ViewerCommand::Choose => {
-                let chosen =
-                    self.list.take().and_then(|row| self.zapper.line_up().get(row)).map(|station| station.id);
-                if let Some(id) = chosen {
+                if let OpenPanel::List(listing) = &self.panel
+                    && let Some(id) = listing.chosen(self.zapper.line_up())
+                {
+                    self.panel = OpenPanel::None;
                     self.tune(id)?;
                 }
             }
             ViewerCommand::Quit => {}
         }
         Ok(())
+    }
+
+    /// Changes the open line-up.
+    fn in_list(&mut self, change: impl FnOnce(&mut Listing, &[StationInfo])) {
+        if let OpenPanel::List(listing) = &mut self.panel {
+            change(listing, self.zapper.line_up());
+        }
+    }
+
+    fn set_full_screen(&mut self, full: bool, screen: &mut Screen) {
+        if let Err(error) = screen.window().set_full_screen(full) {
+            self.say(error.to_string());
+        }
+    }
+
+    /// Obeys the mouse.
+    fn point(&mut self, event: PointerEvent, screen: &mut Screen) -> anyhow::Result<()> {
+        self.pointer_until = Some(Instant::now() + POINTER);
+        let listing = matches!(self.panel, OpenPanel::List(_));
+        let command = match event {
+            PointerEvent::Moved => return Ok(()),
+            PointerEvent::Wheel { away, control: true } if away => ViewerCommand::Next,
+            PointerEvent::Wheel { control: true, .. } => ViewerCommand::Previous,
+            PointerEvent::Wheel { away, .. } if listing => ViewerCommand::Cursor(if away { -1 } else { 1 }),
+            PointerEvent::Wheel { away, .. } => ViewerCommand::Volume(if away { 1 } else { -1 }),
+            PointerEvent::Press { button: Button::Right, .. } => ViewerCommand::List,
+            PointerEvent::Press { button: Button::Left, at, .. } if listing => {
+                self.clicks.forget();
+                let size = screen.window().size();
+                match self.list_view().map(|list| (list.at(at, size), list)) {
+                    Some((ListPlace::Row(row), list)) => match list.rows.get(row).map(|row| row.id) {
+                        Some(id) => {
+                            self.panel = OpenPanel::None;
+                            ViewerCommand::Station(id)
+                        }
+                        None => return Ok(()),
+                    },
+                    Some((ListPlace::Outside, _)) => ViewerCommand::List,
+                    _ => return Ok(()),
+                }
+            }
+            PointerEvent::Press { button: Button::Left, at, time } => {
+                if !self.clicks.press(time, at) {
+                    return Ok(());
+                }
+                ViewerCommand::FullScreen
+            }
+        };
+        self.obey(command, screen)
+    }
+
+    /// Keeps the window's place and the station for the next run.
+    fn remember(&mut self, screen: &mut Screen) {
+        let window = screen.window();
+        let full_screen = window.is_full_screen();
+        if let Some(place) = window.place() {
+            self.remembered.set_window(WindowPlace { place, full_screen });
+        }
+        if let Some(station) = self.zapper.wanted() {
+            self.remembered.set_station(station);
+        }
+        if let Some(file) = &self.remembered_file
+            && let Err(error) = self.remembered.save(file)
+        {
+            tracing::debug!("cannot remember the window in {}: {error}", file.display());
+        }
     }
 
     fn tune(&mut self, id: StationId) -> anyhow::Result<()> {
@@ -372,8 +543,7 @@ impl App {
 
     /// Shows the banner of the chosen station, at once, before there is a picture.
     fn introduce(&mut self) {
-        self.banner =
-            self.zapper.station().map(|station| (station.id, station.name.clone(), Instant::now() + BANNER));
+        self.banner_until = Some(Instant::now() + BANNER);
     }
 
     fn say(&mut self, message: String) {
@@ -381,12 +551,12 @@ impl App {
     }
 
     fn save(&mut self) {
-        let (Some(picture), Some((station, _))) = (&self.picture, self.zapper.on_screen()) else {
-            return self.say("no picture to save".into());
+        let (Some(picture), Some((station, _))) = (self.visible_picture(), self.zapper.on_screen()) else {
+            return self.say("No picture to save".into());
         };
         let message = match save_png(&self.save_to, station.id, &station.name, wall_clock(), picture) {
-            Ok(path) => format!("picture saved as {}", path.strip_prefix(".").unwrap_or(&path).display()),
-            Err(error) => format!("cannot save the picture: {error}"),
+            Ok(path) => format!("Saved as {}", remembered::for_people(&path, std::env::home_dir())),
+            Err(error) => format!("Cannot save the picture in {}: {error}", self.save_to.display()),
         };
         self.say(message);
     }
@@ -395,50 +565,9 @@ impl App {
     fn tell_conflict(&mut self) {
         let others = self.zapper.other_senders();
         if self.others.is_empty() && !others.is_empty() {
-            self.say(format!("others send to this group: {}", addresses(&others)));
+            self.say(format!("Others send to this group: {}", addresses(&others)));
         }
         self.others = others;
-    }
-
-    fn paint(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
-        let now = Instant::now();
-        self.tell_conflict();
-        self.banner.take_if(|(.., until)| now >= *until);
-        self.message.take_if(|(_, until)| now >= *until);
-        self.volume_until.take_if(|until| now >= *until);
-        let note = self.note();
-        let typed = self.remote.shown();
-        let info = if self.info { self.information() } else { Vec::new() };
-        let current = self.zapper.station().map(|station| station.id);
-        let list = self.list.map(|cursor| List {
-            rows: self.zapper.line_up().iter().map(row).collect(),
-            current,
-            cursor: Some(cursor),
-        });
-        let view = ScreenView {
-            picture: self.picture.as_ref(),
-            banner: self.banner.as_ref().map(|(number, name, _)| Banner { number: *number, name }),
-            note: note.as_deref(),
-            typed: typed.as_deref(),
-            info: &info,
-            list,
-            message: self.message.as_ref().map(|(message, _)| message.as_str()),
-            paused: self.paused,
-            volume: self
-                .volume_until
-                .is_some()
-                .then_some(VolumeBar { percent: self.volume.percent, muted: self.volume.muted }),
-        };
-        screen.show(&view)?;
-        self.measure_offset();
-        self.dirty = false;
-        if let Some(station) = self.unpainted.take()
-            && self.zapper.shown(station).is_some()
-            && let Some(station) = self.zapper.station()
-        {
-            screen.window().set_title(&format!("{} {} - stationcast", station.id, station.name));
-        }
-        Ok(())
     }
 
     /// Notes by how much the sound is heard after the picture that has just been painted.
@@ -454,77 +583,6 @@ impl App {
             self.offset = Some(self.offset.map_or(offset, |average| average + (offset - average) / 25.0));
         }
     }
-
-    /// The row of the sound in the information; `None` if nothing plays sound.
-    fn sound_row(&self) -> Option<String> {
-        let speaker = self.zapper.speaker()?;
-        if let Some(problem) = speaker.problem() {
-            return Some(format!("none: {problem}"));
-        }
-        let status = speaker.status();
-        let Some(offset) = self.offset.filter(|_| status.heard.is_some()) else { return Some("-".into()) };
-        Some(format!(
-            "{offset:+.0} ms, buffer {:.0} ms, device {:.0} ms, {} lost",
-            status.buffered_ms, status.device_ms, status.counters.lost
-        ))
-    }
-
-    /// Why there is no live picture of the chosen station.
-    fn note(&self) -> Option<String> {
-        match self.zapper.signal() {
-            SignalState::Lost(silent) => Some(match self.zapper.problem() {
-                Some(problem) => format!("no signal: {problem}"),
-                None => format!("no signal for {} s", silent.as_secs()),
-            }),
-            SignalState::Waiting if self.tuned_at.elapsed() < PATIENCE => None,
-            SignalState::Waiting if self.zapper.station().is_some() => Some("waiting for the station".into()),
-            SignalState::Waiting if !self.zapper.is_connected() => Some("waiting for the directory".into()),
-            SignalState::Waiting => Some("choose a station: l shows the line-up".into()),
-            SignalState::Live => None,
-        }
-    }
-
-    /// Labels and values of the information.
-    fn information(&self) -> Vec<(&'static str, String)> {
-        let Some((station, status)) = self.zapper.on_screen() else { return Vec::new() };
-        let (counters, reading) = (status.counters, status.reading);
-        let size = self.picture.as_ref().map_or_else(|| "-".into(), |picture| picture.size.to_string());
-        let rate = station.rate.map_or_else(String::new, |rate| format!(" of {:.3}", rate.as_f64()));
-        let zap = self
-            .zapper
-            .last_zap()
-            .map_or_else(|| "-".into(), |took| format!("{:.1} ms", took.as_secs_f64() * 1e3));
-        // Of a stream that no directory lists, it is not known.
-        let quality = match station.quality {
-            0 => String::new(),
-            quality => format!(", quality {quality}"),
-        };
-        let mut rows = vec![
-            ("station", format!("{} {}", station.id, station.name)),
-            ("group", station.group.to_string()),
-            ("size", format!("{size}{quality}")),
-            ("pictures/s", format!("{:.3}{rate}", reading.rate)),
-            ("lost", format!("{} pictures, {} packets", counters.pictures_lost, counters.packets_lost)),
-            ("lateness", format!("p50 {:.0} us, p99 {:.0} us", reading.pacing.p50, reading.pacing.p99)),
-            ("change", zap),
-            ("buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
-        ];
-        rows.extend(self.sound_row().map(|row| ("sound", row)));
-        if !self.others.is_empty() {
-            rows.push(("others here", addresses(&self.others)));
-        }
-        rows
-    }
-}
-
-/// A station's row in the list.
-fn row(station: &StationInfo) -> Row<'_> {
-    let state = match &station.state {
-        State::Starting => "starting",
-        State::Film => "",
-        State::Slate { .. } => "off air",
-    };
-    Row { id: station.id, name: &station.name, state }
 }
 
 #[cfg(test)]

@@ -211,6 +211,11 @@ impl Zapper {
         self.last_zap
     }
 
+    /// The directory's address.
+    pub fn directory(&self) -> SocketAddr {
+        self.directory.address
+    }
+
     /// Whether the directory is connected.
     pub fn is_connected(&self) -> bool {
         self.directory.is_connected()
@@ -513,13 +518,16 @@ impl Zapper {
                 }
             }
             Event::Refused { sentence, .. } => {
-                self.pending
-                    .push_back(ZapperEvent::DirectoryLost { reason: sentence, retry_in: Duration::ZERO });
+                self.pending.push_back(ZapperEvent::DirectoryLost {
+                    reason: sentence,
+                    reached: true,
+                    retry_in: Duration::ZERO,
+                });
             }
-            Event::Lost { reason, retry_in } => {
+            Event::Lost { reason, reached, retry_in } => {
                 self.directory.set_lost();
                 self.expect();
-                self.pending.push_back(ZapperEvent::DirectoryLost { reason, retry_in });
+                self.pending.push_back(ZapperEvent::DirectoryLost { reason, reached, retry_in });
             }
         }
         Ok(())

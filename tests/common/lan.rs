@@ -135,8 +135,9 @@ impl Lan {
         command
             .args(["-t", &self.pid, "-U", "--preserve-credentials", "-m", "-n", "-p", "--"])
             .env("PATH", path())
-            // Each test has reels of its own.
+            // Each test has reels and a control socket of its own, and remembers nothing of the user's.
             .env("XDG_CACHE_HOME", self.folder.path())
+            .env("XDG_STATE_HOME", self.folder.path())
             .env("XDG_RUNTIME_DIR", self.folder.path());
         command
     }

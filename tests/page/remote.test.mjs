@@ -29,3 +29,15 @@ test("Enter ends the wait and Backspace erases", () => {
   entry.erase();
   assert.ok(!entry.typing);
 });
+
+test("a second digit belongs to the number and not to another station", () => {
+  const entry = new NumberEntry();
+  assert.equal(entry.digit("9", to(12), 0), 9);
+  assert.ok(!entry.typing);
+  assert.equal(entry.digit("9", to(12), 1199), 99);
+  assert.equal(entry.digit("3", to(12), 1300), 3);
+  assert.equal(entry.enter(), null);
+  assert.equal(entry.digit("4", to(12), 2600), 4);
+  assert.equal(entry.digit("5", to(12), 9000), 5);
+  assert.deepEqual(["1", "2"].map((digit) => new NumberEntry().digit(digit, to(3), 0)), [1, 2]);
+});

@@ -42,6 +42,8 @@ pub enum ZapperEvent {
     DirectoryLost {
         /// Why, for people.
         reason: String,
+        /// Whether something answers at its address.
+        reached: bool,
         /// Pause before the next attempt.
         retry_in: Duration,
     },

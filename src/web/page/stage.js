@@ -278,7 +278,7 @@ export class Stage {
     const command = this.#command(key, event.target);
     if (!command) return;
     event.preventDefault();
-    if (!/^\d$/.test(key) && key !== "Backspace") this.#clear();
+    if (!/^\d$/.test(key) && (key !== "Backspace" || !this.#entry.typing)) this.#clear();
     this.#wake();
     command();
   }
@@ -311,7 +311,9 @@ export class Stage {
     const number = this.#entry.digit(digit, ids);
     if (number === null) this.#typed();
     else {
-      this.#clear();
+      // The entry is not cleared: another digit may belong to the number all the same.
+      clearTimeout(this.#entryTimer);
+      at("entry").hidden = true;
       this.#go(number);
     }
   }
