@@ -1,4 +1,5 @@
-//! One film without a reel, decoded and encoded for one client as it goes, from any position.
+//! One film without a reel, for one client, from any position. As far as the film is recorded meanwhile for stations,
+//! the client has the pictures of that recording. Beyond, it is decoded and encoded for the client as it goes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::catalogue::Catalogue;
 use super::decode::{PictureSource, SourcePicture};
 use super::encode::Encoder;
 use super::programme::Programme;
+use super::recording::{Progress, RecordingEnd};
 use super::timeline::Timeline;
 use super::worker::STUCK_AFTER;
 use crate::media::AirTime;
@@ -217,6 +219,9 @@ impl PassWork {
             if self.programme.find_reel(self.film, &self.catalogue) {
                 return Batch { pictures, end: Some(PassEnd::Reel) };
             }
+            if let Some(batch) = self.recorded() {
+                return batch;
+            }
             match self.open() {
                 Ok(open) => self.open = Some(open),
                 Err(fault) => return Batch { pictures, end: Some(PassEnd::Failed(Some(fault))) },
@@ -230,6 +235,33 @@ impl PassWork {
             }
         }
         Batch { pictures, end: None }
+    }
+
+    /// The next pictures that are wanted, if the film's recording has them.
+    fn recorded(&mut self) -> Option<Batch> {
+        let keys = self.programme.recording_keys(self.film, &self.catalogue)?;
+        let Progress { reel, len, end } = self.catalogue.recordings().recorded(keys, self.wanted)?;
+        let (growing, _) = reel?;
+        let section_end = match end {
+            Some(RecordingEnd::Complete(end) | RecordingEnd::Continued(end)) => Some(end),
+            Some(RecordingEnd::NoReel | RecordingEnd::Failed(_)) | None => None,
+        };
+        let mut pictures = Vec::with_capacity(BATCH);
+        let mut n = growing.at(self.wanted + ROUNDING);
+        while n < len && pictures.len() < BATCH {
+            let Some(end) = (if n + 1 < len { Some(growing.stamp(n + 1)) } else { section_end }) else {
+                break;
+            };
+            if end > self.wanted + ROUNDING {
+                // A damaged picture ends the use of the recording.
+                let Ok(jpeg) = growing.picture(n) else { break };
+                self.wanted = end.max(growing.stamp(n).max(self.wanted) + self.stride);
+                pictures.push(PassPicture { end, jpeg });
+            }
+            n += 1;
+        }
+        let over = matches!(end, Some(RecordingEnd::Complete(end)) if self.wanted + ROUNDING >= end);
+        (over || !pictures.is_empty()).then_some(Batch { pictures, end: over.then_some(PassEnd::Ended) })
     }
 
     /// Opens the film, and goes to the picture that is on at the offset that is wanted.
