@@ -316,12 +316,103 @@ impl OpenFilm {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::{Mutex, mpsc};
 
     use super::*;
     use crate::clock::AirClock;
-    use crate::content::reel::Encoding;
+    use crate::content::decode::{self, SourceError};
+    use crate::content::recording::RecordingKey;
+    use crate::content::reel::{Encoding, Store};
+    use crate::content::worker::Threads;
     use crate::media::{FrameRate, Size};
+
+    /// A film that waits for a word before each picture.
+    struct Gated(Box<dyn PictureSource>, mpsc::Receiver<()>);
+
+    impl PictureSource for Gated {
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        fn size(&self) -> (u32, u32) {
+            self.0.size()
+        }
+
+        fn pixel_aspect(&self) -> f64 {
+            self.0.pixel_aspect()
+        }
+
+        fn rate(&self) -> FrameRate {
+            self.0.rate()
+        }
+
+        fn announced(&self) -> u64 {
+            self.0.announced()
+        }
+
+        fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
+            let _ = self.1.recv();
+            self.0.next_picture()
+        }
+
+        fn seek(&mut self, position: Duration) -> Result<(), SourceError> {
+            self.0.seek(position)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_film_that_is_being_recorded_is_not_encoded_anew() {
+        let film = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4"));
+        let rate = FrameRate::new(30_000, 1001).unwrap();
+        let encoding = Encoding { size: Size { width: 64, height: 48 }, quality: 50 };
+        let (folder, clock) = (tempfile::tempdir().unwrap(), AirClock::start());
+        let store = Store::open(folder.path(), u64::MAX, clock.now()).unwrap();
+        let opened = Arc::new(AtomicUsize::new(0));
+        let (go_on, gate) = mpsc::channel();
+        let (count, gate) = (opened.clone(), Mutex::new(Some(gate)));
+        let opener = move |path: &Path| -> Result<Box<dyn PictureSource>, SourceError> {
+            count.fetch_add(1, Relaxed);
+            let film = decode::open(path)?;
+            Ok(match gate.lock().unwrap().take() {
+                Some(gate) => Box::new(Gated(film, gate)),
+                None => film,
+            })
+        };
+        let catalogue =
+            Catalogue::new(clock.clone(), Some((store, folder.path()))).with_opener(Arc::new(opener));
+        let catalogue = Arc::new(catalogue);
+        let slide = Duration::from_secs(10);
+        let key = RecordingKey::Film(catalogue.key(&film, encoding, slide).unwrap());
+        let (queue, threads) = (catalogue.recordings().clone(), Threads::default());
+        let joined = queue.join(&catalogue, &threads, (key, None), (&film, slide), None);
+        let (mut reader, _) = joined.unwrap();
+        (0..60).for_each(|_| go_on.send(()).unwrap());
+        while reader.progress().len < 50 {
+            reader.changed().await;
+        }
+        let programme = Programme::of(vec![(film, rate, rate.nth(720), None)], encoding);
+        let mut work = PassWork {
+            catalogue,
+            programme: Arc::new(programme),
+            film: 0,
+            stride: Duration::ZERO,
+            wanted: rate.nth(10),
+            open: None,
+        };
+        let batch = work.batch(1, Duration::ZERO);
+        let (growing, _) = reader.progress().reel.unwrap();
+        assert_eq!(batch.pictures.len(), BATCH);
+        for (n, picture) in (10..).zip(&batch.pictures) {
+            assert_eq!((picture.end, &picture.jpeg), (rate.nth(n as u64 + 1), &growing.picture(n).unwrap()));
+        }
+        assert_eq!(opened.load(Relaxed), 1, "only for the recording");
+        // Where the recording has not come yet, the client does not wait for it.
+        let batch = work.batch(1, rate.nth(300));
+        assert_eq!((rate.nearest(batch.pictures[0].end), opened.load(Relaxed)), (301, 2));
+        drop(go_on);
+    }
 
     #[test]
     fn pictures_between_those_that_are_wanted_are_not_encoded() {

@@ -67,6 +67,8 @@ pub struct Facts {
     pub counted: bool,
     /// Whether an edit list hides pictures that the container counts.
     pub hides: bool,
+    /// Whether there are more pictures than the container counts: a film in fragments, or a wrong header.
+    pub miscounts: bool,
     /// Whether it has a sound track that can be decoded here.
     pub has_sound: bool,
     /// All tracks, in words.
@@ -190,13 +192,15 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         coded_aspect,
         turn,
         colours: Colours::of(track),
-        interlaced: track.scan == Scan::Interlaced,
+        interlaced: is_interlaced(track),
         rate,
         varies: seen_rate.is_some() || varies(track),
         length,
         longest: film.length,
         announced: by_length,
         counted: track.length.is_some(),
+        // Where some pictures are missing, the length has place for more than there are.
+        miscounts: track.pictures.is_some_and(|counted| counted < track.indexed.max(by_length * 9 / 10)),
         hides: claimed.is_some_and(|pictures| pictures > by_length + 2),
         has_sound: sound_track(&film, &SoundChoice::Auto).is_some(),
         tracks: film.tracks.iter().map(words).collect(),
@@ -239,6 +243,11 @@ fn no_pictures(path: &Path, film: &Film) -> SourceError {
     } else {
         SourceError::NotAFilm { path }
     }
+}
+
+/// Whether the pictures of a track are interlaced. Containers do not say it of DV, which always is.
+fn is_interlaced(track: &FilmTrack) -> bool {
+    track.scan == Scan::Interlaced || (track.scan == Scan::Unspecified && track.codec == "dvvideo")
 }
 
 /// The rate that the container claims for a track, if it is plausible for a film.

@@ -115,7 +115,8 @@ fn an_untagged_film_of_720_lines_has_the_colours_of_bt709() {
 fn a_film_of_high_dynamic_range_looks_as_the_same_film_of_ordinary_range() {
     let workshop = Workshop::new();
     let ordinary = workshop.make(
-        "-f lavfi -i testsrc2=s=320x240:r=25:d=0.2 -c:v libx264 -crf 4 -pix_fmt yuv444p -colorspace bt709",
+        "-f lavfi -i testsrc2=s=320x240:r=25:d=0.2 -vf scale=out_color_matrix=bt709,format=yuv444p -c:v libx264 \
+         -preset ultrafast -crf 4 -colorspace bt709 -color_primaries bt709 -color_trc bt709",
         "ordinary.mkv",
     );
     let ordinary = reference(&ordinary, "", (320, 240));
@@ -124,7 +125,7 @@ fn a_film_of_high_dynamic_range_looks_as_the_same_film_of_ordinary_range() {
         ("arib-std-b67", HighRange::Hlg, "-c:v libx264 -preset ultrafast -crf 4"),
     ] {
         let graded = format!(
-            "zscale=tin=709:pin=709:min=709:t=linear:npl=203,zscale=t={transfer}:p=2020:m=2020_ncl:npl=203"
+            "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=2020,zscale=t={transfer}:m=2020_ncl:r=tv:npl=203"
         );
         let tags = format!("-colorspace bt2020nc -color_trc {transfer} -color_primaries bt2020");
         let args =
