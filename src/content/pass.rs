@@ -363,6 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
     async fn a_film_that_is_being_recorded_is_not_encoded_anew() {
         let film = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4"));
         let rate = FrameRate::new(30_000, 1001).unwrap();
