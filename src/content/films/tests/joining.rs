@@ -114,7 +114,7 @@ async fn joins_at_the_time_of_day(folder: &Path, first: &Path, second: PathBuf, 
     };
     for restart in 0..3 {
         let mut station = Restarted::new(&spec, &clock, reels);
-        for n in 0..40 {
+        for n in 0..20 {
             let unit = station.unit().await;
             let (number, expected) = (number(&unit) as f64, expected(&unit));
             assert!(
