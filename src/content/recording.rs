@@ -15,15 +15,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it knows for how long its pictures last")]
 
+mod reader;
 mod section;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tracing::info;
 
 use super::catalogue::Catalogue;
@@ -35,6 +35,7 @@ use super::worker::Priority;
 use super::{Fault, lock};
 use crate::clock::AirClock;
 use crate::media::{AirTime, FrameRate};
+pub(crate) use reader::RecordingReader;
 pub(super) use section::Section;
 use section::{OpenSection, Stage};
 
@@ -451,53 +452,5 @@ impl SectionSpan {
 
     fn growing(&self) -> Option<Arc<GrowingReel>> {
         self.section.progress.borrow().reel.as_ref().map(|(growing, _)| growing.clone())
-    }
-}
-
-/// The place of a station in a recording.
-pub(crate) struct RecordingReader {
-    recording: Arc<Recording>,
-    section: Arc<Section>,
-    progress: watch::Receiver<Progress>,
-    begin: Arc<AtomicU64>,
-}
-
-impl RecordingReader {
-    fn new(recording: Arc<Recording>, section: Arc<Section>, begin: AirTime) -> RecordingReader {
-        let (progress, begin) = (section.progress.subscribe(), section.enter(begin));
-        RecordingReader { recording, section, progress, begin }
-    }
-
-    /// How far the section is recorded.
-    pub(crate) fn progress(&mut self) -> Progress {
-        self.progress.borrow_and_update().clone()
-    }
-
-    /// Waits until the recording is further than when [`progress`](Self::progress) was asked last.
-    pub(crate) async fn changed(&mut self) {
-        // The sender is in `section`, so it is not gone.
-        let _ = self.progress.changed().await;
-    }
-
-    /// The film.
-    pub(crate) fn path(&self) -> &Path {
-        &self.recording.path
-    }
-
-    /// Tells the recording when the film's first picture is due on this station.
-    pub(crate) fn begins(&self, begin: AirTime) {
-        self.begin.store(begin.0, Relaxed);
-    }
-
-    /// Goes on to the section after a [continued](RecordingEnd::Continued) one. Returns false if there is none.
-    pub(crate) fn go_on(&mut self) -> bool {
-        let Some(section) = self.recording.following(&self.section) else { return false };
-        *self = RecordingReader::new(self.recording.clone(), section, AirTime(self.begin.load(Relaxed)));
-        true
-    }
-
-    /// Whether the film's decoder hangs.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.section.hangs() && !self.section.waits_for_disk()
     }
 }
