@@ -164,8 +164,8 @@ pub fn receiver(group: SocketAddr, interface: &Interface) -> io::Result<UdpSocke
 }
 
 /// As [`receiver`]. If the group is source-specific (RFC 4607 section 1) and `sender` is known, only its datagrams arrive:
-/// the join names it (IGMPv3). Over IPv6 the kernel joins for any sender, since socket2 has no call that names one; the
-/// [tuner](crate::tuner::Tuner::accept_only) drops the others, as in all other groups.
+/// the join names it (IGMPv3, MLDv2). In all other groups the [tuner](crate::tuner::Tuner::accept_only) drops the datagrams of
+/// other senders.
 ///
 /// # Errors
 /// As [`receiver`].
@@ -271,6 +271,9 @@ fn join(socket: &Socket, group: SocketAddr, interface: &Interface, sender: Optio
         (IpAddr::V4(group), _) => {
             socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.index))?;
         }
+        (IpAddr::V6(group), Some(IpAddr::V6(sender))) if is_source_specific(group.into()) => {
+            source_join::join(socket, group, sender, interface.index)?;
+        }
         (IpAddr::V6(group), _) => socket.join_multicast_v6(&group, interface.index)?,
     }
     Ok(())
@@ -292,6 +295,34 @@ mod tests {
     use super::*;
     use crate::interface::named;
     use crate::wire::rtp::{HEADER_LEN, Header};
+
+    /// A group of either version on loopback, from which a source is told by an address that loopback has.
+    fn receives_only_from(group: &str, source: &str, other: &str) {
+        let group: SocketAddr = group.parse().unwrap();
+        let loopback = named("127.0.0.1").unwrap();
+        let (source, other): (IpAddr, IpAddr) = (source.parse().unwrap(), other.parse().unwrap());
+        let from_other = receiver_from(group, &loopback, Some(other)).unwrap();
+        let from_source = receiver_from(group, &loopback, Some(source)).unwrap();
+        from_source.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        from_other.set_nonblocking(true).unwrap();
+        let sender = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP)).unwrap();
+        sender.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        match group {
+            SocketAddr::V4(_) => sender.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap(),
+            SocketAddr::V6(_) => sender.set_multicast_if_v6(loopback.index).unwrap(),
+        }
+        let sender: UdpSocket = sender.into();
+        sender.send_to(b"a", group).unwrap();
+        let mut bytes = [0; 10];
+        assert_eq!(from_source.recv_from(&mut bytes).unwrap().1.ip(), source);
+        // On loopback, a datagram is queued at all sockets before it is read at one.
+        assert_eq!(from_other.recv_from(&mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_join_of_a_source_specific_group_names_the_sender() {
+        receives_only_from("232.79.8.2:5004", "127.0.0.1", "127.0.0.2");
+    }
 
     #[test]
     fn the_kernel_passes_only_reports_of_receivers() {

@@ -76,6 +76,11 @@ impl FilmOutline {
         }
     }
 
+    /// The length of its round, if that is known: whole pictures.
+    pub(crate) fn round(&self) -> Option<Duration> {
+        self.length.map(|length| self.rate.nth(self.rate.nearest(length)))
+    }
+
     /// The same of a picture that is on for `slide`.
     fn on_for(self, slide: Duration) -> FilmOutline {
         let millis = u32::try_from(slide.as_millis()).unwrap_or(u32::MAX);

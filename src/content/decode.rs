@@ -209,7 +209,9 @@ fn starts_as_picture(path: &Path) -> Result<bool, SourceError> {
     open_file(path)
         .and_then(|file| file.take(16).read_to_end(&mut head))
         .map_err(|error| unreadable(path, &error))?;
-    Ok(is_picture(&head))
+    // A film of JPEG pictures alone begins as its first picture does.
+    let is_film = path.extension().is_some_and(|ending| ending == "mjpeg" || ending == "mjpg");
+    Ok(is_picture(&head) && !is_film)
 }
 
 /// What has been decoded of a film so far. It tells the film's end from a break.

@@ -8,6 +8,7 @@ mod playing_reel;
 mod tests;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use super::guide::RoundFilm;
 use super::playlist::{PlaylistItem, glance, look_up};
 use super::recording::RecordingKey;
 use super::recording_queue::Wish;
-use super::reel::{Reel, ReelKey};
 use super::schedule::Schedule;
 use super::transcode::Transcoder;
 use super::worker::{BlockingWorker, STUCK_AFTER, Threads};
@@ -24,7 +24,7 @@ use super::{ContentEvent, Fault, OutputState, START_LEAD, default_phase};
 use crate::clock::AirClock;
 use crate::lineup::{self, StationSpec};
 use crate::media::jpeg::Tables;
-use crate::media::{Size, Unit};
+use crate::media::{AirTime, Size, Unit};
 use playing_file::PlayingFile;
 use playing_recording::PlayingRecording;
 use playing_reel::PlayingReel;
@@ -32,6 +32,12 @@ use playing_reel::PlayingReel;
 /// How long a round waits until its films are looked up. In this time a film of some hundred megabytes is read and
 /// hashed. A larger film that is new is hashed while it is on air.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// For how long films are opened to know their lengths, before a station that comes on air begins with the first one.
+const LENGTHS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A station that was off air for less than this begins its next film, if that has no reel, from the beginning.
+const SHORT_OUTAGE: Duration = Duration::from_secs(5);
 
 /// The films of a station.
 pub(crate) struct Films {
@@ -51,6 +57,11 @@ pub(crate) struct Films {
     fault: Option<Fault>,
     /// Whether a film played to its end since that was asked last.
     played: bool,
+    /// Whether the next round is joined where it is at this time of day, even if its films are not all recorded: the
+    /// station has just begun, or could not read its films meanwhile.
+    resumes: bool,
+    /// Whether the station has played a film, or tried to.
+    begun: bool,
     /// The size of all pictures, once a film has opened.
     size: Option<Size>,
     /// Decoder, encoder and time line. `None` while a blocking thread has them, or after they crashed or hung there.
@@ -95,6 +106,8 @@ impl Films {
             events: VecDeque::new(),
             fault: None,
             played: false,
+            resumes: true,
+            begun: false,
             size: None,
             transcoder: None,
             film_worker: BlockingWorker::new(threads.clone()),
@@ -133,6 +146,7 @@ impl Films {
             }
             if let Some(fault) = self.fault.take() {
                 self.now_playing = NowPlaying::Nothing;
+                self.resumes |= fault.is_outage();
                 return Err(fault);
             }
             let done = match &self.now_playing {
@@ -159,20 +173,30 @@ impl Films {
                 self.begin_reel(path, reel, begin, output);
             }
             // Not recorded while the reels' disk does not answer.
-            Some(PlaylistItem { path, key, file_key, .. })
-                if key.or(file_key).is_some() && !self.reel_worker.is_busy() =>
+            Some(PlaylistItem { path, key, file_key, begin, .. })
+                if key.or(file_key).is_some() && !self.reel_worker.is_stuck() =>
             {
-                self.begin_recording(path, key, output).await?;
+                self.begin_recording(path, key, begin, output).await?;
             }
-            Some(PlaylistItem { path, .. }) => self.open_file(path, Duration::ZERO, output).await?,
+            Some(PlaylistItem { path, begin, .. }) => {
+                let from = begin.map_or(Duration::ZERO, |begin| self.joins_at(output).since(begin));
+                self.open_file(path, from, begin, output).await?;
+            }
         }
         Ok(())
     }
 
+    /// When the first picture of a film that is joined in its middle is due at the earliest.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it leaves out pictures that would be late")]
+    fn joins_at(&self, output: OutputState) -> AirTime {
+        let start = self.clock.now() + START_LEAD;
+        if output.on_air { output.free_at } else { output.free_at.max(start) }
+    }
+
     /// The films of the next round, as the media are now. Never empty. Tells which they are.
     ///
-    /// If all of them have reels, a station that comes on air joins the round where it is at this time of day. A
-    /// station that is on air goes on without a jump, and saves its phase.
+    /// A station that comes on air joins the round where it is at this time of day. A station that is on air goes on
+    /// without a jump, and saves when its round began.
     async fn next_round(&mut self, output: OutputState) -> Result<VecDeque<PlaylistItem>, Fault> {
         // Before the first film opens the size is unknown, and a lookup must determine it.
         let known = self
@@ -180,10 +204,11 @@ impl Films {
             .filter(|_| self.spec.reel)
             .and_then(|size| self.catalogue.recent_lookup(&self.spec, Some(size)));
         if let Some(films) = known {
-            let reels: Vec<_> = films.iter().map(|(_, reel)| reel.clone()).collect();
+            let lengths = films.iter().map(|(_, reel)| reel.length()).collect();
             let mut items = films.into_iter().map(PlaylistItem::from).collect();
             self.tell_round(&items);
-            self.apply_schedule(&mut items, &reels, output);
+            let left = self.apply_schedule(&mut items, Some(lengths), output);
+            items.truncate(left);
             return Ok(items);
         }
         let media = self.spec.media.clone();
@@ -209,15 +234,20 @@ impl Films {
                 Err(fault) => return Err(fault),
             }
         }
-        self.wish_for_reels(&items);
+        let reels: Option<Vec<FilmReel>> =
+            items.iter().map(|item| Some((item.path.clone(), item.reel.clone()?))).collect();
+        let lengths = match &reels {
+            Some(films) => {
+                self.catalogue.cache_lookup(&self.spec, self.size, films);
+                Some(films.iter().map(|(_, reel)| reel.length()).collect())
+            }
+            None if self.resumes && !output.on_air => self.lengths(&items).await?,
+            None => None,
+        };
         self.tell_round(&items);
-        let reels: Option<Vec<_>> = items.iter().map(|item| item.reel.clone()).collect();
-        if let Some(reels) = reels {
-            let films: Vec<FilmReel> =
-                items.iter().map(|item| item.path.clone()).zip(reels.iter().cloned()).collect();
-            self.catalogue.cache_lookup(&self.spec, self.size, &films);
-            self.apply_schedule(&mut items, &reels, output);
-        }
+        let left = self.apply_schedule(&mut items, lengths, output);
+        self.wish_for_reels(&items);
+        items.truncate(left);
         Ok(items)
     }
 
@@ -231,6 +261,24 @@ impl Films {
         self.events.push_back(ContentEvent::RoundBegins(items.iter().map(film).collect()));
     }
 
+    /// How long each film plays, as far as its reel or its container tells; 0 if it cannot be opened. `None` if that takes
+    /// too long: the films are then played from the first one on.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it opens films, and not for ever")]
+    async fn lengths(&mut self, items: &VecDeque<PlaylistItem>) -> Result<Option<Vec<Duration>>, Fault> {
+        let of = |item: &PlaylistItem| item.reel.as_ref().map(|reel| reel.length()).ok_or(item.path.clone());
+        let films: Vec<Result<Duration, PathBuf>> = items.iter().map(of).collect();
+        let (catalogue, slide, clock) = (self.catalogue.clone(), self.spec.slide, self.clock.clone());
+        let until = clock.now() + LENGTHS_TIMEOUT;
+        let length = move |film: Result<Duration, PathBuf>| match film {
+            Ok(length) => Some(length),
+            Err(_) if clock.now() >= until => None,
+            Err(path) => {
+                Some(catalogue.outline(&path, slide).ok().and_then(|film| film.round()).unwrap_or_default())
+            }
+        };
+        self.film_worker.call(STUCK_AFTER, move || films.into_iter().map(length).collect()).await
+    }
+
     /// Wishes for the reels that are missing, but for that of the first film, which is on air now.
     fn wish_for_reels(&self, items: &VecDeque<PlaylistItem>) {
         let wish = |(films_before, item): (usize, &PlaylistItem)| {
@@ -242,31 +290,55 @@ impl Films {
         self.catalogue.recordings().wish(&self.catalogue, &self.threads, self.spec.id, wishes);
     }
 
-    /// Sets when the first film of a round begins. A station that comes on air drops the films that are over by then.
+    /// Determines with which film the round begins, and when that film begins or began: turns the round, so that it is the
+    /// first. Returns how many films are left of the round then. The `lengths` of the films may be unknown.
     #[expect(clippy::disallowed_methods, reason = "a shell: it joins the programme at this time of day")]
     fn apply_schedule(
         &mut self,
         items: &mut VecDeque<PlaylistItem>,
-        reels: &[Arc<Reel>],
+        lengths: Option<Vec<Duration>>,
         output: OutputState,
-    ) {
-        let keys: Vec<ReelKey> = reels.iter().map(|reel| *reel.key()).collect();
+    ) -> usize {
+        let paths: Vec<PathBuf> = items.iter().map(|item| item.path.clone()).collect();
         let (catalogue, group) = (self.catalogue.clone(), self.spec.group);
-        let phase = catalogue.phases().get(group, keys.iter()).unwrap_or_else(|| default_phase(self.spec.id));
-        let Some(schedule) = Schedule::new(reels.iter().map(|reel| reel.length()), phase) else { return };
-        if output.on_air && output.free_at > self.clock.now() {
-            items[0].begin = Some(output.free_at);
-            let own = schedule.phase_of(output.free_at);
-            if own != phase {
-                // Not waited for: if it cannot be saved now, the next round saves it.
-                let save = move || catalogue.phases().set(group, keys.iter(), own);
-                self.reel_worker.start(STUCK_AFTER, save);
+        let saved = catalogue.phases().get(group, paths.iter().map(PathBuf::as_path));
+        let known = saved.unwrap_or(AirTime::default() + default_phase(self.spec.id));
+        let recorded = items.iter().all(|item| item.reel.is_some());
+        let schedule = lengths.and_then(|lengths| {
+            let phase = Schedule::new(lengths.iter().copied(), Duration::ZERO)?.phase_of(known);
+            Schedule::new(lengths, phase)
+        });
+        let now = self.clock.now();
+        let joins = self.joins_at(output);
+        let going_on = output.on_air && output.free_at > now;
+        let resumes = std::mem::take(&mut self.resumes);
+        let begun = std::mem::replace(&mut self.begun, true);
+        let mut left = items.len();
+        let round = match &schedule {
+            Some(schedule) if !going_on && (recorded || resumes) => {
+                let (film, begin) = schedule.at(joins);
+                items.rotate_left(film);
+                left -= film;
+                // A station that was on air until just now loses no pictures to its slate.
+                let just_begun = begun && !recorded && joins.since(begin) < SHORT_OUTAGE;
+                items[0].begin = Some(begin).filter(|_| !just_begun);
+                schedule.round_at(joins)
             }
-        } else {
-            let (film, begin) = schedule.at(output.free_at.max(self.clock.now() + START_LEAD));
-            items.drain(..film);
-            items[0].begin = Some(begin);
+            _ => {
+                items[0].begin = Some(output.free_at).filter(|_| going_on && items[0].reel.is_some());
+                joins
+            }
+        };
+        // While films have no reels, the lengths of their containers tell where a round began, but not where those since
+        // 1970 did.
+        let keeps =
+            recorded && schedule.is_some_and(|schedule| schedule.phase_of(round) == schedule.phase_of(known));
+        if !keeps && saved != Some(round) {
+            // Not waited for: if it cannot be saved now, the next round saves it.
+            let save = move || catalogue.phases().set(group, paths.iter().map(PathBuf::as_path), round);
+            self.reel_worker.start(LOOKUP_TIMEOUT, save);
         }
+        left
     }
 }
 

@@ -189,6 +189,20 @@ pub(crate) enum Fault {
     Shared(Arc<Fault>),
 }
 
+impl Fault {
+    /// Whether the films may be all right, but could not be read.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Fault::Source(SourceError::Unreadable { .. })
+            | Fault::Stuck
+            | Fault::Programme(_)
+            | Fault::NoFilm => true,
+            Fault::Shared(fault) => fault.is_outage(),
+            Fault::Source(_) | Fault::Encode(_) | Fault::Crashed => false,
+        }
+    }
+}
+
 /// The earliest due time of a station's next picture: after all units that were handed to the air, or if the station
 /// is too far behind, a short time from now. A station that is a little behind keeps its time line and leaves out late
 /// pictures.

@@ -1,4 +1,5 @@
-//! One film without a reel, decoded and encoded for one client as it goes, from any position.
+//! One film without a reel, for one client, from any position. As far as the film is recorded meanwhile for stations,
+//! the client has the pictures of that recording. Beyond, it is decoded and encoded for the client as it goes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::catalogue::Catalogue;
 use super::decode::{PictureSource, SourcePicture};
 use super::encode::Encoder;
 use super::programme::Programme;
+use super::recording::{Progress, RecordingEnd};
 use super::timeline::Timeline;
 use super::worker::STUCK_AFTER;
 use crate::media::AirTime;
@@ -217,6 +219,9 @@ impl PassWork {
             if self.programme.find_reel(self.film, &self.catalogue) {
                 return Batch { pictures, end: Some(PassEnd::Reel) };
             }
+            if let Some(batch) = self.recorded() {
+                return batch;
+            }
             match self.open() {
                 Ok(open) => self.open = Some(open),
                 Err(fault) => return Batch { pictures, end: Some(PassEnd::Failed(Some(fault))) },
@@ -230,6 +235,33 @@ impl PassWork {
             }
         }
         Batch { pictures, end: None }
+    }
+
+    /// The next pictures that are wanted, if the film's recording has them.
+    fn recorded(&mut self) -> Option<Batch> {
+        let keys = self.programme.recording_keys(self.film, &self.catalogue)?;
+        let Progress { reel, len, end } = self.catalogue.recordings().recorded(keys, self.wanted)?;
+        let (growing, _) = reel?;
+        let section_end = match end {
+            Some(RecordingEnd::Complete(end) | RecordingEnd::Continued(end)) => Some(end),
+            Some(RecordingEnd::NoReel | RecordingEnd::Failed(_)) | None => None,
+        };
+        let mut pictures = Vec::with_capacity(BATCH);
+        let mut n = growing.at(self.wanted + ROUNDING);
+        while n < len && pictures.len() < BATCH {
+            let Some(end) = (if n + 1 < len { Some(growing.stamp(n + 1)) } else { section_end }) else {
+                break;
+            };
+            if end > self.wanted + ROUNDING {
+                // A damaged picture ends the use of the recording.
+                let Ok(jpeg) = growing.picture(n) else { break };
+                self.wanted = end.max(growing.stamp(n).max(self.wanted) + self.stride);
+                pictures.push(PassPicture { end, jpeg });
+            }
+            n += 1;
+        }
+        let over = matches!(end, Some(RecordingEnd::Complete(end)) if self.wanted + ROUNDING >= end);
+        (over || !pictures.is_empty()).then_some(Batch { pictures, end: over.then_some(PassEnd::Ended) })
     }
 
     /// Opens the film, and goes to the picture that is on at the offset that is wanted.
@@ -284,12 +316,104 @@ impl OpenFilm {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::{Mutex, mpsc};
 
     use super::*;
     use crate::clock::AirClock;
-    use crate::content::reel::Encoding;
+    use crate::content::decode::{self, SourceError};
+    use crate::content::recording::RecordingKey;
+    use crate::content::reel::{Encoding, Store};
+    use crate::content::worker::Threads;
     use crate::media::{FrameRate, Size};
+
+    /// A film that waits for a word before each picture.
+    struct Gated(Box<dyn PictureSource>, mpsc::Receiver<()>);
+
+    impl PictureSource for Gated {
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        fn size(&self) -> (u32, u32) {
+            self.0.size()
+        }
+
+        fn pixel_aspect(&self) -> f64 {
+            self.0.pixel_aspect()
+        }
+
+        fn rate(&self) -> FrameRate {
+            self.0.rate()
+        }
+
+        fn announced(&self) -> u64 {
+            self.0.announced()
+        }
+
+        fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
+            let _ = self.1.recv();
+            self.0.next_picture()
+        }
+
+        fn seek(&mut self, position: Duration) -> Result<(), SourceError> {
+            self.0.seek(position)
+        }
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
+    async fn a_film_that_is_being_recorded_is_not_encoded_anew() {
+        let film = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/media/nature.mp4"));
+        let rate = FrameRate::new(30_000, 1001).unwrap();
+        let encoding = Encoding { size: Size { width: 64, height: 48 }, quality: 50 };
+        let (folder, clock) = (tempfile::tempdir().unwrap(), AirClock::start());
+        let store = Store::open(folder.path(), u64::MAX, clock.now()).unwrap();
+        let opened = Arc::new(AtomicUsize::new(0));
+        let (go_on, gate) = mpsc::channel();
+        let (count, gate) = (opened.clone(), Mutex::new(Some(gate)));
+        let opener = move |path: &Path| -> Result<Box<dyn PictureSource>, SourceError> {
+            count.fetch_add(1, Relaxed);
+            let film = decode::open(path)?;
+            Ok(match gate.lock().unwrap().take() {
+                Some(gate) => Box::new(Gated(film, gate)),
+                None => film,
+            })
+        };
+        let catalogue =
+            Catalogue::new(clock.clone(), Some((store, folder.path()))).with_opener(Arc::new(opener));
+        let catalogue = Arc::new(catalogue);
+        let slide = Duration::from_secs(10);
+        let key = RecordingKey::Film(catalogue.key(&film, encoding, slide).unwrap());
+        let (queue, threads) = (catalogue.recordings().clone(), Threads::default());
+        let joined = queue.join(&catalogue, &threads, (key, None), (&film, slide), None);
+        let (mut reader, _) = joined.unwrap();
+        (0..60).for_each(|_| go_on.send(()).unwrap());
+        while reader.progress().len < 50 {
+            reader.changed().await;
+        }
+        let programme = Programme::of(vec![(film, rate, rate.nth(720), None)], encoding);
+        let mut work = PassWork {
+            catalogue,
+            programme: Arc::new(programme),
+            film: 0,
+            stride: Duration::ZERO,
+            wanted: rate.nth(10),
+            open: None,
+        };
+        let batch = work.batch(1, Duration::ZERO);
+        let (growing, _) = reader.progress().reel.unwrap();
+        assert_eq!(batch.pictures.len(), BATCH);
+        for (n, picture) in (10..).zip(&batch.pictures) {
+            assert_eq!((picture.end, &picture.jpeg), (rate.nth(n as u64 + 1), &growing.picture(n).unwrap()));
+        }
+        assert_eq!(opened.load(Relaxed), 1, "only for the recording");
+        // Where the recording has not come yet, the client does not wait for it.
+        let batch = work.batch(1, rate.nth(300));
+        assert_eq!((rate.nearest(batch.pictures[0].end), opened.load(Relaxed)), (301, 2));
+        drop(go_on);
+    }
 
     #[test]
     fn pictures_between_those_that_are_wanted_are_not_encoded() {

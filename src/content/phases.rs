@@ -1,23 +1,24 @@
-//! The phases of the stations' programmes: how much later than its [schedule](super::schedule) without a phase each
-//! one is. A file keeps them, so that after a restart a station shows the picture that it would have shown without
-//! one.
+//! When the programmes of the stations began a round. A programme is as much later than its
+//! [schedule](super::schedule) without a phase as that moment demands. A file keeps the moments, so that after a restart
+//! a station shows the picture that it would have shown without one. Between the moment and now the lengths of films may
+//! have become known better: a reel tells them to the nanosecond, a container within some pictures.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use tracing::warn;
 
 use super::lock;
-use super::reel::ReelKey;
+use crate::media::AirTime;
 
-/// By the station's group: a hash of the programme's reels, and its phase. A station has one entry, since the phase of
-/// an earlier programme is not needed again.
-type PhaseTable = HashMap<SocketAddr, (String, Duration)>;
+/// By the station's group: a hash of the programme's films, and when a round of it began. A station has one entry, since
+/// that of an earlier programme is not needed again.
+type PhaseTable = HashMap<SocketAddr, (String, AirTime)>;
 
 /// The phases of all stations.
 pub(crate) struct Phases {
@@ -34,26 +35,21 @@ impl Phases {
         Phases { table: Mutex::new(table), file: Mutex::new(file) }
     }
 
-    /// The phase of the programme of these reels on the station that sends to `group`, if it has one of its own. Does
+    /// When a round of the programme of these films began on the station that sends to `group`, if that is known. Does
     /// not wait for a disk.
     pub(crate) fn get<'a>(
         &self,
         group: SocketAddr,
-        reels: impl Iterator<Item = &'a ReelKey>,
-    ) -> Option<Duration> {
-        let hash = programme_hash(reels);
+        films: impl Iterator<Item = &'a Path>,
+    ) -> Option<AirTime> {
+        let hash = programme_hash(films);
         lock(&self.table).get(&group).filter(|known| known.0 == hash).map(|known| known.1)
     }
 
-    /// Sets a phase, and writes all of them to the file, which blocks. If that fails, phases last as long as the
-    /// process.
-    pub(crate) fn set<'a>(
-        &self,
-        group: SocketAddr,
-        reels: impl Iterator<Item = &'a ReelKey>,
-        phase: Duration,
-    ) {
-        lock(&self.table).insert(group, (programme_hash(reels), phase));
+    /// Sets when a round began, and writes all such moments to the file, which blocks. If that fails, they last as long
+    /// as the process.
+    pub(crate) fn set<'a>(&self, group: SocketAddr, films: impl Iterator<Item = &'a Path>, began: AirTime) {
+        lock(&self.table).insert(group, (programme_hash(films), began));
         let file = lock(&self.file);
         // Read after the lock was taken: while this thread waited for it, others may have set phases.
         let table = lock(&self.table).clone();
@@ -65,22 +61,21 @@ impl Phases {
     }
 }
 
-/// Reads a file of phases. Each line has a group, a hash of the programme's reels, and nanoseconds, separated by
-/// spaces. Other lines are ignored, and cost a jump in a programme.
+/// Reads a file of phases. Each line has a group, a hash of the programme's films, and nanoseconds since the Unix epoch,
+/// separated by spaces. Other lines are ignored, and cost a jump in a programme.
 fn load(file: &Path) -> PhaseTable {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = |line: &str| {
         let (group, rest) = line.split_once(' ')?;
         let (hash, nanos) = rest.split_once(' ')?;
-        Some((group.parse().ok()?, (hash.to_owned(), Duration::from_nanos(nanos.parse().ok()?))))
+        Some((group.parse().ok()?, (hash.to_owned(), AirTime(nanos.parse().ok()?))))
     };
     text.lines().filter_map(line).collect()
 }
 
 fn save(table: &PhaseTable, file: &Path) -> io::Result<()> {
-    let line = |(group, (hash, phase)): (&SocketAddr, &(String, Duration))| {
-        format!("{group} {hash} {}\n", phase.as_nanos())
-    };
+    let line =
+        |(group, (hash, began)): (&SocketAddr, &(String, AirTime))| format!("{group} {hash} {}\n", began.0);
     let mut lines: Vec<_> = table.iter().map(line).collect();
     lines.sort_unstable();
     // A process that is killed meanwhile leaves the old file or the new one, and a part that the next process removes.
@@ -92,10 +87,12 @@ fn save(table: &PhaseTable, file: &Path) -> io::Result<()> {
     saved
 }
 
-fn programme_hash<'a>(reels: impl Iterator<Item = &'a ReelKey>) -> String {
+fn programme_hash<'a>(films: impl Iterator<Item = &'a Path>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for reel in reels {
-        hasher.update(reel.to_string().as_bytes());
+    for film in films {
+        hasher.update(film.as_os_str().as_bytes());
+        // No path contains it.
+        hasher.update(&[0]);
     }
     hasher.finalize().to_hex().as_str()[..32].to_owned()
 }
@@ -103,17 +100,15 @@ fn programme_hash<'a>(reels: impl Iterator<Item = &'a ReelKey>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::reel::{Encoding, Store};
-    use crate::media::{AirTime, Size};
+    use crate::content::reel::Store;
 
     #[test]
     fn phases_survive_a_restart_and_rubbish_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phases");
         let mut table = load(&file);
-        table
-            .insert("239.77.0.1:5004".parse().unwrap(), ("abc".into(), Duration::from_nanos(12_345_678_901)));
-        table.insert("[ff15::1]:5004".parse().unwrap(), ("def".into(), Duration::ZERO));
+        table.insert("239.77.0.1:5004".parse().unwrap(), ("abc".into(), AirTime(12_345_678_901)));
+        table.insert("[ff15::1]:5004".parse().unwrap(), ("def".into(), AirTime(0)));
         save(&table, &file).unwrap();
         assert_eq!(load(&file), table);
         let mut text = fs::read_to_string(&file).unwrap();
@@ -127,26 +122,20 @@ mod tests {
     #[test]
     fn a_station_has_one_phase_however_many_programmes_it_had() {
         let folder = tempfile::tempdir().unwrap();
-        let now = AirTime(1_790_000_000_000_000_000);
-        let store = Store::open(folder.path(), u64::MAX, now).unwrap();
         let open = || Phases::load(Some(folder.path().join("phases")));
         let phases = open();
         let group = |port| SocketAddr::from(([239, 77, 0, 1], port));
-        let encoding = Encoding { size: Size { width: 16, height: 16 }, quality: 80 };
-        let keys = ["a", "b", "c"].map(|name| {
-            let film = folder.path().join(name);
-            fs::write(&film, name).unwrap();
-            store.key(&film, encoding, now).unwrap()
-        });
-        for (n, key) in keys.iter().enumerate() {
-            phases.set(group(5004), [key].into_iter(), Duration::from_millis(n as u64));
+        let films = ["a", "b", "c"].map(Path::new);
+        for (n, film) in films.into_iter().enumerate() {
+            phases.set(group(5004), [film].into_iter(), AirTime(n as u64));
         }
-        phases.set(group(5006), keys.iter(), Duration::from_millis(7));
+        phases.set(group(5006), films.into_iter(), AirTime(7));
         let again = open();
         assert_eq!(fs::read_to_string(folder.path().join("phases")).unwrap().lines().count(), 2);
-        assert_eq!(again.get(group(5004), [&keys[2]].into_iter()), Some(Duration::from_millis(2)));
-        assert_eq!(again.get(group(5004), [&keys[0]].into_iter()), None, "an earlier programme");
-        assert_eq!(again.get(group(5006), keys.iter()), Some(Duration::from_millis(7)));
+        assert_eq!(again.get(group(5004), [films[2]].into_iter()), Some(AirTime(2)));
+        assert_eq!(again.get(group(5004), [films[0]].into_iter()), None, "an earlier programme");
+        assert_eq!(again.get(group(5006), films.into_iter()), Some(AirTime(7)));
+        assert_eq!(again.get(group(5006), ["ab", "c"].map(Path::new).into_iter()), None, "other films");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::catalogue::Catalogue;
 use super::decode::SourceError;
 use super::encode::station_size;
-use super::reel::{Encoding, Reel};
+use super::recording::RecordingKey;
+use super::reel::{Encoding, Reel, ReelKey};
 use super::sequence::FilmSequence;
 use crate::lineup::{self, StationSpec};
 use crate::media::{FrameRate, Size};
@@ -136,6 +137,19 @@ impl Programme {
 
     pub(crate) fn path(&self, film: usize) -> &PathBuf {
         &self.films[film].path
+    }
+
+    /// The keys by which a film's recording is known, if it is recorded: for stations of this encoding. Blocks.
+    pub(super) fn recording_keys(
+        &self,
+        film: usize,
+        catalogue: &Catalogue,
+    ) -> Option<(RecordingKey, Option<ReelKey>)> {
+        let ProgrammeFilm { path, has_reels, .. } = &self.films[film];
+        let (file_key, key) =
+            if *has_reels { catalogue.glance(path, self.encoding, self.slide) } else { (None, None) };
+        let any = key.map(RecordingKey::Film).or(file_key.map(RecordingKey::File))?;
+        Some((any, file_key))
     }
 
     pub(super) fn encoding(&self) -> Encoding {

@@ -1,7 +1,7 @@
 //! The queue of recordings: which film is decoded, encoded and recorded next, on which thread.
 //!
-//! Each turn of a recording is some pictures. At most one thread a core takes turns at normal priority, for recordings
-//! that stations play: the one whose stations run out of pictures first has the next turn. So six films that begin at the
+//! Each turn of a section of a recording is some pictures. At most one thread a core takes turns at normal priority, for
+//! those that stations play: the one whose stations run out of pictures first has the next turn. So six films that begin at the
 //! same time are all on air after a moment, and a film that is far ahead waits for the others. At most one thread a core
 //! takes turns at idle priority, for recordings that no station plays yet, or any more.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::catalogue::Catalogue;
 use super::lock;
-use super::recording::{Recording, RecordingKey, RecordingReader};
+use super::recording::{Progress, Recording, RecordingKey, RecordingReader, Section};
 use super::reel::ReelKey;
 use super::worker::{Priority, Threads};
 use crate::clock::AirClock;
@@ -23,6 +23,10 @@ use crate::memory;
 /// No film is recorded beforehand unless there is room for so many bytes: five minutes of pictures. It would take the room of a film
 /// that is on air, or remove a reel that is aired next.
 const ROOM_BEFOREHAND: u64 = 200_000_000;
+
+/// Sections of films that stations play, a core, beyond which none begins in the middle of a film: each has a decoder
+/// open, and is recorded as fast as it is played.
+const SECTIONS_A_CORE: usize = 4;
 
 /// Most turns that may hang at once. With more, no recording begins: each of them holds a thread.
 const MAX_HANGING: usize = 8;
@@ -58,17 +62,29 @@ struct QueueState {
 }
 
 impl QueueState {
-    /// The next recording to have a turn at `priority`, if there is one.
-    fn next(&self, priority: Priority) -> Option<&Arc<Recording>> {
-        let deadline =
-            |recording: &&Arc<Recording>| recording.deadline().map_or(u64::MAX, |AirTime(nanos)| nanos);
+    /// All sections of all recordings.
+    fn sections(&self) -> impl Iterator<Item = (&Arc<Recording>, Arc<Section>)> {
+        self.recordings
+            .iter()
+            .flat_map(|recording| recording.sections().into_iter().map(move |section| (recording, section)))
+    }
+
+    /// The section that has the next turn at `priority`, if there is one.
+    fn next(&self, priority: Priority) -> Option<(&Arc<Recording>, Arc<Section>)> {
+        let deadline = |(_, section): &(_, Arc<Section>)| section.deadline().map_or(u64::MAX, |at| at.0);
         self.waiting(priority).min_by_key(deadline)
     }
 
-    /// Recordings that wait for a turn at `priority`.
-    fn waiting(&self, priority: Priority) -> impl Iterator<Item = &Arc<Recording>> {
-        let waiting = self.recordings.iter().filter(|recording| !recording.has_turn());
-        waiting.filter(move |recording| recording.wanted_priority() == priority)
+    /// Sections that wait for a turn at `priority`.
+    fn waiting(&self, priority: Priority) -> impl Iterator<Item = (&Arc<Recording>, Arc<Section>)> {
+        self.sections().filter(move |(_, section)| {
+            !section.has_turn() && !section.has_ended() && section.wanted_priority() == priority
+        })
+    }
+
+    /// Sections that stations play and that are not there yet.
+    fn played(&self) -> usize {
+        self.sections().filter(|(_, section)| !section.has_ended() && section.deadline().is_some()).count()
     }
 
     /// The film to record beforehand: the one that most stations wish for, and of those the one that is on air soonest. `None` if
@@ -93,7 +109,7 @@ impl QueueState {
 
     /// Turns that hang.
     fn hanging(&self) -> usize {
-        self.recordings.iter().filter(|recording| recording.hangs()).count()
+        self.sections().filter(|(_, section)| section.hangs()).count()
     }
 
     /// Notes the recordings that have ended, and drops them.
@@ -106,7 +122,7 @@ impl QueueState {
 
     /// Turns at `priority` that have begun and get on.
     fn running(&self, priority: Priority) -> usize {
-        self.recordings.iter().filter(|recording| recording.runs() == Some(priority)).count()
+        self.sections().filter(|(_, section)| section.runs() == Some(priority)).count()
     }
 }
 
@@ -120,34 +136,51 @@ impl RecordingQueue {
         RecordingQueue { clock, cores, state: Mutex::default() }
     }
 
-    /// A place at the beginning of the recording of a film, which begins if no other station plays it. `None` if too
-    /// many recordings hang. Does not block.
+    /// A place in the recording of a film, which begins if no other station plays it: at the film's beginning, or `at` an
+    /// offset in a film whose first picture was due at a moment. If too many sections are recorded to begin another one
+    /// there, the place is at the beginning; tells whether it is where it was to be. `None` if too many recordings hang.
+    /// Does not block.
     pub(crate) fn join(
         self: &Arc<Self>,
         catalogue: &Arc<Catalogue>,
         threads: &Threads,
         (key, file_key): (RecordingKey, Option<ReelKey>),
-        path: &Path,
-        slide: Duration,
-    ) -> Option<RecordingReader> {
+        (path, slide): (&Path, Duration),
+        at: Option<(Duration, AirTime)>,
+    ) -> Option<(RecordingReader, bool)> {
         let mut state = lock(&self.state);
         state.clear();
-        let known = state.recordings.iter().find(|recording| recording.is_of(key, file_key));
-        let reader = match known {
-            Some(recording) => recording.join(),
+        let known = state.recordings.iter().find(|recording| recording.is_of(key, file_key)).cloned();
+        let recording = match known {
+            Some(recording) => recording,
             None if state.hanging() >= MAX_HANGING => return None,
             None => {
                 let recording =
                     Recording::new(catalogue.clone(), self.clock.clone(), key, path.to_owned(), slide);
-                let recording = Arc::new(recording);
-                let reader = recording.join();
-                state.recordings.push(recording);
-                reader
+                Arc::new(recording)
             }
         };
+        let room = state.played() < SECTIONS_A_CORE * self.cores;
+        let there = at.and_then(|(place, begin)| recording.join(place, Some(begin), room));
+        let is_there = there.is_some();
+        let reader = there.or_else(|| recording.join(Duration::ZERO, None, room))?;
+        if !state.recordings.iter().any(|known| Arc::ptr_eq(known, &recording)) {
+            state.recordings.push(recording);
+        }
         drop(state);
         self.start_threads(threads);
-        Some(reader)
+        Some((reader, is_there))
+    }
+
+    /// How far the section is recorded that has the picture at the offset `place` in a film; `None` if none has it yet.
+    /// Does not block.
+    pub(crate) fn recorded(
+        &self,
+        (key, file_key): (RecordingKey, Option<ReelKey>),
+        place: Duration,
+    ) -> Option<Progress> {
+        let state = lock(&self.state);
+        state.recordings.iter().find(|recording| recording.is_of(key, file_key))?.recorded(place)
     }
 
     /// Replaces what a station wishes to be recorded before it is on air. Does not block.
@@ -171,7 +204,7 @@ impl RecordingQueue {
         let mut state = lock(&self.state);
         while let Some(Wish { key, path, slide, .. }) = state.most_wanted(self.cores) {
             let recording = Recording::new(catalogue.clone(), self.clock.clone(), key, path, slide);
-            state.recordings.push(Arc::new(recording));
+            state.recordings.push(Arc::new(recording.beforehand()));
         }
     }
 
@@ -202,16 +235,16 @@ impl RecordingQueue {
 
     /// Takes the next turn at `priority`. Returns false if there is none.
     fn take_turn(self: &Arc<Self>, priority: Priority, first: bool, threads: &Threads) -> bool {
-        let recording = {
+        let (recording, section) = {
             let mut state = lock(&self.state);
             state.starting[priority as usize] -= usize::from(first);
             state.clear();
             let room = state.running(priority) < self.cores;
-            let Some(recording) = state.next(priority).filter(|_| room).cloned() else { return false };
-            recording.begin_turn(priority);
-            recording
+            let Some((recording, section)) = state.next(priority).filter(|_| room) else { return false };
+            section.begin_turn(priority);
+            (recording.clone(), section)
         };
-        recording.take_turn();
+        recording.take_turn(&section);
         if recording.has_ended() {
             lock(&self.state).clear();
             self.record_beforehand(recording.catalogue());

@@ -1,9 +1,10 @@
 //! The schedule: which film of a round is on at a time of day. Pure.
 //!
 //! Rounds follow each other without a gap since the Unix epoch, so that a broadcaster that is restarted, or another
-//! one with the same films, airs what would have been on. For that the length of every film must be known to the
-//! nanosecond, as it is from its [reel](super::reel). A station whose reels were recorded while it was on air goes on
-//! without a jump. Its programme is later than the epoch demands by its *phase*, which the broadcaster saves.
+//! one with the same films, airs what would have been on. For that the length of every film must be known: to the
+//! nanosecond from its [reel](super::reel), or within some pictures from its container. A station that is on air goes on
+//! without a jump. Its programme is later than the epoch demands by its *phase*, which follows from a moment at which a
+//! round began; the broadcaster saves that.
 
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ impl Schedule {
         let length = self.round.length().as_nanos() as u64;
         let (film, offset) = self.round.at(Duration::from_nanos(now.0 % length));
         (film, now - offset + self.phase)
+    }
+
+    /// When the round that is on at `now` began.
+    pub fn round_at(&self, now: AirTime) -> AirTime {
+        let since = (now - self.phase).0 % self.round.length().as_nanos() as u64;
+        now - Duration::from_nanos(since)
     }
 }
 

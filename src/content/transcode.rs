@@ -69,6 +69,8 @@ pub(crate) struct Transcoder {
     film: Option<Box<dyn PictureSource>>,
     /// Whether the film was begun on the time line.
     begun: bool,
+    /// When the film's first picture was due, if the film is joined in its middle.
+    began: Option<AirTime>,
     /// The encoder of the film.
     encoder: Option<Encoder>,
 }
@@ -89,17 +91,20 @@ impl Transcoder {
             timeline: Timeline::new(start, REPEAT_RATE),
             film: None,
             begun: false,
+            began: None,
             encoder: None,
         }
     }
 
     /// Opens the film that plays next, in pictures of `size` if the station has a size already. Its first picture is the
-    /// one that is on at `from` after the beginning of the film.
+    /// one that is on at `from` after the beginning of the film. It is due as if the film had begun at `began`, or as soon
+    /// as can be.
     pub(crate) fn open(
         &mut self,
         path: &Path,
         size: Option<Size>,
         from: Duration,
+        began: Option<AirTime>,
     ) -> Result<OpenedFilm, Fault> {
         self.film = None;
         let mut film = self.catalogue.open(path)?;
@@ -111,19 +116,15 @@ impl Transcoder {
         // A new encoder, since the quality to which the last film was squeezed is not a good guess for this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
         let opened = OpenedFilm { rate: film.rate(), size, length: film.length() };
-        (self.film, self.begun) = (Some(film), false);
+        (self.film, self.begun, self.began) = (Some(film), false, began);
         Ok(opened)
     }
 
     /// Transcodes up to `most` of the film's next pictures. The first of them is due at `earliest` or later.
     pub(crate) fn transcode(&mut self, most: usize, earliest: AirTime) -> Batch {
         let mut pictures = Vec::with_capacity(most);
-        if let Some(film) = self.film.as_ref().filter(|_| !self.begun) {
-            self.timeline.begin_film(film.rate(), earliest);
-            self.begun = true;
-        }
         let end = loop {
-            match self.transcode_next() {
+            match self.transcode_next(earliest) {
                 Ok(Some(picture)) => pictures.push(picture),
                 Ok(None) => {
                     self.film = None;
@@ -143,10 +144,14 @@ impl Transcoder {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a shell: it asks whether a picture is late")]
-    fn transcode_next(&mut self) -> Result<Option<TranscodedPicture>, Fault> {
+    fn transcode_next(&mut self, earliest: AirTime) -> Result<Option<TranscodedPicture>, Fault> {
         let (Some(film), Some(encoder)) = (&mut self.film, &mut self.encoder) else { return Ok(None) };
         let Some(picture) = film.next_picture()? else { return Ok(None) };
         let now = self.clock.now();
+        if !std::mem::replace(&mut self.begun, true) {
+            let due = self.began.map_or(earliest, |began| began + picture.stamp);
+            self.timeline.begin_film(film.rate(), due);
+        }
         let due = self.timeline.next(picture.stamp);
         self.timeline.lasts(picture.lasts);
         let policy = due.policy(now);
@@ -178,7 +183,7 @@ mod tests {
         let spec = StationSpec { width: 64, ..StationSpec::sample("239.77.0.2:5004") };
         let catalogue = Arc::new(Catalogue::new(clock.clone(), None));
         let mut transcoder = Transcoder::new(&spec, clock, catalogue, start);
-        transcoder.open(Path::new(FILM), None, Duration::ZERO).unwrap();
+        transcoder.open(Path::new(FILM), None, Duration::ZERO, None).unwrap();
         transcoder
     }
 
@@ -198,7 +203,7 @@ mod tests {
     fn a_film_is_opened_where_it_is_to_go_on() {
         let mut transcoder = behind(Duration::ZERO);
         let rate = decode::open(Path::new(FILM)).unwrap().rate();
-        transcoder.open(Path::new(FILM), None, rate.nth(700)).unwrap();
+        transcoder.open(Path::new(FILM), None, rate.nth(700), None).unwrap();
         let earliest = transcoder.clock.now() + Duration::from_secs(3600); // late on no machine
         let batch = transcoder.transcode(100, earliest);
         assert!(matches!(batch.end, BatchEnd::FilmEnded(_)));
@@ -211,13 +216,13 @@ mod tests {
     fn a_film_is_not_squeezed_because_the_film_before_it_was() {
         let mut transcoder = behind(Duration::ZERO);
         let size = Size { width: 640, height: 640 };
-        transcoder.open(Path::new(FILM), Some(size), Duration::ZERO).unwrap();
+        transcoder.open(Path::new(FILM), Some(size), Duration::ZERO, None).unwrap();
         let noise: Vec<u32> = std::iter::repeat_with(|| fastrand::u32(..)).take(640 * 640).collect();
         let encoder = transcoder.encoder.as_mut().unwrap();
         let noisy = encoder.encode_rgb32(&noise).unwrap();
         assert!(noisy.squeezed && noisy.jpeg.scan.len() <= MAX_SCAN);
         let earliest = transcoder.clock.now() + Duration::from_secs(3600); // late on no machine
-        transcoder.open(Path::new(FILM), Some(size), Duration::ZERO).unwrap();
+        transcoder.open(Path::new(FILM), Some(size), Duration::ZERO, None).unwrap();
         let batch = transcoder.transcode(1, earliest);
         assert!(matches!(batch.end, BatchEnd::More));
         let encoded = batch.pictures[0].encoded.as_ref().unwrap();

@@ -387,8 +387,9 @@ impl Lineup {
             }
             if is_source_specific(group) {
                 notes.push(format!(
-                    "station \"{name}\" has a source-specific group (RFC 4607): our viewer joins it without naming \
-                     the sender, which routers ignore; choose one in {}, or watch with a player, by SDP",
+                    "station \"{name}\" has a source-specific group (RFC 4607): a player must name the sender \
+                     when it joins, as our viewer does and SDP tells, or routers pass nothing; choose one in {} for \
+                     players that cannot",
                     if group.is_ipv4() { "239.0.0.0/8" } else { "ff15::/16" }
                 ));
             }

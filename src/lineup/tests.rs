@@ -332,8 +332,8 @@ fn a_source_specific_group_is_noted() {
     };
     for (group, range) in [("232.77.0.2:5004", "239.0.0.0/8"), ("[ff3e::8000:1]:5004", "ff15::/16")] {
         let expected = format!(
-            "station \"Ocean\" has a source-specific group (RFC 4607): our viewer joins it without naming the sender, \
-             which routers ignore; choose one in {range}, or watch with a player, by SDP"
+            "station \"Ocean\" has a source-specific group (RFC 4607): a player must name the sender when it joins, as our \
+             viewer does and SDP tells, or routers pass nothing; choose one in {range} for players that cannot"
         );
         assert_eq!(notes(group), [expected]);
     }

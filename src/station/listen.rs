@@ -128,7 +128,7 @@ async fn hear(station: &StationHandle, socket: &UdpSocket, conflict: &mut Confli
         }
         for _ in 0..READ_MAX {
             match socket.try_recv_from(&mut bytes) {
-                // Over IPv6 the kernel has joined a source-specific group for any sender.
+                // Whatever was sent before the kernel joined a source-specific group for the station's own address alone.
                 Ok((_, from)) if is_source_specific(group) && Some(from.ip()) != station.source() => {}
                 Ok((length, from)) => conflict.hear(clock.now(), from, &bytes[..length]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,

@@ -1,8 +1,11 @@
 //! Stations on air: viewers see the right pictures, in datagrams of the right size.
 
+use std::net::Ipv6Addr;
+
 use crate::common::film::{ntsc, numbered, pal};
 use crate::common::harness::text;
 use crate::common::lan::{Lan, head, station};
+use crate::common::until;
 use crate::common::watch::{watch, watch_with};
 use crate::common::wire::{Unit, check_grid, steps, units};
 
@@ -96,14 +99,15 @@ pub(crate) fn datagrams_follow_the_mtu() {
     assert_eq!(lan.host("sender").ip_counter("FragCreates"), 0);
 }
 
-/// A group of site scope, and one of link scope, which names no network without an interface.
+/// A group of site scope, one of link scope, which names no network without an interface, and a source-specific one.
 pub(crate) fn ipv6() {
     let lan = Lan::new(&["sender", "one"]);
     let (film, near) = (pal(1), pal(2));
     let group = "[ff15::77:1]:5004";
     let lineup = head("[::]:9688", "eth0")
         + &station(1, &[&film.path], group, "")
-        + &station(2, &[&near.path], "[ff12::77:2]:5004", "");
+        + &station(2, &[&near.path], "[ff12::77:2]:5004", "")
+        + &station(3, &[&film.path], "[ff35::8000:77]:5004", "");
     let _broadcaster = lan.host("sender").on_air(&lineup);
     let file = lan.folder().join("capture");
     let capture = lan.host("one").helper("capture", &[group, "eth0", "55", text(&file)]);
@@ -116,6 +120,22 @@ pub(crate) fn ipv6() {
     let units = units(&file);
     check_grid(&units, &film);
     assert!((1000..=1452).contains(&largest(&units)), "{}", largest(&units));
+
+    let specific = watch(&lan, "one", "[fd77::1]:9688", 3, 55);
+    // The join names the sender, so that switches pass no other's datagrams.
+    let joined = |row: &str| {
+        let row: Vec<_> = row.split_whitespace().collect();
+        row.get(2..5) == Some(&[&hex("ff35::8000:77")[..], &hex("fd77::1")[..], "1"])
+    };
+    until("a join that names the sender", || {
+        lan.host("one").tool("cat", &["/proc/net/mcfilter6"]).lines().any(joined).then_some(())
+    });
+    specific.done().check_whole(&film);
+}
+
+/// An address as the kernel writes it in /proc.
+fn hex(address: &str) -> String {
+    address.parse::<Ipv6Addr>().unwrap().octets().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A playlist of two films: the station keeps its size, so the second film stands between bars; each film keeps its rate; and

@@ -22,6 +22,7 @@ struct track {
     int32_t turned;
     int32_t matrix[9];
     int64_t start_micros, length_micros, pictures;  // INT64_MIN, INT64_MIN, 0: unknown
+    int64_t indexed;
     char codec[32], pixels[32], space[32], transfer[32], language[32], length_tag[32];
 };
 
@@ -84,6 +85,7 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     track->start_micros = micros(stream->start_time, stream->time_base);
     track->length_micros = micros(stream->duration, stream->time_base);
     track->pictures = stream->nb_frames;
+    track->indexed = avformat_index_get_entries_count(stream);
     text(track->codec, sizeof track->codec, descriptor ? descriptor->name : NULL);
     text(track->language, sizeof track->language, language ? language->value : NULL);
     text(track->length_tag, sizeof track->length_tag, length ? length->value : NULL);

@@ -95,6 +95,8 @@ pub struct FilmTrack {
     pub length: Option<Duration>,
     /// Number of pictures, if the container counts them.
     pub pictures: Option<u64>,
+    /// Number of pictures in the index that libavformat has of the track so far: all, or those of the first fragment.
+    pub indexed: u64,
     /// The codec: `h264`.
     pub codec: String,
     /// The pixel format: `yuv420p`.
@@ -139,6 +141,7 @@ struct RawTrack {
     start_micros: i64,
     length_micros: i64,
     pictures: i64,
+    indexed: i64,
     codec: [u8; 32],
     pixels: [u8; 32],
     space: [u8; 32],
@@ -260,6 +263,7 @@ fn track(raw: &RawTrack) -> FilmTrack {
         start_micros: (raw.start_micros != i64::MIN).then_some(raw.start_micros),
         length: length(raw.length_micros).or_else(|| clock_time(&text(&raw.length_tag))),
         pictures: u64::try_from(raw.pictures).ok().filter(|&pictures| pictures > 0),
+        indexed: u64::try_from(raw.indexed).unwrap_or(0),
         codec: text(&raw.codec),
         pixels: text(&raw.pixels),
         space: text(&raw.space),

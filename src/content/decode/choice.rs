@@ -43,6 +43,7 @@ pub(super) fn against_opencv(facts: &Facts, path: &Path) -> Vec<String> {
     add(facts.interlaced, &|| "interlaced".into());
     add(facts.picture_tracks > 1, &|| format!("{} picture tracks", facts.picture_tracks));
     add(facts.hides, &|| "an edit list hides a part of it".into());
+    add(facts.miscounts, &|| "it has more pictures than its container counts".into());
     add(facts.varies, &|| "its rate varies".into());
     add(facts.rate.as_f64() < 1.0, &|| "slides".into());
     let container = facts.container.as_str();

@@ -8,6 +8,7 @@ use film_facts::{ColourRange, Film, FilmTrack, Scan, TrackKind};
 
 use super::choice::{FilmDecoder, against_opencv};
 use super::ends_early::ends_early;
+use super::libav::maps_tones;
 use super::turn::Turn;
 use super::{SourceError, display, stamps};
 use crate::content::sound::source::sound_track;
@@ -70,6 +71,8 @@ pub struct Facts {
     pub counted: bool,
     /// Whether an edit list hides pictures that the container counts.
     pub hides: bool,
+    /// Whether there are more pictures than the container counts: a film in fragments, or a wrong header.
+    pub miscounts: bool,
     /// Whether it has a sound track that can be decoded here.
     pub has_sound: bool,
     /// All tracks, in words.
@@ -91,8 +94,27 @@ pub struct Colours {
     pub tagged: bool,
     /// Whether luma and chroma use all 256 values.
     pub full_range: bool,
-    /// The kind of high dynamic range, if any: `PQ` or `HLG`.
-    pub high_range: Option<&'static str>,
+    /// The kind of high dynamic range, if any.
+    pub high_range: Option<HighRange>,
+}
+
+/// A kind of high dynamic range (ITU-R BT.2100).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HighRange {
+    /// Perceptual quantization.
+    Pq,
+    /// Hybrid log-gamma.
+    Hlg,
+}
+
+impl HighRange {
+    /// Its usual name.
+    pub fn name(self) -> &'static str {
+        match self {
+            HighRange::Pq => "PQ",
+            HighRange::Hlg => "HLG",
+        }
+    }
 }
 
 impl Colours {
@@ -105,8 +127,8 @@ impl Colours {
             // JPEG's pixel formats have full range whatever the tag.
             full_range: track.range == ColourRange::Full || track.pixels.starts_with("yuvj"),
             high_range: match track.transfer.as_str() {
-                "smpte2084" => Some("PQ"),
-                "arib-std-b67" => Some("HLG"),
+                "smpte2084" => Some(HighRange::Pq),
+                "arib-std-b67" => Some(HighRange::Hlg),
                 _ => None,
             },
         }
@@ -127,7 +149,7 @@ impl Colours {
             other => other,
         };
         let range = if self.full_range { ", full range" } else { "" };
-        let high = self.high_range.map(|kind| format!(", HDR ({kind})")).unwrap_or_default();
+        let high = self.high_range.map(|kind| format!(", HDR ({})", kind.name())).unwrap_or_default();
         let untagged = if self.tagged { "" } else { " (untagged)" };
         format!("{space}{untagged}{range}{high}")
     }
@@ -174,13 +196,15 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         coded_aspect,
         turn,
         colours: Colours::of(track),
-        interlaced: track.scan == Scan::Interlaced,
+        interlaced: is_interlaced(track),
         rate,
         varies: seen_rate.is_some() || varies(track),
         length,
         longest: film.length,
         announced: by_length,
         counted: track.length.is_some(),
+        // Where some pictures are missing, the length has place for more than there are.
+        miscounts: track.pictures.is_some_and(|counted| counted < track.indexed.max(by_length * 9 / 10)),
         hides: claimed.is_some_and(|pictures| pictures > by_length + 2),
         has_sound: sound_track(&film, &SoundChoice::Auto).is_some(),
         tracks: film.tracks.iter().map(words).collect(),
@@ -224,6 +248,11 @@ fn no_pictures(path: &Path, film: &Film) -> SourceError {
     } else {
         SourceError::NotAFilm { path }
     }
+}
+
+/// Whether the pictures of a track are interlaced. Containers do not say it of DV, which always is.
+fn is_interlaced(track: &FilmTrack) -> bool {
+    track.scan == Scan::Interlaced || (track.scan == Scan::Unspecified && track.codec == "dvvideo")
 }
 
 /// The rate that the container claims for a track, if it is plausible for a film.
@@ -274,9 +303,12 @@ fn words(track: &FilmTrack) -> String {
 fn remark(path: &Path, facts: &mut Facts) {
     let name = display(path);
     if let Some(kind) = facts.colours.high_range {
-        facts.remarks.push(format!(
-            "{name} has high dynamic range ({kind}), which is shown as it is, without tone mapping: it looks pale and flat"
-        ));
+        let shown = if maps_tones() {
+            "its tones are mapped to those of an ordinary screen"
+        } else {
+            "which is shown as it is, since this FFmpeg cannot map tones: it looks pale and flat"
+        };
+        facts.remarks.push(format!("{name} has high dynamic range ({}); {shown}", kind.name()));
     }
     if File::open(path).is_ok_and(|file| ends_early(file, &facts.container)) {
         facts.remarks.push(format!(

@@ -1,5 +1,6 @@
 //! Films of many kinds, each made with ffmpeg and compared with the pictures that ffmpeg itself decodes from it.
 
+mod others;
 mod reference;
 
 mod seeking;
@@ -11,6 +12,7 @@ use std::process::Command;
 use ::opencv::prelude::*;
 
 use self::reference::{COLOUR, H264, PATTERN, Shown, Workshop, play, plays_as, plays_as_ffmpeg, reference};
+use super::facts::HighRange;
 use super::*;
 
 const ONE: i32 = 1 << 16;
@@ -110,16 +112,47 @@ fn an_untagged_film_of_720_lines_has_the_colours_of_bt709() {
 }
 
 #[test]
-fn a_remark_says_that_a_film_has_high_dynamic_range() {
+fn a_film_of_high_dynamic_range_looks_as_the_same_film_of_ordinary_range() {
     let workshop = Workshop::new();
-    for (transfer, kind) in [("smpte2084", "PQ"), ("arib-std-b67", "HLG")] {
+    let ordinary = workshop.make(
+        "-f lavfi -i testsrc2=s=320x240:r=25:d=0.2 -vf scale=out_color_matrix=bt709,format=yuv444p -c:v libx264 \
+         -preset ultrafast -crf 4 -colorspace bt709 -color_primaries bt709 -color_trc bt709",
+        "ordinary.mkv",
+    );
+    let ordinary = reference(&ordinary, "", (320, 240));
+    for (transfer, kind, codec) in [
+        ("smpte2084", HighRange::Pq, "-c:v libx265 -preset ultrafast -crf 4 -x265-params log-level=none"),
+        ("arib-std-b67", HighRange::Hlg, "-c:v libx264 -preset ultrafast -crf 4"),
+    ] {
+        let graded = format!(
+            "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=2020,zscale=t={transfer}:m=2020_ncl:r=tv:npl=203"
+        );
         let tags = format!("-colorspace bt2020nc -color_trc {transfer} -color_primaries bt2020");
-        let film = bars(&workshop, "320x240", ("bt2020", "tv"), &tags, &format!("{kind}.mp4"));
-        let played = plays_as_ffmpeg(&film, (320, 240));
+        let args =
+            format!("-i ordinary.mkv -vf {graded},format=yuv420p10le {codec} -pix_fmt yuv420p10le {tags}");
+        let film = workshop.make(&args, &format!("{}.mp4", kind.name()));
+        let played = play(&film);
+        assert_eq!(played.end, Ok(()));
         assert_eq!(played.facts().colours.high_range, Some(kind));
+        assert_eq!(played.source.size(), (320, 240));
+        for ((shown, ..), ordinary) in played.pictures.iter().zip(&ordinary) {
+            let difference = shown.difference(ordinary);
+            assert!(difference < 40.0, "{}: {difference}", kind.name());
+        }
         let told = &played.facts().remarks[..];
         assert!(matches!(told, [told] if told.contains("high dynamic range")), "{told:?}");
     }
+}
+
+#[test]
+fn a_large_film_of_high_dynamic_range_is_made_smaller_before_its_tones_are_mapped() {
+    let workshop = Workshop::new();
+    let args = "-f lavfi -i testsrc2=s=3840x2160:r=25:d=0.08 -c:v libx264 -preset ultrafast -pix_fmt yuv420p10le \
+         -colorspace bt2020nc -color_trc smpte2084 -color_primaries bt2020";
+    let played = play(&workshop.make(args, "large.mp4"));
+    assert_eq!((played.end, played.source.size()), (Ok(()), (3840, 2160)));
+    assert_eq!(played.pictures.len(), 2);
+    assert!(played.pictures.iter().all(|(shown, ..)| (shown.width, shown.height) == (1920, 1080)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::content::sound::FilmCue;
 use crate::content::transcode::{Batch, BatchEnd, OpenedFilm, TranscodedPicture, Transcoder};
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{ContentEvent, ContentKind, Fault, OutputState, earliest_due};
-use crate::media::{Policy, Unit};
+use crate::media::{AirTime, Policy, Unit};
 
 /// Pictures that are decoded and encoded at a time: about 10 ms of work. Each batch moves the decoder's state to
 /// another thread and back.
@@ -27,15 +27,17 @@ pub(super) struct PlayingFile {
 }
 
 impl Films {
-    /// Opens the film that plays next, or goes on where it is at `from` after its beginning.
+    /// Opens the film that plays next, or goes on where it is at `from` after its beginning: as if it had begun at `began`,
+    /// or as soon as can be.
     pub(super) async fn open_file(
         &mut self,
         path: PathBuf,
         from: Duration,
+        began: Option<AirTime>,
         output: OutputState,
     ) -> Result<(), Fault> {
         let (size, film) = (self.size, path.clone());
-        let open = move |transcoder: &mut Transcoder| transcoder.open(&film, size, from);
+        let open = move |transcoder: &mut Transcoder| transcoder.open(&film, size, from, began);
         let OpenedFilm { rate, size, length } = self.with_transcoder(output, open).await??;
         let length = length.map(|length| rate.nth(rate.nearest(length)));
         self.now_playing = NowPlaying::File(PlayingFile { path, length, shown: false, cues: true });

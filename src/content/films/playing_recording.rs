@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::playing_reel::first_from;
 use super::{Films, LOOKUP_TIMEOUT, NowPlaying, picture_event};
 use crate::content::recording::{Progress, RecordingEnd, RecordingKey, RecordingReader};
 use crate::content::reel::{Encoding, GrowingReel, ReelError, ReelKey};
@@ -23,6 +24,9 @@ const BATCH: usize = 8;
 /// How often a station that waits for a picture checks whether the recording still gets on.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
+/// How far behind its place a station that joins a film may be, before the film goes on from where it stands.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long before its next picture is due a station stops waiting for a disk that hangs: enough to open the film.
 const DISK_LEAD: Duration = Duration::from_millis(300);
 
@@ -31,16 +35,24 @@ pub(super) struct PlayingRecording {
     reader: RecordingReader,
     /// The length of its round, if its container tells.
     length: Option<Duration>,
-    /// When picture 0 is due; `None` until there are pictures.
+    /// When the film's first picture was due, if the film is joined in its middle.
+    began: Option<AirTime>,
+    /// When the first picture that is shown is due at the earliest.
+    joined: AirTime,
+    /// When the film's first picture is due, or was; `None` until there are pictures.
     begin: Option<AirTime>,
-    /// The number of the next picture.
+    /// The offset in the film at which it was joined, or the section begins that it plays.
+    from: Duration,
+    /// The number of the next picture in the section.
     next: usize,
     /// The number of the picture after the last one that could be read.
     readable_to: usize,
     /// Whether a picture could not be read.
     damaged: bool,
-    /// Whether a picture of it was given to the air.
+    /// Whether [`ContentEvent::Begin`] was given.
     shown: bool,
+    /// Whether a picture of it was given to the air.
+    aired: bool,
     /// Whether it stood still.
     stood_still: bool,
 }
@@ -50,7 +62,7 @@ impl PlayingRecording {
         self.reader.path()
     }
 
-    /// Picture 0 is due, or was, at `begin`. Returns the cue of the film at `place`.
+    /// The film's first picture is due, or was, at `begin`. Returns the cue of the film at `place`.
     fn begin_at(&mut self, begin: AirTime, place: usize) -> ContentEvent {
         self.begin = Some(begin);
         self.reader.begins(begin);
@@ -66,32 +78,38 @@ struct Recorded {
     /// The number of pictures that can be given to the air. Before the end, the last picture that was recorded is not
     /// among them, since it is not known for how long it is on.
     len: usize,
-    /// When the last picture ends, if it is the last of the film.
+    /// When the last picture ends, if it is the last of the section.
     length: Option<Duration>,
+    /// No picture is due earlier.
+    joined: AirTime,
 }
 
 impl Recorded {
-    fn of(progress: &Progress) -> Option<Recorded> {
+    fn of(progress: &Progress, joined: AirTime) -> Option<Recorded> {
         let (reel, rate) = progress.reel.clone()?;
         let last = progress.len.checked_sub(1)?;
         let (len, length) = match progress.end {
             None => (last, None),
-            Some(RecordingEnd::Complete(length)) => (progress.len, Some(length)),
+            Some(RecordingEnd::Complete(end) | RecordingEnd::Continued(end)) => (progress.len, Some(end)),
             Some(RecordingEnd::NoReel | RecordingEnd::Failed(_)) => {
                 (progress.len, Some(reel.stamp(last) + rate.interval()))
             }
         };
-        Some(Recorded { reel, rate, len, length })
+        Some(Recorded { reel, rate, len, length, joined })
     }
 
     /// When picture `n` is due, and for how long it is on.
     fn due(&self, begin: AirTime, n: usize) -> Due {
-        let at = begin + self.reel.stamp(n);
-        let end = match self.length {
-            Some(length) if n + 1 == self.len => length,
-            _ => self.reel.stamp(n + 1),
-        };
-        Due { at, interval: (begin + end).since(at) }
+        let at = (begin + self.reel.stamp(n)).max(self.joined);
+        Due { at, interval: (begin + self.stamp(n + 1)).since(at) }
+    }
+
+    /// The offset of picture `n`; after the last one of the section, its end.
+    fn stamp(&self, n: usize) -> Duration {
+        match self.length {
+            Some(length) if n >= self.len => length,
+            _ => self.reel.stamp(n.min(self.len)),
+        }
     }
 
     /// The units of the next pictures. They end before the first picture that `picture` does not have, or cannot read;
@@ -115,12 +133,13 @@ impl Recorded {
 }
 
 impl Films {
-    /// Begins a film that had no reel when it was looked up: by now it may have one. If it has none, the station plays
-    /// its recording, which begins now if no other station plays it.
+    /// Begins a film that had no reel when it was looked up, or joins it where it is if it has `began`: by now it may have
+    /// one. If it has none, the station plays its recording, which begins now if no other station plays it.
     pub(super) async fn begin_recording(
         &mut self,
         path: PathBuf,
         key: Option<ReelKey>,
+        began: Option<AirTime>,
         output: OutputState,
     ) -> Result<(), Fault> {
         let (catalogue, slide, film) = (self.catalogue.clone(), self.spec.slide, path.clone());
@@ -131,29 +150,40 @@ impl Films {
             let key = key.or(known);
             let reel = key.and_then(|key| catalogue.reel(&key));
             // Known from when the station asked for its size.
-            let outline = catalogue.outline(&film, slide).ok();
-            let length = outline.and_then(|outline| Some((outline.rate, outline.length?)));
-            let length = length.map(|(rate, length)| rate.nth(rate.nearest(length)));
+            let length = catalogue.outline(&film, slide).ok().and_then(|outline| outline.round());
             (key.map(RecordingKey::Film).or(file_key.map(RecordingKey::File)), file_key, reel, length)
         };
         match self.reel_worker.call(LOOKUP_TIMEOUT, found).await {
-            Ok((_, _, Some(reel), _)) => self.begin_reel(path, reel, None, output),
+            Ok((_, _, Some(reel), _)) => self.begin_reel(path, reel, began, output),
             Ok((Some(key), file_key, None, length)) => {
                 let recordings = self.catalogue.recordings().clone();
-                let reader = recordings.join(&self.catalogue, &self.threads, (key, file_key), &path, slide);
-                let Some(reader) = reader else { return self.open_file(path, Duration::ZERO, output).await };
+                let joined = self.joins_at(output);
+                let at = began.map(|began| (joined.since(began), began));
+                let keys = (key, file_key);
+                let joins = recordings.join(&self.catalogue, &self.threads, keys, (&path, slide), at);
+                let Some((reader, is_there)) = joins else {
+                    return self.open_file(path, Duration::ZERO, None, output).await;
+                };
+                let (from, began) = at.filter(|_| is_there).unzip();
                 self.now_playing = NowPlaying::Recording(PlayingRecording {
                     reader,
                     length,
+                    began,
+                    joined: began.map_or(AirTime::default(), |_| joined),
                     begin: None,
+                    from: from.unwrap_or_default(),
                     next: 0,
                     readable_to: 0,
                     damaged: false,
                     shown: false,
+                    aired: false,
                     stood_still: false,
                 });
             }
-            Ok((None, _, None, _)) | Err(_) => self.open_file(path, Duration::ZERO, output).await?,
+            Ok((None, _, None, _)) | Err(_) => {
+                let from = began.map_or(Duration::ZERO, |began| self.joins_at(output).since(began));
+                self.open_file(path, from, began, output).await?;
+            }
         }
         Ok(())
     }
@@ -162,14 +192,22 @@ impl Films {
     pub(super) async fn play_recording(&mut self, output: OutputState) -> Result<(), Fault> {
         let NowPlaying::Recording(playing) = &mut self.now_playing else { return Ok(()) };
         let progress = playing.reader.progress();
-        let recorded = Recorded::of(&progress).filter(|recorded| playing.next < recorded.len);
+        let recorded = Recorded::of(&progress, playing.joined).filter(|recorded| playing.next < recorded.len);
         let Some(recorded) = recorded else {
             return match progress.end {
                 None => self.await_recording(output).await,
                 Some(RecordingEnd::Complete(length)) => {
-                    self.events.extend(playing.begin.map(|begin| ContentEvent::HoldUntil(begin + length)));
+                    let begin = playing.begin.filter(|_| playing.aired);
+                    self.events.extend(begin.map(|begin| ContentEvent::HoldUntil(begin + length)));
                     self.played |= playing.shown;
                     self.now_playing = NowPlaying::Nothing;
+                    Ok(())
+                }
+                Some(RecordingEnd::Continued(end)) => {
+                    (playing.next, playing.readable_to, playing.from) = (0, 0, end);
+                    if !playing.reader.go_on() {
+                        self.now_playing = NowPlaying::Nothing;
+                    }
                     Ok(())
                 }
                 Some(RecordingEnd::NoReel) => self.go_on_from_file(output).await,
@@ -184,7 +222,13 @@ impl Films {
                 self.events.push_back(ContentEvent::Begin { kind: ContentKind::Film, size, rate });
                 return Ok(());
             }
-            let begin = earliest_due(&self.clock, &self.spec, output);
+            let earliest = earliest_due(&self.clock, &self.spec, output);
+            let begin = playing.began.unwrap_or(earliest);
+            if playing.began.is_some() {
+                let offset = playing.joined.since(begin);
+                playing.next = first_from(recorded.reel.at(offset), offset, |n| recorded.stamp(n));
+                playing.readable_to = playing.next;
+            }
             let cue = playing.begin_at(begin, self.place);
             self.events.push_back(cue);
             return Ok(());
@@ -222,6 +266,10 @@ impl Films {
         } else if recorded.length.is_some() && policy == Policy::Skip {
             let late = recorded.len - std::mem::replace(&mut playing.next, recorded.len);
             self.events.push_back(ContentEvent::Skipped(late as u64));
+        } else if policy == Policy::Reanchor && !playing.aired && now.since(next.at) < JOIN_PATIENCE {
+            // It took long to open the film and to go to the place. The recording catches up.
+            playing.next = recorded.len;
+            return true;
         } else if policy == Policy::Reanchor {
             // The recording is slower than the station would play it. The film goes on where it stood still.
             let behind = now.since(next.at);
@@ -253,6 +301,7 @@ impl Films {
         playing.next += units.len();
         if !units.is_empty() {
             playing.readable_to = playing.next;
+            playing.aired = true;
         }
         let quality = self.spec.quality;
         self.events.extend(units.into_iter().map(|unit| picture_event(unit, quality)));
@@ -290,9 +339,9 @@ impl Films {
         let path = playing.reader.path().to_owned();
         let from = match (&progress.reel, playing.next.checked_sub(1)) {
             (Some((reel, rate)), Some(last)) if last < progress.len => reel.stamp(last) + rate.interval(),
-            _ => Duration::ZERO,
+            _ => playing.from,
         };
-        self.open_file(path, from, output).await
+        self.open_file(path, from, None, output).await
     }
 }
 

@@ -8,9 +8,7 @@ use super::{Films, NowPlaying, picture_event};
 use crate::content::reel::{Reel, ReelError};
 use crate::content::sound::FilmCue;
 use crate::content::worker::STUCK_AFTER;
-use crate::content::{
-    ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, START_LEAD, earliest_due,
-};
+use crate::content::{ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, earliest_due};
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, Due, Unit};
 
@@ -37,7 +35,6 @@ pub(super) struct PlayingReel {
 
 impl Films {
     /// Begins a film that plays from its reel, at `begin` if that is given.
-    #[expect(clippy::disallowed_methods, reason = "a shell: it leaves out pictures that would be late")]
     pub(super) fn begin_reel(
         &mut self,
         path: PathBuf,
@@ -47,9 +44,8 @@ impl Films {
     ) {
         let begin = begin.unwrap_or_else(|| earliest_due(&self.clock, &self.spec, output));
         // A film that has begun is joined where it is. If it has ended, no pictures of it are left.
-        let start = self.clock.now() + START_LEAD;
-        let joined = if output.on_air { output.free_at } else { output.free_at.max(start) };
-        let next = first_from(&reel, joined.since(begin));
+        let joined = self.joins_at(output);
+        let next = first_from(reel.at(joined.since(begin)), joined.since(begin), |n| stamp(&reel, n));
         self.now_playing = NowPlaying::Reel(PlayingReel {
             path,
             reel,
@@ -88,7 +84,8 @@ impl Films {
         if playing.next < playing.reel.len() {
             // After a stall the programme is where it is at this time of day, and pictures that would be late are left
             // out.
-            let on_time = first_from(&playing.reel, self.clock.now().since(playing.begin)).max(playing.next);
+            let (reel, offset) = (&playing.reel, self.clock.now().since(playing.begin));
+            let on_time = first_from(reel.at(offset), offset, |n| stamp(reel, n)).max(playing.next);
             let late = on_time - std::mem::replace(&mut playing.next, on_time);
             self.events.extend((late > 0).then_some(ContentEvent::Skipped(late as u64)));
         }
@@ -147,13 +144,12 @@ impl Films {
     }
 }
 
-/// The number of the first picture to show `offset` after the beginning of the reel: the first that is due then or later, or
-/// before it the one that is on, if that stays for longer than [`LONGEST_PAUSE`], as a slide does. The number of pictures if there
-/// is none.
-fn first_from(reel: &Reel, offset: Duration) -> usize {
-    let at = reel.at(offset);
-    let stays = stamp(reel, at + 1).saturating_sub(offset) > LONGEST_PAUSE;
-    if reel.stamp(at) < offset && !stays { at + 1 } else { at }
+/// The number of the first picture to show `offset` after the beginning of a film, of pictures with these stamps, where the
+/// picture `at` is on: the first that is due then or later, or before it the one that is on, if that stays for longer than
+/// [`LONGEST_PAUSE`], as a slide does. The number of pictures if there is none.
+pub(super) fn first_from(at: usize, offset: Duration, stamp: impl Fn(usize) -> Duration) -> usize {
+    let stays = stamp(at + 1).saturating_sub(offset) > LONGEST_PAUSE;
+    if stamp(at) < offset && !stays { at + 1 } else { at }
 }
 
 /// Whether leaving out the pictures from `from` to before `to` makes a longer pause than [`LONGEST_PAUSE`].

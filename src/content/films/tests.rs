@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test reads the clock of its scene")]
 
+mod joining;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

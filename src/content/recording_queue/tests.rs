@@ -67,7 +67,7 @@ impl PictureSource for GreyFilm {
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {
-        self.next = PAL.nearest(position);
+        self.next = PAL.nearest(position).min(PICTURES);
         Ok(())
     }
 }
@@ -106,7 +106,10 @@ impl Scene {
     fn join(&self, (path, key): &(PathBuf, ReelKey)) -> RecordingReader {
         let key = (RecordingKey::Film(*key), None);
         let queue = self.catalogue.recordings();
-        queue.join(&self.catalogue, &Threads::default(), key, path, Duration::ZERO).unwrap()
+        let joined =
+            queue.join(&self.catalogue, &Threads::default(), key, (path, Duration::ZERO), None).unwrap();
+        assert!(!joined.1, "no place was asked for");
+        joined.0
     }
 
     fn wish(&self, station: u16, films: &[&(PathBuf, ReelKey)]) {
@@ -169,6 +172,87 @@ async fn twenty_stations_play_one_decoding_of_a_film() {
         assert_eq!((reel.stamp(n), finished.stamp(n)), (PAL.nth(n as u64), PAL.nth(n as u64)));
     }
     assert_eq!(scene.opened.load(Relaxed), 1);
+}
+
+/// All pictures of a place and of the sections behind it.
+async fn pictures_from(reader: &mut RecordingReader) -> Vec<(Duration, crate::media::jpeg::Jpeg)> {
+    let mut pictures = Vec::new();
+    loop {
+        let (end, count) = end_of(reader).await;
+        let (reel, _) = reader.progress().reel.unwrap();
+        pictures.extend((0..count).map(|n| (reel.stamp(n), reel.picture(n).unwrap())));
+        match end {
+            RecordingEnd::Continued(_) => assert!(reader.go_on()),
+            RecordingEnd::Complete(length) => {
+                assert_eq!(length, PAL.nth(PICTURES));
+                return pictures;
+            }
+            RecordingEnd::NoReel | RecordingEnd::Failed(_) => panic!("{end:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_film_is_recorded_from_the_places_where_stations_join_it_and_once() {
+    // The places in seconds, and where their sections begin.
+    for places in [vec![3.0], vec![3.0, 0.0], vec![3.7, 1.0, 2.2, 2.25], vec![0.0, 3.7], vec![9.0, 3.0]] {
+        let (go_on, gate) = mpsc::channel();
+        let scene = Scene::new(PICTURES, Some(gate));
+        let film = scene.film("a");
+        let queue = scene.catalogue.recordings();
+        let mut readers = Vec::new();
+        for &place in &places {
+            let place = Duration::from_secs_f64(place);
+            let at = Some((place, scene.catalogue.recordings().clock.now() - place));
+            let key = (RecordingKey::Film(film.1), None);
+            let joined =
+                queue.join(&scene.catalogue, &Threads::default(), key, (&film.0, Duration::ZERO), at);
+            let (reader, is_there) = joined.unwrap();
+            assert!(is_there);
+            readers.push(reader);
+        }
+        drop(go_on);
+        let mut of_place = Vec::new();
+        for (reader, place) in readers.iter_mut().zip(&places) {
+            if *place < 4.0 {
+                let pictures = pictures_from(reader).await;
+                let first = pictures[0].0.as_secs_f64();
+                assert!((place - 2.1..=*place).contains(&first), "{first} s for {place} s of {places:?}");
+                of_place.push(pictures);
+            }
+        }
+        scene.await_reel(&film.1).await;
+        let reel = scene.catalogue.reel(&film.1).unwrap();
+        assert_eq!(reel.len() as u64, PICTURES, "{places:?}");
+        let whole: Vec<_> = (0..reel.len()).map(|n| (reel.stamp(n), reel.picture(n).unwrap())).collect();
+        assert!((0..reel.len()).all(|n| whole[n].0 == PAL.nth(n as u64)));
+        assert!(of_place.iter().all(|pictures| whole.ends_with(pictures)), "{places:?}");
+        // A reel that is opened anew is checked.
+        let now = AirTime::default();
+        let again = Store::open(&scene.folder.path().join("reels"), u64::MAX, now).unwrap();
+        assert_eq!(again.find(&film.1, now).unwrap().len(), reel.len());
+        // One decoder for each section, and none for stations at the same place.
+        let sections = scene.opened.load(Relaxed);
+        assert!(sections <= places.len() + 1, "{sections} for {places:?}");
+    }
+}
+
+#[tokio::test]
+async fn places_beyond_the_bound_are_at_the_beginning_of_the_film() {
+    let (_go_on, gate) = mpsc::channel();
+    let scene = Scene::new(PICTURES, Some(gate));
+    let queue = scene.catalogue.recordings();
+    let mut readers = Vec::new();
+    let most = SECTIONS_A_CORE * queue.cores;
+    for n in 0..most + 3 {
+        let film = scene.film(&format!("{n}"));
+        let at = Some((Duration::from_secs(3), queue.clock.now() - Duration::from_secs(3)));
+        let key = (RecordingKey::Film(film.1), None);
+        let joined = queue.join(&scene.catalogue, &Threads::default(), key, (&film.0, Duration::ZERO), at);
+        let (reader, is_there) = joined.unwrap();
+        assert_eq!(is_there, n < most);
+        readers.push(reader);
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 //!   0 +----------------------------------------+
 //!     | header, 92 bytes                       |
 //!  92 +----------------------------------------+
-//!     | scan of picture 0                      |   scans have no gap between them
-//!     | scan of picture 1                      |
+//!     | scan of picture 0                      |   scans have no gap between them; they may be in another
+//!     | scan of picture 1                      |   order, by sections of the film that were recorded in turn
 //!     | ...                                    |
 //!     +----------------------------------------+ <- index at
 //!     | entry of picture 0, 25 bytes           |
@@ -248,24 +248,33 @@ pub(super) struct Index(Vec<u8>);
 
 impl Index {
     /// Checks an index. Scans must fill the file from the header to the index without a gap, so that a checksum covers
-    /// every byte of the file.
+    /// every byte of the file. They may be in any order, since a film is not always recorded from its beginning.
     pub(super) fn parse(bytes: Vec<u8>, header: &ReelHeader) -> Result<Index, Damage> {
         if crc32fast::hash(&bytes) != header.index_crc {
             return Err(Damage::Index);
         }
         let index = Index(bytes);
-        let (mut offset, mut stamp) = (HEADER_LEN as u64, Duration::ZERO);
+        let mut scans = Vec::with_capacity(index.len());
+        let mut stamp = Duration::ZERO;
         for entry in (0..index.len()).map(|n| index.entry(n)) {
             let in_order = entry.stamp >= stamp && entry.stamp < header.length;
             match entry {
-                _ if entry.offset != offset => return Err(Damage::Invalid("index")),
                 _ if !(1..=BUDGET).contains(&entry.length) => return Err(Damage::Invalid("picture")),
                 _ if !(1..=99).contains(&entry.q) => return Err(Damage::Invalid("quality")),
                 _ if !in_order => return Err(Damage::Invalid("order of stamps")),
                 _ => {}
             }
-            offset += u64::from(entry.length);
+            scans.push((entry.offset, entry.length));
             stamp = entry.stamp;
+        }
+        // Fast, since they are a few sections in order.
+        scans.sort();
+        let mut offset = HEADER_LEN as u64;
+        for (begin, length) in scans {
+            if begin != offset {
+                return Err(Damage::Invalid("index"));
+            }
+            offset += u64::from(length);
         }
         if offset != header.index_at || index.entry(0).stamp != Duration::ZERO {
             return Err(Damage::Invalid("index"));

@@ -64,6 +64,13 @@ impl GrowingReel {
         self.entry(n).stamp
     }
 
+    /// The number of the last picture so far whose stamp is not later than `offset`.
+    pub fn at(&self, offset: Duration) -> usize {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let (entries, _) = index.as_chunks();
+        entries.partition_point(|entry| IndexEntry::parse(entry).stamp <= offset).saturating_sub(1)
+    }
+
     /// As [`Reel::picture`](super::Reel::picture).
     ///
     /// # Errors

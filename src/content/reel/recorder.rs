@@ -1,18 +1,19 @@
 //! Records a reel: writes a part beside the reels, which becomes a reel when it is complete.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::format::{ENTRY_LEN, HEADER_LEN, IndexEntry, MAX_PICTURES, ReelHeader};
 use super::key::{BUDGET, ReelKey};
 use super::store::{RecordPermit, Store};
 use super::{GrowingReel, Reel, ReelError, times};
+use crate::content::lock;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
-use crate::media::{AirTime, FrameRate};
+use crate::media::{AirTime, FrameRate, Size};
 
 /// Bytes of one write: half a second of film.
 const BUFFER: usize = 256 << 10;
@@ -59,15 +60,18 @@ pub enum RecordError {
 
 /// Records a film's pictures. If it is dropped before it is finished, it leaves nothing on the disk. After an error, it
 /// refuses all further pictures.
+///
+/// A film can be recorded in [sections](Self::section), by a recorder each, in any order and at the same time. All of
+/// them write the same file.
 #[derive(Debug)]
 pub struct Recorder {
     /// `None` after an error.
-    part: Option<PartFile>,
+    section: Option<SectionWriter>,
 }
 
 impl Recorder {
     pub(super) fn begin(permit: RecordPermit, film: &Path) -> io::Result<Recorder> {
-        Ok(Recorder { part: Some(PartFile::begin(permit, film)?) })
+        Recorder::of(PartFile::begin(permit, film)?)
     }
 
     /// The same with the permit for the key of a glance at the film, which is on for `slide` if it is a picture.
@@ -78,28 +82,44 @@ impl Recorder {
     ) -> io::Result<Recorder> {
         let mut part = PartFile::begin(permit, film)?;
         (part.hashed, part.slide) = (false, slide);
-        Ok(Recorder { part: Some(part) })
+        Recorder::of(part)
+    }
+
+    fn of(part: PartFile) -> io::Result<Recorder> {
+        let part = Arc::new(Mutex::new(part));
+        Ok(Recorder { section: Some(SectionWriter::begin(part, None)?) })
+    }
+
+    /// A recorder of a section of the same film. The stamps of its pictures count from the film's first picture.
+    ///
+    /// # Errors
+    /// The system has no descriptor to give, or the recorder has failed.
+    pub fn section(&self) -> Result<Recorder, RecordError> {
+        let section = self.section.as_ref().ok_or(RecordError::GivenUp)?;
+        let section = SectionWriter::begin(section.part.clone(), Some(Duration::ZERO))?;
+        Ok(Recorder { section: Some(section) })
     }
 
     /// Tells the recorder how many pictures the film's container announces. With that it can predict that a reel is too
     /// large by itself before others are evicted for it.
     pub fn expect(&mut self, pictures: u64) {
-        if let Some(part) = &mut self.part {
-            part.announced = pictures;
+        if let Some(section) = &mut self.section {
+            lock(&section.part).announced = pictures;
         }
     }
 
-    /// Adds the film's next picture. `stamp` may have any origin: the reel keeps the time since the first picture. The
-    /// caller must add every picture of the film, also those that are too late for the air.
+    /// Adds the next picture of the film, or of the section. `stamp` may have any origin if the whole film is recorded in
+    /// one section: the reel keeps the time since the first picture. The caller must add every picture of the film, also
+    /// those that are too late for the air.
     ///
     /// Writes to the disk about every half second of film, and then blocks for as long as the disk takes.
     ///
     /// # Errors
-    /// The reel is given up, and its part removed.
+    /// The reel is given up, and its part removed once no other section is recorded.
     pub fn add(&mut self, stamp: Duration, jpeg: &Jpeg) -> Result<(), RecordError> {
-        let added = self.part.as_mut().ok_or(RecordError::GivenUp)?.add(stamp, jpeg);
+        let added = self.section.as_mut().ok_or(RecordError::GivenUp)?.add(stamp, jpeg);
         if added.is_err() {
-            self.part = None;
+            self.section = None;
         }
         added
     }
@@ -108,35 +128,117 @@ impl Recorder {
     /// takes.
     ///
     /// # Errors
-    /// The reel is given up, and its part removed.
+    /// As for [`add`](Self::add).
     pub fn flush(&mut self) -> Result<(), RecordError> {
-        let written = self.part.as_mut().ok_or(RecordError::GivenUp)?.write();
+        let written = self.section.as_mut().ok_or(RecordError::GivenUp)?.write();
         if written.is_err() {
-            self.part = None;
+            self.section = None;
         }
         written
     }
 
-    /// The pictures that were written so far, for stations that play them meanwhile; `None` after an error.
+    /// The pictures of this section that were written so far, for stations that play them meanwhile; `None` after an
+    /// error.
     pub fn growing(&self) -> Option<Arc<GrowingReel>> {
-        self.part.as_ref().map(|part| part.growing.clone())
+        self.section.as_ref().map(|section| section.growing.clone())
     }
 
-    /// Makes a reel of the pictures after the film's last one. `length` is the time from the first picture to the end
-    /// of the last. The reel counts as aired at `now`.
+    /// Makes a reel of the pictures after the film's last one, which was recorded in one section. `length` is the time
+    /// from the first picture to the end of the last. The reel counts as aired at `now`.
     ///
     /// Blocks until the reel is on the disk.
     ///
     /// # Errors
     /// There is no reel, and its part is removed.
-    pub fn finish(self, rate: FrameRate, length: Duration, now: AirTime) -> Result<Arc<Reel>, RecordError> {
-        self.part.ok_or(RecordError::GivenUp)?.finish(rate, length, now)
+    pub fn finish(
+        mut self,
+        rate: FrameRate,
+        length: Duration,
+        now: AirTime,
+    ) -> Result<Arc<Reel>, RecordError> {
+        self.flush()?;
+        let sections = Vec::from_iter(self.growing());
+        self.finish_sections(&sections, rate, length, now)
+    }
+
+    /// Makes a reel of these sections, which are the whole film in its order. They are [written](Self::flush).
+    ///
+    /// # Errors
+    /// As for [`finish`](Self::finish).
+    pub fn finish_sections(
+        self,
+        sections: &[Arc<GrowingReel>],
+        rate: FrameRate,
+        length: Duration,
+        now: AirTime,
+    ) -> Result<Arc<Reel>, RecordError> {
+        let section = self.section.ok_or(RecordError::GivenUp)?;
+        let index: Vec<u8> = sections.iter().flat_map(|section| section.index()).collect();
+        lock(&section.part).finish(index, rate, length, now)
     }
 
     /// Writes to `file` from now on.
     #[cfg(test)]
     pub(super) fn redirect(&mut self, file: File) {
-        self.part.as_mut().unwrap().file = file;
+        lock(&self.section.as_ref().unwrap().part).file = file;
+    }
+}
+
+/// A section of a film that is being recorded.
+#[derive(Debug)]
+struct SectionWriter {
+    part: Arc<Mutex<PartFile>>,
+    /// Bytes that are not in the file yet.
+    buffer: Vec<u8>,
+    /// The index entries of the pictures in the buffer. Their offsets are in the buffer.
+    entries: Vec<IndexEntry>,
+    /// The pictures that are in the file.
+    growing: Arc<GrowingReel>,
+    /// The stamp of the film's first picture.
+    first: Option<Duration>,
+    /// The time from the film's first picture to the last one so far.
+    last: Duration,
+}
+
+impl SectionWriter {
+    fn begin(part: Arc<Mutex<PartFile>>, first: Option<Duration>) -> io::Result<SectionWriter> {
+        let growing = {
+            let part = lock(&part);
+            Arc::new(GrowingReel::new(&part.permit.key, &part.file)?)
+        };
+        let (buffer, entries) = (Vec::new(), Vec::new());
+        Ok(SectionWriter { part, buffer, entries, growing, first, last: Duration::ZERO })
+    }
+
+    fn add(&mut self, stamp: Duration, jpeg: &Jpeg) -> Result<(), RecordError> {
+        let (Chroma::Yuv420, Tables::Standard(q), None) = (jpeg.chroma, &jpeg.tables, jpeg.restart_interval)
+        else {
+            return Err(RecordError::Unsuitable("a picture is not of type 1 with standard tables"));
+        };
+        let length = u32::try_from(jpeg.scan.len()).unwrap_or(u32::MAX);
+        if !(1..=BUDGET).contains(&length) {
+            return Err(RecordError::Unsuitable("a picture is empty, or larger than a datagram"));
+        }
+        let stamp = stamp.checked_sub(*self.first.get_or_insert(stamp)).filter(|&stamp| stamp >= self.last);
+        self.last = stamp.ok_or(RecordError::Unsuitable("the film's stamps go backwards"))?;
+        lock(&self.part).count(jpeg.size, length)?;
+
+        let crc = crc32fast::hash(&jpeg.scan);
+        let offset = self.buffer.len() as u64;
+        self.entries.push(IndexEntry { offset, length, stamp: self.last, q: *q, crc });
+        self.buffer.extend_from_slice(&jpeg.scan);
+        if self.buffer.len() >= BUFFER { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), RecordError> {
+        let mut part = lock(&self.part);
+        let base = part.write(&self.buffer)?;
+        drop(part);
+        self.buffer.clear();
+        let placed = |entry: IndexEntry| IndexEntry { offset: base + entry.offset, ..entry }.emit();
+        let entries: Vec<u8> = self.entries.drain(..).flat_map(placed).collect();
+        self.growing.append(&entries);
+        Ok(())
     }
 }
 
@@ -152,22 +254,14 @@ struct PartFile {
     path: PathBuf,
     /// Locked, so that other processes do not take the part for a stale one.
     file: File,
-    /// Bytes that are not in the file yet.
-    buffer: Vec<u8>,
-    /// The index entries of the pictures in the buffer.
-    entries: Vec<u8>,
-    /// Bytes of the header and all scans so far, including those in the buffer.
+    /// Bytes of the header and all scans in the file.
+    written: u64,
+    /// Bytes of the header and all scans so far, including those in the buffers.
     len: u64,
-    /// Pictures so far, including those in the buffer.
+    /// Pictures so far, including those in the buffers.
     count: usize,
-    /// The pictures that are in the file.
-    growing: Arc<GrowingReel>,
     /// Pictures that the film's container announces, or 0.
     announced: u64,
-    /// The stamp of the first picture.
-    first: Option<Duration>,
-    /// The time from the first picture to the last one so far.
-    last: Duration,
 }
 
 impl Drop for PartFile {
@@ -179,7 +273,6 @@ impl Drop for PartFile {
 impl PartFile {
     fn begin(permit: RecordPermit, film: &Path) -> io::Result<PartFile> {
         let (path, file) = create(&permit)?;
-        let growing = Arc::new(GrowingReel::new(&permit.key, &file)?);
         Ok(PartFile {
             permit,
             hashed: true,
@@ -187,60 +280,41 @@ impl PartFile {
             film: film.to_owned(),
             path,
             file,
-            // Leaves room for the header, which is written when all its values are known.
-            buffer: vec![0; HEADER_LEN],
-            entries: Vec::new(),
+            // The header is written when all its values are known.
+            written: HEADER_LEN as u64,
             len: HEADER_LEN as u64,
             count: 0,
-            growing,
             announced: 0,
-            first: None,
-            last: Duration::ZERO,
         })
     }
 
-    fn add(&mut self, stamp: Duration, jpeg: &Jpeg) -> Result<(), RecordError> {
-        let (Chroma::Yuv420, Tables::Standard(q), None) = (jpeg.chroma, &jpeg.tables, jpeg.restart_interval)
-        else {
-            return Err(RecordError::Unsuitable("a picture is not of type 1 with standard tables"));
-        };
-        if jpeg.size != self.permit.key.encoding().size {
+    /// Counts a picture of `length` bytes that is in a buffer.
+    fn count(&mut self, size: Size, length: u32) -> Result<(), RecordError> {
+        if size != self.permit.key.encoding().size {
             return Err(RecordError::Unsuitable("a picture has another size than the reel"));
-        }
-        let length = u32::try_from(jpeg.scan.len()).unwrap_or(u32::MAX);
-        if !(1..=BUDGET).contains(&length) {
-            return Err(RecordError::Unsuitable("a picture is empty, or larger than a datagram"));
         }
         if self.count >= MAX_PICTURES as usize {
             return Err(RecordError::Unsuitable("the film has too many pictures"));
         }
-        let stamp = stamp.checked_sub(*self.first.get_or_insert(stamp)).filter(|&stamp| stamp >= self.last);
-        self.last = stamp.ok_or(RecordError::Unsuitable("the film's stamps go backwards"))?;
-
-        let crc = crc32fast::hash(&jpeg.scan);
-        let entry = IndexEntry { offset: self.len, length, stamp: self.last, q: *q, crc };
-        self.entries.extend(entry.emit());
         self.count += 1;
-        self.buffer.extend_from_slice(&jpeg.scan);
         self.len += u64::from(length);
-        let limit = self.permit.store.limit();
-        if self.so_far() > limit {
-            return Err(self.too_large());
-        }
-        if self.buffer.len() >= BUFFER { self.write() } else { Ok(()) }
+        if self.so_far() > self.permit.store.limit() { Err(self.too_large()) } else { Ok(()) }
     }
 
-    fn write(&mut self) -> Result<(), RecordError> {
-        let store = &self.permit.store;
-        store.reserve(self.buffer.len() as u64, self.expected()).map_err(|error| match error {
+    /// Writes the bytes of a buffer behind all others. Returns where they begin.
+    fn write(&mut self, buffer: &[u8]) -> Result<u64, RecordError> {
+        self.reserve(buffer.len() as u64)?;
+        let base = self.written;
+        self.file.write_all_at(buffer, base)?;
+        self.written += buffer.len() as u64;
+        Ok(base)
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), RecordError> {
+        self.permit.store.reserve(bytes, self.expected()).map_err(|error| match error {
             RecordError::NoRoom { limit } if self.expected() > limit => self.too_large(),
             error => error,
-        })?;
-        self.file.write_all(&self.buffer)?;
-        self.buffer.clear();
-        self.growing.append(&self.entries);
-        self.entries.clear();
-        Ok(())
+        })
     }
 
     /// Bytes of a reel of the pictures so far.
@@ -260,13 +334,24 @@ impl PartFile {
         RecordError::TooLarge { needed: self.expected(), limit: self.permit.store.limit() }
     }
 
-    fn finish(mut self, rate: FrameRate, length: Duration, now: AirTime) -> Result<Arc<Reel>, RecordError> {
+    fn finish(
+        &mut self,
+        index: Vec<u8>,
+        rate: FrameRate,
+        length: Duration,
+        now: AirTime,
+    ) -> Result<Arc<Reel>, RecordError> {
         let store = self.permit.store.clone();
-        if self.count == 0 {
+        let (entries, _) = index.as_chunks();
+        let stamps: Vec<Duration> = entries.iter().map(|entry| IndexEntry::parse(entry).stamp).collect();
+        let Some(&last) = stamps.last() else {
             return Err(RecordError::Unsuitable("the film has no pictures"));
-        }
-        if length <= self.last {
+        };
+        if length <= last {
             return Err(RecordError::Unsuitable("the film ends before its last picture"));
+        }
+        if stamps[0] != Duration::ZERO || !stamps.is_sorted() || stamps.len() != self.count {
+            return Err(RecordError::Unsuitable("its sections do not fit together"));
         }
         let key = self.key(length, now)?;
         // Another film with the same content may have made it.
@@ -276,11 +361,9 @@ impl PartFile {
             return Ok(reel);
         }
         self.announced = 0;
-        self.write()?;
-        let index = self.growing.index();
-        let index_at = self.len;
-        self.buffer.extend_from_slice(&index);
-        self.write()?;
+        // The header is in the file, too.
+        self.reserve(HEADER_LEN as u64)?;
+        let index_at = self.write(&index)?;
         let header = ReelHeader {
             key,
             rate,
