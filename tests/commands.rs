@@ -223,12 +223,12 @@ fn within(kibibytes: u64, args: &[&str]) -> (Option<i32>, String) {
 fn a_broadcaster_without_address_space_for_its_threads_says_so_and_fails() {
     let folder = tempfile::tempdir().unwrap();
     let config = one_station(folder.path());
-    // With less than `check` needs, the dynamic loader or a library fails before the program begins. What `check` needs is
+    // With less than `check --fast` needs, the dynamic loader or a library fails before the program begins. What that needs is
     // too little for the threads of a broadcaster.
     let (mut too_little, mut enough) = (0, 8 << 20);
     while enough - too_little > 64 {
         let middle = (too_little + enough) / 2;
-        let (code, _) = within(middle, &["check", "--config", &config]);
+        let (code, _) = within(middle, &["check", "--fast", "--config", &config]);
         *(if code == Some(0) { &mut enough } else { &mut too_little }) = middle;
     }
     let (code, said) = within(enough, &["--config", &config]);

@@ -249,7 +249,7 @@ fn covers_in_other_containers_are_not_the_film() {
     ] {
         let film = workshop.make(&args, name);
         let error = open(&film).err().expect("it is no film").to_string();
-        assert_eq!(error, format!("{name} is music: there are no pictures in it but cover art at most"));
+        assert_eq!(error, format!("{name} is music: it has no video, at most cover art"));
     }
 }
 
