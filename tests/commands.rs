@@ -178,12 +178,12 @@ fn until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) {
 }
 
 #[test]
-fn a_hang_up_is_logged_and_ignored() {
+fn a_hang_up_reloads_the_line_up() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, mut log) = on_air(broadcaster(&["--config", &one_station(folder.path())]));
     for _ in 0..2 {
         send("HUP", &child);
-        until(&mut log, "SIGHUP is ignored");
+        until(&mut log, "reload: nothing has changed");
     }
     send("TERM", &child);
     until(&mut log, "off air: ");
