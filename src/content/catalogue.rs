@@ -21,7 +21,7 @@ use super::recording_queue::RecordingQueue;
 use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::sound::SoundStore;
 use crate::clock::AirClock;
-use crate::lineup::StationSpec;
+use crate::lineup::{Media, StationSpec};
 use crate::log::LoggedOnce;
 use crate::media::{AirTime, FrameRate, Size};
 
@@ -123,7 +123,7 @@ impl FileAttributes {
 struct PlaylistLookup {
     at: AirTime,
     /// The media of the stations for which it is valid.
-    media: Vec<PathBuf>,
+    media: Media,
     /// The JPEG quality of those stations.
     quality: u8,
     /// The size of those stations.

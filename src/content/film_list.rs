@@ -15,7 +15,11 @@ pub fn film_list(lineup: &Lineup) -> (String, usize) {
     let (mut text, mut failed) = (String::new(), 0);
     let mut seen = HashSet::new();
     for station in &lineup.stations {
-        let films = match lineup::films(&station.media) {
+        if let Some(source) = station.media.live() {
+            let _ = writeln!(text, "{source}\n  live     motion JPEG by HTTP");
+            continue;
+        }
+        let films = match lineup::films(station.media.films()) {
             Ok(films) => films,
             Err(error) => {
                 failed += 1;

@@ -30,7 +30,6 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
         SocketAddr::V6(_) => interface.v6.first().map(ToString::to_string),
     });
     let limit = interface.map(|interface| station.datagram_limit(interface.mtu).to_string());
-    let media: Vec<String> = station.media.iter().map(|path| path.display().to_string()).collect();
     [
         station.id.to_string(),
         station.name.clone(),
@@ -41,13 +40,13 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
         station.quality.to_string(),
         sound(station),
         limit.unwrap_or_default(),
-        media.join(", "),
+        station.media.to_string(),
     ]
 }
 
 /// Its rate, and which track is heard if that is not the default one; `-` if the station has no sound.
 fn sound(station: &StationSpec) -> String {
-    if !has_sound(&station.sound, &station.media) {
+    if !has_sound(&station.sound, station.media.films()) {
         return "-".into();
     }
     let track = match &station.sound {

@@ -326,7 +326,7 @@ async fn pictures_that_are_too_late_are_skipped() {
 /// A station that shows a real film and keeps no reels.
 async fn without_reels() -> TestRtspServer {
     let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
-    TestRtspServer::with(|spec| (spec.media, spec.reel) = (vec![film], false)).await
+    TestRtspServer::with(|spec| (spec.media, spec.reel) = (vec![film].into(), false)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
