@@ -115,7 +115,9 @@ fn the_examples_in_its_comments_have_no_faults() {
     });
     let lineup = Lineup::parse(&text.join("\n"), Path::new("stations.toml"), &world).unwrap();
     let ids: Vec<u16> = lineup.stations.iter().map(|station| station.id.0).collect();
-    assert_eq!(ids, [1, 2, 3, 40, 41]);
+    assert_eq!(ids, [1, 2, 3, 40, 41, 42]);
+    assert_eq!(lineup.stations[5].media.to_string(), "http://192.0.2.20:8080/stream.mjpg");
+    assert_eq!(lineup.stations[5].buffer, Duration::from_millis(120));
     assert_eq!(
         lineup.stations[3].media.films(),
         [PathBuf::from("/home/op/films/opening.mp4"), "/srv/films/season 1".into()]

@@ -143,15 +143,18 @@ pub(crate) fn a_live_source_that_is_lost_and_comes_back() {
     seen.await_pictures(20);
     broadcaster.await_log("station 2 \"Station 2\" is off air and shows a slate: camera lost since", 1);
     broadcaster.await_log("10.77.0.2:8080 sends no picture for 2 s", 1);
-    let threads = broadcaster.threads();
+    let (threads, files) = (broadcaster.threads(), broadcaster.open_files().len());
 
     drop(first);
     let slate = sender.await_station(DIRECTORY, 1, "on a slate", on_slate("camera lost since "));
     assert_eq!((&slate["size"]["width"], &slate["size"]["height"]), (&640.into(), &360.into()));
     let reason = slate["state"]["Slate"]["reason"].as_str().unwrap().to_owned();
     broadcaster.await_log(&reason, 1);
-    seen.await_more(10);
+    // Retries, of both stations, after 1 s and 2 s of slate, five pictures a second.
+    seen.await_more(25);
     assert!(broadcaster.threads() <= threads + 3, "{threads} threads, then {}", broadcaster.threads());
+    let later = broadcaster.open_files().len();
+    assert!(later <= files + 1, "{files} open files, then {later}");
 
     let _second = camera(&lan, &[&folder]);
     sender.await_station(DIRECTORY, 1, "on air again", is_on_air);

@@ -27,7 +27,7 @@ use crate::media::AirTime;
 /// Timeout of connecting to an address, and of the answer's header.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A source that sends nothing for so long is gone. (Who takes its pictures is less patient.)
+/// A source that sends nothing for so long is gone. The station, which takes its pictures, is less patient.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// Most pictures that wait: those of a buffer of 2 s, at 60 a second.
@@ -104,7 +104,7 @@ impl Connection {
     }
 }
 
-/// What the task needs that reads.
+/// The parts of the reading task.
 struct Reading {
     source: LiveSource,
     clock: AirClock,
@@ -120,7 +120,15 @@ impl Reading {
             Ok(stream) => stream,
             Err(reason) => return format!("nothing answers at {host}: {reason}"),
         };
-        let handshake = http1::Builder::new().max_buf_size(MOST_HEADER).handshake(TokioIo::new(stream)).await;
+        let handshake = http1::Builder::new()
+            .max_buf_size(MOST_HEADER)
+            // Servers in cameras are small, and not all of them read or write HTTP by the book.
+            .title_case_headers(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .handshake(TokioIo::new(stream))
+            .await;
         let (mut requests, connection) = match handshake {
             Ok(both) => both,
             Err(error) => return format!("no connection to {host}: {error}"),
@@ -212,7 +220,6 @@ async fn connect(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
     Err(reason)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a shell: it does not wait for ever")]
 async fn within<T>(span: Duration, work: impl Future<Output = T>) -> Option<T> {
     timeout(span, work).await.ok()
 }
