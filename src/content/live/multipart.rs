@@ -212,6 +212,8 @@ fn time_stamp(text: &str) -> Option<AirTime> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The bodies of a stream that comes in pieces of `piece` bytes, and its end.
@@ -332,6 +334,22 @@ mod tests {
         ] {
             let error = Multipart::new(kind).unwrap_err().to_string();
             assert!(error.starts_with(&format!("it sends {kind:?} and not")), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parts_do_not_depend_on_how_a_stream_is_cut(
+            tokens in proptest::collection::vec(proptest::sample::select(vec![
+                "--p", "--p--", "\r\n", "\n", "\r\n\r\n", "Content-Length: 3\r\n", "Content-Length: 99\n", "-", "abc", "\u{ff}",
+                "X-Timestamp: 1.5\r\n", "content-length:-1\r\n",
+            ]), 0..60),
+            piece in 1usize..40,
+        ) {
+            let stream = tokens.concat();
+            let kind = "multipart/x-mixed-replace; boundary=p";
+            let whole = bodies(kind, stream.as_bytes(), usize::MAX);
+            prop_assert_eq!(bodies(kind, stream.as_bytes(), piece), whole);
         }
     }
 }
