@@ -110,7 +110,9 @@ pub async fn broadcast(
     let mut tasks = JoinSet::new();
     let watching = tokio::spawn(keep_current(current));
     let wake_slots = runtime.wake_slots();
-    tasks.spawn_on(supervise(head_end.clone(), runtime.handle().clone(), wake_slots), runtime.handle());
+    // The stations' own runtime serves no sockets.
+    let (stations, sockets) = (runtime.handle(), tokio::runtime::Handle::current());
+    tasks.spawn_on(supervise(head_end.clone(), stations.clone(), sockets, wake_slots), stations);
     tasks.spawn({
         let head_end = head_end.clone();
         let table = head_end.table.clone();

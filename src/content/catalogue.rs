@@ -23,7 +23,7 @@ use super::reel::{Encoding, Recorder, Reel, ReelKey, Store};
 use super::sound::SoundStore;
 use super::title;
 use crate::clock::AirClock;
-use crate::lineup::StationSpec;
+use crate::lineup::{Media, StationSpec};
 use crate::log::LoggedOnce;
 use crate::media::{AirTime, FrameRate, Size};
 
@@ -140,7 +140,7 @@ impl FileAttributes {
 struct PlaylistLookup {
     at: AirTime,
     /// The media of the stations for which it is valid.
-    media: Vec<PathBuf>,
+    media: Media,
     /// The JPEG quality of those stations.
     quality: u8,
     /// The size of those stations.

@@ -53,7 +53,11 @@ impl<'a> FilmList<'a> {
         let mut films: Vec<(PathBuf, Vec<&StationSpec>)> = Vec::new();
         let mut known = BTreeMap::new();
         for station in &lineup.stations {
-            match lineup::films(&station.media) {
+            // A live source is reached when it is on air.
+            if station.media.live().is_some() {
+                continue;
+            }
+            match lineup::films(station.media.films()) {
                 Ok(found) if found.is_empty() => unread.push((station, "there is no film to play".into())),
                 Ok(found) => found.into_iter().for_each(|film| {
                     let at = *known.entry(film.clone()).or_insert(films.len());
@@ -132,6 +136,9 @@ impl<'a> FilmList<'a> {
     /// Each film at length.
     pub fn details(&self) -> String {
         let mut text = String::new();
+        for source in self.lineup.stations.iter().filter_map(|station| station.media.live()) {
+            let _ = writeln!(text, "{source}\n  live     motion JPEG by HTTP");
+        }
         let dir = self.lineup.reel.dir.as_ref().map(|dir| dir.join("sound"));
         for ListedFilm { path, stations, opened } in &self.films {
             let _ = writeln!(text, "{}", printable(path));

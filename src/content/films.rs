@@ -212,7 +212,7 @@ impl Films {
             return Ok(items);
         }
         let media = self.spec.media.clone();
-        let films = self.film_worker.call(STUCK_AFTER, move || lineup::films(&media)).await?;
+        let films = self.film_worker.call(STUCK_AFTER, move || lineup::films(media.films())).await?;
         let films = films.map_err(Fault::Programme)?;
         if films.is_empty() {
             return Err(Fault::NoFilm);

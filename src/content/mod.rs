@@ -7,12 +7,14 @@
 //! ```text
 //! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded
 //!                \---> reel ----------------------> Unit           every later pass
+//! live ------------------------------------> Unit                   pictures of a camera, encoded anew only if they must be
 //! slate -> encode -> Unit                                          while there is no film to play
 //! ```
 //!
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
+//! - `live`: a source that is live, by HTTP.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
 //! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.
@@ -29,6 +31,10 @@ pub mod encode;
 pub mod film_list;
 pub(crate) mod films;
 pub mod guide;
+#[cfg(not(fuzzing))]
+pub(crate) mod live;
+#[cfg(fuzzing)]
+pub mod live;
 pub(crate) mod pass;
 pub(crate) mod phases;
 pub(crate) mod playlist;
@@ -56,6 +62,7 @@ use std::time::Duration;
 use decode::SourceError;
 use films::Films;
 use guide::RoundFilm;
+use live::Live;
 use slate::Slate;
 use sound::FilmCue;
 use worker::STUCK_AFTER;
@@ -76,6 +83,8 @@ pub(crate) const START_LEAD: Duration = Duration::from_millis(100);
 pub(crate) enum Content {
     /// Films, one after the other, for ever.
     Films(Box<Films>),
+    /// A live source.
+    Live(Box<Live>),
     /// For a while, the reason why there is nothing else.
     Slate(Box<Slate>),
 }
@@ -89,6 +98,7 @@ impl Content {
     pub(crate) async fn next(&mut self, output: OutputState) -> Result<Option<ContentEvent>, Fault> {
         match self {
             Content::Films(films) => films.next(output).await.map(Some),
+            Content::Live(live) => live.next().await.map(Some),
             Content::Slate(slate) => slate.next(output).await,
         }
     }
@@ -97,22 +107,25 @@ impl Content {
     pub(crate) fn set_spec(&mut self, spec: Arc<StationSpec>) {
         match self {
             Content::Films(films) => films.set_spec(spec),
+            Content::Live(live) => live.set_spec(spec),
             Content::Slate(slate) => slate.set_spec(spec),
         }
     }
 
-    /// Whether a film played to its end since this was asked last.
+    /// Whether a film played to its end, or a live source was on air, since this was asked last.
     pub(crate) fn take_played(&mut self) -> bool {
         match self {
             Content::Films(films) => films.take_played(),
+            Content::Live(live) => live.take_played(),
             Content::Slate(_) => false,
         }
     }
 
-    /// The size of all pictures, once known.
+    /// The size of all pictures, once known; of a live source, that of the last one.
     pub(crate) fn size(&self) -> Option<Size> {
         match self {
             Content::Films(films) => films.size(),
+            Content::Live(live) => live.size(),
             Content::Slate(slate) => Some(slate.size()),
         }
     }
@@ -163,7 +176,7 @@ pub(crate) enum ContentEvent {
 /// The kind of content that a unit shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ContentKind {
-    /// A film.
+    /// A film, or a live source.
     Film,
     /// The slate, with this reason.
     Slate(String),
@@ -182,6 +195,12 @@ pub(crate) enum Fault {
     NoFilm,
     #[error("the film cannot be read: no picture for {} s", STUCK_AFTER.as_secs())]
     Stuck,
+    /// A live source is gone since this time of day.
+    #[error("camera lost since {since}: {reason}")]
+    Lost { since: String, reason: String },
+    /// A live source that has not been on air yet.
+    #[error("no picture from the camera: {0}")]
+    NoPicture(String),
     #[error("the decoder crashed")]
     Crashed,
     /// A fault of the recording that several stations play.
@@ -198,7 +217,11 @@ impl Fault {
             | Fault::Programme(_)
             | Fault::NoFilm => true,
             Fault::Shared(fault) => fault.is_outage(),
-            Fault::Source(_) | Fault::Encode(_) | Fault::Crashed => false,
+            Fault::Source(_)
+            | Fault::Encode(_)
+            | Fault::Crashed
+            | Fault::Lost { .. }
+            | Fault::NoPicture(_) => false,
         }
     }
 }

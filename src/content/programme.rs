@@ -26,6 +26,8 @@ pub(crate) enum NotPlayable {
     Film(SourceError),
     #[error("no film of the station says how long it is")]
     NoLength,
+    #[error("the station is live, and has no films to play on demand")]
+    Live,
 }
 
 /// The films of a station that can be played, in order.
@@ -59,7 +61,10 @@ impl Programme {
         spec: &StationSpec,
         size: Option<Size>,
     ) -> Result<Programme, NotPlayable> {
-        let paths = lineup::films(&spec.media).map_err(NotPlayable::Unreadable)?;
+        if spec.media.live().is_some() {
+            return Err(NotPlayable::Live);
+        }
+        let paths = lineup::films(spec.media.films()).map_err(NotPlayable::Unreadable)?;
         let outline = |path: &PathBuf| catalogue.outline(path, spec.slide);
         let first = || {
             let outline = paths.iter().find_map(|path| outline(path).ok())?;

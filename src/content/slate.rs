@@ -118,7 +118,7 @@ impl Slate {
 }
 
 /// The time of day in UTC.
-fn clock_text(at: AirTime) -> String {
+pub(super) fn clock_text(at: AirTime) -> String {
     let seconds = at.0 / 1_000_000_000;
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
 }

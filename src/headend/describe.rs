@@ -40,7 +40,7 @@ pub fn describe(
 
 /// The rate of a station's first film; `None` if the film does not open. Blocks for some milliseconds.
 pub fn first_rate(spec: &StationSpec) -> Option<FrameRate> {
-    let films = lineup::films(&spec.media).ok()?;
+    let films = lineup::films(spec.media.films()).ok()?;
     let mut film = decode::open(films.first()?).ok()?;
     film.show_for(spec.slide);
     Some(film.rate())
@@ -97,7 +97,7 @@ mod tests {
     fn a_film_that_does_not_open_has_no_rate() {
         let mut station = spec();
         assert_eq!(first_rate(&station), None);
-        station.media = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4")];
+        station.media = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4")].into();
         assert_eq!(first_rate(&station), FrameRate::new(30_000, 1001));
     }
 }

@@ -110,6 +110,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         reel,
         spread,
         slide,
+        buffer,
         sound,
         sound_bitrate,
         loudness,
@@ -119,7 +120,10 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
     };
     let other_media = *media != old.media;
+    // A live source has its own size and rate, and no sound.
+    let other_source = other_media && (media.live().is_some() || old.media.live().is_some());
     let stream = differing(&[
+        ("media", other_source),
         ("group", *group != old.group),
         ("interface", *interface != old.interface),
         ("ttl", *ttl != old.ttl),
@@ -131,10 +135,11 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
     ]);
     let in_place = differing(&[
         ("name", *name != old.name),
-        ("media", other_media),
+        ("media", other_media && !other_source),
         ("reel", *reel != old.reel),
         ("spread", *spread != old.spread),
         ("slide", *slide != old.slide),
+        ("buffer", *buffer != old.buffer),
         ("sound_bitrate", *sound_bitrate != old.sound_bitrate),
         ("loudness", *loudness != old.loudness),
     ]);
@@ -192,7 +197,7 @@ mod tests {
         };
         let old = lineup(&(station(1, "") + &station(2, "")));
         let new = lineup(&(besides.to_owned() + "\n" + &station(2, keys) + &station(1, "")));
-        let sounds = |spec: &StationSpec| spec.media.iter().any(|path| path.ends_with("loud.mp4"));
+        let sounds = |spec: &StationSpec| spec.media.films().iter().any(|path| path.ends_with("loud.mp4"));
         Difference::of(&old, &new, sounds).sentences()
     }
 
@@ -204,6 +209,8 @@ mod tests {
             ("media = \"loud.mp4\"", "starts again, with another sound and media"),
             ("spread = 0.1", "stays on air, with another spread"),
             ("slide = 3", "stays on air, with another slide"),
+            ("media = \"http://cam/a\"", "starts again, with another media"),
+            ("buffer = 0", "stays on air, with another buffer"),
             ("reel = false", "stays on air, with another reel"),
             ("loudness = false", "stays on air, with another loudness"),
             ("sound_bitrate = 64000", "stays on air, with another sound_bitrate"),

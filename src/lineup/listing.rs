@@ -11,9 +11,6 @@ const HEAD: [&str; 10] =
 /// Which columns are numbers, and aligned to the right.
 const RIGHT: [bool; 10] = [true, false, false, false, true, true, true, false, true, false];
 
-/// Most films of a station that are named.
-const MEDIA: usize = 3;
-
 pub(super) fn table(lineup: &Lineup) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(lineup.stations.iter().map(|station| row(station, lineup.interface_of(station))));
@@ -33,11 +30,6 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
         SocketAddr::V6(_) => interface.v6.first().map(ToString::to_string),
     });
     let limit = interface.map(|interface| station.datagram_limit(interface.mtu).to_string());
-    let mut media: Vec<String> =
-        station.media.iter().take(MEDIA).map(|path| path.display().to_string()).collect();
-    if station.media.len() > MEDIA {
-        media.push(format!("and {} more", station.media.len() - MEDIA));
-    }
     [
         station.id.to_string(),
         station.name.clone(),
@@ -48,13 +40,13 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
         station.quality.to_string(),
         sound(station),
         limit.unwrap_or_default(),
-        media.join(", "),
+        station.media.to_string(),
     ]
 }
 
 /// Its rate, and which track is heard if that is not the default one; `-` if the station has no sound.
 fn sound(station: &StationSpec) -> String {
-    if !has_sound(&station.sound, &station.media) {
+    if !has_sound(&station.sound, station.media.films()) {
         return "-".into();
     }
     let track = match &station.sound {

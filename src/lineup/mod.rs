@@ -11,6 +11,7 @@ mod fields;
 mod films;
 mod hosts;
 mod listing;
+mod live;
 mod outputs;
 mod parse;
 mod play;
@@ -36,6 +37,7 @@ use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use difference::{ChangeKind, Difference, StationChange};
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
+pub use live::{LiveSource, Media};
 pub use play::PlayOptions;
 
 /// The default of `[directory] listen`: reachable from this machine only.
@@ -43,6 +45,9 @@ pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 
 /// The default of `sound_bitrate`, in bits a second: transparent for stereo by most listening tests of Opus.
 pub const DEFAULT_SOUND_BITRATE: u32 = 128_000;
+
+/// The default of `buffer`.
+pub const DEFAULT_BUFFER: Duration = Duration::from_millis(80);
 
 /// The default of `slide`.
 pub const DEFAULT_SLIDE: Duration = Duration::from_secs(10);
@@ -102,9 +107,8 @@ pub struct StationSpec {
     pub id: StationId,
     /// The name that viewers see: 1..=63 characters, no control characters.
     pub name: String,
-    /// Films and folders of films, in playing order; at least one. Relative paths are joined to the file's folder.
-    /// [`films()`] expands the folders.
-    pub media: Vec<PathBuf>,
+    /// What it shows.
+    pub media: Media,
     /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
     pub group: SocketAddr,
     /// The interface that it is multicast on. Its properties are looked up when a socket is opened.
@@ -123,6 +127,8 @@ pub struct StationSpec {
     pub spread: Spread,
     /// How long each of its picture files is on: whole seconds, 1 s to a day.
     pub slide: Duration,
+    /// How long pictures of a live source wait for those that are late: 0 to 2 s.
+    pub buffer: Duration,
     /// Which sound it has.
     pub sound: SoundChoice,
     /// Bits a second of its sound: 32,000..=510,000.
@@ -218,7 +224,7 @@ impl StationSpec {
         StationSpec {
             id: StationId(2),
             name: "Nature".into(),
-            media: vec![PathBuf::from("none.mp4")],
+            media: vec![PathBuf::from("none.mp4")].into(),
             group: group.parse().unwrap(),
             interface: Choice { name: "eth0".into(), address: None },
             ttl: 1,
@@ -228,6 +234,7 @@ impl StationSpec {
             reel: true,
             spread: Spread::DEFAULT,
             slide: DEFAULT_SLIDE,
+            buffer: DEFAULT_BUFFER,
             sound: SoundChoice::Auto,
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             loudness: true,

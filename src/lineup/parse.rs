@@ -13,13 +13,13 @@ use super::outputs::Outputs;
 use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
-    Announce, ConfigError, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup, MediaKind,
-    SoundChoice, Spread, StationSpec, World, outputs, ports, reel,
+    Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup,
+    LiveSource, Media, MediaKind, SoundChoice, Spread, StationSpec, World, live, outputs, ports, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
 
-const STATION: [&str; 15] = [
+const STATION: [&str; 16] = [
     "id",
     "name",
     "media",
@@ -32,6 +32,7 @@ const STATION: [&str; 15] = [
     "reel",
     "spread",
     "slide",
+    "buffer",
     "sound",
     "sound_bitrate",
     "loudness",
@@ -74,6 +75,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         reel: Field::Is(true),
         spread: Field::Is(Spread::DEFAULT),
         slide: Field::Is(DEFAULT_SLIDE.as_secs() as u32),
+        buffer: Field::Is(DEFAULT_BUFFER.as_millis() as u32),
         sound: Field::Is(SoundChoice::Auto),
         sound_bitrate: Field::Is(DEFAULT_SOUND_BITRATE),
         loudness: Field::Is(true),
@@ -91,6 +93,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
     let stations = parser.stations(root);
+    live::refuse_loops(&stations, http, &hosts, world, &mut parser.report);
     let interfaces = world.interfaces.clone();
     parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, stations, interfaces })
 }
@@ -107,6 +110,8 @@ struct Settings {
     spread: Field<Spread>,
     /// In seconds.
     slide: Field<u32>,
+    /// In milliseconds.
+    buffer: Field<u32>,
     sound: Field<SoundChoice>,
     sound_bitrate: Field<u32>,
     loudness: Field<bool>,
@@ -118,6 +123,8 @@ impl Settings {
         let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
         let quality = "choose a whole number from 1 to 99 (JPEG quality, the Q of RTP/JPEG)";
         let slide = "choose a whole number from 1 to 86400 (seconds for which a picture file is on)";
+        let buffer =
+            "choose a whole number from 0 to 2000 (milliseconds for which pictures of a live source wait)";
         let bitrate = "choose a whole number from 32000 to 510000 (bits a second of sound)";
         let loudness = "choose true or false (whether films are brought to one loudness)";
         let reel = "choose true or false (whether encoded pictures are kept, to be sent again)";
@@ -130,6 +137,7 @@ impl Settings {
             reel: section.flag(report, "reel", reel),
             spread: section.spread(report),
             slide: section.number(report, "slide", 1..=86_400, slide),
+            buffer: section.number(report, "buffer", 0..=2000, buffer),
             sound: section.sound(report),
             sound_bitrate: section.number(report, "sound_bitrate", 32_000..=510_000, bitrate),
             loudness: section.flag(report, "loudness", loudness),
@@ -147,6 +155,7 @@ impl Settings {
             reel: self.reel.or(other.reel),
             spread: self.spread.or(other.spread),
             slide: self.slide.or(other.slide),
+            buffer: self.buffer.or(other.buffer),
             sound: self.sound.or(other.sound),
             sound_bitrate: self.sound_bitrate.or(other.sound_bitrate),
             loudness: self.loudness.or(other.loudness),
@@ -161,7 +170,7 @@ pub(super) struct UniqueValues {
     id: Option<StationId>,
     name: Option<String>,
     pub(super) group: Option<SocketAddr>,
-    pub(super) media: Vec<PathBuf>,
+    pub(super) media: Media,
     pub(super) sound: Option<SoundChoice>,
 }
 
@@ -237,7 +246,7 @@ impl StationParser<'_> {
         let line = self.report.line(at);
         let sound = settings.sound.clone().value();
         let place = section.place.clone();
-        let own_media = media.clone().unwrap_or_default();
+        let own_media = media.clone().unwrap_or_else(|| Media::Films(Vec::new()));
         let own = UniqueValues { place, line, id, name: name.clone(), group, media: own_media, sound };
         if let Some(fault) = ports::fault(&own, &self.known, self.world) {
             section.wrong::<()>(&mut self.report, "group", fault);
@@ -256,6 +265,7 @@ impl StationParser<'_> {
             reel: settings.reel.value()?,
             spread: settings.spread.value()?,
             slide: Duration::from_secs(settings.slide.value()?.into()),
+            buffer: Duration::from_millis(settings.buffer.value()?.into()),
             sound: settings.sound.value()?,
             sound_bitrate: settings.sound_bitrate.value()?,
             loudness: settings.loudness.value()?,
@@ -332,13 +342,13 @@ impl StationParser<'_> {
         }
     }
 
-    fn media(&mut self, section: &Section<'_, '_>) -> Option<Vec<PathBuf>> {
+    fn media(&mut self, section: &Section<'_, '_>) -> Option<Media> {
         let fix = "name a film, a folder of films or a list of them, as in \"media/ocean.mp4\"";
         let Some(value) = section.get("media") else {
             section.missing(&mut self.report, "media", fix);
             return None;
         };
-        let entries = match value.get_ref() {
+        let entries: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
             DeValue::Array(list) if list.is_empty() => {
                 section.wrong::<()>(&mut self.report, "media", format_args!("is an empty list; {fix}"));
                 return None;
@@ -346,9 +356,30 @@ impl StationParser<'_> {
             DeValue::Array(list) => list.iter().collect(),
             _ => vec![value],
         };
+        let has_user = |entry: &&&Spanned<DeValue<'_>>| entry.get_ref().as_str().is_some_and(live::has_user);
+        if let Some(entry) = entries.iter().find(has_user) {
+            // Not shown as it was typed, since reloads log the sentence.
+            let sentence = "media has a user in its address, which is not supported yet; name a source that needs no password";
+            section.fault(&mut self.report, entry.span().start, sentence);
+            return None;
+        }
+        if let DeValue::String(text) = value.get_ref()
+            && live::is_address(text)
+        {
+            return match LiveSource::parse(text) {
+                Ok(source) => Some(Media::Live(source)),
+                Err(sentence) => {
+                    section.wrong::<()>(&mut self.report, "media", sentence);
+                    None
+                }
+            };
+        }
         let mut media = Vec::new();
         for entry in entries {
             let found = match entry.get_ref() {
+                DeValue::String(text) if live::is_address(text) => {
+                    Err("is a live source; write it alone, not in a list".into())
+                }
                 DeValue::String(text) => self.film(text),
                 other => Err(format!("is {}; {fix}", kind(other))),
             };
@@ -361,7 +392,7 @@ impl StationParser<'_> {
                 }
             }
         }
-        Some(media) // without the wrong entries, but then `finish` returns no line-up
+        Some(Media::Films(media)) // without the wrong entries, but then `finish` returns no line-up
     }
 
     /// The path of one entry of `media`, or what is wrong with it.

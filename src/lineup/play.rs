@@ -9,8 +9,8 @@ use super::outputs::{HTTP, RTSP};
 use super::parse::LOOPBACK;
 use super::report::{printable, short};
 use super::{
-    Announce, ConfigError, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, Datagram, Lineup, MediaKind, SoundChoice,
-    Spread, StationSpec, World, reel,
+    Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, Datagram, Lineup, MediaKind,
+    SoundChoice, Spread, StationSpec, World, reel,
 };
 use crate::directory::PORT;
 use crate::media::StationId;
@@ -92,7 +92,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
         stations: vec![StationSpec {
             id: ID,
             name,
-            media: options.films.clone(),
+            media: options.films.clone().into(),
             group,
             interface: choice,
             ttl: 1,
@@ -102,6 +102,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             reel: false,
             spread: Spread::DEFAULT,
             slide: DEFAULT_SLIDE,
+            buffer: DEFAULT_BUFFER,
             sound: SoundChoice::Auto,
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             loudness: true,

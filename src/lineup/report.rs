@@ -35,7 +35,11 @@ impl<'a> Report<'a> {
 
     /// Reports a fault on the line of byte `at`.
     pub(super) fn fault(&mut self, at: usize, sentence: impl Display) {
-        let line = self.line(at);
+        self.fault_on(self.line(at), sentence);
+    }
+
+    /// Reports a fault on a line.
+    pub(super) fn fault_on(&mut self, line: usize, sentence: impl Display) {
         self.faults.push((line, format!("{}:{line}: {sentence}", self.file)));
     }
 

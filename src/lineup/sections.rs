@@ -9,7 +9,7 @@ const SECTIONS: [&str; 7] = ["directory", "defaults", "reel", "rtsp", "http", "a
 /// The sections as their headers in a file.
 const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce] and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
-pub(super) const SETTINGS: [&str; 11] = [
+pub(super) const SETTINGS: [&str; 12] = [
     "interface",
     "ttl",
     "width",
@@ -18,6 +18,7 @@ pub(super) const SETTINGS: [&str; 11] = [
     "reel",
     "spread",
     "slide",
+    "buffer",
     "sound",
     "sound_bitrate",
     "loudness",

@@ -128,9 +128,11 @@ fn the_examples_in_its_comments_have_no_faults() {
     });
     let lineup = Lineup::parse(&text.join("\n"), Path::new("stations.toml"), &world).unwrap();
     let ids: Vec<u16> = lineup.stations.iter().map(|station| station.id.0).collect();
-    assert_eq!(ids, [1, 2, 3, 40, 41]);
+    assert_eq!(ids, [1, 2, 3, 40, 41, 42]);
+    assert_eq!(lineup.stations[5].media.to_string(), "http://192.0.2.20:8080/stream.mjpg");
+    assert_eq!(lineup.stations[5].buffer, Duration::from_millis(120));
     assert_eq!(
-        lineup.stations[3].media,
+        lineup.stations[3].media.films(),
         [PathBuf::from("/home/op/films/opening.mp4"), "/srv/films/season 1".into()]
     );
     assert!(lineup.stations[4].group.is_ipv6());
@@ -153,7 +155,7 @@ fn a_station_uses_its_own_key_then_defaults_then_the_built_in_value() {
     assert_eq!((station.reel, station.spread), (false, Spread::NONE));
     assert_eq!((one("").reel, one("").spread.as_f64()), (true, 0.5));
     assert!(one("reel = true").reel && !one("reel = false").reel);
-    assert_eq!(station.media, [PathBuf::from("conf/a.mp4"), PathBuf::from("conf/films")]);
+    assert_eq!(station.media.films(), [PathBuf::from("conf/a.mp4"), PathBuf::from("conf/films")]);
     assert_eq!(lineup.directory, "[::]:99".parse().unwrap());
     assert_eq!(parse(&text[..text.find("[directory]").unwrap()]).unwrap().directory, DIRECTORY);
 }
@@ -299,7 +301,7 @@ fn a_file_is_loaded_with_the_interfaces_and_films_of_this_machine() {
         fs::write(dir.path().join("media").join(film), b"").unwrap();
     }
     let lineup = Lineup::load(&dir.path().join("stations.toml")).unwrap();
-    assert_eq!(films(&lineup.stations[1].media).unwrap(), [dir.path().join("media/nature.mp4")]);
+    assert_eq!(films(lineup.stations[1].media.films()).unwrap(), [dir.path().join("media/nature.mp4")]);
 }
 
 #[test]
@@ -397,7 +399,10 @@ fn check_invariants(text: &str) -> Result<(), TestCaseError> {
             prop_assert!(lineup.reel.dir.is_some());
             for station in &lineup.stations {
                 prop_assert!((1..=999).contains(&station.id.0) && (1..=99).contains(&station.quality));
-                prop_assert!((16..=2040).contains(&station.width) && !station.media.is_empty());
+                prop_assert!(
+                    (16..=2040).contains(&station.width)
+                        && (station.media.live().is_some() || !station.media.films().is_empty())
+                );
                 for mtu in [0, 576, 1500, 65_536, u32::MAX] {
                     prop_assert!((576..=65_507).contains(&station.datagram_limit(mtu)));
                 }

@@ -76,6 +76,9 @@ impl Jpeg {
                     if body.len() != 10 || body[0] != 3 || body[7..] != [0, 63, 0] {
                         return Err(JfifError::Unsuitable("its scan does not hold all three components"));
                     }
+                    if [body[2], body[4], body[6]] != [0x00, 0x11, 0x11] {
+                        return Err(JfifError::Unsuitable("its components share Huffman tables"));
+                    }
                     break;
                 }
                 _ => {}
@@ -85,7 +88,8 @@ impl Jpeg {
         let [Some(luma), Some(chroma_table)] = quant else {
             return Err(JfifError::Broken("a quantization table is missing"));
         };
-        if huffman_tables != 4 {
+        // Cameras leave all of them out: then the standard ones are meant.
+        if !matches!(huffman_tables, 0 | 4) {
             return Err(JfifError::Broken("a Huffman table is missing"));
         }
         let tables = match Tables::standard(q) {

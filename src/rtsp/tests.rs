@@ -93,7 +93,7 @@ impl TestRtspServer {
         let spread = Spread::NONE;
         let mut spec = StationSpec {
             id: ID,
-            media,
+            media: media.into(),
             width: SIZE.width,
             spread,
             ..StationSpec::sample("239.77.0.2:5004")

@@ -29,10 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
+use crate::content::live::Live;
 use crate::content::slate::Slate;
 use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
@@ -53,14 +55,19 @@ const MOST_REPORTED: usize = 100;
 /// After this long on air, a fault is a new one, and the pauses before a retry start from the first again.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// Keeps one station on air until it is told to stop. If the station's task panics, a new one is started.
+/// Keeps one station on air until it is told to stop. Connections to a live source are on the runtime `sockets`. If the station's task panics, a new one is started.
 #[expect(clippy::disallowed_methods, reason = "a shell: it waits before a restart")]
-async fn keep_on_air(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) {
+async fn keep_on_air(
+    handle: Arc<StationHandle>,
+    head_end: Arc<HeadEnd>,
+    wake_slots: WakeSlots,
+    sockets: Handle,
+) {
     let mut stop = handle.stopping();
     let spec = handle.spec();
     loop {
-        let (handle, head_end) = (handle.clone(), head_end.clone());
-        let run = async move { Station::new(handle, head_end, wake_slots).run().await };
+        let (handle, head_end, sockets) = (handle.clone(), head_end.clone(), sockets.clone());
+        let run = async move { Station::new(handle, head_end, wake_slots, sockets).run().await };
         match tokio::spawn(run).await {
             Ok(()) => return,
             Err(crash) => {
@@ -109,7 +116,12 @@ impl From<Stopping> for ContentEnd {
 
 impl Station {
     #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
-    fn new(handle: Arc<StationHandle>, head_end: Arc<HeadEnd>, wake_slots: WakeSlots) -> Station {
+    fn new(
+        handle: Arc<StationHandle>,
+        head_end: Arc<HeadEnd>,
+        wake_slots: WakeSlots,
+        sockets: Handle,
+    ) -> Station {
         let spec = handle.spec();
         let info = StationInfo::starting(spec.id, &spec.name, spec.group, &spec.interface.name, spec.quality);
         let (clock, shown) = (head_end.clock.clone(), handle.clone());
@@ -125,7 +137,10 @@ impl Station {
         let catalogue = head_end.catalogue.clone();
         let guide = GuideKeeper::new(handle.clone(), catalogue.clone(), threads.clone());
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
-        let content = Content::Films(Box::new(Films::new(spec, clock, catalogue, threads)));
+        let content = match spec.media.live().cloned() {
+            Some(source) => Content::Live(Box::new(Live::new(spec, source, clock, threads, sockets))),
+            None => Content::Films(Box::new(Films::new(spec, clock, catalogue, threads))),
+        };
         let output = Output::open(handle.clone(), &head_end, wake_slots);
         let specs = handle.spec_changes();
         Station { handle, head_end, specs, output, guide, content, slate, on_air: false, log_on_air: true }
@@ -180,7 +195,7 @@ impl Station {
         let mut worker = BlockingWorker::new(self.head_end.threads.clone());
         let catalogue = self.head_end.catalogue.clone();
         let look = move || {
-            has_sound_by(&spec.sound, &spec.media, |film| {
+            has_sound_by(&spec.sound, spec.media.films(), |film| {
                 catalogue.outline(film, spec.slide).is_ok_and(|outline| outline.has_sound)
             })
         };

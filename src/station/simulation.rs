@@ -88,7 +88,7 @@ impl Simulation {
         let clock = clocks.air();
         let films = Arc::new(SimulatedFilms::new(folder.path()));
         let spec = StationSpec {
-            media: vec![folder.path().join("films")],
+            media: vec![folder.path().join("films")].into(),
             width: SIZE.width,
             spread: Spread::DEFAULT,
             slide: crate::lineup::DEFAULT_SLIDE,
@@ -122,7 +122,7 @@ impl Simulation {
         });
         tokio::spawn(clock.keep_following());
         let runtime = tokio::runtime::Handle::current();
-        tokio::spawn(supervise(head_end.clone(), runtime, WakeSlots::from_now()));
+        tokio::spawn(supervise(head_end.clone(), runtime.clone(), runtime, WakeSlots::from_now()));
         let (rng, begun) = (Rng::with_seed(seed), Instant::now());
         Simulation { rng, begun, clocks, network, interfaces, films, hang, handle, head_end, stop, folder }
     }
@@ -363,7 +363,7 @@ async fn stations_come_change_and_go_while_another_loses_no_picture() {
     let new = |group: &str| {
         let spec = StationSpec {
             id: crate::media::StationId(900),
-            media: vec![films.clone()],
+            media: vec![films.clone()].into(),
             width: SIZE.width,
             ..StationSpec::sample(group)
         };

@@ -12,8 +12,14 @@ use super::keep_on_air;
 use super::runtime::WakeSlots;
 use crate::headend::{Handles, HeadEnd};
 
-/// Keeps the stations on air, on `runtime`, until the head-end stops and all of them have ended.
-pub(crate) async fn supervise(head_end: Arc<HeadEnd>, runtime: Handle, wake_slots: WakeSlots) {
+/// Keeps the stations on air, on `runtime`, until the head-end stops and all of them have ended. Connections to live sources are
+/// on the runtime `sockets`.
+pub(crate) async fn supervise(
+    head_end: Arc<HeadEnd>,
+    runtime: Handle,
+    sockets: Handle,
+    wake_slots: WakeSlots,
+) {
     let mut current = head_end.station_changes();
     // A station that is told to stop stays here until it has ended. One that replaces it starts then.
     let mut on_air = Handles::new();
@@ -28,7 +34,7 @@ pub(crate) async fn supervise(head_end: Arc<HeadEnd>, runtime: Handle, wake_slot
             // A handle that was stopped serves no second time.
             if !on_air.contains_key(&id) && !*handle.stopping().borrow() {
                 on_air.insert(id, handle.clone());
-                let station = keep_on_air(handle.clone(), head_end.clone(), wake_slots);
+                let station = keep_on_air(handle.clone(), head_end.clone(), wake_slots, sockets.clone());
                 tasks.spawn_on(station.map(move |()| id), &runtime);
             }
         }

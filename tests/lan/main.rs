@@ -14,6 +14,7 @@ mod documents;
 mod faults;
 mod films;
 mod interfaces;
+mod live;
 mod play;
 mod prepare;
 mod probes;
@@ -78,6 +79,18 @@ fn main() -> ExitCode {
             interfaces::a_station_goes_on_air_when_its_interface_gets_an_address,
         ),
         test("a_film_that_becomes_a_pipe", faults::a_film_that_becomes_a_pipe),
+        Test { name: "odd_live_sources", tools: &["python3"], run: live::odd_live_sources },
+        Test {
+            name: "a_live_source_that_is_lost_and_comes_back",
+            tools: &["python3"],
+            run: live::a_live_source_that_is_lost_and_comes_back,
+        },
+        Test {
+            name: "a_live_source_is_passed_on_unchanged",
+            tools: &["python3"],
+            run: live::a_live_source_is_passed_on_unchanged,
+        },
+        test("a_station_of_another_broadcaster", live::a_station_of_another_broadcaster),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("a_recording_that_is_killed", reels::a_recording_that_is_killed),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),

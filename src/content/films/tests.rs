@@ -34,7 +34,7 @@ impl FilmsFixture {
     fn new() -> FilmsFixture {
         let folder = TempDir::new().unwrap();
         let media = vec![folder.path().join("film.mp4")];
-        let spec = StationSpec { media, width: 16, ..StationSpec::sample("239.79.4.1:5004") };
+        let spec = StationSpec { media: media.into(), width: 16, ..StationSpec::sample("239.79.4.1:5004") };
         let clock = AirClock::start();
         let (hang, wait) = mpsc::channel();
         let (wait, hangs) = (Mutex::new(wait), Arc::new(AtomicBool::new(false)));

@@ -17,7 +17,7 @@ fn a_film_is_a_station_on_loopback_that_begins_with_its_beginning() {
     assert_eq!(station.group, "239.255.2.3:5004".parse().unwrap());
     assert_eq!(station.interface, Choice { name: "lo".into(), address: Some([127, 0, 0, 1].into()) });
     assert!(!station.reel, "with a reel the time of day would choose where the film begins");
-    assert_eq!(station.media, [PathBuf::from("films/foyer.mp4")]);
+    assert_eq!(station.media.films(), [PathBuf::from("films/foyer.mp4")]);
     let at = |text: &str| text.parse::<SocketAddr>().unwrap();
     assert_eq!(lineup.directory, at("127.0.0.1:9688"));
     assert_eq!((lineup.rtsp, lineup.http), (Some(at("127.0.0.1:8554")), Some(at("127.0.0.1:8088"))));
@@ -34,7 +34,7 @@ fn name_group_and_interface_are_chosen() {
     })
     .unwrap();
     let station = &lineup.stations[0];
-    assert_eq!((station.name.as_str(), station.media.len()), ("Foyer", 2));
+    assert_eq!((station.name.as_str(), station.media.films().len()), ("Foyer", 2));
     assert_eq!(station.group, "239.77.0.4:6000".parse().unwrap());
     assert_eq!(lineup.directory, "192.0.2.8:9688".parse().unwrap(), "others reach it there, and only there");
     assert_eq!(lineup.http.map(|http| http.ip()), Some([192, 0, 2, 8].into()));

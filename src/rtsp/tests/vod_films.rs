@@ -14,6 +14,7 @@ use crate::content::Fault;
 use crate::content::catalogue::Catalogue;
 use crate::content::decode::{PictureSource, SourceError, SourcePicture};
 use crate::content::pass::EncodingPlace;
+use crate::lineup::{LiveSource, Media};
 use crate::media::Track;
 use crate::rtsp::playback::PlaybackEvent;
 use crate::rtsp::vod::{VodError, VodPlayback, VodProgramme};
@@ -326,7 +327,19 @@ async fn pictures_that_are_too_late_are_skipped() {
 /// A station that shows a real film and keeps no reels.
 async fn without_reels() -> TestRtspServer {
     let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
-    TestRtspServer::with(|spec| (spec.media, spec.reel) = (vec![film], false)).await
+    TestRtspServer::with(|spec| (spec.media, spec.reel) = (vec![film].into(), false)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_station_is_not_played_on_demand() {
+    let source = LiveSource::parse("http://192.0.2.20:8080/stream.mjpg").unwrap();
+    let server = TestRtspServer::with(|spec| spec.media = Media::Live(source)).await;
+    let mut client = server.connect().await;
+    let response = client.request("DESCRIBE rtsp://h/2/demand", "").await;
+    assert_eq!(u16::from(response.status()), 503);
+    let why = "the station is live, and has no films to play on demand";
+    assert!(response.reason_phrase().contains(why), "{}", response.reason_phrase());
+    assert_eq!(client.status("DESCRIBE rtsp://h/2", "").await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

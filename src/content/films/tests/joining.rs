@@ -85,7 +85,8 @@ impl Restarted {
 async fn joins_at_the_time_of_day(folder: &Path, first: &Path, second: PathBuf, keeps_reels: bool) {
     let name = second.display().to_string();
     let media = vec![first.to_owned(), second.clone()];
-    let spec = StationSpec { media: media.clone(), width: 160, ..StationSpec::sample("239.79.4.1:5004") };
+    let spec =
+        StationSpec { media: media.clone().into(), width: 160, ..StationSpec::sample("239.79.4.1:5004") };
     let (spec, clocks) = (Arc::new(spec), Clocks::begin());
     let clock = clocks.air();
     let dir = folder.join(format!("reels of {}", second.file_name().unwrap().to_string_lossy()));

@@ -1,0 +1,214 @@
+//! A picture of a live source, for the air: passed on as it is, or decoded and encoded anew. Which one, its headers tell.
+
+use bytes::Bytes;
+use opencv::core::{CV_8UC3, Mat, Scalar};
+use opencv::prelude::*;
+use turbojpeg::{Decompressor, Image, PixelFormat};
+
+use crate::content::encode::{Encoded, Encoder, station_size};
+use crate::media::Size;
+use crate::media::jpeg::{Jpeg, Tables};
+use crate::wire::payload::jpeg::MAX_SCAN;
+
+/// Most pixels of a picture that is decoded: 4096x4096, which takes 50 MB meanwhile.
+const MOST_PIXELS: usize = 1 << 24;
+
+/// The picture of a JPEG file, unchanged.
+///
+/// # Errors
+/// Why it must be encoded anew, to stand behind "encoded anew: ".
+pub(super) fn pass_on(file: &Bytes, width: u16) -> Result<Jpeg, String> {
+    // No file has the quality 0, so that its tables are given back.
+    let mut jpeg = Jpeg::from_jfif(file.clone(), 0).map_err(|error| error.to_string())?;
+    let pair = jpeg.tables.pair();
+    let standard = |&q: &u8| Tables::Standard(q).pair() == pair;
+    jpeg.tables = match (1..=99).rev().find(standard) {
+        Some(q) => Tables::Standard(q),
+        None => return Err("its quantization tables are not the standard ones".into()),
+    };
+    if jpeg.restart_interval.is_some() {
+        return Err("it has restart markers".into());
+    }
+    if has_marker(&jpeg.scan) {
+        return Err("there is a marker in its scan".into());
+    }
+    if jpeg.size.width > width {
+        return Err(format!("its pictures are {} wide, and the station's at most {width}", jpeg.size.width));
+    }
+    if jpeg.scan.len() > MAX_SCAN {
+        return Err(format!("a picture of {} bytes does not fit one datagram", jpeg.scan.len()));
+    }
+    Ok(jpeg)
+}
+
+/// Whether a byte 0xff in a scan is no byte of its data (ITU-T T.81 B.1.1.5).
+fn has_marker(scan: &[u8]) -> bool {
+    memchr::memchr_iter(0xff, scan).any(|at| scan.get(at + 1) != Some(&0))
+}
+
+/// The JPEG file in a part: without what some cameras write behind its end.
+pub(super) fn whole_file(body: &Bytes) -> Result<Bytes, String> {
+    if !body.starts_with(&[0xff, 0xd8]) {
+        return Err("it is no JPEG file".into());
+    }
+    let padding = body.iter().rev().take_while(|byte| matches!(byte, 0 | b'\r' | b'\n')).count();
+    let file = body.slice(..body.len() - padding);
+    if !file.ends_with(&[0xff, 0xd9]) {
+        return Err("it breaks off".into());
+    }
+    Ok(file)
+}
+
+/// Decodes a picture and encodes it for a station of this width and quality. Takes milliseconds. `encoder` is that of the picture
+/// before.
+///
+/// # Errors
+/// The sentence that says why the picture cannot be shown.
+pub(super) fn encode_anew(
+    file: &[u8],
+    encoder: Option<Box<Encoder>>,
+    width: u16,
+    quality: u8,
+) -> Result<(Box<Encoder>, Encoded), String> {
+    let damaged = |error: turbojpeg::Error| format!("it cannot be decoded: {error}");
+    let mut decompressor = Decompressor::new().map_err(damaged)?;
+    let header = decompressor.read_header(file).map_err(damaged)?;
+    if header.width.saturating_mul(header.height) > MOST_PIXELS {
+        return Err(format!("a picture of {}x{} is too large", header.width, header.height));
+    }
+    let (rows, columns) = (header.height as i32, header.width as i32); // both under 2^24
+    let mut pixels = Mat::new_rows_cols_with_default(rows, columns, CV_8UC3, Scalar::default())
+        .map_err(|error| error.to_string())?;
+    let image = Image {
+        pixels: pixels.data_bytes_mut().map_err(|error| error.to_string())?,
+        width: header.width,
+        pitch: header.width * 3,
+        height: header.height,
+        format: PixelFormat::BGR,
+    };
+    decompressor.decompress(file, image).map_err(damaged)?;
+    let size: Size = station_size((header.width as u32, header.height as u32), 1.0, width);
+    let mut encoder = match encoder.filter(|encoder| encoder.size() == size) {
+        Some(encoder) => encoder,
+        None => Box::new(Encoder::new(size, quality).map_err(|error| error.to_string())?),
+    };
+    let encoded = encoder.encode(&pixels, 1.0).map_err(|error| error.to_string())?;
+    Ok((encoder, encoded))
+}
+
+#[cfg(test)]
+mod tests {
+    use turbojpeg::{Compressor, Subsamp};
+
+    use super::*;
+
+    /// A JPEG file of a gradient, by libjpeg-turbo.
+    fn file(width: usize, height: usize, quality: i32, subsamp: Subsamp) -> Vec<u8> {
+        let pixels = (0..width * height).flat_map(|n| [n as u8, (n / width) as u8, 90]).collect::<Vec<u8>>();
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_quality(quality).unwrap();
+        compressor.set_subsamp(subsamp).unwrap();
+        let image = Image { pixels: &pixels[..], width, pitch: width * 3, height, format: PixelFormat::RGB };
+        compressor.compress_to_vec(image).unwrap()
+    }
+
+    /// Without the segments of a marker.
+    fn without(file: &[u8], marker: u8) -> Vec<u8> {
+        let (mut kept, mut at) = (file[..2].to_vec(), 2);
+        while file[at + 1] != 0xda {
+            let length = 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+            if file[at + 1] != marker {
+                kept.extend(&file[at..at + length]);
+            }
+            at += length;
+        }
+        kept.extend(&file[at..]);
+        kept
+    }
+
+    /// The entropy-coded bytes of a file, found without our parser.
+    fn scan_of(file: &[u8]) -> &[u8] {
+        let sos = memchr::memmem::find(file, &[0xff, 0xda, 0, 12]).unwrap();
+        &file[sos + 14..file.len() - 2]
+    }
+
+    #[test]
+    fn the_scan_of_a_suitable_picture_is_passed_on_unchanged() {
+        for quality in [1, 40, 80, 99] {
+            for (subsamp, size) in
+                [(Subsamp::Sub2x2, (320, 184)), (Subsamp::Sub2x1, (64, 48)), (Subsamp::Sub2x2, (2040, 16))]
+            {
+                let file = file(size.0, size.1, quality, subsamp);
+                let jpeg = pass_on(&file.clone().into(), 2040).unwrap();
+                assert_eq!(jpeg.scan, scan_of(&file));
+                assert_eq!(jpeg.tables.pair(), Tables::Standard(quality as u8).pair());
+                let decoded = |file: &[u8]| turbojpeg::decompress(file, PixelFormat::RGB).unwrap().pixels;
+                assert_eq!(decoded(&jpeg.to_jfif()), decoded(&file));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cameras_leave_out_or_add_is_no_reason_to_encode() {
+        let whole = file(64, 48, 80, Subsamp::Sub2x2);
+        let bare = without(&without(&whole, 0xc4), 0xe0);
+        assert!(bare.len() < whole.len() - 400, "the Huffman tables are left out");
+        assert_eq!(pass_on(&bare.clone().into(), 640).unwrap().scan, scan_of(&whole));
+        let mut exif = whole[..2].to_vec();
+        exif.extend([0xff, 0xe1, 0, 8, 0xff, 0xd9, 1, 2, 3, 4]);
+        exif.extend(&whole[2..]);
+        assert_eq!(pass_on(&exif.into(), 640).unwrap().scan, scan_of(&whole));
+        let padded = [&whole[..], &[0; 7], b"\r\n"].concat();
+        assert_eq!(whole_file(&padded.into()).unwrap(), whole);
+        // libjpeg-turbo puts the Huffman tables back as well.
+        assert_eq!(encode_anew(&bare, None, 32, 80).unwrap().1.jpeg.size, Size { width: 32, height: 32 });
+    }
+
+    #[test]
+    fn every_other_picture_is_encoded_anew() {
+        let restarts = {
+            let file = file(64, 48, 80, Subsamp::Sub2x2);
+            let sos = memchr::memmem::find(&file, &[0xff, 0xda]).unwrap();
+            [&file[..sos], &[0xff, 0xdd, 0, 4, 0, 200], &file[sos..]].concat()
+        };
+        for (file, why) in [
+            (file(64, 48, 100, Subsamp::Sub2x2), "its quantization tables are not the standard ones"),
+            (file(60, 48, 80, Subsamp::Sub2x2), "its sides are not multiples of 8"),
+            (file(2048, 16, 80, Subsamp::Sub2x2), "its sides are not multiples of 8"),
+            (file(64, 48, 80, Subsamp::None), "neither 4:2:0 nor 4:2:2"),
+            (file(64, 48, 80, Subsamp::Gray), "not three components"),
+            (file(800, 48, 80, Subsamp::Sub2x2), "its pictures are 800 wide, and the station's at most 640"),
+            (restarts, "it has restart markers"),
+        ] {
+            let reason = pass_on(&file.clone().into(), 640).unwrap_err();
+            assert!(reason.contains(why), "{reason}, not {why}");
+            let (encoder, encoded) = encode_anew(&file, None, 640, 80).unwrap();
+            assert_eq!(encoder.size(), encoded.jpeg.size);
+            assert!(pass_on(&encoded.jpeg.to_jfif().into(), 640).is_ok());
+        }
+    }
+
+    #[test]
+    fn half_pictures_and_garbage_are_no_pictures() {
+        let whole = file(64, 48, 80, Subsamp::Sub2x2);
+        let part = |bytes: &[u8]| whole_file(&Bytes::copy_from_slice(bytes));
+        assert_eq!(part(&whole[..whole.len() / 2]).unwrap_err(), "it breaks off");
+        for garbage in [&b""[..], b"\xff", b"<html>", &[0; 100]] {
+            assert_eq!(part(garbage).unwrap_err(), "it is no JPEG file");
+        }
+        // Two that were pasted together at half their length have a marker within.
+        let pasted = [&whole[..whole.len() - 60], &whole[..]].concat();
+        assert_eq!(pass_on(&pasted.into(), 640).unwrap_err(), "there is a marker in its scan");
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..2000 {
+            let mut broken = whole.clone();
+            for _ in 0..random.usize(1..8) {
+                let at = random.usize(2..broken.len());
+                broken[at] = random.u8(..);
+            }
+            if pass_on(&broken.clone().into(), 640).is_err() {
+                let _ = encode_anew(&broken, None, 64, 80);
+            }
+        }
+    }
+}
