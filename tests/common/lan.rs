@@ -138,7 +138,7 @@ impl Lan {
             // Each test has reels and a control socket of its own, and remembers nothing of the user's.
             .env("XDG_CACHE_HOME", self.folder.path())
             .env("XDG_STATE_HOME", self.folder.path())
-            .env("XDG_RUNTIME_DIR", self.folder.path());
+            .env("XDG_RUNTIME_DIR", self.folder.path().join("run"));
         command
     }
 }

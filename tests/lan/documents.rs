@@ -71,6 +71,8 @@ const ON_AIR: &[(&str, Ends)] = &[
     ("viewer --station 2 --player \"mpv --profile=low-latency {sdp}\"", Window(ANY)),
     ("viewer --station 2 --player \"ffplay -i {sdp}\"", Window(ANY)),
     ("broadcaster status [--watch | --json]", Well),
+    ("broadcaster status", Well),
+    ("broadcaster reload [--dry-run] [--config stations.toml]", Well),
     ("ffplay -rtsp_transport tcp rtsp://127.0.0.1:8554/2", Window(ANY)),
     ("ffplay -rtsp_transport http rtsp://127.0.0.1:8554/2", Window(ANY)),
     (
@@ -128,6 +130,8 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("vlc ", "VLC refuses to run as root, which everybody is in a test's namespace"),
     ("gst-play-1.0 {http}", "takes 8 s and more, as the table says"),
     ("broadcaster prepare", "encodes every film; `an_interrupted_preparation_goes_on` runs it"),
+    ("broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
+    ("target/release/broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
     ("broadcaster status --watch", "needs a terminal"),
     ("broadcaster check --config /etc/stationcast/stations.toml", "the file of an installed package"),
     ("viewer --probe --pcap ", "needs a capture; `a_capture_is_measured` makes one"),
