@@ -358,7 +358,7 @@ pageTest("`broadcaster status` prints what the API has", async () => {
   assert.deepEqual(JSON.parse(status("--json")).map(constant), asked.map(constant));
   const lines = status().trimEnd().split("\n");
   assert.match(lines[0], /^id  name {5}state {2}/);
-  assert.match(lines[2], / 2  Nature {3}film   Nature \d:\d\d\/0:24 +30000\/1001 /);
+  assert.match(lines[2], / 2  Nature {3}film   Nature \d:\d\d\/0:24 +29\.97\/s /);
   assert.match(lines.at(-1), /^9 stations, 0 off air, /);
 });
 
