@@ -2,7 +2,8 @@
 //! in for them.
 //!
 //! `station`, `headend` and `daemon` import this room, `rtsp` to play films on demand, and the binary `broadcaster` to make
-//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and the largest scan from `wire`.
+//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and the
+//! largest scan from `wire`.
 //!
 //! ```text
 //! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded

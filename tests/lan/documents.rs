@@ -293,7 +293,13 @@ impl<'a> Checkout<'a> {
                     "{place}: {command}: {ended:?}"
                 );
             }
-            Log(said) => self.run(command).await_log(said, 1),
+            Log(said) => {
+                let mut program = self.run(command);
+                program.await_log(said, 1);
+                // Its ports are free for the next one when it has ended.
+                program.signal("TERM");
+                let _ = program.finish();
+            }
             Window(title) => self.opens(place, command, title),
             PlayerWell => self.check(place, &format!("viewer --station 2 --player '{command}'"), Well),
             Player => self.opens(place, &format!("viewer --station 2 --player '{command}'"), ANY),
