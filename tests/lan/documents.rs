@@ -130,6 +130,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("vlc ", "VLC refuses to run as root, which everybody is in a test's namespace"),
     ("gst-play-1.0 {http}", "takes 8 s and more, as the table says"),
     ("broadcaster prepare", "encodes every film; `an_interrupted_preparation_goes_on` runs it"),
+    ("broadcaster check --config my.toml", "a file of the reader's"),
     ("broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
     ("target/release/broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
     ("broadcaster status --watch", "needs a terminal"),
