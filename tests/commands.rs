@@ -87,10 +87,10 @@ fn said(args: &[&str]) -> (String, String, Option<i32>) {
 fn check_tells_what_each_film_is() {
     let (out, err, code) = said(&["check"]);
     assert_eq!((err.as_str(), code), ("", Some(0)));
-    let readme =
-        include_str!("../README.md").split("$ broadcaster check --config stations.toml\n").nth(1).unwrap();
-    let shown = readme.split("```").next().unwrap();
-    assert_eq!(out, shown, "the README shows it");
+    let document = include_str!("../docs/stations.md");
+    let output = document.split("$ broadcaster check --config stations.toml\n").nth(1).unwrap();
+    let shown = output.split("```").next().unwrap();
+    assert_eq!(out, shown, "the document shows it");
     assert!(shown.contains("2   media/nature.mp4  640x360  29.97/s    0:24  aac    -     OpenCV\n"));
     let (out, _, code) = said(&["check", "--films"]);
     assert!(out.contains("media/ocean.mp4\n  decoder  OpenCV\n") && code == Some(0), "{out}");

@@ -104,12 +104,13 @@ impl Fixture {
         self.folder.path().join("sender.log")
     }
 
-    /// Writes a line-up of so many stations, all of which play the same film.
+    /// Writes a line-up of so many stations, all of which play the same film. Without sound: the other senders send pictures
+    /// alone.
     pub(crate) fn lineup(&self, stations: u16, interface: &str, reel: bool) -> anyhow::Result<PathBuf> {
         let reels = self.folder.path().join("reels");
         let mut text = format!(
             "[directory]\nlisten = \"127.0.0.1:9688\"\n[reel]\ndir = {reels:?}\n[defaults]\ninterface = {interface:?}\n\
-             width = {WIDTH}\nquality = {QUALITY}\nreel = {reel}\n"
+             width = {WIDTH}\nquality = {QUALITY}\nreel = {reel}\nsound = false\n"
         );
         for station in 1..=stations {
             let (group, media) = (group(station), &self.film);

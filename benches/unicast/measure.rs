@@ -122,7 +122,7 @@ fn lineup(folder: &Path) -> anyhow::Result<PathBuf> {
     let text = format!(
         "[directory]\nlisten = \"127.0.0.1:9688\"\n[rtsp]\nlisten = \"{RTSP}\"\n\
          [http]\nlisten = \"{HTTP}\"\n[reel]\ndir = {reels:?}\n\
-         [defaults]\ninterface = \"127.0.0.1\"\nwidth = {WIDTH}\nquality = {QUALITY}\n\
+         [defaults]\ninterface = \"127.0.0.1\"\nwidth = {WIDTH}\nquality = {QUALITY}\nsound = false\n\
          [[station]]\nid = 1\nname = \"One\"\nmedia = {media:?}\ngroup = \"{group}\"\n\
          [[station]]\nid = {PROBED}\nname = \"Next\"\nmedia = {media:?}\ngroup = \"{next}\"\n"
     );

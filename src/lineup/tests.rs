@@ -67,8 +67,9 @@ fn one(text: &str) -> StationSpec {
 #[test]
 fn the_shipped_lineup_has_no_faults_and_stays_on_this_machine() {
     let lineup = Lineup::parse(SHIPPED, Path::new("stations.toml"), &world()).unwrap();
-    // The README shows this table.
-    let shown = include_str!("../../README.md").split("broadcaster check --config stations.toml\n").nth(1);
+    // The document shows this table.
+    let shown =
+        include_str!("../../docs/stations.md").split("broadcaster check --config stations.toml\n").nth(1);
     let shown = shown.and_then(|text| text.split("\n```").next()).unwrap();
     // Below it is the table of the films, which a test of the command compares.
     assert_eq!(lineup.table(), shown.split("\n\n").next().unwrap());
