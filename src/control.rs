@@ -42,7 +42,7 @@ pub enum ControlCommand {
 pub struct ControlAnswer {
     /// Whether the command was carried out. If not, nothing has changed.
     pub done: bool,
-    /// What was done, or why nothing was: one sentence a line.
+    /// One sentence for each thing that was done, or for each reason why nothing was.
     pub sentences: Vec<String>,
 }
 

@@ -37,7 +37,7 @@ struct ListedFilm<'a> {
     opened: Result<OpenedFilm, SourceError>,
 }
 
-/// What is known of a film whose first picture was decoded.
+/// The facts of a film whose first picture was decoded.
 struct OpenedFilm {
     size: (u32, u32),
     pixel_aspect: f64,
@@ -109,7 +109,7 @@ impl<'a> FilmList<'a> {
         unread.chain(films).collect()
     }
 
-    /// What is remarkable about films that can be played: a sentence each.
+    /// A sentence for each remarkable thing about the films that can be played.
     pub fn remarks(&self) -> Vec<String> {
         let opened = self.films.iter().filter_map(|film| film.opened.as_ref().ok());
         opened.filter_map(|film| film.film.as_ref()).flat_map(|(facts, _)| facts.remarks.clone()).collect()

@@ -126,7 +126,7 @@ struct SectionSpan {
     last: Option<Duration>,
 }
 
-/// What all sections of a film share. Locked while the reel's file is made.
+/// The state that all sections of a film share. Locked while the reel's file is made.
 #[derive(Default)]
 struct RecordedFilm {
     /// Without pictures of its own: each section has a recorder.
@@ -135,7 +135,7 @@ struct RecordedFilm {
     end: Option<(FrameRate, Duration)>,
 }
 
-/// What becomes of a picture.
+/// The fate of a picture.
 enum Claim {
     /// This section records it.
     Record,

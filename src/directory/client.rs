@@ -60,7 +60,7 @@ pub enum Event {
         /// The packets, ascending by due time.
         packets: Vec<SoundPacket>,
     },
-    /// What is on the stations, by number, and what comes next: before the LineUp after every Connected, and whenever it changes.
+    /// The films on the stations, by number, and those that come next: before the LineUp after every Connected, and whenever it changes.
     /// Never, if the directory does not tell it.
     Now {
         /// The moment at which this is so, by the broadcaster's clock.
@@ -136,7 +136,7 @@ struct ClientTask {
     wanted: watch::Receiver<Option<StationId>>,
     events: Box<dyn Fn(Event) + Send>,
     extras: Extras,
-    /// What is on, as far as the directory has told on this connection.
+    /// The films that are on, as far as the directory has told on this connection.
     now: BTreeMap<StationId, StationNow>,
 }
 

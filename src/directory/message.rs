@@ -138,7 +138,7 @@ pub enum Reply {
     },
 }
 
-/// What is on a station, and what comes next.
+/// The film on a station, and the one that comes next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StationNow {
     /// The station's number.

@@ -26,7 +26,7 @@ pub struct StationTable {
     now: watch::Sender<Arc<AllNow>>,
 }
 
-/// What is on all stations at a moment.
+/// The films on all stations at a moment.
 #[derive(Debug, Default)]
 pub struct AllNow {
     /// The moment.

@@ -1,4 +1,4 @@
-//! What is on all stations, told to the directory once a second.
+//! The films on all stations, told to the directory once a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl HeadEnd {
     }
 }
 
-/// What is on a station at `now`; `None` if nothing is.
+/// The film on a station at `now`; `None` if there is none.
 fn station_now(station: &StationHandle, now: AirTime) -> Option<StationNow> {
     let (entry, next) = station.now_and_next(now);
     let GuideEntry { title, begin, end } = entry?;

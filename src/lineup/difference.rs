@@ -21,11 +21,11 @@ pub struct StationChange {
     pub id: StationId,
     /// The name that viewers know.
     pub name: String,
-    /// What happens to it.
+    /// The change.
     pub kind: ChangeKind,
 }
 
-/// What happens to a station that differs.
+/// The change of a station that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// It comes on air.

@@ -120,7 +120,7 @@ fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(films)
 }
 
-/// What is wrong with a folder that has no films, and the fix.
+/// The fault of a folder that has no films, and the fix.
 pub(super) fn no_films() -> String {
     format!(
         "is a folder without films; put in one whose name ends in {}, or pictures: {}",

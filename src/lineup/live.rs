@@ -13,7 +13,7 @@ use crate::media::StationId;
 
 const EXAMPLE: &str = "as in \"http://192.0.2.20:8080/stream.mjpg\"";
 
-/// What a station shows.
+/// The programme of a station.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Media {
     /// Films and folders of films, in playing order; at least one. Relative paths are joined to the file's folder.

@@ -107,7 +107,7 @@ pub struct StationSpec {
     pub id: StationId,
     /// The name that viewers see: 1..=63 characters, no control characters.
     pub name: String,
-    /// What it shows.
+    /// Its films, or its live source.
     pub media: Media,
     /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
     pub group: SocketAddr,

@@ -24,7 +24,7 @@ const GROUP_PORT: u16 = 5004;
 /// Most characters of a station's name.
 const LONGEST_NAME: usize = 63;
 
-/// What to play, as typed.
+/// The films to play, as typed.
 #[derive(Debug, Clone, Default)]
 pub struct PlayOptions {
     /// Films, pictures and folders of them.

@@ -32,7 +32,7 @@ pub(in crate::content) struct Section {
     turn: Mutex<Option<Turn>>,
 }
 
-/// What is there of a section between two turns.
+/// The state of a section between two turns.
 pub(super) enum Stage {
     /// Nothing was opened yet.
     New,

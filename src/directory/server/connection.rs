@@ -78,7 +78,7 @@ pub(super) struct Connection<'a, S> {
     wants_sources: bool,
     /// Whether the client has asked for the stations' sound, as above.
     wants_sound: bool,
-    /// What is on, once the client has asked for it.
+    /// The films that are on, once the client has asked for them.
     now: Option<Now>,
 }
 
@@ -285,10 +285,10 @@ impl<'a, S: ByteStream> Connection<'a, S> {
     }
 }
 
-/// What is on, for a client that has asked.
+/// The films that are on, for a client that has asked.
 struct Now {
     changes: watch::Receiver<Arc<AllNow>>,
-    /// What the client knows.
+    /// The state as the client knows it.
     told: Arc<AllNow>,
 }
 

@@ -323,7 +323,7 @@ async fn what_is_on_is_told_when_it_changes_and_only_the_stations_on_which_it_do
     client.send(&Request::Now).await;
     let all = vec![on(2, "B"), on(4, "d")];
     assert_eq!(client.receive().await, Some(Reply::Now { at: AirTime(4), stations: all }));
-    // What clients would refuse is left out.
+    // An entry that clients would refuse is left out.
     let mut wrong = on(2, "x");
     wrong.now.as_mut().unwrap().end = Some(AirTime(5));
     let refused = set(5, &[wrong, on(4, &"ä\u{7}".repeat(200))]).unwrap_err().to_string();

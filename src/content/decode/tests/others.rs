@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is wrong with how a film of this `size` is played, compared with ffmpeg's pictures after `filter`.
+/// The faults of a film of this `size` as it is played, compared with ffmpeg's pictures after `filter`.
 fn faults(film: &Path, filter: &str, (width, height): (usize, usize)) -> Vec<String> {
     let name = film.file_name().unwrap().to_string_lossy().into_owned();
     let expected = reference(film, filter, (width, height));
