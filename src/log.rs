@@ -253,7 +253,7 @@ mod tests {
         assert!(text.contains(&format!("{} lines of this log were dropped", 100 - whole)), "{text}");
     }
 
-    /// What is written, for the test to read.
+    /// The bytes that are written, for the test to read.
     #[derive(Clone, Default)]
     struct Memory(Arc<std::sync::Mutex<Vec<u8>>>);
 

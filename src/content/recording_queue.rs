@@ -53,7 +53,7 @@ pub(crate) struct Wish {
 #[derive(Default)]
 struct QueueState {
     recordings: Vec<Arc<Recording>>,
-    /// What each station will play in its round.
+    /// The films that each station will play in its round.
     wishes: HashMap<StationId, Vec<Wish>>,
     /// Recordings that have ended. Such a film is recorded again only when it is on air, so that nothing is tried for ever.
     ended: HashSet<RecordingKey>,

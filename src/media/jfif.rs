@@ -116,7 +116,7 @@ impl Jpeg {
         file
     }
 
-    /// What comes before the scan and after it in a JFIF file. The first has room for `more` bytes.
+    /// The bytes before the scan and after it in a JFIF file. The first has room for `more` bytes.
     pub(crate) fn around_scan(&self, more: usize) -> (Vec<u8>, &'static [u8]) {
         let [luma, chroma] = self.tables.pair();
         let mut file = Vec::with_capacity(640 + more);

@@ -127,7 +127,7 @@ impl Position {
         self.cluster = None;
     }
 
-    /// What comes before the `length` bytes of a unit that is due at `at`. `None` if the unit is left out: sound before the first
+    /// The bytes before the `length` bytes of a unit that is due at `at`. `None` if the unit is left out: sound before the first
     /// picture, or before the picture at which the next cluster begins.
     pub(super) fn block(&mut self, track: Track, at: AirTime, length: usize) -> Option<Vec<u8>> {
         let is_picture = track == Track::Picture;

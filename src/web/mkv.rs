@@ -165,7 +165,7 @@ mod tests {
             self.head_end.show(self.stream.station.spec().id, unit);
         }
 
-        /// What comes before the content of the next block, and the packet of sound; `None` for a picture.
+        /// The bytes before the content of the next block, and the packet of sound; `None` for a picture.
         async fn next(&mut self) -> (Bytes, Option<u8>) {
             let bytes = self.stream.next().await.expect("the station is on air");
             (bytes[0].clone(), (bytes[1].len() == 80).then(|| bytes[1][0]))

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use crate::media::{AirTime, FrameRate};
 
-/// So many intervals tell the rate at the beginning,
+/// The first measurement is over after this number of intervals, or after [`FIRST_SPAN`].
 const FIRST: u32 = 8;
 
-/// or those of this time, but at least one.
+/// The first measurement is over after this time, if it has an interval.
 const FIRST_SPAN: Duration = Duration::from_secs(1);
 
-/// The rate is measured anew over so long,
+/// Length of each later measurement.
 const SPAN: Duration = Duration::from_secs(5);
 
-/// and is another one if it differs by more than this share. Smaller differences are those of a busy network.
+/// A measured rate is another one if it differs by more than this share. Smaller differences are those of a busy network.
 const DIFFERENCE: f64 = 0.25;
 
 /// The rate before any is known.

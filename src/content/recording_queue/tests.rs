@@ -348,7 +348,7 @@ async fn reels_are_made_beforehand_without_a_station_that_plays_them() {
         scene.await_reel(key).await;
     }
     assert_eq!(scene.opened.load(Relaxed), films.len());
-    // What was recorded, or failed, is not tried again and again.
+    // A film that was recorded, or failed, is not tried again and again.
     scene.wish(1, &films.each_ref());
     assert!(lock(&scene.catalogue.recordings().state).most_wanted(9).is_none());
 }

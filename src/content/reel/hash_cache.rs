@@ -145,7 +145,7 @@ impl HashCache {
         fs::metadata(film).is_ok_and(is_at_once)
     }
 
-    /// What the file of a film tells without being read: a hash of its version, which stands for the film's until that is
+    /// The identity of a film's file, known without reading it: a hash of its version, which stands for the film's until that is
     /// known, and the film's if it is in the cache. `None` for the former if the film may have changed within one tick of
     /// its file system's clock.
     pub(super) fn glance(

@@ -97,7 +97,7 @@ impl SoundStore {
     }
 }
 
-/// What is known of the sound of the film at `path` if it was made before, in the folder `dir`. Blocks.
+/// The header of the sound of the film at `path`, if it was made before, in the folder `dir`. Blocks.
 pub(crate) fn made_before(dir: &Path, path: &Path, order: &SoundOrder) -> Option<SoundHeader> {
     let file_state = fs::metadata(path).ok().as_ref().map(file_state);
     let name = dir.join(format!("{}.{EXTENSION}", digest(path, order, file_state)));
