@@ -43,8 +43,7 @@ pub(crate) fn look_up(
     size: Option<Size>,
     films: Vec<PathBuf>,
 ) -> (VecDeque<PlaylistItem>, Option<Size>) {
-    let first = || films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok());
-    let size = size.or_else(first);
+    let size = size.or_else(|| first_size(catalogue, spec, &films));
     let items = films.into_iter().map(|path| {
         let key =
             size.and_then(|size| catalogue.key(&path, Encoding { size, quality: spec.quality }, spec.slide));
@@ -56,6 +55,11 @@ pub(crate) fn look_up(
     (items.collect(), size)
 }
 
+/// The size of the station by the first film that opens. Blocks.
+fn first_size(catalogue: &Catalogue, spec: &StationSpec, films: &[PathBuf]) -> Option<Size> {
+    films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok())
+}
+
 /// As [`look_up`], in a moment: without the hashes of films that are not known yet, and without reels.
 pub(crate) fn glance(
     catalogue: &Catalogue,
@@ -63,8 +67,7 @@ pub(crate) fn glance(
     size: Option<Size>,
     films: Vec<PathBuf>,
 ) -> (VecDeque<PlaylistItem>, Option<Size>) {
-    let first = || films.iter().find_map(|film| catalogue.station_size(film, spec.width).ok());
-    let size = size.or_else(first);
+    let size = size.or_else(|| first_size(catalogue, spec, &films));
     let items = films.into_iter().map(|path| {
         let glance = |size| catalogue.glance(&path, Encoding { size, quality: spec.quality }, spec.slide);
         let (file_key, key) = size.map(glance).unwrap_or_default();
