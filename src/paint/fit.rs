@@ -4,8 +4,8 @@ use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::decode::DecodedPicture;
+use super::{Canvas, Rectangle, area};
 use crate::media::Size;
-use crate::paint::{Canvas, Rectangle, area};
 
 /// The largest rectangle of a picture's aspect ratio, centred in a window; empty if either is empty.
 pub fn fit(picture: Size, width: usize, height: usize) -> Rectangle {
@@ -59,8 +59,8 @@ impl Fitter {
         at
     }
 
-    /// Paints the picture at `at`, which lies inside the canvas. Returns whether that succeeded.
-    fn place(&mut self, picture: &DecodedPicture, at: Rectangle, canvas: &mut Canvas) -> bool {
+    /// Paints the picture at `at`, in any shape. Returns whether that succeeded: `at` lies inside the canvas.
+    pub fn place(&mut self, picture: &DecodedPicture, at: Rectangle, canvas: &mut Canvas) -> bool {
         let (width, height) = (u32::from(picture.size.width), u32::from(picture.size.height));
         let (left, top) = (at.x as u32, at.y as u32);
         let (at_width, at_height) = (at.width as u32, at.height as u32);
