@@ -28,9 +28,12 @@ const RATE: FrameRate = match FrameRate::new(25, 1) {
     None => unreachable!(),
 };
 
-/// How long before it is due a picture is composed, of what is on air at that moment. Sixteen tiles take 15 ms; the rest is for a busy
-/// machine.
+/// How long before it is due a picture is composed, of what is on air at that moment: this at least, and twice what the last one took.
+/// Sixteen tiles take 15 ms; the rest is for a busy machine.
 const AHEAD: Duration = Duration::from_millis(150);
+
+/// That time at most.
+const MOST_AHEAD: Duration = Duration::from_secs(1);
 
 /// What a mosaic sees of the other stations.
 pub(crate) trait OtherStations: Send + Sync {
@@ -49,6 +52,8 @@ pub(crate) struct Mosaic {
     mixer: Option<Box<Mixer>>,
     timeline: Timeline,
     size: Size,
+    /// How long before it is due the next picture is composed.
+    ahead: Duration,
     /// The number of the next picture; `None` before [`ContentEvent::Begin`] was given.
     next: Option<u64>,
     played: bool,
@@ -66,7 +71,8 @@ impl Mosaic {
         let size = station_size((1920, 1080), 1.0, spec.width);
         let worker = BlockingWorker::new(threads);
         let timeline = Timeline::new(AirTime::default(), RATE);
-        Mosaic { spec, ids, others, clock, worker, mixer: None, timeline, size, next: None, played: false }
+        let (mixer, ahead, next, played) = (None, AHEAD, None, false);
+        Mosaic { spec, ids, others, clock, worker, mixer, timeline, size, ahead, next, played }
     }
 
     /// From the next picture on, this configuration of the same station holds.
@@ -92,22 +98,24 @@ impl Mosaic {
     pub(crate) async fn next(&mut self, output: OutputState) -> Result<ContentEvent, Fault> {
         let Some(n) = self.next else {
             self.next = Some(0);
-            self.timeline.begin_film(RATE, earliest_due(&self.clock, &self.spec, output) + AHEAD);
+            self.timeline.begin_film(RATE, earliest_due(&self.clock, &self.spec, output) + self.ahead);
             return Ok(ContentEvent::Begin { kind: ContentKind::Film, size: self.size, rate: RATE });
         };
         self.next = Some(n + 1);
         let due = self.timeline.next(RATE.nth(n));
-        sleep_until(Instant::now() + self.clock.until(due.at - AHEAD)).await;
+        let begin = due.at - self.ahead;
+        sleep_until(Instant::now() + self.clock.until(begin)).await;
         let now = self.clock.now();
-        match due.policy(now) {
-            Policy::Air => {}
-            Policy::Skip => return Ok(ContentEvent::Skipped(1)),
-            Policy::Reanchor => {
-                self.timeline.reanchor(now + AHEAD);
-                return Ok(ContentEvent::Reanchored(now.since(due.at)));
-            }
+        if due.policy(now) == Policy::Reanchor {
+            self.timeline.reanchor(now + self.ahead);
+            return Ok(ContentEvent::Reanchored(now.since(due.at)));
         }
-        let composed = self.compose(due.at - AHEAD, now).await;
+        // What is begun too late would be done too late, and so would all that follow.
+        if now.since(begin) > due.interval {
+            return Ok(ContentEvent::Skipped(1));
+        }
+        let composed = self.compose(begin, now).await;
+        self.ahead = (self.clock.now().since(now) * 2).clamp(AHEAD, MOST_AHEAD);
         if composed.is_err() {
             self.next = None;
         }

@@ -25,6 +25,9 @@ use crate::tuner::receiver::{ReceiveFrom, Receiver};
 /// longer than half of that looks less often, so that half of a core is left for keys and sound.
 const REFRESH: Duration = Duration::from_millis(33);
 
+/// What is not decoded in so long waits for the next look, so that keys are obeyed on a busy machine too.
+const DECODING: Duration = Duration::from_millis(50);
+
 /// A level without a packet for so long is none.
 const SILENT: Duration = Duration::from_millis(300);
 
@@ -73,6 +76,8 @@ pub(super) struct Mosaic {
     /// Limits the log lines about damaged pictures.
     damaged: RateLimit,
     next_at: Instant,
+    /// The tile that is looked at first.
+    first: usize,
 }
 
 // A poisoned lock is usable: its holders only assign fields.
@@ -107,6 +112,7 @@ impl Mosaic {
             spare: DecodedPicture::empty(),
             damaged: RateLimit::default(),
             next_at: Instant::now(),
+            first: 0,
         };
         mosaic.follow(zapper)?;
         Ok(mosaic)
@@ -190,16 +196,22 @@ impl Mosaic {
         }
         let now = wall_clock();
         let layout = TileLayout::new(self.tiles.len(), width, height);
-        for n in 0..self.tiles.len() {
-            let id = self.tiles[n].id;
-            let (picture, level) = match lock(&self.inbox).get_mut(&id) {
-                Some(newest) => (newest.picture.take(), newest.level),
-                None => (None, None),
-            };
+        for _ in 0..self.tiles.len() {
+            if began.elapsed() > DECODING {
+                break;
+            }
+            let n = self.first % self.tiles.len();
+            self.first = n + 1;
+            let picture =
+                lock(&self.inbox).get_mut(&self.tiles[n].id).and_then(|newest| newest.picture.take());
             if let Some(picture) = picture {
                 let seen = layout.seen(picture.jpeg.size);
                 self.decode(n, picture, seen);
             }
+        }
+        for tile in &mut self.tiles {
+            let id = tile.id;
+            let level = lock(&self.inbox).get(&id).and_then(|newest| newest.level);
             let (counters, last_picture) = match self.connections.get(&id) {
                 Some(receiver) => (receiver.status().counters, None),
                 None => {
@@ -207,7 +219,6 @@ impl Mosaic {
                     (status.counters, status.last_picture)
                 }
             };
-            let tile = &mut self.tiles[n];
             let arrived = last_picture.or(tile.coded.as_ref().map(|picture| picture.first_arrival));
             tile.has_signal = match arrived {
                 Some(arrived) => now.since(arrived) <= LOST_AFTER,

@@ -147,7 +147,7 @@ pub(crate) fn tiles_follow_stations_that_come_and_leave() {
     let file = host.lineup(&lineup(&[1, 2]));
     let mut broadcaster = host.run(env!("CARGO_BIN_EXE_broadcaster"), &["--config", text(&file)]);
     broadcaster.await_log(" on air: ", 2);
-    let mut window = ViewerWindow::new(&lan, &["--mosaic", "3,1,2"]);
+    let window = ViewerWindow::new(&lan, &["--mosaic", "3,1,2"]);
     // Of the stations that were asked for, those that there are, in their order.
     window.await_tiles(&[1, 2]);
     let reload = |ids: &[u8]| {
