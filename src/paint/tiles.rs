@@ -173,12 +173,19 @@ impl TilePainter {
 
     fn tile(&mut self, tile: &Tile<'_>, level: Option<u32>, index: usize) {
         let (canvas, place) = (&mut self.base, self.layout.tile(index));
-        canvas.fill(place, 0);
         if place.is_empty() {
             return;
         }
+        let picture = tile.picture.map(|(picture, _)| self.layout.picture(index, picture.size));
+        let at = picture.unwrap_or(area(place.x, place.y, 0, 0));
+        // Around the picture.
+        canvas.fill(area(place.x, place.y, place.width, at.y - place.y), 0);
+        let Rectangle { x, width, .. } = at;
+        canvas.fill(area(place.x, at.y, x - place.x, at.height), 0);
+        canvas.fill(area(x + width, at.y, place.x + place.width - x - width, at.height), 0);
+        let foot = at.y + at.height;
+        canvas.fill(area(place.x, foot, place.width, place.y + place.height - foot), 0);
         if let Some((picture, _)) = tile.picture {
-            let at = self.layout.picture(index, picture.size);
             if !at.is_empty() {
                 self.fitter.place(picture, at, canvas);
             }
@@ -298,6 +305,9 @@ mod tests {
         // The same number is the same picture, which is not painted again.
         painter.paint(&[tile(1, Some((&dark, 1))), tile(2, None), tile(3, Some((&dark, 2)))], &mut canvas);
         assert_eq!([at(&canvas, 100, 50), at(&canvas, 100, 250)], [0xff_ffff, 0x20_2020]);
+        // A tile that has lost its picture leaves the one below it as it is.
+        painter.paint(&[tile(1, None), tile(2, None), tile(3, Some((&dark, 2)))], &mut canvas);
+        assert_eq!([at(&canvas, 100, 50), at(&canvas, 100, 250)], [0, 0x20_2020]);
         // A station leaves: all are laid anew.
         painter.paint(&[tile(3, Some((&dark, 2)))], &mut canvas);
         assert_eq!([at(&canvas, 100, 50), at(&canvas, 400, 250)], [0x20_2020; 2]);
