@@ -190,9 +190,6 @@ pub struct StationSound {
     pub codec: String,
 }
 
-/// The [codec](StationSound::codec) of our sound.
-pub const OPUS: &str = "opus/48000/2";
-
 /// A packet of a station's sound.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoundPacket {

@@ -113,6 +113,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         buffer,
         sound,
         sound_bitrate,
+        sound_codec,
         loudness,
         line: _,
     } = &new;
@@ -130,6 +131,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         ("width", *width != old.width),
         ("quality", *quality != old.quality),
         ("datagram", *datagram != old.datagram),
+        ("sound_codec", *sound_codec != old.sound_codec),
         // A station has sound, or has none, for as long as it is on air: its description would change otherwise.
         ("sound", *sound != old.sound || other_media && sounds(old) != sounds(&new)),
     ]);

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::decode::OpusDecoder;
+use super::decode::SoundDecoder;
 use super::mixer::{Mixer, SoundStatus};
 use super::receiver::ReceiverThread;
 use super::sink::{ClockSink, JITTER, Sink};
 use crate::clock::wall_clock;
 use crate::directory::SoundPacket;
-use crate::media::AirTime;
+use crate::media::{AirTime, SoundCodec};
 use crate::wire::rtp::Header;
 
 /// How often the sink is asked what it wants.
@@ -59,6 +59,7 @@ pub(crate) enum SpeakerInput {
     Packet {
         serial: u64,
         arrival: AirTime,
+        codec: SoundCodec,
         header: Header,
         packet: Vec<u8>,
     },
@@ -148,7 +149,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 struct SpeakerThread {
     inputs: Receiver<SpeakerInput>,
     shared: Arc<Mutex<Shared>>,
-    mixer: Mixer<OpusDecoder>,
+    mixer: Mixer<SoundDecoder>,
 }
 
 /// All handles are dropped.
@@ -156,7 +157,7 @@ struct Over;
 
 impl SpeakerThread {
     fn new(inputs: Receiver<SpeakerInput>, shared: Arc<Mutex<Shared>>, rate: u32) -> SpeakerThread {
-        SpeakerThread { inputs, shared, mixer: Mixer::new(rate, OpusDecoder::new) }
+        SpeakerThread { inputs, shared, mixer: Mixer::new(rate, SoundDecoder::new) }
     }
 
     fn run_clock(&mut self, sink: &mut ClockSink) {
@@ -201,8 +202,8 @@ impl SpeakerThread {
             }
             SpeakerInput::Forget { serial } => self.mixer.forget(serial),
             SpeakerInput::Hear { serial } => self.mixer.hear(serial),
-            SpeakerInput::Packet { serial, arrival, header, packet } => {
-                self.mixer.handle_packet(serial, arrival, header, &packet);
+            SpeakerInput::Packet { serial, arrival, codec, header, packet } => {
+                self.mixer.handle_packet(serial, arrival, codec, header, &packet);
             }
             SpeakerInput::Told { serial, packets } => self.mixer.handle_told(serial, &packets),
             SpeakerInput::Gain(gain) => self.mixer.set_gain(gain),

@@ -8,9 +8,10 @@ use tracing::warn;
 
 use crate::air::Flow;
 use crate::content::catalogue::Catalogue;
+use crate::content::sound::linear::LinearDecoder;
 use crate::content::sound::{FilmCue, Found, SoundCue, SoundLine, order};
 use crate::headend::StationHandle;
-use crate::media::AirTime;
+use crate::media::{AirTime, SoundCodec};
 
 /// After a stall, sound goes on so long from now.
 const RESTART: Duration = Duration::from_millis(40);
@@ -21,6 +22,8 @@ pub(super) struct SoundOutput {
     catalogue: Arc<Catalogue>,
     pub(super) flow: Flow,
     line: SoundLine,
+    /// Makes linear samples of the line's packets; `None` if the station sends these.
+    linear: Option<LinearDecoder>,
     /// What is on air from the next unit on: a film, or none. Until then the film before is heard, however long its last picture stays.
     next: Option<Option<FilmCue>>,
     /// The film that is on air, and its length, while its sound is not there yet.
@@ -29,7 +32,12 @@ pub(super) struct SoundOutput {
 
 impl SoundOutput {
     pub(super) fn new(handle: Arc<StationHandle>, catalogue: Arc<Catalogue>, flow: Flow) -> SoundOutput {
-        SoundOutput { handle, catalogue, flow, line: SoundLine::default(), next: None, awaited: None }
+        let linear = match handle.spec().sound_codec {
+            SoundCodec::Opus => None,
+            // Without memory for a decoder the process does not last.
+            SoundCodec::L16 => LinearDecoder::new().ok(),
+        };
+        SoundOutput { handle, catalogue, flow, line: SoundLine::default(), linear, next: None, awaited: None }
     }
 
     /// From the next unit on this film is on air, or none.
@@ -75,6 +83,10 @@ impl SoundOutput {
         while let Some(unit) = self.line.next(end) {
             match unit {
                 Ok(unit) => {
+                    let unit = match &mut self.linear {
+                        Some(decoder) => decoder.to_linear(&unit),
+                        None => unit,
+                    };
                     let silent = !self.line.is_heard();
                     self.handle.task.sound_packets.fetch_add(1, Relaxed);
                     self.handle.task.silent_packets.fetch_add(silent.into(), Relaxed);

@@ -26,7 +26,7 @@ use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
 use crate::log::LoggedOnce;
 #[cfg(feature = "viewer")]
-use crate::media::{AirTime, StationId, Track};
+use crate::media::{AirTime, SoundCodec, StationId, Track};
 #[cfg(feature = "viewer")]
 use crate::wire::rtp::Header;
 
@@ -55,10 +55,10 @@ pub enum ReceiveFrom {
     Rtsp(SocketAddr, Url),
 }
 
-/// Takes the packets of sound that come in the same connection as the pictures: when each arrived, its header and its payload.
-/// Must return at once.
+/// Takes the packets of sound that come in the same connection as the pictures: when each arrived, its codec, its header
+/// and its payload. Must return at once.
 #[cfg(feature = "viewer")]
-pub type SoundSink = Box<dyn FnMut(AirTime, Header, &[u8]) + Send>;
+pub type SoundSink = Box<dyn FnMut(AirTime, SoundCodec, Header, &[u8]) + Send>;
 
 impl ReceiveFrom {
     /// The group of `station`, on the interface on which it arrives, given that `directory` listed it: see
@@ -310,10 +310,11 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             // the same arrival.
             let packet = |track: Track, arrival: AirTime, packet: &[u8]| {
                 if track == Track::Sound {
-                    if let (Some(sound), Ok((header, payload))) = (&mut self.sound, Header::parse(packet))
-                        && Some(header.payload_type) == sound_type
+                    if let (Some(sound), Some(kind), Ok((header, payload))) =
+                        (&mut self.sound, sound_type, Header::parse(packet))
+                        && header.payload_type == kind.payload_type
                     {
-                        sound(arrival, header, payload);
+                        sound(arrival, kind.codec, header, payload);
                     }
                     return;
                 }

@@ -406,13 +406,14 @@ impl Zapper {
             return Some((stream.sound.clone()?, speaker));
         }
         let ReceiveFrom::Group(group, interface, source) = from else { return None };
-        let sound = self.directory.sound_of(id)?;
+        let (sound, codec) = self.directory.sound_of(id)?;
         let group = SocketAddr::new(group.ip(), sound.port);
         let from = SoundFrom {
             group,
             interface: interface.clone(),
             source: *source,
             payload_type: sound.payload_type,
+            codec,
         };
         Some((from, speaker))
     }
