@@ -164,7 +164,11 @@ const QUIET: i32 = -8;
 /// Has FFmpeg say nothing of the films that are opened from now on, unless one was opened before: what is wrong with them is told in
 /// a sentence of ours.
 pub fn be_quiet() {
-    LOG_LEVEL.call_once(|| set_log_level(QUIET));
+    LOG_LEVEL.call_once(|| {
+        // OpenCV sets its own level once, at the first film.
+        opencv::load_ffmpeg();
+        set_log_level(QUIET);
+    });
 }
 
 /// Opens a film. Blocks for some milliseconds.

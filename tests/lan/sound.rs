@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -20,11 +21,14 @@ const RUNS: usize = 4;
 
 /// 10 s at 25 pictures a second, in H.264 with B-frames and AAC.
 fn flash_and_beep() -> PathBuf {
+    // Tests that run at the same time share it.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap();
     let path = scratch().join("flash-and-beep.mp4");
     if path.exists() {
         return path;
     }
-    let unfinished = scratch().join(format!("flash-and-beep-{}.mp4", std::process::id()));
+    let unfinished = scratch().join("flash-and-beep-unfinished.mp4");
     let flash = "color=black:s=320x180:r=25:d=10,drawbox=c=white:t=fill:enable='lt(mod(t\\,1)\\,0.08)'";
     let beep = "aevalsrc='0.5*sin(2*PI*1000*t)*lt(mod(t,1),0.08)':s=48000:d=10";
     let status = Command::new("ffmpeg")

@@ -104,6 +104,41 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     }
 }
 
+// Most packets that are read for the first picture.
+enum { MOST_PACKETS = 200 };
+
+// The display matrix that the first decoded picture of `stream` carries, as H.264 and HEVC films may: in an SEI message instead of
+// the container. Returns whether it has one.
+static int matrix_of_first_picture(AVFormatContext *file, AVStream *stream, int32_t *matrix) {
+    const AVCodec *codec = avcodec_find_decoder(stream->codecpar->codec_id);
+    AVCodecContext *decoder = codec ? avcodec_alloc_context3(codec) : NULL;
+    AVPacket *packet = av_packet_alloc();
+    AVFrame *frame = av_frame_alloc();
+    const AVFrameSideData *side;
+    int decoded = 0, found = 0;
+
+    if (decoder && packet && frame && avcodec_parameters_to_context(decoder, stream->codecpar) >= 0 &&
+        avcodec_open2(decoder, codec, NULL) >= 0) {
+        for (int n = 0; n < MOST_PACKETS && !decoded && av_read_frame(file, packet) >= 0; n++) {
+            if (packet->stream_index == stream->index && avcodec_send_packet(decoder, packet) >= 0)
+                decoded = avcodec_receive_frame(decoder, frame) >= 0;
+            av_packet_unref(packet);
+        }
+        // A film of few pictures may still be in the decoder.
+        if (!decoded && avcodec_send_packet(decoder, NULL) >= 0)
+            decoded = avcodec_receive_frame(decoder, frame) >= 0;
+        side = decoded ? av_frame_get_side_data(frame, AV_FRAME_DATA_DISPLAYMATRIX) : NULL;
+        if (side && side->size >= 36) {
+            memcpy(matrix, side->data, 36);
+            found = 1;
+        }
+    }
+    av_frame_free(&frame);
+    av_packet_free(&packet);
+    avcodec_free_context(&decoder);
+    return found;
+}
+
 // Fills `film` and up to `most` of `tracks`. Returns 0, or the error of FFmpeg, whose text is then in `reason`, of `size` bytes.
 int film_facts_read(const char *url, struct film *film, struct track *tracks, int32_t most, char *reason, size_t size) {
     AVFormatContext *file = NULL;
@@ -123,6 +158,14 @@ int film_facts_read(const char *url, struct film *film, struct track *tracks, in
         film->tracks = file->nb_streams < (unsigned)most ? (int32_t)file->nb_streams : most;
         for (int32_t n = 0; n < film->tracks; n++)
             copy(file, file->streams[n], &tracks[n]);
+        // Last, since it reads on. Of the first such track: others would have to be read from the beginning again.
+        for (int32_t n = 0; n < film->tracks; n++) {
+            const enum AVCodecID id = file->streams[n]->codecpar->codec_id;
+            if ((id == AV_CODEC_ID_H264 || id == AV_CODEC_ID_HEVC) && !tracks[n].turned) {
+                tracks[n].turned = matrix_of_first_picture(file, file->streams[n], tracks[n].matrix);
+                break;
+            }
+        }
     } else {
         av_strerror(result, reason, size);
     }

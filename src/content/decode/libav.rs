@@ -230,7 +230,7 @@ impl LibavSource {
 /// The filters for each picture of a film, in the syntax of libavfilter.
 fn filters(facts: &Facts) -> String {
     let mut filters = Vec::new();
-    if facts.interlaced {
+    if facts.interlaced || facts.may_interlace {
         // `send_frame` keeps the rate; pictures that are not marked as interlaced pass unchanged.
         filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
     }
