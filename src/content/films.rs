@@ -96,6 +96,7 @@ impl Films {
         threads: Threads,
     ) -> Films {
         Films {
+            resumes: !spec.from_start,
             spec,
             clock,
             catalogue,
@@ -106,7 +107,6 @@ impl Films {
             events: VecDeque::new(),
             fault: None,
             played: false,
-            resumes: true,
             begun: false,
             size: None,
             transcoder: None,

@@ -96,7 +96,7 @@ fn list(keys: &[&str]) -> String {
 
 /// How `new` differs from `old`, both of one number; `None` if it does not.
 fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) -> bool) -> Option<ChangeKind> {
-    // A key that this forgets does not compile. The line is only where the station is in the file.
+    // A key that this forgets does not compile. The line is only where the station is in the file, and no file sets `from_start`.
     let StationSpec {
         id: _,
         name,
@@ -115,6 +115,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         sound_bitrate,
         sound_codec,
         loudness,
+        from_start: _,
         line: _,
     } = &new;
     let differing = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {

@@ -137,6 +137,8 @@ pub struct StationSpec {
     pub sound_codec: SoundCodec,
     /// Whether its films are brought to one loudness (EBU R 128).
     pub loudness: bool,
+    /// Whether it begins with its first film when it comes on air, and not where its programme is at this time of day.
+    pub from_start: bool,
     /// The line of the file on which this station begins, from 1. For messages.
     pub line: usize,
 }
@@ -241,6 +243,7 @@ impl StationSpec {
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             sound_codec: SoundCodec::Opus,
             loudness: true,
+            from_start: false,
             line: 1,
         }
     }

@@ -275,6 +275,7 @@ impl StationParser<'_> {
             sound_bitrate: settings.sound_bitrate.value()?,
             sound_codec: settings.sound_codec.value()?,
             loudness: settings.loudness.value()?,
+            from_start: false,
             line,
         })
     }

@@ -107,6 +107,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             sound_codec: SoundCodec::Opus,
             loudness: true,
+            from_start: true,
             line: 0,
         }],
         interfaces: world.interfaces.clone(),

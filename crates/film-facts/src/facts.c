@@ -4,6 +4,7 @@
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/avstring.h>
+#include <libavutil/channel_layout.h>
 #include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
 #include <stdint.h>
@@ -23,6 +24,7 @@ struct track {
     int32_t matrix[9];
     int64_t start_micros, length_micros, pictures;  // INT64_MIN, INT64_MIN, 0: unknown
     int64_t indexed;
+    int32_t unnamed_channels;  // number of channels, if nothing says which they are; else 0
     char codec[32], pixels[32], space[32], transfer[32], language[32], length_tag[32];
 };
 
@@ -89,6 +91,14 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     text(track->codec, sizeof track->codec, descriptor ? descriptor->name : NULL);
     text(track->language, sizeof track->language, language ? language->value : NULL);
     text(track->length_tag, sizeof track->length_tag, length ? length->value : NULL);
+    if (track->kind == 2) {
+#if LIBAVUTIL_VERSION_INT >= AV_VERSION_INT(57, 24, 100)
+        track->unnamed_channels =
+            codec->ch_layout.order == AV_CHANNEL_ORDER_UNSPEC ? codec->ch_layout.nb_channels : 0;
+#else
+        track->unnamed_channels = codec->channel_layout ? 0 : codec->channels;
+#endif
+    }
     if (track->kind != 1)
         return;
     track->range = codec->color_range == AVCOL_RANGE_MPEG ? 1 : codec->color_range == AVCOL_RANGE_JPEG ? 2 : 0;

@@ -82,6 +82,8 @@ pub struct Facts {
     pub tracks: Vec<String>,
     /// The library that decodes the film.
     pub decoder: FilmDecoder,
+    /// How long the only picture of a film with sound stays.
+    pub stays: Option<Duration>,
     /// Whether some of the pictures may be interlaced though the container does not say so.
     pub may_interlace: bool,
     /// The reasons against OpenCV; empty if it decodes the film.
@@ -174,7 +176,7 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
     let guessed = claimed_rate.is_none() || track.pictures.is_none();
     let seen = if guessed { stamps::first(path, number, &film.format) } else { Vec::new() };
     // One still picture beside sound is cover art even if it is not marked as such.
-    if still && sound && seen.len() == 1 {
+    if still && sound && (track.pictures == Some(1) || seen.len() == 1) {
         return Err(SourceError::Music { path: display(path) });
     }
     let seen_rate =
@@ -187,10 +189,14 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
     let aspect = ratio(coded_aspect);
     let (size, pixel_aspect) =
         if turn.swaps { ((track.size.1, track.size.0), 1.0 / aspect) } else { (track.size, aspect) };
+    let begins = film.tracks.iter().filter_map(|track| track.start_micros).min();
     // The length of the container is that of its longest track, which may be the sound.
     let length = track.length.or(film.length.filter(|_| !sound));
     let length = length.and_then(|length| without_start(length, &film, track.start_micros));
-    let begins = film.tracks.iter().filter_map(|track| track.start_micros).min();
+    let whole = film.length.and_then(|length| without_start(length, &film, begins));
+    // One picture beside sound stays for as long as that.
+    let stays = whole.filter(|_| sound && track.pictures == Some(1));
+    let length = stays.or(length);
     let by_length = length.map_or(0, |length| rate.nearest(length));
     let claimed = track.pictures.filter(|_| track.length.is_some());
     let mut facts = Facts {
@@ -207,12 +213,13 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         rate,
         varies: seen_rate.is_some() || varies(track),
         length,
-        longest: film.length.and_then(|length| without_start(length, &film, begins)).map(|longest| {
+        longest: whole.map(|longest| {
             // In MP4, the length of the whole has what an edit list puts before the tracks; that of a track has not.
             let tracks = film.tracks.iter().map(|track| track.length).collect::<Option<Vec<_>>>();
             tracks.and_then(|lengths| lengths.into_iter().max()).map_or(longest, |most| longest.min(most))
         }),
-        announced: by_length,
+        announced: if stays.is_some() { 1 } else { by_length },
+        stays,
         counted: track.length.is_some(),
         // Where some pictures are missing, the length has place for more than there are.
         miscounts: track.pictures.is_some_and(|counted| counted < track.indexed.max(by_length * 9 / 10)),
@@ -255,12 +262,17 @@ fn is_still(track: &FilmTrack) -> bool {
     STILLS.contains(&track.codec.as_str()) && track.pictures.is_none_or(|pictures| pictures == 1)
 }
 
-/// The length of a film or a track that begins at `start`, in microseconds. In Matroska, lengths count from 0, where a recording of a
-/// stream does not begin.
+/// The length of a film or a track that begins at `start`, in microseconds. In Matroska and Windows Media, lengths count from 0, where
+/// a recording of a stream does not begin. In MP4, the length of a track may have an empty edit before the first picture: it is no
+/// longer than what is left of the film then.
 fn without_start(length: Duration, film: &Film, start: Option<i64>) -> Option<Duration> {
-    let counts_from_0 = film.format.starts_with("matroska");
-    let start = start.filter(|_| counts_from_0).and_then(|start| u64::try_from(start).ok()).unwrap_or(0);
-    length.checked_sub(Duration::from_micros(start)).filter(|length| !length.is_zero())
+    let start = Duration::from_micros(start.and_then(|start| u64::try_from(start).ok()).unwrap_or(0));
+    let length = match film.format.split(',').next() {
+        Some("matroska" | "asf") => length.checked_sub(start)?,
+        Some("mov") => length.min(film.length.unwrap_or(length).saturating_sub(start)),
+        _ => length,
+    };
+    Some(length).filter(|length| !length.is_zero())
 }
 
 fn no_pictures(path: &Path, film: &Film) -> SourceError {
@@ -290,8 +302,12 @@ fn rate_of(track: &FilmTrack) -> Option<FrameRate> {
     };
     let base = track.base_rate.filter(is_possible).and_then(rate);
     let average = track.average_rate.filter(is_possible).and_then(rate);
-    // A gap at the beginning moves the average a little away from the true rate.
-    base.filter(|&base| average.is_some_and(|average| are_near(base, average, 0.03))).or(average).or(base)
+    // A gap at the beginning moves the average a little away from the true rate. It cannot be above the rate of the grid: AVI counts
+    // the fields of H.264.
+    let is_true = |base: FrameRate| {
+        average.is_some_and(|average| are_near(base, average, 0.03) || average.as_f64() > base.as_f64())
+    };
+    base.filter(|&base| is_true(base)).or(average).or(base)
 }
 
 /// Whether two rates differ by less than `share` of `b`.
@@ -305,7 +321,7 @@ fn varies(track: &FilmTrack) -> bool {
         return false;
     };
     let ratio = f64::from(base) * f64::from(average_den) / (f64::from(base_den) * f64::from(average));
-    (ratio - 1.0).abs() > 0.01
+    ratio - 1.0 > 0.01
 }
 
 /// A track in words: `h264 1920x1080 eng, default`.

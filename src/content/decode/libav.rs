@@ -325,6 +325,7 @@ impl PictureSource for LibavSource {
         let stamp = since(at, first);
         let lasts =
             self.lengths.remove(&at).and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
+        let lasts = self.facts.stays.or(lasts);
         while self.lengths.first_key_value().is_some_and(|(stamp, _)| *stamp < at) {
             self.lengths.pop_first();
         }

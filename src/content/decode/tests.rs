@@ -384,8 +384,12 @@ fn a_recording_that_is_interlaced_from_its_middle_on_has_no_combs() {
 #[test]
 fn a_recording_whose_stamps_do_not_begin_at_0_is_as_long_as_its_pictures() {
     let workshop = Workshop::new();
-    for name in ["late.mkv", "late.webm", "late.ts", "late.mp4"] {
-        let codec = if name.ends_with("webm") { "-c:v libvpx -deadline realtime" } else { H264 };
+    for name in ["late.mkv", "late.webm", "late.ts", "late.mp4", "late.wmv"] {
+        let codec = match name.rsplit_once('.') {
+            Some((_, "webm")) => "-c:v libvpx -deadline realtime",
+            Some((_, "wmv")) => "-c:v wmv2 -b:v 2M",
+            _ => H264,
+        };
         let played = play(&workshop.make(&format!("{PATTERN} {codec} -output_ts_offset 100"), name));
         assert_eq!((played.end.clone(), played.pictures.len()), (Ok(()), 50), "{name}");
         let facts = played.source.facts().unwrap();
@@ -393,6 +397,63 @@ fn a_recording_whose_stamps_do_not_begin_at_0_is_as_long_as_its_pictures() {
         assert!((1.9..2.1).contains(&seconds), "{name}: {seconds}");
         assert!((1.9..2.1).contains(&facts.longest.unwrap().as_secs_f64()), "{name}: {:?}", facts.longest);
     }
+}
+
+#[test]
+fn the_only_picture_of_a_film_with_sound_stays_for_as_long_as_the_sound() {
+    let workshop = Workshop::new();
+    let film = workshop.make(
+        "-f lavfi -i testsrc2=s=320x240:d=0.04 -f lavfi -i sine=d=12 -c:v libx264 -pix_fmt yuv420p -c:a aac",
+        "podcast.mp4",
+    );
+    let played = play(&film);
+    assert_eq!((played.end.clone(), played.pictures.len()), (Ok(()), 1));
+    assert!((11.9..12.1).contains(&played.length().as_secs_f64()), "{:?}", played.length());
+    assert_eq!(played.facts().length, Some(played.length()));
+    // A cover that is not marked as one.
+    workshop.make("-f lavfi -i testsrc2=s=320x240 -frames:v 1", "cover.jpg");
+    let music =
+        workshop.make("-f lavfi -i sine=d=5 -i cover.jpg -map 1 -map 0 -c:v mjpeg -c:a aac", "music.mp4");
+    assert!(matches!(open(&music), Err(SourceError::Music { .. })));
+}
+
+#[test]
+fn a_clip_may_lack_some_pictures_at_its_edges() {
+    let workshop = Workshop::new();
+    let clip = "-f lavfi -i testsrc2=s=320x240:r=25:d=1";
+    workshop.make(&format!("{clip} -c:v mpeg4 -bf 2"), "xvid.avi");
+    // A recording that begins in the middle of a group of pictures.
+    let whole = workshop.make(
+        "-f lavfi -i testsrc2=s=320x240:r=25:d=2 -c:v libx264 -g 25 -bf 0 -pix_fmt yuv420p -muxrate 2M",
+        "whole.ts",
+    );
+    let bytes = fs::read(whole).unwrap();
+    let from = bytes.len() / 4 / 188 * 188;
+    fs::write(workshop.path("part.ts"), &bytes[from..]).unwrap();
+    for name in ["xvid.avi", "part.ts"] {
+        let played = play(&workshop.path(name));
+        assert_eq!(played.end, Ok(()), "{name}: {} of {}", played.pictures.len(), played.source.announced());
+    }
+}
+
+#[test]
+fn h264_in_avi_has_the_rate_of_its_pictures_and_not_of_its_fields() {
+    let workshop = Workshop::new();
+    workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
+    let played = play(&workshop.make("-i plain.mp4 -c copy", "camera.avi"));
+    assert_eq!((played.end.clone(), played.source.rate().as_f64()), (Ok(()), 25.0));
+    assert_eq!(played.pictures.len(), 50);
+}
+
+#[test]
+fn an_empty_edit_before_the_first_picture_is_no_part_of_the_film() {
+    let workshop = Workshop::new();
+    workshop.make("-f lavfi -i testsrc2=s=320x240:r=25:d=4 -c:v libx264 -g 25 -pix_fmt yuv420p", "long.mp4");
+    let film = workshop.make("-ss 2 -i long.mp4 -t 1.5 -c copy -output_ts_offset 0.5", "late.mp4");
+    let played = play(&film);
+    assert_eq!(played.end, Ok(()), "{} of {}", played.pictures.len(), played.source.announced());
+    let length = played.facts().length.unwrap().as_secs_f64();
+    assert!((length - played.length().as_secs_f64()).abs() < 0.1, "{length}");
 }
 
 #[test]

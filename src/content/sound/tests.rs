@@ -104,6 +104,17 @@ fn a_beep_is_heard_at_the_second_at_which_the_film_has_it() {
         film(&folder, "22.mkv", &[&input(BEEPS), h264, &["-c:a", "libvorbis", "-ar", "22050"]].concat()),
         film(&folder, "surround.mkv", &[&input(BEEPS), h264, &["-c:a", "ac3", "-ac", "6"]].concat()),
         film(&folder, "b.ts", &[&input(BEEPS), h264, &["-c:a", "aac"]].concat()),
+        // Nothing says which channels these have.
+        film(
+            &folder,
+            "windows.wmv",
+            &[&input(BEEPS)[..], &["-c:v", "wmv2", "-c:a", "wmav2", "-ac", "2"]].concat(),
+        ),
+        film(
+            &folder,
+            "camera.avi",
+            &[&input(BEEPS)[..], &["-c:v", "mpeg4", "-c:a", "adpcm_ima_wav"]].concat(),
+        ),
     ];
     for film in films {
         let reel = reel(&film, &order(Duration::from_secs(4)));
@@ -113,8 +124,9 @@ fn a_beep_is_heard_at_the_second_at_which_the_film_has_it() {
             // FFmpeg's muxer puts the picture 7 ms behind the sound there, which is what Opus needs to start.
             let written = if film.ends_with("opus.mkv") { -0.0065 } else { 0.0 };
             let off = at - second as f64 - written;
-            if written != 0.0 && second % 4 == 0 {
-                continue; // It begins before the round.
+            // It begins before the round, or in the first block of Windows Media, which decoders leave out.
+            if (written != 0.0 || film.ends_with("windows.wmv")) && second % 4 == 0 {
+                continue;
             }
             assert!((-0.003..0.003).contains(&off), "{}: {found:?}", film.display());
         }
