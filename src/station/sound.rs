@@ -84,7 +84,7 @@ impl SoundOutput {
             match unit {
                 Ok(unit) => {
                     let unit = match &mut self.linear {
-                        Some(decoder) => decoder.to_linear(&unit),
+                        Some(decoder) => decoder.linear_unit(&unit),
                         None => unit,
                     };
                     let silent = !self.line.is_heard();

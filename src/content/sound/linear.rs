@@ -49,7 +49,7 @@ impl LinearDecoder {
     }
 
     /// The unit as linear samples, due at the same time.
-    pub(crate) fn to_linear(&mut self, unit: &Unit) -> Unit {
+    pub(crate) fn linear_unit(&mut self, unit: &Unit) -> Unit {
         let samples = self.decode(unit);
         Unit::linear(unit.due, samples.iter().flat_map(|sample| sample.to_be_bytes()).collect())
     }
