@@ -45,6 +45,8 @@ type Wanted = (PathBuf, SoundOrder);
 #[derive(Debug, Default)]
 struct State {
     known: HashMap<Wanted, (FileState, Found)>,
+    /// The orders that the thread has not taken yet: each is in its queue once, however often it is wanted meanwhile.
+    queued: HashSet<Wanted>,
     /// The sentences that were logged.
     logged: HashSet<String>,
 }
@@ -56,7 +58,8 @@ type FileState = Option<(u64, i64, i64, u64)>;
 #[derive(Debug)]
 pub(crate) struct SoundStore {
     maker: Arc<Maker>,
-    /// To the thread that makes sound, which starts with the first order. A film is ordered at each of its beginnings on a station.
+    /// To the thread that makes sound, which starts with the first order. A film is ordered at each of its beginnings on a station, and
+    /// at each PLAY of a client on demand.
     orders: OnceLock<mpsc::Sender<Wanted>>,
 }
 
@@ -86,8 +89,11 @@ impl SoundStore {
     /// Does not block: [`find`](Self::find) tells what has become of it.
     pub(crate) fn want(&self, path: &Path, order: &SoundOrder) {
         let wanted = (path.to_owned(), order.clone());
-        lock(&self.maker.state).known.entry(wanted.clone()).or_insert((None, Found::NotYet));
-        let _ = self.orders.get_or_init(|| self.start()).send(wanted);
+        let mut state = lock(&self.maker.state);
+        state.known.entry(wanted.clone()).or_insert((None, Found::NotYet));
+        if state.queued.insert(wanted.clone()) {
+            let _ = self.orders.get_or_init(|| self.start()).send(wanted);
+        }
     }
 
     /// The sound of the film at `path`. Does not block.
@@ -116,6 +122,8 @@ impl Maker {
     /// Looks for the sound of a film, and makes it if there is none. Blocks.
     fn work(&self, wanted: &Wanted) {
         let (path, order) = wanted;
+        // Before the film is looked at: it may change, and be wanted again, from then on.
+        lock(&self.state).queued.remove(wanted);
         let file_state = fs::metadata(path).ok().as_ref().map(file_state);
         if let Some((known_state, Found::Here(_) | Found::Nothing)) = lock(&self.state).known.get(wanted)
             && *known_state == file_state
@@ -249,4 +257,35 @@ fn digest(path: &Path, order: &SoundOrder, file_state: FileState) -> String {
 #[expect(clippy::disallowed_methods, reason = "a shell: it notes when sound was heard")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lineup::SoundChoice;
+
+    fn order() -> SoundOrder {
+        SoundOrder {
+            choice: SoundChoice::Auto,
+            length: SoundOrder::samples(Duration::from_secs(24)),
+            bitrate: 64_000,
+            loudness: false,
+        }
+    }
+
+    #[test]
+    fn a_film_that_waits_for_its_turn_is_in_the_queue_once() {
+        let store = SoundStore::new(None, u64::MAX);
+        let (orders, queue) = mpsc::channel();
+        store.orders.set(orders).unwrap();
+        let wanted = (PathBuf::from("/there/is/none.mp4"), order());
+        (0..3).for_each(|_| store.want(&wanted.0, &wanted.1));
+        assert_eq!(queue.try_iter().count(), 1);
+        // The thread has worked on it. It may have been changed since.
+        store.maker.work(&wanted);
+        (0..3).for_each(|_| store.want(&wanted.0, &wanted.1));
+        assert_eq!(queue.try_iter().count(), 1);
+    }
 }
