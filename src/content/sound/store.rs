@@ -47,6 +47,8 @@ struct State {
     known: HashMap<Wanted, (FileState, Found)>,
     /// The orders that the thread has not taken yet: each is in its queue once, however often it is wanted meanwhile.
     queued: HashSet<Wanted>,
+    /// Orders whose sound file is damaged: it is made again instead of opened.
+    damaged: HashSet<Wanted>,
     /// The sentences that were logged.
     logged: HashSet<String>,
 }
@@ -96,6 +98,21 @@ impl SoundStore {
         }
     }
 
+    /// The sound `reel` of the film at `path` is damaged: has it removed, and made again. Does not block.
+    pub(crate) fn discard(&self, path: &Path, order: &SoundOrder, reel: &Arc<SoundReel>) {
+        let wanted = (path.to_owned(), order.clone());
+        let mut state = lock(&self.maker.state);
+        // Another station may have noticed before.
+        let is_known =
+            |(_, found): &(FileState, Found)| matches!(found, Found::Here(known) if Arc::ptr_eq(known, reel));
+        if state.known.get(&wanted).is_some_and(is_known) {
+            state.known.remove(&wanted);
+            state.damaged.insert(wanted);
+        }
+        drop(state);
+        self.want(path, order);
+    }
+
     /// The sound of the film at `path`. Does not block.
     pub(crate) fn find(&self, path: &Path, order: &SoundOrder) -> Found {
         let wanted = (path.to_owned(), order.clone());
@@ -123,14 +140,17 @@ impl Maker {
     fn work(&self, wanted: &Wanted) {
         let (path, order) = wanted;
         // Before the film is looked at: it may change, and be wanted again, from then on.
-        lock(&self.state).queued.remove(wanted);
+        let mut state = lock(&self.state);
+        state.queued.remove(wanted);
+        let is_damaged = state.damaged.remove(wanted);
+        drop(state);
         let file_state = fs::metadata(path).ok().as_ref().map(file_state);
         if let Some((known_state, Found::Here(_) | Found::Nothing)) = lock(&self.state).known.get(wanted)
             && *known_state == file_state
         {
             return;
         }
-        let known = match self.find_or_make(path, order, file_state) {
+        let known = match self.find_or_make(path, order, file_state, is_damaged) {
             Ok(Some(reel)) => Found::Here(Arc::new(reel)),
             Ok(None) => Found::Nothing,
             Err(error) => {
@@ -158,6 +178,7 @@ impl Maker {
         path: &Path,
         order: &SoundOrder,
         file_state: FileState,
+        is_damaged: bool,
     ) -> Result<Option<SoundReel>, super::make::MakeError> {
         let Some(dir) = &self.dir else {
             let file = tempfile::tempfile()?;
@@ -170,6 +191,7 @@ impl Maker {
         fs::create_dir_all(dir)?;
         let name = dir.join(format!("{}.{EXTENSION}", digest(path, order, file_state)));
         match SoundReel::open(&name) {
+            Ok(_) if is_damaged => {}
             Ok(reel) => {
                 // Modification times tell which sound was heard last.
                 let _ = File::options().append(true).open(&name).and_then(|file| file.set_modified(now()));
@@ -287,5 +309,34 @@ mod tests {
         store.maker.work(&wanted);
         (0..3).for_each(|_| store.want(&wanted.0, &wanted.1));
         assert_eq!(queue.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn sound_that_was_damaged_on_the_disk_is_made_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
+        let dir = folder.path().join("sound");
+        let store = SoundStore::new(Some(dir.clone()), u64::MAX);
+        let (orders, queue) = mpsc::channel();
+        store.orders.set(orders).unwrap();
+        let found = || {
+            queue.try_iter().for_each(|wanted| store.maker.work(&wanted));
+            let Found::Here(reel) = store.find(&film, &order()) else { panic!("no sound") };
+            reel
+        };
+        store.want(&film, &order());
+        let reel = found();
+        let file = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[1000] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert!(reel.try_block(0).is_err(), "the first second is damaged");
+
+        // As two stations do that hear it.
+        (0..2).for_each(|_| store.discard(&film, &order(), &reel));
+        let anew = found();
+        assert!(anew.try_block(0).unwrap().is_some());
+        store.discard(&film, &order(), &reel);
+        assert!(Arc::ptr_eq(&anew, &found()), "it was made again already");
     }
 }
