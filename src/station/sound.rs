@@ -9,6 +9,8 @@ use tracing::warn;
 use crate::air::Flow;
 use crate::content::catalogue::Catalogue;
 use crate::content::sound::linear::LinearDecoder;
+use crate::content::sound::make::SoundOrder;
+use crate::content::sound::reel::SoundReel;
 use crate::content::sound::{FilmCue, Found, SoundCue, SoundLine, order};
 use crate::headend::StationHandle;
 use crate::media::{AirTime, SoundCodec};
@@ -26,8 +28,10 @@ pub(super) struct SoundOutput {
     linear: Option<LinearDecoder>,
     /// What is on air from the next unit on: a film, or none. Until then the film before is heard, however long its last picture stays.
     next: Option<Option<FilmCue>>,
-    /// The film that is on air, and its length, while its sound is not there yet.
-    awaited: Option<(FilmCue, Duration)>,
+    /// The film that is on air, and what is wanted of its sound; `None` if it has none.
+    film: Option<(FilmCue, SoundOrder)>,
+    /// Its sound, once that is there.
+    reel: Option<Arc<SoundReel>>,
 }
 
 impl SoundOutput {
@@ -37,7 +41,16 @@ impl SoundOutput {
             // Without memory for a decoder the process does not last.
             SoundCodec::L16 => LinearDecoder::new().ok(),
         };
-        SoundOutput { handle, catalogue, flow, line: SoundLine::default(), linear, next: None, awaited: None }
+        SoundOutput {
+            handle,
+            catalogue,
+            flow,
+            line: SoundLine::default(),
+            linear,
+            next: None,
+            film: None,
+            reel: None,
+        }
     }
 
     /// From the next unit on this film is on air, or none.
@@ -52,12 +65,13 @@ impl SoundOutput {
             self.advance(due, due, now);
         }
         self.line.set(None);
+        self.reel = None;
         self.handle.set_loudness(None);
         // Sound is made for a round of known length.
-        self.awaited = film.and_then(|film| {
-            let length = film.length?;
-            self.catalogue.sounds().want(&film.path, &order(&self.handle.spec(), length));
-            Some((film, length))
+        self.film = film.and_then(|film| {
+            let order = order(&self.handle.spec(), film.length?);
+            self.catalogue.sounds().want(&film.path, &order);
+            Some((film, order))
         });
     }
 
@@ -66,17 +80,16 @@ impl SoundOutput {
         if self.line.due() < now {
             self.line.skip_to(begin.max(now + RESTART));
         }
-        if let Some((film, length)) = &self.awaited {
-            let order = order(&self.handle.spec(), *length);
-            match self.catalogue.sounds().find(&film.path, &order) {
+        if let (Some((film, order)), None) = (&self.film, &self.reel) {
+            match self.catalogue.sounds().find(&film.path, order) {
                 Found::NotYet => {}
-                Found::Nothing => self.awaited = None,
+                Found::Nothing => self.film = None,
                 Found::Here(reel) => {
                     // A film without any sound in its sound track has none that can be measured.
                     let loudness = reel.header().loudness + reel.header().gain;
                     self.handle.set_loudness(loudness.is_finite().then_some(loudness));
-                    self.line.set(Some(SoundCue { begin: film.begin, reel }));
-                    self.awaited = None;
+                    self.line.set(Some(SoundCue { begin: film.begin, reel: reel.clone() }));
+                    self.reel = Some(reel);
                 }
             }
         }
@@ -98,6 +111,9 @@ impl SoundOutput {
                 }
                 Err(error) => {
                     self.handle.set_loudness(None);
+                    if let (Some((film, order)), Some(reel)) = (&self.film, self.reel.take()) {
+                        self.catalogue.sounds().discard(&film.path, order, &reel);
+                    }
                     let spec = self.handle.spec();
                     warn!("station {} \"{}\": {error}; it will be made again", spec.id, spec.name);
                 }

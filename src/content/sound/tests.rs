@@ -262,3 +262,24 @@ fn a_damaged_sound_track_is_silent_where_it_is_damaged() {
     assert!(found.first().is_some_and(|at| at.abs() < 0.003), "{found:?}");
     assert!(found.last().is_some_and(|at| (at - 3.0).abs() < 0.003), "{found:?}");
 }
+
+/// Where the sound files are may be a file system that cannot tell what is in memory, as tmpfs, which /tmp often is.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test waits for a thread, and not for ever")]
+fn sound_is_heard_from_any_file_system() {
+    let folder = TempDir::new().unwrap();
+    let args: &[&str] = &["-f", "lavfi", "-i", BEEPS, "-c:v", "libx264", "-c:a", "pcm_s16le"];
+    let film = film(&folder, "beeps.mkv", &[PICTURES, args].concat());
+    let order = order(Duration::from_secs(4));
+    let file =
+        std::fs::File::from(rustix::fs::memfd_create("sound", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+    assert!(make(&film, &order, &file).unwrap().is_some());
+    let in_memory = Arc::new(SoundReel::from_file(file).unwrap());
+    let began = std::time::Instant::now();
+    let heard = |reel: &Arc<SoundReel>| heard(reel, BEGIN, 1);
+    while beeps(&heard(&in_memory)).len() < 4 {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is heard");
+        std::thread::yield_now();
+    }
+    assert_eq!(heard(&in_memory), heard(&reel(&film, &order)));
+}
