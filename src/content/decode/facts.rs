@@ -269,7 +269,10 @@ fn without_start(length: Duration, film: &Film, start: Option<i64>) -> Option<Du
     let start = Duration::from_micros(start.and_then(|start| u64::try_from(start).ok()).unwrap_or(0));
     let length = match film.format.split(',').next() {
         Some("matroska" | "asf") => length.checked_sub(start)?,
-        Some("mov") => length.min(film.length.unwrap_or(length).saturating_sub(start)),
+        // Fragments have no edits.
+        Some("mov") if film.tracks.iter().any(|track| track.pictures.is_some()) => {
+            length.min(film.length.unwrap_or(length).saturating_sub(start))
+        }
         _ => length,
     };
     Some(length).filter(|length| !length.is_zero())
