@@ -32,7 +32,7 @@ pub mod table;
 
 pub use client::{DirectoryClient, Event};
 pub use message::{
-    ErrorCode, FilmOnAir, MAX_GUIDE_FILMS, OPUS, OnAir, PORT, Services, SoundPacket, State, StationFilms,
+    ErrorCode, FilmOnAir, MAX_GUIDE_FILMS, OnAir, PORT, Services, SoundPacket, State, StationFilms,
     StationInfo, StationNow, StationSound, StationSource, VERSION,
 };
 pub use query::{QueryError, list, now, services, sounds, sources};

@@ -18,7 +18,7 @@ use super::source::{DatagramSource, wait};
 use super::{Expected, ReceivedPicture, Tuner, TunerCounters};
 use crate::clock::wall_clock;
 use crate::interface::named;
-use crate::media::{AirTime, StationId};
+use crate::media::{AirTime, SoundCodec, StationId};
 use crate::wire::rtp::Header;
 
 /// Pause from the first datagram that has come until all are read. A station's buffer holds 100 ms at least.
@@ -47,8 +47,8 @@ pub struct OneOfMany {
     pub interface: String,
     /// The only source whose packets are taken; `None`: any.
     pub source: Option<IpAddr>,
-    /// The port of its sound on the same group, and the RTP payload type; `None` if there is none, or if it is not wanted.
-    pub sound: Option<(u16, u8)>,
+    /// The port of its sound on the same group, the RTP payload type and the codec; `None` if there is none, or if it is not wanted.
+    pub sound: Option<(u16, u8, SoundCodec)>,
     /// What the station should be sending, so that its silence counts as lost pictures.
     pub expected: Expected,
 }
@@ -66,7 +66,7 @@ pub enum Arrival<'a> {
     /// A whole picture.
     Picture(ReceivedPicture),
     /// A packet of sound, without its RTP header. Packets come as they arrive, not in order.
-    Sound(&'a [u8]),
+    Sound(SoundCodec, &'a [u8]),
 }
 
 /// The state of one of the stations.
@@ -161,7 +161,7 @@ impl Sockets {
         let interface = named(interface)?;
         let pictures = DatagramSource::join(*group, &interface, *source)?;
         let sound = sound
-            .map(|(port, _)| DatagramSource::join(SocketAddr::new(group.ip(), port), &interface, *source));
+            .map(|(port, ..)| DatagramSource::join(SocketAddr::new(group.ip(), port), &interface, *source));
         // Pictures without a level are better than none.
         Ok(Sockets { pictures, sound: sound.and_then(Result::ok) })
     }
@@ -294,7 +294,7 @@ impl Member {
             // The tuner keeps a few pictures only.
             self.deliver(sink);
         }
-        let (Some(socket), Some((_, payload_type))) = (&mut sockets.sound, self.station.sound) else {
+        let (Some(socket), Some((_, payload_type, codec))) = (&mut sockets.sound, self.station.sound) else {
             self.sockets = Some(sockets);
             return Ok(());
         };
@@ -307,7 +307,7 @@ impl Member {
                 && header.payload_type == payload_type
                 && packet.len() <= MAX_SOUND
             {
-                sink(self.station.id, Arrival::Sound(packet));
+                sink(self.station.id, Arrival::Sound(codec, packet));
             }
         }
         self.sockets = Some(sockets);

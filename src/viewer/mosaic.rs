@@ -311,11 +311,11 @@ impl Newest {
     fn take(&mut self, arrival: Arrival<'_>) {
         match arrival {
             Arrival::Picture(picture) => self.picture = Some(picture),
-            Arrival::Sound(packet) => {
+            Arrival::Sound(codec, packet) => {
                 if self.meter.is_none() {
                     self.meter = LevelMeter::new();
                 }
-                self.level = self.meter.as_mut().map(|meter| (meter.hear(packet), wall_clock()));
+                self.level = self.meter.as_mut().map(|meter| (meter.hear(codec, packet), wall_clock()));
             }
         }
     }

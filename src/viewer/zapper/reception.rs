@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::queue::PictureQueue;
 use super::{Zapper, ZapperInput};
 use crate::directory::StationInfo;
-use crate::media::StationId;
+use crate::media::{SoundCodec, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker};
 use crate::tuner::receiver::{ReceiveFrom, Receiver};
 use crate::tuner::{Expected, join};
@@ -34,8 +34,8 @@ pub enum ReceiveVia {
 pub(in crate::viewer) struct Reception {
     /// Where its pictures come from.
     pub(in crate::viewer) from: ReceiveFrom,
-    /// The port of its sound on the group of its pictures, and the RTP payload type; `None` if it has none there.
-    pub(in crate::viewer) sound: Option<(u16, u8)>,
+    /// The port of its sound on the group of its pictures, the RTP payload type and the codec; `None` if it has none there.
+    pub(in crate::viewer) sound: Option<(u16, u8, SoundCodec)>,
     /// What it should be sending.
     pub(in crate::viewer) expected: Expected,
 }
@@ -80,8 +80,11 @@ impl Zapper {
                 .sound
                 .as_ref()
                 .filter(|sound| sound.group.ip() == station.group.ip())
-                .map(|sound| (sound.group.port(), sound.payload_type)),
-            _ => self.directory.sound_of(station.id).map(|sound| (sound.port, sound.payload_type)),
+                .map(|sound| (sound.group.port(), sound.payload_type, sound.codec)),
+            _ => {
+                let sound = self.directory.sound_of(station.id);
+                sound.map(|(sound, codec)| (sound.port, sound.payload_type, codec))
+            }
         };
         let expected = self.directory.expected_of(station.id);
         Reception { from: self.receive_from(station), sound, expected }
@@ -95,13 +98,14 @@ impl Zapper {
             return Some((stream.sound.clone()?, speaker));
         }
         let ReceiveFrom::Group(group, interface, source) = from else { return None };
-        let sound = self.directory.sound_of(id)?;
+        let (sound, codec) = self.directory.sound_of(id)?;
         let group = SocketAddr::new(group.ip(), sound.port);
         let from = SoundFrom {
             group,
             interface: interface.clone(),
             source: *source,
             payload_type: sound.payload_type,
+            codec,
         };
         Some((from, speaker))
     }
@@ -110,7 +114,7 @@ impl Zapper {
         &mut self,
         station: StationInfo,
         from: ReceiveFrom,
-        requested: Instant,
+        requested: Option<Instant>,
     ) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, sender) = (self.serial, self.sender.clone());
@@ -137,7 +141,7 @@ impl Zapper {
             serial,
             station,
             from,
-            requested: Some(requested),
+            requested,
             receiver,
             sound,
             queue,
