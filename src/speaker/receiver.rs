@@ -14,7 +14,7 @@ use super::buffer::MAX_PACKET;
 use super::service::{Speaker, SpeakerInput};
 use crate::interface::named;
 use crate::tuner::receiver::SoundSink;
-use crate::tuner::source::{DatagramSource, wait};
+use crate::tuner::source::{DatagramSource, MOST_AT_ONCE, wait};
 use crate::wire::rtp::Header;
 
 /// Pause before another attempt to join the group.
@@ -121,7 +121,8 @@ fn receive(from: &SoundFrom, serial: u64, speaker: &Speaker, stop: &OwnedFd) -> 
         if ready.stop {
             return Ok(());
         }
-        while let Some(datagram) = socket.read()? {
+        for _ in 0..MOST_AT_ONCE {
+            let Some(datagram) = socket.read()? else { break };
             let sender = datagram.from.map(|from| from.ip().to_canonical());
             if source.is_some() && sender != source {
                 continue;

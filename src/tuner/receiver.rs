@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
 use super::rtsp_client::RtspSource;
-use super::source::{DatagramSource, ReceivedDatagram, wait};
+use super::source::{DatagramSource, MOST_AT_ONCE, ReceivedDatagram, wait};
 use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
 use crate::conflict::{ConflictChange, MAX_SENDERS, addresses};
@@ -279,9 +279,18 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             if ready.stop {
                 return Ok(());
             }
+            let mut left = MOST_AT_ONCE;
             while ready.readable
                 && let Some(ReceivedDatagram { bytes, arrival, from }) = source.read()?
             {
+                // Datagrams may come faster than they are read, for ever.
+                left -= 1;
+                if left == 0 {
+                    if wait(None, Some(self.stop.as_fd()), Some(Duration::ZERO))?.stop {
+                        return Ok(());
+                    }
+                    left = MOST_AT_ONCE;
+                }
                 if let Err(error) = self.tuner.handle_datagram_from(arrival, from, bytes) {
                     let length = bytes.len();
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());

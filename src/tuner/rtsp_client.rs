@@ -12,6 +12,7 @@ use rtsp_types::headers;
 use rtsp_types::{Empty, Message, Method, Request, Response, StatusCode, Url, Version};
 use sdp_types::{Media, Session};
 
+use super::source::MOST_AT_ONCE;
 use crate::clock::wall_clock;
 use crate::media::{AirTime, Track};
 use crate::wire::rtsp::{LowerTransport, MessageFramer, TransportSpec};
@@ -112,14 +113,14 @@ impl RtspSource {
         self.sound.map(|(_, payload_type)| payload_type)
     }
 
-    /// Reads until nothing is queued, and calls `packet` with each RTP packet and the time at which it was read. Does not block.
+    /// Reads until nothing is queued, or for long enough, and calls `packet` with each RTP packet and the time at which it was read. Does not block.
     ///
     /// # Errors
     /// The server has closed the connection or sent bytes that are not RTSP; `packet` was called for what preceded
     /// them.
     pub(super) fn read(&mut self, mut packet: impl FnMut(Track, AirTime, &[u8])) -> io::Result<()> {
         let (pictures, sound) = (self.channel, self.sound.map(|(channel, _)| channel));
-        loop {
+        for left in (0..MOST_AT_ONCE).rev() {
             let read_at = self.read_at;
             while let Some(()) = self.next(|message| match message {
                 Message::Data(data) if data.channel_id() == pictures => {
@@ -131,10 +132,12 @@ impl RtspSource {
                 // Responses to keep-alive requests, RTCP, and requests of the server.
                 _ => {}
             })? {}
-            if !self.fill()? {
-                return Ok(());
+            // The packets in the buffer were handled: none of them waits for the next one.
+            if left == 0 || !self.fill()? {
+                break;
             }
         }
+        Ok(())
     }
 
     /// How long until [`keep_alive`](Self::keep_alive) must be called.
