@@ -131,11 +131,11 @@ impl Speaker {
     }
 
     pub(crate) fn send(&self, input: SpeakerInput) {
-        match (self.inputs.try_send(input), ()) {
-            (Err(TrySendError::Full(SpeakerInput::Packet { .. })), ()) => {}
+        match self.inputs.try_send(input) {
+            Err(TrySendError::Full(SpeakerInput::Packet { .. })) => {}
             // A command is not lost. The thread always comes back to its queue.
-            (Err(TrySendError::Full(command)), ()) => drop(self.inputs.send(command)),
-            (Ok(()) | Err(TrySendError::Disconnected(_)), ()) => {}
+            Err(TrySendError::Full(command)) => drop(self.inputs.send(command)),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
         }
     }
 }
@@ -225,6 +225,8 @@ impl SpeakerThread {
 /// Plays on the default device, and opens it again when it is gone, until all handles are dropped.
 #[cfg(feature = "sound")]
 fn run_device(inputs: Receiver<SpeakerInput>, shared: Arc<Mutex<Shared>>) {
+    use std::time::Instant;
+
     use super::device::DeviceSink;
 
     let mut sink = match DeviceSink::open() {
@@ -247,8 +249,8 @@ fn run_device(inputs: Receiver<SpeakerInput>, shared: Arc<Mutex<Shared>>) {
         drop(sink);
         let rate = thread.mixer.rate();
         sink = loop {
-            let tries_at = wall_clock() + REOPEN;
-            while wall_clock() < tries_at {
+            let failed = Instant::now();
+            while failed.elapsed() < REOPEN {
                 if thread.take_inputs(TICK).is_err() {
                     return;
                 }
