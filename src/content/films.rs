@@ -4,6 +4,7 @@
 mod playing_file;
 mod playing_recording;
 mod playing_reel;
+mod reading;
 #[cfg(test)]
 mod tests;
 
