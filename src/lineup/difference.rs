@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::report::listed;
 use super::{Lineup, StationSpec};
 use crate::media::StationId;
 
@@ -79,18 +80,9 @@ impl fmt::Display for StationChange {
             ChangeKind::Added(_) => f.write_str("is added"),
             ChangeKind::Removed => f.write_str("is removed"),
             ChangeKind::Renamed(spec) => write!(f, "is renamed \"{}\"", spec.name),
-            ChangeKind::InPlace(_, keys) => write!(f, "stays on air, with another {}", list(keys)),
-            ChangeKind::Restarts(_, keys) => write!(f, "starts again, with another {}", list(keys)),
+            ChangeKind::InPlace(_, keys) => write!(f, "stays on air, with another {}", listed(keys)),
+            ChangeKind::Restarts(_, keys) => write!(f, "starts again, with another {}", listed(keys)),
         }
-    }
-}
-
-/// Keys, as in a sentence.
-fn list(keys: &[&str]) -> String {
-    match keys {
-        [] => String::new(),
-        [key] => (*key).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
 

@@ -19,24 +19,9 @@ use super::{
 use crate::interface::Choice;
 use crate::media::StationId;
 
-const STATION: [&str; 16] = [
-    "id",
-    "name",
-    "media",
-    "group",
-    "interface",
-    "ttl",
-    "width",
-    "quality",
-    "datagram",
-    "reel",
-    "spread",
-    "slide",
-    "buffer",
-    "sound",
-    "sound_bitrate",
-    "loudness",
-];
+/// The keys of a station that have no default; the others are the [`SETTINGS`].
+const STATION: [&str; 4] = ["id", "name", "media", "group"];
+
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
 
@@ -227,7 +212,7 @@ impl StationParser<'_> {
             None => format!("station #{n}"),
         };
         let section = Section { table, at, place };
-        section.unknown_keys(&mut self.report, &STATION, "a station");
+        section.unknown_keys(&mut self.report, &[&STATION[..], &SETTINGS].concat(), "a station");
 
         let id = self.id(&section);
         let name = self.name(&section);
