@@ -1,5 +1,5 @@
-//! Reads the properties that libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides most of it: which track
-//! is cover art, the pixel aspect, the colours, the rates, the interlacing.
+//! Reads the properties that libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides
+//! most of it: which track is cover art, the pixel aspect, the colours, the rates, the interlacing.
 //!
 //! [`give_back_memory`] is here too, since only this crate calls C.
 //!
