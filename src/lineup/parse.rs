@@ -22,9 +22,6 @@ use crate::media::{SoundCodec, StationId};
 /// The keys of a station that have no default; the others are the [`SETTINGS`].
 const STATION: [&str; 4] = ["id", "name", "media", "group"];
 
-/// The keys of a station that have no default; the others are the [`SETTINGS`].
-const STATION: [&str; 4] = ["id", "name", "media", "group"];
-
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
 
