@@ -14,7 +14,8 @@ use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup,
-    LiveSource, Media, MediaKind, SoundChoice, Spread, StationSpec, World, live, outputs, ports, reel,
+    LiveSource, Media, MediaKind, SoundChoice, Spread, StationSpec, World, live, mosaic, outputs, ports,
+    reel,
 };
 use crate::interface::Choice;
 use crate::media::{SoundCodec, StationId};
@@ -79,9 +80,25 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
     let stations = parser.stations(root);
+    // Those that have faults of their own are known all the same.
+    let known: Vec<StationId> = parser.known.iter().filter_map(|known| known.id).collect();
+    refuse_unknown(&stations, &known, &mut parser.report);
     live::refuse_loops(&stations, http, &hosts, world, &mut parser.report);
     let interfaces = world.interfaces.clone();
     parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, stations, interfaces })
+}
+
+/// Reports each mosaic that names a station which the line-up lacks.
+fn refuse_unknown(stations: &[StationSpec], known: &[StationId], report: &mut Report<'_>) {
+    for spec in stations {
+        for id in spec.media.mosaic().iter().filter(|id| !known.contains(id)) {
+            let name = &spec.name;
+            let sentence = format!(
+                "station \"{name}\": media shows station {id}, which does not exist; name one that does"
+            );
+            report.fault_on(spec.line, sentence);
+        }
+    }
 }
 
 /// The keys that `[defaults]` and every station may have.
@@ -365,11 +382,23 @@ impl StationParser<'_> {
                 }
             };
         }
+        if let Some(mosaic) = value.get_ref().as_str().and_then(mosaic::parse) {
+            return match mosaic {
+                Ok(stations) => Some(Media::Mosaic(stations)),
+                Err(sentence) => {
+                    section.wrong::<()>(&mut self.report, "media", sentence);
+                    None
+                }
+            };
+        }
         let mut media = Vec::new();
         for entry in entries {
             let found = match entry.get_ref() {
                 DeValue::String(text) if live::is_address(text) => {
                     Err("is a live source; write it alone, not in a list".into())
+                }
+                DeValue::String(text) if mosaic::parse(text).is_some() => {
+                    Err("is a mosaic; write it alone, not in a list".into())
                 }
                 DeValue::String(text) => self.film(text),
                 other => Err(format!("is {}; {fix}", kind(other))),

@@ -35,13 +35,14 @@ use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
 use crate::content::live::Live;
+use crate::content::mosaic::Mosaic;
 use crate::content::slate::Slate;
 use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
-use crate::lineup::{StationSpec, has_sound_by};
+use crate::lineup::{Media, StationSpec, has_sound_by};
 use crate::media::{FrameRate, Size};
 use guide::GuideKeeper;
 use output::{Output, Stopping};
@@ -137,9 +138,12 @@ impl Station {
         let catalogue = head_end.catalogue.clone();
         let guide = GuideKeeper::new(handle.clone(), catalogue.clone(), threads.clone());
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
-        let content = match spec.media.live().cloned() {
-            Some(source) => Content::Live(Box::new(Live::new(spec, source, clock, threads, sockets))),
-            None => Content::Films(Box::new(Films::new(spec, clock, catalogue, threads))),
+        let content = match spec.media.clone() {
+            Media::Live(source) => Content::Live(Box::new(Live::new(spec, source, clock, threads, sockets))),
+            Media::Mosaic(ids) => {
+                Content::Mosaic(Box::new(Mosaic::new(spec, ids, head_end.clone(), clock, threads)))
+            }
+            Media::Films(_) => Content::Films(Box::new(Films::new(spec, clock, catalogue, threads))),
         };
         let output = Output::open(handle.clone(), &head_end, wake_slots);
         let specs = handle.spec_changes();
