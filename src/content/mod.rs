@@ -15,7 +15,7 @@
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
-//! - `live`: a source that is live, by HTTP.
+//! - `live`: a source that is live, by HTTP or RTSP.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
 //! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.
@@ -64,6 +64,7 @@ use decode::SourceError;
 use films::Films;
 use guide::RoundFilm;
 use live::Live;
+use live::sound::LiveSound;
 use slate::Slate;
 use sound::FilmCue;
 use worker::STUCK_AFTER;
@@ -172,6 +173,10 @@ pub(crate) enum ContentEvent {
     RoundBegins(Vec<RoundFilm>),
     /// The units that follow are of this film, which began, or begins, at a moment: its sound is heard with them.
     Film(FilmCue),
+    /// The units that follow are of a live source: this is heard with them.
+    LiveSound(Arc<LiveSound>),
+    /// Some of the sound of a live source has come.
+    SoundHasCome,
 }
 
 /// The kind of content that a unit shows.
