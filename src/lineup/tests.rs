@@ -1,5 +1,6 @@
 //! The values of a line-up. `messages` has a table of all messages.
 
+mod live;
 mod messages;
 mod outputs;
 mod play;
