@@ -30,7 +30,8 @@ impl CameraDevice {
     pub(super) fn device(text: &str) -> Option<PathBuf> {
         let number = text.strip_prefix("camera:").or_else(|| text.strip_prefix("/dev/video"));
         if let Some(number) = number {
-            let is_number = (1..=3).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+            let is_number =
+                (1..=3).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
             return is_number.then(|| format!("/dev/video{}", number.parse::<u16>().unwrap_or(0)).into());
         }
         // Links that tell cameras apart, however they were plugged in.
@@ -38,7 +39,11 @@ impl CameraDevice {
     }
 
     /// The camera at `path`, with the keys beside `media`; `None` if one is wrong.
-    pub(super) fn read(path: PathBuf, section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<CameraDevice> {
+    pub(super) fn read(
+        path: PathBuf,
+        section: &Section<'_, '_>,
+        report: &mut Report<'_>,
+    ) -> Option<CameraDevice> {
         let size_fix = "write width and height, as in \"1280x720\"";
         let size = section.text(report, "size", size_fix).and_then(|text| match size(text) {
             Some(size) => Field::Is(size),
@@ -96,7 +101,10 @@ mod tests {
         ] {
             assert_eq!(CameraDevice::device(text).as_deref(), device.map(Path::new), "{text}");
         }
-        assert_eq!((size("1280x720"), size("0x0"), size("1280"), size("99999x1")), (Some((1280, 720)), None, None, None));
+        assert_eq!(
+            (size("1280x720"), size("0x0"), size("1280"), size("99999x1")),
+            (Some((1280, 720)), None, None, None)
+        );
         assert_eq!((format("mjpg"), format("H264x"), format("é12")), (Some(*b"MJPG"), None, None));
     }
 }

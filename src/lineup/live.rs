@@ -249,8 +249,7 @@ impl NetworkSource {
             let listens_there = listens_on.ip().is_unspecified() || listens_on.ip() == address;
             is_own && (listens_there || address.is_unspecified())
         };
-        let is_own_name =
-            || self.host.trim_end_matches('.') == "localhost" || own.hosts.contains(&self.host);
+        let is_own_name = || self.host.trim_end_matches('.') == "localhost" || own.hosts.contains(&self.host);
         let is_own = self.host.parse().map_or_else(|_| is_own_name(), is_own_address);
         if self.port != listens_on.port() || !is_own {
             return None;
@@ -360,7 +359,10 @@ mod tests {
         for (text, sentence) in [
             ("https://cam/a", "is encrypted, which is not supported yet"),
             ("rtsps://cam/a", "is encrypted, which is not supported yet"),
-            ("rtmp://cam/a", "is rtmp, which is not supported; a live source is motion JPEG by http, or a camera by rtsp"),
+            (
+                "rtmp://cam/a",
+                "is rtmp, which is not supported; a live source is motion JPEG by http, or a camera by rtsp",
+            ),
             ("http://", "is no address of a live source"),
             ("http:///stream", "is no address of a live source"),
             ("http://:80/a", "is no address of a live source"),
@@ -406,7 +408,9 @@ mod tests {
         };
         let here = "listen = \"127.0.0.1:8088\"\n[rtsp]\nlisten = \"127.0.0.1:8554\"";
         let everywhere = "listen = \"0.0.0.0:8088\"\nhosts = [\"tv.example\"]";
-        for source in ["127.0.0.1:8554/1", "localhost:8554/1/video", "127.0.0.1:8554/1/demand", "a@[::1]:8554/1"] {
+        for source in
+            ["127.0.0.1:8554/1", "localhost:8554/1/video", "127.0.0.1:8554/1/demand", "a@[::1]:8554/1"]
+        {
             let is_own = (!source.contains("::1")).then_some(1);
             assert_eq!(told(here, &[&format!("\"rtsp://{source}\"")]), is_own, "{source}");
         }

@@ -14,9 +14,9 @@ use super::outputs::Outputs;
 use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
-    Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup,
-    CameraDevice, LiveSource, Media, MediaKind, NetworkSource, PasswordPlace, SoundChoice, Spread, StationSpec, TimedMedia, World, live,
-    outputs, ports, reel, timed,
+    Announce, CameraDevice, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY,
+    Datagram, Lineup, LiveSource, Media, MediaKind, NetworkSource, PasswordPlace, SoundChoice, Spread,
+    StationSpec, TimedMedia, World, live, outputs, ports, reel, timed,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
@@ -399,7 +399,8 @@ impl StationParser<'_> {
         }
         let is_network = value.get_ref().as_str().is_some_and(live::is_address);
         if !is_network && let Some(key) = PASSWORD_KEYS.iter().find(|key| section.get(key).is_some()) {
-            let sentence = "is for a live source that has a user, as in media = \"rtsp://user@192.0.2.21/\"; remove it";
+            let sentence =
+                "is for a live source that has a user, as in media = \"rtsp://user@192.0.2.21/\"; remove it";
             section.wrong::<()>(&mut self.report, key, sentence);
             return None;
         }
@@ -474,14 +475,19 @@ impl StationParser<'_> {
     fn at(&mut self, station: &Section<'_, '_>) -> Option<Vec<TimedMedia>> {
         let Some(value) = station.get("at") else { return Some(Vec::new()) };
         let DeValue::Array(list) = value.get_ref() else {
-            let sentence = "is no list of tables; write [[station.at]], once for each time, below the station's keys";
+            let sentence =
+                "is no list of tables; write [[station.at]], once for each time, below the station's keys";
             station.wrong::<()>(&mut self.report, "at", sentence);
             return None;
         };
         let mut all = Some(Vec::new());
         for (n, entry) in (1..).zip(list) {
             let DeValue::Table(table) = entry.get_ref() else {
-                station.wrong::<()>(&mut self.report, "at", "has entries that are no tables; write [[station.at]]");
+                station.wrong::<()>(
+                    &mut self.report,
+                    "at",
+                    "has entries that are no tables; write [[station.at]]",
+                );
                 return None;
             };
             let place = format!("{}, at #{n}", station.place);
@@ -500,10 +506,15 @@ impl StationParser<'_> {
     }
 
     /// Where the password of a live source is; `None` if a key is wrong.
-    fn password(&mut self, section: &Section<'_, '_>, source: &NetworkSource) -> Option<Option<PasswordPlace>> {
+    fn password(
+        &mut self,
+        section: &Section<'_, '_>,
+        source: &NetworkSource,
+    ) -> Option<Option<PasswordPlace>> {
         let fix = "name a file whose first line is the password, as in \"camera.password\"";
         let file = section.text(&mut self.report, "password_file", fix);
-        let variable_fix = "name a variable of the environment that holds the password, as in \"CAMERA_PASSWORD\"";
+        let variable_fix =
+            "name a variable of the environment that holds the password, as in \"CAMERA_PASSWORD\"";
         let variable = section.text(&mut self.report, "password_env", variable_fix);
         let key = match (&file, &variable) {
             (Field::Is(_), Field::Is(_)) => {
@@ -517,7 +528,8 @@ impl StationParser<'_> {
             _ => return Some(None),
         };
         if source.user().is_none() {
-            let sentence = "is a password without a user; write the user into media, as in \"rtsp://user@192.0.2.21/\"";
+            let sentence =
+                "is a password without a user; write the user into media, as in \"rtsp://user@192.0.2.21/\"";
             section.wrong::<()>(&mut self.report, key, sentence);
             return None;
         }
@@ -536,7 +548,11 @@ impl StationParser<'_> {
         }
         let name = variable.value().unwrap_or_default();
         if name.is_empty() || name.contains(['=', '\0']) {
-            section.wrong::<()>(&mut self.report, key, format_args!("is no name of a variable; {variable_fix}"));
+            section.wrong::<()>(
+                &mut self.report,
+                key,
+                format_args!("is no name of a variable; {variable_fix}"),
+            );
             return None;
         }
         Some(Some(PasswordPlace::Variable(name.to_owned())))

@@ -26,10 +26,13 @@ impl PasswordPlace {
             PasswordPlace::Variable(name) => std::env::var(name)
                 .map_err(|_| format!("the variable {name}, which should hold the password, is not set")),
             PasswordPlace::File(path) => {
-                let failed = |why: &str| format!("the password cannot be read from {}: {why}", path.display());
+                let failed =
+                    |why: &str| format!("the password cannot be read from {}: {why}", path.display());
                 let mut text = String::new();
                 let file = File::open(path).map_err(|error| failed(&error.to_string()))?;
-                file.take(MOST_PASSWORD).read_to_string(&mut text).map_err(|error| failed(&error.to_string()))?;
+                file.take(MOST_PASSWORD)
+                    .read_to_string(&mut text)
+                    .map_err(|error| failed(&error.to_string()))?;
                 let line = text.lines().next().filter(|line| !line.is_empty());
                 line.map(str::to_owned).ok_or_else(|| failed("its first line is empty"))
             }

@@ -119,7 +119,8 @@ fn the_examples_in_its_comments_have_no_faults() {
     let example = |line: &str| {
         let bare = line.strip_prefix("# ")?;
         let key = bare.split(" = ").next()?;
-        (bare == "[[station]]" || bare == "[[station.at]]" || (key != bare && !key.contains(' '))).then(|| bare.to_owned())
+        (bare == "[[station]]" || bare == "[[station.at]]" || (key != bare && !key.contains(' ')))
+            .then(|| bare.to_owned())
     };
     let text: Vec<String> =
         SHIPPED.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();

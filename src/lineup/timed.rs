@@ -96,7 +96,11 @@ fn days(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<[bool; 7]>
         }
     }
     if days == [false; 7] {
-        section.wrong::<()>(report, "days", format_args!("is an empty list; {fix}, or leave it out for every day"));
+        section.wrong::<()>(
+            report,
+            "days",
+            format_args!("is an empty list; {fix}, or leave it out for every day"),
+        );
         return None;
     }
     Some(days)
@@ -115,7 +119,9 @@ mod tests {
     fn it_is_on_from_the_first_minute_to_the_last_of_its_days() {
         let evening = timed("18:00", "19:30", [true; 7]);
         let minutes = |timed: &TimedMedia, day| (0..DAY).filter(|&minute| timed.is_on(day, minute)).count();
-        assert!(!evening.is_on(0, 18 * 60 - 1) && evening.is_on(0, 18 * 60) && !evening.is_on(0, 19 * 60 + 30));
+        assert!(
+            !evening.is_on(0, 18 * 60 - 1) && evening.is_on(0, 18 * 60) && !evening.is_on(0, 19 * 60 + 30)
+        );
         let friday = [false, false, false, false, true, false, false];
         let night = timed("22:00", "02:00", friday);
         assert_eq!([3, 4, 5, 6].map(|day| minutes(&night, day)), [0, 120, 120, 0]);

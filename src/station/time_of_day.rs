@@ -56,7 +56,8 @@ mod tests {
         let sunday = [false, false, false, false, false, false, true];
         let timed = |from, to, days| TimedMedia { from, to, days, media: Vec::new().into() };
         spec.at = vec![timed(18 * 60, 19 * 60, sunday), timed(17 * 60, 20 * 60, [true; 7])];
-        let berlin = || TimeZone::get("Europe/Berlin").unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1)));
+        let berlin =
+            || TimeZone::get("Europe/Berlin").unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1)));
         let second = Duration::from_secs(1);
         assert_eq!(place_in(&spec, before, berlin()), Some(1));
         assert_eq!(place_in(&spec, before + second, berlin()), Some(0));

@@ -46,7 +46,9 @@ fn read_on_thread<C: Camera>(
     let read = move || {
         let name = path.display().to_string();
         let reason = match Claim::of(&path) {
-            None => format!("{name} is not closed yet: its driver does not answer, or another station has it"),
+            None => {
+                format!("{name} is not closed yet: its driver does not answer, or another station has it")
+            }
             Some(_claim) => {
                 let reason = open().and_then(|mut camera| watch(&mut camera, &mut sender));
                 reason.map_or_else(|fault| format!("{name} {fault}"), |()| "nobody takes the pictures".into())
@@ -145,7 +147,10 @@ impl Camera for OpenCvCamera {
             return Ok(Some(PictureBody::File(Bytes::copy_from_slice(file))));
         }
         if self.frame.typ() != opencv::core::CV_8UC3 {
-            return Err("gives pictures in a format that is not supported; set camera_format to \"MJPG\" or \"YUYV\"".into());
+            return Err(
+                "gives pictures in a format that is not supported; set camera_format to \"MJPG\" or \"YUYV\""
+                    .into(),
+            );
         }
         Ok(Some(PictureBody::Pixels(std::mem::take(&mut self.frame))))
     }

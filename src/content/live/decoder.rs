@@ -181,7 +181,8 @@ impl SoundDecoder {
             SoundCodec::Opus(decoder) => {
                 // The longest packet has 120 ms (RFC 6716 section 2.1.4).
                 samples.resize(RATE as usize / 1000 * 120 * CHANNELS, 0.0);
-                let found = decoder.decode_float(packet, &mut samples, false).map_err(|error| failed(&error))?;
+                let found =
+                    decoder.decode_float(packet, &mut samples, false).map_err(|error| failed(&error))?;
                 samples.truncate(found * CHANNELS);
             }
             SoundCodec::Libav(decoder) => {

@@ -237,9 +237,7 @@ impl Live {
         let since = *self.last_good.get_or_insert_with(Instant::now);
         let arrival = match timeout_at(since + patience, connection.next()).await {
             Ok(arrival) => arrival,
-            Err(_) => {
-                Err(format!("{} sends no picture for {} s", self.source.name(), patience.as_secs()))
-            }
+            Err(_) => Err(format!("{} sends no picture for {} s", self.source.name(), patience.as_secs())),
         };
         match connection.take_dropped() {
             0 => {}

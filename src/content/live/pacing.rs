@@ -162,7 +162,8 @@ impl Pacing {
         }
         let lowest = self.sound.note(arrival, stamp);
         self.sound.follow(arrival, stamp, lowest);
-        let delay = if in_step && self.pictures.last.is_some() { self.pictures.current } else { self.sound.current };
+        let delay =
+            if in_step && self.pictures.last.is_some() { self.pictures.current } else { self.sound.current };
         AirTime(stamp.0.saturating_add_signed(delay)) + buffer.max(SOUND_BUFFER)
     }
 
@@ -300,7 +301,8 @@ mod tests {
             let stamp = START + INTERVAL * n;
             // A packet of sound, of 64 ms, comes when it is over; a picture 3 ms after it was taken.
             let sound = pacing.sound_place(stamp + millis(64 + random.u64(..5)), stamp, true, BUFFER);
-            let picture = due(pacing.place(stamp + millis(70 + random.u64(..3)), Some(stamp), INTERVAL, BUFFER));
+            let picture =
+                due(pacing.place(stamp + millis(70 + random.u64(..3)), Some(stamp), INTERVAL, BUFFER));
             apart.push(sound.signed_since(picture).unsigned_abs());
         }
         assert!(apart[50..].iter().all(|apart| *apart < 1_000_000), "{apart:?}");
@@ -314,7 +316,10 @@ mod tests {
             let stamp = START + INTERVAL * n;
             let (arrival, own) = (stamp + millis(5), stamp + hour);
             assert_eq!(pacing.sound_place(arrival, own, false, BUFFER), arrival + BUFFER);
-            assert_eq!(pacing.sound_place(arrival + millis(1), own + millis(1), false, millis(0)), arrival + millis(61));
+            assert_eq!(
+                pacing.sound_place(arrival + millis(1), own + millis(1), false, millis(0)),
+                arrival + millis(61)
+            );
         }
     }
 }

@@ -31,10 +31,12 @@ impl Shown {
     pub(super) fn pass_on(&self, width: u16) -> Result<Jpeg, String> {
         let mut jpeg = match self {
             // No file has the quality 0, so that its tables are given back.
-            Shown::File(file) => {
-                Jpeg::from_jfif(whole_file(file)?, 0).map_err(|error| error.to_string())?
+            Shown::File(file) => Jpeg::from_jfif(whole_file(file)?, 0).map_err(|error| error.to_string())?,
+            Shown::Jpeg(jpeg) => {
+                // GStreamer sends the end of the file, too, which is no part of the scan.
+                let end = jpeg.scan.strip_suffix(&[0xff, 0xd9]).map_or(jpeg.scan.len(), <[u8]>::len);
+                Jpeg { scan: jpeg.scan.slice(..end), ..jpeg.clone() }
             }
-            Shown::Jpeg(jpeg) => jpeg.clone(),
             Shown::Pixels(_) => return Err("they are not JPEG".into()),
         };
         if jpeg.chroma == Chroma::Grey {

@@ -40,10 +40,7 @@ pub(super) async fn read(target: &Target, sender: &mut ArrivalSender) -> String 
     }
 }
 
-async fn play(
-    target: &Target,
-    sender: &mut ArrivalSender,
-) -> Result<std::convert::Infallible, String> {
+async fn play(target: &Target, sender: &mut ArrivalSender) -> Result<std::convert::Infallible, String> {
     let host = target.source.authority();
     let mut session = describe(target).await?;
     if session.sdp().len() > MOST_DESCRIPTION {
@@ -118,7 +115,8 @@ async fn describe(target: &Target) -> Result<Session<Described>, String> {
             let password = target.password.clone().unwrap_or_default();
             options = options.creds(Some(Credentials { username: user.to_owned(), password }));
         }
-        let url = url(*address, source.target()).map_err(|error| format!("{source} is no address: {error}"))?;
+        let url =
+            url(*address, source.target()).map_err(|error| format!("{source} is no address: {error}"))?;
         match answer(target, "DESCRIBE", Session::describe(url, options)).await {
             Ok(session) => return Ok(session),
             Err(sentence) => reason = sentence,
@@ -244,7 +242,9 @@ impl TrackReader {
                     ssrc: packet.ssrc(),
                 };
                 match depacketizer.push(&header, payload) {
-                    Ok(Some(jpeg)) => sender.picture(PictureBody::Jpeg(jpeg), Some(clocks.pictures(elapsed(raw)))),
+                    Ok(Some(jpeg)) => {
+                        sender.picture(PictureBody::Jpeg(jpeg), Some(clocks.pictures(elapsed(raw))))
+                    }
                     Ok(None) => {}
                     Err(error) => debug!("{error}"),
                 }

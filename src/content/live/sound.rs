@@ -15,14 +15,16 @@ use crate::wire::sdp::offers::Coding;
 /// Most packets that wait: 2.5 s, the longest buffer and half a second. The oldest make room.
 const MOST_WAITING: usize = 125;
 
-/// Sound that is farther from its place than this is put there at once: 40 ms. What is nearer is stretched.
-const JUMP: i64 = RATE as i64 / 25;
+/// Sound that is farther from its place than this is put there at once: 20 ms, half of what EBU R 37 allows. What is nearer is
+/// stretched.
+const JUMP: i64 = RATE as i64 / 50;
 
 /// Longest gap that is filled with silence: a second.
 const LONGEST_GAP: i64 = RATE as i64;
 
-/// Greatest change of the pitch: 500 in a million, which nobody hears.
-const MOST_STRETCH: f64 = 500e-6;
+/// Greatest change of the pitch: 2000 in a million, a thirtieth of a semitone, which nobody hears. It is more than the pictures'
+/// delay changes by, so that sound catches up: with 500, sound stayed 29 ms behind pictures whose delay shrank.
+const MOST_STRETCH: f64 = 2000e-6;
 
 /// Sound that is so near to its place is left as it is: a millisecond.
 const NEAR: i64 = RATE as i64 / 1000;
@@ -125,7 +127,8 @@ impl SoundMaker {
             }
         };
         // As much of it as is off in ten seconds.
-        let wanted = if off.abs() < JUMP && off.abs() > NEAR { off as f64 / f64::from(10 * RATE) } else { 0.0 };
+        let wanted =
+            if off.abs() < JUMP && off.abs() > NEAR { off as f64 / f64::from(10 * RATE) } else { 0.0 };
         let before = self.block.len();
         self.stretch.push(&samples, wanted.clamp(-MOST_STRETCH, MOST_STRETCH), &mut self.block);
         let end = end + ((self.block.len() - before) / CHANNELS) as u64;
@@ -187,7 +190,8 @@ mod tests {
     /// Packets of 20 ms of a sound of 1 kHz, as L16.
     fn packets(count: usize) -> Vec<Vec<u8>> {
         let tone = |n: usize| (f32::sin(n as f32 / 48.0 * std::f32::consts::TAU) * 12_000.0) as i16;
-        let packet = |p: usize| (960 * p..960 * (p + 1)).flat_map(|n| [tone(n).to_be_bytes(); 2].concat()).collect();
+        let packet =
+            |p: usize| (960 * p..960 * (p + 1)).flat_map(|n| [tone(n).to_be_bytes(); 2].concat()).collect();
         (0..count).map(packet).collect()
     }
 
@@ -236,7 +240,9 @@ mod tests {
         let made_of = made(jumping);
         assert!(made_of.windows(2).all(|two| two[1].0 == two[0].0 + 960));
         assert!(made_of.len() >= 39);
-        let hour = (0..30).map(|n| START + Duration::from_secs(if n < 10 { 0 } else { 3600 }) + Duration::from_millis(20 * n));
+        let hour = (0..30).map(|n| {
+            START + Duration::from_secs(if n < 10 { 0 } else { 3600 }) + Duration::from_millis(20 * n)
+        });
         let made_of = made(hour);
         assert_eq!(made_of.windows(2).filter(|two| two[1].0 != two[0].0 + 960).count(), 1);
     }
@@ -258,6 +264,19 @@ mod tests {
         assert_eq!(lock(&live.packets).len(), MOST_WAITING);
         live.push(100, packet(4));
         assert_eq!(live.take(100, 60), LivePacket::Here(packet(4)));
+    }
+
+    #[test]
+    fn sound_catches_up_with_a_delay_that_changes() {
+        // 15 ms too late at first, while the places come nearer by 500 in a million.
+        let place = |n: u32| {
+            let early = if n == 0 { Duration::ZERO } else { Duration::from_millis(15) };
+            START + Duration::from_secs(1) + Duration::from_nanos(19_990_000) * n - early
+        };
+        let made_of = made((0..1000).map(place));
+        let last = made_of.last().unwrap().0 + maker().ahead + u64::from(FRAME);
+        let end = sample(place(1000));
+        assert!(end.abs_diff(last) < u64::from(FRAME) + u64::from(RATE) / 500, "{} samples", end.abs_diff(last));
     }
 
     #[test]

@@ -84,7 +84,8 @@ fn messages_about_media_at_times() {
 
 #[test]
 fn media_at_times_are_no_way_around_the_check_for_loops() {
-    let evening = "[[station.at]]\nfrom = \"18:00\"\nto = \"19:30\"\nmedia = \"rtsp://127.0.0.1:8554/1\"\n[rtsp]";
+    let evening =
+        "[[station.at]]\nfrom = \"18:00\"\nto = \"19:30\"\nmedia = \"rtsp://127.0.0.1:8554/1\"\n[rtsp]";
     let found = messages("\"a.mp4\"", evening).join("\n");
     assert!(found.contains("media is this station itself"), "{found}");
 }

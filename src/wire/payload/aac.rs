@@ -133,7 +133,12 @@ mod tests {
 
     fn hbr(sizes: &[u16], data: &[u8]) -> Vec<u8> {
         let headers = sizes.iter().flat_map(|size| (size << 3).to_be_bytes());
-        (16 * sizes.len() as u16).to_be_bytes().into_iter().chain(headers).chain(data.iter().copied()).collect()
+        (16 * sizes.len() as u16)
+            .to_be_bytes()
+            .into_iter()
+            .chain(headers)
+            .chain(data.iter().copied())
+            .collect()
     }
 
     #[test]

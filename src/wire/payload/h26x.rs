@@ -231,7 +231,8 @@ mod tests {
             (&[0x7c, 0x45, 13], 7, true),
             (&[0x41, 20], 8, true),
         ];
-        let first = [&[0, 0, 0, 1, 0x67, 1][..], &[0, 0, 0, 1, 0x68, 2, 3], &[0, 0, 0, 1, 0x65, 10, 11, 12, 13]];
+        let first =
+            [&[0, 0, 0, 1, 0x67, 1][..], &[0, 0, 0, 1, 0x68, 2, 3], &[0, 0, 0, 1, 0x65, 10, 11, 12, 13]];
         let expected = [(7, first.concat(), true), (8, vec![0, 0, 0, 1, 0x41, 20], true)];
         assert_eq!(units(NalCodec::H264, &packets), expected);
         assert!(is_key(NalCodec::H264, &expected[0].1) && !is_key(NalCodec::H264, &expected[1].1));
@@ -242,14 +243,16 @@ mod tests {
             (&[0x62, 1, 0x80 | 19, 10], 7, false),
             (&[0x62, 1, 0x40 | 19, 11], 7, true),
         ];
-        let expected = [&[0, 0, 0, 1, 0x40, 1, 9][..], &[0, 0, 0, 1, 0x42, 1, 8], &[0, 0, 0, 1, 0x26, 1, 10, 11]];
+        let expected =
+            [&[0, 0, 0, 1, 0x40, 1, 9][..], &[0, 0, 0, 1, 0x42, 1, 8], &[0, 0, 0, 1, 0x26, 1, 10, 11]];
         assert_eq!(units(NalCodec::H265, &packets), [(7, expected.concat(), true)]);
         assert!(is_key(NalCodec::H265, &expected.concat()));
     }
 
     #[test]
     fn a_unit_without_a_marker_ends_with_the_next_one() {
-        let packets: [(&[u8], u32, bool); 3] = [(&[0x41, 1], 7, false), (&[0x41, 2], 8, false), (&[0x41, 3], 9, true)];
+        let packets: [(&[u8], u32, bool); 3] =
+            [(&[0x41, 1], 7, false), (&[0x41, 2], 8, false), (&[0x41, 3], 9, true)];
         let stamps: Vec<u32> = units(NalCodec::H264, &packets).iter().map(|unit| unit.0).collect();
         assert_eq!(stamps, [7, 8, 9]);
     }

@@ -106,7 +106,8 @@ fn offered(place: usize, media: &Media) -> Option<OfferedTrack> {
         }
         ("audio", "MPEG4-GENERIC") => {
             let config = parameter(parameters, "config").and_then(hexadecimal)?;
-            let length = |name, usual| parameter(parameters, name).map_or(Some(usual), |bits| bits.parse().ok());
+            let length =
+                |name, usual| parameter(parameters, name).map_or(Some(usual), |bits| bits.parse().ok());
             let usual = AacFormat::HIGH_RATE;
             let format = AacFormat {
                 size_length: length("sizelength", usual.size_length)?,
@@ -144,13 +145,17 @@ fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
 /// Parameter sets in base64, separated by commas. Those that are no base64 are left out: they come with the pictures, too.
 fn parameter_sets<'a>(lists: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let sets = lists.into_iter().flat_map(|list| list.split(',')).filter(|set| set.len() <= MOST_PARAMETERS);
-    let sets: Vec<Vec<u8>> =
-        sets.filter_map(|set| STANDARD.decode(set.trim()).ok()).filter(|set| !set.is_empty()).take(16).collect();
+    let sets: Vec<Vec<u8>> = sets
+        .filter_map(|set| STANDARD.decode(set.trim()).ok())
+        .filter(|set| !set.is_empty())
+        .take(16)
+        .collect();
     annex_b(sets.iter().map(Vec::as_slice))
 }
 
 fn hexadecimal(text: &str) -> Option<Vec<u8>> {
-    let is_right = text.is_ascii() && text.len() >= 4 && text.len() <= MOST_PARAMETERS && text.len().is_multiple_of(2);
+    let is_right =
+        text.is_ascii() && text.len() >= 4 && text.len() <= MOST_PARAMETERS && text.len().is_multiple_of(2);
     let bytes = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok());
     is_right.then(|| bytes.collect())?
 }
@@ -160,7 +165,8 @@ mod tests {
     use super::*;
 
     fn tracks(media: &str) -> Vec<OfferedTrack> {
-        let text = format!("v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n{}\r\n", media.replace('\n', "\r\n"));
+        let text =
+            format!("v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n{}\r\n", media.replace('\n', "\r\n"));
         offered_tracks(&Session::parse(text.as_bytes()).unwrap())
     }
 
@@ -179,8 +185,12 @@ mod tests {
             (0, 96, 90_000, Coding::Nal(NalCodec::H264, sets)),
             (1, 97, 48_000, Coding::Aac(AacFormat::HIGH_RATE, vec![0x11, 0x90])),
         ];
-        let expected =
-            expected.map(|(place, payload_type, clock_rate, coding)| OfferedTrack { place, payload_type, clock_rate, coding });
+        let expected = expected.map(|(place, payload_type, clock_rate, coding)| OfferedTrack {
+            place,
+            payload_type,
+            clock_rate,
+            coding,
+        });
         assert_eq!(found, expected);
         let codings = |media| tracks(media).into_iter().map(|track| track.coding).collect::<Vec<_>>();
         assert_eq!(
@@ -188,7 +198,9 @@ mod tests {
             [Coding::Jpeg, Coding::Pcma(1), Coding::L16(2)]
         );
         assert_eq!(
-            codings("m=video 0 RTP/AVP 98\na=rtpmap:98 h265/90000\na=fmtp:98 sprop-vps=QAE=; sprop-sps=QgE=\nm=audio 0 RTP/AVP 99\na=rtpmap:99 opus/48000/2"),
+            codings(
+                "m=video 0 RTP/AVP 98\na=rtpmap:98 h265/90000\na=fmtp:98 sprop-vps=QAE=; sprop-sps=QgE=\nm=audio 0 RTP/AVP 99\na=rtpmap:99 opus/48000/2"
+            ),
             [Coding::Nal(NalCodec::H265, vec![0, 0, 0, 1, 0x40, 1, 0, 0, 0, 1, 0x42, 1]), Coding::Opus]
         );
     }
