@@ -2,20 +2,20 @@
 //! in for them.
 //!
 //! `station`, `headend` and `daemon` import this room, `rtsp` to play films on demand, and the binary `broadcaster` to make
-//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and the
-//! largest scan from `wire`.
+//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and from
+//! `wire` the payload formats, and what SDP offers.
 //!
 //! ```text
 //! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded
 //!                \---> reel ----------------------> Unit           every later pass
-//! live ------------------------------------> Unit                   pictures of a camera, encoded anew only if they must be
+//! live ------------------------------------> Unit                   a camera's pictures and sound, coded anew only if they must be
 //! slate -> encode -> Unit                                          while there is no film to play
 //! ```
 //!
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
-//! - `live`: a source that is live, by HTTP or RTSP.
+//! - `live`: a source that is live, by HTTP or RTSP, or a camera of this machine.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
 //! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.

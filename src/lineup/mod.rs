@@ -214,6 +214,12 @@ impl Spread {
 }
 
 impl StationSpec {
+    /// Its lists of films: its own media, its fallback, and those at times of day, as far as these are films.
+    pub fn film_lists(&self) -> impl Iterator<Item = &[PathBuf]> {
+        let timed = self.at.iter().map(|timed| timed.media.films());
+        [self.media.films(), &self.fallback[..]].into_iter().chain(timed).filter(|list| !list.is_empty())
+    }
+
     /// The same station with this media and no other.
     pub fn with_media(&self, media: Media) -> StationSpec {
         StationSpec { media, at: Vec::new(), ..self.clone() }

@@ -35,6 +35,9 @@ const MIN_WAIT: Duration = Duration::from_millis(5);
 /// How long before it is due the last unit is repeated if nothing else has come: enough to be on time on a busy machine.
 const REPEAT_LEAD: Duration = Duration::from_millis(50);
 
+/// A unit is not repeated so shortly before the next one. Both had one RTP timestamp on a busy machine.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -178,6 +181,9 @@ impl Output {
             while unit.due.at.since(at) > LONGEST_PAUSE {
                 // Some of the pause may be over.
                 at = (at + REPEAT_RATE.interval()).max(self.clock.now());
+                if unit.due.at.since(at) < SHORTEST_PAUSE {
+                    break;
+                }
                 let due = Due { at, interval: REPEAT_RATE.interval() };
                 self.offer(Unit { due, ..last.clone() }).await?;
             }

@@ -207,3 +207,105 @@ fn layout(channels: u8) -> Option<ChannelLayout> {
     let names = ["mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"];
     names.get(usize::from(channels).checked_sub(1)?).map(|name| get_channel_layout(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ac_ffmpeg::codec::bsf::BitstreamFilter;
+    use opencv::prelude::*;
+
+    use super::*;
+    use crate::content::decode::demux;
+    use crate::wire::payload::aac::AacFormat;
+
+    /// The access units of a demo clip, which is H.264 with B-frames, as a camera would send them: with start codes.
+    fn access_units() -> Vec<(Duration, Vec<u8>)> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
+        let mut film = demux(&path, None).unwrap();
+        let is_video = |parameters: &ac_ffmpeg::codec::CodecParameters| parameters.is_video_codec();
+        let track = film.streams().iter().position(|stream| is_video(&stream.codec_parameters())).unwrap();
+        let mut filter = BitstreamFilter::builder("h264_mp4toannexb")
+            .unwrap()
+            .input_codec_parameters(&film.streams()[track].codec_parameters())
+            .build()
+            .unwrap();
+        let mut units = Vec::new();
+        while let Some(packet) = film.as_mut().take().unwrap() {
+            if packet.stream_index() == track {
+                let stamp = packet.pts().as_micros().unwrap();
+                filter.push(packet).unwrap();
+                let bytes = filter.take().unwrap().unwrap().data().to_vec();
+                units.push((Duration::from_micros(u64::try_from(stamp).unwrap()), bytes));
+            }
+        }
+        units
+    }
+
+    #[test]
+    fn pictures_come_in_their_order_with_the_stamps_of_their_units() {
+        let units = access_units();
+        let mut decoder = PictureDecoder::new(NalCodec::H264, &[]).unwrap();
+        let mut shown = Vec::new();
+        for (stamp, unit) in &units {
+            for picture in decoder.decode(unit, *stamp, 64).unwrap() {
+                assert_eq!(picture.pixels.cols(), 128, "twice the station's width is enough");
+                shown.push(picture.stamp);
+            }
+        }
+        let mut stamps: Vec<Duration> = units.iter().map(|(stamp, _)| *stamp).collect();
+        stamps.sort_unstable();
+        // The last ones wait for what follows.
+        assert!(shown.len() + 4 >= stamps.len(), "{} of {}", shown.len(), stamps.len());
+        assert_eq!(shown, stamps[..shown.len()]);
+    }
+
+    #[test]
+    fn a_decoder_that_begins_in_the_middle_shows_whole_pictures_only() {
+        let units = access_units();
+        let mut decoder = PictureDecoder::new(NalCodec::H264, &[]).unwrap();
+        // Of the first second: later there is a picture of which the encoder says that one can begin there.
+        for (stamp, unit) in &units[1..25] {
+            // It may say that it cannot decode this, and shows nothing.
+            let shown = decoder.decode(unit, *stamp, 640).map_or(0, |pictures| pictures.len());
+            assert_eq!(shown, 0, "{stamp:?}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_picture_and_does_no_harm() {
+        let units = access_units();
+        let mut random = fastrand::Rng::with_seed(5);
+        for codec in [NalCodec::H264, NalCodec::H265] {
+            let mut decoder = PictureDecoder::new(codec, &[0, 0, 0, 1, 0x67, 1]).unwrap();
+            for (stamp, unit) in units.iter().take(60) {
+                let mut unit = unit.clone();
+                for _ in 0..20 {
+                    let at = random.usize(..unit.len());
+                    unit[at] = random.u8(..);
+                }
+                let _ = decoder.decode(&unit, *stamp, 640);
+            }
+        }
+    }
+
+    #[test]
+    fn sound_of_each_coding_has_our_rate_and_channels() {
+        // 20 ms of silence, but for what the resampler holds back.
+        for (coding, clock_rate, packet) in [
+            (Coding::Pcma(1), 8000, vec![0xd5; 160]),
+            (Coding::Pcmu(1), 8000, vec![0xff; 160]),
+            (Coding::L16(2), 44_100, vec![0; 4 * 882]),
+            (Coding::L16(1), 48_000, vec![0; 2 * 960]),
+        ] {
+            let mut decoder = SoundDecoder::new(&coding, clock_rate).unwrap().unwrap();
+            let samples: Vec<f32> = (0..10).flat_map(|_| decoder.decode(&packet).unwrap()).collect();
+            let whole = 10 * 960 * CHANNELS;
+            assert!((whole - 400..=whole).contains(&samples.len()), "{coding:?}: {}", samples.len());
+            assert!(samples.iter().all(|sample| sample.abs() < 0.001), "{coding:?}");
+        }
+        let wrong = Coding::Aac(AacFormat::HIGH_RATE, vec![0xff; 2]);
+        let decoded = SoundDecoder::new(&wrong, 48_000).map(|decoder| decoder.unwrap().decode(&[1, 2, 3]));
+        assert!(!matches!(decoded, Ok(Ok(samples)) if !samples.is_empty()));
+    }
+}

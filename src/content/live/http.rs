@@ -132,3 +132,51 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
     }
     Err(reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::clock::AirClock;
+    use crate::content::live::arrivals::arrivals;
+    use crate::lineup::NetworkSource;
+
+    /// What a server is asked that gives this answer, and why the source is not played.
+    async fn asked(user: &str, answer: &'static str) -> (String, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let source = NetworkSource::parse(&format!("http://{user}{address}/a")).unwrap();
+        let password = (!user.is_empty()).then(|| "sesame".to_owned());
+        let target = Target { source, addresses: vec![address], password, wants_sound: false };
+        let reason = read(&target, &mut arrivals(AirClock::start()).0).await;
+        assert!(!reason.contains("sesame"), "{reason}");
+        (server.await.unwrap(), reason.replace(&address.to_string(), "HOST"))
+    }
+
+    #[tokio::test]
+    async fn a_password_goes_out_as_basic_and_appears_in_no_message() {
+        let asks =
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"a\"\r\nContent-Length: 0\r\n\r\n";
+        let (request, reason) = asked("anna@", asks).await;
+        assert!(request.contains("Authorization: Basic YW5uYTpzZXNhbWU=\r\n"), "{request}");
+        assert_eq!(reason, "HOST refuses the user or the password");
+        let (request, reason) = asked("", asks).await;
+        assert!(!request.contains("Authorization"), "{request}");
+        assert!(reason.starts_with("HOST asks for a password; write the user into the address"), "{reason}");
+        let digest =
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm=\"a\"\r\nContent-Length: 0\r\n\r\n";
+        let (_, reason) = asked("anna@", digest).await;
+        assert_eq!(reason, "HOST wants the password in a way that is not supported; by HTTP, Basic is");
+    }
+}

@@ -281,12 +281,79 @@ fn pass_sound(sender: &ArrivalSender, clocks: &SenderClocks, packet: Bytes, elap
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::clock::AirClock;
+    use crate::content::live::arrivals::arrivals;
+    use crate::lineup::NetworkSource;
 
     #[test]
     fn ticks_are_nanoseconds() {
         assert_eq!(nanoseconds(90_000, 90_000), 1_000_000_000);
         assert_eq!(nanoseconds(-1, 8000), -125_000);
         assert_eq!(nanoseconds(i64::MAX, 1), i64::MAX);
+    }
+
+    /// Why a source at `user@` of a server is not played. The server gives these answers on one connection, to one request each,
+    /// with the number of the request; then it says nothing more.
+    async fn refused(user: &str, answers: &[&'static str]) -> String {
+        let mut answers = answers.to_vec().into_iter();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = String::new();
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                asked += &String::from_utf8_lossy(&bytes[..count]);
+                let Some((request, rest)) = asked.split_once("\r\n\r\n") else { continue };
+                let number = request.lines().find_map(|line| line.strip_prefix("CSeq: ")).unwrap_or("0");
+                let Some(answer) = answers.next() else { continue };
+                stream.write_all(answer.replace("NUMBER", number).as_bytes()).await.unwrap();
+                asked = rest.to_owned();
+            }
+        });
+        let source = NetworkSource::parse(&format!("rtsp://{user}{address}/a?key=1")).unwrap();
+        let password = (!user.is_empty()).then(|| "sesame".to_owned());
+        let target = Target { source, addresses: vec![address], password, wants_sound: true };
+        let reason = read(&target, &mut arrivals(AirClock::start()).0).await;
+        server.abort();
+        assert!(!reason.contains("sesame") && !reason.contains("key=1"), "{reason}");
+        reason.replace(&address.to_string(), "HOST")
+    }
+
+    #[tokio::test]
+    async fn each_refusal_of_a_server_has_its_sentence() {
+        let asks = "RTSP/1.0 401 Unauthorized\r\nCSeq: NUMBER\r\nWWW-Authenticate: Digest realm=\"a\", nonce=\"b\"\r\n\r\n";
+        let vp8 = "RTSP/1.0 200 OK\r\nCSeq: NUMBER\r\nContent-Type: application/sdp\r\nContent-Length: 109\r\n\r\n\
+                   v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=control:trackID=1\r\n";
+        let cases: [(&str, &[&'static str], &str); 7] = [
+            ("", &["RTSP/1.0 404 Not Found\r\nCSeq: NUMBER\r\n\r\n"], "HOST has no rtsp://HOST/a"),
+            (
+                "",
+                &["RTSP/1.0 302 Found\r\nCSeq: NUMBER\r\nLocation: rtsp://127.0.0.1/b\r\n\r\n"],
+                "HOST sends on to another address (302); name that address in the line-up",
+            ),
+            ("", &["RTSP/1.0 500 Oh\r\nCSeq: NUMBER\r\n\r\n"], "HOST answers 500 to DESCRIBE"),
+            (
+                "",
+                &[asks],
+                "HOST asks for a password; write the user into the address, and set password_file or password_env",
+            ),
+            ("anna@", &[asks, asks], "HOST refuses the user or the password"),
+            ("", &[vp8], "HOST offers VP8 video, and no pictures in JPEG, H.264 or H.265"),
+            ("", &["HTTP/1.0 200 OK\r\n\r\n"], "DESCRIBE of HOST failed: "),
+        ];
+        for (user, answers, sentence) in cases {
+            let found = refused(user, answers).await;
+            assert!(found.starts_with(sentence), "{found}, not {sentence}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_not_waited_for() {
+        assert_eq!(refused("", &[]).await, "HOST does not answer DESCRIBE within 5 s");
     }
 }

@@ -276,7 +276,11 @@ mod tests {
         let made_of = made((0..1000).map(place));
         let last = made_of.last().unwrap().0 + maker().ahead + u64::from(FRAME);
         let end = sample(place(1000));
-        assert!(end.abs_diff(last) < u64::from(FRAME) + u64::from(RATE) / 500, "{} samples", end.abs_diff(last));
+        assert!(
+            end.abs_diff(last) < u64::from(FRAME) + u64::from(RATE) / 500,
+            "{} samples",
+            end.abs_diff(last)
+        );
     }
 
     #[test]
