@@ -9,7 +9,7 @@ const SECTIONS: [&str; 7] = ["directory", "defaults", "reel", "rtsp", "http", "a
 /// The sections as their headers in a file.
 const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce] and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
-pub(super) const SETTINGS: [&str; 12] = [
+pub(super) const SETTINGS: [&str; 13] = [
     "interface",
     "ttl",
     "width",
@@ -21,6 +21,7 @@ pub(super) const SETTINGS: [&str; 12] = [
     "buffer",
     "sound",
     "sound_bitrate",
+    "sound_codec",
     "loudness",
 ];
 
