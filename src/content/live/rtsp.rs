@@ -299,12 +299,12 @@ mod tests {
     /// Why a source at `user@` of a server is not played. The server gives these answers on one connection, to one request each,
     /// with the number of the request; then it says nothing more.
     async fn refused(user: &str, answers: &[&'static str]) -> String {
-        let mut answers = answers.to_vec().into_iter();
+        let answers = answers.to_vec();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = String::new();
+            let (mut asked, mut answers) = (String::new(), answers.into_iter());
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = stream.read(&mut bytes).await {
                 asked += &String::from_utf8_lossy(&bytes[..count]);
