@@ -11,12 +11,11 @@ use tracing::{info, warn};
 
 use super::reports::{Reports, rtcp_address};
 use super::runtime::WakeSlots;
-use super::sound::SoundOutput;
+use super::sound::{Heard, SoundOutput};
 use crate::air::sender::RtpSender;
 use crate::air::{AirCounters, Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
-use crate::content::sound::FilmCue;
 use crate::directory::StationTable;
 use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::interface::Interface;
@@ -39,6 +38,8 @@ const REPEAT_LEAD: Duration = Duration::from_millis(50);
 /// Pause before another attempt to open the sockets, which the system may refuse for a moment: there are no descriptors left, or an
 /// address is not ready yet.
 const REOPEN: Duration = Duration::from_secs(5);
+/// A unit is not repeated so shortly before the next one. Both had one RTP timestamp on a busy machine.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -111,10 +112,18 @@ impl Output {
         self.follow_interface();
     }
 
-    /// From the next unit on this film is on air, or none.
-    pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
+    /// From the next unit on this is heard, or nothing.
+    pub(super) fn set_heard(&mut self, heard: Option<Heard>) {
         if let Some(sound) = &mut self.sound {
-            sound.set_film(film);
+            sound.set_heard(heard);
+        }
+    }
+
+    /// Sound of a live source has come.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
+    pub(super) fn live_sound_has_come(&mut self) {
+        if let Some(sound) = &mut self.sound {
+            sound.live_sound_has_come(self.clock.now());
         }
     }
 
@@ -179,6 +188,9 @@ impl Output {
             while unit.due.at.since(at) > LONGEST_PAUSE {
                 // Some of the pause may be over.
                 at = (at + REPEAT_RATE.interval()).max(self.clock.now());
+                if unit.due.at.since(at) < SHORTEST_PAUSE {
+                    break;
+                }
                 let due = Due { at, interval: REPEAT_RATE.interval() };
                 self.offer(Unit { due, ..last.clone() }).await?;
             }
