@@ -2,13 +2,13 @@
 //! in for them.
 //!
 //! `station`, `headend` and `daemon` import this room, `rtsp` to play films on demand, and the binary `broadcaster` to make
-//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and the
-//! largest scan from `wire`.
+//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and from
+//! `wire` the payload formats, and what SDP offers.
 //!
 //! ```text
 //! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded
 //!                \---> reel ----------------------> Unit           every later pass
-//! live ------------------------------------> Unit                   pictures of a camera, encoded anew only if they must be
+//! live ------------------------------------> Unit                   a camera's pictures and sound, coded anew only if they must be
 //! other stations' units -> decode -> encode -> Unit                a mosaic
 //! slate -> encode -> Unit                                          while there is no film to play
 //! ```
@@ -16,7 +16,7 @@
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
-//! - `live`: a source that is live, by HTTP.
+//! - `live`: a source that is live, by HTTP or RTSP, or a camera of this machine.
 //! - `mosaic`: the pictures of other stations, as one.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
@@ -67,6 +67,7 @@ use decode::SourceError;
 use films::Films;
 use guide::RoundFilm;
 use live::Live;
+use live::sound::LiveSound;
 use mosaic::Mosaic;
 use slate::Slate;
 use sound::FilmCue;
@@ -182,6 +183,10 @@ pub(crate) enum ContentEvent {
     RoundBegins(Vec<RoundFilm>),
     /// The units that follow are of this film, which began, or begins, at a moment: its sound is heard with them.
     Film(FilmCue),
+    /// The units that follow are of a live source: this is heard with them.
+    LiveSound(Arc<LiveSound>),
+    /// Some of the sound of a live source has come.
+    SoundHasCome,
 }
 
 /// The kind of content that a unit shows.
