@@ -112,7 +112,8 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
 /// Reports each mosaic that names a station which the line-up lacks.
 fn refuse_unknown(stations: &[StationSpec], known: &[StationId], report: &mut Report<'_>) {
     for spec in stations {
-        for id in spec.media.mosaic().iter().filter(|id| !known.contains(id)) {
+        let all = spec.at.iter().map(|timed| &timed.media).chain([&spec.media]);
+        for id in all.flat_map(Media::mosaic).filter(|id| !known.contains(id)) {
             let name = &spec.name;
             let sentence = format!(
                 "station \"{name}\": media shows station {id}, which does not exist; name one that does"
