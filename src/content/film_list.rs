@@ -52,7 +52,7 @@ impl<'a> FilmList<'a> {
         let mut unread = Vec::new();
         let mut films: Vec<(PathBuf, Vec<&StationSpec>)> = Vec::new();
         let mut known = BTreeMap::new();
-        // Live sources are reached when they are on air.
+        // Live sources are reached when they are on air, and mosaics show other stations.
         let lists = |station: &'a StationSpec| station.film_lists().map(move |list| (station, list));
         for (station, list) in lineup.stations.iter().flat_map(lists) {
             match lineup::films(list) {

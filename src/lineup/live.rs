@@ -23,22 +23,32 @@ pub enum Media {
     Films(Vec<PathBuf>),
     /// A source that is live.
     Live(LiveSource),
+    /// Other stations, at least one, each once.
+    Mosaic(Vec<StationId>),
 }
 
 impl Media {
-    /// The films and folders of films; none if the media is a live source.
+    /// The films and folders of films; none if the media is a live source or a mosaic.
     pub fn films(&self) -> &[PathBuf] {
         match self {
             Media::Films(films) => films,
-            Media::Live(_) => &[],
+            Media::Live(_) | Media::Mosaic(_) => &[],
         }
     }
 
     /// The live source, if the media is one.
     pub fn live(&self) -> Option<&LiveSource> {
         match self {
-            Media::Films(_) => None,
+            Media::Films(_) | Media::Mosaic(_) => None,
             Media::Live(source) => Some(source),
+        }
+    }
+
+    /// The stations of a mosaic; none if the media is something else.
+    pub fn mosaic(&self) -> &[StationId] {
+        match self {
+            Media::Films(_) | Media::Live(_) => &[],
+            Media::Mosaic(stations) => stations,
         }
     }
 }
@@ -57,6 +67,10 @@ impl fmt::Display for Media {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Media::Live(source) => source.fmt(f),
+            Media::Mosaic(stations) => {
+                let ids: Vec<_> = stations.iter().map(StationId::to_string).collect();
+                write!(f, "mosaic of {}", ids.join(", "))
+            }
             Media::Films(films) => {
                 let mut named: Vec<_> =
                     films.iter().take(NAMED).map(|path| path.display().to_string()).collect();
@@ -303,11 +317,12 @@ pub(super) fn refuse_loops(stations: &[StationSpec], own: &OwnAddresses<'_>, rep
     // With those at times of day, a station has several.
     let sources_of = |spec: &StationSpec| -> Vec<StationId> {
         let all = spec.at.iter().map(|timed| &timed.media).chain([&spec.media]);
-        let own_station = |media: &Media| match media.live()? {
-            LiveSource::Network(source) => source.own_station(own),
-            LiveSource::Camera(_) => None,
+        let sources = |media: &Media| match media {
+            Media::Live(LiveSource::Network(source)) => source.own_station(own).into_iter().collect(),
+            Media::Mosaic(stations) => stations.clone(),
+            Media::Live(LiveSource::Camera(_)) | Media::Films(_) => Vec::new(),
         };
-        all.filter_map(own_station).collect()
+        all.flat_map(sources).collect()
     };
     let sources: HashMap<StationId, Vec<StationId>> =
         stations.iter().map(|spec| (spec.id, sources_of(spec))).collect();
@@ -317,13 +332,14 @@ pub(super) fn refuse_loops(stations: &[StationSpec], own: &OwnAddresses<'_>, rep
             let new = sources.get(&id).into_iter().flatten().filter(|&&id| reached.insert(id));
             waiting.extend(new.copied().collect::<Vec<_>>());
         }
-        if reached.contains(&spec.id) {
-            let sentence = format!(
-                "station \"{}\": media is this station itself, at this broadcaster's own address; name another source",
-                spec.name
-            );
-            report.fault_on(spec.line, sentence);
+        if !reached.contains(&spec.id) {
+            continue;
         }
+        let why = match spec.media {
+            Media::Mosaic(_) => "shows this station itself, directly or by way of others; leave it out",
+            _ => "is this station itself, at this broadcaster's own address; name another source",
+        };
+        report.fault_on(spec.line, format!("station \"{}\": media {why}", spec.name));
     }
 }
 
@@ -435,6 +451,35 @@ mod tests {
             [2, 3, 1].map(|n| format!("\"http://127.0.0.1:8088/stations/{n}.mjpeg\"")).into();
         let ring: Vec<&str> = ring.iter().map(String::as_str).collect();
         assert_eq!(told(here, &ring), Some(3), "by way of others");
+    }
+
+    #[test]
+    fn a_mosaic_shows_other_stations_that_exist() {
+        let lineup = parse("", &["\"a.mp4\"", "\"mosaic:1, 3\"", "\"mosaic:1\""]).unwrap();
+        assert_eq!(lineup.stations[1].media, Media::Mosaic(vec![StationId(1), StationId(3)]));
+        assert_eq!(lineup.stations[1].media.to_string(), "mosaic of 1, 3");
+        let faults = |media: &[&str]| parse("", media).unwrap_err().sentences().to_vec();
+        let told = faults(&["\"mosaic:2,9\"", "\"a.mp4\""]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].ends_with("media shows station 9, which does not exist; name one that does"),
+            "{told:?}"
+        );
+        let itself = "shows this station itself, directly or by way of others; leave it out";
+        for (media, count) in [
+            (vec!["\"mosaic:1\""], 1),
+            (vec!["\"mosaic:2\"", "\"mosaic:3\"", "\"mosaic:4,1\"", "\"a.mp4\""], 3),
+            (vec!["\"mosaic:2\"", "\"mosaic:2\""], 1),
+        ] {
+            let told = faults(&media);
+            assert_eq!(told.iter().filter(|sentence| sentence.contains(itself)).count(), count, "{told:?}");
+        }
+        // By way of its own web server.
+        let http = "listen = \"127.0.0.1:8088\"";
+        let ring = parse(http, &["\"mosaic:2\"", "\"http://127.0.0.1:8088/stations/1.mjpeg\""]).unwrap_err();
+        assert_eq!(ring.sentences().len(), 2, "{ring}");
+        let list = faults(&["[\"mosaic:1\", \"b.mp4\"]"]);
+        assert!(list[0].contains("is a mosaic; write it alone, not in a list"), "{list:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The line-up: parses `stations.toml` into types that cannot hold a wrong value, and reports every fault at once.
 //!
-//! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire` and
-//! `text_table`.
+//! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire`,
+//! `paint` (how many tiles a mosaic has) and `text_table`.
 //!
 //! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
 //! file. Only [`Lineup::load`], [`World::of_this_machine`], [`films()`] and [`has_sound`] ask the system.
@@ -13,6 +13,7 @@ mod films;
 mod hosts;
 mod listing;
 mod live;
+mod mosaic;
 mod outputs;
 mod parse;
 mod password;

@@ -16,7 +16,7 @@ use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, CameraDevice, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY,
     Datagram, Lineup, LiveSource, Media, MediaKind, NetworkSource, PasswordPlace, SoundChoice, Spread,
-    StationSpec, TimedMedia, World, live, outputs, ports, reel, timed,
+    StationSpec, TimedMedia, World, live, mosaic, outputs, ports, reel, timed,
 };
 use crate::interface::Choice;
 use crate::media::{SoundCodec, StationId};
@@ -100,10 +100,26 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
     let stations = parser.stations(root);
+    // Those that have faults of their own are known all the same.
+    let known: Vec<StationId> = parser.known.iter().filter_map(|known| known.id).collect();
+    refuse_unknown(&stations, &known, &mut parser.report);
     let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
     live::refuse_loops(&stations, &own, &mut parser.report);
     let interfaces = world.interfaces.clone();
     parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, stations, interfaces })
+}
+
+/// Reports each mosaic that names a station which the line-up lacks.
+fn refuse_unknown(stations: &[StationSpec], known: &[StationId], report: &mut Report<'_>) {
+    for spec in stations {
+        for id in spec.media.mosaic().iter().filter(|id| !known.contains(id)) {
+            let name = &spec.name;
+            let sentence = format!(
+                "station \"{name}\": media shows station {id}, which does not exist; name one that does"
+            );
+            report.fault_on(spec.line, sentence);
+        }
+    }
 }
 
 /// The keys that `[defaults]` and every station may have.
@@ -413,6 +429,15 @@ impl StationParser<'_> {
                 }
             };
         }
+        if let Some(mosaic) = value.get_ref().as_str().and_then(mosaic::parse) {
+            return match mosaic {
+                Ok(stations) => Some(Media::Mosaic(stations)),
+                Err(sentence) => {
+                    section.wrong::<()>(&mut self.report, "media", sentence);
+                    None
+                }
+            };
+        }
         Some(Media::Films(self.films(section, "media", entries, fix)))
     }
 
@@ -429,6 +454,9 @@ impl StationParser<'_> {
             let found = match entry.get_ref() {
                 DeValue::String(text) if live::is_address(text) && key == "media" => {
                     Err("is a live source; write it alone, not in a list".into())
+                }
+                DeValue::String(text) if mosaic::parse(text).is_some() => {
+                    Err("is a mosaic; write it alone, not in a list".into())
                 }
                 DeValue::String(text) if live::is_address(text) => Err("is a live source; name films".into()),
                 DeValue::String(text) => self.film(text),

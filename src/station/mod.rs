@@ -37,6 +37,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
 use crate::content::live::Live;
+use crate::content::mosaic::Mosaic;
 use crate::content::slate::Slate;
 use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
@@ -218,11 +219,16 @@ impl Station {
     fn new_content(&self) -> Content {
         let (spec, head_end) = (self.content_spec(), &self.head_end);
         let (clock, threads) = (head_end.clock.clone(), head_end.threads.clone());
-        match spec.media.live().cloned() {
-            Some(source) => {
+        match spec.media.clone() {
+            Media::Live(source) => {
                 Content::Live(Box::new(Live::new(spec, source, clock, threads, self.sockets.clone())))
             }
-            None => Content::Films(Box::new(Films::new(spec, clock, head_end.catalogue.clone(), threads))),
+            Media::Mosaic(ids) => {
+                Content::Mosaic(Box::new(Mosaic::new(spec, ids, head_end.clone(), clock, threads)))
+            }
+            Media::Films(_) => {
+                Content::Films(Box::new(Films::new(spec, clock, head_end.catalogue.clone(), threads)))
+            }
         }
     }
 
@@ -272,7 +278,7 @@ impl Station {
                 () = live.seek(|reason| patience.wait_after(reason)) => true,
                 () = self.show_content() => false,
             },
-            Content::Films(_) | Content::Slate(_) => true,
+            Content::Films(_) | Content::Mosaic(_) | Content::Slate(_) => true,
         };
         self.instead = before;
         self.content = content;

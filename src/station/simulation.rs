@@ -344,6 +344,15 @@ async fn another_day() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_station_that_gets_no_socket_for_a_while_is_on_air_as_soon_as_there_is_one() {
+    let mut simulation = Simulation::begin(4);
+    simulation.network.lock().unwrap().no_sockets = 5;
+    simulation.go_on_air().await;
+    assert_eq!(simulation.network.lock().unwrap().no_sockets, 0);
+    simulation.stop.send_replace(true);
+}
+
+#[tokio::test(start_paused = true)]
 async fn stations_come_change_and_go_while_another_loses_no_picture() {
     let mut simulation = Simulation::begin(3);
     simulation.go_on_air().await;

@@ -15,6 +15,7 @@ mod faults;
 mod films;
 mod interfaces;
 mod live;
+mod mosaic;
 mod play;
 mod prepare;
 mod probes;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
             tools: &["python3"],
             run: live::a_live_source_is_passed_on_unchanged,
         },
+        test("a_station_that_shows_others", mosaic::a_station_that_shows_others),
         test("a_station_of_another_broadcaster", live::a_station_of_another_broadcaster),
         Test {
             name: "cameras_by_rtsp",
