@@ -32,8 +32,8 @@ pub mod table;
 
 pub use client::{DirectoryClient, Event};
 pub use message::{
-    ErrorCode, FilmOnAir, MAX_GUIDE_FILMS, OnAir, PORT, Services, SoundPacket, State, StationFilms,
-    StationInfo, StationNow, StationSound, StationSource, VERSION,
+    ErrorCode, FilmOnAir, MAX_GUIDE_FILMS, MAX_SOUND_PACKETS, OnAir, PORT, Services, SoundPacket, State,
+    StationFilms, StationInfo, StationNow, StationSound, StationSource, VERSION,
 };
 pub use query::{QueryError, list, now, services, sounds, sources};
 pub use server::{Limits, serve};

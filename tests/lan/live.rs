@@ -334,9 +334,15 @@ pub(crate) fn cameras_by_rtsp() {
     capture.succeed();
     let units = units(&captured);
     check_scans(&units, &folder);
-    film.check_order(units.iter().map(|unit| &unit.picture));
+    // While an encoder of the cameras gets no time, the last picture stays.
+    let check_order = |pictures: Vec<&Picture>| {
+        let mut strips: Vec<_> = pictures.into_iter().map(Picture::strip).collect();
+        strips.dedup();
+        film.check_numbers(strips);
+    };
+    check_order(units.iter().map(|unit| &unit.picture).collect());
     for seen in seen {
-        film.check_most(&seen.done().pictures);
+        check_order(seen.done().pictures.iter().collect());
     }
     for n in ["1", "2"] {
         let wav = lan.folder().join(format!("sound-{n}.wav"));
