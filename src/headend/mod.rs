@@ -3,6 +3,7 @@
 //! - [`handle`]: one station: its configuration, its feed, its counters.
 //! - [`feed`]: a station's units for subscribers.
 //! - [`counters`]: the counters of a station's task, and the reports in the log.
+//! - `orders`: what operators have a station do during an event;
 //! - `on_now`: what is on, told to the directory;
 //! - `sounds`: what the directory tells of the stations' sound;
 //! - [`clients`]: the clients that are served by unicast.
@@ -18,6 +19,7 @@ pub mod feed;
 pub mod handle;
 pub(crate) mod live_units;
 mod on_now;
+mod orders;
 mod sounds;
 
 use std::collections::BTreeMap;
@@ -39,6 +41,8 @@ use crate::net::Network;
 pub use clients::{Client, ClientKind, Clients};
 pub(crate) use handle::SyncSource;
 pub use handle::{Reporting, StationHandle};
+pub(crate) use orders::NumberedOrder;
+pub use orders::{Interlude, OrderRefused, StationOrder};
 
 /// All stations of a broadcaster, and what they share.
 pub struct HeadEnd {

@@ -35,9 +35,10 @@ use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
-pub use difference::{ChangeKind, Difference, StationChange};
+pub use difference::{ChangeKind, Difference, ListenerChange, StationChange};
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
 pub use live::{LiveSource, Media};
+pub(crate) use outputs::collide;
 pub use play::PlayOptions;
 
 /// The default of `[directory] listen`: reachable from this machine only.
@@ -68,6 +69,8 @@ pub struct Lineup {
     pub hosts: Vec<String>,
     /// How stations and the directory are announced.
     pub announce: Announce,
+    /// Whether the file is followed: a running broadcaster adapts to it whenever it has changed.
+    pub watch: bool,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
     /// This machine's interfaces when the file was read: for what [`table`](Self::table) and [`notes`](Self::notes) say of it.

@@ -12,6 +12,7 @@
 //! `net` and `clock`.
 
 mod guide;
+mod interlude;
 pub(crate) mod listen;
 mod output;
 mod patience;
@@ -40,17 +41,20 @@ use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
-use crate::headend::{HeadEnd, StationHandle};
+use crate::headend::{HeadEnd, Interlude, StationHandle};
 use crate::lineup::{StationSpec, has_sound_by};
 use crate::media::{FrameRate, Size};
 use guide::GuideKeeper;
-use output::{Output, Stopping};
+use output::{Interrupted, Output};
 use patience::{Patience, RETRY};
 use runtime::WakeSlots;
 pub(crate) use supervisor::supervise;
 
 /// Most faults that are remembered as logged.
 const MOST_REPORTED: usize = 100;
+
+/// A hold lasts for longer than that.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// After this long on air, a fault is a new one, and the pauses before a retry start from the first again.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -90,12 +94,24 @@ struct Station {
     output: Output,
     guide: GuideKeeper,
     content: Content,
-    /// Shown while `content` cannot be.
+    /// Shown while `content` cannot be, and on hold.
     slate: Content,
+    /// A film that is shown once, by an order.
+    inserted: Option<Content>,
+    /// The number of the order that is obeyed with the next unit.
+    obeying: Option<u64>,
     /// Whether a film is on air.
     on_air: bool,
     /// Log "on air" with the next film: "off air", or nothing, was logged last.
     log_on_air: bool,
+}
+
+/// What a station shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Programme,
+    Inserted,
+    Slate,
 }
 
 /// Why a station has stopped showing its content or its slate.
@@ -104,14 +120,8 @@ enum ContentEnd {
     Over,
     /// The content cannot go on.
     Failed(Fault),
-    /// The station is told to stop.
-    Stopping,
-}
-
-impl From<Stopping> for ContentEnd {
-    fn from(Stopping: Stopping) -> ContentEnd {
-        ContentEnd::Stopping
-    }
+    /// The station is told to stop, or to show something else.
+    Interrupted(Interrupted),
 }
 
 impl Station {
@@ -143,7 +153,21 @@ impl Station {
         };
         let output = Output::open(handle.clone(), &head_end, wake_slots);
         let specs = handle.spec_changes();
-        Station { handle, head_end, specs, output, guide, content, slate, on_air: false, log_on_air: true }
+        let (inserted, obeying) = (None, None);
+        let (on_air, log_on_air) = (false, true);
+        Station {
+            handle,
+            head_end,
+            specs,
+            output,
+            guide,
+            content,
+            slate,
+            inserted,
+            obeying,
+            on_air,
+            log_on_air,
+        }
     }
 
     /// Shows the content until the station is told to stop, and the slate while the content cannot be shown.
@@ -152,12 +176,31 @@ impl Station {
         let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec();
         self.resolve_sound().await;
+        self.take_up_interlude();
         let mut patience = Patience::default();
         let mut reported = Reported::default();
         loop {
             let began = self.head_end.clock.now();
-            let fault = match self.run_once(ContentKind::Film).await {
-                ContentEnd::Stopping => break,
+            let end = match self.handle.interlude() {
+                None => self.run_once(Shown::Programme).await,
+                Some(Interlude::Film(_)) => self.run_once(Shown::Inserted).await,
+                Some(Interlude::Hold(text)) => {
+                    self.set_slate(text, DAY, true);
+                    self.run_once(Shown::Slate).await
+                }
+            };
+            let fault = match end {
+                ContentEnd::Interrupted(Interrupted::Stopping) => break,
+                ContentEnd::Interrupted(Interrupted::Ordered) => {
+                    self.take_order();
+                    continue;
+                }
+                end if self.handle.interlude().is_some() => {
+                    if self.end_interlude(end).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
                 ContentEnd::Failed(fault) => fault,
                 ContentEnd::Over => continue,
             };
@@ -173,8 +216,10 @@ impl Station {
             }
             self.on_air = false;
             let wait = patience.wait_after(&reason);
-            if self.show_slate(reason, wait).await.is_err() {
-                break;
+            match self.show_slate(reason, wait).await {
+                Ok(()) => {}
+                Err(Interrupted::Stopping) => break,
+                Err(Interrupted::Ordered) => self.take_order(),
             }
         }
         if !*self.head_end.stop.borrow() {
@@ -215,14 +260,20 @@ impl Station {
         }
     }
 
-    /// Shows the slate with `reason`, for `span`.
-    async fn show_slate(&mut self, reason: String, span: Duration) -> Result<(), Stopping> {
+    /// Has the slate show `reason` for `span`, in the station's size.
+    fn set_slate(&mut self, reason: String, span: Duration, on_hold: bool) {
         let size = self.content.size();
         if let Content::Slate(slate) = &mut self.slate {
-            slate.set_reason(reason.clone(), span, size);
+            slate.set_reason(reason, span, size, on_hold);
         }
-        match self.run_once(ContentKind::Slate(reason)).await {
-            ContentEnd::Stopping => Err(Stopping),
+    }
+
+    /// Shows the slate with `reason`, for `span`.
+    async fn show_slate(&mut self, reason: String, span: Duration) -> Result<(), Interrupted> {
+        self.set_slate(reason, span, false);
+        self.handle.guide().clear();
+        match self.run_once(Shown::Slate).await {
+            ContentEnd::Interrupted(interrupted) => Err(interrupted),
             // All pictures may still be ahead of their due times, and the retry is to come after them.
             ContentEnd::Over => self.output.drain().await,
             ContentEnd::Failed(fault) => {
@@ -234,17 +285,20 @@ impl Station {
     }
 
     /// Hands the content, or the slate, to the output until it is over or cannot go on.
-    async fn run_once(&mut self, kind: ContentKind) -> ContentEnd {
+    async fn run_once(&mut self, shown: Shown) -> ContentEnd {
         // Announced once its first unit has been handed over.
         let mut begins = None;
         // A slate is silent, and so is a film until it tells when it began.
         self.output.set_film(None);
-        self.handle.guide().clear();
         loop {
             self.follow_spec();
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
             let event = {
-                let content = if kind == ContentKind::Film { &mut self.content } else { &mut self.slate };
+                let content = match (shown, &mut self.inserted) {
+                    (Shown::Slate, _) => &mut self.slate,
+                    (Shown::Inserted, Some(film)) => film,
+                    _ => &mut self.content,
+                };
                 let mut next = std::pin::pin!(content.next(output));
                 loop {
                     tokio::select! {
@@ -252,8 +306,12 @@ impl Station {
                         event = &mut next => break event,
                         // Content that is late is no reason for silence: the last picture stays on air.
                         dry = self.output.run_dry() => {
-                            if dry.is_err() || self.output.repeat().await.is_err() {
-                                return ContentEnd::Stopping;
+                            let repeated = match dry {
+                                Ok(()) => self.output.repeat().await,
+                                Err(interrupted) => Err(interrupted),
+                            };
+                            if let Err(interrupted) = repeated {
+                                return ContentEnd::Interrupted(interrupted);
                             }
                         }
                     }
@@ -271,16 +329,17 @@ impl Station {
                 }
                 ContentEvent::Unit { unit, squeezed } => {
                     counters.squeezed.fetch_add(squeezed.into(), Relaxed);
-                    if let Err(stopping) = self.output.hand_over(unit).await {
-                        return stopping.into();
-                    }
+                    let handed_over = self.output.hand_over(unit).await;
                     if let Some((kind, size, rate)) = begins.take() {
                         self.announce(kind, size, rate);
+                    }
+                    if let Err(interrupted) = handed_over {
+                        return ContentEnd::Interrupted(interrupted);
                     }
                 }
                 ContentEvent::Begin { kind, size, rate } => begins = Some((kind, size, rate)),
                 ContentEvent::Film(film) => {
-                    self.handle.guide().begin_film(film.place, film.begin, film.length);
+                    self.guide_film(shown, &film);
                     self.output.set_film(Some(film));
                 }
                 ContentEvent::HoldUntil(moment) => self.output.hold_until(moment),
@@ -298,6 +357,8 @@ impl Station {
                         warn!("station {} \"{}\": {reason}; it will be made again", spec.id, spec.name);
                     }
                 }
+                // It is no round of the programme.
+                ContentEvent::RoundBegins(_) if shown == Shown::Inserted => {}
                 ContentEvent::RoundBegins(films) => {
                     counters.rounds.fetch_add(1, Relaxed);
                     self.guide.begin_round(films);
@@ -310,6 +371,15 @@ impl Station {
     fn announce(&mut self, kind: ContentKind, size: Size, rate: FrameRate) {
         let spec = self.handle.spec();
         let on_film = kind == ContentKind::Film;
+        if let Some(number) = self.obeying.take() {
+            let fault = match &kind {
+                ContentKind::Slate(reason) if self.handle.interlude().is_none() => {
+                    Some(format!("shows a slate: {reason}"))
+                }
+                _ => None,
+            };
+            self.handle.orders.obeyed(number, fault);
+        }
         if on_film {
             self.handle.set_film_rate(rate);
         }

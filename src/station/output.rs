@@ -15,10 +15,10 @@ use super::sound::SoundOutput;
 use crate::air::sender::RtpSender;
 use crate::air::{AirCounters, Flow, LEAD};
 use crate::clock::AirClock;
-use crate::content::LONGEST_PAUSE;
 use crate::content::sound::FilmCue;
+use crate::content::{LONGEST_PAUSE, START_LEAD};
 use crate::directory::StationTable;
-use crate::headend::{HeadEnd, StationHandle, SyncSource};
+use crate::headend::{HeadEnd, NumberedOrder, StationHandle, StationOrder, SyncSource};
 use crate::interface::Interface;
 use crate::lineup::Spread;
 use crate::media::{AirTime, Due, REPEAT_RATE, Track, Unit};
@@ -39,9 +39,14 @@ const REPEAT_LEAD: Duration = Duration::from_millis(50);
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The station is told to stop.
+/// Why a wait of the output ended before its time.
 #[derive(Debug)]
-pub(super) struct Stopping;
+pub(super) enum Interrupted {
+    /// The station is told to stop.
+    Stopping,
+    /// There is an order that was not [taken](Output::take_order).
+    Ordered,
+}
 
 /// The output of one station.
 pub(super) struct Output {
@@ -52,6 +57,9 @@ pub(super) struct Output {
     table: Arc<StationTable>,
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
+    orders: watch::Receiver<NumberedOrder>,
+    /// The number of the order that was taken last.
+    taken: u64,
     flow: Flow,
     /// `None` if the station has no sound.
     sound: Option<SoundOutput>,
@@ -76,6 +84,9 @@ impl Output {
             network: head_end.network.clone(),
             table: head_end.table.clone(),
             stop: handle.stopping(),
+            orders: handle.orders.given(),
+            // What was ordered of a task that crashed is not ordered again.
+            taken: handle.orders.given().borrow().0,
             wake_slots,
             flow,
             sound: None,
@@ -103,6 +114,21 @@ impl Output {
         self.follow_interface();
     }
 
+    /// Takes the last order, if it was not taken yet, and its number. What follows may begin when the unit that was handed over
+    /// last has been on air, however long that was to stay.
+    #[expect(clippy::disallowed_methods, reason = "a shell: what follows begins soon")]
+    pub(super) fn take_order(&mut self) -> Option<(u64, StationOrder)> {
+        let (number, order) = self.orders.borrow_and_update().clone();
+        if std::mem::replace(&mut self.taken, number) == number {
+            return None;
+        }
+        if let Some(last) = &self.last {
+            let shown = last.due.at + last.due.interval.min(REPEAT_RATE.interval());
+            self.free_at = self.free_at.min(shown.max(self.clock.now() + START_LEAD));
+        }
+        Some((number, order?))
+    }
+
     /// From the next unit on this film is on air, or none.
     pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
         if let Some(sound) = &mut self.sound {
@@ -128,9 +154,9 @@ impl Output {
     /// Waits until so little of what was handed over is left that the group would soon be silent.
     ///
     /// # Errors
-    /// The station is told to stop.
+    /// The station is told to stop, or to show something else.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn run_dry(&mut self) -> Result<(), Stopping> {
+    pub(super) async fn run_dry(&mut self) -> Result<(), Interrupted> {
         let Some(last) = &self.last else {
             // Nothing can be repeated yet.
             return self.wait_until(Instant::now() + DAY).await;
@@ -142,9 +168,9 @@ impl Output {
     /// Repeats the last unit: the content is late, and the group is not to be silent meanwhile.
     ///
     /// # Errors
-    /// The station is told to stop.
+    /// The station is told to stop, or to show something else.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
+    pub(super) async fn repeat(&mut self) -> Result<(), Interrupted> {
         let Some(last) = self.last.clone() else { return Ok(()) };
         let at = (last.due.at + LONGEST_PAUSE).max(self.clock.now());
         // A picture that is held for longer, such as a slide, keeps its time on air.
@@ -163,17 +189,16 @@ impl Output {
     /// station is [`LEAD`] ahead.
     ///
     /// # Errors
-    /// The station is told to stop.
+    /// The station is told to stop, or to show something else.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
-        if let Some(last) = self.last.take() {
-            let mut at = last.due.at;
-            while unit.due.at.since(at) > LONGEST_PAUSE {
-                // Some of the pause may be over.
-                at = (at + REPEAT_RATE.interval()).max(self.clock.now());
-                let due = Due { at, interval: REPEAT_RATE.interval() };
-                self.offer(Unit { due, ..last.clone() }).await?;
-            }
+    pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Interrupted> {
+        let is_far = |last: &&Unit| unit.due.at.since(last.due.at) > LONGEST_PAUSE;
+        while let Some(last) = self.last.as_ref().filter(is_far).cloned() {
+            // Some of the pause may be over.
+            let at = (last.due.at + REPEAT_RATE.interval()).max(self.clock.now());
+            let repeated = Unit { due: Due { at, interval: REPEAT_RATE.interval() }, ..last };
+            self.last = Some(repeated.clone());
+            self.offer(repeated).await?;
         }
         if let Some(sound) = &mut self.sound {
             sound.reach(unit.due.at, self.clock.now());
@@ -184,7 +209,7 @@ impl Output {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    async fn offer(&mut self, mut unit: Unit) -> Result<(), Stopping> {
+    async fn offer(&mut self, mut unit: Unit) -> Result<(), Interrupted> {
         let (due, now) = (unit.due.at, self.clock.now());
         self.handle.feed.push(unit.clone(), now);
         if let Some(sound) = &mut self.sound {
@@ -195,7 +220,11 @@ impl Output {
         while let Err(full) = self.flow.offer(unit) {
             unit = full;
             let ahead = self.clock.until(due);
-            self.wait(ahead.saturating_sub(MIN_LEAD).min(ahead / 2).max(MIN_WAIT)).await?;
+            let room = ahead.saturating_sub(MIN_LEAD).min(ahead / 2).max(MIN_WAIT);
+            // The feed has the unit already, so the group gets it, too, whatever is ordered.
+            if let Err(Interrupted::Stopping) = self.wait_for(Instant::now() + room, false).await {
+                return Err(Interrupted::Stopping);
+            }
         }
         if self.clock.until(due) < LEAD {
             return Ok(());
@@ -216,13 +245,13 @@ impl Output {
 
     /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn drain(&mut self) -> Result<(), Stopping> {
+    pub(super) async fn drain(&mut self) -> Result<(), Interrupted> {
         self.wait(self.clock.until(self.free_at).saturating_sub(MIN_LEAD)).await
     }
 
     /// Waits for `span`, and repeats the last unit meanwhile, so that the group is not silent.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn idle(&mut self, span: Duration) -> Result<(), Stopping> {
+    pub(super) async fn idle(&mut self, span: Duration) -> Result<(), Interrupted> {
         let end = Instant::now() + span;
         while Instant::now() < end {
             match tokio::time::timeout_at(end, self.run_dry()).await {
@@ -238,22 +267,34 @@ impl Output {
 
     /// Waits for `span`, and follows the interface meanwhile.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn wait(&mut self, span: Duration) -> Result<(), Stopping> {
+    pub(super) async fn wait(&mut self, span: Duration) -> Result<(), Interrupted> {
         self.wait_until(Instant::now() + span).await
     }
 
+    async fn wait_until(&mut self, moment: Instant) -> Result<(), Interrupted> {
+        self.wait_for(moment, true).await
+    }
+
+    /// Waits until `moment`, and follows the interface meanwhile. Orders end it if it `heeds` them.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    async fn wait_until(&mut self, moment: Instant) -> Result<(), Stopping> {
+    async fn wait_for(&mut self, moment: Instant, heeds: bool) -> Result<(), Interrupted> {
+        let taken = self.taken;
         loop {
             if *self.stop.borrow() {
-                return Err(Stopping);
+                return Err(Interrupted::Stopping);
+            }
+            if heeds && self.orders.borrow().0 != taken {
+                return Err(Interrupted::Ordered);
             }
             if moment <= Instant::now() {
                 return Ok(());
             }
             tokio::select! {
                 () = tokio::time::sleep_until(moment) => return Ok(()),
-                _ = self.stop.wait_for(|&stop| stop) => return Err(Stopping),
+                _ = self.stop.wait_for(|&stop| stop) => return Err(Interrupted::Stopping),
+                _ = self.orders.wait_for(|(number, _)| *number != taken), if heeds => {
+                    return Err(Interrupted::Ordered);
+                }
                 Ok(()) = self.network.interfaces.changed() => {}
             }
             self.follow_interface();
