@@ -36,6 +36,10 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
 /// For how long films are opened to know their lengths, before a station that comes on air begins with the first one.
 const LENGTHS_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long after a film began to play from its reel its first picture is due: it need not be decoded, only read. A station that a
+/// reload adds is on air that much sooner.
+const REEL_LEAD: Duration = Duration::from_millis(40);
+
 /// A station that was off air for less than this begins its next film, if that has no reel, from the beginning.
 const SHORT_OUTAGE: Duration = Duration::from_secs(5);
 
@@ -224,17 +228,18 @@ impl Films {
                 self.begin_recording(path, key, begin, output).await?;
             }
             Some(PlaylistItem { path, begin, .. }) => {
-                let from = begin.map_or(Duration::ZERO, |begin| self.joins_at(output).since(begin));
+                let from =
+                    begin.map_or(Duration::ZERO, |begin| self.joins_at(output, START_LEAD).since(begin));
                 self.open_file(path, from, begin, output).await?;
             }
         }
         Ok(())
     }
 
-    /// When the first picture of a film that is joined in its middle is due at the earliest.
+    /// When the first picture of a film that is joined in its middle is due at the earliest, if it takes up to `lead` to have it.
     #[expect(clippy::disallowed_methods, reason = "a shell: it leaves out pictures that would be late")]
-    fn joins_at(&self, output: OutputState) -> AirTime {
-        let start = self.clock.now() + START_LEAD;
+    fn joins_at(&self, output: OutputState, lead: Duration) -> AirTime {
+        let start = self.clock.now() + lead;
         if output.on_air { output.free_at } else { output.free_at.max(start) }
     }
 
@@ -358,7 +363,7 @@ impl Films {
             Schedule::new(lengths, phase)
         });
         let now = self.clock.now();
-        let joins = self.joins_at(output);
+        let joins = self.joins_at(output, if recorded { REEL_LEAD } else { START_LEAD });
         let going_on = output.on_air && output.free_at > now;
         let resumes = std::mem::take(&mut self.resumes);
         let begun = std::mem::replace(&mut self.begun, true);

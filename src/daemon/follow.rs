@@ -115,7 +115,6 @@ impl FollowedFile {
     }
 
     /// Waits until the file has another content than was told last. The first one always is another one. Cancel-safe.
-    #[expect(clippy::disallowed_methods, reason = "a shell: it waits for a file")]
     pub(super) async fn changed(&mut self) {
         loop {
             self.watch_places().await;

@@ -61,7 +61,7 @@ impl Reloader {
 
     /// Reads the line-up, and adapts the broadcaster to it. Stations that begin are not waited for yet.
     pub(super) async fn reload(&mut self, cause: Cause) -> Reloaded {
-        self.manager.reloading();
+        self.manager.reloading().await;
         let result = self.try_reload(cause).await;
         Reloaded { result, cause, head_end: self.head_end.clone(), manager: self.manager.clone() }
     }
@@ -181,7 +181,7 @@ impl Reloaded {
                 refusal
             }
         };
-        self.manager.reloaded();
+        self.manager.reloaded().await;
         answer
     }
 

@@ -1,11 +1,17 @@
 //! Tells the service manager, systemd, how the broadcaster is (sd_notify(3)): that all stations are on air, how many are, that it
 //! reads its line-up again, and that its threads are alive.
 
+use std::ffi::OsString;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use sd_notify::{NotifyState, notify, watchdog_enabled};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::net::UnixDatagram;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
 
@@ -16,56 +22,75 @@ use crate::headend::{HeadEnd, Interlude};
 /// station may keep the others from being started.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// Longest time for which a service manager that reads nothing is waited for. No station waits meanwhile.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+
 /// Shortest time between two sentences on the stations.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// The service manager that started this program, if one did.
 #[derive(Clone)]
 pub(super) struct ServiceManager {
-    /// Whether one did.
-    is_there: bool,
+    /// To the service manager. It never blocks: a service manager that is busy must not stop a thread of ours.
+    socket: Option<Arc<UnixDatagram>>,
+    /// How often it wants to hear that the broadcaster is alive, at least; `None`: it does not.
+    watchdog: Option<Duration>,
     /// Whether it was told that the broadcaster is ready.
     ready: Arc<AtomicBool>,
 }
 
 impl ServiceManager {
+    /// The service manager by this program's environment.
     pub(super) fn of_this_process() -> ServiceManager {
-        ServiceManager { is_there: std::env::var_os("NOTIFY_SOCKET").is_some(), ready: Arc::default() }
+        let socket = std::env::var_os("NOTIFY_SOCKET").and_then(|address| {
+            let connected = connect(&address);
+            connected.inspect_err(|error| warn!("the service manager is not told anything: {error}")).ok()
+        });
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+        let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog =
+            number("WATCHDOG_USEC").filter(|&micros| is_ours && micros > 0).map(Duration::from_micros);
+        ServiceManager { socket: socket.map(Arc::new), watchdog, ready: Arc::default() }
     }
 
-    fn tell(&self, states: &[NotifyState<'_>]) {
-        if self.is_there
-            && let Err(error) = notify(states)
-        {
-            warn!("the service manager cannot be told: {error}");
+    async fn tell(&self, state: &str) {
+        let Some(socket) = &self.socket else { return };
+        match timeout(TOLD_WITHIN, socket.send(state.as_bytes())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!("the service manager cannot be told: {error}"),
+            Err(_) => warn!("the service manager reads nothing"),
         }
     }
 
     /// The line-up is read again.
-    pub(super) fn reloading(&self) {
+    #[expect(clippy::disallowed_methods, reason = "a shell: systemd wants to know when")]
+    pub(super) async fn reloading(&self) {
         if self.ready.load(Relaxed) {
-            let now = NotifyState::monotonic_usec_now().ok();
-            let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(now).collect();
-            self.tell(&states);
+            let now = clock_gettime(ClockId::Monotonic);
+            let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+            self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}")).await;
         }
     }
 
     /// The line-up was read again.
-    pub(super) fn reloaded(&self) {
+    pub(super) async fn reloaded(&self) {
         if self.ready.load(Relaxed) {
-            self.tell(&[NotifyState::Ready]);
+            self.tell("READY=1").await;
         }
     }
 
     /// The broadcaster ends.
     pub(super) fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping, NotifyState::Status("going off air")]);
+        if let Some(socket) = &self.socket {
+            // It is not waited for, since stations end meanwhile.
+            let _ = socket.try_send(b"STOPPING=1\nSTATUS=going off air");
+        }
     }
 
     /// Tells when all stations have something to show, and from then on how many are on air, until the head-end stops.
     #[expect(clippy::disallowed_methods, reason = "a shell: it does not wait for ever, nor tell too often")]
     pub(super) async fn keep_told(self, head_end: Arc<HeadEnd>) {
-        if !self.is_there {
+        if self.socket.is_none() {
             return;
         }
         let mut changes = head_end.table.changes();
@@ -86,7 +111,7 @@ impl ServiceManager {
             _ = timeout(READY_WITHIN, all_shown) => {}
         }
         let mut told = Stations::of(&head_end).sentence();
-        self.tell(&[NotifyState::Ready, NotifyState::Status(&told)]);
+        self.tell(&format!("READY=1\nSTATUS={told}")).await;
         self.ready.store(true, Relaxed);
         loop {
             tokio::select! {
@@ -96,7 +121,7 @@ impl ServiceManager {
             sleep(STATUS_EVERY).await;
             let sentence = Stations::of(&head_end).sentence();
             if sentence != told {
-                self.tell(&[NotifyState::Status(&sentence)]);
+                self.tell(&format!("STATUS={sentence}")).await;
                 told = sentence;
             }
         }
@@ -106,7 +131,7 @@ impl ServiceManager {
     /// head-end stops. For the runtime of the stations.
     #[expect(clippy::disallowed_methods, reason = "a shell: it asks every few seconds")]
     pub(super) async fn keep_watchdog(self, head_end: Arc<HeadEnd>) {
-        let Some(limit) = watchdog_enabled().filter(|_| self.is_there) else { return };
+        let Some(limit) = self.watchdog.filter(|_| self.socket.is_some()) else { return };
         let mut ticks = interval((limit / 4).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked = 0;
@@ -116,12 +141,24 @@ impl ServiceManager {
                 _ = ticks.tick() => {}
             }
             if head_end.air.last_answered() == asked {
-                self.tell(&[NotifyState::Watchdog]);
+                self.tell("WATCHDOG=1").await;
                 asked += 1;
                 head_end.air.ask(asked);
             }
         }
     }
+}
+
+/// A socket that is connected to a service manager's address: a path, or after an `@`, a name that is in no folder.
+fn connect(address: &OsString) -> io::Result<UnixDatagram> {
+    let address = match address.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+    };
+    let socket = StdDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    socket.set_nonblocking(true)?;
+    UnixDatagram::from_std(socket)
 }
 
 /// What the stations send, counted.
@@ -171,6 +208,22 @@ impl Stations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_in_no_folder_is_reached_and_a_manager_that_reads_nothing_stops_no_thread() {
+        let name = format!("stationcast-test-{}", std::process::id());
+        let manager = StdDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let told = connect(&format!("@{name}").into()).unwrap();
+        let mut sent = 0;
+        while told.try_send(b"WATCHDOG=1").is_ok() {
+            sent += 1;
+        }
+        let full = tokio::time::timeout(Duration::from_millis(50), told.send(b"READY=1")).await;
+        assert!(sent > 0 && full.is_err(), "{sent}");
+        let mut datagram = [0; 64];
+        assert_eq!(manager.recv(&mut datagram).unwrap(), "WATCHDOG=1".len());
+        told.send(b"READY=1").await.unwrap();
+    }
 
     #[test]
     fn the_sentence_names_a_few_stations_that_are_off_air() {

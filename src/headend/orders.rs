@@ -99,7 +99,6 @@ impl Orders {
     }
 
     /// What keeps the order of this number from success, once the station has obeyed; `None` if it does not in time.
-    #[expect(clippy::disallowed_methods, reason = "a shell: it does not wait for ever")]
     async fn outcome(&self, number: u64) -> Option<Option<String>> {
         let mut obeyed = self.obeyed.subscribe();
         let waited = timeout(OBEYED_AFTER, obeyed.wait_for(|(last, _)| *last >= number)).await;
@@ -162,7 +161,6 @@ impl HeadEnd {
     }
 
     /// Checks that a film can be played, and finds its title.
-    #[expect(clippy::disallowed_methods, reason = "a shell: a disk that hangs is not waited for")]
     async fn check_film(&self, film: &Path, slide: Duration) -> Result<(), OrderRefused> {
         let (catalogue, path) = (self.catalogue.clone(), film.to_owned());
         let checked = tokio::task::spawn_blocking(move || check(&catalogue, &path, slide));

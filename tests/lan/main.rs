@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         Test {
             name: "a_reload_touches_no_station_that_is_the_same",
-            tools: &["curl"],
+            tools: &["curl", "python3"],
             run: reload::a_reload_touches_no_station_that_is_the_same,
         },
         Test {
