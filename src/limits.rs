@@ -59,6 +59,7 @@ pub struct ReplaceableListener {
 
 impl ReplaceableListener {
     /// A listener, or none yet, and where to send the ones that replace it.
+    #[cfg(any(feature = "broadcaster", test))]
     pub(crate) fn new(
         current: Option<TcpListener>,
     ) -> (ReplaceableListener, mpsc::Sender<Option<TcpListener>>) {

@@ -214,6 +214,7 @@ mod tests {
         let name = format!("stationcast-test-{}", std::process::id());
         let manager = StdDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         let told = connect(&format!("@{name}").into()).unwrap();
+        told.send(b"WATCHDOG=1").await.unwrap();
         let mut sent = 0;
         while told.try_send(b"WATCHDOG=1").is_ok() {
             sent += 1;
