@@ -92,6 +92,7 @@ enum Command {
 }
 
 #[derive(clap::Args)]
+#[command(disable_help_subcommand = true)]
 struct Control {
     /// The station
     #[arg(value_name = "NUMBER", value_parser = station)]
