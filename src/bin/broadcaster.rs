@@ -21,6 +21,7 @@ use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::control::{self, ControlCommand};
 use stationcast::daemon::{self, LineupSource, Listeners, listeners, scarcity};
+use stationcast::directory::message::MAX_SENTENCE;
 use stationcast::generate::{Generate, manual};
 use stationcast::headend::StationOrder;
 use stationcast::headend::describe::{describe, first_rate};
@@ -116,7 +117,7 @@ enum Order {
     /// A slate with this text, and silence, until another order
     Hold {
         /// The text
-        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        #[arg(value_parser = slate_text)]
         text: String,
     },
     /// The programme goes on, where it would be without a hold or another film
@@ -157,6 +158,15 @@ struct Status {
     /// Print the JSON that the API answers
     #[arg(long)]
     json: bool,
+}
+
+/// The text of a slate.
+fn slate_text(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("say what the slate is to show".into()),
+        1..=MAX_SENTENCE => Ok(text.to_owned()),
+        _ => Err(format!("a slate has room for {MAX_SENTENCE} bytes at most")),
+    }
 }
 
 /// A station's number.

@@ -110,9 +110,10 @@ impl StationGuide {
 
     /// The programme goes on at `at`.
     pub(crate) fn end_interlude(&mut self, at: AirTime) {
-        if let Some(interlude) = &mut self.interlude {
-            interlude.end = Some(interlude.end.map_or(at, |end| end.min(at)));
-        }
+        // One that has not begun was never seen.
+        let begun = self.interlude.take().filter(|interlude| interlude.begin < at);
+        let end = |interlude: &GuideEntry| Some(interlude.end.map_or(at, |end| end.min(at)));
+        self.interlude = begun.map(|interlude| GuideEntry { end: end(&interlude), ..interlude });
     }
 
     /// The title of the film of the programme that was handed to the air last.
@@ -287,6 +288,9 @@ mod tests {
         guide.begin_film(0, BEGIN + seconds(30), None);
         assert_eq!(shown(&guide, 31, 2), [entry("hold", 5, 32), entry("a", 32, 40)]);
         assert_eq!(shown(&guide, 33, 1), [entry("a", 30, 40)]);
+        guide.begin_interlude(interlude("hold", 34, None));
+        guide.end_interlude(BEGIN + seconds(34));
+        assert_eq!(shown(&guide, 33, 1), [entry("a", 30, 40)], "it was never seen");
         guide.begin_interlude(interlude("hold", 5, None));
         guide.clear();
         assert_eq!(shown(&guide, 33, 1), []);

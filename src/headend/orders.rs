@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::{HeadEnd, StationHandle};
 use crate::content::catalogue::Catalogue;
 use crate::content::worker::STUCK_AFTER;
+use crate::directory::message::{MAX_SENTENCE, plain_text};
 use crate::media::StationId;
 
 /// Longest time until a station has obeyed. What was handed to the air before is shown first, up to [`LEAD`](crate::air::LEAD);
@@ -113,6 +114,10 @@ impl HeadEnd {
     /// # Errors
     /// The order is refused, and then nothing has changed; or the station cannot obey.
     pub async fn order(&self, id: StationId, order: StationOrder) -> Result<String, OrderRefused> {
+        let order = match order {
+            StationOrder::Hold(text) => StationOrder::Hold(plain_text(&text, MAX_SENTENCE)),
+            order => order,
+        };
         let station = self.station(id).ok_or_else(|| OrderRefused::Wrong(self.no_station(id)))?;
         let spec = station.spec();
         let name = format!("station {id} \"{}\"", spec.name);

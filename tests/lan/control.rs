@@ -54,7 +54,12 @@ pub(crate) fn a_station_obeys_its_operators() {
     assert_eq!(control(&["2", "play", text(&file)]).0, 2);
     let nothing = "station 2 \"Station 2\" shows its programme; there is nothing to resume";
     assert_eq!(control(&["2", "resume"]), refused(1, nothing));
-    assert_eq!(control(&["2", "hold", ""]).0, 2);
+    for (text, why) in
+        [("", "say what the slate is to show"), (&"x".repeat(513), "room for 512 bytes at most")]
+    {
+        let (code, _, said) = control(&["2", "hold", text]);
+        assert!(code == 2 && said.contains(why), "{said}");
+    }
 
     let mut seen = watch(&lan, "alone", DIRECTORY, 2, 450);
     seen.await_pictures(10);
