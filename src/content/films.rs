@@ -4,6 +4,7 @@
 mod playing_file;
 mod playing_recording;
 mod playing_reel;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -102,6 +103,7 @@ impl Films {
         threads: Threads,
     ) -> Films {
         Films {
+            resumes: !spec.from_start,
             spec,
             clock,
             catalogue,
@@ -112,7 +114,6 @@ impl Films {
             events: VecDeque::new(),
             fault: None,
             played: false,
-            resumes: true,
             begun: false,
             once: false,
             size: None,

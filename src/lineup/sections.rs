@@ -10,7 +10,7 @@ const SECTIONS: [&str; 8] =
 /// The sections as their headers in a file.
 const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce], [reload] and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
-pub(super) const SETTINGS: [&str; 12] = [
+pub(super) const SETTINGS: [&str; 13] = [
     "interface",
     "ttl",
     "width",
@@ -22,6 +22,7 @@ pub(super) const SETTINGS: [&str; 12] = [
     "buffer",
     "sound",
     "sound_bitrate",
+    "sound_codec",
     "loudness",
 ];
 
