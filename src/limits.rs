@@ -84,6 +84,7 @@ impl Accept for ReplaceableListener {
             match self.before.as_ref().map(std::net::TcpListener::accept) {
                 Some(Ok((stream, peer))) => {
                     stream.set_nonblocking(true)?;
+                    let _ = stream.set_nodelay(true);
                     return Ok((TcpStream::from_std(stream)?, peer));
                 }
                 _ => self.before = None,

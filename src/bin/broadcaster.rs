@@ -1,5 +1,7 @@
 //! `broadcaster`: keeps every station of a line-up on air until a signal stops it.
 
+#[path = "broadcaster/commands.rs"]
+mod commands;
 #[path = "broadcaster/play.rs"]
 mod play;
 
@@ -21,9 +23,7 @@ use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::control::{self, ControlCommand};
 use stationcast::daemon::{self, LineupSource, Listeners, listeners, scarcity};
-use stationcast::directory::message::MAX_SENTENCE;
 use stationcast::generate::{Generate, manual};
-use stationcast::headend::StationOrder;
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, has_sound};
 use stationcast::log::without_numbers;
@@ -89,39 +89,7 @@ enum Command {
     ///
     /// What was sent ahead is shown first, so the change is seen within a second. Exit status: 0 if it was done, 1 if it cannot be
     /// done now or if no broadcaster runs the line-up, 2 if there is no such station or film.
-    Control(Control),
-}
-
-#[derive(clap::Args)]
-#[command(disable_help_subcommand = true)]
-struct Control {
-    /// The station
-    #[arg(value_name = "NUMBER", value_parser = station)]
-    station: u16,
-    #[command(subcommand)]
-    order: Order,
-    /// The line-up
-    #[arg(long, value_name = "FILE", default_value = "stations.toml", global = true)]
-    config: PathBuf,
-}
-
-#[derive(Subcommand)]
-enum Order {
-    /// The next film at once
-    Skip,
-    /// This film at once, and once; then the programme goes on
-    Play {
-        /// The film
-        film: PathBuf,
-    },
-    /// A slate with this text, and silence, until another order
-    Hold {
-        /// The text
-        #[arg(value_parser = slate_text)]
-        text: String,
-    },
-    /// The programme goes on, where it would be without a hold or another film
-    Resume,
+    Control(commands::Control),
 }
 
 #[derive(clap::Args)]
@@ -158,15 +126,6 @@ struct Status {
     /// Print the JSON that the API answers
     #[arg(long)]
     json: bool,
-}
-
-/// The text of a slate.
-fn slate_text(text: &str) -> Result<String, String> {
-    match text.len() {
-        0 => Err("say what the slate is to show".into()),
-        1..=MAX_SENTENCE => Ok(text.to_owned()),
-        _ => Err(format!("a slate has room for {MAX_SENTENCE} bytes at most")),
-    }
 }
 
 /// A station's number.
@@ -208,9 +167,9 @@ fn command() -> ExitCode {
         Some(Command::Check(check)) => &check.line_up.config,
         Some(Command::Reload(options)) => {
             let command = ControlCommand::Reload { dry_run: options.dry_run };
-            return ask(&options.line_up.config, &command);
+            return commands::ask(&options.line_up.config, &command);
         }
-        Some(Command::Control(control)) => return order(control),
+        Some(Command::Control(control)) => return control.run(),
         Some(Command::Status(status)) => match &status.http {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
@@ -314,44 +273,6 @@ fn source(file: &Path) -> LineupSource {
     let control =
         control.inspect_err(|error| warn!("no command reaches this broadcaster, only SIGHUP does: {error}"));
     LineupSource { file: file.to_owned(), control: control.ok() }
-}
-
-/// Gives a station an order.
-fn order(Control { station, order, config }: &Control) -> ExitCode {
-    let order = match order {
-        Order::Skip => StationOrder::Skip,
-        Order::Play { film } => StationOrder::Play(located(film, config)),
-        Order::Hold { text } => StationOrder::Hold(text.clone()),
-        Order::Resume => StationOrder::Resume,
-    };
-    ask(config, &ControlCommand::Order { station: StationId(*station), order })
-}
-
-/// The absolute path of a film that an operator names: in the current folder, or as in the line-up, in its folder.
-fn located(film: &Path, lineup: &Path) -> PathBuf {
-    let beside =
-        lineup.parent().map(|folder| folder.join(film)).filter(|beside| beside.exists() && !film.exists());
-    let film = beside.unwrap_or_else(|| film.to_owned());
-    std::path::absolute(&film).unwrap_or(film)
-}
-
-/// Sends a command to the broadcaster that runs the line-up of `file`, and prints its answer.
-fn ask(file: &Path, command: &ControlCommand) -> ExitCode {
-    let answer = control::paths(file).and_then(|paths| control::ask(&paths, command));
-    match answer {
-        Ok(answer) if answer.done => {
-            outcome(answer.sentences.iter().try_for_each(|sentence| print(&format!("{sentence}\n"))))
-        }
-        Ok(answer) => {
-            answer.sentences.iter().for_each(|sentence| eprintln!("{sentence}"));
-            if answer.not_now { ExitCode::FAILURE } else { ExitCode::from(2) }
-        }
-        Err(error) => {
-            let error =
-                anyhow!(error).context(format!("no broadcaster of this user runs {}", file.display()));
-            outcome(Err(error))
-        }
-    }
 }
 
 /// A flag that turns true at SIGINT or SIGTERM, for as long as the runtime is kept.
