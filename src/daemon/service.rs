@@ -5,14 +5,13 @@ use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::net::UnixDatagram;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
 
 use crate::directory::State;
@@ -23,7 +22,10 @@ use crate::headend::{HeadEnd, Interlude};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Longest time for which a service manager that reads nothing is waited for. No station waits meanwhile.
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Time between two attempts to tell it.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Shortest time between two sentences on the stations.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -53,12 +55,20 @@ impl ServiceManager {
         ServiceManager { socket: socket.map(Arc::new), watchdog, ready: Arc::default() }
     }
 
+    /// Tells the service manager. While its queue is full, it is tried again.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it does not wait for ever")]
     async fn tell(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
-        match timeout(TOLD_WITHIN, socket.send(state.as_bytes())).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => warn!("the service manager cannot be told: {error}"),
-            Err(_) => warn!("the service manager reads nothing"),
+        let until = Instant::now() + TOLD_WITHIN;
+        loop {
+            match socket.send(state.as_bytes()) {
+                Ok(_) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return warn!("the service manager cannot be told: {error}");
+                }
+                Err(_) if Instant::now() >= until => return warn!("the service manager reads nothing"),
+                Err(_) => sleep(TRY_AGAIN).await,
+            }
         }
     }
 
@@ -83,7 +93,7 @@ impl ServiceManager {
     pub(super) fn stopping(&self) {
         if let Some(socket) = &self.socket {
             // It is not waited for, since stations end meanwhile.
-            let _ = socket.try_send(b"STOPPING=1\nSTATUS=going off air");
+            let _ = socket.send(b"STOPPING=1\nSTATUS=going off air");
         }
     }
 
@@ -155,10 +165,10 @@ fn connect(address: &OsString) -> io::Result<UnixDatagram> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
     };
-    let socket = StdDatagram::unbound()?;
+    let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
     socket.set_nonblocking(true)?;
-    UnixDatagram::from_std(socket)
+    Ok(socket)
 }
 
 /// What the stations send, counted.
@@ -209,21 +219,33 @@ impl Stations {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_name_in_no_folder_is_reached_and_a_manager_that_reads_nothing_stops_no_thread() {
         let name = format!("stationcast-test-{}", std::process::id());
-        let manager = StdDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        let told = connect(&format!("@{name}").into()).unwrap();
-        told.send(b"WATCHDOG=1").await.unwrap();
+        let reader = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let socket = connect(&format!("@{name}").into()).unwrap();
+        let manager =
+            ServiceManager { socket: Some(Arc::new(socket)), watchdog: None, ready: Arc::default() };
         let mut sent = 0;
-        while told.try_send(b"WATCHDOG=1").is_ok() {
+        while manager.socket.as_ref().unwrap().send(b"WATCHDOG=1").is_ok() {
             sent += 1;
         }
-        let full = tokio::time::timeout(Duration::from_millis(50), told.send(b"READY=1")).await;
-        assert!(sent > 0 && full.is_err(), "{sent}");
-        let mut datagram = [0; 64];
-        assert_eq!(manager.recv(&mut datagram).unwrap(), "WATCHDOG=1".len());
-        told.send(b"READY=1").await.unwrap();
+        assert!(sent > 0);
+        // It is given up after a time.
+        manager.tell("lost").await;
+        let mut datagrams = Vec::new();
+        let read = async {
+            sleep(2 * TRY_AGAIN).await;
+            for _ in 0..=sent {
+                let mut datagram = [0; 64];
+                let length = reader.recv(&mut datagram).unwrap();
+                datagrams.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
+                sleep(TRY_AGAIN).await;
+            }
+        };
+        tokio::join!(manager.tell("READY=1"), read);
+        assert_eq!(datagrams.last().unwrap(), "READY=1");
+        assert!(datagrams[..sent].iter().all(|datagram| datagram == "WATCHDOG=1"));
     }
 
     #[test]

@@ -1,28 +1,39 @@
 //! What systemd is told of a broadcaster, by sd_notify(3).
 
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use crate::common::film::pal;
 use crate::common::harness::text;
 use crate::common::lan::{Lan, head, station};
 use crate::common::until;
 
-/// Everything that the service manager is told.
-struct Told {
-    socket: UnixDatagram,
-    datagrams: Vec<String>,
-}
+/// Everything that the service manager is told. It reads at once, as systemd does.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Told {
-    /// Waits until it was told this, after what was awaited before. Returns the whole datagram.
-    fn await_told(&mut self, what: &str) -> String {
-        until(&format!("{what:?} after {:?}", self.datagrams), || {
+    fn on(path: &Path) -> Told {
+        let socket = UnixDatagram::bind(path).unwrap();
+        let told = Told::default();
+        let datagrams = told.0.clone();
+        std::thread::spawn(move || {
             let mut datagram = [0; 4096];
-            let Ok(length) = self.socket.recv(&mut datagram) else { return None };
-            let datagram = String::from_utf8_lossy(&datagram[..length]).into_owned();
-            self.datagrams.push(datagram.clone());
-            datagram.contains(what).then_some(datagram)
+            while let Ok(length) = socket.recv(&mut datagram) {
+                let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+                datagrams.lock().unwrap().push(text);
+            }
+        });
+        told
+    }
+
+    /// Waits until it was told this, after what was awaited before. Returns the whole datagram.
+    fn await_told(&self, what: &str) -> String {
+        until(&format!("the service manager to be told {what:?}"), || {
+            let mut datagrams = self.0.lock().unwrap();
+            let at = datagrams.iter().position(|datagram| datagram.contains(what))?;
+            datagrams.drain(..=at).next_back()
         })
     }
 }
@@ -32,9 +43,7 @@ pub(crate) fn the_service_manager_is_told() {
     let host = lan.machine();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let mut told = Told { socket, datagrams: Vec::new() };
+    let told = Told::on(&path);
 
     let film = pal(1);
     let head = head("127.0.0.1:9688", "lo");
