@@ -104,7 +104,7 @@ pub async fn broadcast(
         handles: handles(lineup.stations.iter().cloned()),
         clock,
     });
-    head_end.tell_sound();
+    head_end.tell_directory();
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
     head_end.table.set_services(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
     let (served, switch) = ListenerSwitch::new(listeners);

@@ -18,7 +18,7 @@
 //! - [`conflict`]: notices that another sender uses a station's group;
 //! - [`interface`], [`net`]: this machine's network interfaces, and sockets on them;
 //! - [`log`], `limits`, `memory`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, locked memory, tables,
-//!   text in pictures, manual pages;
+//!   text and tiles in pictures, manual pages;
 //! - [`directory`]: the table of stations, its server and its client, over TCP;
 //! - [`lineup`]: `stations.toml`, checked in one step;
 //! - [`content`]: files to access units: films, their reels, and the slate;

@@ -102,6 +102,11 @@ impl StationGuide {
         self.interlude = None;
     }
 
+    /// Another programme begins.
+    pub(crate) fn clear_programme(&mut self) {
+        self.cues.clear();
+    }
+
     /// This is on instead of the programme, which goes on underneath. Without an end, until the interlude is
     /// [ended](Self::end_interlude).
     pub(crate) fn begin_interlude(&mut self, entry: GuideEntry) {

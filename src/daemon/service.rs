@@ -220,6 +220,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::disallowed_methods, reason = "in virtual time")]
     async fn a_name_in_no_folder_is_reached_and_a_manager_that_reads_nothing_stops_no_thread() {
         let name = format!("stationcast-test-{}", std::process::id());
         let reader = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();

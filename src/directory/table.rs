@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::message::{
-    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationInfo, StationNow,
-    StationSound, StationSource, plain_text,
+    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationFilms, StationInfo,
+    StationNow, StationSound, StationSource, plain_text,
 };
 use crate::media::{AirTime, StationId};
 
@@ -23,6 +23,7 @@ pub struct StationTable {
     revision: watch::Sender<u64>,
     services: Mutex<Services>,
     sounds: OnceLock<Box<dyn Sounds>>,
+    guides: OnceLock<Box<dyn Guides>>,
     now: watch::Sender<Arc<AllNow>>,
 }
 
@@ -41,6 +42,13 @@ pub trait Sounds: Send + Sync {
     fn sound(&self, id: StationId) -> Option<StationSound>;
     /// The station's last packets of sound, ascending by due time.
     fn now(&self, id: StationId) -> Vec<SoundPacket>;
+}
+
+/// What a broadcaster tells of its stations' films. Called on a connection's task; must not block.
+pub trait Guides: Send + Sync {
+    /// The present moment, and the films of all stations that end after `from` and begin before `until`, ascending by id: at most
+    /// [`MAX_GUIDE_FILMS`](super::message::MAX_GUIDE_FILMS) in all.
+    fn films(&self, from: AirTime, until: AirTime) -> (AirTime, Vec<StationFilms>);
 }
 
 struct StationRow {
@@ -76,6 +84,7 @@ impl StationTable {
             revision: watch::Sender::new(0),
             services: Mutex::default(),
             sounds: OnceLock::new(),
+            guides: OnceLock::new(),
             now: watch::Sender::default(),
         })
     }
@@ -93,6 +102,20 @@ impl StationTable {
     /// Sets who knows the stations' sound. Only the first call counts. Without one, no station has sound.
     pub fn set_sounds(&self, sounds: impl Sounds + 'static) {
         self.sounds.get_or_init(|| Box::new(sounds));
+    }
+
+    /// Sets who knows the stations' films. Only the first call counts. Without one, no film is known.
+    pub fn set_guides(&self, guides: impl Guides + 'static) {
+        self.guides.get_or_init(|| Box::new(guides));
+    }
+
+    /// The present moment, and the films of a span. Titles are cut to the limits.
+    pub(super) fn films(&self, from: AirTime, until: AirTime) -> (AirTime, Vec<StationFilms>) {
+        let Some(guides) = self.guides.get() else { return Default::default() };
+        let (at, mut stations) = guides.films(from, until);
+        let films = stations.iter_mut().flat_map(|station| &mut station.films);
+        films.for_each(|film| film.title = plain_text(&film.title, MAX_NAME));
+        (at, stations)
     }
 
     /// Says what is on the stations at a moment, once a second at most: clients are told of each change.

@@ -5,7 +5,9 @@
 //! - [`counters`]: the counters of a station's task, and the reports in the log.
 //! - `orders`: what operators have a station do during an event;
 //! - `on_now`: what is on, told to the directory;
+//! - `guides`: the films of a span, told to the directory;
 //! - `sounds`: what the directory tells of the stations' sound;
+//! - `others`: the stations as a mosaic sees them;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
 //!
@@ -16,10 +18,12 @@ pub mod clients;
 pub mod counters;
 pub mod describe;
 pub mod feed;
+mod guides;
 pub mod handle;
 pub(crate) mod live_units;
 mod on_now;
 mod orders;
+mod others;
 mod sounds;
 
 use std::collections::BTreeMap;
@@ -77,9 +81,10 @@ pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch:
 }
 
 impl HeadEnd {
-    /// Tells the directory of the stations' sound.
-    pub(crate) fn tell_sound(self: &Arc<HeadEnd>) {
+    /// Tells the directory of the stations' sound and of their films.
+    pub(crate) fn tell_directory(self: &Arc<HeadEnd>) {
         self.table.set_sounds(sounds::HeadEndSounds(Arc::downgrade(self)));
+        self.table.set_guides(guides::HeadEndGuides(Arc::downgrade(self)));
     }
 
     /// All stations there are now, ascending by number.

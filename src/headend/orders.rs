@@ -14,6 +14,7 @@ use super::{HeadEnd, StationHandle};
 use crate::content::catalogue::Catalogue;
 use crate::content::worker::STUCK_AFTER;
 use crate::directory::message::{MAX_SENTENCE, plain_text};
+use crate::lineup::Media;
 use crate::media::StationId;
 
 /// Longest time until a station has obeyed. What was handed to the air before is shown first, up to [`LEAD`](crate::air::LEAD);
@@ -127,8 +128,8 @@ impl HeadEnd {
             (StationOrder::Skip, Some(Interlude::Hold(_))) => {
                 return not_now("is on hold; resume it, or play a film");
             }
-            (StationOrder::Skip, None) if spec.media.live().is_some() => {
-                return not_now("shows a live source, after which there is no next film");
+            (StationOrder::Skip, None) if !matches!(spec.media, Media::Films(_)) => {
+                return not_now("shows no films, so there is no next one");
             }
             (StationOrder::Resume, None) => {
                 return not_now("shows its programme; there is nothing to resume");
@@ -143,8 +144,8 @@ impl HeadEnd {
             Some(None) => Ok(match order {
                 StationOrder::Hold(text) => format!("{name} is on hold: {text}"),
                 StationOrder::Play(_) => format!("{name} shows {} once", station.latest_title()),
-                StationOrder::Skip | StationOrder::Resume if spec.media.live().is_some() => {
-                    format!("{name} shows its live source")
+                StationOrder::Skip | StationOrder::Resume if !matches!(spec.media, Media::Films(_)) => {
+                    format!("{name} goes on")
                 }
                 StationOrder::Skip | StationOrder::Resume => {
                     format!("{name} goes on with {}", station.latest_title())

@@ -99,11 +99,7 @@ impl Station {
         let spec = self.handle.spec();
         if self.inserted.is_none() {
             error!("station {} \"{}\" cannot show the slate of its hold: {fault}", spec.id, spec.name);
-            return match self.output.idle(RETRY.0).await {
-                Err(Interrupted::Stopping) => Err(Interrupted::Stopping),
-                // An order ends the wait, and is taken next.
-                Ok(()) | Err(Interrupted::Ordered) => Ok(()),
-            };
+            return self.output.idle(RETRY.0).await;
         };
         warn!("station {} \"{}\" cannot show the film that was ordered: {fault}", spec.id, spec.name);
         if let Some(number) = self.obeying.take() {

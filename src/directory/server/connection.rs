@@ -202,6 +202,10 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 self.now = Some(Now { changes: self.table.now(), told: Arc::default() });
                 self.tell_now().await
             }
+            Request::Guide { from, until } => {
+                let (at, stations) = self.table.films(from, until);
+                self.send(&Reply::Guide { at, stations }).await
+            }
             Request::Services => self.send(&Reply::Services(self.table.services())).await,
         }
     }
