@@ -4,7 +4,7 @@
 //! A connection has one command and one answer, each a line of JSON. Only the user who runs the broadcaster, and root, may
 //! connect: the socket has mode 0600.
 //!
-//! Imported by `daemon`, which answers, and by the binary `broadcaster`, which asks. It imports nothing of ours.
+//! Imported by `daemon`, which answers, and by the binary `broadcaster`, which asks. It imports `headend` (the orders) and `media`.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,6 +16,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+
+use crate::headend::StationOrder;
+use crate::media::StationId;
 
 /// Longest command, in bytes.
 const MAX_COMMAND: u64 = 4096;
@@ -35,6 +38,13 @@ pub enum ControlCommand {
         /// Only tell what would change.
         dry_run: bool,
     },
+    /// Have a station show something else.
+    Order {
+        /// The station.
+        station: StationId,
+        /// What it is to do. A film is named by an absolute path.
+        order: StationOrder,
+    },
 }
 
 /// The answer to a command.
@@ -42,6 +52,9 @@ pub enum ControlCommand {
 pub struct ControlAnswer {
     /// Whether the command was carried out. If not, nothing has changed.
     pub done: bool,
+    /// If it was not: whether nothing is wrong with the command itself, and it may be carried out later.
+    #[serde(default)]
+    pub not_now: bool,
     /// One sentence for each thing that was done, or for each reason why nothing was.
     pub sentences: Vec<String>,
 }
@@ -131,7 +144,9 @@ impl Asking {
                 Ok(command) => return (command, Asking(stream)),
                 Err(error) => {
                     let sentence = format!("this broadcaster does not know the command: {error}");
-                    Asking(stream).answer(&ControlAnswer { done: false, sentences: vec![sentence] }).await;
+                    Asking(stream)
+                        .answer(&ControlAnswer { done: false, not_now: false, sentences: vec![sentence] })
+                        .await;
                 }
             }
         }
@@ -174,7 +189,8 @@ mod tests {
         let listener = listen(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(listen(&path).unwrap_err().to_string(), "another broadcaster runs this line-up");
-        let expected = ControlAnswer { done: true, sentences: vec!["one".into(), "two".into()] };
+        let expected =
+            ControlAnswer { done: true, not_now: false, sentences: vec!["one".into(), "two".into()] };
         let answer = expected.clone();
         let server = tokio::spawn(async move {
             let (command, asking) = Asking::next(&listener).await;

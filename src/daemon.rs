@@ -2,9 +2,13 @@
 //!
 //! Only the binary imports it. It may import every room but those of the viewer.
 
+mod commands;
+mod follow;
 pub mod invitation;
+pub mod listeners;
 mod reload;
 pub mod scarcity;
+mod service;
 
 use std::future::Future;
 use std::io;
@@ -19,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::air::Air;
+use crate::announce::Announcements;
 use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
@@ -37,7 +42,11 @@ use crate::station::runtime::StationRuntime;
 use crate::station::supervise;
 use crate::web::hosts::Hosts;
 use crate::{announce, memory, rtsp, web};
-pub use reload::LineupSource;
+pub use commands::LineupSource;
+use listeners::ListenerSwitch;
+pub use listeners::Listeners;
+use reload::Reloader;
+use service::ServiceManager;
 
 /// Longest time for stations and connections to end after the shutdown has begun.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -45,16 +54,6 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// Blocking threads for each station; the runtime starts them when they are needed. If every film of the line-up hangs at
 /// once, each station blocks its own few threads, and none waits for a thread of another.
 const BLOCKING_THREADS: usize = 5;
-
-/// The sockets on which a broadcaster listens.
-pub struct Listeners {
-    /// For the directory.
-    pub directory: TcpListener,
-    /// For RTSP; `None` if it is not served.
-    pub rtsp: Option<TcpListener>,
-    /// For the web; `None` if it is not served.
-    pub http: Option<TcpListener>,
-}
 
 /// Keeps every station of `lineup` on air, and serves `listeners`, until `shutdown` is ready. Follows changes of `source`.
 ///
@@ -87,9 +86,11 @@ pub async fn broadcast(
     let catalogue = Arc::new(Catalogue::new(clock.clone(), store));
     let (stop, stopped) = watch::channel(false);
     let (current, interfaces) = watch::channel(lineup.interfaces.as_slice().into());
-    let more = lineup.hosts.iter().cloned().chain([announce::host_name(lineup.directory.port())]);
-    let hosts = Hosts::of_this_machine(more, interfaces.clone());
-    let announcer = announce::Announcer::new(&lineup, listeners.directory.local_addr().ok());
+    let (named, names) = watch::channel(hosts(&lineup));
+    let hosts = Hosts::of_this_machine(names, interfaces.clone());
+    let at = listeners.directory.local_addr().ok();
+    let (announced, announcements) = watch::channel(Announcements::new(&lineup, at));
+    let manager = ServiceManager::of_this_process();
     let runtime = StationRuntime::start(BLOCKING_THREADS * MAX_STATIONS)?;
     let head_end = Arc::new(HeadEnd {
         air: Air::start(clock.clone())?,
@@ -106,6 +107,7 @@ pub async fn broadcast(
     head_end.tell_directory();
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
     head_end.table.set_services(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
+    let (served, switch) = ListenerSwitch::new(listeners);
     let following = runtime.handle().spawn(head_end.clock.clone().keep_following());
     let mut tasks = JoinSet::new();
     let watching = tokio::spawn(keep_current(current));
@@ -117,21 +119,31 @@ pub async fn broadcast(
         let head_end = head_end.clone();
         let table = head_end.table.clone();
         let limits = Limits { connections: places.directory, ..Limits::default() };
-        serve(listeners.directory, table, limits, async move { head_end.stopping().await })
+        serve(served.directory, table, limits, async move { head_end.stopping().await })
     });
-    if let Some(listener) = listeners.rtsp {
-        tasks.spawn(rtsp::serve(listener, head_end.clone(), places.rtsp));
-    }
-    if let Some(listener) = listeners.http {
-        tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
-    }
+    tasks.spawn(rtsp::serve(served.rtsp, head_end.clone(), places.rtsp));
+    tasks.spawn(web::serve(served.http, head_end.clone(), places.http, hosts));
     tasks.spawn(head_end.clone().keep_telling_now());
-    tasks.spawn(announcer.run(head_end.clone()));
+    tasks.spawn(announce::announce(announcements, head_end.clone()));
     tasks.spawn(listen(head_end.clone()));
-    let reloading = source.map(|source| tokio::spawn(reload::reload(source, lineup, head_end.clone())));
+    tasks.spawn(manager.clone().keep_told(head_end.clone()));
+    tasks.spawn_on(manager.clone().keep_watchdog(head_end.clone()), stations);
+    let reloading = source.map(|source| {
+        let reloader = Reloader {
+            file: source.file.clone(),
+            lineup,
+            head_end: head_end.clone(),
+            switch,
+            hosts: named,
+            announced,
+            manager: manager.clone(),
+        };
+        tokio::spawn(commands::obey(source, reloader))
+    });
 
     shutdown.await;
     info!("going off air");
+    manager.stopping();
     following.abort();
     reloading.inspect(tokio::task::JoinHandle::abort);
     settled.inspect(tokio::task::JoinHandle::abort);
@@ -144,6 +156,12 @@ pub async fn broadcast(
     runtime.end().await;
     info!("off air: {}", Totals::of(head_end.stations().values().map(|station| &**station)));
     Ok(())
+}
+
+/// The names and addresses by which clients may address the web, besides this machine's own.
+fn hosts(lineup: &Lineup) -> Vec<String> {
+    let announced = announce::host_name(lineup.directory.port()).to_ascii_lowercase();
+    lineup.hosts.iter().cloned().chain([announced]).collect()
 }
 
 /// In this time after the start all stations have looked for their reels: until then none is evicted.

@@ -76,10 +76,19 @@ fn page(mut command: Command, sections: &[ManualSection], out: &mut dyn Write) -
     }
     for subcommand in subcommands {
         let heading = format!(".SH \"{} {}\"", name, subcommand.get_name()).to_uppercase();
+        let actions: String = subcommand.get_subcommands().map(action).collect();
         let mut options = Vec::new();
         Man::new(subcommand).render_options_section(&mut options)?;
         let options = String::from_utf8_lossy(&options);
         out.write_all(options.replacen(".SH OPTIONS", &heading, 1).as_bytes())?;
+        out.write_all(actions.as_bytes())?;
     }
     sections.iter().try_for_each(|section| out.write_all(section.roff().as_bytes()))
+}
+
+/// What a subcommand of a subcommand does, with its operands.
+fn action(command: &Command) -> String {
+    let operands: String = command.get_positionals().map(|operand| format!(" {operand}")).collect();
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    entry(&format!("{}{operands}", command.get_name()), &about)
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -44,6 +45,72 @@ impl Accept for TcpListener {
         // gone already, which the connection's task will notice.
         let _ = stream.set_nodelay(true);
         Ok((stream, peer))
+    }
+}
+
+/// A TCP listener that another one may replace, or none, while connections are accepted. Those that were accepted before live on.
+pub struct ReplaceableListener {
+    current: Option<TcpListener>,
+    /// The one before, until the connections are accepted that have come to it.
+    before: Option<std::net::TcpListener>,
+    /// `None`: nothing replaces it.
+    next: Option<mpsc::Receiver<Option<TcpListener>>>,
+}
+
+impl ReplaceableListener {
+    /// A listener, or none yet, and where to send the ones that replace it.
+    #[cfg(any(feature = "broadcaster", test))]
+    pub(crate) fn new(
+        current: Option<TcpListener>,
+    ) -> (ReplaceableListener, mpsc::Sender<Option<TcpListener>>) {
+        let (replace, next) = mpsc::channel(1);
+        (ReplaceableListener { current, before: None, next: Some(next) }, replace)
+    }
+}
+
+/// Nothing replaces it.
+impl From<TcpListener> for ReplaceableListener {
+    fn from(listener: TcpListener) -> ReplaceableListener {
+        ReplaceableListener { current: Some(listener), before: None, next: None }
+    }
+}
+
+impl Accept for ReplaceableListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            // It does not block.
+            match self.before.as_ref().map(std::net::TcpListener::accept) {
+                Some(Ok((stream, peer))) => {
+                    stream.set_nonblocking(true)?;
+                    let _ = stream.set_nodelay(true);
+                    return Ok((TcpStream::from_std(stream)?, peer));
+                }
+                _ => self.before = None,
+            }
+            let next = async {
+                match &mut self.next {
+                    Some(next) => next.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let accepted = async {
+                match &mut self.current {
+                    Some(listener) => Accept::accept(listener).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                next = next => match next {
+                    Some(next) => {
+                        self.before = std::mem::replace(&mut self.current, next).and_then(|old| old.into_std().ok());
+                    }
+                    None => self.next = None,
+                },
+                accepted = accepted => return accepted,
+            }
+        }
     }
 }
 
@@ -122,6 +189,36 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_listener_is_replaced_while_it_accepts() {
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let (first, second) = (bind().await.unwrap(), bind().await.unwrap());
+        let (first_at, second_at) = (first.local_addr().unwrap(), second.local_addr().unwrap());
+        let (mut listener, replace) = ReplaceableListener::new(None);
+        replace.send(Some(first)).await.unwrap();
+        let mut old = TcpStream::connect(first_at).await.unwrap();
+        let (mut old_accepted, _) = listener.accept().await.unwrap();
+        // One has connected, and is accepted though the listener is replaced.
+        let mut waiting = TcpStream::connect(first_at).await.unwrap();
+        replace.send(Some(second)).await.unwrap();
+        let (mut waited, _) = listener.accept().await.unwrap();
+        waited.write_all(b"x").await.unwrap();
+        assert_eq!(waiting.read_u8().await.unwrap(), b'x');
+        let mut connect = async |at| {
+            let accepted = listener.accept();
+            let (stream, accepted) = tokio::join!(TcpStream::connect(at), accepted);
+            (stream.unwrap(), accepted.unwrap().0)
+        };
+        connect(second_at).await;
+        // The old address is closed, and its connection lives on.
+        assert!(TcpStream::connect(first_at).await.is_err());
+        old.write_all(b"x").await.unwrap();
+        assert_eq!(old_accepted.read_u8().await.unwrap(), b'x');
+        // Nobody replaces it any more.
+        drop(replace);
+        connect(second_at).await;
+    }
 
     #[tokio::test]
     async fn a_drain_ends_when_the_peer_closes_or_after_64_kib() {

@@ -36,6 +36,12 @@ fn every_option_is_named() {
     for (name, program) in PROGRAMS {
         let help = said(program, &["-h"]);
         let mut all: BTreeSet<String> = options(&help).collect();
+        let of = |command: &&str| -> Vec<String> {
+            let help = said(program, &[command, "-h"]);
+            subcommands(&help).into_iter().map(str::to_owned).collect()
+        };
+        let actions: Vec<String> = subcommands(&help).iter().flat_map(of).collect();
+        assert_eq!(actions.contains(&"resume".to_owned()), name == "broadcaster");
         let subcommands = subcommands(&help);
         assert_eq!(subcommands.contains(&"sdp"), name == "broadcaster");
         for subcommand in &subcommands {
@@ -55,7 +61,7 @@ fn every_option_is_named() {
                 });
                 assert!(found, "--{option} is not in the {kind} of {name}");
             }
-            for subcommand in &subcommands {
+            for subcommand in subcommands.iter().copied().chain(actions.iter().map(String::as_str)) {
                 assert!(text.contains(subcommand), "{subcommand} is not in the {kind} of {name}");
             }
             let sections =

@@ -137,6 +137,8 @@ struct Signals {
     stop: AtomicBool,
     /// Commands are queued.
     commands: AtomicBool,
+    /// The number that the thread was asked for last, once it has answered.
+    answered: AtomicU64,
 }
 
 /// A command to the air thread.
@@ -145,10 +147,12 @@ enum AirCommand {
     Add(Box<FlowQueue<RtpSender>>),
     /// Changes the sender of a flow.
     Change(FlowId, Box<dyn FnOnce(&mut RtpSender) + Send>),
+    /// Answers with a number, to show that the thread is alive.
+    Answer(u64),
 }
 
 /// Sends commands to the air thread. The queue is unbounded: a flow sends one when it begins, and one for each change of its
-/// interface.
+/// interface; a watchdog asks once it was answered.
 #[derive(Clone)]
 struct CommandSender {
     queue: mpsc::Sender<AirCommand>,
@@ -184,6 +188,7 @@ impl AirLoop {
                 match command {
                     AirCommand::Add(flow) => self.pacer.add(*flow),
                     AirCommand::Change(id, change) => self.pacer.change(id, change),
+                    AirCommand::Answer(number) => self.signals.answered.store(number, Relaxed),
                 }
             }
         }
@@ -242,6 +247,16 @@ impl Air {
         air
     }
 
+    /// Asks the thread for this number, which it answers when it wakes up next.
+    pub(crate) fn ask(&self, number: u64) {
+        self.commands.send(AirCommand::Answer(number));
+    }
+
+    /// The number that the thread answered last; 0 before the first.
+    pub(crate) fn last_answered(&self) -> u64 {
+        self.commands.signals.answered.load(Relaxed)
+    }
+
     /// The flow of a station's pictures, which counts in `counters`. When the flow is dropped, the units that it was given are
     /// still sent.
     pub fn picture_flow(&self, sender: RtpSender, counters: Arc<AirCounters>) -> Flow {
@@ -293,5 +308,22 @@ fn take_priority() {
         _ => warn!(
             "no real-time priority: on a busy machine pictures may leave late. Grant CAP_SYS_NICE or an rtprio limit"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_answers_for_as_long_as_it_goes_on() {
+        let (air, mut air_loop) = Air::new();
+        air.ask(1);
+        assert_eq!(air.last_answered(), 0, "it has not woken up");
+        air_loop.step(AirTime::default()).unwrap();
+        assert_eq!(air.last_answered(), 1);
+        air_loop.step(AirTime::default()).unwrap();
+        air.ask(2);
+        assert_eq!(air.last_answered(), 1);
     }
 }

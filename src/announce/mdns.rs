@@ -19,7 +19,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const MAX_HOST: usize = 32;
 
 /// The announcement of a directory.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Service {
     listen: SocketAddr,
     /// The ports of the outputs that other machines can reach.
@@ -88,9 +88,14 @@ impl Service {
     }
 }
 
-/// Announces the directory until the head-end stops, then says goodbye. If the interface of a station gets another index, or
+/// Announces the directory until `end` is ready, then says goodbye and returns what `end` gave. If the interface of a station gets another index, or
 /// stations come or go, the announcement begins anew.
-pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
+pub(super) async fn announce(
+    service: &Service,
+    head_end: Arc<HeadEnd>,
+    end: impl Future<Output = bool>,
+) -> bool {
+    let mut end = std::pin::pin!(end);
     let mut interfaces = head_end.network.interfaces.clone();
     let mut stations = head_end.station_changes();
     loop {
@@ -107,31 +112,31 @@ pub(super) async fn announce(service: Service, head_end: Arc<HeadEnd>) {
         };
         let Some(announced) = &announcement else {
             tokio::select! {
-                () = head_end.stopping() => return,
+                stopping = &mut end => return stopping,
                 () = changed => continue,
             }
         };
-        let daemon = match register(&service, announced) {
+        let daemon = match register(service, announced) {
             Ok(daemon) => daemon,
             Err(error) => {
                 warn!("the directory is not announced by mDNS: {error}");
-                return;
+                return end.await;
             }
         };
         if let Ok(events) = daemon.monitor() {
             // Ends with the mDNS daemon.
             tokio::task::spawn_blocking(move || events.iter().for_each(log_event));
         }
-        let stopping = tokio::select! {
-            () = head_end.stopping() => true,
-            () = changed => false,
+        let ended = tokio::select! {
+            stopping = &mut end => Some(stopping),
+            () = changed => None,
         };
         let goodbye = move || daemon.shutdown().map(|done| done.recv_timeout(GOODBYE).is_ok());
         if !matches!(tokio::task::spawn_blocking(goodbye).await, Ok(Ok(true))) {
             debug!("mDNS: no goodbye was sent");
         }
-        if stopping {
-            return;
+        if let Some(stopping) = ended {
+            return stopping;
         }
     }
 }

@@ -25,15 +25,16 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// stations the period is therefore longer than [`PERIOD`]: 10 s for 999 stations.
 const MIN_GAP: Duration = Duration::from_millis(10);
 
-/// Announces all stations until the head-end stops, then deletes every announcement. Follows the stations there are.
+/// Announces all stations until `end` is ready, then deletes every announcement and returns what `end` gave. Follows the stations
+/// there are.
 #[expect(clippy::disallowed_methods, reason = "a shell: it announces every few seconds")]
-pub(super) async fn announce(head_end: Arc<HeadEnd>) {
+pub(super) async fn announce(head_end: Arc<HeadEnd>, end: impl Future<Output = bool>) -> bool {
     let mut sessions = Sessions::default();
     let mut failures = SendFailures::default();
     let mut current = head_end.station_changes();
-    let mut stopping = std::pin::pin!(head_end.stopping());
-    let mut stopped = false;
-    while !stopped {
+    let mut end = std::pin::pin!(end);
+    let mut ended = None;
+    while ended.is_none() {
         let stations = current.borrow_and_update().clone();
         for session in sessions.follow(&stations) {
             session.delete(&mut failures);
@@ -45,8 +46,8 @@ pub(super) async fn announce(head_end: Arc<HeadEnd>) {
             tokio::select! {
                 _ = turns.tick() => {}
                 Ok(()) = current.changed() => break,
-                () = &mut stopping => {
-                    stopped = true;
+                stopping = &mut end => {
+                    ended = Some(stopping);
                     break;
                 }
             }
@@ -60,6 +61,7 @@ pub(super) async fn announce(head_end: Arc<HeadEnd>) {
     for session in sessions.follow(&Handles::new()) {
         session.delete(&mut failures);
     }
+    ended.unwrap_or(true)
 }
 
 /// The sessions of all stations, which take turns.

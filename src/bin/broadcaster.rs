@@ -1,5 +1,7 @@
 //! `broadcaster`: keeps every station of a line-up on air until a signal stops it.
 
+#[path = "broadcaster/commands.rs"]
+mod commands;
 #[path = "broadcaster/play.rs"]
 mod play;
 
@@ -20,23 +22,18 @@ use stationcast::content::film_list::FilmList;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::control::{self, ControlCommand};
-use stationcast::daemon::{self, LineupSource, Listeners, scarcity};
+use stationcast::daemon::{self, LineupSource, Listeners, listeners, scarcity};
 use stationcast::generate::{Generate, manual};
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, has_sound};
 use stationcast::log::without_numbers;
 use stationcast::media::StationId;
 use stationcast::status;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
-
-/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`. If there is no room the kernel drops
-/// the client's SYN, which is sent again after 1 s. With tokio's 1,024 and 1,500 hostile clients at one time, the slowest of
-/// 58 answers of the directory took 1,009 ms; with this, the slowest of 56 took 511 ms. One run each, in a debug build.
-const BACKLOG: u32 = 4096;
 
 /// Keeps every station of a line-up on air, for ever.
 ///
@@ -88,6 +85,11 @@ enum Command {
     /// Stations that did not change stay on air and lose no packet. A line-up with a fault changes nothing. Exit status: 0 if
     /// it was done, 1 if no broadcaster runs the line-up, 2 if the line-up is wrong.
     Reload(Reload),
+    /// Have a station of a running broadcaster show something else
+    ///
+    /// What was sent ahead is shown first, so the change is seen within a second. Exit status: 0 if it was done, 1 if it cannot be
+    /// done now or if no broadcaster runs the line-up, 2 if there is no such station or film.
+    Control(commands::Control),
 }
 
 #[derive(clap::Args)]
@@ -163,7 +165,11 @@ fn command() -> ExitCode {
     let file = match &cli.command {
         Some(Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => &line_up.config,
         Some(Command::Check(check)) => &check.line_up.config,
-        Some(Command::Reload(options)) => return reload(options),
+        Some(Command::Reload(options)) => {
+            let command = ControlCommand::Reload { dry_run: options.dry_run };
+            return commands::ask(&options.line_up.config, &command);
+        }
+        Some(Command::Control(control)) => return control.run(),
         Some(Command::Status(status)) => match &status.http {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
@@ -182,7 +188,7 @@ fn command() -> ExitCode {
     }
     let result = match &cli.command {
         None => broadcast(lineup, Some(file)),
-        Some(Command::Play(_) | Command::Reload(_)) => Ok(()),
+        Some(Command::Play(_) | Command::Reload(_) | Command::Control(_)) => Ok(()),
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(check)) => return show_line_up(&lineup, check),
         Some(Command::Status(status)) => match lineup.http {
@@ -269,27 +275,6 @@ fn source(file: &Path) -> LineupSource {
     LineupSource { file: file.to_owned(), control: control.ok() }
 }
 
-/// Has the broadcaster that runs the line-up reload it, and prints its answer.
-fn reload(options: &Reload) -> ExitCode {
-    let file = &options.line_up.config;
-    let command = ControlCommand::Reload { dry_run: options.dry_run };
-    let answer = control::paths(file).and_then(|paths| control::ask(&paths, &command));
-    match answer {
-        Ok(answer) if answer.done => {
-            outcome(answer.sentences.iter().try_for_each(|sentence| print(&format!("{sentence}\n"))))
-        }
-        Ok(answer) => {
-            answer.sentences.iter().for_each(|sentence| eprintln!("{sentence}"));
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            let error =
-                anyhow!(error).context(format!("no broadcaster of this user runs {}", file.display()));
-            outcome(Err(error))
-        }
-    }
-}
-
 /// A flag that turns true at SIGINT or SIGTERM, for as long as the runtime is kept.
 fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
     let runtime = scarcity::build(Builder::new_multi_thread().worker_threads(1).enable_all())?;
@@ -340,31 +325,13 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// Listens on `address`, which is configured in `[section]` of the line-up. If its port is taken, and `is_fixed` is false,
 /// another port is chosen, and `address` has it then.
-fn listen(address: &mut SocketAddr, section: &str, is_fixed: bool) -> anyhow::Result<TcpListener> {
-    let bind = |address: SocketAddr| {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // After a restart, connections of the one before may still be closing.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    let bound = match bind(*address) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_fixed => {
-            bind(SocketAddr::new(address.ip(), 0))
+fn listen(address: &mut SocketAddr, section: &'static str, is_fixed: bool) -> anyhow::Result<TcpListener> {
+    let listener = match listeners::listen(*address, section) {
+        Err(error) if error.is_taken() && !is_fixed => {
+            listeners::listen(SocketAddr::new(address.ip(), 0), section)
         }
-        bound => bound,
-    };
-    let listener = bound.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => anyhow!(
-            "cannot listen on {address}, because another program does, perhaps a broadcaster; stop it, or choose \
-             another port for [{section}] listen in the line-up"
-        ),
-        io::ErrorKind::AddrNotAvailable => anyhow!(
-            "cannot listen on {address}: this machine does not have that address; choose another for [{section}] \
-             listen in the line-up"
-        ),
-        _ => anyhow!("cannot listen on {address}: {error}; [{section}] listen in the line-up chooses another address"),
-    })?;
+        listener => listener,
+    }?;
     *address = listener.local_addr()?;
     info!("{section} on {address}");
     Ok(listener)

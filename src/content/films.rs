@@ -37,6 +37,10 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
 /// For how long films are opened to know their lengths, before a station that comes on air begins with the first one.
 const LENGTHS_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long after a film began to play from its reel its first picture is due: it need not be decoded, only read. A station that a
+/// reload adds is on air that much sooner.
+const REEL_LEAD: Duration = Duration::from_millis(40);
+
 /// A station that was off air for less than this begins its next film, if that has no reel, from the beginning.
 const SHORT_OUTAGE: Duration = Duration::from_secs(5);
 
@@ -47,8 +51,8 @@ pub(crate) struct Films {
     catalogue: Arc<Catalogue>,
     /// The films of this round that are still to play.
     playlist: VecDeque<PlaylistItem>,
-    /// The number of films of this round.
-    round: usize,
+    /// The films of this round, each with its length if it has a reel.
+    round: Vec<RoundFilm>,
     /// The place in the round of the film that is playing, from 0.
     place: usize,
     now_playing: NowPlaying,
@@ -63,6 +67,8 @@ pub(crate) struct Films {
     resumes: bool,
     /// Whether the station has played a film, or tried to.
     begun: bool,
+    /// Whether there is one round only, which is not the station's programme.
+    once: bool,
     /// The size of all pictures, once a film has opened.
     size: Option<Size>,
     /// Decoder, encoder and time line. `None` while a blocking thread has them, or after they crashed or hung there.
@@ -102,13 +108,14 @@ impl Films {
             clock,
             catalogue,
             playlist: VecDeque::new(),
-            round: 0,
+            round: Vec::new(),
             place: 0,
             now_playing: NowPlaying::Nothing,
             events: VecDeque::new(),
             fault: None,
             played: false,
             begun: false,
+            once: false,
             size: None,
             transcoder: None,
             film_worker: BlockingWorker::new(threads.clone()),
@@ -116,6 +123,45 @@ impl Films {
             reel_worker: BlockingWorker::new(threads.clone()),
             threads,
         }
+    }
+
+    /// This film, once, from its beginning, in pictures of `size` if the station has a size already.
+    pub(crate) fn once(
+        film: PathBuf,
+        size: Option<Size>,
+        spec: &StationSpec,
+        clock: AirClock,
+        catalogue: Arc<Catalogue>,
+        threads: Threads,
+    ) -> Films {
+        let spec = StationSpec { media: vec![film].into(), ..spec.clone() };
+        Films { once: true, size, ..Films::new(Arc::new(spec), clock, catalogue, threads) }
+    }
+
+    /// Leaves the film that is playing. The next one begins at `at`, and the programme goes on from there.
+    pub(crate) fn skip(&mut self, at: AirTime) {
+        self.leave();
+        // Where the round would have begun of which that film is the next.
+        let lengths = self.round.iter().take(self.place + 1).map(|film| film.length);
+        if let Some(over) = lengths.sum::<Option<Duration>>().filter(|_| !self.playlist.is_empty()) {
+            let (catalogue, group, round) = (self.catalogue.clone(), self.spec.group, at - over);
+            let paths: Vec<PathBuf> = self.round.iter().map(|film| film.path.clone()).collect();
+            let save = move || catalogue.phases().set(group, paths.iter().map(PathBuf::as_path), round);
+            self.reel_worker.start(LOOKUP_TIMEOUT, save);
+        }
+    }
+
+    /// Leaves the film that is playing. The next event is of the film that is on at that time of day.
+    pub(crate) fn rejoin(&mut self) {
+        self.leave();
+        self.playlist.clear();
+        self.resumes = true;
+    }
+
+    fn leave(&mut self) {
+        self.now_playing = NowPlaying::Nothing;
+        self.events.clear();
+        self.fault = None;
     }
 
     /// From the next film on, this configuration of the same station holds. Other films begin when the one on air is over.
@@ -136,14 +182,14 @@ impl Films {
         std::mem::take(&mut self.played)
     }
 
-    /// The next event. There always is one, or a fault.
+    /// The next event; `None` at the end of films that play once.
     ///
     /// # Errors
     /// A film cannot be played, or a folder cannot be read. The next call tries the next film.
-    pub(crate) async fn next(&mut self, output: OutputState) -> Result<ContentEvent, Fault> {
+    pub(crate) async fn next(&mut self, output: OutputState) -> Result<Option<ContentEvent>, Fault> {
         loop {
             if let Some(event) = self.events.pop_front() {
-                return Ok(event);
+                return Ok(Some(event));
             }
             if let Some(fault) = self.fault.take() {
                 self.now_playing = NowPlaying::Nothing;
@@ -151,6 +197,9 @@ impl Films {
                 return Err(fault);
             }
             let done = match &self.now_playing {
+                NowPlaying::Nothing if self.once && self.begun && self.playlist.is_empty() => {
+                    return Ok(None);
+                }
                 NowPlaying::Nothing => self.begin_film(output).await,
                 NowPlaying::Reel(_) => self.play_reel().await,
                 NowPlaying::File(_) => self.play_file(output).await,
@@ -167,7 +216,7 @@ impl Films {
         }
         let item = self.playlist.pop_front();
         // Those that a station leaves out when it joins a round are taken from the front, too.
-        self.place = self.round.saturating_sub(self.playlist.len() + 1);
+        self.place = self.round.len().saturating_sub(self.playlist.len() + 1);
         match item {
             None => self.playlist = self.next_round(output).await?,
             Some(PlaylistItem { path, reel: Some(reel), begin, .. }) if !self.reel_worker.is_stuck() => {
@@ -180,17 +229,18 @@ impl Films {
                 self.begin_recording(path, key, begin, output).await?;
             }
             Some(PlaylistItem { path, begin, .. }) => {
-                let from = begin.map_or(Duration::ZERO, |begin| self.joins_at(output).since(begin));
+                let from =
+                    begin.map_or(Duration::ZERO, |begin| self.joins_at(output, START_LEAD).since(begin));
                 self.open_file(path, from, begin, output).await?;
             }
         }
         Ok(())
     }
 
-    /// When the first picture of a film that is joined in its middle is due at the earliest.
+    /// When the first picture of a film that is joined in its middle is due at the earliest, if it takes up to `lead` to have it.
     #[expect(clippy::disallowed_methods, reason = "a shell: it leaves out pictures that would be late")]
-    fn joins_at(&self, output: OutputState) -> AirTime {
-        let start = self.clock.now() + START_LEAD;
+    fn joins_at(&self, output: OutputState, lead: Duration) -> AirTime {
+        let start = self.clock.now() + lead;
         if output.on_air { output.free_at } else { output.free_at.max(start) }
     }
 
@@ -202,7 +252,7 @@ impl Films {
         // Before the first film opens the size is unknown, and a lookup must determine it.
         let known = self
             .size
-            .filter(|_| self.spec.reel)
+            .filter(|_| self.spec.reel && !self.once)
             .and_then(|size| self.catalogue.recent_lookup(&self.spec, Some(size)));
         if let Some(films) = known {
             let lengths = films.iter().map(|(_, reel)| reel.length()).collect();
@@ -235,6 +285,10 @@ impl Films {
                 Err(fault) => return Err(fault),
             }
         }
+        if self.once {
+            self.begun = true;
+            return Ok(items);
+        }
         let reels: Option<Vec<FilmReel>> =
             items.iter().map(|item| Some((item.path.clone(), item.reel.clone()?))).collect();
         let lengths = match &reels {
@@ -254,12 +308,12 @@ impl Films {
 
     /// Tells that a round of these films begins.
     fn tell_round(&mut self, items: &VecDeque<PlaylistItem>) {
-        self.round = items.len();
         let film = |item: &PlaylistItem| RoundFilm {
             path: item.path.clone(),
             length: item.reel.as_ref().map(|reel| reel.length()),
         };
-        self.events.push_back(ContentEvent::RoundBegins(items.iter().map(film).collect()));
+        self.round = items.iter().map(film).collect();
+        self.events.push_back(ContentEvent::RoundBegins(self.round.clone()));
     }
 
     /// How long each film plays, as far as its reel or its container tells; 0 if it cannot be opened. `None` if that takes
@@ -310,7 +364,7 @@ impl Films {
             Schedule::new(lengths, phase)
         });
         let now = self.clock.now();
-        let joins = self.joins_at(output);
+        let joins = self.joins_at(output, if recorded { REEL_LEAD } else { START_LEAD });
         let going_on = output.on_air && output.free_at > now;
         let resumes = std::mem::take(&mut self.resumes);
         let begun = std::mem::replace(&mut self.begun, true);

@@ -50,6 +50,8 @@ pub(crate) struct StationGuide {
     films: Arc<[GuideFilm]>,
     /// The film that is on, and the one that was handed to the air and is not due yet.
     cues: Vec<Cue>,
+    /// What is on instead of the programme, by an order, or was last.
+    interlude: Option<GuideEntry>,
 }
 
 /// A film of a round, and when it begins.
@@ -97,11 +99,53 @@ impl StationGuide {
     /// No film is on: the station shows a slate.
     pub(crate) fn clear(&mut self) {
         self.cues.clear();
+        self.interlude = None;
     }
 
-    /// The film that is on at `now`, and all that follow, without end, unless the length of one is not known. Empty if none is
-    /// on.
+    /// Another programme begins.
+    pub(crate) fn clear_programme(&mut self) {
+        self.cues.clear();
+    }
+
+    /// This is on instead of the programme, which goes on underneath. Without an end, until the interlude is
+    /// [ended](Self::end_interlude).
+    pub(crate) fn begin_interlude(&mut self, entry: GuideEntry) {
+        self.interlude = Some(entry);
+    }
+
+    /// The programme goes on at `at`.
+    pub(crate) fn end_interlude(&mut self, at: AirTime) {
+        // One that has not begun was never seen.
+        let begun = self.interlude.take().filter(|interlude| interlude.begin < at);
+        let end = |interlude: &GuideEntry| Some(interlude.end.map_or(at, |end| end.min(at)));
+        self.interlude = begun.map(|interlude| GuideEntry { end: end(&interlude), ..interlude });
+    }
+
+    /// The title of the film of the programme that was handed to the air last.
+    pub(crate) fn latest_title(&self) -> Option<Arc<str>> {
+        let cue = self.cues.last()?;
+        Some(cue.films.get(cue.place)?.title.clone())
+    }
+
+    /// What is on at `now`, and all that follows, without end, unless the length of one is not known. Empty if nothing is on.
     pub(crate) fn entries(&self, now: AirTime) -> impl Iterator<Item = GuideEntry> + use<> {
+        let interlude = self.interlude.clone().filter(|interlude| !interlude.is_over(now));
+        let begin = interlude.as_ref().map_or(AirTime(u64::MAX), |interlude| interlude.begin);
+        let before = self.programme(now).take_while(move |entry| now < begin && entry.begin < begin);
+        let before = before.map(move |entry| GuideEntry {
+            end: entry.end.map(|end| end.min(begin)).or((begin.0 < u64::MAX).then_some(begin)),
+            ..entry
+        });
+        let goes_on = interlude.as_ref().and_then(|interlude| interlude.end);
+        let after = goes_on.map(|at| {
+            let entries = self.programme(at);
+            entries.map(move |entry| GuideEntry { begin: entry.begin.max(at), ..entry })
+        });
+        before.chain(interlude).chain(after.into_iter().flatten())
+    }
+
+    /// The films of the programme that are on at `now`, and all that follow.
+    fn programme(&self, now: AirTime) -> impl Iterator<Item = GuideEntry> + use<> {
         let on = self.cues.iter().rposition(|cue| cue.begin <= now);
         let cue = on.and_then(|on| self.cues.get(on));
         let coming = on.and_then(|on| self.cues.get(on + 1));
@@ -222,6 +266,39 @@ mod tests {
         assert_eq!(shown(&guide, 90, 2), [entry("A", 0, 100), entry("B", 100, 120)]);
         guide.set_films(round - 1, films(&[("late", None)]));
         assert_eq!(shown(&guide, 90, 1), [entry("A", 0, 100)]);
+    }
+
+    #[test]
+    fn an_interlude_stands_in_for_the_programme_which_goes_on_underneath() {
+        let mut guide = StationGuide::default();
+        guide.begin_round(films(&[("a", Some(10)), ("b", Some(20))]));
+        guide.begin_film(0, BEGIN, None);
+        let interlude = |title: &str, begin, end: Option<u64>| GuideEntry {
+            title: title.into(),
+            begin: BEGIN + seconds(begin),
+            end: end.map(|end| BEGIN + seconds(end)),
+        };
+        guide.begin_interlude(interlude("x", 4, Some(15)));
+        let x = entry("x", 4, 15);
+        assert_eq!(
+            shown(&guide, 1, 4),
+            [entry("a", 0, 4), x.clone(), entry("b", 15, 30), entry("a", 30, 40)]
+        );
+        assert_eq!(shown(&guide, 4, 2), [x, entry("b", 15, 30)]);
+        assert_eq!(shown(&guide, 16, 1), [entry("b", 10, 30)]);
+
+        guide.begin_interlude(interlude("hold", 5, None));
+        assert_eq!(shown(&guide, 90, 9), [entry("hold", 5, None)]);
+        guide.end_interlude(BEGIN + seconds(32));
+        guide.begin_film(0, BEGIN + seconds(30), None);
+        assert_eq!(shown(&guide, 31, 2), [entry("hold", 5, 32), entry("a", 32, 40)]);
+        assert_eq!(shown(&guide, 33, 1), [entry("a", 30, 40)]);
+        guide.begin_interlude(interlude("hold", 34, None));
+        guide.end_interlude(BEGIN + seconds(34));
+        assert_eq!(shown(&guide, 33, 1), [entry("a", 30, 40)], "it was never seen");
+        guide.begin_interlude(interlude("hold", 5, None));
+        guide.clear();
+        assert_eq!(shown(&guide, 33, 1), []);
     }
 
     #[test]

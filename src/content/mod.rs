@@ -105,10 +105,30 @@ impl Content {
     /// The content cannot go on. If the station asks again, the content tries what follows.
     pub(crate) async fn next(&mut self, output: OutputState) -> Result<Option<ContentEvent>, Fault> {
         match self {
-            Content::Films(films) => films.next(output).await.map(Some),
+            Content::Films(films) => films.next(output).await,
             Content::Live(live) => live.next().await.map(Some),
             Content::Mosaic(mosaic) => mosaic.next(output).await.map(Some),
             Content::Slate(slate) => slate.next(output).await,
+        }
+    }
+
+    /// Leaves the film that is on. The next event is of the next film, at `at`.
+    pub(crate) fn skip(&mut self, at: AirTime) {
+        match self {
+            Content::Films(films) => films.skip(at),
+            Content::Live(live) => live.rejoin(),
+            Content::Mosaic(mosaic) => mosaic.rejoin(),
+            Content::Slate(_) => {}
+        }
+    }
+
+    /// Leaves what is on. The next event is of what is on then at that time of day.
+    pub(crate) fn rejoin(&mut self) {
+        match self {
+            Content::Films(films) => films.rejoin(),
+            Content::Live(live) => live.rejoin(),
+            Content::Mosaic(mosaic) => mosaic.rejoin(),
+            Content::Slate(_) => {}
         }
     }
 

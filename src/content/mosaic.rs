@@ -80,6 +80,11 @@ impl Mosaic {
         self.spec = spec;
     }
 
+    /// The next event begins anew.
+    pub(crate) fn rejoin(&mut self) {
+        self.next = None;
+    }
+
     /// The size of all pictures.
     pub(crate) fn size(&self) -> Size {
         self.size

@@ -22,6 +22,10 @@ const CLOCK: Colour = 0x8a_98a6;
 /// The colour bars of ITU-R BT.471, muted, from bright to dark. They check the colours all the way to the screen.
 const BARS: [Colour; 7] = [0xb8_bcc0, 0xb0_a850, 0x58_a0a8, 0x56_9c5c, 0xa0_5c9c, 0xa4_5450, 0x4c_5ca4];
 
+/// What a slate says at the top: that something is wrong, or that it is an operator's.
+const OFF_AIR: &str = "OFF AIR";
+const ON_HOLD: &str = "ON HOLD";
+
 /// Most lines of the reason.
 const REASON_LINES: usize = 4;
 
@@ -35,6 +39,8 @@ pub(crate) struct Slate {
     timeline: Timeline,
     size: Size,
     reason: String,
+    /// Whether it is an operator's, and nothing is wrong.
+    on_hold: bool,
     /// Whether [`ContentEvent::Begin`] was given.
     begun: bool,
     /// The number of the next picture, from 0.
@@ -50,8 +56,8 @@ impl Slate {
         // Until a film is known, the shape that most films have.
         let size = station_size((1920, 1080), 1.0, spec.width);
         let (worker, reason) = (BlockingWorker::new(threads), String::new());
-        let (begun, next, pictures) = (false, 0, 0);
-        Slate { spec, clock, worker, encoder: None, timeline, size, reason, begun, next, pictures }
+        let (on_hold, begun, next, pictures) = (false, false, 0, 0);
+        Slate { spec, clock, worker, encoder: None, timeline, size, reason, on_hold, begun, next, pictures }
     }
 
     /// From the next picture on, this configuration of the same station holds.
@@ -64,9 +70,10 @@ impl Slate {
         self.size
     }
 
-    /// Sets the slate to show `reason` for `span`, in pictures of `size` if the station has a size already.
-    pub(crate) fn set_reason(&mut self, reason: String, span: Duration, size: Option<Size>) {
-        self.reason = reason;
+    /// Sets the slate to show `reason` for `span`, in pictures of `size` if the station has a size already; `on_hold` if the
+    /// reason is an operator's, and nothing is wrong.
+    pub(crate) fn set_reason(&mut self, reason: String, span: Duration, size: Option<Size>, on_hold: bool) {
+        (self.reason, self.on_hold) = (reason, on_hold);
         (self.begun, self.next, self.pictures) = (false, 0, REPEAT_RATE.nearest(span));
         self.size = size.unwrap_or(self.size);
     }
@@ -101,13 +108,14 @@ impl Slate {
         }
         let (size, quality) = (self.size, self.spec.quality);
         let (name, reason) = (self.spec.name.clone(), self.reason.clone());
+        let tag = if self.on_hold { ON_HOLD } else { OFF_AIR };
         let known = self.encoder.take().filter(|encoder| encoder.size() == size);
         let draw = move || {
             let mut encoder = match known {
                 Some(encoder) => encoder,
                 None => Box::new(Encoder::new(size, quality)?),
             };
-            let canvas = paint_slate(size, &name, &reason, &clock_text(due.at));
+            let canvas = paint_slate(size, tag, &name, &reason, &clock_text(due.at));
             let encoded = encoder.encode_rgb32(&canvas.pixels)?;
             Ok::<_, EncodeError>((encoder, encoded.jpeg))
         };
@@ -123,9 +131,9 @@ pub(super) fn clock_text(at: AirTime) -> String {
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
-/// Paints the slate of the station `name`: "OFF AIR", the `reason` in a few lines, and the text `clock`. Legible from
+/// Paints the slate of the station `name`: the `tag`, the `reason` in a few lines, and the text `clock`. Legible from
 /// 160x96 up; a smaller slate has the parts that fit.
-pub fn paint_slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas {
+pub fn paint_slate(size: Size, tag: &str, name: &str, reason: &str, clock: &str) -> Canvas {
     let mut canvas = Canvas::of(size);
     let (width, height) = (i32::from(size.width), i32::from(size.height));
     paint_background(&mut canvas, width, height);
@@ -163,8 +171,8 @@ pub fn paint_slate(size: Size, name: &str, reason: &str, clock: &str) -> Canvas 
 
     let dot = small.height() * 11 / 20;
     canvas.panel(area(margin, y + (small.height() - dot) / 2, dot, dot), dot, ACCENT, 255);
-    let tag = margin + dot * 2;
-    small.paint(&mut canvas, tag, y, ACCENT, &small.cut("OFF AIR", width - margin - tag));
+    let tag_left = margin + dot * 2;
+    small.paint(&mut canvas, tag_left, y, ACCENT, &small.cut(tag, width - margin - tag_left));
     y += small.height() + gap / 2;
     heading.paint(&mut canvas, margin, y, TEXT, &heading.cut(name, room));
     y += heading.height() + gap;
@@ -211,22 +219,23 @@ mod tests {
     #[test]
     fn every_part_is_visible_at_every_usual_size() {
         for (width, height) in [(160, 96), (320, 176), (640, 368), (1280, 720), (1920, 1088), (368, 640)] {
-            let full = paint_slate(size(width, height), "Nature", "the film is missing", "03:31:00 UTC");
+            let full =
+                paint_slate(size(width, height), OFF_AIR, "Nature", "the film is missing", "03:31:00 UTC");
             for colour in [ACCENT, TEXT, QUIET, CLOCK, BARS[0], BARS[6]] {
                 assert!(count(&full, colour) > 15, "{colour:06x} at {width}x{height}");
             }
-            let (bare, name) = (paint_slate(size(width, height), "", "", ""), "Nature");
+            let (bare, name) = (paint_slate(size(width, height), OFF_AIR, "", "", ""), "Nature");
             assert_eq!(count(&bare, TEXT), 0);
             for (name, reason, clock) in [(name, "", ""), ("", name, ""), ("", "", name)] {
-                assert_ne!(paint_slate(size(width, height), name, reason, clock), bare);
+                assert_ne!(paint_slate(size(width, height), OFF_AIR, name, reason, clock), bare);
             }
         }
     }
 
     #[test]
     fn another_time_changes_only_the_clock() {
-        let one = paint_slate(size(640, 368), "Nature", "the film is missing", "03:31:00 UTC");
-        let two = paint_slate(size(640, 368), "Nature", "the film is missing", "03:31:01 UTC");
+        let one = paint_slate(size(640, 368), OFF_AIR, "Nature", "the film is missing", "03:31:00 UTC");
+        let two = paint_slate(size(640, 368), OFF_AIR, "Nature", "the film is missing", "03:31:01 UTC");
         let changed: Vec<usize> =
             (0..368).filter(|y| one.pixels[y * 640..][..640] != two.pixels[y * 640..][..640]).collect();
         assert!(!changed.is_empty() && changed.len() < 24 && changed[0] > 280, "{changed:?}");
@@ -236,7 +245,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn any_text_fits_any_size(w in 0u16..300, h in 0u16..300, name in ".{0,80}", reason in "\\PC{0,400}") {
-            let canvas = paint_slate(size(w, h), &name, &reason, &name);
+            let canvas = paint_slate(size(w, h), ON_HOLD, &name, &reason, &name);
             prop_assert_eq!(canvas.pixels.len(), usize::from(w) * usize::from(h));
         }
     }

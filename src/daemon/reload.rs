@@ -1,4 +1,4 @@
-//! Adapts a running broadcaster to its line-up when the file has changed: at a command on the control socket, and at SIGHUP.
+//! Adapts a running broadcaster to its line-up when the file has changed.
 //!
 //! A line-up with a fault changes nothing. Stations that are the same in both line-ups are not touched: they keep their task,
 //! sockets, SSRC, sequence numbers and place in the programme.
@@ -7,99 +7,109 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::control::{Asking, ControlAnswer, ControlCommand, ControlSocket};
-use crate::directory::State;
-use crate::headend::{HeadEnd, StationHandle};
-use crate::lineup::{ChangeKind, Difference, Lineup, StationSpec, has_sound};
+use super::listeners::ListenerSwitch;
+use super::service::ServiceManager;
+use crate::announce::Announcements;
+use crate::control::ControlAnswer;
+use crate::directory::{Services, State};
+use crate::headend::{HeadEnd, Interlude, StationHandle};
+use crate::lineup::{ChangeKind, ConfigError, Difference, Lineup, StationSpec, has_sound};
 use crate::media::StationId;
 
 /// How long a reload waits for the stations that begin, to tell whether they are on air.
 const ON_AIR: Duration = Duration::from_secs(5);
 
-/// The file of a line-up, and the socket of the commands on it.
-pub struct LineupSource {
-    /// The file.
-    pub file: PathBuf,
-    /// The control socket; `None`: only SIGHUP reloads.
-    pub control: Option<ControlSocket>,
+/// What causes a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Somebody asked for it.
+    Asked,
+    /// The file has another content. The first look at it finds what is on air.
+    Change,
 }
 
-/// Reloads the line-up of `head_end`, which is `lineup` now, at each command and at each SIGHUP.
-pub(super) async fn reload(source: LineupSource, lineup: Lineup, head_end: Arc<HeadEnd>) {
-    let LineupSource { file, control } = source;
-    let mut reloader = Reloader { file, lineup, head_end };
-    let mut hang_ups = signal(SignalKind::hangup()).ok();
-    loop {
-        let command = async {
-            match &control {
-                Some(socket) => Asking::next(socket).await,
-                None => std::future::pending().await,
-            }
-        };
-        let hang_up = async {
-            match &mut hang_ups {
-                Some(signal) => signal.recv().await,
-                None => None,
-            }
-        };
-        tokio::select! {
-            (ControlCommand::Reload { dry_run }, asking) = command => {
-                let answer = reloader.reload(dry_run).await;
-                asking.answer(&answer).await;
-            }
-            Some(()) = hang_up => drop(reloader.reload(false).await),
-            else => return,
-        }
-    }
-}
-
-struct Reloader {
-    file: PathBuf,
+/// Adapts a broadcaster to its line-up.
+pub(super) struct Reloader {
+    pub(super) file: PathBuf,
     /// The line-up that is on air. Settings that wait for the next start are as they were at this one.
-    lineup: Lineup,
-    head_end: Arc<HeadEnd>,
+    pub(super) lineup: Lineup,
+    pub(super) head_end: Arc<HeadEnd>,
+    pub(super) switch: ListenerSwitch,
+    /// By which the web is addressed.
+    pub(super) hosts: watch::Sender<Vec<String>>,
+    pub(super) announced: watch::Sender<Announcements>,
+    pub(super) manager: ServiceManager,
 }
 
 impl Reloader {
-    /// Reads the line-up, and adapts the stations to it unless this is a dry run.
-    async fn reload(&mut self, dry_run: bool) -> ControlAnswer {
+    /// Tells what a reload would change.
+    pub(super) async fn dry_run(&self) -> ControlAnswer {
+        match self.load().await {
+            Ok((_, difference)) => {
+                let mut sentences = difference.sentences();
+                sentences.push(
+                    if difference.is_empty() { "nothing would change" } else { "nothing was changed" }.into(),
+                );
+                ControlAnswer { done: true, not_now: false, sentences }
+            }
+            Err(sentences) => refusal(sentences),
+        }
+    }
+
+    /// Reads the line-up, and adapts the broadcaster to it. Stations that begin are not waited for yet.
+    pub(super) async fn reload(&mut self, cause: Cause) -> Reloaded {
+        self.manager.reloading().await;
+        let result = self.try_reload(cause).await;
+        Reloaded { result, cause, head_end: self.head_end.clone(), manager: self.manager.clone() }
+    }
+
+    /// The line-up as the file has it, and its difference from the one on air.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    async fn load(&self) -> Result<(Lineup, Difference), Vec<String>> {
         let (file, old) = (self.file.clone(), self.lineup.clone());
         let load = move || {
             let new = Lineup::load(&file)?;
             let difference = Difference::of(&old, &new, |spec| has_sound(&spec.sound, spec.media.films()));
-            Ok((new, difference))
+            Ok::<_, ConfigError>((new, difference))
         };
-        let loaded = tokio::task::spawn_blocking(load).await;
-        let (new, difference) = match loaded {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(fault)) => return self.refuse(lines(&fault)),
-            Err(_) => return self.refuse(vec!["the line-up cannot be checked".into()]),
-        };
-        let mut sentences = difference.sentences();
-        if dry_run {
-            sentences.push(
-                if difference.is_empty() { "nothing would change" } else { "nothing was changed" }.into(),
-            );
-            return ControlAnswer { done: true, sentences };
+        match tokio::task::spawn_blocking(load).await {
+            Ok(Ok(loaded)) => Ok(loaded),
+            Ok(Err(fault)) => Err(fault.sentences().to_vec()),
+            Err(_) => Err(vec!["the line-up cannot be checked".into()]),
         }
-        new.notes().iter().for_each(|note| warn!("{note}"));
-        let begin = self.apply(&difference);
-        self.lineup.stations = new.stations;
-        sentences.extend(self.await_on_air(&begin).await);
-        if difference.is_empty() {
-            sentences.push("nothing has changed".into());
-        }
-        sentences.iter().for_each(|sentence| info!("reload: {sentence}"));
-        ControlAnswer { done: true, sentences }
     }
 
-    fn refuse(&self, mut sentences: Vec<String>) -> ControlAnswer {
-        sentences.push("the line-up on air stays as it is".into());
-        sentences.iter().for_each(|sentence| warn!("reload: {sentence}"));
-        ControlAnswer { done: false, sentences }
+    /// Returns what was done, in sentences, and which stations begin.
+    ///
+    /// # Errors
+    /// Why nothing was.
+    async fn try_reload(&mut self, cause: Cause) -> Result<(Vec<String>, Vec<StationId>), Vec<String>> {
+        let (new, difference) = self.load().await?;
+        // All that can fail comes first.
+        let bound = ListenerSwitch::bind(&difference.listeners).map_err(|error| vec![error.to_string()])?;
+        if cause != Cause::Change || !difference.is_empty() {
+            new.notes().iter().for_each(|note| warn!("{note}"));
+        }
+        let begin = self.apply(&difference);
+        self.lineup = Lineup { reel: self.lineup.reel.clone(), ..new };
+        self.switch.switch(bound).await;
+        self.tell_addresses();
+        Ok((difference.sentences(), begin))
+    }
+
+    /// Tells where the broadcaster is reached by now.
+    fn tell_addresses(&self) {
+        let Lineup { directory, rtsp, http, .. } = self.lineup;
+        self.head_end.table.set_services(Services { rtsp, http });
+        let hosts = super::hosts(&self.lineup);
+        self.hosts.send_if_modified(|before| std::mem::replace(before, hosts.clone()) != hosts);
+        let announced = Announcements::new(&self.lineup, Some(directory));
+        self.announced.send_if_modified(|before| std::mem::replace(before, announced.clone()) != announced);
     }
 
     /// Adapts the stations. Returns those that begin.
@@ -124,7 +134,11 @@ impl Reloader {
                     if is_removed(&change.kind) {
                         handles.remove(&change.id);
                     } else if let Some(spec) = begins(&change.kind) {
-                        handles.insert(change.id, Arc::new(StationHandle::new(*spec)));
+                        let station = StationHandle::new(*spec);
+                        if let Some(before) = handles.get(&change.id) {
+                            station.stay_on_hold(before);
+                        }
+                        handles.insert(change.id, Arc::new(station));
                     }
                 }
             });
@@ -135,6 +149,40 @@ impl Reloader {
             .filter(|change| begins(&change.kind).is_some())
             .map(|change| change.id)
             .collect()
+    }
+}
+
+/// A reload, but for the stations that begin.
+pub(super) struct Reloaded {
+    result: Result<(Vec<String>, Vec<StationId>), Vec<String>>,
+    cause: Cause,
+    head_end: Arc<HeadEnd>,
+    manager: ServiceManager,
+}
+
+impl Reloaded {
+    /// Waits for the stations that begin. Returns what has become of the reload, which the log has then.
+    pub(super) async fn finish(self) -> ControlAnswer {
+        let answer = match &self.result {
+            Ok((done, begin)) => {
+                let mut sentences = done.clone();
+                sentences.extend(self.await_on_air(begin).await);
+                if sentences.is_empty() {
+                    sentences.push("nothing has changed".into());
+                }
+                if self.cause == Cause::Asked || !done.is_empty() {
+                    sentences.iter().for_each(|sentence| info!("reload: {sentence}"));
+                }
+                ControlAnswer { done: true, not_now: false, sentences }
+            }
+            Err(sentences) => {
+                let refusal = refusal(sentences.clone());
+                refusal.sentences.iter().for_each(|sentence| warn!("reload: {sentence}"));
+                refusal
+            }
+        };
+        self.manager.reloaded().await;
+        answer
     }
 
     /// Waits until the stations that begin are on air. Returns a sentence for each.
@@ -153,8 +201,13 @@ impl Reloader {
             }
         };
         let _ = tokio::time::timeout(ON_AIR, all).await;
+        let is_on_hold = |id| {
+            let interlude = self.head_end.station(id).and_then(|station| station.interlude());
+            matches!(interlude, Some(Interlude::Hold(_)))
+        };
         let told = begin.iter().map(|&id| match state(id) {
             Some(State::Film) => format!("station {id} is on air"),
+            Some(State::Slate { reason }) if is_on_hold(id) => format!("station {id} is on hold: {reason}"),
             Some(State::Slate { reason }) => format!("station {id} shows a slate: {reason}"),
             Some(State::Starting) | None => format!("station {id} is not on air yet"),
         });
@@ -162,7 +215,8 @@ impl Reloader {
     }
 }
 
-/// The sentences of an error.
-fn lines(error: &crate::lineup::ConfigError) -> Vec<String> {
-    error.sentences().to_vec()
+/// The answer to a reload that is refused for these reasons.
+fn refusal(mut sentences: Vec<String>) -> ControlAnswer {
+    sentences.push("the line-up on air stays as it is".into());
+    ControlAnswer { done: false, not_now: false, sentences }
 }

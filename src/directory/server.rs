@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
@@ -18,7 +17,7 @@ use super::framing::{ByteStream, Framed};
 use super::message::{ErrorCode, Reply, Request};
 use super::serialization::encode;
 use super::table::StationTable;
-use crate::limits::{Accept, ConnectionLimits, Permit, accept_loop};
+use crate::limits::{Accept, ConnectionLimits, Permit, ReplaceableListener, accept_loop};
 use crate::log::RateLimit;
 use connection::{Connection, Disconnect};
 
@@ -35,12 +34,12 @@ const REFUSALS: usize = 64;
 /// Serves the directory until `shutdown` is ready, then closes every connection and returns. Nothing else ends it: a
 /// failed accept is logged (once a second, with a count) and retried.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<ReplaceableListener>,
     table: Arc<StationTable>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
-    run(listener, table, limits, shutdown).await;
+    run(listener.into(), table, limits, shutdown).await;
 }
 
 /// What the connections share.

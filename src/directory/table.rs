@@ -21,7 +21,7 @@ use crate::media::{AirTime, StationId};
 pub struct StationTable {
     stations: Mutex<BTreeMap<StationId, StationRow>>,
     revision: watch::Sender<u64>,
-    services: OnceLock<Services>,
+    services: Mutex<Services>,
     sounds: OnceLock<Box<dyn Sounds>>,
     guides: OnceLock<Box<dyn Guides>>,
     now: watch::Sender<Arc<AllNow>>,
@@ -82,21 +82,21 @@ impl StationTable {
         Arc::new(StationTable {
             stations: Mutex::default(),
             revision: watch::Sender::new(0),
-            services: OnceLock::new(),
+            services: Mutex::default(),
             sounds: OnceLock::new(),
             guides: OnceLock::new(),
             now: watch::Sender::default(),
         })
     }
 
-    /// Sets where stations are served besides multicast. Only the first call counts.
+    /// Sets where stations are served besides multicast.
     pub fn set_services(&self, services: Services) {
-        self.services.get_or_init(|| services);
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
     }
 
     /// Where stations are served besides multicast.
     pub fn services(&self) -> Services {
-        self.services.get().copied().unwrap_or_default()
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets who knows the stations' sound. Only the first call counts. Without one, no station has sound.

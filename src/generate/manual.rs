@@ -105,6 +105,10 @@ pub fn broadcaster() -> Vec<ManualSection> {
                 ("broadcaster --config stations.toml", "Put every station on air, until Ctrl-C."),
                 ("broadcaster status --watch", "Watch the stations of a running broadcaster."),
                 (
+                    "broadcaster control 2 hold \"back at 14:00\"",
+                    "Have station 2 of a running broadcaster show a slate with this text; resume ends that.",
+                ),
+                (
                     "broadcaster sdp 2 >2.sdp; ffplay -protocol_whitelist file,udp,rtp -localaddr 127.0.0.1 -i 2.sdp",
                     "Watch station 2 with ffplay, from its group on loopback.",
                 ),

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::counters::TaskCounters;
 use super::describe::describe;
 use super::feed::Feed;
+use super::orders::Orders;
 use super::sounds::KEPT;
 use crate::air::AirCounters;
 use crate::content::guide::{GuideEntry, StationGuide};
@@ -60,6 +61,8 @@ pub struct StationHandle {
     sync_source: watch::Sender<Option<SyncSource>>,
     other_senders: Mutex<Vec<SocketAddr>>,
     reporting: Mutex<Reporting>,
+    /// What operators order.
+    pub(crate) orders: Orders,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
 }
@@ -81,6 +84,7 @@ impl StationHandle {
             sync_source: watch::Sender::new(None),
             other_senders: Mutex::default(),
             reporting: Mutex::default(),
+            orders: Orders::default(),
             stop: watch::Sender::new(false),
         }
     }

@@ -3,6 +3,7 @@
 //! - [`handle`]: one station: its configuration, its feed, its counters.
 //! - [`feed`]: a station's units for subscribers.
 //! - [`counters`]: the counters of a station's task, and the reports in the log.
+//! - `orders`: what operators have a station do during an event;
 //! - `on_now`: what is on, told to the directory;
 //! - `guides`: the films of a span, told to the directory;
 //! - `sounds`: what the directory tells of the stations' sound;
@@ -21,6 +22,7 @@ mod guides;
 pub mod handle;
 pub(crate) mod live_units;
 mod on_now;
+mod orders;
 mod others;
 mod sounds;
 
@@ -43,6 +45,8 @@ use crate::net::Network;
 pub use clients::{Client, ClientKind, Clients};
 pub(crate) use handle::SyncSource;
 pub use handle::{Reporting, StationHandle};
+pub(crate) use orders::NumberedOrder;
+pub use orders::{Interlude, OrderRefused, StationOrder};
 
 /// All stations of a broadcaster, and what they share.
 pub struct HeadEnd {

@@ -1,6 +1,7 @@
 //! The difference of two line-ups: all that a reload has to change, and how. Pure.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::report::listed;
 use super::{Lineup, StationSpec};
@@ -11,8 +12,35 @@ use crate::media::StationId;
 pub struct Difference {
     /// The stations that differ, ascending by number.
     pub stations: Vec<StationChange>,
+    /// The listeners that differ.
+    pub listeners: Vec<ListenerChange>,
+    /// The settings of the whole that differ and hold at once, as `section.key`.
+    pub settings: Vec<&'static str>,
     /// The settings that differ and hold only when the broadcaster is started again, as `section.key`.
     pub later: Vec<&'static str>,
+}
+
+/// A listener that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerChange {
+    /// The section of the line-up that has its address.
+    pub section: &'static str,
+    /// Where it listens; `None`: nowhere.
+    pub old: Option<SocketAddr>,
+    /// Where it is to listen; `None`: nowhere.
+    pub new: Option<SocketAddr>,
+}
+
+impl fmt::Display for ListenerChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listeners: [{}] ", self.section)?;
+        match (self.old, self.new) {
+            (Some(old), Some(new)) => write!(f, "moves from {old} to {new}; its connections stay"),
+            (None, Some(new)) => write!(f, "begins on {new}"),
+            (Some(old), None) => write!(f, "ends on {old}; its connections stay"),
+            (None, None) => f.write_str("stays off"),
+        }
+    }
 }
 
 /// A station that differs.
@@ -57,19 +85,23 @@ impl Difference {
             };
             Some(StationChange { id, name, kind })
         });
-        Difference { stations: stations.collect(), later: later(old, new) }
+        let (settings, later) = settings(old, new);
+        Difference { stations: stations.collect(), listeners: listeners(old, new), settings, later }
     }
 
     /// Whether the line-ups are the same to a running broadcaster.
     pub fn is_empty(&self) -> bool {
-        self.stations.is_empty() && self.later.is_empty()
+        let Difference { stations, listeners, settings, later } = self;
+        stations.is_empty() && listeners.is_empty() && settings.is_empty() && later.is_empty()
     }
 
     /// One sentence for each change.
     pub fn sentences(&self) -> Vec<String> {
         let later =
             self.later.iter().map(|key| format!("{key} changes when the broadcaster is started again"));
-        self.stations.iter().map(ToString::to_string).chain(later).collect()
+        let listeners = self.listeners.iter().map(ToString::to_string);
+        let settings = self.settings.iter().map(|key| format!("{key} changes at once"));
+        self.stations.iter().map(ToString::to_string).chain(listeners).chain(settings).chain(later).collect()
     }
 }
 
@@ -150,17 +182,29 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
     }
 }
 
-/// The settings of all stations together that differ.
-fn later(old: &Lineup, new: &Lineup) -> Vec<&'static str> {
-    let Lineup { directory, reel, rtsp, http, hosts, announce, stations: _, interfaces: _ } = new;
-    let keys = [
-        ("directory.listen", *directory != old.directory),
-        ("reel", *reel != old.reel),
-        ("rtsp", *rtsp != old.rtsp),
-        ("http", *http != old.http || *hosts != old.hosts),
-        ("announce", *announce != old.announce),
+fn listeners(old: &Lineup, new: &Lineup) -> Vec<ListenerChange> {
+    let change = |section, old, new| ListenerChange { section, old, new };
+    let all = [
+        change("directory", Some(old.directory), Some(new.directory)),
+        change("rtsp", old.rtsp, new.rtsp),
+        change("http", old.http, new.http),
     ];
-    keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
+    all.into_iter().filter(|change| change.old != change.new).collect()
+}
+
+/// The settings of all stations together that differ: those that hold at once, and those that wait.
+fn settings(old: &Lineup, new: &Lineup) -> (Vec<&'static str>, Vec<&'static str>) {
+    let Lineup { directory: _, rtsp: _, http: _, stations: _, interfaces: _, reel, hosts, announce, watch } =
+        new;
+    let differing = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {
+        keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
+    };
+    let at_once = differing(&[
+        ("http.hosts", *hosts != old.hosts),
+        ("announce", *announce != old.announce),
+        ("reload.watch", *watch != old.watch),
+    ]);
+    (at_once, differing(&[("reel", *reel != old.reel)]))
 }
 
 #[cfg(test)]
@@ -235,16 +279,30 @@ mod tests {
     fn stations_come_and_go_and_settings_of_the_whole_wait() {
         let station = "[[station]]\nid = 7\nname = \"Seven\"\nmedia = \"a.mp4\"\ngroup = \"239.1.1.7:5004\"";
         assert_eq!(sentences("", station), ["station 7 \"Seven\" is added"]);
-        let (one, both) = (lineup(station), lineup(&format!("{station}\n[http]\n[announce]\nsap = true\n")));
+        let (one, both) = (
+            lineup(station),
+            lineup(&format!(
+                "[directory]\nlisten = \"127.0.0.1:1\"\n[reel]\nbytes = 1_000_000\n[http]\nhosts = [\"tv\"]\n[announce]\n\
+                 [reload]\nwatch = true\n{station}\n"
+            )),
+        );
         let waiting = Difference::of(&one, &both, |_| false);
         assert_eq!(
             waiting.sentences(),
             [
-                "http changes when the broadcaster is started again",
-                "announce changes when the broadcaster is started again"
+                "listeners: [directory] moves from 127.0.0.1:9688 to 127.0.0.1:1; its connections stay",
+                "listeners: [http] begins on 127.0.0.1:8088",
+                "http.hosts changes at once",
+                "announce changes at once",
+                "reload.watch changes at once",
+                "reel changes when the broadcaster is started again",
             ]
         );
         assert!(!waiting.is_empty());
+        assert_eq!(
+            Difference::of(&both, &one, |_| false).sentences()[1],
+            "listeners: [http] ends on 127.0.0.1:8088; its connections stay"
+        );
         let removed =
             Difference::of(&one, &lineup(&station.replace("7", "8").replace("Seven", "Eight")), |_| false);
         let sentences = removed.sentences();

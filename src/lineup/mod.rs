@@ -40,9 +40,10 @@ use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use camera::CameraDevice;
-pub use difference::{ChangeKind, Difference, StationChange};
+pub use difference::{ChangeKind, Difference, ListenerChange, StationChange};
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
 pub use live::{LiveSource, Media, NetworkSource, Scheme};
+pub(crate) use outputs::collide;
 pub use password::PasswordPlace;
 pub use play::PlayOptions;
 pub use timed::TimedMedia;
@@ -75,6 +76,8 @@ pub struct Lineup {
     pub hosts: Vec<String>,
     /// How stations and the directory are announced.
     pub announce: Announce,
+    /// Whether the file is followed: a running broadcaster adapts to it whenever it has changed.
+    pub watch: bool,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
     /// This machine's interfaces when the file was read: for what [`table`](Self::table) and [`notes`](Self::notes) say of it.

@@ -65,7 +65,7 @@ fn distinct(root: &DeTable<'_>, report: &mut Report<'_>, sections: &[(&str, Opti
 
 /// Whether the system would refuse the second of two sockets. An unspecified address takes the port on every address; that
 /// of IPv6 also on those of IPv4.
-fn collide(one: Option<SocketAddr>, other: Option<SocketAddr>) -> bool {
+pub(crate) fn collide(one: Option<SocketAddr>, other: Option<SocketAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return false };
     let covers =
         |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());

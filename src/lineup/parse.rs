@@ -58,6 +58,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
             http: None,
             hosts: Vec::new(),
             announce: Announce::default(),
+            watch: false,
             stations: Vec::new(),
             interfaces: Vec::new(),
         });
@@ -98,6 +99,11 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     };
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
     let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
+    let watch = section(root, "reload", &mut report).is_some_and(|section| {
+        section.unknown_keys(&mut report, &["watch"], "[reload]");
+        let fix = "choose true or false (whether the line-up is reloaded whenever its file has changed)";
+        section.flag(&mut report, "watch", fix).value().unwrap_or(false)
+    });
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
     let stations = parser.stations(root);
     // Those that have faults of their own are known all the same.
@@ -106,7 +112,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
     live::refuse_loops(&stations, &own, &mut parser.report);
     let interfaces = world.interfaces.clone();
-    parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, stations, interfaces })
+    parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, watch, stations, interfaces })
 }
 
 /// Reports each mosaic that names a station which the line-up lacks.

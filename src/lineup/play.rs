@@ -89,6 +89,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
         http: Some(at(HTTP.port())),
         hosts: Vec::new(),
         announce: Announce { sap: true, mdns: true },
+        watch: false,
         stations: vec![StationSpec {
             id: ID,
             name,

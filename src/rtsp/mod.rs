@@ -40,13 +40,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::content::programme::{NotPlayable, Programme};
 use crate::headend::{HeadEnd, StationHandle};
-use crate::limits::{self, ConnectionLimits, Permit, canonical};
+use crate::limits::{self, ConnectionLimits, Permit, ReplaceableListener, canonical};
 use connection::RtspConnection;
 use fanout::Fanouts;
 use session::SessionTable;
@@ -101,7 +101,7 @@ struct RtspServer {
 
 /// Serves stations until the head-end stops, then ends every session and connection and returns. There are at most
 /// `places` connections, and as many sessions.
-pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places: usize) {
+pub async fn serve(listener: impl Into<ReplaceableListener>, head_end: Arc<HeadEnd>, places: usize) {
     let limits = ConnectionLimits::new(places, PER_ADDRESS);
     let server = Arc::new(RtspServer::new(head_end.clone(), places));
     let visit = |stream: TcpStream, peer, permit: Result<Permit, String>| match permit {
@@ -120,7 +120,8 @@ pub async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places: usize)
             None
         }
     };
-    let mut connections = limits::accept_loop(listener, "rtsp", limits, head_end.stopping(), visit).await;
+    let mut connections =
+        limits::accept_loop(listener.into(), "rtsp", limits, head_end.stopping(), visit).await;
     server.sessions.end().await;
     connections.shutdown().await;
 }

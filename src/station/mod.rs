@@ -12,6 +12,7 @@
 //! `net` and `clock`.
 
 mod guide;
+mod interlude;
 pub(crate) mod listen;
 mod output;
 mod patience;
@@ -43,11 +44,11 @@ use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
-use crate::headend::{HeadEnd, StationHandle};
+use crate::headend::{HeadEnd, Interlude, StationHandle};
 use crate::lineup::{Media, StationSpec, has_sound_by};
 use crate::media::{FrameRate, Size};
 use guide::GuideKeeper;
-use output::{Output, Stopping};
+use output::{Interrupted, Output};
 use patience::{Patience, RETRY};
 use runtime::WakeSlots;
 use sound::Heard;
@@ -55,6 +56,9 @@ pub(crate) use supervisor::supervise;
 
 /// Most faults that are remembered as logged.
 const MOST_REPORTED: usize = 100;
+
+/// A hold lasts for longer than that.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// After this long on air, a fault is a new one, and the pauses before a retry start from the first again.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -98,8 +102,12 @@ struct Station {
     content: Content,
     /// What the content is of, if not of the station's own media.
     instead: Option<Media>,
-    /// Shown while `content` cannot be.
+    /// Shown while `content` cannot be, and on hold.
     slate: Content,
+    /// A film that is shown once, by an order.
+    inserted: Option<Content>,
+    /// The number of the order that is obeyed with the next unit.
+    obeying: Option<u64>,
     /// Whether a film is on air.
     on_air: bool,
     /// Log "on air" with the next film: "off air", or nothing, was logged last.
@@ -108,20 +116,22 @@ struct Station {
     reported: Reported,
 }
 
+/// What a station shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Programme,
+    Inserted,
+    Slate,
+}
+
 /// Why a station has stopped showing its content or its slate.
 enum ContentEnd {
     /// The content is over.
     Over,
     /// The content cannot go on.
     Failed(Fault),
-    /// The station is told to stop.
-    Stopping,
-}
-
-impl From<Stopping> for ContentEnd {
-    fn from(Stopping: Stopping) -> ContentEnd {
-        ContentEnd::Stopping
-    }
+    /// The station is told to stop, or to show something else.
+    Interrupted(Interrupted),
 }
 
 impl Station {
@@ -160,6 +170,8 @@ impl Station {
             content,
             instead: None,
             slate,
+            inserted: None,
+            obeying: None,
             on_air: false,
             log_on_air: true,
             patience: Patience::default(),
@@ -175,6 +187,7 @@ impl Station {
         let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec();
         self.resolve_sound().await;
+        self.take_up_interlude();
         let clock = self.head_end.clock.clone();
         loop {
             let place = time_of_day::place(&spec, clock.now());
@@ -202,6 +215,7 @@ impl Station {
 
     /// From now on this is the content instead of the station's own media, or again that.
     fn show_instead(&mut self, media: Option<Media>) {
+        self.handle.guide().clear_programme();
         self.instead = media;
         self.content = self.new_content();
         (self.on_air, self.log_on_air) = (false, true);
@@ -232,17 +246,36 @@ impl Station {
         }
     }
 
-    /// Shows the content until the station is told to stop, and the slate or the fallback while the content cannot be shown.
+    /// Shows the content until the station is told to stop, and the slate or the fallback while the content cannot be shown. Obeys
+    /// orders.
     fn show_content(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(async move { while self.show_content_once().await.is_ok() {} })
+        Box::pin(async move {
+            loop {
+                match self.show_content_once().await {
+                    Ok(()) => {}
+                    Err(Interrupted::Ordered) => self.take_order(),
+                    Err(Interrupted::Stopping) => return,
+                }
+            }
+        })
     }
 
-    /// Shows the content until it fails, and then the slate or the fallback.
+    /// Shows the content, or what was ordered instead, until it fails or is over, and after a failure the slate or the fallback.
     #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
-    async fn show_content_once(&mut self) -> Result<(), Stopping> {
+    async fn show_content_once(&mut self) -> Result<(), Interrupted> {
         let began = self.head_end.clock.now();
-        let fault = match self.run_once(ContentKind::Film).await {
-            ContentEnd::Stopping => return Err(Stopping),
+        let interlude = self.handle.interlude();
+        let end = match &interlude {
+            None => self.run_once(Shown::Programme).await,
+            Some(Interlude::Film(_)) => self.run_once(Shown::Inserted).await,
+            Some(Interlude::Hold(text)) => {
+                self.set_slate(text.clone(), DAY, true);
+                self.run_once(Shown::Slate).await
+            }
+        };
+        let fault = match end {
+            ContentEnd::Interrupted(interrupted) => return Err(interrupted),
+            end if interlude.is_some() => return self.end_interlude(end).await,
             ContentEnd::Failed(fault) => fault,
             ContentEnd::Over => return Ok(()),
         };
@@ -267,7 +300,8 @@ impl Station {
     }
 
     /// Shows the films of the fallback until the live source is back.
-    async fn show_fallback(&mut self) -> Result<(), Stopping> {
+    async fn show_fallback(&mut self) -> Result<(), Interrupted> {
+        self.handle.guide().clear_programme();
         let before = self.instead.replace(Media::Films(self.handle.spec().fallback.clone()));
         let films = self.new_content();
         let mut content = std::mem::replace(&mut self.content, films);
@@ -280,11 +314,12 @@ impl Station {
             },
             Content::Films(_) | Content::Mosaic(_) | Content::Slate(_) => true,
         };
+        self.handle.guide().clear_programme();
         self.instead = before;
         self.content = content;
         self.content.set_spec(self.content_spec());
         (self.on_air, self.log_on_air) = (false, true);
-        if is_back { Ok(()) } else { Err(Stopping) }
+        if is_back { Ok(()) } else { Err(Interrupted::Stopping) }
     }
 
     /// Finds out whether the station has sound, before it is on air: what is described of it must not change with each film.
@@ -313,14 +348,20 @@ impl Station {
         }
     }
 
-    /// Shows the slate with `reason`, for `span`.
-    async fn show_slate(&mut self, reason: String, span: Duration) -> Result<(), Stopping> {
+    /// Has the slate show `reason` for `span`, in the station's size.
+    fn set_slate(&mut self, reason: String, span: Duration, on_hold: bool) {
         let size = self.content.size();
         if let Content::Slate(slate) = &mut self.slate {
-            slate.set_reason(reason.clone(), span, size);
+            slate.set_reason(reason, span, size, on_hold);
         }
-        match self.run_once(ContentKind::Slate(reason)).await {
-            ContentEnd::Stopping => Err(Stopping),
+    }
+
+    /// Shows the slate with `reason`, for `span`.
+    async fn show_slate(&mut self, reason: String, span: Duration) -> Result<(), Interrupted> {
+        self.set_slate(reason, span, false);
+        self.handle.guide().clear();
+        match self.run_once(Shown::Slate).await {
+            ContentEnd::Interrupted(interrupted) => Err(interrupted),
             // All pictures may still be ahead of their due times, and the retry is to come after them.
             ContentEnd::Over => self.output.drain().await,
             ContentEnd::Failed(fault) => {
@@ -332,17 +373,20 @@ impl Station {
     }
 
     /// Hands the content, or the slate, to the output until it is over or cannot go on.
-    async fn run_once(&mut self, kind: ContentKind) -> ContentEnd {
+    async fn run_once(&mut self, shown: Shown) -> ContentEnd {
         // Announced once its first unit has been handed over.
         let mut begins = None;
         // A slate is silent, and so is a film until it tells when it began.
         self.output.set_heard(None);
-        self.handle.guide().clear();
         loop {
             self.follow_spec();
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
             let event = {
-                let content = if kind == ContentKind::Film { &mut self.content } else { &mut self.slate };
+                let content = match (shown, &mut self.inserted) {
+                    (Shown::Slate, _) => &mut self.slate,
+                    (Shown::Inserted, Some(film)) => film,
+                    _ => &mut self.content,
+                };
                 let mut next = std::pin::pin!(content.next(output));
                 loop {
                     tokio::select! {
@@ -350,8 +394,12 @@ impl Station {
                         event = &mut next => break event,
                         // Content that is late is no reason for silence: the last picture stays on air.
                         dry = self.output.run_dry() => {
-                            if dry.is_err() || self.output.repeat().await.is_err() {
-                                return ContentEnd::Stopping;
+                            let repeated = match dry {
+                                Ok(()) => self.output.repeat().await,
+                                Err(interrupted) => Err(interrupted),
+                            };
+                            if let Err(interrupted) = repeated {
+                                return ContentEnd::Interrupted(interrupted);
                             }
                         }
                     }
@@ -369,16 +417,17 @@ impl Station {
                 }
                 ContentEvent::Unit { unit, squeezed } => {
                     counters.squeezed.fetch_add(squeezed.into(), Relaxed);
-                    if let Err(stopping) = self.output.hand_over(unit).await {
-                        return stopping.into();
-                    }
+                    let handed_over = self.output.hand_over(unit).await;
                     if let Some((kind, size, rate)) = begins.take() {
                         self.announce(kind, size, rate);
+                    }
+                    if let Err(interrupted) = handed_over {
+                        return ContentEnd::Interrupted(interrupted);
                     }
                 }
                 ContentEvent::Begin { kind, size, rate } => begins = Some((kind, size, rate)),
                 ContentEvent::Film(film) => {
-                    self.handle.guide().begin_film(film.place, film.begin, film.length);
+                    self.guide_film(shown, &film);
                     self.output.set_heard(Some(Heard::Film(film)));
                 }
                 ContentEvent::LiveSound(sound) => self.output.set_heard(Some(Heard::Live(sound))),
@@ -398,6 +447,8 @@ impl Station {
                         warn!("station {} \"{}\": {reason}; it will be made again", spec.id, spec.name);
                     }
                 }
+                // It is no round of the programme.
+                ContentEvent::RoundBegins(_) if shown == Shown::Inserted => {}
                 ContentEvent::RoundBegins(films) => {
                     counters.rounds.fetch_add(1, Relaxed);
                     self.guide.begin_round(films);
@@ -410,6 +461,15 @@ impl Station {
     fn announce(&mut self, kind: ContentKind, size: Size, rate: FrameRate) {
         let spec = self.handle.spec();
         let on_film = kind == ContentKind::Film;
+        if let Some(number) = self.obeying.take() {
+            let fault = match &kind {
+                ContentKind::Slate(reason) if self.handle.interlude().is_none() => {
+                    Some(format!("shows a slate: {reason}"))
+                }
+                _ => None,
+            };
+            self.handle.orders.obeyed(number, fault);
+        }
         if on_film {
             self.handle.set_film_rate(rate);
         }

@@ -15,9 +15,9 @@ use super::sound::{Heard, SoundOutput};
 use crate::air::sender::RtpSender;
 use crate::air::{AirCounters, Flow, LEAD};
 use crate::clock::AirClock;
-use crate::content::LONGEST_PAUSE;
+use crate::content::{LONGEST_PAUSE, START_LEAD};
 use crate::directory::StationTable;
-use crate::headend::{HeadEnd, StationHandle, SyncSource};
+use crate::headend::{HeadEnd, NumberedOrder, StationHandle, StationOrder, SyncSource};
 use crate::interface::Interface;
 use crate::lineup::Spread;
 use crate::media::{AirTime, Due, REPEAT_RATE, Track, Unit};
@@ -44,9 +44,14 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The station is told to stop.
+/// Why a wait of the output ended before its time.
 #[derive(Debug)]
-pub(super) struct Stopping;
+pub(super) enum Interrupted {
+    /// The station is told to stop.
+    Stopping,
+    /// There is an order that was not [taken](Output::take_order).
+    Ordered,
+}
 
 /// The output of one station.
 pub(super) struct Output {
@@ -57,6 +62,9 @@ pub(super) struct Output {
     table: Arc<StationTable>,
     wake_slots: WakeSlots,
     stop: watch::Receiver<bool>,
+    orders: watch::Receiver<NumberedOrder>,
+    /// The number of the order that was taken last.
+    taken: u64,
     flow: Flow,
     /// `None` if the station has no sound.
     sound: Option<SoundOutput>,
@@ -84,6 +92,9 @@ impl Output {
             network: head_end.network.clone(),
             table: head_end.table.clone(),
             stop: handle.stopping(),
+            orders: handle.orders.given(),
+            // What was ordered of a task that crashed is not ordered again.
+            taken: handle.orders.given().borrow().0,
             wake_slots,
             flow,
             sound: None,
@@ -110,6 +121,21 @@ impl Output {
         // Opens the sockets anew: with those of the sound.
         self.sends_by(None);
         self.follow_interface();
+    }
+
+    /// Takes the last order, if it was not taken yet, and its number. What follows may begin when the unit that was handed over
+    /// last has been on air, however long that was to stay.
+    #[expect(clippy::disallowed_methods, reason = "a shell: what follows begins soon")]
+    pub(super) fn take_order(&mut self) -> Option<(u64, StationOrder)> {
+        let (number, order) = self.orders.borrow_and_update().clone();
+        if std::mem::replace(&mut self.taken, number) == number {
+            return None;
+        }
+        if let Some(last) = &self.last {
+            let shown = last.due.at + last.due.interval.min(REPEAT_RATE.interval());
+            self.free_at = self.free_at.min(shown.max(self.clock.now() + START_LEAD));
+        }
+        Some((number, order?))
     }
 
     /// From the next unit on this is heard, or nothing.
@@ -145,9 +171,9 @@ impl Output {
     /// Waits until so little of what was handed over is left that the group would soon be silent.
     ///
     /// # Errors
-    /// The station is told to stop.
+    /// The station is told to stop, or to show something else.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn run_dry(&mut self) -> Result<(), Stopping> {
+    pub(super) async fn run_dry(&mut self) -> Result<(), Interrupted> {
         let Some(last) = &self.last else {
             // Nothing can be repeated yet.
             return self.wait_until(Instant::now() + DAY).await;
@@ -159,9 +185,9 @@ impl Output {
     /// Repeats the last unit: the content is late, and the group is not to be silent meanwhile.
     ///
     /// # Errors
-    /// The station is told to stop.
+    /// The station is told to stop, or to show something else.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn repeat(&mut self) -> Result<(), Stopping> {
+    pub(super) async fn repeat(&mut self) -> Result<(), Interrupted> {
         let Some(last) = self.last.clone() else { return Ok(()) };
         let at = (last.due.at + LONGEST_PAUSE).max(self.clock.now());
         // A picture that is held for longer, such as a slide, keeps its time on air.
@@ -180,20 +206,19 @@ impl Output {
     /// station is [`LEAD`] ahead.
     ///
     /// # Errors
-    /// The station is told to stop.
+    /// The station is told to stop, or to show something else.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Stopping> {
-        if let Some(last) = self.last.take() {
-            let mut at = last.due.at;
-            while unit.due.at.since(at) > LONGEST_PAUSE {
-                // Some of the pause may be over.
-                at = (at + REPEAT_RATE.interval()).max(self.clock.now());
-                if unit.due.at.since(at) < SHORTEST_PAUSE {
-                    break;
-                }
-                let due = Due { at, interval: REPEAT_RATE.interval() };
-                self.offer(Unit { due, ..last.clone() }).await?;
+    pub(super) async fn hand_over(&mut self, unit: Unit) -> Result<(), Interrupted> {
+        let is_far = |last: &&Unit| unit.due.at.since(last.due.at) > LONGEST_PAUSE;
+        while let Some(last) = self.last.as_ref().filter(is_far).cloned() {
+            // Some of the pause may be over.
+            let at = (last.due.at + REPEAT_RATE.interval()).max(self.clock.now());
+            if unit.due.at.since(at) < SHORTEST_PAUSE {
+                break;
             }
+            let repeated = Unit { due: Due { at, interval: REPEAT_RATE.interval() }, ..last };
+            self.last = Some(repeated.clone());
+            self.offer(repeated).await?;
         }
         if let Some(sound) = &mut self.sound {
             sound.reach(unit.due.at, self.clock.now());
@@ -204,7 +229,7 @@ impl Output {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    async fn offer(&mut self, mut unit: Unit) -> Result<(), Stopping> {
+    async fn offer(&mut self, mut unit: Unit) -> Result<(), Interrupted> {
         let (due, now) = (unit.due.at, self.clock.now());
         self.handle.feed.push(unit.clone(), now);
         if let Some(sound) = &mut self.sound {
@@ -215,7 +240,11 @@ impl Output {
         while let Err(full) = self.flow.offer(unit) {
             unit = full;
             let ahead = self.clock.until(due);
-            self.wait(ahead.saturating_sub(MIN_LEAD).min(ahead / 2).max(MIN_WAIT)).await?;
+            let room = ahead.saturating_sub(MIN_LEAD).min(ahead / 2).max(MIN_WAIT);
+            // The feed has the unit already, so the group gets it, too, whatever is ordered.
+            if let Err(Interrupted::Stopping) = self.wait_for(Instant::now() + room, false).await {
+                return Err(Interrupted::Stopping);
+            }
         }
         if self.clock.until(due) < LEAD {
             return Ok(());
@@ -236,13 +265,13 @@ impl Output {
 
     /// Waits until [`MIN_LEAD`] before the time on air of the last unit ends.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn drain(&mut self) -> Result<(), Stopping> {
+    pub(super) async fn drain(&mut self) -> Result<(), Interrupted> {
         self.wait(self.clock.until(self.free_at).saturating_sub(MIN_LEAD)).await
     }
 
     /// Waits for `span`, and repeats the last unit meanwhile, so that the group is not silent.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn idle(&mut self, span: Duration) -> Result<(), Stopping> {
+    pub(super) async fn idle(&mut self, span: Duration) -> Result<(), Interrupted> {
         let end = Instant::now() + span;
         while Instant::now() < end {
             match tokio::time::timeout_at(end, self.run_dry()).await {
@@ -258,22 +287,34 @@ impl Output {
 
     /// Waits for `span`, and follows the interface meanwhile.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    pub(super) async fn wait(&mut self, span: Duration) -> Result<(), Stopping> {
+    pub(super) async fn wait(&mut self, span: Duration) -> Result<(), Interrupted> {
         self.wait_until(Instant::now() + span).await
     }
 
+    async fn wait_until(&mut self, moment: Instant) -> Result<(), Interrupted> {
+        self.wait_for(moment, true).await
+    }
+
+    /// Waits until `moment`, and follows the interface meanwhile. Orders end it if it `heeds` them.
     #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
-    async fn wait_until(&mut self, moment: Instant) -> Result<(), Stopping> {
+    async fn wait_for(&mut self, moment: Instant, heeds: bool) -> Result<(), Interrupted> {
+        let taken = self.taken;
         loop {
             if *self.stop.borrow() {
-                return Err(Stopping);
+                return Err(Interrupted::Stopping);
+            }
+            if heeds && self.orders.borrow().0 != taken {
+                return Err(Interrupted::Ordered);
             }
             if moment <= Instant::now() {
                 return Ok(());
             }
             tokio::select! {
                 () = tokio::time::sleep_until(moment) => return Ok(()),
-                _ = self.stop.wait_for(|&stop| stop) => return Err(Stopping),
+                _ = self.stop.wait_for(|&stop| stop) => return Err(Interrupted::Stopping),
+                _ = self.orders.wait_for(|(number, _)| *number != taken), if heeds => {
+                    return Err(Interrupted::Ordered);
+                }
                 Ok(()) = self.network.interfaces.changed() => {}
                 () = tokio::time::sleep_until(self.reopen_at), if self.obstacle.is_some() => {}
             }

@@ -23,7 +23,7 @@ use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
 use crate::content::worker::{STUCK_AFTER, Threads};
 use crate::directory::StationTable;
-use crate::headend::Clients;
+use crate::headend::{Clients, StationOrder};
 use crate::interface::Interface;
 use crate::lineup::{LiveSource, NetworkSource, Spread, TimedMedia};
 use crate::media::StationId;
@@ -413,6 +413,81 @@ async fn stations_come_change_and_go_while_another_loses_no_picture() {
     let network = network.lock().unwrap();
     assert!(network.violations.is_empty(), "{:#?}\n{network}", network.violations);
     assert_eq!(network.recovered_at(), Some(undisturbed_since), "{network}");
+    simulation.stop.send_replace(true);
+}
+
+/// The place in a round of the picture that is on, in pictures, and when it was due.
+fn place(simulation: &Simulation) -> Option<(u64, crate::media::AirTime)> {
+    let network = simulation.network.lock().unwrap();
+    let (film, n) = network.film?;
+    Some((film as u64 * film_source::FILMS[0] + n, network.shown?.0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_ordered_it_is_one_stream_and_the_programme_goes_on_underneath() {
+    let mut simulation = Simulation::begin(4);
+    simulation.go_on_air().await;
+    let (head_end, id) = (simulation.head_end.clone(), simulation.handle.spec().id);
+    let ssrc = simulation.network.lock().unwrap().last.unwrap().0;
+    let all = film_source::FILMS[0] + film_source::FILMS[1];
+    let shown_after = crate::air::LEAD + Duration::from_millis(500);
+    // A place of the programme, from which all others follow.
+    let mut known = place(&simulation).unwrap();
+    let mut obeyed = BTreeMap::<String, u64>::new();
+    for n in 0..80 {
+        let pause = simulation.seconds(0, 30);
+        sleep(pause).await;
+        // What is handed over is on air a moment later.
+        let handed_over = simulation.handle.interlude();
+        sleep(shown_after).await;
+        let (interlude, before) = (simulation.handle.interlude(), place(&simulation));
+        if handed_over.is_none() {
+            // As if nothing had been ordered but to skip.
+            let (place, due) = before.expect("a film is on");
+            let pictures =
+                due.since(known.1).as_millis() as u64 / film_source::RATE.interval().as_millis() as u64;
+            let network = simulation.network.lock().unwrap();
+            assert_eq!(place, (known.0 + pictures) % all, "order {n}\n{network}");
+        }
+        let film = simulation.rng.usize(..film_source::FILMS.len());
+        let order = match simulation.rng.u8(..4) {
+            0 => StationOrder::Skip,
+            1 => StationOrder::Play(simulation.films.film(film)),
+            2 => StationOrder::Hold(format!("back at {n}")),
+            _ => StationOrder::Resume,
+        };
+        simulation.network.lock().unwrap().note(format!("{order:?} while {interlude:?}"));
+        let result = head_end.order(id, order.clone()).await;
+        let refused = matches!(
+            (&order, &interlude),
+            (StationOrder::Skip, Some(Interlude::Hold(_))) | (StationOrder::Resume, None)
+        );
+        assert_eq!(result.is_err(), refused, "order {n}, {order:?} while {interlude:?}: {result:?}");
+        if refused {
+            continue;
+        }
+        let kind = format!("{order:?} while {interlude:?}");
+        *obeyed.entry(kind.chars().filter(|c| c.is_alphabetic()).take(24).collect()).or_default() += 1;
+        sleep(shown_after).await;
+        let (on, network) = (simulation.network.lock().unwrap().film, simulation.network.clone());
+        let message = || format!("order {n}, {order:?} while {interlude:?}\n{}", network.lock().unwrap());
+        match order {
+            StationOrder::Hold(_) => assert_eq!(on, None, "{}", message()),
+            StationOrder::Play(_) => {
+                assert!(on.is_some_and(|(on, n)| on == film && n < 8), "{on:?}, {}", message());
+            }
+            StationOrder::Skip if interlude.is_none() => {
+                let now = place(&simulation).unwrap();
+                assert!(on.is_some_and(|(_, n)| n < 8), "{on:?}, {}", message());
+                known = now;
+            }
+            StationOrder::Skip | StationOrder::Resume => assert!(on.is_some(), "{}", message()),
+        }
+    }
+    assert!(obeyed.len() >= 8, "{obeyed:?}");
+    let network = simulation.network.lock().unwrap();
+    assert!(network.violations.is_empty(), "{:#?}\n{network}", network.violations);
+    assert_eq!(network.last.unwrap().0, ssrc, "one stream");
     simulation.stop.send_replace(true);
 }
 

@@ -44,10 +44,12 @@ pub fn table(stations: &[StationStatus]) -> String {
 /// The totals of all stations.
 pub(super) fn summary(stations: &[StationStatus]) -> String {
     let sum = |value: fn(&StationStatus) -> u64| stations.iter().map(value).sum::<u64>();
-    let off = stations.iter().filter(|station| station.state != Sending::Film).count();
+    let on_hold = stations.iter().filter(|station| station.is_on_hold()).count();
+    let off = stations.iter().filter(|station| station.state != Sending::Film).count() - on_hold;
+    let on_hold = if on_hold == 0 { String::new() } else { format!(", {on_hold} on hold") };
     let count = stations.len();
     format!(
-        "{count} station{}, {off} off air, {} watching; {} pictures aired, {} skipped, {} squeezed, {} not sent",
+        "{count} station{}, {off} off air{on_hold}, {} watching; {} pictures aired, {} skipped, {} squeezed, {} not sent",
         if count == 1 { "" } else { "s" },
         sum(|station| station.audience.into()),
         sum(|station| station.aired),
@@ -70,6 +72,7 @@ fn row(station: &StationStatus) -> [String; N] {
     };
     let state = match station.state {
         Sending::Film => "film",
+        Sending::Slate if station.is_on_hold() => "hold",
         Sending::Slate => "slate",
         Sending::Starting => "starting",
     };
@@ -140,7 +143,7 @@ fn trouble(station: &StationStatus) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::media::{FrameRate, StationId};
-    use crate::web::api::{Demand, DemandStatus, Quantiles};
+    use crate::web::api::{Demand, DemandStatus, InterludeKind, Quantiles};
 
     pub(in crate::status) fn station(id: u16, state: Sending, reason: Option<&str>) -> StationStatus {
         StationStatus {
@@ -155,6 +158,7 @@ pub(super) mod tests {
             quality: 80,
             state,
             reason: reason.map(str::to_owned),
+            interlude: None,
             audience: 3,
             reporting: 0,
             reported_loss: None,
@@ -228,6 +232,15 @@ id  name    state  now                     rate  audience  aired  skipped  squee
         assert_eq!(row(&station)[14], "");
         station.reported_loss = Some(0.063);
         assert_eq!(row(&station)[14], "its players report 6.3 % lost");
+    }
+
+    #[test]
+    fn a_station_on_hold_is_not_off_air() {
+        let mut stations =
+            [station(2, Sending::Slate, Some("back at 14:00")), station(3, Sending::Slate, None)];
+        stations[0].interlude = Some(InterludeKind::Hold);
+        assert_eq!(rows(&stations)[1][2], "hold");
+        assert!(summary(&stations).starts_with("2 stations, 1 off air, 1 on hold, 6 watching;"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{Refusal, Web};
 use crate::air::lateness::Lateness;
 use crate::content::guide::GuideEntry;
 use crate::directory;
-use crate::headend::{HeadEnd, StationHandle};
+use crate::headend::{HeadEnd, Interlude, StationHandle};
 use crate::media::{AirTime, FrameRate, StationId};
 use crate::wire::sdp::sound_port;
 
@@ -48,6 +48,10 @@ pub struct StationStatus {
     pub state: Sending,
     /// Why it is showing a slate; `None` if it is not.
     pub reason: Option<String>,
+    /// What an operator has it show instead of its programme; `None` if it shows that. The film's title, or the text of the slate, is
+    /// that of [`now`](Self::now).
+    #[serde(default)]
+    pub interlude: Option<InterludeKind>,
     /// Viewers tuned to it: by the directory, by RTSP, as the full picture of a wall, by an MJPEG stream, or from its group if they
     /// report by RTCP.
     pub audience: u32,
@@ -88,6 +92,16 @@ pub struct StationStatus {
     /// Whether its films can be played on demand; `None` if RTSP is not served.
     #[serde(default)]
     pub demand: Option<DemandStatus>,
+}
+
+/// What an operator has a station show instead of its programme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterludeKind {
+    /// A slate with a text, until it is resumed.
+    Hold,
+    /// A film, once.
+    Film,
 }
 
 /// Whether the films of a station can be played on demand.
@@ -221,6 +235,11 @@ impl Quantiles {
 }
 
 impl StationStatus {
+    /// Whether it shows a slate because an operator wants it.
+    pub fn is_on_hold(&self) -> bool {
+        self.state == Sending::Slate && self.interlude == Some(InterludeKind::Hold)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a shell: status is of this moment")]
     fn of(head_end: &HeadEnd, station: &StationHandle) -> StationStatus {
         let now = head_end.clock.now();
@@ -249,6 +268,10 @@ impl StationStatus {
             quality: spec.quality,
             state,
             reason,
+            interlude: station.interlude().map(|interlude| match interlude {
+                Interlude::Hold(_) => InterludeKind::Hold,
+                Interlude::Film(_) => InterludeKind::Film,
+            }),
             audience,
             reporting: reporting.receivers,
             // Their reports have 256ths.

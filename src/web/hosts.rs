@@ -14,6 +14,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -27,29 +28,24 @@ pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The names and addresses by which clients may address this machine.
 pub(crate) struct Hosts {
-    /// Names in lower case, without a dot at the end.
+    /// Its own names, in lower case, without a dot at the end.
     names: BTreeSet<String>,
-    addresses: BTreeSet<IpAddr>,
+    /// Further names and addresses, which a reload may change.
+    more: watch::Receiver<Vec<String>>,
     interfaces: Interfaces,
     /// Limits the log lines about requests for other hosts.
     refused: Mutex<RateLimit>,
 }
 
 impl Hosts {
-    /// This machine's own names and those of `more`, which have no dot at the end; the addresses of its `interfaces` and those of `more`.
-    pub(crate) fn of_this_machine(more: impl IntoIterator<Item = String>, interfaces: Interfaces) -> Hosts {
+    /// This machine's own names and those of `more`, which are in lower case and have no dot at the end; the addresses of its
+    /// `interfaces` and those of `more`.
+    pub(crate) fn of_this_machine(more: watch::Receiver<Vec<String>>, interfaces: Interfaces) -> Hosts {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let own = rustix::system::uname();
-        let own =
+        let names =
             own_names(&own.nodename().to_string_lossy(), &read("/etc/hosts"), &read("/etc/resolv.conf"));
-        let (mut names, mut addresses) = (own, BTreeSet::new());
-        for host in more {
-            match host.parse() {
-                Ok(address) => _ = addresses.insert(address),
-                Err(_) => _ = names.insert(host.to_ascii_lowercase()),
-            }
-        }
-        Hosts { names, addresses, interfaces, refused: Mutex::default() }
+        Hosts { names, more, interfaces, refused: Mutex::default() }
     }
 
     /// Whether `host` is this machine. `local` is the address that the client connected to.
@@ -60,12 +56,15 @@ impl Hosts {
             return address == local
                 || address.is_loopback()
                 || address.is_unspecified()
-                || self.addresses.contains(&address)
+                || self.more.borrow().iter().any(|host| host.parse() == Ok(address))
                 || self.interfaces.borrow().iter().any(|interface| interface.has(address));
         }
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         // RFC 6761 section 6.3: these never leave the client's machine.
-        name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name)
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || self.names.contains(&name)
+            || self.more.borrow().contains(&name)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a shell: names are asked for again after a time")]
@@ -278,8 +277,8 @@ mod tests {
             v6: vec!["2001:db8::7".parse().unwrap()],
         };
         let (_current, interfaces) = watch::channel(vec![eth0].into());
-        let more = ["tv.example.org", "192.0.2.80"].map(str::to_owned);
-        let mut hosts = Hosts::of_this_machine(more, interfaces);
+        let (more, named) = watch::channel(["tv.example.org", "192.0.2.80"].map(str::to_owned).to_vec());
+        let mut hosts = Hosts::of_this_machine(named, interfaces);
         hosts.names.insert("tower".into());
         let local: IpAddr = "198.51.100.4".parse().unwrap();
         let has = |host: &str| hosts.has(&host.parse().unwrap(), local);
@@ -316,6 +315,8 @@ mod tests {
         ] {
             assert!(!has(other), "{other}");
         }
+        more.send_replace(vec!["neu.example.org".into()]);
+        assert!(has("neu.example.org:80") && !has("TV.example.org:443") && !has("192.0.2.80"));
     }
 
     #[test]

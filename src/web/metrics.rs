@@ -162,11 +162,16 @@ impl StationMetrics {
         let mut family = encoder.encode_descriptor("stationcast_state", help, None, MetricType::Gauge)?;
         for station in &stations {
             let [id, name] = labels(station);
-            for (text, state) in
-                [("film", Sending::Film), ("slate", Sending::Slate), ("starting", Sending::Starting)]
-            {
-                let labels = [id.clone(), name.clone(), ("state", text.to_owned())];
-                ConstGauge::new(i64::from(station.state == state)).encode(family.encode_family(&labels)?)?;
+            // Nothing is wrong with a station that is on hold.
+            let now = match station.state {
+                Sending::Slate if station.is_on_hold() => "hold",
+                Sending::Film => "film",
+                Sending::Slate => "slate",
+                Sending::Starting => "starting",
+            };
+            for state in ["film", "slate", "starting", "hold"] {
+                let labels = [id.clone(), name.clone(), ("state", state.to_owned())];
+                ConstGauge::new(i64::from(now == state)).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

@@ -46,9 +46,9 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use tokio::net::TcpListener;
 
 use crate::headend::{HeadEnd, StationHandle};
+use crate::limits::ReplaceableListener;
 use crate::media::StationId;
 use hosts::Hosts;
 use jpeg_cache::JpegCache;
@@ -56,7 +56,12 @@ use pcm::PcmCache;
 use server::HttpLimits;
 
 /// Serves the web to requests for these `hosts`, until the head-end stops. There are at most `places` connections.
-pub(crate) async fn serve(listener: TcpListener, head_end: Arc<HeadEnd>, places: usize, hosts: Hosts) {
+pub(crate) async fn serve(
+    listener: ReplaceableListener,
+    head_end: Arc<HeadEnd>,
+    places: usize,
+    hosts: Hosts,
+) {
     let router = router(Web::new(head_end.clone()), hosts);
     let limits = HttpLimits { connections: places, ..HttpLimits::default() };
     server::serve(listener, router, limits, head_end.stopping()).await;

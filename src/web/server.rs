@@ -15,10 +15,10 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::limits::{ConnectionLimits, Permit, accept_loop, canonical};
+use crate::limits::{ConnectionLimits, Permit, ReplaceableListener, accept_loop, canonical};
 
 /// Most bytes of a request's head. Browsers send 1 kB, and as much again in cookies of other programs on this host.
 const HEAD: usize = 16 * 1024;
@@ -65,7 +65,7 @@ pub(super) struct Admitted {
 
 /// Serves `router` until `shutdown` is ready, then closes every connection and returns. Nothing else ends it.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<ReplaceableListener>,
     router: Router,
     limits: HttpLimits,
     shutdown: impl Future<Output = ()>,
@@ -77,7 +77,7 @@ pub async fn serve(
         let admitted = Admitted { peer, local, _permit: Arc::new(permit.ok()?) };
         Some(serve_connection(stream, admitted, router.clone(), limits.clone()))
     };
-    accept_loop(listener, "http", connections, shutdown, handler).await.shutdown().await;
+    accept_loop(listener.into(), "http", connections, shutdown, handler).await.shutdown().await;
 }
 
 /// Serves one connection until it closes or becomes a WebSocket.

@@ -74,6 +74,10 @@ const ON_AIR: &[(&str, Ends)] = &[
     ("broadcaster status [--watch | --json]", Well),
     ("broadcaster status", Well),
     ("broadcaster reload [--dry-run] [--config stations.toml]", Well),
+    ("broadcaster control 2 skip", Well),
+    ("broadcaster control 2 play media/ocean.mp4", Well),
+    ("broadcaster control 2 hold \"back at 14:00\"", Well),
+    ("broadcaster control 2 resume", Well),
     ("ffplay -rtsp_transport tcp rtsp://127.0.0.1:8554/2", Window(ANY)),
     ("ffplay -rtsp_transport http rtsp://127.0.0.1:8554/2", Window(ANY)),
     (

@@ -10,6 +10,7 @@ mod common;
 mod air;
 mod announce;
 mod conflicts;
+mod control;
 mod documents;
 mod faults;
 mod films;
@@ -23,6 +24,7 @@ mod programs;
 mod receivers;
 mod reels;
 mod reload;
+mod service;
 mod sound;
 mod streams;
 
@@ -40,11 +42,17 @@ fn main() -> ExitCode {
             run: documents::every_command_line_of_the_documents,
         },
         test("command_lines_are_found", documents::command_lines_are_found),
+        test("the_service_manager_is_told", service::the_service_manager_is_told),
         test("a_link_that_is_pulled", faults::a_link_that_is_pulled),
         Test {
             name: "a_reload_touches_no_station_that_is_the_same",
-            tools: &["curl"],
+            tools: &["curl", "python3"],
             run: reload::a_reload_touches_no_station_that_is_the_same,
+        },
+        Test {
+            name: "a_station_obeys_its_operators",
+            tools: &["curl"],
+            run: control::a_station_obeys_its_operators,
         },
         Test {
             name: "two_broadcasters_on_one_group",

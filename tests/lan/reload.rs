@@ -41,7 +41,7 @@ pub(crate) fn a_reload_touches_no_station_that_is_the_same() {
     let file = host.lineup(&lineup);
     let mut broadcaster = host.run(env!("CARGO_BIN_EXE_broadcaster"), &["--config", text(&file)]);
     broadcaster.await_log(" on air: ", 2);
-    let mut unchanged = watch(&lan, "alone", DIRECTORY, 1, 400);
+    let mut unchanged = watch(&lan, "alone", DIRECTORY, 1, 600);
     unchanged.await_pictures(25);
 
     let same = reload(host, &file, &[]);
@@ -94,17 +94,50 @@ pub(crate) fn a_reload_touches_no_station_that_is_the_same() {
     until("station 3 to be gone", || (listed(host).len() == 2).then_some(()));
     gone.stop();
 
-    // A film that cannot be played is a slate, and settings of the whole wait.
+    // A film that cannot be played is a slate. The web has another name at once.
     let bad = station(4, &[&file], "239.77.0.4:5004", "");
-    fs::write(&file, head + "hosts = [\"tv.example\"]\n" + &first + &other + &bad).unwrap();
+    let answer = |at: &str| {
+        let format = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: tv.example"];
+        host.run("curl", &[&format[..], &[&format!("http://{at}/healthz")]].concat()).finish().stdout
+    };
+    assert_eq!(answer(HTTP), "421");
+    fs::write(&file, head.clone() + "hosts = [\"tv.example\"]\n" + &first + &other + &bad).unwrap();
     let slate = reload(host, &file, &[]);
     assert_eq!(slate.code, Some(0));
     let lines: Vec<_> = slate.stdout.lines().collect();
-    assert_eq!(
-        lines[..2],
-        ["station 4 \"Station 4\" is added", "http changes when the broadcaster is started again"]
-    );
+    assert_eq!(lines[..2], ["station 4 \"Station 4\" is added", "http.hosts changes at once"]);
     assert!(lines[2].starts_with("station 4 shows a slate: "), "{lines:?}");
+    assert_eq!(answer(HTTP), "200");
+
+    // Listeners move, even to all addresses of the same port; but not where another program is.
+    let moved = head.replace(DIRECTORY, "0.0.0.0:9688").replace(HTTP, "127.0.0.1:8090");
+    fs::write(&file, moved.replace("8090", "9999") + &first + &other).unwrap();
+    let listens = "import socket, time; s = socket.create_server((\"127.0.0.1\", 9999)); print(\"listens\", flush=True); time.sleep(600)";
+    let mut stranger = host.run("python3", &["-c", listens]);
+    stranger.await_output("listens");
+    let taken = reload(host, &file, &[]);
+    assert_eq!(taken.code, Some(2), "{taken:?}");
+    assert!(
+        taken.stderr.contains("cannot listen on 127.0.0.1:9999, because another program does"),
+        "{taken:?}"
+    );
+    assert_eq!((listed(host).len(), answer(HTTP)), (3, "200".to_owned()), "nothing has changed");
+    fs::write(&file, moved.clone() + "[reload]\nwatch = true\n" + &first + &other).unwrap();
+    let done = reload(host, &file, &[]);
+    let sentences = "station 4 \"Station 4\" is removed\n\
+        listeners: [directory] moves from 127.0.0.1:9688 to 0.0.0.0:9688; its connections stay\n\
+        listeners: [http] moves from 127.0.0.1:8088 to 127.0.0.1:8090; its connections stay\n\
+        http.hosts changes at once\nreload.watch changes at once\n";
+    assert_eq!((done.code, &done.stdout[..]), (Some(0), sentences), "{done:?}");
+    until("the old address to be closed", || (answer(HTTP) == "000").then_some(()));
+    assert_eq!(answer("127.0.0.1:8090"), "421");
+
+    // The file is followed now.
+    let renamed = lan.folder().join("renamed.toml");
+    fs::write(&renamed, moved + "[reload]\nwatch = true\n" + &first + &other.replace("Zwei", "Deux"))
+        .unwrap();
+    fs::rename(&renamed, &file).unwrap();
+    broadcaster.await_log("reload: station 2 \"Zwei\" is renamed \"Deux\"", 1);
 
     // All the while, the station that was the same lost nothing.
     let seen = unchanged.done();

@@ -142,7 +142,7 @@ impl Films {
             Ok((_, _, Some(reel), _)) => self.begin_reel(path, reel, began, output),
             Ok((Some(key), file_key, None, length)) => {
                 let recordings = self.catalogue.recordings().clone();
-                let joined = self.joins_at(output);
+                let joined = self.joins_at(output, START_LEAD);
                 let at = began.map(|began| (joined.since(began), began));
                 let keys = (key, file_key);
                 let joins = recordings.join(&self.catalogue, &self.threads, keys, (&path, slide), at);
@@ -164,7 +164,8 @@ impl Films {
                 });
             }
             Ok((None, _, None, _)) | Err(_) => {
-                let from = began.map_or(Duration::ZERO, |began| self.joins_at(output).since(began));
+                let from =
+                    began.map_or(Duration::ZERO, |began| self.joins_at(output, START_LEAD).since(began));
                 self.open_file(path, from, began, output).await?;
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reading::{Read, ReadingPlace, read};
-use super::{Films, NowPlaying, picture_event};
+use super::{Films, NowPlaying, REEL_LEAD, picture_event};
 use crate::content::reel::{Reel, ReelError};
 use crate::content::sound::FilmCue;
 use crate::content::worker::STUCK_AFTER;
@@ -38,7 +38,7 @@ impl Films {
     ) {
         let begin = begin.unwrap_or_else(|| earliest_due(&self.clock, &self.spec, output));
         // A film that has begun is joined where it is. If it has ended, no pictures of it are left.
-        let joined = self.joins_at(output);
+        let joined = self.joins_at(output, REEL_LEAD);
         let next = first_from(reel.at(joined.since(begin)), joined.since(begin), |n| stamp(&reel, n));
         self.now_playing = NowPlaying::Reel(PlayingReel {
             path,

@@ -90,11 +90,12 @@ impl FilmsFixture {
         let mut events = Vec::new();
         loop {
             match self.films.next(output).await {
-                Ok(event @ ContentEvent::HoldUntil(_)) => {
+                Ok(Some(event @ ContentEvent::HoldUntil(_))) => {
                     events.push(event);
                     return (events, None);
                 }
-                Ok(event) => {
+                Ok(None) => return (events, None),
+                Ok(Some(event)) => {
                     if let ContentEvent::Unit { unit, .. } = &event {
                         output.free_at = unit.due.at + unit.due.interval;
                         let ahead = self.clock.until(unit.due.at).saturating_sub(Duration::from_millis(900));
@@ -153,7 +154,7 @@ async fn a_slide_is_joined_in_its_middle() {
     let joined = test.clock.now() + START_LEAD;
     let output = OutputState { free_at: joined, on_air: true };
     let unit = loop {
-        match test.films.next(output).await.unwrap() {
+        match test.films.next(output).await.unwrap().unwrap() {
             ContentEvent::Unit { unit, .. } => break unit,
             ContentEvent::Skipped(pictures) => panic!("{pictures} skipped"),
             _ => {}

@@ -156,6 +156,19 @@ impl Live {
         self.spec = spec;
     }
 
+    /// Leaves the source. The next event seeks it again.
+    pub(crate) fn rejoin(&mut self) {
+        self.connection = None;
+        self.events.clear();
+        self.forget();
+    }
+
+    /// What was learnt of the connection before does not hold for the next one.
+    fn forget(&mut self) {
+        (self.told, self.last_good, self.damaged) = (None, None, 0);
+        (self.pacing, self.rate) = (Pacing::default(), RateMeter::default());
+    }
+
     /// The size of the last picture.
     pub(crate) fn size(&self) -> Option<Size> {
         self.size
@@ -283,8 +296,7 @@ impl Live {
                 return Ok(());
             }
         }
-        (self.told, self.last_good, self.damaged) = (None, None, 0);
-        (self.pacing, self.rate) = (Pacing::default(), RateMeter::default());
+        self.forget();
         Err(match self.lost_since {
             Some(since) => Fault::Lost { since: clock_text(since), reason },
             None => Fault::NoPicture(reason),

@@ -205,7 +205,7 @@ async fn without_a_wish_the_metrics_are_in_the_text_format_of_prometheus() {
     let families = String::from_utf8(output.stdout).unwrap();
     for family in [
         "stationcast_pictures_aired|counter|2|Pictures sent completely",
-        "stationcast_state|gauge|6|What a station is sending: 1 for its state, 0 for the others",
+        "stationcast_state|gauge|8|What a station is sending: 1 for its state, 0 for the others",
         "stationcast_lateness_seconds|histogram|34|Lateness of the first packet of each picture",
         "process_cpu_seconds|counter|1|CPU time, user and system",
     ] {

@@ -37,13 +37,13 @@ pub(super) struct SimulatedNetwork {
     films: Arc<SimulatedFilms>,
     depacketizer: Depacketizer,
     /// SSRC and sequence number of the last packet.
-    last: Option<(u32, u16)>,
+    pub(super) last: Option<(u32, u16)>,
     /// How many more sockets the system refuses.
     pub(super) no_sockets: u32,
     /// Whether a packet was refused since the last one that was sent.
     refused: bool,
     /// Due time and arrival of the last picture.
-    shown: Option<(AirTime, Instant)>,
+    pub(super) shown: Option<(AirTime, Instant)>,
     /// Film and number of the last picture; `None` if it was a slate.
     pub(super) film: Option<(usize, u64)>,
     /// Number of film pictures in a row, none missing.

@@ -10,6 +10,9 @@ const BANNER = 4000;
 // A finger that moves more than this many pixels sideways changes the station.
 const SWIPE = 60;
 
+// Whether a station shows a slate because an operator wants it.
+export const onHold = ({ state, interlude }) => state === "slate" && interlude === "hold";
+
 // Why a station shows its slate, and which others send to its group; null if nothing is wrong.
 export function trouble({ reason, other_senders: others = [] }) {
   const shared = others.length > 0 ? `others send to its group: ${others.join(", ")}` : null;
@@ -181,7 +184,7 @@ export class Stage {
     // Without a connection nobody knows what is on.
     const facts = lost
       ? [`no connection since ${lost}`]
-      : [{ film: "on air", slate: "off air", starting: "not on air yet" }[state], `${audience} watching`];
+      : [{ film: "on air", slate: onHold(station) ? "on hold" : "off air", starting: "not on air yet" }[state], `${audience} watching`];
     set(at("number"), String(id));
     set(at("name"), name);
     set(at("facts"), facts.filter(Boolean).join(" · "));

@@ -5,7 +5,7 @@ import { showLinks } from "./links.js";
 import { Painter } from "./painter.js";
 import { find } from "./search.js";
 import { Sound } from "./sound.js";
-import { Stage, nowAndNext, trouble } from "./stage.js";
+import { Stage, nowAndNext, onHold, trouble } from "./stage.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -147,6 +147,7 @@ function update(list) {
     if (there !== tile.item) at("tiles").insertBefore(tile.item, there ?? null);
     const { id, name, state, audience } = station;
     const reason = trouble(station);
+    const off = onHold(station) ? "on hold" : "off air";
     const watching = audience === 1 ? "1 watching" : `${audience} watching`;
     set(tile.name, name);
     set(tile.audience, audience > 0 ? watching : "");
@@ -154,7 +155,7 @@ function update(list) {
     set(tile.now, state === "film" ? nowAndNext(station) : "");
     set(tile.reason, state === "starting" ? "Not on air yet" : (reason ?? ""));
     tile.item.dataset.state = state;
-    const how = { film: reason ? `on air; ${reason}` : "on air", slate: `off air: ${reason}`, starting: "not on air yet" }[state];
+    const how = { film: reason ? `on air; ${reason}` : "on air", slate: `${off}: ${reason}`, starting: "not on air yet" }[state];
     nameTile(tile, `${id}, ${name}, ${how}, ${watching}`);
     const old = before.get(id);
     if (old && old.state !== state) speak(`Station ${id}, ${name}: ${how}`);
@@ -183,7 +184,7 @@ function comings(before) {
 function filter() {
   const found = new Set(find(stations, at("search").value).map(({ id }) => id));
   for (const [id, { item }] of tiles) item.hidden = !found.has(id);
-  const off = stations.filter(({ state }) => state !== "film").length;
+  const off = stations.filter((station) => station.state !== "film" && !onHold(station)).length;
   const watching = stations.reduce((sum, { audience }) => sum + audience, 0);
   const all = stations.length === 1 ? "1 station" : `${stations.length} stations`;
   const count = found.size === stations.length ? all : `${found.size} of ${all}`;

@@ -5,6 +5,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::*;

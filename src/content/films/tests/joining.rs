@@ -64,7 +64,7 @@ impl Restarted {
     /// The next unit, when a station would ask for it.
     async fn unit(&mut self) -> Unit {
         loop {
-            match self.films.next(self.output).await.unwrap() {
+            match self.films.next(self.output).await.unwrap().unwrap() {
                 ContentEvent::Unit { unit, .. } => {
                     self.output = OutputState { free_at: unit.due.at + unit.due.interval, on_air: true };
                     let ahead = self.clock.until(unit.due.at).saturating_sub(Duration::from_millis(900));
