@@ -53,8 +53,8 @@ impl<'a> FilmList<'a> {
         let mut films: Vec<(PathBuf, Vec<&StationSpec>)> = Vec::new();
         let mut known = BTreeMap::new();
         for station in &lineup.stations {
-            // A live source is reached when it is on air.
-            if station.media.live().is_some() {
+            // Other content is there when it is on air.
+            if !station.media.is_films() {
                 continue;
             }
             match lineup::films(station.media.films()) {

@@ -15,7 +15,7 @@
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
-//! - `live`: a source that is live, by HTTP.
+//! - `live`: a source that is live, by HTTP, and what is published to a station.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
 //! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.
@@ -64,6 +64,7 @@ use decode::SourceError;
 use films::Films;
 use guide::RoundFilm;
 use live::Live;
+use live::published::Published;
 use slate::Slate;
 use sound::FilmCue;
 use worker::STUCK_AFTER;
@@ -86,6 +87,8 @@ pub(crate) enum Content {
     Films(Box<Films>),
     /// A live source.
     Live(Box<Live>),
+    /// What is published to the station.
+    Published(Box<Published>),
     /// For a while, the reason why there is nothing else.
     Slate(Box<Slate>),
 }
@@ -100,7 +103,16 @@ impl Content {
         match self {
             Content::Films(films) => films.next(output).await.map(Some),
             Content::Live(live) => live.next().await.map(Some),
+            Content::Published(published) => published.next().await.map(Some),
             Content::Slate(slate) => slate.next(output).await,
+        }
+    }
+
+    /// Waits until the content, which has failed, can go on. Cancel-safe. Never returns if that is only found out by trying.
+    pub(crate) async fn revived(&mut self) {
+        match self {
+            Content::Published(published) => published.revived().await,
+            Content::Films(_) | Content::Live(_) | Content::Slate(_) => std::future::pending().await,
         }
     }
 
@@ -109,6 +121,7 @@ impl Content {
         match self {
             Content::Films(films) => films.set_spec(spec),
             Content::Live(live) => live.set_spec(spec),
+            Content::Published(published) => published.set_spec(spec),
             Content::Slate(slate) => slate.set_spec(spec),
         }
     }
@@ -118,6 +131,7 @@ impl Content {
         match self {
             Content::Films(films) => films.take_played(),
             Content::Live(live) => live.take_played(),
+            Content::Published(published) => published.take_played(),
             Content::Slate(_) => false,
         }
     }
@@ -127,6 +141,7 @@ impl Content {
         match self {
             Content::Films(films) => films.size(),
             Content::Live(live) => live.size(),
+            Content::Published(published) => published.size(),
             Content::Slate(slate) => Some(slate.size()),
         }
     }
@@ -177,7 +192,7 @@ pub(crate) enum ContentEvent {
 /// The kind of content that a unit shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ContentKind {
-    /// A film, or a live source.
+    /// A film, a live source, or what is published.
     Film,
     /// The slate, with this reason.
     Slate(String),
@@ -202,6 +217,9 @@ pub(crate) enum Fault {
     /// A live source that has not been on air yet.
     #[error("no picture from the camera: {0}")]
     NoPicture(String),
+    /// Why nothing is shown of what is published.
+    #[error("{0}")]
+    NotPublished(String),
     #[error("the decoder crashed")]
     Crashed,
     /// A fault of the recording that several stations play.
@@ -222,7 +240,8 @@ impl Fault {
             | Fault::Encode(_)
             | Fault::Crashed
             | Fault::Lost { .. }
-            | Fault::NoPicture(_) => false,
+            | Fault::NoPicture(_)
+            | Fault::NotPublished(_) => false,
         }
     }
 }

@@ -61,7 +61,7 @@ impl Programme {
         spec: &StationSpec,
         size: Option<Size>,
     ) -> Result<Programme, NotPlayable> {
-        if spec.media.live().is_some() {
+        if !spec.media.is_films() {
             return Err(NotPlayable::Live);
         }
         let paths = lineup::films(spec.media.films()).map_err(NotPlayable::Unreadable)?;

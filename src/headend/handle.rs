@@ -12,6 +12,7 @@ use super::feed::Feed;
 use super::sounds::KEPT;
 use crate::air::AirCounters;
 use crate::content::guide::{GuideEntry, StationGuide};
+use crate::content::live::publication::PublishSlot;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, FrameRate};
@@ -60,6 +61,8 @@ pub struct StationHandle {
     sync_source: watch::Sender<Option<SyncSource>>,
     other_senders: Mutex<Vec<SocketAddr>>,
     reporting: Mutex<Reporting>,
+    /// Where the station finds what is published to it.
+    publish_slot: Arc<PublishSlot>,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
 }
@@ -81,6 +84,7 @@ impl StationHandle {
             sync_source: watch::Sender::new(None),
             other_senders: Mutex::default(),
             reporting: Mutex::default(),
+            publish_slot: Arc::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -99,6 +103,11 @@ impl StationHandle {
     /// are encoded by stay as they are.
     pub(crate) fn set_spec(&self, spec: StationSpec) {
         self.spec.send_replace(Arc::new(spec));
+    }
+
+    /// Where the station finds what is published to it.
+    pub(crate) fn publish_slot(&self) -> &Arc<PublishSlot> {
+        &self.publish_slot
     }
 
     /// Tells the station's task to end.

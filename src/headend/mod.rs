@@ -4,6 +4,7 @@
 //! - [`feed`]: a station's units for subscribers.
 //! - [`counters`]: the counters of a station's task, and the reports in the log.
 //! - `on_now`: what is on, told to the directory;
+//! - `publishers`: who publishes, and the stations that are made by publishing.
 //! - `sounds`: what the directory tells of the stations' sound;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
@@ -18,6 +19,7 @@ pub mod feed;
 pub mod handle;
 pub(crate) mod live_units;
 mod on_now;
+pub(crate) mod publishers;
 mod sounds;
 
 use std::collections::BTreeMap;
@@ -39,6 +41,7 @@ use crate::net::Network;
 pub use clients::{Client, ClientKind, Clients};
 pub(crate) use handle::SyncSource;
 pub use handle::{Reporting, StationHandle};
+pub(crate) use publishers::Publishers;
 
 /// All stations of a broadcaster, and what they share.
 pub struct HeadEnd {
@@ -60,6 +63,8 @@ pub struct HeadEnd {
     pub(crate) network: Network,
     /// The threads on which stations do blocking work.
     pub(crate) threads: Threads,
+    /// Who publishes.
+    pub(crate) publishers: Publishers,
     pub(crate) handles: watch::Sender<Arc<Handles>>,
 }
 
@@ -141,6 +146,7 @@ impl HeadEnd {
             stop: stopped,
             network: Network::of_this_machine(watch::channel(interfaces().unwrap().into()).1),
             threads: Threads::default(),
+            publishers: Publishers::default(),
             handles: handles(stations),
             clock,
         };

@@ -121,7 +121,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
     };
     let other_media = *media != old.media;
     // A live source has its own size and rate, and no sound.
-    let other_source = other_media && (media.live().is_some() || old.media.live().is_some());
+    let is_published = media.published().is_some() && old.media.published().is_some();
+    let other_source = other_media && !is_published && !(media.is_films() && old.media.is_films());
     let stream = differing(&[
         ("media", other_source),
         ("group", *group != old.group),
@@ -135,7 +136,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
     ]);
     let in_place = differing(&[
         ("name", *name != old.name),
-        ("media", other_media && !other_source),
+        ("media", other_media && !other_source && !is_published),
+        ("publish", other_media && is_published),
         ("reel", *reel != old.reel),
         ("spread", *spread != old.spread),
         ("slide", *slide != old.slide),
@@ -153,13 +155,14 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
 
 /// The settings of all stations together that differ.
 fn later(old: &Lineup, new: &Lineup) -> Vec<&'static str> {
-    let Lineup { directory, reel, rtsp, http, hosts, announce, stations: _, interfaces: _ } = new;
+    let Lineup { directory, reel, rtsp, http, hosts, announce, stations: _, publish, interfaces: _ } = new;
     let keys = [
         ("directory.listen", *directory != old.directory),
         ("reel", *reel != old.reel),
         ("rtsp", *rtsp != old.rtsp),
         ("http", *http != old.http || *hosts != old.hosts),
         ("announce", *announce != old.announce),
+        ("publish", *publish != old.publish),
     ];
     keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
 }

@@ -46,7 +46,7 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
 
 /// Its rate, and which track is heard if that is not the default one; `-` if the station has no sound.
 fn sound(station: &StationSpec) -> String {
-    if !has_sound(&station.sound, station.media.films()) {
+    if !has_sound(&station.sound, &station.media) {
         return "-".into();
     }
     let track = match &station.sound {

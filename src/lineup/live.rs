@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use hyper::Uri;
 
 use super::report::{Report, short};
-use super::{StationSpec, World};
+use super::{PublishRule, SoundChoice, StationSpec, World, has_sound_by};
 use crate::media::StationId;
 
 const EXAMPLE: &str = "as in \"http://192.0.2.20:8080/stream.mjpg\"";
@@ -21,6 +21,8 @@ pub enum Media {
     Films(Vec<PathBuf>),
     /// A source that is live.
     Live(LiveSource),
+    /// Whatever is published to the station.
+    Published(PublishRule),
 }
 
 impl Media {
@@ -28,14 +30,36 @@ impl Media {
     pub fn films(&self) -> &[PathBuf] {
         match self {
             Media::Films(films) => films,
-            Media::Live(_) => &[],
+            Media::Live(_) | Media::Published(_) => &[],
+        }
+    }
+
+    /// Whether these are films.
+    pub fn is_films(&self) -> bool {
+        matches!(self, Media::Films(_))
+    }
+
+    /// Who may publish the content, if that is published.
+    pub fn published(&self) -> Option<&PublishRule> {
+        match self {
+            Media::Published(rule) => Some(rule),
+            Media::Films(_) | Media::Live(_) => None,
+        }
+    }
+
+    /// Whether a station of these media has sound: as `choice` says, or by its films, of which `of_film` tells. A station that is
+    /// published to has sound unless it is turned off: nobody knows yet who will publish.
+    pub fn has_sound(&self, choice: &SoundChoice, of_film: impl Fn(&Path) -> bool) -> bool {
+        match self {
+            Media::Published(_) => *choice != SoundChoice::Off,
+            Media::Films(_) | Media::Live(_) => has_sound_by(choice, self.films(), of_film),
         }
     }
 
     /// The live source, if the media is one.
     pub fn live(&self) -> Option<&LiveSource> {
         match self {
-            Media::Films(_) => None,
+            Media::Films(_) | Media::Published(_) => None,
             Media::Live(source) => Some(source),
         }
     }
@@ -55,6 +79,7 @@ impl fmt::Display for Media {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Media::Live(source) => source.fmt(f),
+            Media::Published(_) => f.write_str("what is published to it"),
             Media::Films(films) => {
                 let mut named: Vec<_> =
                     films.iter().take(NAMED).map(|path| path.display().to_string()).collect();

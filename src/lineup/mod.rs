@@ -16,6 +16,7 @@ mod outputs;
 mod parse;
 mod play;
 mod ports;
+mod publish;
 mod reel;
 mod report;
 mod sections;
@@ -36,9 +37,12 @@ use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use difference::{ChangeKind, Difference, StationChange};
-pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
+pub(crate) use fields::name_fault;
+use films::has_sound_by;
+pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound};
 pub use live::{LiveSource, Media};
 pub use play::PlayOptions;
+pub use publish::{PublishRule, PublishSpec, PublishToken, publish_name};
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
@@ -68,8 +72,10 @@ pub struct Lineup {
     pub hosts: Vec<String>,
     /// How stations and the directory are announced.
     pub announce: Announce,
-    /// The stations, in the order of the file. At least one; ids, names and groups are unique.
+    /// The stations, in the order of the file. At least one, or there is `publish`; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
+    /// The stations that are made by publishing; `None`: none are.
+    pub publish: Option<PublishSpec>,
     /// This machine's interfaces when the file was read: for what [`table`](Self::table) and [`notes`](Self::notes) say of it.
     pub interfaces: Vec<Interface>,
 }
@@ -107,7 +113,7 @@ pub struct StationSpec {
     pub id: StationId,
     /// The name that viewers see: 1..=63 characters, no control characters.
     pub name: String,
-    /// Its films, or its live source.
+    /// Its films, its live source, or who publishes its content.
     pub media: Media,
     /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
     pub group: SocketAddr,
@@ -271,7 +277,13 @@ impl World {
         // An empty HOME means no home folder, not the current folder.
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
-        Ok(World { interfaces, home, cache, media: Box::new(films::kind), sound: Box::new(has_sound) })
+        Ok(World {
+            interfaces,
+            home,
+            cache,
+            media: Box::new(films::kind),
+            sound: Box::new(films::have_sound),
+        })
     }
 }
 

@@ -14,15 +14,17 @@ use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup,
-    LiveSource, Media, MediaKind, SoundChoice, Spread, StationSpec, World, live, outputs, ports, reel,
+    LiveSource, Media, MediaKind, SoundChoice, Spread, StationSpec, World, live, outputs, ports, publish,
+    publish_name, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
 
-const STATION: [&str; 16] = [
+const STATION: [&str; 17] = [
     "id",
     "name",
     "media",
+    "publish",
     "group",
     "interface",
     "ttl",
@@ -53,6 +55,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
             hosts: Vec::new(),
             announce: Announce::default(),
             stations: Vec::new(),
+            publish: None,
             interfaces: Vec::new(),
         });
     }
@@ -91,11 +94,27 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     };
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
     let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
-    let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
+    let open = rtsp.map(|listen| !listen.ip().is_loopback());
+    let mut parser = StationParser { report, world, folder, defaults, known: Vec::new(), open };
     let stations = parser.stations(root);
     live::refuse_loops(&stations, http, &hosts, world, &mut parser.report);
+    let defaults = parser.defaults.clone();
+    let publish = publish::read(root, &mut parser.report, open, &stations, |group| {
+        let media = Media::Films(Vec::new());
+        defaults.station(StationId(0), String::new(), media, group, 0)
+    });
     let interfaces = world.interfaces.clone();
-    parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, stations, interfaces })
+    parser.report.finish(Lineup {
+        directory,
+        reel,
+        rtsp,
+        http,
+        hosts,
+        announce,
+        stations,
+        publish,
+        interfaces,
+    })
 }
 
 /// The keys that `[defaults]` and every station may have.
@@ -118,6 +137,37 @@ struct Settings {
 }
 
 impl Settings {
+    /// The station with these settings; `None` if one of them is wrong.
+    fn station(
+        &self,
+        id: StationId,
+        name: String,
+        media: Media,
+        group: SocketAddr,
+        line: usize,
+    ) -> Option<StationSpec> {
+        let settings = self.clone();
+        Some(StationSpec {
+            id,
+            name,
+            media,
+            group,
+            interface: settings.interface.value()?,
+            ttl: settings.ttl.value()?,
+            width: settings.width.value()?,
+            quality: settings.quality.value()?,
+            datagram: settings.datagram.value()?,
+            reel: settings.reel.value()?,
+            spread: settings.spread.value()?,
+            slide: Duration::from_secs(settings.slide.value()?.into()),
+            buffer: Duration::from_millis(settings.buffer.value()?.into()),
+            sound: settings.sound.value()?,
+            sound_bitrate: settings.sound_bitrate.value()?,
+            loudness: settings.loudness.value()?,
+            line,
+        })
+    }
+
     fn read(section: &Section<'_, '_>, report: &mut Report<'_>, world: &World) -> Settings {
         let ttl = "choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)";
         let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
@@ -180,6 +230,8 @@ struct StationParser<'a> {
     folder: &'a Path,
     defaults: Settings,
     known: Vec<UniqueValues>,
+    /// Whether RTSP is served beyond this machine; `None` if it is not served.
+    open: Option<bool>,
 }
 
 impl StationParser<'_> {
@@ -187,7 +239,10 @@ impl StationParser<'_> {
     fn stations(&mut self, root: &DeTable<'_>) -> Vec<StationSpec> {
         let none = "no station; add a [[station]] with id, name, media and group";
         let Some((key, value)) = root.get_key_value("station") else {
-            self.report.fault_of_file(none);
+            // Publishers make stations, too.
+            if !root.contains_key("publish") {
+                self.report.fault_of_file(none);
+            }
             return Vec::new();
         };
         let at = key.span().start;
@@ -239,7 +294,7 @@ impl StationParser<'_> {
             let sentence = format!("interface = \"{LOOPBACK}\", the default, {default}");
             section.fault(&mut self.report, at, sentence);
         }
-        let interface = settings.interface.value();
+        let interface = settings.interface.clone().value();
         if let (Some(group), Some(interface)) = (group, &interface) {
             self.family(&section, group, interface);
         }
@@ -247,30 +302,30 @@ impl StationParser<'_> {
         let sound = settings.sound.clone().value();
         let place = section.place.clone();
         let own_media = media.clone().unwrap_or_else(|| Media::Films(Vec::new()));
+        if let (Some(Media::Published(_)), Some(name)) = (&media, &name) {
+            self.unique_publish_name(&section, name);
+        }
         let own = UniqueValues { place, line, id, name: name.clone(), group, media: own_media, sound };
         if let Some(fault) = ports::fault(&own, &self.known, self.world) {
             section.wrong::<()>(&mut self.report, "group", fault);
         }
         self.known.push(own);
-        Some(StationSpec {
-            id: id?,
-            name: name?,
-            media: media?,
-            group: group?,
-            interface: interface?,
-            ttl: settings.ttl.value()?,
-            width: settings.width.value()?,
-            quality: settings.quality.value()?,
-            datagram: settings.datagram.value()?,
-            reel: settings.reel.value()?,
-            spread: settings.spread.value()?,
-            slide: Duration::from_secs(settings.slide.value()?.into()),
-            buffer: Duration::from_millis(settings.buffer.value()?.into()),
-            sound: settings.sound.value()?,
-            sound_bitrate: settings.sound_bitrate.value()?,
-            loudness: settings.loudness.value()?,
-            line,
-        })
+        settings.station(id?, name?, media?, group?, line)
+    }
+
+    /// Reports a fault if an earlier station is published to under the same name.
+    fn unique_publish_name(&mut self, section: &Section<'_, '_>, name: &str) {
+        let own = publish_name(name);
+        let is_taken = |taken: &&UniqueValues| {
+            taken.media.published().is_some()
+                && taken.name.as_deref().map(publish_name).as_ref() == Some(&own)
+        };
+        if let Some(first) = self.known.iter().find(is_taken) {
+            let (line, place) = (first.line, &first.place);
+            let sentence =
+                format!("is /publish/{own} in the URL, as that of {place} on line {line}; choose another");
+            section.wrong::<()>(&mut self.report, "name", sentence);
+        }
     }
 
     /// Reports a fault if an earlier station has the same value under `key`.
@@ -344,6 +399,14 @@ impl StationParser<'_> {
 
     fn media(&mut self, section: &Section<'_, '_>) -> Option<Media> {
         let fix = "name a film, a folder of films or a list of them, as in \"media/ocean.mp4\"";
+        if let Some(value) = section.get("publish") {
+            if section.get("media").is_some() {
+                let sentence = "has both media and publish; keep one of them";
+                section.fault(&mut self.report, value.span().start, sentence);
+                return None;
+            }
+            return publish::rule(section, &mut self.report, self.open).map(Media::Published);
+        }
         let Some(value) = section.get("media") else {
             section.missing(&mut self.report, "media", fix);
             return None;

@@ -108,6 +108,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             loudness: true,
             line: 0,
         }],
+        publish: None,
         interfaces: world.interfaces.clone(),
     })
 }

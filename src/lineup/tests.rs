@@ -402,7 +402,7 @@ fn check_invariants(text: &str) -> Result<(), TestCaseError> {
                 prop_assert!((1..=999).contains(&station.id.0) && (1..=99).contains(&station.quality));
                 prop_assert!(
                     (16..=2040).contains(&station.width)
-                        && (station.media.live().is_some() || !station.media.films().is_empty())
+                        && (!station.media.is_films() || !station.media.films().is_empty())
                 );
                 for mtu in [0, 576, 1500, 65_536, u32::MAX] {
                     prop_assert!((576..=65_507).contains(&station.datagram_limit(mtu)));

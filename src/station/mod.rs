@@ -35,13 +35,14 @@ use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
 use crate::content::live::Live;
+use crate::content::live::published::Published;
 use crate::content::slate::Slate;
 use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
-use crate::lineup::{StationSpec, has_sound_by};
+use crate::lineup::{Media, StationSpec};
 use crate::media::{FrameRate, Size};
 use guide::GuideKeeper;
 use output::{Output, Stopping};
@@ -104,6 +105,8 @@ enum ContentEnd {
     Over,
     /// The content cannot go on.
     Failed(Fault),
+    /// The content can go on, and the slate is not needed any more.
+    Revived,
     /// The station is told to stop.
     Stopping,
 }
@@ -137,9 +140,16 @@ impl Station {
         let catalogue = head_end.catalogue.clone();
         let guide = GuideKeeper::new(handle.clone(), catalogue.clone(), threads.clone());
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
-        let content = match spec.media.live().cloned() {
-            Some(source) => Content::Live(Box::new(Live::new(spec, source, clock, threads, sockets))),
-            None => Content::Films(Box::new(Films::new(spec, clock, catalogue, threads))),
+        let content = match &spec.media {
+            Media::Films(_) => Content::Films(Box::new(Films::new(spec, clock, catalogue, threads))),
+            Media::Live(source) => {
+                let source = source.clone();
+                Content::Live(Box::new(Live::new(spec, source, clock, threads, sockets)))
+            }
+            Media::Published(_) => {
+                let slot = handle.publish_slot().clone();
+                Content::Published(Box::new(Published::new(spec, slot, clock, threads)))
+            }
         };
         let output = Output::open(handle.clone(), &head_end, wake_slots);
         let specs = handle.spec_changes();
@@ -159,7 +169,7 @@ impl Station {
             let fault = match self.run_once(ContentKind::Film).await {
                 ContentEnd::Stopping => break,
                 ContentEnd::Failed(fault) => fault,
-                ContentEnd::Over => continue,
+                ContentEnd::Over | ContentEnd::Revived => continue,
             };
             let played = self.content.take_played();
             if played || self.head_end.clock.now().since(began) > STABLE_AFTER {
@@ -195,7 +205,7 @@ impl Station {
         let mut worker = BlockingWorker::new(self.head_end.threads.clone());
         let catalogue = self.head_end.catalogue.clone();
         let look = move || {
-            has_sound_by(&spec.sound, spec.media.films(), |film| {
+            spec.media.has_sound(&spec.sound, |film| {
                 catalogue.outline(film, spec.slide).is_ok_and(|outline| outline.has_sound)
             })
         };
@@ -223,6 +233,7 @@ impl Station {
         }
         match self.run_once(ContentKind::Slate(reason)).await {
             ContentEnd::Stopping => Err(Stopping),
+            ContentEnd::Revived => Ok(()),
             // All pictures may still be ahead of their due times, and the retry is to come after them.
             ContentEnd::Over => self.output.drain().await,
             ContentEnd::Failed(fault) => {
@@ -244,12 +255,22 @@ impl Station {
             self.follow_spec();
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
             let event = {
-                let content = if kind == ContentKind::Film { &mut self.content } else { &mut self.slate };
+                let (content, waiting) = match kind {
+                    ContentKind::Film => (&mut self.content, None),
+                    ContentKind::Slate(_) => (&mut self.slate, Some(&mut self.content)),
+                };
                 let mut next = std::pin::pin!(content.next(output));
+                let mut revived = std::pin::pin!(async {
+                    match waiting {
+                        Some(content) => content.revived().await,
+                        None => std::future::pending().await,
+                    }
+                });
                 loop {
                     tokio::select! {
                         biased;
                         event = &mut next => break event,
+                        () = &mut revived => return ContentEnd::Revived,
                         // Content that is late is no reason for silence: the last picture stays on air.
                         dry = self.output.run_dry() => {
                             if dry.is_err() || self.output.repeat().await.is_err() {

@@ -7,6 +7,7 @@
 mod common;
 
 mod matrix;
+mod publish;
 mod receivers;
 mod senders;
 mod sound;
@@ -124,6 +125,7 @@ fn main() -> ExitCode {
         }),
         test("tshark_finds_no_fault_on_loopback", &["tshark"], || wireshark::tshark(&Scenario::loopback())),
         test("tshark_finds_no_fault_over_ethernet", &["tshark"], || wireshark::tshark(&Scenario::ethernet())),
+        test("ffmpeg_publishes_over_tcp", &[], publish::ffmpeg_publishes_over_tcp),
         test("our_viewer_plays_gstreamer", GSTREAMER, senders::gstreamer),
         test("our_viewer_plays_ffmpeg", &[], senders::ffmpeg),
     ];

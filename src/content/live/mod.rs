@@ -3,11 +3,16 @@
 //! A source that is lost is sought again at once, while its last picture stays for 2 s. Then the station shows its slate, and
 //! tries again as with films.
 
+pub(crate) mod arrivals;
 mod connection;
 mod multipart;
 mod pacing;
 mod picture;
+pub(crate) mod publication;
+pub(crate) mod published;
 mod rate;
+pub(crate) mod sender_clocks;
+pub(crate) mod track_reader;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, ToSocketAddrs};

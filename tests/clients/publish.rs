@@ -1,0 +1,114 @@
+//! FFmpeg and GStreamer publish to our broadcaster, by the command lines that our documents have. What is on air is compared with
+//! what they sent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::capture::Capture;
+use crate::common::film::{Film, ffmpeg, pal};
+use crate::common::harness::text;
+use crate::common::lan::{Lan, head};
+use crate::common::process::Process;
+use crate::common::watch::watch;
+use crate::common::wire::Unit;
+
+const DIRECTORY: &str = "10.77.0.1:9688";
+const GROUP: &str = "239.77.0.7:5004";
+const TOKEN: &str = "kiwi-melon-fig";
+
+/// FFmpeg's options for pictures that RTP/JPEG can carry.
+const CODECS: &str = "-c:v mjpeg -pix_fmt yuvj420p -huffman default -force_duplicated_matrix 1 -q:v 5 \
+                      -c:a libopus -ar 48000 -ac 2";
+
+/// A broadcaster with one station that is published to, and others that are made by publishing.
+fn lineup(more: &str) -> String {
+    head("0.0.0.0:9688", "eth0")
+        + "[rtsp]\nlisten = \"0.0.0.0:8554\"\n"
+        + &format!("[publish]\nids = \"900-949\"\ntoken = \"{TOKEN}\"\n")
+        + &format!("[[station]]\nid = 7\nname = \"Camera 7\"\ngroup = \"{GROUP}\"\n")
+        + &format!("publish = {{ token = \"{TOKEN}\"{more} }}\n")
+}
+
+/// Starts FFmpeg, which publishes a film, over and over.
+fn publish(lan: &Lan, host: &str, film: &Film, transport: &str, url: &str) -> Process {
+    let input = ["-v", "warning", "-nostdin", "-re", "-stream_loop", "-1", "-i", text(&film.path)];
+    let output = ["-f", "rtsp", "-rtsp_transport", transport, url];
+    let args: Vec<&str> = input.into_iter().chain(CODECS.split_whitespace()).chain(output).collect();
+    lan.host(host).run("ffmpeg", &args)
+}
+
+/// The film's pictures as FFmpeg codes them, one file each.
+fn coded(lan: &Lan, film: &Film) -> PathBuf {
+    let folder = lan.folder().join("coded");
+    fs::create_dir(&folder).unwrap();
+    let video = CODECS.split(" -c:a").next().unwrap();
+    let args = format!("-i {} -an {video} -f image2 -start_number 0", text(&film.path));
+    ffmpeg(&args, &folder.join("%04d.jpg"));
+    folder
+}
+
+/// The entropy-coded bytes of a JPEG file.
+fn scan(file: &[u8]) -> &[u8] {
+    let sos = file.windows(4).position(|bytes| bytes == [0xff, 0xda, 0, 12]).expect("a scan");
+    &file[sos + 14..file.len() - 2]
+}
+
+/// Checks that pictures on air are, byte by byte, those that FFmpeg has coded.
+fn check_scans<'a>(units: impl IntoIterator<Item = &'a Unit>, folder: &Path) {
+    for unit in units {
+        let (_, number) = unit.picture.strip().expect("a strip");
+        let sent = fs::read(folder.join(format!("{number:04}.jpg"))).unwrap();
+        assert!(scan(&unit.jpeg) == scan(&sent), "picture {number} is another one on air");
+    }
+}
+
+/// Without the token, and with a wrong one, FFmpeg is refused with a sentence. Then it is on air, byte for byte. It is killed, and
+/// comes back: one stream, without a gap. A second publisher is refused meanwhile.
+pub(crate) fn ffmpeg_publishes_over_tcp() {
+    let lan = Lan::new(&["sender", "one", "two"]);
+    let film = pal(1);
+    let folder = coded(&lan, &film);
+    let mut broadcaster = lan.host("sender").broadcaster(&lineup(""));
+    broadcaster.await_log("nobody publishes to /publish/camera-7 yet", 1);
+    for (login, said) in [("", "401"), ("anna:wrong-token@", "401")] {
+        let refused =
+            publish(&lan, "one", &film, "tcp", &format!("rtsp://{login}10.77.0.1:8554/publish/camera-7"));
+        let ended = refused.finish();
+        assert!(ended.code != Some(0) && ended.stderr.contains(said), "{login}: {}", ended.stderr);
+    }
+    let capture = Capture::start(&lan, "two", GROUP, "eth0", 1_000_000);
+    let mut seen = watch(&lan, "two", DIRECTORY, 7, 1_000_000);
+    let url = format!("rtsp://anna:{TOKEN}@10.77.0.1:8554/publish/camera-7");
+    let first = publish(&lan, "one", &film, "tcp", &url);
+    broadcaster.await_log("10.77.0.2 is on air as 7 \"Camera 7\"", 1);
+    broadcaster.await_log("the pictures that are published are passed on as they are", 1);
+    seen.await_more(40);
+    let second =
+        publish(&lan, "two", &film, "tcp", &format!("rtsp://10.77.0.1:8554/publish/7?token={TOKEN}"))
+            .finish();
+    assert_ne!(second.code, Some(0), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("403 Forbidden: 10.77.0.2 publishes to /publish/7 already"),
+        "{}",
+        second.stderr
+    );
+    drop(first);
+    broadcaster.await_log("10.77.0.2 has left 7", 1);
+    broadcaster.await_log("10.77.0.2 has left at ", 1);
+    let _again = publish(&lan, "one", &film, "tcp", &url);
+    broadcaster.await_log("10.77.0.2 is on air as 7 \"Camera 7\"", 2);
+    seen.await_more(50);
+    seen.stop();
+    // `stop` checks that it is one sender, and that no sequence number is missing.
+    let units = capture.stop();
+    let strips: Vec<bool> = units.iter().map(|unit| unit.picture.strip().is_some()).collect();
+    let began = strips.iter().position(|strip| *strip).unwrap();
+    let lost = began + strips[began..].iter().position(|strip| !strip).unwrap();
+    let back = lost + strips[lost..].iter().position(|strip| *strip).unwrap();
+    assert!(strips[back..].iter().all(|strip| *strip) && back - lost > 2, "one slate between two runs");
+    check_scans(units[began..lost].iter().chain(&units[back..]), &folder);
+    let last =
+        units[began..lost].iter().rposition(|unit| unit.picture.strip() != units[lost - 1].picture.strip());
+    let held = units[lost].timestamp.wrapping_sub(units[began + last.unwrap() + 1].timestamp);
+    assert!((180_000..225_000).contains(&held), "the last picture is held for {held} ticks");
+}
