@@ -15,7 +15,7 @@
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
-//! - `live`: a source that is live, by HTTP, and what is published to a station.
+//! - `live`: a source that is live, by HTTP or RTSP or of this machine, and what is published to a station.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
 //! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.
@@ -64,7 +64,7 @@ use decode::SourceError;
 use films::Films;
 use guide::RoundFilm;
 use live::Live;
-use live::published::Published;
+use live::sound::LiveSound;
 use slate::Slate;
 use sound::FilmCue;
 use worker::STUCK_AFTER;
@@ -85,10 +85,8 @@ pub(crate) const START_LEAD: Duration = Duration::from_millis(100);
 pub(crate) enum Content {
     /// Films, one after the other, for ever.
     Films(Box<Films>),
-    /// A live source.
+    /// A live source, or what is published to the station.
     Live(Box<Live>),
-    /// What is published to the station.
-    Published(Box<Published>),
     /// For a while, the reason why there is nothing else.
     Slate(Box<Slate>),
 }
@@ -103,7 +101,6 @@ impl Content {
         match self {
             Content::Films(films) => films.next(output).await.map(Some),
             Content::Live(live) => live.next().await.map(Some),
-            Content::Published(published) => published.next().await.map(Some),
             Content::Slate(slate) => slate.next(output).await,
         }
     }
@@ -111,8 +108,8 @@ impl Content {
     /// Waits until the content, which has failed, can go on. Cancel-safe. Never returns if that is only found out by trying.
     pub(crate) async fn revived(&mut self) {
         match self {
-            Content::Published(published) => published.revived().await,
-            Content::Films(_) | Content::Live(_) | Content::Slate(_) => std::future::pending().await,
+            Content::Live(live) => live.revived().await,
+            Content::Films(_) | Content::Slate(_) => std::future::pending().await,
         }
     }
 
@@ -121,7 +118,6 @@ impl Content {
         match self {
             Content::Films(films) => films.set_spec(spec),
             Content::Live(live) => live.set_spec(spec),
-            Content::Published(published) => published.set_spec(spec),
             Content::Slate(slate) => slate.set_spec(spec),
         }
     }
@@ -131,7 +127,6 @@ impl Content {
         match self {
             Content::Films(films) => films.take_played(),
             Content::Live(live) => live.take_played(),
-            Content::Published(published) => published.take_played(),
             Content::Slate(_) => false,
         }
     }
@@ -141,7 +136,6 @@ impl Content {
         match self {
             Content::Films(films) => films.size(),
             Content::Live(live) => live.size(),
-            Content::Published(published) => published.size(),
             Content::Slate(slate) => Some(slate.size()),
         }
     }
@@ -187,6 +181,10 @@ pub(crate) enum ContentEvent {
     RoundBegins(Vec<RoundFilm>),
     /// The units that follow are of this film, which began, or begins, at a moment: its sound is heard with them.
     Film(FilmCue),
+    /// The units that follow are of a live source: this is heard with them.
+    LiveSound(Arc<LiveSound>),
+    /// Some of the sound of a live source has come.
+    SoundHasCome,
 }
 
 /// The kind of content that a unit shows.

@@ -101,6 +101,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         id: _,
         name,
         media,
+        fallback,
+        at,
         group,
         interface,
         ttl,
@@ -120,11 +122,13 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
     };
     let other_media = *media != old.media;
-    // A live source has its own size and rate, and no sound.
+    // A live source has its own size and rate.
     let is_published = media.published().is_some() && old.media.published().is_some();
     let other_source = other_media && !is_published && !(media.is_films() && old.media.is_films());
     let stream = differing(&[
         ("media", other_source),
+        ("fallback", *fallback != old.fallback),
+        ("at", *at != old.at),
         ("group", *group != old.group),
         ("interface", *interface != old.interface),
         ("ttl", *ttl != old.ttl),

@@ -6,6 +6,7 @@
 //! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
 //! file. Only [`Lineup::load`], [`World::of_this_machine`], [`films()`] and [`has_sound`] ask the system.
 
+mod camera;
 mod difference;
 mod fields;
 mod films;
@@ -14,6 +15,7 @@ mod listing;
 mod live;
 mod outputs;
 mod parse;
+mod password;
 mod play;
 mod ports;
 mod publish;
@@ -22,6 +24,7 @@ mod report;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 use std::ffi::OsString;
 use std::fs;
@@ -36,13 +39,16 @@ use crate::media::StationId;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
+pub use camera::CameraDevice;
 pub use difference::{ChangeKind, Difference, StationChange};
 pub(crate) use fields::name_fault;
 use films::has_sound_by;
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound};
-pub use live::{LiveSource, Media};
+pub use live::{LiveSource, Media, NetworkSource, Scheme};
+pub use password::PasswordPlace;
 pub use play::PlayOptions;
 pub use publish::{PublishRule, PublishSpec, PublishToken, publish_name};
+pub use timed::TimedMedia;
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
@@ -115,6 +121,10 @@ pub struct StationSpec {
     pub name: String,
     /// Its films, its live source, or who publishes its content.
     pub media: Media,
+    /// Films and folders of films that it shows while its live source is lost, in playing order; perhaps none.
+    pub fallback: Vec<PathBuf>,
+    /// Media that it shows instead at times of day. The first that is on counts.
+    pub at: Vec<TimedMedia>,
     /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
     pub group: SocketAddr,
     /// The interface that it is multicast on. Its properties are looked up when a socket is opened.
@@ -210,6 +220,11 @@ impl Spread {
 }
 
 impl StationSpec {
+    /// The same station with this media and no other.
+    pub fn with_media(&self, media: Media) -> StationSpec {
+        StationSpec { media, at: Vec::new(), ..self.clone() }
+    }
+
     /// Most bytes of UDP payload in one datagram on an interface of this `mtu`, RTP header included: 576..=65,507. If the MTU is
     /// too small for 576, IP fragments.
     pub fn datagram_limit(&self, mtu: u32) -> usize {
@@ -231,6 +246,8 @@ impl StationSpec {
             id: StationId(2),
             name: "Nature".into(),
             media: vec![PathBuf::from("none.mp4")].into(),
+            fallback: Vec::new(),
+            at: Vec::new(),
             group: group.parse().unwrap(),
             interface: Choice { name: "eth0".into(), address: None },
             ttl: 1,

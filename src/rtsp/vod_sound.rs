@@ -70,12 +70,12 @@ impl VodSound {
                 Found::NotYet => {}
                 Found::Nothing => self.awaited = None,
                 Found::Here(reel) => {
-                    self.line.set(Some(SoundCue { begin: picture.at - offset, reel }));
+                    self.line.set(Some(SoundCue::Film { begin: picture.at - offset, reel }));
                     self.awaited = None;
                 }
             }
         }
-        while let Some(unit) = self.line.next(picture.at + picture.interval) {
+        while let Some(unit) = self.line.next(picture.at + picture.interval, picture.at) {
             // A sound file that cannot be read is made again for the station, and this client hears silence.
             self.ready.extend(unit.ok());
         }

@@ -11,12 +11,11 @@ use tracing::{info, warn};
 
 use super::reports::{Reports, rtcp_address};
 use super::runtime::WakeSlots;
-use super::sound::SoundOutput;
+use super::sound::{Heard, SoundOutput};
 use crate::air::sender::RtpSender;
 use crate::air::{AirCounters, Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
-use crate::content::sound::FilmCue;
 use crate::directory::StationTable;
 use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::interface::Interface;
@@ -103,10 +102,18 @@ impl Output {
         self.follow_interface();
     }
 
-    /// From the next unit on this film is on air, or none.
-    pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
+    /// From the next unit on this is heard, or nothing.
+    pub(super) fn set_heard(&mut self, heard: Option<Heard>) {
         if let Some(sound) = &mut self.sound {
-            sound.set_film(film);
+            sound.set_heard(heard);
+        }
+    }
+
+    /// Sound of a live source has come.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
+    pub(super) fn live_sound_has_come(&mut self) {
+        if let Some(sound) = &mut self.sound {
+            sound.live_sound_has_come(self.clock.now());
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use opencv::core::Mat;
+use opencv::prelude::*;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -60,6 +62,8 @@ pub(crate) enum PictureBody {
     Jpeg(Jpeg),
     /// An access unit of H.264 or H.265, with start codes.
     Unit(Bytes),
+    /// Pixels: blue, green and red.
+    Pixels(Mat),
 }
 
 impl Arrival {
@@ -71,6 +75,7 @@ impl Arrival {
             Arrival::Picture(picture) => match &picture.body {
                 PictureBody::File(bytes) | PictureBody::Unit(bytes) => bytes.len(),
                 PictureBody::Jpeg(jpeg) => jpeg.scan.len(),
+                PictureBody::Pixels(pixels) => pixels.total() * pixels.elem_size().unwrap_or(0),
             },
         }
     }
@@ -130,11 +135,6 @@ impl ArrivalSender {
         self.clock.now()
     }
 
-    /// Whether nobody takes what is passed on.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
     /// Counts bytes that have come.
     ///
     /// # Errors
@@ -147,6 +147,11 @@ impl ArrivalSender {
     /// Passes on how it is coded. Waits for a place.
     pub(crate) async fn tracks(&self, pictures: Coding, sound: Option<(Coding, u32)>) {
         let _ = self.sender.send(Ok(Arrival::Tracks { pictures, sound })).await;
+    }
+
+    /// The same, if there is a place, as there is before anything else was passed on.
+    pub(crate) fn tracks_at_once(&self, pictures: Coding, sound: Option<(Coding, u32)>) {
+        let _ = self.sender.try_send(Ok(Arrival::Tracks { pictures, sound }));
     }
 
     /// Passes a picture on that has come now, or drops it if too many wait.
@@ -162,6 +167,16 @@ impl ArrivalSender {
     /// Ends with this reason.
     pub(crate) async fn end(self, reason: String) {
         let _ = self.sender.send(Err(reason)).await;
+    }
+
+    /// Ends with this reason, on a thread that may block.
+    pub(crate) fn end_blocking(self, reason: String) {
+        let _ = self.sender.blocking_send(Err(reason));
+    }
+
+    /// Whether nobody takes what comes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     fn pass(&self, arrival: Arrival) {

@@ -7,47 +7,96 @@ use turbojpeg::{Decompressor, Image, PixelFormat};
 
 use crate::content::encode::{Encoded, Encoder, station_size};
 use crate::media::Size;
-use crate::media::jpeg::{Jpeg, Tables};
-use crate::wire::payload::jpeg::MAX_SCAN;
+use crate::media::jpeg::{Chroma, Jpeg, Tables};
 
 /// Most pixels of a picture that is decoded: 4096x4096, which takes 50 MB meanwhile.
-const MOST_PIXELS: usize = 1 << 24;
+pub(super) const MOST_PIXELS: usize = 1 << 24;
 
-/// The picture of a JPEG file, unchanged.
-///
-/// # Errors
-/// Why it must be encoded anew, to stand behind "encoded anew: ".
-pub(super) fn pass_on(file: &Bytes, width: u16) -> Result<Jpeg, String> {
-    // No file has the quality 0, so that its tables are given back.
-    let mut jpeg = Jpeg::from_jfif(file.clone(), 0).map_err(|error| error.to_string())?;
-    let pair = jpeg.tables.pair();
-    let standard = |&q: &u8| Tables::Standard(q).pair() == pair;
-    jpeg.tables = match (1..=99).rev().find(standard) {
-        Some(q) => Tables::Standard(q),
-        None => return Err("its quantization tables are not the standard ones".into()),
-    };
-    if jpeg.restart_interval.is_some() {
-        return Err("it has restart markers".into());
-    }
-    if has_marker(&jpeg.scan) {
-        return Err("there is a marker in its scan".into());
-    }
-    if jpeg.size.width > width {
-        return Err(format!("its pictures are {} wide, and the station's at most {width}", jpeg.size.width));
-    }
-    if jpeg.scan.len() > MAX_SCAN {
-        return Err(format!("a picture of {} bytes does not fit one datagram", jpeg.scan.len()));
-    }
-    Ok(jpeg)
+/// A picture of a source.
+pub(super) enum Shown {
+    /// What should be a JPEG file.
+    File(Bytes),
+    /// A picture from RTP/JPEG.
+    Jpeg(Jpeg),
+    /// A picture that was decoded: blue, green and red.
+    Pixels(Mat),
 }
 
-/// Whether a byte 0xff in a scan is no byte of its data (ITU-T T.81 B.1.1.5).
-fn has_marker(scan: &[u8]) -> bool {
-    memchr::memchr_iter(0xff, scan).any(|at| scan.get(at + 1) != Some(&0))
+impl Shown {
+    /// The picture, unchanged.
+    ///
+    /// # Errors
+    /// Why it must be encoded anew, to stand behind "encoded anew: ".
+    pub(super) fn pass_on(&self, width: u16) -> Result<Jpeg, String> {
+        let mut jpeg = match self {
+            // No file has the quality 0, so that its tables are given back.
+            Shown::File(file) => Jpeg::from_jfif(whole_file(file)?, 0).map_err(|error| error.to_string())?,
+            Shown::Jpeg(jpeg) => jpeg.clone(),
+            Shown::Pixels(_) => return Err("they are not JPEG".into()),
+        };
+        if jpeg.chroma == Chroma::Grey {
+            return Err("it has no colours".into());
+        }
+        let pair = jpeg.tables.pair();
+        let standard = |&q: &u8| Tables::Standard(q).pair() == pair;
+        // Others are sent with each picture.
+        if let Some(q) = (1..=99).rev().find(standard) {
+            jpeg.tables = Tables::Standard(q);
+        }
+        if has_marker(&jpeg.scan, jpeg.restart_interval.is_some()) {
+            return Err("there is a marker in its scan".into());
+        }
+        if jpeg.size.width > width {
+            return Err(format!(
+                "its pictures are {} wide, and the station's at most {width}",
+                jpeg.size.width
+            ));
+        }
+        if !jpeg.fits_datagram() {
+            return Err(format!("a picture of {} bytes does not fit one datagram", jpeg.scan.len()));
+        }
+        Ok(jpeg)
+    }
+
+    /// Decodes the picture, if it is not, and encodes it for a station of this width and quality. Takes milliseconds. `encoder` is
+    /// that of the picture before.
+    ///
+    /// # Errors
+    /// The sentence that says why the picture cannot be shown.
+    pub(super) fn encode_anew(
+        self,
+        encoder: Option<Box<Encoder>>,
+        width: u16,
+        quality: u8,
+    ) -> Result<(Box<Encoder>, Encoded), String> {
+        let pixels = match self {
+            Shown::File(file) => decoded(&whole_file(&file)?)?,
+            Shown::Jpeg(jpeg) => decoded(&jpeg.to_jfif())?,
+            Shown::Pixels(pixels) => pixels,
+        };
+        let side = |side: i32| u32::try_from(side).unwrap_or(0);
+        let size: Size = station_size((side(pixels.cols()), side(pixels.rows())), 1.0, width);
+        let mut encoder = match encoder.filter(|encoder| encoder.size() == size) {
+            Some(encoder) => encoder,
+            None => Box::new(Encoder::new(size, quality).map_err(|error| error.to_string())?),
+        };
+        let encoded = encoder.encode(&pixels, 1.0).map_err(|error| error.to_string())?;
+        Ok((encoder, encoded))
+    }
+}
+
+/// Whether a byte 0xff in a scan is no byte of its data (ITU-T T.81 B.1.1.5), nor that of a restart marker, if it has some.
+fn has_marker(scan: &[u8], restarts: bool) -> bool {
+    let is_other = |at: usize| match scan.get(at + 1) {
+        Some(0) => false,
+        Some(0xd0..=0xd7) => !restarts,
+        Some(_) | None => true,
+    };
+    memchr::memchr_iter(0xff, scan).any(is_other)
 }
 
 /// The JPEG file in a part: without what some cameras write behind its end.
-pub(super) fn whole_file(body: &Bytes) -> Result<Bytes, String> {
+fn whole_file(body: &Bytes) -> Result<Bytes, String> {
     if !body.starts_with(&[0xff, 0xd8]) {
         return Err("it is no JPEG file".into());
     }
@@ -59,17 +108,8 @@ pub(super) fn whole_file(body: &Bytes) -> Result<Bytes, String> {
     Ok(file)
 }
 
-/// Decodes a picture and encodes it for a station of this width and quality. Takes milliseconds. `encoder` is that of the picture
-/// before.
-///
-/// # Errors
-/// The sentence that says why the picture cannot be shown.
-pub(super) fn encode_anew(
-    file: &[u8],
-    encoder: Option<Box<Encoder>>,
-    width: u16,
-    quality: u8,
-) -> Result<(Box<Encoder>, Encoded), String> {
+/// The pixels of a JPEG file.
+fn decoded(file: &[u8]) -> Result<Mat, String> {
     let damaged = |error: turbojpeg::Error| format!("it cannot be decoded: {error}");
     let mut decompressor = Decompressor::new().map_err(damaged)?;
     let header = decompressor.read_header(file).map_err(damaged)?;
@@ -87,13 +127,7 @@ pub(super) fn encode_anew(
         format: PixelFormat::BGR,
     };
     decompressor.decompress(file, image).map_err(damaged)?;
-    let size: Size = station_size((header.width as u32, header.height as u32), 1.0, width);
-    let mut encoder = match encoder.filter(|encoder| encoder.size() == size) {
-        Some(encoder) => encoder,
-        None => Box::new(Encoder::new(size, quality).map_err(|error| error.to_string())?),
-    };
-    let encoded = encoder.encode(&pixels, 1.0).map_err(|error| error.to_string())?;
-    Ok((encoder, encoded))
+    Ok(pixels)
 }
 
 #[cfg(test)]
@@ -110,6 +144,14 @@ mod tests {
         compressor.set_subsamp(subsamp).unwrap();
         let image = Image { pixels: &pixels[..], width, pitch: width * 3, height, format: PixelFormat::RGB };
         compressor.compress_to_vec(image).unwrap()
+    }
+
+    fn pass_on(file: &Bytes, width: u16) -> Result<Jpeg, String> {
+        Shown::File(file.clone()).pass_on(width)
+    }
+
+    fn encode_anew(file: &[u8], width: u16) -> Result<(Box<Encoder>, Encoded), String> {
+        Shown::File(Bytes::copy_from_slice(file)).encode_anew(None, width, 80)
     }
 
     /// Without the segments of a marker.
@@ -161,28 +203,41 @@ mod tests {
         let padded = [&whole[..], &[0; 7], b"\r\n"].concat();
         assert_eq!(whole_file(&padded.into()).unwrap(), whole);
         // libjpeg-turbo puts the Huffman tables back as well.
-        assert_eq!(encode_anew(&bare, None, 32, 80).unwrap().1.jpeg.size, Size { width: 32, height: 32 });
+        assert_eq!(encode_anew(&bare, 32).unwrap().1.jpeg.size, Size { width: 32, height: 32 });
+    }
+
+    #[test]
+    fn tables_and_restart_intervals_of_its_own_go_with_a_picture() {
+        let with_restarts = |file: &[u8]| {
+            let sos = memchr::memmem::find(file, &[0xff, 0xda]).unwrap();
+            [&file[..sos], &[0xff, 0xdd, 0, 4, 0, 200], &file[sos..]].concat()
+        };
+        let own = file(64, 48, 100, Subsamp::Sub2x2);
+        let jpeg = pass_on(&own.clone().into(), 640).unwrap();
+        assert_eq!((jpeg.scan.as_ref(), jpeg.tables), (scan_of(&own), Tables::in_band([1; 64], [1; 64])));
+        let whole = file(64, 48, 80, Subsamp::Sub2x2);
+        let jpeg = pass_on(&with_restarts(&whole).into(), 640).unwrap();
+        assert_eq!((jpeg.restart_interval, jpeg.tables), (Some(200), Tables::Standard(80)));
+        let mut marked = with_restarts(&whole);
+        let at = marked.len() - 12;
+        marked.splice(at..at, [0xff, 0xd3]);
+        assert!(pass_on(&marked.clone().into(), 640).is_ok());
+        marked[at + 1] = 0xd8;
+        assert_eq!(pass_on(&marked.into(), 640).unwrap_err(), "there is a marker in its scan");
     }
 
     #[test]
     fn every_other_picture_is_encoded_anew() {
-        let restarts = {
-            let file = file(64, 48, 80, Subsamp::Sub2x2);
-            let sos = memchr::memmem::find(&file, &[0xff, 0xda]).unwrap();
-            [&file[..sos], &[0xff, 0xdd, 0, 4, 0, 200], &file[sos..]].concat()
-        };
         for (file, why) in [
-            (file(64, 48, 100, Subsamp::Sub2x2), "its quantization tables are not the standard ones"),
             (file(60, 48, 80, Subsamp::Sub2x2), "its sides are not multiples of 8"),
             (file(2048, 16, 80, Subsamp::Sub2x2), "its sides are not multiples of 8"),
             (file(64, 48, 80, Subsamp::None), "neither 4:2:0 nor 4:2:2"),
             (file(64, 48, 80, Subsamp::Gray), "not three components"),
             (file(800, 48, 80, Subsamp::Sub2x2), "its pictures are 800 wide, and the station's at most 640"),
-            (restarts, "it has restart markers"),
         ] {
             let reason = pass_on(&file.clone().into(), 640).unwrap_err();
             assert!(reason.contains(why), "{reason}, not {why}");
-            let (encoder, encoded) = encode_anew(&file, None, 640, 80).unwrap();
+            let (encoder, encoded) = encode_anew(&file, 640).unwrap();
             assert_eq!(encoder.size(), encoded.jpeg.size);
             assert!(pass_on(&encoded.jpeg.to_jfif().into(), 640).is_ok());
         }
@@ -207,7 +262,7 @@ mod tests {
                 broken[at] = random.u8(..);
             }
             if pass_on(&broken.clone().into(), 640).is_err() {
-                let _ = encode_anew(&broken, None, 64, 80);
+                let _ = encode_anew(&broken, 64);
             }
         }
     }

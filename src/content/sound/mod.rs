@@ -8,11 +8,11 @@
 //! SoundReel -> SoundLine -> Unit                              whenever the film is on air
 //! ```
 //!
-//! - [`source`]: a film's sound as samples, on the time line of its pictures.
+//! - [`source`]: a film's sound as samples, on the time line of its pictures; [`resampler`]: all of one rate and two channels.
 //! - [`make`]: loudness, and the film's round as a circle of Opus packets.
 //! - [`reel`]: those packets in a file.
 //! - [`store`]: finds the sound of a film, or has it made.
-//! - [`line`]: which packet is due when, film after film. Pure.
+//! - [`line`]: which packet is due when, film after film, or of a live source. Pure.
 
 pub(crate) mod line;
 pub(crate) mod make;
@@ -20,6 +20,7 @@ pub(crate) mod make;
 pub(crate) mod reel;
 #[cfg(fuzzing)]
 pub mod reel;
+pub(crate) mod resampler;
 pub(crate) mod source;
 pub(crate) mod store;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use crate::lineup::StationSpec;
 use crate::media::AirTime;
-pub(crate) use line::{SoundCue, SoundLine};
+pub(crate) use line::{SoundCue, SoundLine, sample};
 use make::SoundOrder;
 pub(crate) use store::{Found, SoundStore};
 
@@ -45,6 +46,12 @@ pub(crate) const FRAME: u32 = RATE / 50;
 
 /// Samples of the shortest packet: 2.5 ms. Packets as short as that fill what is left of a film's round.
 pub(crate) const SHORT: u32 = RATE / 400;
+
+/// The length of a packet of Opus, in samples (RFC 6716 section 3.1). `None` if it is none.
+pub(crate) fn opus_samples(packet: &[u8]) -> Option<u32> {
+    let samples = opus::packet::get_nb_samples(packet, RATE).ok()?;
+    u32::try_from(samples).ok().filter(|samples| *samples > 0)
+}
 
 /// A film that is on air from a moment on.
 #[derive(Debug, Clone)]

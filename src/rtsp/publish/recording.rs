@@ -38,6 +38,10 @@ pub(in crate::rtsp) struct Recording {
     pub(in crate::rtsp) id: SessionId,
     publisher: Publisher,
     tracks: Vec<RecordedTrack>,
+    /// The coding of the pictures.
+    coding: Coding,
+    /// That of the sound, and the ticks a second of its clock.
+    sound: Option<(Coding, u32)>,
     clocks: SenderClocks,
     /// The publisher is cut off then.
     deadline: Instant,
@@ -97,11 +101,11 @@ impl Recording {
         }
         let offered = offered_tracks(session);
         let first = |is_it: fn(&Coding) -> bool| offered.iter().find(|track| is_it(&track.coding)).cloned();
-        let Some(pictures) = first(|coding| *coding == Coding::Jpeg) else {
+        let Some(pictures) = first(Coding::is_picture) else {
             let codecs = offered_codecs(session);
-            return Err(format!("it offers {codecs}, and no pictures in JPEG"));
+            return Err(format!("it offers {codecs}, and no pictures in JPEG, H.264 or H.265"));
         };
-        let sound = first(|coding| *coding == Coding::Opus);
+        let sound = first(|coding| !coding.is_picture());
         let track = |(place, media): (usize, &Media)| {
             let of = |track: &&OfferedTrack| track.place == place;
             let pictures = Some(&pictures).filter(of).map(|track| (track, Clock::Pictures));
@@ -120,6 +124,8 @@ impl Recording {
         Ok(Recording {
             id,
             publisher,
+            coding: pictures.coding.clone(),
+            sound: sound.as_ref().map(|track| (track.coding.clone(), track.clock_rate)),
             tracks: session.medias.iter().enumerate().map(track).collect(),
             clocks: SenderClocks::new(clock.now()),
             deadline: Instant::now() + SETUP_TIMEOUT,
@@ -238,11 +244,11 @@ impl Recording {
                     if !self.second.takes(now) {
                         return Err(format!("sends more than {MOST_PICTURES} pictures a second"));
                     }
-                    let sender = match self.publisher.sender().is_some_and(|sender| !sender.is_closed()) {
-                        true => self.publisher.sender(),
-                        false => self.publisher.go_on_air(),
-                    };
-                    let sender = sender.ok_or("its station is gone")?;
+                    if self.publisher.sender().is_none_or(|sender| sender.is_closed()) {
+                        let sender = self.publisher.go_on_air().ok_or("its station is gone")?;
+                        sender.tracks_at_once(self.coding.clone(), self.sound.clone());
+                    }
+                    let sender = self.publisher.sender().ok_or("its station is gone")?;
                     sender.picture(body, Some(self.clocks.pictures(elapsed)));
                 }
                 TrackUnit::Sound(packet, elapsed) => {
