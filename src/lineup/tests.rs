@@ -4,6 +4,7 @@ mod messages;
 mod outputs;
 mod play;
 mod ports;
+mod publish;
 
 use proptest::prelude::*;
 

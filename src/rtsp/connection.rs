@@ -139,17 +139,23 @@ impl RtspConnection {
                 buffer.resize(READ_PUBLISHED, 0);
             }
             let room = self.reader.room().min(buffer.len());
-            let over = async {
+            let ready = async {
                 match &mut self.recording {
-                    Some(recording) => recording.over().await,
+                    Some(recording) => recording.ready().await.map_err(str::to_owned),
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = self.writer.closed() => return "a write failed",
-                why = over => {
-                    self.cut_off(why);
-                    return "the publisher is cut off";
+                ready = ready => {
+                    let taken = match (ready, &mut self.recording) {
+                        (Ok(()), Some(recording)) => recording.take_udp(&mut buffer),
+                        (ready, _) => ready,
+                    };
+                    if let Err(why) = taken {
+                        self.cut_off(&why);
+                        return "the publisher is cut off";
+                    }
                 }
                 read = self.input.read(&mut buffer[..room]) => match read {
                     Ok(length @ 1..) => {

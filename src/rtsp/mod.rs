@@ -182,6 +182,7 @@ pub fn fuzz(bytes: &[u8], piece: usize) {
             loop {
                 match reader.take() {
                     Ok(Some(rtsp_types::Message::Request(request))) => {
+                        publish::fuzz(&request);
                         let echo = response::Echo::of(&request);
                         let peer = std::net::IpAddr::from([192, 0, 2, 9]);
                         if let Err(rejection) = request::RtspRequest::parse(&request, peer, None) {

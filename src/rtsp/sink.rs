@@ -420,7 +420,7 @@ async fn readable(sink: &mut Option<Sink>) {
 }
 
 /// Opens two sockets on the address of `local`, the first on an even port and the second on the port above it.
-fn open_ports(local: SocketAddr) -> io::Result<(Socket, Socket, (u16, u16))> {
+pub(super) fn open_ports(local: SocketAddr) -> io::Result<(Socket, Socket, (u16, u16))> {
     let bind = |port| {
         let mut address = local;
         address.set_port(port);

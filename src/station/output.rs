@@ -35,6 +35,9 @@ const MIN_WAIT: Duration = Duration::from_millis(5);
 /// How long before it is due the last unit is repeated if nothing else has come: enough to be on time on a busy machine.
 const REPEAT_LEAD: Duration = Duration::from_millis(50);
 
+/// Least time from a repetition to the next unit: several ticks of RTP's clock, so that both have timestamps of their own.
+const LEAST_STEP: Duration = Duration::from_millis(1);
+
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -178,6 +181,10 @@ impl Output {
             while unit.due.at.since(at) > LONGEST_PAUSE {
                 // Some of the pause may be over.
                 at = (at + REPEAT_RATE.interval()).max(self.clock.now());
+                // After a stall all of it is over: a repetition would have the unit's own place.
+                if at + LEAST_STEP > unit.due.at {
+                    break;
+                }
                 let due = Due { at, interval: REPEAT_RATE.interval() };
                 self.offer(Unit { due, ..last.clone() }).await?;
             }

@@ -31,7 +31,11 @@ impl Shown {
         let mut jpeg = match self {
             // No file has the quality 0, so that its tables are given back.
             Shown::File(file) => Jpeg::from_jfif(whole_file(file)?, 0).map_err(|error| error.to_string())?,
-            Shown::Jpeg(jpeg) => jpeg.clone(),
+            Shown::Jpeg(jpeg) => {
+                // GStreamer sends the end of the file, too, which is no part of the scan.
+                let end = jpeg.scan.strip_suffix(&[0xff, 0xd9]).map_or(jpeg.scan.len(), <[u8]>::len);
+                Jpeg { scan: jpeg.scan.slice(..end), ..jpeg.clone() }
+            }
             Shown::Pixels(_) => return Err("they are not JPEG".into()),
         };
         if jpeg.chroma == Chroma::Grey {
@@ -216,6 +220,9 @@ mod tests {
         let jpeg = pass_on(&own.clone().into(), 640).unwrap();
         assert_eq!((jpeg.scan.as_ref(), jpeg.tables), (scan_of(&own), Tables::in_band([1; 64], [1; 64])));
         let whole = file(64, 48, 80, Subsamp::Sub2x2);
+        let scan = Bytes::copy_from_slice(&[scan_of(&whole), &[0xff, 0xd9]].concat());
+        let with_end = Shown::Jpeg(Jpeg { scan, ..pass_on(&whole.clone().into(), 640).unwrap() });
+        assert_eq!(with_end.pass_on(640).unwrap().scan, scan_of(&whole));
         let jpeg = pass_on(&with_restarts(&whole).into(), 640).unwrap();
         assert_eq!((jpeg.restart_interval, jpeg.tables), (Some(200), Tables::Standard(80)));
         let mut marked = with_restarts(&whole);

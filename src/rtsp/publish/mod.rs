@@ -38,6 +38,18 @@ impl From<PublishRefusal> for Rejection {
     }
 }
 
+/// For the fuzzer: reads what a publisher may ask and describe.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(request: &Request<Vec<u8>>) {
+    if let Some(target) = request.request_uri().and_then(PublishTarget::parse) {
+        let _ = target.token(request);
+    }
+    if let Ok(session) = Session::parse(request.body()) {
+        let _ = crate::wire::sdp::offers::offered_tracks(&session);
+        let _ = crate::wire::sdp::offers::offered_codecs(&session);
+    }
+}
+
 impl RtspConnection {
     /// Executes a request of a publisher; `None` of any other.
     pub(super) fn publish(

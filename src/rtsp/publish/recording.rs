@@ -1,6 +1,8 @@
 //! What a connection publishes: its tracks, how they travel, and what their packets are put together to.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use rtsp_types::StatusCode;
@@ -8,15 +10,21 @@ use rtsp_types::headers::{
     RtpLowerTransport, RtpProfile, RtpTransport, RtpTransportParameters, Transport, TransportMode, Transports,
 };
 use sdp_types::{Media, Session};
+use tokio::net::UdpSocket;
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::clock::AirClock;
 use crate::content::live::sender_clocks::{Clock, SenderClocks};
 use crate::content::live::track_reader::{TrackPacket, TrackReader, TrackUnit, nanoseconds};
 use crate::headend::publishers::Publisher;
+use crate::limits::canonical;
+use crate::media::AirTime;
 use crate::rtsp::response::Rejection;
 use crate::rtsp::session::SessionId;
+use crate::rtsp::sink::open_ports;
 use crate::rtsp::transport::TransportOffer;
+use crate::wire::jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
 use crate::wire::rtcp::sender_time;
 use crate::wire::rtp::{self, Unwrap};
 use crate::wire::sdp::offers::{Coding, OfferedTrack, offered_codecs, offered_tracks};
@@ -29,6 +37,12 @@ const NAME_FREE: Duration = Duration::from_secs(5);
 
 /// Most media of a description.
 const MOST_MEDIA: usize = 8;
+
+/// Most packets that are taken of one socket before others have their turn.
+const MOST_AT_ONCE: usize = 64;
+
+/// Kernel receive buffer for RTP by UDP, in bytes: some ten pictures.
+const RECEIVE_BUFFER: usize = 512 * 1024;
 
 /// Most pictures a second.
 const MOST_PICTURES: u32 = 250;
@@ -43,10 +57,13 @@ pub(in crate::rtsp) struct Recording {
     /// That of the sound, and the ticks a second of its clock.
     sound: Option<(Coding, u32)>,
     clocks: SenderClocks,
+    clock: AirClock,
     /// The publisher is cut off then.
     deadline: Instant,
     is_recording: bool,
     second: PicturesOfSecond,
+    /// Bytes that have come since the last picture.
+    bytes: usize,
 }
 
 /// A medium of the description.
@@ -55,7 +72,23 @@ struct RecordedTrack {
     control: String,
     /// `None` if it is not used: of another kind, or not the first of its kind.
     used: Option<UsedTrack>,
-    channels: Option<(u8, u8)>,
+    /// `None` before SETUP.
+    way: Option<Way>,
+}
+
+/// How the packets of a track travel.
+enum Way {
+    /// In the connection, on these channels for RTP and RTCP.
+    Interleaved(u8, u8),
+    Udp(Box<UdpWay>),
+}
+
+/// Two sockets, for RTP and RTCP, and the packets that overtook others.
+struct UdpWay {
+    sockets: [UdpSocket; 2],
+    /// The publisher's: packets from elsewhere are not its own.
+    from: [SocketAddr; 2],
+    jitter: JitterBuffer,
 }
 
 /// A track that is put on air.
@@ -118,7 +151,7 @@ impl Recording {
                     reader: TrackReader::new(offered),
                     numbers: PacketNumbers::default(),
                 }),
-                channels: None,
+                way: None,
             }
         };
         Ok(Recording {
@@ -128,18 +161,91 @@ impl Recording {
             sound: sound.as_ref().map(|track| (track.coding.clone(), track.clock_rate)),
             tracks: session.medias.iter().enumerate().map(track).collect(),
             clocks: SenderClocks::new(clock.now()),
+            clock: clock.clone(),
             deadline: Instant::now() + SETUP_TIMEOUT,
             is_recording: false,
             second: PicturesOfSecond::default(),
+            bytes: 0,
         })
     }
 
-    /// Waits until the publisher is to be cut off. Returns why. Cancel-safe.
-    pub(in crate::rtsp) async fn over(&mut self) -> &'static str {
+    /// Waits until packets have come by UDP, or until the publisher is to be cut off. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why it is cut off.
+    pub(in crate::rtsp) async fn ready(&mut self) -> Result<(), &'static str> {
+        let tracks = &self.tracks;
+        let readable = std::future::poll_fn(|context| {
+            let sockets = tracks.iter().filter_map(|track| match &track.way {
+                Some(Way::Udp(udp)) => Some(&udp.sockets),
+                Some(Way::Interleaved(..)) | None => None,
+            });
+            // All are polled, so that each wakes this task.
+            let polled = sockets.flatten().map(|socket| socket.poll_recv_ready(context).is_ready());
+            if polled.fold(false, |any, ready| any | ready) { Poll::Ready(()) } else { Poll::Pending }
+        });
         tokio::select! {
-            () = self.publisher.replaced() => "another publisher takes its place",
+            () = self.publisher.replaced() => Err("another publisher takes its place"),
             () = tokio::time::sleep_until(self.deadline) => {
-                if self.is_recording { "no picture has come for 5 s" } else { "it was announced, and not recorded" }
+                Err(if self.is_recording { "no picture has come for 5 s" } else { "it was announced, and not recorded" })
+            }
+            () = readable => Ok(()),
+        }
+    }
+
+    /// Takes the packets that have come by UDP.
+    ///
+    /// # Errors
+    /// Why the publisher is cut off.
+    #[expect(clippy::disallowed_methods, reason = "a shell: packets have come now")]
+    pub(in crate::rtsp) fn take_udp(&mut self, buffer: &mut [u8]) -> Result<(), String> {
+        for place in 0..self.tracks.len() {
+            for n in 0..2 {
+                // Others have their turn, too.
+                for _ in 0..MOST_AT_ONCE {
+                    let Some(Way::Udp(udp)) = &mut self.tracks[place].way else { break };
+                    let received = match udp.sockets[n].try_recv_from(buffer) {
+                        Ok((length, from)) if canonical(from) == udp.from[n] => &buffer[..length],
+                        Ok(_) => continue,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        // Of a packet that was sent before.
+                        Err(_) => continue,
+                    };
+                    if !self.is_recording {
+                        continue;
+                    }
+                    if n == 1 {
+                        self.take_report(place, received);
+                        continue;
+                    }
+                    let Ok((header, payload)) = rtp::Header::parse(received) else { continue };
+                    let now = self.clock.now();
+                    match udp.jitter.judge(header.sequence) {
+                        PacketVerdict::Next | PacketVerdict::Restart => {
+                            self.take_packet(place, header, payload)?
+                        }
+                        PacketVerdict::Early => {
+                            let payload = payload.to_vec();
+                            udp.jitter.hold(BufferedPacket { arrival: now, header, payload });
+                        }
+                        PacketVerdict::Late | PacketVerdict::Duplicate | PacketVerdict::Stray => {}
+                    }
+                    self.release(place, now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the packets that waited for others.
+    fn release(&mut self, place: usize, now: AirTime) -> Result<(), String> {
+        loop {
+            let Some(Way::Udp(udp)) = &mut self.tracks[place].way else { return Ok(()) };
+            match udp.jitter.poll(now) {
+                Some(Step::Packet(packet)) => self.take_packet(place, packet.header, &packet.payload)?,
+                // The number of the next packet tells it, too.
+                Some(Step::Gap(_)) => {}
+                None => return Ok(()),
             }
         }
     }
@@ -154,37 +260,52 @@ impl Recording {
         &mut self,
         control: &str,
         offer: TransportOffer,
-        _local: SocketAddr,
-        _peer: SocketAddr,
+        local: SocketAddr,
+        peer: SocketAddr,
     ) -> Result<Transports, Rejection> {
         let is_only = self.tracks.len() == 1 && control.is_empty();
         let place = self.tracks.iter().position(|track| is_only || track.control == control);
         let place = place.ok_or(StatusCode::NotFound)?;
-        let TransportOffer::Interleaved(wanted) = offer else {
-            return Err(StatusCode::UnsupportedTransport.into());
+        let params =
+            RtpTransportParameters { unicast: true, mode: vec![TransportMode::Record], ..Default::default() };
+        let header = |lower_transport, params| -> Transports {
+            vec![Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params })].into()
+        };
+        let wanted = match offer {
+            TransportOffer::Interleaved(wanted) => wanted,
+            TransportOffer::Multicast => return Err(StatusCode::UnsupportedTransport.into()),
+            TransportOffer::Udp { rtp, rtcp } => {
+                let (udp, ports) = UdpWay::open(local, peer, [rtp, rtcp]).map_err(|error| {
+                    debug!(%peer, %error, "rtsp: cannot open sockets for a publisher");
+                    StatusCode::ServiceUnavailable
+                })?;
+                self.tracks[place].way = Some(Way::Udp(Box::new(udp)));
+                let client_port = Some((rtp, Some(rtcp)));
+                let server_port = Some((ports.0, Some(ports.1)));
+                return Ok(header(None, RtpTransportParameters { client_port, server_port, ..params }));
+            }
         };
         let others = self.tracks.iter().enumerate().filter(|(other, _)| *other != place);
-        let taken: Vec<u8> =
-            others.filter_map(|(_, track)| track.channels).flat_map(|pair| [pair.0, pair.1]).collect();
+        let taken: Vec<u8> = others
+            .filter_map(|(_, track)| match track.way {
+                Some(Way::Interleaved(rtp, rtcp)) => Some([rtp, rtcp]),
+                Some(Way::Udp(_)) | None => None,
+            })
+            .flatten()
+            .collect();
         let is_free = |pair: &(u8, u8)| !taken.contains(&pair.0) && !taken.contains(&pair.1);
         let any = (0..2 * MOST_MEDIA as u8).map(|n| (2 * n, 2 * n + 1));
         let channels = wanted.into_iter().chain(any).find(is_free).ok_or(StatusCode::UnsupportedTransport)?;
-        self.tracks[place].channels = Some(channels);
-        let params = RtpTransportParameters {
-            unicast: true,
-            interleaved: Some((channels.0, Some(channels.1))),
-            mode: vec![TransportMode::Record],
-            ..Default::default()
-        };
-        let lower_transport = Some(RtpLowerTransport::Tcp);
-        Ok(vec![Transport::Rtp(RtpTransport { profile: RtpProfile::Avp, lower_transport, params })].into())
+        self.tracks[place].way = Some(Way::Interleaved(channels.0, channels.1));
+        let interleaved = Some((channels.0, Some(channels.1)));
+        Ok(header(Some(RtpLowerTransport::Tcp), RtpTransportParameters { interleaved, ..params }))
     }
 
     /// Packets are to come. False if there is no way for the pictures yet.
     #[expect(clippy::disallowed_methods, reason = "a shell: a recording begins now")]
     pub(in crate::rtsp) fn record(&mut self) -> bool {
         let is_picture = |track: &RecordedTrack| {
-            track.channels.is_some() && track.used.as_ref().is_some_and(|used| used.clock == Clock::Pictures)
+            track.way.is_some() && track.used.as_ref().is_some_and(|used| used.clock == Clock::Pictures)
         };
         if !self.tracks.iter().any(is_picture) {
             return false;
@@ -200,17 +321,18 @@ impl Recording {
     /// # Errors
     /// Why the publisher is cut off.
     pub(in crate::rtsp) fn take_interleaved(&mut self, channel: u8, packet: &[u8]) -> Result<(), String> {
-        let place = self
-            .tracks
-            .iter()
-            .position(|track| track.channels.is_some_and(|(rtp, rtcp)| channel == rtp || channel == rtcp));
-        let Some(place) = place.filter(|_| self.is_recording) else { return Ok(()) };
-        let is_report = self.tracks[place].channels.is_some_and(|(_, rtcp)| channel == rtcp);
+        let found = self.tracks.iter().enumerate().find_map(|(place, track)| match track.way {
+            Some(Way::Interleaved(rtp, _)) if rtp == channel => Some((place, false)),
+            Some(Way::Interleaved(_, rtcp)) if rtcp == channel => Some((place, true)),
+            _ => None,
+        });
+        let Some((place, is_report)) = found.filter(|_| self.is_recording) else { return Ok(()) };
         if is_report {
             self.take_report(place, packet);
             return Ok(());
         }
-        self.take_packet(place, packet)
+        let Ok((header, payload)) = rtp::Header::parse(packet) else { return Ok(()) };
+        self.take_packet(place, header, payload)
     }
 
     /// Takes an RTCP packet of a track.
@@ -225,24 +347,25 @@ impl Recording {
 
     /// Takes an RTP packet of a track.
     #[expect(clippy::disallowed_methods, reason = "a shell: a picture has come now")]
-    fn take_packet(&mut self, place: usize, packet: &[u8]) -> Result<(), String> {
+    fn take_packet(&mut self, place: usize, header: rtp::Header, payload: &[u8]) -> Result<(), String> {
         let Some(used) = &mut self.tracks[place].used else { return Ok(()) };
-        let Ok((header, payload)) = rtp::Header::parse(packet) else { return Ok(()) };
         if header.payload_type != used.offered.payload_type || !used.numbers.is_of(header.ssrc) {
             return Ok(());
         }
         let Some(lost) = used.numbers.lost_before(header.sequence) else { return Ok(()) };
         let ticks = used.numbers.elapsed(header.timestamp);
         if let Some(sender) = self.publisher.sender() {
-            sender.count(packet.len())?;
+            sender.count(payload.len()).map_err(|why| format!("it {why}"))?;
         }
+        self.bytes += payload.len();
         for unit in used.reader.take(&TrackPacket { header, payload, lost, ticks }) {
             match unit {
                 TrackUnit::Picture(body, elapsed) => {
                     let now = Instant::now();
                     self.deadline = now + NAME_FREE;
+                    self.publisher.count(std::mem::take(&mut self.bytes), now)?;
                     if !self.second.takes(now) {
-                        return Err(format!("sends more than {MOST_PICTURES} pictures a second"));
+                        return Err(format!("it sends more than {MOST_PICTURES} pictures a second"));
                     }
                     if self.publisher.sender().is_none_or(|sender| sender.is_closed()) {
                         let sender = self.publisher.go_on_air().ok_or("its station is gone")?;
@@ -260,6 +383,22 @@ impl Recording {
             }
         }
         Ok(())
+    }
+}
+
+impl UdpWay {
+    /// Opens two sockets on the address of `local`, for packets from two ports of `peer`. Returns their ports, too.
+    ///
+    /// # Errors
+    /// There are no two free ports, or no more file descriptors.
+    fn open(local: SocketAddr, peer: SocketAddr, ports: [u16; 2]) -> io::Result<(UdpWay, (u16, u16))> {
+        let (rtp, rtcp, own) = open_ports(local)?;
+        if rtp.recv_buffer_size()? < RECEIVE_BUFFER {
+            rtp.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
+        let sockets = [UdpSocket::from_std(rtp.into())?, UdpSocket::from_std(rtcp.into())?];
+        let from = ports.map(|port| SocketAddr::new(peer.ip(), port));
+        Ok((UdpWay { sockets, from, jitter: JitterBuffer::default() }, own))
     }
 }
 
