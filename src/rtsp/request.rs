@@ -134,7 +134,9 @@ impl RtspRequest {
         session: Option<SessionInfo>,
     ) -> Result<RtspRequest, Rejection> {
         check(request)?;
-        if !METHODS.contains(request.method()) {
+        // ANNOUNCE and RECORD are those of a publisher, and do not come here.
+        let is_publishers = matches!(request.method(), Method::Announce | Method::Record);
+        if is_publishers || !METHODS.contains(request.method()) {
             return Err(Rejection::with(StatusCode::NotImplemented, headers::PUBLIC, list(&METHODS)));
         }
         // The session of another address does not exist for `peer`, which so cannot find out whether an id is in use.

@@ -240,7 +240,7 @@ mod tests {
         let millis = |n: u64| START + Duration::from_millis(n);
         let made = made((0..100).map(|n| millis(20 * n)));
         assert!(made.windows(2).all(|two| two[1].0 == two[0].0 + 960));
-        assert_eq!(made.len(), 99);
+        assert_eq!(made.len(), 100);
         assert_eq!(made[0].0, sample(START) - maker().ahead);
         // What is decoded is the tone, in its place.
         let mut decoder = opus::Decoder::new(RATE, Channels::Stereo).unwrap();
