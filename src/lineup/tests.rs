@@ -120,8 +120,11 @@ fn the_examples_in_its_comments_have_no_faults() {
     let example = |line: &str| {
         let bare = line.strip_prefix("# ")?;
         let key = bare.split(" = ").next()?;
-        (bare == "[[station]]" || bare == "[[station.at]]" || (key != bare && !key.contains(' ')))
-            .then(|| bare.to_owned())
+        (bare == "[[station]]"
+            || bare == "[[station.at]]"
+            || bare == "[publish]"
+            || (key != bare && !key.contains(' ')))
+        .then(|| bare.to_owned())
     };
     let text: Vec<String> =
         SHIPPED.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
@@ -135,6 +138,7 @@ fn the_examples_in_its_comments_have_no_faults() {
     assert_eq!(ids, [1, 2, 3, 40, 41, 42, 43, 44]);
     assert_eq!(lineup.stations[5].media.to_string(), "http://192.0.2.20:8080/stream.mjpg");
     assert_eq!(lineup.stations[5].buffer, Duration::from_millis(120));
+    assert_eq!(lineup.publish.unwrap().ids, 900..=949);
     assert_eq!(lineup.stations[6].fallback, [Path::new("media/ocean.mp4")]);
     assert_eq!(lineup.stations[7].at[0].media.to_string(), "/dev/video0");
     assert_eq!(

@@ -28,16 +28,16 @@ const MOST_ADDRESSES: usize = 4;
 const PACKET: usize = 1472;
 
 /// Why nothing is published.
-pub(super) enum Failed {
+pub(super) enum PublishFailure {
     /// For now.
     Now(String),
     /// It makes no sense to try again.
     ForGood(String),
 }
 
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Failed {
-        Failed::Now(match error.kind() {
+impl From<io::Error> for PublishFailure {
+    fn from(error: io::Error) -> PublishFailure {
+        PublishFailure::Now(match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
                 format!("the server does not answer within {} s", PATIENCE.as_secs())
             }
@@ -47,7 +47,7 @@ impl From<io::Error> for Failed {
 }
 
 /// A connection that publishes.
-pub(super) struct Connection {
+pub(super) struct PublishConnection {
     stream: TcpStream,
     url: Url,
     authorization: Option<String>,
@@ -55,32 +55,32 @@ pub(super) struct Connection {
     cseq: u32,
     unread: Vec<u8>,
     framer: MessageFramer,
-    tracks: Vec<PublishedTrack>,
+    tracks: Vec<SentTrack>,
     cname: String,
 }
 
 /// A track: its channels are its place times two, and the next.
-struct PublishedTrack {
+struct SentTrack {
     track: Track,
     packetizer: Packetizer,
     packets: u64,
     octets: u64,
 }
 
-impl Connection {
+impl PublishConnection {
     /// Connects, and begins to record pictures and, perhaps, sound.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn open(target: &PublishUrl, has_sound: bool) -> Result<Connection, Failed> {
+    pub(super) fn open(target: &PublishUrl, has_sound: bool) -> Result<PublishConnection, PublishFailure> {
         let (host, port) = target.address();
         let addresses = (host.as_str(), port).to_socket_addrs();
-        let addresses =
-            addresses.map_err(|error| Failed::Now(format!("the name {host} is not found: {error}")))?;
-        let mut stream = Err(Failed::Now(format!("the name {host} has no address")));
+        let addresses = addresses
+            .map_err(|error| PublishFailure::Now(format!("the name {host} is not found: {error}")))?;
+        let mut stream = Err(PublishFailure::Now(format!("the name {host} has no address")));
         for address in addresses.take(MOST_ADDRESSES) {
             stream = TcpStream::connect_timeout(&address, PATIENCE)
-                .map_err(|error| Failed::Now(format!("nothing answers at {address}: {error}")));
+                .map_err(|error| PublishFailure::Now(format!("nothing answers at {address}: {error}")));
             if stream.is_ok() {
                 break;
             }
@@ -93,9 +93,9 @@ impl Connection {
         let tracks = if has_sound { vec![Track::Picture, Track::Sound] } else { vec![Track::Picture] };
         let track = |track| {
             let packetizer = Packetizer::new(fastrand::u32(..), fastrand::u16(..), PACKET);
-            PublishedTrack { track, packetizer, packets: 0, octets: 0 }
+            SentTrack { track, packetizer, packets: 0, octets: 0 }
         };
-        let mut connection = Connection {
+        let mut connection = PublishConnection {
             stream,
             url: target.url().clone(),
             authorization: None,
@@ -155,7 +155,7 @@ impl Connection {
         url: &Url,
         more: &[(HeaderName, String)],
         body: &[u8],
-    ) -> Result<Response<Vec<u8>>, Failed> {
+    ) -> Result<Response<Vec<u8>>, PublishFailure> {
         self.cseq += 1;
         let mut request = Request::builder(method, Version::V1_0)
             .request_uri(url.clone())
@@ -171,11 +171,15 @@ impl Connection {
             request = request.header(name.clone(), value.as_str());
         }
         let mut bytes = Vec::new();
-        request.build(body.to_vec()).write(&mut bytes).map_err(|error| Failed::ForGood(error.to_string()))?;
+        request
+            .build(body.to_vec())
+            .write(&mut bytes)
+            .map_err(|error| PublishFailure::ForGood(error.to_string()))?;
         self.stream.write_all(&bytes)?;
         loop {
             let taken = self.framer.take::<Vec<u8>>(&self.unread);
-            let taken = taken.map_err(|_| Failed::ForGood("the server does not speak RTSP".into()))?;
+            let taken =
+                taken.map_err(|_| PublishFailure::ForGood("the server does not speak RTSP".into()))?;
             match taken {
                 Some((message, length)) => {
                     self.unread.drain(..length);
@@ -184,12 +188,12 @@ impl Connection {
                     }
                 }
                 None if self.unread.len() > MOST_RESPONSE => {
-                    return Err(Failed::ForGood("the answer of the server is too long".into()));
+                    return Err(PublishFailure::ForGood("the answer of the server is too long".into()));
                 }
                 None => {
                     let mut buffer = [0; 4096];
                     match self.stream.read(&mut buffer)? {
-                        0 => return Err(Failed::Now("the server has closed the connection".into())),
+                        0 => return Err(PublishFailure::Now("the server has closed the connection".into())),
                         read => self.unread.extend_from_slice(&buffer[..read]),
                     }
                 }
@@ -261,17 +265,17 @@ fn interleave(bytes: &mut Vec<u8>, channel: usize, packet: &[u8]) {
     bytes.extend_from_slice(packet);
 }
 
-fn check(response: &Response<Vec<u8>>) -> Result<(), Failed> {
+fn check(response: &Response<Vec<u8>>) -> Result<(), PublishFailure> {
     let (status, reason) = (response.status(), response.reason_phrase().to_owned());
     match status {
         StatusCode::Ok => Ok(()),
-        StatusCode::Unauthorized => Err(Failed::ForGood(
+        StatusCode::Unauthorized => Err(PublishFailure::ForGood(
             "the server wants another token; write it as in rtsp://anna:TOKEN@HOST:8554/publish/NAME".into(),
         )),
         // Another publisher may end, and places may become free.
         StatusCode::Forbidden | StatusCode::ServiceUnavailable => {
-            Err(Failed::Now(format!("the server refuses: {reason}")))
+            Err(PublishFailure::Now(format!("the server refuses: {reason}")))
         }
-        status => Err(Failed::ForGood(format!("the server refuses: {} {reason}", u16::from(status)))),
+        status => Err(PublishFailure::ForGood(format!("the server refuses: {} {reason}", u16::from(status)))),
     }
 }

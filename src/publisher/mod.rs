@@ -5,10 +5,10 @@
 //!
 //! - [`target`]: the URL that is published to.
 //! - `connection`: the requests, and the packets in the connection.
-//! - `show`: the film's pictures and sound, each when it is due.
+//! - `film_player`: the film's pictures and sound, each when it is due.
 
 mod connection;
-mod show;
+mod film_player;
 pub mod target;
 
 use std::path::Path;
@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use connection::{Connection, Failed};
-use show::{Show, Shown};
+use connection::{PublishConnection, PublishFailure};
+use film_player::{FilmPlayer, NextUnit};
 use target::PublishUrl;
 
-pub use show::Appearance;
+pub use film_player::Appearance;
 
 /// Shortest and longest pause before the publisher connects again. It doubles with each failure in a row.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -40,23 +40,23 @@ pub fn publish(
     stop: &AtomicBool,
     mut tell: impl FnMut(&str),
 ) -> Result<(), String> {
-    let mut show = Show::open(path, appearance).map_err(|error| error.to_string())?;
+    let mut player = FilmPlayer::open(path, appearance).map_err(|error| error.to_string())?;
     let mut pause = RETRY.0;
     while !stop.load(Relaxed) {
         let began = Instant::now();
-        let failed = match Connection::open(url, show.has_sound()) {
+        let failed = match PublishConnection::open(url, player.has_sound()) {
             Ok(mut connection) => {
                 tell(&format!("published to {url}"));
-                match run(&mut show, &mut connection, stop, &mut tell)? {
-                    Some(why) => Failed::Now(why),
+                match run(&mut player, &mut connection, stop, &mut tell)? {
+                    Some(why) => PublishFailure::Now(why),
                     None => return Ok(()),
                 }
             }
             Err(failed) => failed,
         };
         let why = match failed {
-            Failed::ForGood(why) => return Err(why),
-            Failed::Now(why) => why,
+            PublishFailure::ForGood(why) => return Err(why),
+            PublishFailure::Now(why) => why,
         };
         if began.elapsed() > RETRY.1 {
             pause = RETRY.0;
@@ -71,24 +71,24 @@ pub fn publish(
     Ok(())
 }
 
-/// Sends the show until it is to stop, or until the connection breaks. Returns why it did.
+/// Sends what is played until it is to stop, or until the connection breaks. Returns why it did.
 #[expect(clippy::disallowed_methods, reason = "a shell: it publishes in real time")]
 fn run(
-    show: &mut Show,
-    connection: &mut Connection,
+    player: &mut FilmPlayer,
+    connection: &mut PublishConnection,
     stop: &AtomicBool,
     tell: &mut impl FnMut(&str),
 ) -> Result<Option<String>, String> {
-    show.begin();
+    player.begin();
     let began = Instant::now();
     let (mut second, mut pictures, mut bytes) = (Instant::now(), 0u32, 0usize);
     while !stop.load(Relaxed) {
-        let sent = match show.next().map_err(|error| error.to_string())? {
-            Shown::Unit(unit) => {
+        let sent = match player.next().map_err(|error| error.to_string())? {
+            NextUnit::Unit(unit) => {
                 pictures += u32::from(unit.jpeg().is_some());
                 connection.send(&unit)
             }
-            Shown::Late => continue,
+            NextUnit::Late => continue,
         };
         match sent {
             Ok(sent) => bytes += sent,

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::publish::Recording;
+use super::publish::PublishSession;
 use super::reader::{MessageReader, NoMessage};
 use super::request::{self, RtspRequest};
 use super::response::{Echo, Rejection};
@@ -38,7 +38,7 @@ pub(super) struct RtspConnection {
     writer: Arc<Writer>,
     pub(super) reader: MessageReader,
     /// What is published here; `None` if the client watches.
-    pub(super) recording: Option<Box<Recording>>,
+    pub(super) recording: Option<Box<PublishSession>>,
     /// The sessions that were set up here.
     sessions: Vec<SessionId>,
     /// Whether its sessions by UDP and multicast live on as if it were open: the client has said `Connection: close`, and so

@@ -54,7 +54,7 @@ use decoder::PictureDecoder;
 use pacing::{Pacing, Place};
 use picture::Shown;
 use publication::PublishSlot;
-use published::Publishers;
+use published::PublishedSource;
 use rate::RateMeter;
 use sound::{LiveSound, PassedSound, SoundMaker};
 
@@ -80,7 +80,7 @@ pub(crate) struct Live {
     /// `None` if the content is published to the station.
     source: Option<LiveSource>,
     /// `None` if a source is sought.
-    publishers: Option<Publishers>,
+    publishers: Option<PublishedSource>,
     clock: AirClock,
     /// The runtime of its connections.
     sockets: Handle,
@@ -119,14 +119,14 @@ pub(crate) struct Live {
 
 /// The sound of a connection.
 struct SoundTrack {
-    way: SoundWay,
+    handling: SoundHandling,
     packets: Arc<LiveSound>,
     /// Whether the station was told of it.
     told: bool,
 }
 
 /// How packets of sound come on air.
-enum SoundWay {
+enum SoundHandling {
     /// Decoded and coded. `None` while a blocking thread has it, or after it crashed or hung there.
     Made(Option<Box<SoundMaker>>),
     /// Passed on as they are.
@@ -143,7 +143,7 @@ impl Live {
         sockets: Handle,
     ) -> Live {
         let mut live = Live::begin(spec, None, clock, threads, sockets);
-        live.publishers = Some(Publishers::new(slot));
+        live.publishers = Some(PublishedSource::new(slot));
         live
     }
 
@@ -358,13 +358,13 @@ impl Live {
         }
         let is_passed = |(coding, _): &(Coding, u32)| self.publishers.is_some() && *coding == Coding::Opus;
         if sound.as_ref().is_some_and(is_passed) {
-            let way = SoundWay::Passed(PassedSound::default());
-            self.sound = Some(SoundTrack { way, packets: Arc::default(), told: false });
+            let handling = SoundHandling::Passed(PassedSound::default());
+            self.sound = Some(SoundTrack { handling, packets: Arc::default(), told: false });
         } else if let Some((coding, clock_rate)) = sound.filter(|_| self.spec.sound != SoundChoice::Off) {
             match SoundMaker::new(&coding, clock_rate, self.spec.sound_bitrate) {
                 Ok(maker) => {
-                    let way = SoundWay::Made(maker.map(Box::new));
-                    self.sound = Some(SoundTrack { way, packets: Arc::default(), told: false });
+                    let handling = SoundHandling::Made(maker.map(Box::new));
+                    self.sound = Some(SoundTrack { handling, packets: Arc::default(), told: false });
                 }
                 Err(reason) => {
                     let StationSpec { id, name, .. } = &*self.spec;
@@ -415,14 +415,14 @@ impl Live {
         let Stamped { at, stamp, in_step, body } = arrived;
         let (Some(track), Some(stamp)) = (&mut self.sound, stamp) else { return };
         let place = self.pacing.sound_place(at, stamp, in_step, self.spec.buffer);
-        let maker = match &mut track.way {
-            SoundWay::Passed(passed) => {
+        let maker = match &mut track.handling {
+            SoundHandling::Passed(passed) => {
                 if passed.take(body, place, &track.packets) {
                     self.events.push_back(ContentEvent::SoundHasCome);
                 }
                 return;
             }
-            SoundWay::Made(maker) => maker.take(),
+            SoundHandling::Made(maker) => maker.take(),
         };
         let Some(mut maker) = maker else { return };
         let packets = track.packets.clone();
@@ -431,7 +431,7 @@ impl Live {
             (maker, made)
         };
         let Ok((maker, made)) = self.sound_worker.call(STUCK_AFTER, make).await else { return };
-        track.way = SoundWay::Made(Some(maker));
+        track.handling = SoundHandling::Made(Some(maker));
         match made {
             Ok(()) => self.events.push_back(ContentEvent::SoundHasCome),
             Err(reason) => debug!("station {}: {reason}", self.spec.id),

@@ -14,7 +14,7 @@ use crate::lineup::publish_name;
 use crate::media::AirTime;
 
 /// What is published to a station.
-pub(super) struct Publishers {
+pub(super) struct PublishedSource {
     slot: Arc<PublishSlot>,
     /// Who publishes, or did last; empty before the first.
     who: String,
@@ -24,9 +24,9 @@ pub(super) struct Publishers {
     first: Option<Arrival>,
 }
 
-impl Publishers {
-    pub(super) fn new(slot: Arc<PublishSlot>) -> Publishers {
-        Publishers { slot, who: String::new(), gone: None, first: None }
+impl PublishedSource {
+    pub(super) fn new(slot: Arc<PublishSlot>) -> PublishedSource {
+        PublishedSource { slot, who: String::new(), gone: None, first: None }
     }
 }
 
@@ -124,7 +124,7 @@ impl Live {
 
     /// Why the slate is shown.
     fn why_not_published(&self) -> String {
-        let Some(Publishers { who, gone, .. }) = &self.publishers else { return String::new() };
+        let Some(PublishedSource { who, gone, .. }) = &self.publishers else { return String::new() };
         match gone {
             Some(since) if self.connection.is_some() => {
                 format!("nothing from {who} since {}", clock_text(*since))

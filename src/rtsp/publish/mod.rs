@@ -2,9 +2,9 @@
 //! methods of a connection that publishes; it has one recording, and no sessions that play.
 //!
 //! - `target`: what a request says of the station it means.
-//! - `recording`: what is published by a connection, from its description to its packets.
+//! - `session`: what is published by a connection, from its description to its packets.
 
-mod recording;
+mod session;
 mod target;
 
 use rtsp_types::headers::{self, Public, WWW_AUTHENTICATE};
@@ -13,7 +13,7 @@ use sdp_types::Session;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-pub(super) use recording::Recording;
+pub(super) use session::PublishSession;
 use target::PublishTarget;
 
 use super::connection::RtspConnection;
@@ -141,7 +141,7 @@ impl RtspConnection {
             Session::parse(request.body()).map_err(|_| "it is no session description (SDP)".to_owned());
         let recording = described.and_then(|session| {
             let (clock, id) = (self.server.head_end.clock.clone(), self.server.sessions.new_id());
-            Recording::new(publisher, id, &session, &clock)
+            PublishSession::new(publisher, id, &session, &clock)
         });
         match recording {
             Ok(recording) => {

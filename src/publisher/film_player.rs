@@ -30,8 +30,8 @@ pub struct Appearance {
     pub quality: u8,
 }
 
-/// What a show has next.
-pub(super) enum Shown {
+/// What a player has next.
+pub(super) enum NextUnit {
     /// This is due now.
     Unit(Unit),
     /// A picture was too late, and is left out.
@@ -39,7 +39,7 @@ pub(super) enum Shown {
 }
 
 /// A film that plays.
-pub(super) struct Show {
+pub(super) struct FilmPlayer {
     path: PathBuf,
     film: Box<dyn PictureSource>,
     pixel_aspect: f64,
@@ -48,13 +48,13 @@ pub(super) struct Show {
     begin: AirTime,
     /// When the last picture's time is over.
     end: AirTime,
-    sound: Option<SoundTrack>,
+    sound: Option<FilmSound>,
     /// Units in the order in which they are due.
     ready: VecDeque<Unit>,
 }
 
 /// The sound of a film.
-struct SoundTrack {
+struct FilmSound {
     /// `None` at its end.
     source: Option<SoundSource>,
     encoder: opus::Encoder,
@@ -63,12 +63,12 @@ struct SoundTrack {
     due: AirTime,
 }
 
-impl Show {
+impl FilmPlayer {
     /// Opens a film.
     ///
     /// # Errors
     /// It cannot be played.
-    pub(super) fn open(path: &Path, appearance: Appearance) -> Result<Show, SourceError> {
+    pub(super) fn open(path: &Path, appearance: Appearance) -> Result<FilmPlayer, SourceError> {
         let film = open(path)?;
         let failed = |reason: String| SourceError::Decoder { path: path.display().to_string(), reason };
         let pixel_aspect = film.pixel_aspect();
@@ -81,7 +81,7 @@ impl Show {
                     .map_err(|error| failed(error.to_string()))?;
                 let bits = Bitrate::Bits(DEFAULT_SOUND_BITRATE as i32);
                 encoder.set_bitrate(bits).map_err(|error| failed(error.to_string()))?;
-                Some(SoundTrack {
+                Some(FilmSound {
                     source: Some(source),
                     encoder,
                     samples: Vec::new(),
@@ -90,7 +90,7 @@ impl Show {
             }
             None => None,
         };
-        Ok(Show {
+        Ok(FilmPlayer {
             path: path.to_owned(),
             film,
             pixel_aspect,
@@ -123,15 +123,15 @@ impl Show {
     ///
     /// # Errors
     /// The film cannot be played any more.
-    pub(super) fn next(&mut self) -> Result<Shown, SourceError> {
+    pub(super) fn next(&mut self) -> Result<NextUnit, SourceError> {
         if self.ready.is_empty() {
             self.read()?;
         }
-        let Some(unit) = self.ready.pop_front() else { return Ok(Shown::Late) };
+        let Some(unit) = self.ready.pop_front() else { return Ok(NextUnit::Late) };
         let now = wall_clock();
         match unit.policy(now) {
             Policy::Air => {}
-            Policy::Skip => return Ok(Shown::Late),
+            Policy::Skip => return Ok(NextUnit::Late),
             Policy::Reanchor => {
                 // After a stall, as of a laptop that slept.
                 let behind = now.since(unit.due.at);
@@ -140,11 +140,11 @@ impl Show {
                     sound.due = sound.due + behind;
                 }
                 self.ready.clear();
-                return Ok(Shown::Late);
+                return Ok(NextUnit::Late);
             }
         }
         sleep(unit.due.at.since(now));
-        Ok(Shown::Unit(unit))
+        Ok(NextUnit::Unit(unit))
     }
 
     /// Reads the next picture, and the sound that belongs to it.
@@ -180,7 +180,7 @@ impl Show {
     }
 }
 
-impl SoundTrack {
+impl FilmSound {
     /// The next packet. Silence behind the end of the sound.
     fn next(&mut self) -> Unit {
         let wanted = FRAME as usize * CHANNELS;

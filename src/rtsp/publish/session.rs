@@ -48,10 +48,10 @@ const RECEIVE_BUFFER: usize = 512 * 1024;
 const MOST_PICTURES: u32 = 250;
 
 /// What a connection publishes.
-pub(in crate::rtsp) struct Recording {
+pub(in crate::rtsp) struct PublishSession {
     pub(in crate::rtsp) id: SessionId,
     publisher: Publisher,
-    tracks: Vec<RecordedTrack>,
+    tracks: Vec<OfferedMedium>,
     /// The coding of the pictures.
     coding: Coding,
     /// That of the sound, and the ticks a second of its clock.
@@ -67,24 +67,24 @@ pub(in crate::rtsp) struct Recording {
 }
 
 /// A medium of the description.
-struct RecordedTrack {
+struct OfferedMedium {
     /// The last part of its URL.
     control: String,
     /// `None` if it is not used: of another kind, or not the first of its kind.
     used: Option<UsedTrack>,
     /// `None` before SETUP.
-    way: Option<Way>,
+    transport: Option<TrackTransport>,
 }
 
 /// How the packets of a track travel.
-enum Way {
+enum TrackTransport {
     /// In the connection, on these channels for RTP and RTCP.
     Interleaved(u8, u8),
-    Udp(Box<UdpWay>),
+    Udp(Box<UdpTransport>),
 }
 
 /// Two sockets, for RTP and RTCP, and the packets that overtook others.
-struct UdpWay {
+struct UdpTransport {
     sockets: [UdpSocket; 2],
     /// The publisher's: packets from elsewhere are not its own.
     from: [SocketAddr; 2],
@@ -117,7 +117,7 @@ struct PicturesOfSecond {
     count: u32,
 }
 
-impl Recording {
+impl PublishSession {
     /// What `publisher` describes.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl Recording {
         id: SessionId,
         session: &Session,
         clock: &AirClock,
-    ) -> Result<Recording, String> {
+    ) -> Result<PublishSession, String> {
         if session.medias.len() > MOST_MEDIA {
             return Err(format!("it describes {} media, more than {MOST_MEDIA}", session.medias.len()));
         }
@@ -143,7 +143,7 @@ impl Recording {
             let of = |track: &&OfferedTrack| track.place == place;
             let pictures = Some(&pictures).filter(of).map(|track| (track, Clock::Pictures));
             let used = pictures.or(sound.as_ref().filter(of).map(|track| (track, Clock::Sound)));
-            RecordedTrack {
+            OfferedMedium {
                 control: control(media, place),
                 used: used.map(|(offered, clock)| UsedTrack {
                     offered: offered.clone(),
@@ -151,10 +151,10 @@ impl Recording {
                     reader: TrackReader::new(offered),
                     numbers: PacketNumbers::default(),
                 }),
-                way: None,
+                transport: None,
             }
         };
-        Ok(Recording {
+        Ok(PublishSession {
             id,
             publisher,
             coding: pictures.coding.clone(),
@@ -176,9 +176,9 @@ impl Recording {
     pub(in crate::rtsp) async fn ready(&mut self) -> Result<(), &'static str> {
         let tracks = &self.tracks;
         let readable = std::future::poll_fn(|context| {
-            let sockets = tracks.iter().filter_map(|track| match &track.way {
-                Some(Way::Udp(udp)) => Some(&udp.sockets),
-                Some(Way::Interleaved(..)) | None => None,
+            let sockets = tracks.iter().filter_map(|track| match &track.transport {
+                Some(TrackTransport::Udp(udp)) => Some(&udp.sockets),
+                Some(TrackTransport::Interleaved(..)) | None => None,
             });
             // All are polled, so that each wakes this task.
             let polled = sockets.flatten().map(|socket| socket.poll_recv_ready(context).is_ready());
@@ -203,7 +203,7 @@ impl Recording {
             for n in 0..2 {
                 // Others have their turn, too.
                 for _ in 0..MOST_AT_ONCE {
-                    let Some(Way::Udp(udp)) = &mut self.tracks[place].way else { break };
+                    let Some(TrackTransport::Udp(udp)) = &mut self.tracks[place].transport else { break };
                     let received = match udp.sockets[n].try_recv_from(buffer) {
                         Ok((length, from)) if canonical(from) == udp.from[n] => &buffer[..length],
                         Ok(_) => continue,
@@ -240,7 +240,7 @@ impl Recording {
     /// Takes the packets that waited for others.
     fn release(&mut self, place: usize, now: AirTime) -> Result<(), String> {
         loop {
-            let Some(Way::Udp(udp)) = &mut self.tracks[place].way else { return Ok(()) };
+            let Some(TrackTransport::Udp(udp)) = &mut self.tracks[place].transport else { return Ok(()) };
             match udp.jitter.poll(now) {
                 Some(Step::Packet(packet)) => self.take_packet(place, packet.header, &packet.payload)?,
                 // The number of the next packet tells it, too.
@@ -275,11 +275,11 @@ impl Recording {
             TransportOffer::Interleaved(wanted) => wanted,
             TransportOffer::Multicast => return Err(StatusCode::UnsupportedTransport.into()),
             TransportOffer::Udp { rtp, rtcp } => {
-                let (udp, ports) = UdpWay::open(local, peer, [rtp, rtcp]).map_err(|error| {
+                let (udp, ports) = UdpTransport::open(local, peer, [rtp, rtcp]).map_err(|error| {
                     debug!(%peer, %error, "rtsp: cannot open sockets for a publisher");
                     StatusCode::ServiceUnavailable
                 })?;
-                self.tracks[place].way = Some(Way::Udp(Box::new(udp)));
+                self.tracks[place].transport = Some(TrackTransport::Udp(Box::new(udp)));
                 let client_port = Some((rtp, Some(rtcp)));
                 let server_port = Some((ports.0, Some(ports.1)));
                 return Ok(header(None, RtpTransportParameters { client_port, server_port, ..params }));
@@ -287,16 +287,16 @@ impl Recording {
         };
         let others = self.tracks.iter().enumerate().filter(|(other, _)| *other != place);
         let taken: Vec<u8> = others
-            .filter_map(|(_, track)| match track.way {
-                Some(Way::Interleaved(rtp, rtcp)) => Some([rtp, rtcp]),
-                Some(Way::Udp(_)) | None => None,
+            .filter_map(|(_, track)| match track.transport {
+                Some(TrackTransport::Interleaved(rtp, rtcp)) => Some([rtp, rtcp]),
+                Some(TrackTransport::Udp(_)) | None => None,
             })
             .flatten()
             .collect();
         let is_free = |pair: &(u8, u8)| !taken.contains(&pair.0) && !taken.contains(&pair.1);
         let any = (0..2 * MOST_MEDIA as u8).map(|n| (2 * n, 2 * n + 1));
         let channels = wanted.into_iter().chain(any).find(is_free).ok_or(StatusCode::UnsupportedTransport)?;
-        self.tracks[place].way = Some(Way::Interleaved(channels.0, channels.1));
+        self.tracks[place].transport = Some(TrackTransport::Interleaved(channels.0, channels.1));
         let interleaved = Some((channels.0, Some(channels.1)));
         Ok(header(Some(RtpLowerTransport::Tcp), RtpTransportParameters { interleaved, ..params }))
     }
@@ -304,8 +304,8 @@ impl Recording {
     /// Packets are to come. False if there is no way for the pictures yet.
     #[expect(clippy::disallowed_methods, reason = "a shell: a recording begins now")]
     pub(in crate::rtsp) fn record(&mut self) -> bool {
-        let is_picture = |track: &RecordedTrack| {
-            track.way.is_some() && track.used.as_ref().is_some_and(|used| used.clock == Clock::Pictures)
+        let is_picture = |track: &OfferedMedium| {
+            track.transport.is_some() && track.used.as_ref().is_some_and(|used| used.clock == Clock::Pictures)
         };
         if !self.tracks.iter().any(is_picture) {
             return false;
@@ -321,9 +321,9 @@ impl Recording {
     /// # Errors
     /// Why the publisher is cut off.
     pub(in crate::rtsp) fn take_interleaved(&mut self, channel: u8, packet: &[u8]) -> Result<(), String> {
-        let found = self.tracks.iter().enumerate().find_map(|(place, track)| match track.way {
-            Some(Way::Interleaved(rtp, _)) if rtp == channel => Some((place, false)),
-            Some(Way::Interleaved(_, rtcp)) if rtcp == channel => Some((place, true)),
+        let found = self.tracks.iter().enumerate().find_map(|(place, track)| match track.transport {
+            Some(TrackTransport::Interleaved(rtp, _)) if rtp == channel => Some((place, false)),
+            Some(TrackTransport::Interleaved(_, rtcp)) if rtcp == channel => Some((place, true)),
             _ => None,
         });
         let Some((place, is_report)) = found.filter(|_| self.is_recording) else { return Ok(()) };
@@ -386,19 +386,19 @@ impl Recording {
     }
 }
 
-impl UdpWay {
+impl UdpTransport {
     /// Opens two sockets on the address of `local`, for packets from two ports of `peer`. Returns their ports, too.
     ///
     /// # Errors
     /// There are no two free ports, or no more file descriptors.
-    fn open(local: SocketAddr, peer: SocketAddr, ports: [u16; 2]) -> io::Result<(UdpWay, (u16, u16))> {
+    fn open(local: SocketAddr, peer: SocketAddr, ports: [u16; 2]) -> io::Result<(UdpTransport, (u16, u16))> {
         let (rtp, rtcp, own) = open_ports(local)?;
         if rtp.recv_buffer_size()? < RECEIVE_BUFFER {
             rtp.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
         let sockets = [UdpSocket::from_std(rtp.into())?, UdpSocket::from_std(rtcp.into())?];
         let from = ports.map(|port| SocketAddr::new(peer.ip(), port));
-        Ok((UdpWay { sockets, from, jitter: JitterBuffer::default() }, own))
+        Ok((UdpTransport { sockets, from, jitter: JitterBuffer::default() }, own))
     }
 }
 
@@ -443,5 +443,80 @@ impl PicturesOfSecond {
         }
         self.count += 1;
         self.count <= MOST_PICTURES
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "in virtual time")]
+mod tests {
+    use super::*;
+    use crate::headend::HeadEnd;
+    use crate::headend::publishers::PublishRequest;
+    use crate::lineup::{Media, PublishRule, StationSpec};
+
+    const PEER: ([u8; 4], u16) = ([127, 0, 0, 1], 5000);
+
+    /// What a publisher of pictures, as the medium number `pictures`, describes.
+    fn recording(media: &str) -> Result<PublishSession, String> {
+        let rule = PublishRule { token: None, takeover: false };
+        let spec = StationSpec { media: Media::Published(rule), ..StationSpec::sample("239.77.0.2:5004") };
+        let (head_end, _stop) = HeadEnd::for_tests(vec![spec], None);
+        let peer = SocketAddr::from(PEER).ip();
+        let asked = PublishRequest { name: "2", token: None, peer, now: Instant::now() };
+        let publisher = head_end.publisher(&asked).ok().expect("the station is free");
+        let text = format!("v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{media}");
+        let session = Session::parse(text.as_bytes()).unwrap();
+        PublishSession::new(publisher, "0".parse().unwrap(), &session, &head_end.clock)
+    }
+
+    fn set_up(recording: &mut PublishSession, control: &str) -> bool {
+        let offer = TransportOffer::Interleaved(None);
+        recording.set_up(control, offer, PEER.into(), PEER.into()).is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publisher_that_sends_no_picture_is_cut_off() {
+        let mut recording = recording("m=video 0 RTP/AVP 26\r\n").unwrap();
+        let began = Instant::now();
+        assert_eq!(recording.ready().await, Err("it was announced, and not recorded"));
+        assert_eq!(began.elapsed().as_secs(), SETUP_TIMEOUT.as_secs());
+        assert!(set_up(&mut recording, "") && recording.record());
+        let began = Instant::now();
+        // Nonsense is no picture.
+        for packet in [&[][..], &[0x80; 12], &[0x80, 26, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9]] {
+            assert_eq!(recording.take_interleaved(0, packet), Ok(()));
+            assert_eq!(recording.take_interleaved(1, packet), Ok(()));
+        }
+        assert_eq!(recording.ready().await, Err("no picture has come for 5 s"));
+        assert_eq!(began.elapsed().as_secs(), NAME_FREE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tracks_are_found_by_the_last_part_of_their_urls() {
+        let media = "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 VORBIS/48000\r\na=control:rtsp://h/publish/2/stream=0\r\n\
+                     m=video 0 RTP/AVP 26\r\na=control:trackID=7\r\nm=audio 0 RTP/AVP 0\r\n";
+        let mut recording = recording(media).unwrap();
+        assert!(set_up(&mut recording, "stream=0"), "one that is not used is set up, too");
+        assert!(!set_up(&mut recording, "") && !set_up(&mut recording, "stream=1"));
+        assert!(!recording.record(), "there are no pictures yet");
+        assert!(
+            set_up(&mut recording, "streamid=2") && set_up(&mut recording, "trackID=7") && recording.record()
+        );
+        let nine = "m=video 0 RTP/AVP 26\r\n".repeat(9);
+        assert_eq!(self::recording(&nine).err().unwrap(), "it describes 9 media, more than 8");
+    }
+
+    #[test]
+    fn packets_are_numbered_without_wraps() {
+        let mut numbers = PacketNumbers::default();
+        let lost: Vec<_> = [65_534, 65_535, 0, 2, 1, 2, 3]
+            .into_iter()
+            .map(|sequence| numbers.lost_before(sequence))
+            .collect();
+        assert_eq!(lost, [Some(false), Some(false), Some(false), Some(true), None, None, Some(false)]);
+        let elapsed: Vec<_> =
+            [u32::MAX, 0, 89_999, u32::MAX - 1].map(|timestamp| numbers.elapsed(timestamp)).into();
+        assert_eq!(elapsed, [0, 1, 90_000, -1]);
+        assert!(numbers.is_of(7) && !numbers.is_of(8) && numbers.is_of(7));
     }
 }
