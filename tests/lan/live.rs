@@ -10,6 +10,7 @@ use turbojpeg::{Subsamp, YuvImage};
 use crate::common::film::{Film, ffmpeg, numbered, pal};
 use crate::common::harness::{SYSTEM_PYTHON, text};
 use crate::common::lan::{Lan, head, station};
+use crate::common::picture::Picture;
 use crate::common::process::Process;
 use crate::common::watch::watch;
 use crate::common::wire::{Unit, units};
@@ -309,7 +310,8 @@ pub(crate) fn cameras_by_rtsp() {
         1,
     );
     let meanwhile = watch(&lan, "one", DIRECTORY, 1, 50).done();
-    pause.check_most(&meanwhile.pictures);
+    let is_of_pause = |picture: &Picture| picture.strip().is_some_and(|(station, _)| station == 9);
+    assert!(meanwhile.pictures.iter().all(is_of_pause));
 
     let cameras = rtsp_cameras(&lan, &folder);
     for n in [1, 5] {
@@ -340,7 +342,8 @@ pub(crate) fn cameras_by_rtsp() {
         let wav = lan.folder().join(format!("sound-{n}.wav"));
         let args = ["--directory", DIRECTORY, "--station", n, "--headless", "--seconds", "3"];
         lan.host("one").viewer(&[&args[..], &["--save-sound", text(&wav)]].concat()).succeed();
-        let loud = fs::read(&wav).unwrap()[44..].chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]]));
+        let file = fs::read(&wav).unwrap();
+        let loud = file[44..].chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]]));
         let (all, loud) =
             loud.fold((0, 0), |(all, loud), s| (all + 1, loud + u32::from(s.unsigned_abs() > 4000)));
         // A tone of that volume is above the threshold for five sixths of its time.
@@ -362,7 +365,8 @@ pub(crate) fn cameras_by_rtsp() {
     drop(cameras);
     broadcaster.await_log("station 1 \"Station 1\" is off air and shows its fallback: camera lost since ", 1);
     let meanwhile = watch(&lan, "one", DIRECTORY, 1, 50).done();
-    pause.check_most(&meanwhile.pictures[25..]);
+    // Some of them may have been on air before.
+    assert!(meanwhile.pictures[25..].iter().all(is_of_pause));
     assert!(broadcaster.runs());
 }
 
