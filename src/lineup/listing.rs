@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Lineup, SoundChoice, StationSpec, has_sound};
+use super::{Lineup, SoundChoice, StationSpec, has_sound, publish_name};
 use crate::interface::Interface;
 use crate::text_table::aligned;
 
@@ -15,6 +15,10 @@ pub(super) fn table(lineup: &Lineup) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(lineup.stations.iter().map(|station| row(station, lineup.interface_of(station))));
     let mut text = aligned(&rows, RIGHT);
+    if let Some(publish) = &lineup.publish {
+        let (first, last) = (publish.ids.start(), publish.ids.end());
+        text.push_str(&format!("stations {first}-{last} are made by publishing to /publish/NAME\n"));
+    }
     let count = lineup.stations.len();
     let noun = if count == 1 { "station" } else { "stations" };
     text.push_str(&format!("{count} {noun}; directory on {}", lineup.directory));
@@ -40,7 +44,10 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
         station.quality.to_string(),
         sound(station),
         limit.unwrap_or_default(),
-        station.media.to_string(),
+        match station.media.published() {
+            Some(_) => format!("what is published to /publish/{}", publish_name(&station.name)),
+            None => station.media.to_string(),
+        },
     ]
 }
 

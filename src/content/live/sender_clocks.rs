@@ -53,7 +53,7 @@ impl SenderClocks {
     fn shift(&self) -> Option<i64> {
         let [Some((pictures_ntp, pictures)), Some((sound_ntp, sound))] = self.reports else { return None };
         let apart = sound_ntp.wrapping_sub(pictures_ntp).cast_signed();
-        let apart = i64::try_from(i128::from(apart) * 1_000_000_000 >> 32).ok()?;
+        let apart = i64::try_from((i128::from(apart) * 1_000_000_000) >> 32).ok()?;
         // At its report's moment the sound's clock was at `sound`, and the pictures' at `pictures + apart`.
         let shift = pictures.checked_add(apart)?.checked_sub(sound)?;
         (shift.abs() <= FARTHEST).then_some(shift)

@@ -46,6 +46,17 @@ fn publishing_makes_stations_of_the_defaults() {
 }
 
 #[test]
+fn the_table_tells_where_to_publish() {
+    let lineup = read(HERE, &format!("{SECTION}{}", station(7, "Camera 7", "publish = {}"))).unwrap();
+    let table = lineup.table();
+    assert!(table.contains("  what is published to /publish/camera-7\n"), "{table}");
+    assert!(
+        table.contains("\nstations 900-949 are made by publishing to /publish/NAME\n1 station; "),
+        "{table}"
+    );
+}
+
+#[test]
 fn faults_of_publishing_have_their_sentences() {
     let yard = |keys: &str| station(7, "Yard", keys);
     let section = |keys: &str| format!("[publish]\n{keys}\n{}", station(1, "Film", "media = \"a.mp4\""));
