@@ -206,7 +206,7 @@ fn command() -> ExitCode {
                 spec,
                 lineup.source(spec),
                 first_rate(spec),
-                has_sound(&spec.sound, &spec.media),
+                has_sound(&spec.sound, &spec.media).then_some(spec.sound_codec),
             )),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());

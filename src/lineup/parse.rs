@@ -19,34 +19,13 @@ use super::{
     StationSpec, TimedMedia, World, live, outputs, ports, publish, publish_name, reel, timed,
 };
 use crate::interface::Choice;
-use crate::media::StationId;
+use crate::media::{SoundCodec, StationId};
 
-const STATION: [&str; 24] = [
-    "id",
-    "name",
-    "media",
-    "publish",
-    "fallback",
-    "at",
-    "group",
-    "interface",
-    "ttl",
-    "width",
-    "quality",
-    "datagram",
-    "reel",
-    "spread",
-    "slide",
-    "buffer",
-    "sound",
-    "sound_bitrate",
-    "loudness",
-    "password_file",
-    "password_env",
-    "size",
-    "rate",
-    "camera_format",
-];
+/// The keys of a station that have no default; the others are the [`SETTINGS`].
+const STATION: [&str; 7] = ["id", "name", "media", "publish", "fallback", "at", "group"];
+
+/// The keys of a live source.
+const SOURCE: [&str; 5] = ["password_file", "password_env", "size", "rate", "camera_format"];
 
 /// The keys of a live source's password.
 const PASSWORD_KEYS: [&str; 2] = ["password_file", "password_env"];
@@ -97,6 +76,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         buffer: Field::Is(DEFAULT_BUFFER.as_millis() as u32),
         sound: Field::Is(SoundChoice::Auto),
         sound_bitrate: Field::Is(DEFAULT_SOUND_BITRATE),
+        sound_codec: Field::Is(SoundCodec::Opus),
         loudness: Field::Is(true),
     };
     if let Some(section) = section(root, "defaults", &mut report) {
@@ -150,6 +130,7 @@ struct Settings {
     buffer: Field<u32>,
     sound: Field<SoundChoice>,
     sound_bitrate: Field<u32>,
+    sound_codec: Field<SoundCodec>,
     loudness: Field<bool>,
 }
 
@@ -182,7 +163,9 @@ impl Settings {
             buffer: Duration::from_millis(settings.buffer.value()?.into()),
             sound: settings.sound.value()?,
             sound_bitrate: settings.sound_bitrate.value()?,
+            sound_codec: settings.sound_codec.value()?,
             loudness: settings.loudness.value()?,
+            from_start: false,
             line,
         })
     }
@@ -209,6 +192,7 @@ impl Settings {
             buffer: section.number(report, "buffer", 0..=2000, buffer),
             sound: section.sound(report),
             sound_bitrate: section.number(report, "sound_bitrate", 32_000..=510_000, bitrate),
+            sound_codec: section.sound_codec(report),
             loudness: section.flag(report, "loudness", loudness),
         }
     }
@@ -227,6 +211,7 @@ impl Settings {
             buffer: self.buffer.or(other.buffer),
             sound: self.sound.or(other.sound),
             sound_bitrate: self.sound_bitrate.or(other.sound_bitrate),
+            sound_codec: self.sound_codec.or(other.sound_codec),
             loudness: self.loudness.or(other.loudness),
         }
     }
@@ -301,7 +286,7 @@ impl StationParser<'_> {
             None => format!("station #{n}"),
         };
         let section = Section { table, at, place };
-        section.unknown_keys(&mut self.report, &STATION, "a station");
+        section.unknown_keys(&mut self.report, &[&STATION[..], &SETTINGS, &SOURCE].concat(), "a station");
 
         let id = self.id(&section);
         let name = self.name(&section);

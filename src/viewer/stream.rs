@@ -95,6 +95,7 @@ impl Stream {
             interface: interface.clone(),
             source: streams.source,
             payload_type: sound.payload_type,
+            codec: sound.codec,
         });
         Ok(Stream {
             name: if streams.name.is_empty() { streams.pictures.to_string() } else { streams.name },

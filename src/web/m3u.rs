@@ -22,9 +22,7 @@ pub(super) async fn playlist(
 ) -> Result<Response, Refusal> {
     let refused = |sentence: &str| Refusal(StatusCode::BAD_REQUEST, sentence.into());
     let host = host.0.ok_or_else(|| refused("without a Host header there is no address to list"))?;
-    let http = by_http(uri.query().unwrap_or_default()).map_err(refused)?;
-    let rtsp = web.head_end.table.services().rtsp.filter(|_| !http);
-    let rtsp = rtsp.and_then(|listen| rtsp_at(listen, &host));
+    let rtsp = rtsp(&web, &host, &uri)?;
     let stations = web.head_end.stations();
     let entries = stations.values().map(|station| entry(station, &host, rtsp.as_deref()));
     // Two names of one thing: Kodi reads the second, others the first.
@@ -33,9 +31,22 @@ pub(super) async fn playlist(
 }
 
 /// A playlist of one station, as above.
-pub(super) fn of_station(web: &Web, station: &StationHandle, host: &Authority) -> Response {
-    let rtsp = web.head_end.table.services().rtsp.and_then(|listen| rtsp_at(listen, host));
-    m3u(format!("#EXTM3U\n{}", entry(station, host, rtsp.as_deref())))
+pub(super) fn of_station(
+    web: &Web,
+    station: &StationHandle,
+    host: &Authority,
+    uri: &Uri,
+) -> Result<Response, Refusal> {
+    let rtsp = rtsp(web, host, uri)?;
+    Ok(m3u(format!("#EXTM3U\n{}", entry(station, host, rtsp.as_deref()))))
+}
+
+/// Where the client of a request finds RTSP, unless it asks for HTTP.
+fn rtsp(web: &Web, host: &Authority, uri: &Uri) -> Result<Option<String>, Refusal> {
+    let http = by_http(uri.query().unwrap_or_default())
+        .map_err(|sentence| Refusal(StatusCode::BAD_REQUEST, sentence.into()))?;
+    let listen = web.head_end.table.services().rtsp.filter(|_| !http);
+    Ok(listen.and_then(|listen| rtsp_at(listen, host)))
 }
 
 fn m3u(text: String) -> Response {
