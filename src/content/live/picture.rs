@@ -207,13 +207,13 @@ mod tests {
         let image =
             Image { pixels: &pixels[..], width: 64, pitch: 192, height: 48, format: PixelFormat::RGB };
         let mut file = compressor.compress_to_vec(image).unwrap();
-        assert!(encode_anew(&file, None, 640, 80).is_ok(), "a progressive picture as cameras send it");
+        assert!(encode_anew(&file, 640).is_ok(), "a progressive picture as cameras send it");
         // The last scan again and again, before the end of the file.
         let last = memchr::memmem::rfind(&file, &[0xff, 0xda]).unwrap();
         let (scan, end) = (file[last..file.len() - 2].to_vec(), file.split_off(file.len() - 2));
         file.extend(scan.repeat(100));
         file.extend(end);
-        let refused = encode_anew(&file, None, 640, 80).err().unwrap();
+        let refused = encode_anew(&file, 640).err().unwrap();
         assert!(refused.contains("scans"), "{refused}");
     }
 
