@@ -10,6 +10,9 @@ use crate::wire::rtp;
 /// Most bytes of a description. Those of stations have 600.
 pub const MAX_DESCRIPTION: usize = 64 * 1024;
 
+/// What some editors put at the beginning of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The streams of a description that can be received from their groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescribedStreams {
@@ -43,6 +46,9 @@ pub enum DescriptionError {
     /// There is no RTP/JPEG.
     #[error("has no video in RTP/JPEG, but {0}")]
     NoJpeg(String),
+    /// The pictures are encrypted.
+    #[error("has encrypted video (SRTP), which cannot be decoded here")]
+    Encrypted,
     /// The pictures are sent to no group and port.
     #[error("names no address to receive its video from")]
     NoAddress,
@@ -58,10 +64,16 @@ impl DescribedStreams {
     /// It has no video in RTP/JPEG that is sent to a group.
     pub fn parse(text: &[u8]) -> Result<DescribedStreams, DescriptionError> {
         let begins = (0..text.len())
-            .find(|&at| text[at..].starts_with(b"v=") && (at == 0 || text[at - 1] == b'\n'))
+            // Some editors put a byte order mark first.
+            .find(|&at| {
+                text[at..].starts_with(b"v=") && matches!(&text[..at], [] | [.., b'\n'] | BYTE_ORDER_MARK)
+            })
             .ok_or(DescriptionError::NotSdp)?;
         let session = Session::parse(&text[begins..]).map_err(|_| DescriptionError::NotSdp)?;
         let video = session.medias.iter().find(|media| media.media == "video" && is_jpeg(media));
+        if video.is_some_and(|video| video.proto.contains("SAVP")) {
+            return Err(DescriptionError::Encrypted);
+        }
         let Some(video) = video else { return Err(DescriptionError::NoJpeg(summary(&session))) };
         let pictures = address(&session, video).ok_or(DescriptionError::NoAddress)?;
         if !pictures.ip().is_multicast() {
@@ -226,8 +238,12 @@ mod tests {
             DescriptionError::NoAddress
         );
         assert_eq!(wrong(&format!("c=IN IP4 host.example/1\r\n{video}")), DescriptionError::NoAddress);
+        let encrypted = "c=IN IP4 239.1.1.1/1\r\nt=0 0\r\nm=video 5004 RTP/SAVP 26\r\n";
+        assert_eq!(wrong(encrypted), DescriptionError::Encrypted);
         let unicast = DescriptionError::NotMulticast([192, 0, 2, 9].into());
         assert_eq!(wrong(&format!("c=IN IP4 192.0.2.9\r\n{video}")), unicast);
+        let marked = format!("\u{feff}{HEAD}c=IN IP4 239.1.1.1/1\r\n{video}");
+        assert!(DescribedStreams::parse(marked.as_bytes()).is_ok());
         for text in [&b""[..], b"<html>", b"v=x\r\n"] {
             assert_eq!(DescribedStreams::parse(text), Err(DescriptionError::NotSdp));
         }
