@@ -108,6 +108,7 @@ impl FilmPlayer {
     }
 
     /// Goes on from now.
+    #[expect(clippy::disallowed_methods, reason = "a shell: the film goes on now")]
     pub(super) fn begin(&mut self) {
         let now = wall_clock() + LEAD;
         self.ready.clear();
@@ -123,6 +124,7 @@ impl FilmPlayer {
     ///
     /// # Errors
     /// The film cannot be played any more.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces the film")]
     pub(super) fn next(&mut self) -> Result<NextUnit, SourceError> {
         if self.ready.is_empty() {
             self.read()?;
@@ -148,6 +150,7 @@ impl FilmPlayer {
     }
 
     /// Reads the next picture, and the sound that belongs to it.
+    #[expect(clippy::disallowed_methods, reason = "a shell: pictures that are late are not encoded")]
     fn read(&mut self) -> Result<(), SourceError> {
         let interval = self.film.rate().interval();
         let Some(picture) = self.film.next_picture()? else {

@@ -268,7 +268,6 @@ impl Station {
     }
 
     /// Shows the films of the fallback until the live source is back.
-    #[expect(clippy::disallowed_methods, reason = "a shell: a source is sought from time to time")]
     async fn show_fallback(&mut self) -> Result<(), Stopping> {
         let before = self.instead.replace(Media::Films(self.handle.spec().fallback.clone()));
         let films = self.new_content();

@@ -191,7 +191,7 @@ fn loud(wav: &Path) -> f64 {
     let frames = bytes[44..].chunks_exact(4);
     // A tone crosses zero.
     let moments: Vec<bool> =
-        frames.collect::<Vec<_>>().chunks(480).map(|some| some.iter().any(|f| is_loud(f))).collect();
+        frames.collect::<Vec<_>>().chunks(480).map(|some| some.iter().any(is_loud)).collect();
     moments.iter().filter(|loud| **loud).count() as f64 / moments.len() as f64
 }
 
