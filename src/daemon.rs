@@ -31,10 +31,10 @@ use crate::content::worker::Threads;
 use crate::directory::message::MAX_STATIONS;
 use crate::directory::{Limits, Services, StationTable, serve};
 use crate::headend::counters::Totals;
-use crate::headend::{Clients, HeadEnd, handles};
+use crate::headend::{Clients, HeadEnd, Publishers, handles};
 use crate::interface::netlink::keep_current;
 use crate::limits::open_files::Places;
-use crate::lineup::Lineup;
+use crate::lineup::{Lineup, PublishSpec};
 use crate::media::AirTime;
 use crate::net::Network;
 use crate::station::listen::listen;
@@ -66,7 +66,8 @@ pub async fn broadcast(
     source: Option<LineupSource>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let places = places(lineup.stations.len());
+    let made = lineup.publish.as_ref().map_or(0, PublishSpec::most);
+    let places = places(lineup.stations.len() + made);
     match memory::lock() {
         Ok(()) => info!("memory is locked: no page that is in use is swapped out"),
         Err(_) => info!(
@@ -101,6 +102,7 @@ pub async fn broadcast(
         stop: stopped,
         network: Network::of_this_machine(interfaces),
         threads: Threads::default(),
+        publishers: Publishers::new(lineup.publish.clone()),
         handles: handles(lineup.stations.iter().cloned()),
         clock,
     });

@@ -26,6 +26,7 @@
 //! - [`headend`]: all stations of a broadcaster, as its servers and announcements see them;
 //! - [`station`]: the always-on task that hands content to its output;
 //! - [`rtsp`], [`web`], [`announce`]: stations for one client at a time, and their announcements by SAP and mDNS;
+//! - [`publisher`]: a program that publishes a film to a broadcaster;
 //! - [`control`]: the local socket by which commands reach a running broadcaster;
 //! - [`daemon`]: composes a whole broadcaster; [`status`]: the client behind `broadcaster status`;
 //! - [`tuner`]: datagrams to coded pictures;
@@ -86,6 +87,9 @@ pub mod announce;
 pub mod rtsp;
 #[cfg(feature = "broadcaster")]
 pub mod web;
+
+#[cfg(feature = "broadcaster")]
+pub mod publisher;
 
 #[cfg(feature = "broadcaster")]
 pub mod control;

@@ -22,6 +22,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::log::RateLimit;
+#[cfg(feature = "broadcaster")]
+pub(crate) use places::network;
 pub(crate) use places::{ConnectionLimits, Permit};
 
 /// Pause after a failed accept. If the process is out of file descriptors (EMFILE), accept fails at once, again and

@@ -123,9 +123,9 @@ impl RtpSender {
             *place = packet;
             count += 1;
         }
-        let mut slices = [[IoSlice::new(&[]); 2]; N];
+        let mut slices = [[IoSlice::new(&[]); 3]; N];
         for (slices, packet) in slices.iter_mut().zip(&packets[..count]) {
-            *slices = [IoSlice::new(packet.header()), IoSlice::new(packet.payload)];
+            *slices = [packet.header(), packet.tables, packet.payload].map(IoSlice::new);
         }
         let slices = &slices[..count];
         let Some(socket) = &mut self.socket else { return Err(nix::Error::EADDRNOTAVAIL.into()) };

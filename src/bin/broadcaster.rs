@@ -4,6 +4,8 @@
 mod commands;
 #[path = "broadcaster/play.rs"]
 mod play;
+#[path = "broadcaster/publish.rs"]
+mod publish;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -63,6 +65,10 @@ struct LineupFile {
 enum Command {
     /// Put films on air at once, without a line-up, and print how to watch them
     Play(play::Play),
+    /// Publish a film, live, to the RTSP server of a broadcaster
+    ///
+    /// A line a second tells what is sent. Whatever breaks, it connects again, until a signal ends it.
+    Publish(publish::Publish),
     /// Validate a line-up, probe its films, and print both as tables
     Check(Check),
     /// Encode every film in advance, on all cores
@@ -156,8 +162,11 @@ fn command() -> ExitCode {
     let usual = if is_play { "warn,stationcast::air=error" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     stationcast::log::to_stderr(filter);
-    if let Some(Command::Play(_) | Command::Check(_)) = &cli.command {
+    if let Some(Command::Play(_) | Command::Check(_) | Command::Publish(_)) = &cli.command {
         be_quiet();
+    }
+    if let Some(Command::Publish(options)) = &cli.command {
+        return options.run();
     }
     if let Some(Command::Play(options)) = &cli.command {
         return options.run();
@@ -174,7 +183,7 @@ fn command() -> ExitCode {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
         },
-        None | Some(Command::Play(_)) => &cli.line_up.config,
+        None | Some(Command::Play(_) | Command::Publish(_)) => &cli.line_up.config,
     };
     let lineup = match Lineup::load(file) {
         Ok(lineup) => lineup,
@@ -188,7 +197,7 @@ fn command() -> ExitCode {
     }
     let result = match &cli.command {
         None => broadcast(lineup, Some(file)),
-        Some(Command::Play(_) | Command::Reload(_) | Command::Control(_)) => Ok(()),
+        Some(Command::Play(_) | Command::Publish(_) | Command::Reload(_) | Command::Control(_)) => Ok(()),
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(check)) => return show_line_up(&lineup, check),
         Some(Command::Status(status)) => match lineup.http {
@@ -203,7 +212,7 @@ fn command() -> ExitCode {
                 spec,
                 lineup.source(spec),
                 first_rate(spec),
-                has_sound(&spec.sound, spec.media.films()).then_some(spec.sound_codec),
+                has_sound(&spec.sound, &spec.media).then_some(spec.sound_codec),
             )),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());

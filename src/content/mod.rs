@@ -16,7 +16,7 @@
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
-//! - `live`: a source that is live, by HTTP or RTSP, or a camera of this machine.
+//! - `live`: a source that is live, by HTTP or RTSP or of this machine, and what is published to a station.
 //! - `mosaic`: the pictures of other stations, as one.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
@@ -89,7 +89,7 @@ pub(crate) const START_LEAD: Duration = Duration::from_millis(100);
 pub(crate) enum Content {
     /// Films, one after the other, for ever.
     Films(Box<Films>),
-    /// A live source.
+    /// A live source, or what is published to the station.
     Live(Box<Live>),
     /// Other stations.
     Mosaic(Box<Mosaic>),
@@ -129,6 +129,14 @@ impl Content {
             Content::Live(live) => live.rejoin(),
             Content::Mosaic(mosaic) => mosaic.rejoin(),
             Content::Slate(_) => {}
+        }
+    }
+
+    /// Waits until the content, which has failed, can go on. Cancel-safe. Never returns if that is only found out by trying.
+    pub(crate) async fn revived(&mut self) {
+        match self {
+            Content::Live(live) => live.revived().await,
+            Content::Films(_) | Content::Mosaic(_) | Content::Slate(_) => std::future::pending().await,
         }
     }
 
@@ -212,7 +220,7 @@ pub(crate) enum ContentEvent {
 /// The kind of content that a unit shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ContentKind {
-    /// A film, or a live source.
+    /// A film, a live source, or what is published.
     Film,
     /// The slate, with this reason.
     Slate(String),
@@ -239,6 +247,9 @@ pub(crate) enum Fault {
     NoPicture(String),
     #[error("cannot compose the mosaic: {0}")]
     Mosaic(String),
+    /// Why nothing is shown of what is published.
+    #[error("{0}")]
+    NotPublished(String),
     #[error("the decoder crashed")]
     Crashed,
     /// A fault of the recording that several stations play.
@@ -260,7 +271,8 @@ impl Fault {
             | Fault::Crashed
             | Fault::Mosaic(_)
             | Fault::Lost { .. }
-            | Fault::NoPicture(_) => false,
+            | Fault::NoPicture(_)
+            | Fault::NotPublished(_) => false,
         }
     }
 }

@@ -63,7 +63,7 @@ impl Programme {
         spec: &StationSpec,
         size: Option<Size>,
     ) -> Result<Programme, NotPlayable> {
-        if spec.media.live().is_some() {
+        if !spec.media.is_films() {
             return Err(NotPlayable::Live);
         }
         if !spec.media.mosaic().is_empty() {

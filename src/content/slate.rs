@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::encode::{EncodeError, Encoder, station_size};
 use super::timeline::Timeline;
 use super::worker::{BlockingWorker, STUCK_AFTER, Threads};
@@ -29,6 +31,9 @@ const ON_HOLD: &str = "ON HOLD";
 /// Most lines of the reason.
 const REASON_LINES: usize = 4;
 
+/// The lead of the slate of a station whose content may come at any moment.
+const SHORT_LEAD: Duration = Duration::from_millis(100);
+
 /// A station's slate. Each picture is painted anew, since it shows a clock.
 pub(crate) struct Slate {
     spec: Arc<StationSpec>,
@@ -47,6 +52,8 @@ pub(crate) struct Slate {
     next: u64,
     /// The number of pictures for this reason.
     pictures: u64,
+    /// How long before it is due a picture is painted at most. `None`: as long as the station likes.
+    lead: Option<Duration>,
 }
 
 impl Slate {
@@ -57,7 +64,22 @@ impl Slate {
         let size = station_size((1920, 1080), 1.0, spec.width);
         let (worker, reason) = (BlockingWorker::new(threads), String::new());
         let (on_hold, begun, next, pictures) = (false, false, 0, 0);
-        Slate { spec, clock, worker, encoder: None, timeline, size, reason, on_hold, begun, next, pictures }
+        // What comes by itself is shown at once, so little of the slate may be on its way.
+        let lead = (!spec.media.is_films()).then_some(SHORT_LEAD);
+        Slate {
+            spec,
+            clock,
+            worker,
+            encoder: None,
+            timeline,
+            size,
+            reason,
+            on_hold,
+            begun,
+            next,
+            pictures,
+            lead,
+        }
     }
 
     /// From the next picture on, this configuration of the same station holds.
@@ -105,6 +127,9 @@ impl Slate {
         if due.policy(now) != Policy::Air {
             self.timeline.reanchor(now);
             due = self.timeline.next(stamp);
+        }
+        if let Some(lead) = self.lead {
+            sleep(self.clock.until(due.at).saturating_sub(lead)).await;
         }
         let (size, quality) = (self.size, self.spec.quality);
         let (name, reason) = (self.spec.name.clone(), self.reason.clone());

@@ -74,7 +74,7 @@ impl Reloader {
         let (file, old) = (self.file.clone(), self.lineup.clone());
         let load = move || {
             let new = Lineup::load(&file)?;
-            let difference = Difference::of(&old, &new, |spec| has_sound(&spec.sound, spec.media.films()));
+            let difference = Difference::of(&old, &new, |spec| has_sound(&spec.sound, &spec.media));
             Ok::<_, ConfigError>((new, difference))
         };
         match tokio::task::spawn_blocking(load).await {

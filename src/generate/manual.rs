@@ -103,6 +103,10 @@ pub fn broadcaster() -> Vec<ManualSection> {
                     "Print the line-up as it was understood and what its films are, or what is wrong with it.",
                 ),
                 ("broadcaster --config stations.toml", "Put every station on air, until Ctrl-C."),
+                (
+                    "broadcaster publish rtsp://anna:TOKEN@192.0.2.7:8554/publish/Anna film.mp4",
+                    "Publish a film, live, to the broadcaster at 192.0.2.7.",
+                ),
                 ("broadcaster status --watch", "Watch the stations of a running broadcaster."),
                 (
                     "broadcaster control 2 hold \"back at 14:00\"",

@@ -13,6 +13,7 @@ use super::orders::Orders;
 use super::sounds::KEPT;
 use crate::air::AirCounters;
 use crate::content::guide::{GuideEntry, StationGuide};
+use crate::content::live::publication::PublishSlot;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, FrameRate, SoundCodec};
@@ -63,6 +64,8 @@ pub struct StationHandle {
     reporting: Mutex<Reporting>,
     /// What operators order.
     pub(crate) orders: Orders,
+    /// Where the station finds what is published to it.
+    publish_slot: Arc<PublishSlot>,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
 }
@@ -85,6 +88,7 @@ impl StationHandle {
             other_senders: Mutex::default(),
             reporting: Mutex::default(),
             orders: Orders::default(),
+            publish_slot: Arc::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -103,6 +107,11 @@ impl StationHandle {
     /// are encoded by stay as they are.
     pub(crate) fn set_spec(&self, spec: StationSpec) {
         self.spec.send_replace(Arc::new(spec));
+    }
+
+    /// Where the station finds what is published to it.
+    pub(crate) fn publish_slot(&self) -> &Arc<PublishSlot> {
+        &self.publish_slot
     }
 
     /// Tells the station's task to end.

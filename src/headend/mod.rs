@@ -6,6 +6,7 @@
 //! - `orders`: what operators have a station do during an event;
 //! - `on_now`: what is on, told to the directory;
 //! - `guides`: the films of a span, told to the directory;
+//! - `publishers`: who publishes, and the stations that are made by publishing.
 //! - `sounds`: what the directory tells of the stations' sound;
 //! - `others`: the stations as a mosaic sees them;
 //! - [`clients`]: the clients that are served by unicast.
@@ -24,6 +25,7 @@ pub(crate) mod live_units;
 mod on_now;
 mod orders;
 mod others;
+pub(crate) mod publishers;
 mod sounds;
 
 use std::collections::BTreeMap;
@@ -47,6 +49,7 @@ pub(crate) use handle::SyncSource;
 pub use handle::{Reporting, StationHandle};
 pub(crate) use orders::NumberedOrder;
 pub use orders::{Interlude, OrderRefused, StationOrder};
+pub(crate) use publishers::Publishers;
 
 /// All stations of a broadcaster, and what they share.
 pub struct HeadEnd {
@@ -68,6 +71,8 @@ pub struct HeadEnd {
     pub(crate) network: Network,
     /// The threads on which stations do blocking work.
     pub(crate) threads: Threads,
+    /// Who publishes.
+    pub(crate) publishers: Publishers,
     pub(crate) handles: watch::Sender<Arc<Handles>>,
 }
 
@@ -150,6 +155,7 @@ impl HeadEnd {
             stop: stopped,
             network: Network::of_this_machine(watch::channel(interfaces().unwrap().into()).1),
             threads: Threads::default(),
+            publishers: Publishers::default(),
             handles: handles(stations),
             clock,
         };

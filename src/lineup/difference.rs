@@ -149,7 +149,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
     };
     let other_media = *media != old.media;
     // What is no film has its own size and rate.
-    let other_source = other_media && (media.films().is_empty() || old.media.films().is_empty());
+    let is_published = media.published().is_some() && old.media.published().is_some();
+    let other_source = other_media && !is_published && !(media.is_films() && old.media.is_films());
     let stream = differing(&[
         ("media", other_source),
         ("fallback", *fallback != old.fallback),
@@ -166,7 +167,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
     ]);
     let in_place = differing(&[
         ("name", *name != old.name),
-        ("media", other_media && !other_source),
+        ("media", other_media && !other_source && !is_published),
+        ("publish", other_media && is_published),
         ("reel", *reel != old.reel),
         ("spread", *spread != old.spread),
         ("slide", *slide != old.slide),
@@ -194,8 +196,18 @@ fn listeners(old: &Lineup, new: &Lineup) -> Vec<ListenerChange> {
 
 /// The settings of all stations together that differ: those that hold at once, and those that wait.
 fn settings(old: &Lineup, new: &Lineup) -> (Vec<&'static str>, Vec<&'static str>) {
-    let Lineup { directory: _, rtsp: _, http: _, stations: _, interfaces: _, reel, hosts, announce, watch } =
-        new;
+    let Lineup {
+        directory: _,
+        rtsp: _,
+        http: _,
+        stations: _,
+        interfaces: _,
+        reel,
+        hosts,
+        announce,
+        watch,
+        publish,
+    } = new;
     let differing = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {
         keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
     };
@@ -204,7 +216,7 @@ fn settings(old: &Lineup, new: &Lineup) -> (Vec<&'static str>, Vec<&'static str>
         ("announce", *announce != old.announce),
         ("reload.watch", *watch != old.watch),
     ]);
-    (at_once, differing(&[("reel", *reel != old.reel)]))
+    (at_once, differing(&[("reel", *reel != old.reel), ("publish", *publish != old.publish)]))
 }
 
 #[cfg(test)]

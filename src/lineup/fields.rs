@@ -289,7 +289,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 pub(super) const NAME_FIX: &str = "choose 1 to 63 characters, as in \"Ocean\"";
 
 /// What is wrong with a station's name, and the fix; `None` if nothing is.
-pub(super) fn name_fault(name: &str) -> Option<String> {
+pub(crate) fn name_fault(name: &str) -> Option<String> {
     let characters = name.chars().count();
     if name.trim().is_empty() {
         Some(format!("is empty; {NAME_FIX}"))

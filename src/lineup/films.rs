@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use film_facts::TrackKind;
 
-use super::SoundChoice;
+use super::{Media, SoundChoice};
 
 /// Films of a programme that are asked for sound, if the line-up does not say whether the station has any: a folder on a network
 /// share may have thousands.
@@ -83,18 +83,24 @@ pub fn films(media: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     Ok(films)
 }
 
-/// Whether a station of this programme has sound: as `choice` says, or if one of its first films has a sound track that can be
+/// Whether a station of these media has sound: as `choice` says, or if one of its first films has a sound track that can be
 /// decoded. Blocks for some milliseconds a film.
-pub fn has_sound(choice: &SoundChoice, media: &[PathBuf]) -> bool {
-    has_sound_by(choice, media, |film| {
-        film_facts::read(film).is_ok_and(|film| {
-            film.tracks.iter().any(|track| track.kind == TrackKind::Sound && track.decodable)
-        })
-    })
+pub fn has_sound(choice: &SoundChoice, media: &Media) -> bool {
+    media.has_sound(choice, film_has_sound)
 }
 
-/// The same, where `of_film` tells whether a film has sound.
-pub fn has_sound_by(choice: &SoundChoice, media: &[PathBuf], of_film: impl Fn(&Path) -> bool) -> bool {
+/// The same of films.
+pub(super) fn have_sound(choice: &SoundChoice, media: &[PathBuf]) -> bool {
+    has_sound_by(choice, media, film_has_sound)
+}
+
+fn film_has_sound(film: &Path) -> bool {
+    film_facts::read(film)
+        .is_ok_and(|film| film.tracks.iter().any(|track| track.kind == TrackKind::Sound && track.decodable))
+}
+
+/// Whether a station of these films has sound, where `of_film` tells whether a film has.
+pub(super) fn has_sound_by(choice: &SoundChoice, media: &[PathBuf], of_film: impl Fn(&Path) -> bool) -> bool {
     match choice {
         SoundChoice::Off => false,
         SoundChoice::On | SoundChoice::Language(_) | SoundChoice::Track(_) => true,

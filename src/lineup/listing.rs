@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Lineup, SoundChoice, StationSpec, has_sound};
+use super::{Lineup, SoundChoice, StationSpec, has_sound, publish_name};
 use crate::interface::Interface;
 use crate::media::SoundCodec;
 use crate::text_table::aligned;
@@ -16,6 +16,10 @@ pub(super) fn table(lineup: &Lineup) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(lineup.stations.iter().map(|station| row(station, lineup.interface_of(station))));
     let mut text = aligned(&rows, RIGHT);
+    if let Some(publish) = &lineup.publish {
+        let (first, last) = (publish.ids.start(), publish.ids.end());
+        text.push_str(&format!("stations {first}-{last} are made by publishing to /publish/NAME\n"));
+    }
     let count = lineup.stations.len();
     let noun = if count == 1 { "station" } else { "stations" };
     text.push_str(&format!("{count} {noun}; directory on {}", lineup.directory));
@@ -41,13 +45,16 @@ fn row(station: &StationSpec, interface: Option<Interface>) -> [String; 10] {
         station.quality.to_string(),
         sound(station),
         limit.unwrap_or_default(),
-        station.media.to_string(),
+        match station.media.published() {
+            Some(_) => format!("what is published to /publish/{}", publish_name(&station.name)),
+            None => station.media.to_string(),
+        },
     ]
 }
 
 /// Its rate, and which track is heard if that is not the default one; `-` if the station has no sound.
 fn sound(station: &StationSpec) -> String {
-    if !has_sound(&station.sound, station.media.films()) {
+    if !has_sound(&station.sound, &station.media) {
         return "-".into();
     }
     let track = match &station.sound {

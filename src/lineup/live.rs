@@ -10,7 +10,7 @@ use hyper::Uri;
 use super::camera::CameraDevice;
 use super::password::PasswordPlace;
 use super::report::{Report, short};
-use super::{StationSpec, World};
+use super::{PublishRule, SoundChoice, StationSpec, World, has_sound_by};
 use crate::media::StationId;
 
 const EXAMPLE: &str = "as in \"http://192.0.2.20:8080/stream.mjpg\" or \"rtsp://192.0.2.21/stream1\"";
@@ -25,6 +25,8 @@ pub enum Media {
     Live(LiveSource),
     /// Other stations, at least one, each once.
     Mosaic(Vec<StationId>),
+    /// Whatever is published to the station.
+    Published(PublishRule),
 }
 
 impl Media {
@@ -32,14 +34,38 @@ impl Media {
     pub fn films(&self) -> &[PathBuf] {
         match self {
             Media::Films(films) => films,
-            Media::Live(_) | Media::Mosaic(_) => &[],
+            Media::Live(_) | Media::Mosaic(_) | Media::Published(_) => &[],
+        }
+    }
+
+    /// Whether these are films.
+    pub fn is_films(&self) -> bool {
+        matches!(self, Media::Films(_))
+    }
+
+    /// Who may publish the content, if that is published.
+    pub fn published(&self) -> Option<&PublishRule> {
+        match self {
+            Media::Published(rule) => Some(rule),
+            Media::Films(_) | Media::Live(_) | Media::Mosaic(_) => None,
+        }
+    }
+
+    /// Whether a station of these media has sound: as `choice` says, or by its films, of which `of_film` tells. A station that is
+    /// published to has sound unless it is turned off: nobody knows yet who will publish.
+    pub fn has_sound(&self, choice: &SoundChoice, of_film: impl Fn(&Path) -> bool) -> bool {
+        match self {
+            Media::Published(_) => *choice != SoundChoice::Off,
+            Media::Films(_) | Media::Live(_) | Media::Mosaic(_) => {
+                has_sound_by(choice, self.films(), of_film)
+            }
         }
     }
 
     /// The live source, if the media is one.
     pub fn live(&self) -> Option<&LiveSource> {
         match self {
-            Media::Films(_) | Media::Mosaic(_) => None,
+            Media::Films(_) | Media::Mosaic(_) | Media::Published(_) => None,
             Media::Live(source) => Some(source),
         }
     }
@@ -47,7 +73,7 @@ impl Media {
     /// The stations of a mosaic; none if the media is something else.
     pub fn mosaic(&self) -> &[StationId] {
         match self {
-            Media::Films(_) | Media::Live(_) => &[],
+            Media::Films(_) | Media::Live(_) | Media::Published(_) => &[],
             Media::Mosaic(stations) => stations,
         }
     }
@@ -71,6 +97,7 @@ impl fmt::Display for Media {
                 let ids: Vec<_> = stations.iter().map(StationId::to_string).collect();
                 write!(f, "mosaic of {}", ids.join(", "))
             }
+            Media::Published(_) => f.write_str("what is published to it"),
             Media::Films(films) => {
                 let mut named: Vec<_> =
                     films.iter().take(NAMED).map(|path| path.display().to_string()).collect();
@@ -320,7 +347,7 @@ pub(super) fn refuse_loops(stations: &[StationSpec], own: &OwnAddresses<'_>, rep
         let sources = |media: &Media| match media {
             Media::Live(LiveSource::Network(source)) => source.own_station(own).into_iter().collect(),
             Media::Mosaic(stations) => stations.clone(),
-            Media::Live(LiveSource::Camera(_)) | Media::Films(_) => Vec::new(),
+            Media::Live(LiveSource::Camera(_)) | Media::Films(_) | Media::Published(_) => Vec::new(),
         };
         all.flat_map(sources).collect()
     };

@@ -19,6 +19,7 @@ mod parse;
 mod password;
 mod play;
 mod ports;
+mod publish;
 mod reel;
 mod report;
 mod sections;
@@ -41,11 +42,14 @@ use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use camera::CameraDevice;
 pub use difference::{ChangeKind, Difference, ListenerChange, StationChange};
-pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
+pub(crate) use fields::name_fault;
+use films::has_sound_by;
+pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound};
 pub use live::{LiveSource, Media, NetworkSource, Scheme};
 pub(crate) use outputs::collide;
 pub use password::PasswordPlace;
 pub use play::PlayOptions;
+pub use publish::{PublishRule, PublishSpec, PublishToken, publish_name};
 pub use timed::TimedMedia;
 
 /// The default of `[directory] listen`: reachable from this machine only.
@@ -78,8 +82,10 @@ pub struct Lineup {
     pub announce: Announce,
     /// Whether the file is followed: a running broadcaster adapts to it whenever it has changed.
     pub watch: bool,
-    /// The stations, in the order of the file. At least one; ids, names and groups are unique.
+    /// The stations, in the order of the file. At least one, or there is `publish`; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
+    /// The stations that are made by publishing; `None`: none are.
+    pub publish: Option<PublishSpec>,
     /// This machine's interfaces when the file was read: for what [`table`](Self::table) and [`notes`](Self::notes) say of it.
     pub interfaces: Vec<Interface>,
 }
@@ -117,7 +123,7 @@ pub struct StationSpec {
     pub id: StationId,
     /// The name that viewers see: 1..=63 characters, no control characters.
     pub name: String,
-    /// Its films, or its live source.
+    /// Its films, its live source, or who publishes its content.
     pub media: Media,
     /// Films and folders of films that it shows while its live source is lost, in playing order; perhaps none.
     pub fallback: Vec<PathBuf>,
@@ -304,7 +310,13 @@ impl World {
         // An empty HOME means no home folder, not the current folder.
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
-        Ok(World { interfaces, home, cache, media: Box::new(films::kind), sound: Box::new(has_sound) })
+        Ok(World {
+            interfaces,
+            home,
+            cache,
+            media: Box::new(films::kind),
+            sound: Box::new(films::have_sound),
+        })
     }
 }
 

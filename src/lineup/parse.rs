@@ -16,25 +16,16 @@ use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, CameraDevice, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY,
     Datagram, Lineup, LiveSource, Media, MediaKind, NetworkSource, PasswordPlace, SoundChoice, Spread,
-    StationSpec, TimedMedia, World, live, mosaic, outputs, ports, reel, timed,
+    StationSpec, TimedMedia, World, live, mosaic, outputs, ports, publish, publish_name, reel, timed,
 };
 use crate::interface::Choice;
 use crate::media::{SoundCodec, StationId};
 
 /// The keys of a station that have no default; the others are the [`SETTINGS`].
-const STATION: [&str; 11] = [
-    "id",
-    "name",
-    "media",
-    "fallback",
-    "at",
-    "group",
-    "password_file",
-    "password_env",
-    "size",
-    "rate",
-    "camera_format",
-];
+const STATION: [&str; 7] = ["id", "name", "media", "publish", "fallback", "at", "group"];
+
+/// The keys of a live source.
+const SOURCE: [&str; 5] = ["password_file", "password_env", "size", "rate", "camera_format"];
 
 /// The keys of a live source's password.
 const PASSWORD_KEYS: [&str; 2] = ["password_file", "password_env"];
@@ -60,6 +51,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
             announce: Announce::default(),
             watch: false,
             stations: Vec::new(),
+            publish: None,
             interfaces: Vec::new(),
         });
     }
@@ -104,15 +96,33 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         let fix = "choose true or false (whether the line-up is reloaded whenever its file has changed)";
         section.flag(&mut report, "watch", fix).value().unwrap_or(false)
     });
-    let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
+    let open = rtsp.map(|listen| !listen.ip().is_loopback());
+    let mut parser = StationParser { report, world, folder, defaults, known: Vec::new(), open };
     let stations = parser.stations(root);
-    // Those that have faults of their own are known all the same.
-    let known: Vec<StationId> = parser.known.iter().filter_map(|known| known.id).collect();
-    refuse_unknown(&stations, &known, &mut parser.report);
     let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
     live::refuse_loops(&stations, &own, &mut parser.report);
+    let defaults = parser.defaults.clone();
+    let publish = publish::read(root, &mut parser.report, open, &stations, |group| {
+        let media = Media::Films(Vec::new());
+        defaults.station(StationId(0), String::new(), media, group, 0)
+    });
+    // Those that have faults of their own are known all the same, and those that publishing may make.
+    let made = publish.iter().flat_map(|publish| publish.ids.clone()).map(StationId);
+    let known: Vec<StationId> = parser.known.iter().filter_map(|known| known.id).chain(made).collect();
+    refuse_unknown(&stations, &known, &mut parser.report);
     let interfaces = world.interfaces.clone();
-    parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, watch, stations, interfaces })
+    parser.report.finish(Lineup {
+        directory,
+        reel,
+        rtsp,
+        http,
+        hosts,
+        announce,
+        watch,
+        stations,
+        publish,
+        interfaces,
+    })
 }
 
 /// Reports each mosaic that names a station which the line-up lacks.
@@ -150,6 +160,41 @@ struct Settings {
 }
 
 impl Settings {
+    /// The station with these settings; `None` if one of them is wrong.
+    fn station(
+        &self,
+        id: StationId,
+        name: String,
+        media: Media,
+        group: SocketAddr,
+        line: usize,
+    ) -> Option<StationSpec> {
+        let settings = self.clone();
+        Some(StationSpec {
+            id,
+            name,
+            media,
+            fallback: Vec::new(),
+            at: Vec::new(),
+            group,
+            interface: settings.interface.value()?,
+            ttl: settings.ttl.value()?,
+            width: settings.width.value()?,
+            quality: settings.quality.value()?,
+            datagram: settings.datagram.value()?,
+            reel: settings.reel.value()?,
+            spread: settings.spread.value()?,
+            slide: Duration::from_secs(settings.slide.value()?.into()),
+            buffer: Duration::from_millis(settings.buffer.value()?.into()),
+            sound: settings.sound.value()?,
+            sound_bitrate: settings.sound_bitrate.value()?,
+            sound_codec: settings.sound_codec.value()?,
+            loudness: settings.loudness.value()?,
+            from_start: false,
+            line,
+        })
+    }
+
     fn read(section: &Section<'_, '_>, report: &mut Report<'_>, world: &World) -> Settings {
         let ttl = "choose a whole number from 0 to 255 (0 stays on this machine, 1 on this network)";
         let width = "choose a whole number from 16 to 2040 (pixels; RTP/JPEG carries no more)";
@@ -214,6 +259,8 @@ struct StationParser<'a> {
     folder: &'a Path,
     defaults: Settings,
     known: Vec<UniqueValues>,
+    /// Whether RTSP is served beyond this machine; `None` if it is not served.
+    open: Option<bool>,
 }
 
 impl StationParser<'_> {
@@ -221,7 +268,10 @@ impl StationParser<'_> {
     fn stations(&mut self, root: &DeTable<'_>) -> Vec<StationSpec> {
         let none = "no station; add a [[station]] with id, name, media and group";
         let Some((key, value)) = root.get_key_value("station") else {
-            self.report.fault_of_file(none);
+            // Publishers make stations, too.
+            if !root.contains_key("publish") {
+                self.report.fault_of_file(none);
+            }
             return Vec::new();
         };
         let at = key.span().start;
@@ -261,7 +311,7 @@ impl StationParser<'_> {
             None => format!("station #{n}"),
         };
         let section = Section { table, at, place };
-        section.unknown_keys(&mut self.report, &[&STATION[..], &SETTINGS].concat(), "a station");
+        section.unknown_keys(&mut self.report, &[&STATION[..], &SETTINGS, &SOURCE].concat(), "a station");
 
         let id = self.id(&section);
         let name = self.name(&section);
@@ -275,7 +325,7 @@ impl StationParser<'_> {
             let sentence = format!("interface = \"{LOOPBACK}\", the default, {default}");
             section.fault(&mut self.report, at, sentence);
         }
-        let interface = settings.interface.value();
+        let interface = settings.interface.clone().value();
         if let (Some(group), Some(interface)) = (group, &interface) {
             self.family(&section, group, interface);
         }
@@ -283,34 +333,31 @@ impl StationParser<'_> {
         let sound = settings.sound.clone().value();
         let place = section.place.clone();
         let own_media = media.clone().unwrap_or_else(|| Media::Films(Vec::new()));
+        if let (Some(Media::Published(_)), Some(name)) = (&media, &name) {
+            self.unique_publish_name(&section, name);
+        }
         let own = UniqueValues { place, line, id, name: name.clone(), group, media: own_media, sound };
         if let Some(fault) = ports::fault(&own, &self.known, self.world) {
             section.wrong::<()>(&mut self.report, "group", fault);
         }
         self.known.push(own);
-        Some(StationSpec {
-            id: id?,
-            name: name?,
-            media: media?,
-            fallback: fallback?,
-            at: at_times?,
-            group: group?,
-            interface: interface?,
-            ttl: settings.ttl.value()?,
-            width: settings.width.value()?,
-            quality: settings.quality.value()?,
-            datagram: settings.datagram.value()?,
-            reel: settings.reel.value()?,
-            spread: settings.spread.value()?,
-            slide: Duration::from_secs(settings.slide.value()?.into()),
-            buffer: Duration::from_millis(settings.buffer.value()?.into()),
-            sound: settings.sound.value()?,
-            sound_bitrate: settings.sound_bitrate.value()?,
-            sound_codec: settings.sound_codec.value()?,
-            loudness: settings.loudness.value()?,
-            from_start: false,
-            line,
-        })
+        let own = settings.station(id?, name?, media?, group?, line)?;
+        Some(StationSpec { fallback: fallback?, at: at_times?, ..own })
+    }
+
+    /// Reports a fault if an earlier station is published to under the same name.
+    fn unique_publish_name(&mut self, section: &Section<'_, '_>, name: &str) {
+        let own = publish_name(name);
+        let is_taken = |taken: &&UniqueValues| {
+            taken.media.published().is_some()
+                && taken.name.as_deref().map(publish_name).as_ref() == Some(&own)
+        };
+        if let Some(first) = self.known.iter().find(is_taken) {
+            let (line, place) = (first.line, &first.place);
+            let sentence =
+                format!("is /publish/{own} in the URL, as that of {place} on line {line}; choose another");
+            section.wrong::<()>(&mut self.report, "name", sentence);
+        }
     }
 
     /// Reports a fault if an earlier station has the same value under `key`.
@@ -384,6 +431,14 @@ impl StationParser<'_> {
 
     fn media(&mut self, section: &Section<'_, '_>) -> Option<Media> {
         let fix = "name a film, a folder of films or a list of them, as in \"media/ocean.mp4\"";
+        if let Some(value) = section.get("publish") {
+            if section.get("media").is_some() {
+                let sentence = "has both media and publish; keep one of them";
+                section.fault(&mut self.report, value.span().start, sentence);
+                return None;
+            }
+            return publish::rule(section, &mut self.report, self.open).map(Media::Published);
+        }
         let Some(value) = section.get("media") else {
             section.missing(&mut self.report, "media", fix);
             return None;
@@ -484,7 +539,7 @@ impl StationParser<'_> {
     /// The films that are shown while the live source is lost.
     fn fallback(&mut self, section: &Section<'_, '_>, media: &Option<Media>) -> Option<Vec<PathBuf>> {
         let Some(value) = section.get("fallback") else { return Some(Vec::new()) };
-        if media.as_ref().is_some_and(|media| media.live().is_none()) {
+        if media.as_ref().is_some_and(Media::is_films) {
             let sentence = "is for a live source, and media are films; remove it";
             section.wrong::<()>(&mut self.report, "fallback", sentence);
             return None;

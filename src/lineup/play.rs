@@ -113,6 +113,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             from_start: true,
             line: 0,
         }],
+        publish: None,
         interfaces: world.interfaces.clone(),
     })
 }

@@ -51,6 +51,9 @@ pub(super) fn fault(own: &UniqueValues, earlier: &[UniqueValues], world: &World)
 
 /// How many ports a station takes.
 fn ports(station: &UniqueValues, world: &World) -> u16 {
-    let has_sound = station.sound.as_ref().is_some_and(|sound| (world.sound)(sound, station.media.films()));
+    let has_sound = station.sound.as_ref().is_some_and(|sound| match station.media.is_films() {
+        true => (world.sound)(sound, station.media.films()),
+        false => station.media.has_sound(sound, |_| false),
+    });
     if has_sound { MOST } else { LEAST }
 }

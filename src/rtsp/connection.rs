@@ -9,8 +9,9 @@ use std::time::Duration;
 use rtsp_types::{Message, Request, Response, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 
+use super::publish::PublishSession;
 use super::reader::{MessageReader, NoMessage};
 use super::request::{self, RtspRequest};
 use super::response::{Echo, Rejection};
@@ -22,16 +23,22 @@ use super::{IDLE_TIMEOUT, REQUEST_TIMEOUT, RtspServer};
 use crate::limits;
 use crate::wire::rtsp::HttpRequest;
 
+/// Bytes that are read at a time; more of a publisher, so that a picture takes few reads.
+const READ: usize = 2048;
+const READ_PUBLISHED: usize = 64 * 1024;
+
 /// How long a client may take to close, after a response that ends the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct RtspConnection {
-    server: Arc<RtspServer>,
-    peer: SocketAddr,
-    local: SocketAddr,
+    pub(super) server: Arc<RtspServer>,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
     input: Input,
     writer: Arc<Writer>,
-    reader: MessageReader,
+    pub(super) reader: MessageReader,
+    /// What is published here; `None` if the client watches.
+    pub(super) recording: Option<Box<PublishSession>>,
     /// The sessions that were set up here.
     sessions: Vec<SessionId>,
     /// Whether its sessions by UDP and multicast live on as if it were open: the client has said `Connection: close`, and so
@@ -56,6 +63,7 @@ impl RtspConnection {
             input,
             writer,
             reader,
+            recording: None,
             sessions: Vec::new(),
             keeps_sessions: false,
         }
@@ -75,7 +83,7 @@ impl RtspConnection {
         // any does not hold a permit for long.
         let mut since = Instant::now();
         let mut had_request = false;
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; READ];
         loop {
             match self.reader.take() {
                 Ok(Some(Message::Request(request))) => {
@@ -93,7 +101,15 @@ impl RtspConnection {
                     }
                 }
                 Ok(Some(Message::Data(data))) => {
-                    self.handle_interleaved(data.channel_id(), data.as_slice());
+                    match &mut self.recording {
+                        Some(recording) => {
+                            if let Err(why) = recording.take_interleaved(data.channel_id(), data.as_slice()) {
+                                self.cut_off(&why);
+                                return "the publisher is cut off";
+                            }
+                        }
+                        None => self.handle_interleaved(data.channel_id(), data.as_slice()),
+                    }
                     continue;
                 }
                 // Ignored, since we send no requests.
@@ -118,9 +134,29 @@ impl RtspConnection {
             }
             let patience =
                 if had_request && !self.reader.is_midway() { IDLE_TIMEOUT } else { REQUEST_TIMEOUT };
+            let is_recording = self.recording.as_ref().is_some_and(|recording| recording.is_recording());
+            if is_recording && buffer.len() < READ_PUBLISHED {
+                buffer.resize(READ_PUBLISHED, 0);
+            }
             let room = self.reader.room().min(buffer.len());
+            let ready = async {
+                match &mut self.recording {
+                    Some(recording) => recording.ready().await.map_err(str::to_owned),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.writer.closed() => return "a write failed",
+                ready = ready => {
+                    let taken = match (ready, &mut self.recording) {
+                        (Ok(()), Some(recording)) => recording.take_udp(&mut buffer),
+                        (ready, _) => ready,
+                    };
+                    if let Err(why) = taken {
+                        self.cut_off(&why);
+                        return "the publisher is cut off";
+                    }
+                }
                 read = self.input.read(&mut buffer[..room]) => match read {
                     Ok(length @ 1..) => {
                         // Empty lines before the first request do not extend its time.
@@ -131,7 +167,7 @@ impl RtspConnection {
                     }
                     Ok(0) | Err(_) => return "the client has closed it",
                 },
-                () = sleep_until(since + patience) => {
+                () = sleep_until(since + patience), if !is_recording => {
                     if self.reader.is_midway() || !had_request || !self.has_sessions() {
                         return "the client sent nothing for too long";
                     }
@@ -139,6 +175,11 @@ impl RtspConnection {
                 }
             }
         }
+    }
+
+    /// Logs why a publisher is cut off.
+    fn cut_off(&self, why: &str) {
+        info!("publish: {} is cut off: {why}", self.peer.ip());
     }
 
     /// Whether a session that was set up here still exists.
@@ -211,6 +252,9 @@ impl RtspConnection {
 
     /// Executes a request and responds.
     async fn handle(&mut self, request: &Request<Vec<u8>>, echo: &Echo) -> Result<(), Gone> {
+        if let Some(response) = self.publish(request, echo) {
+            return self.send(response.unwrap_or_else(|rejection| rejection.response(echo))).await;
+        }
         let named = request::session_id(request).and_then(|id| self.server.sessions.get(id));
         // A rejected request is a sign of life, too.
         if let Some(session) = named.as_ref().filter(|session| session.owner == self.peer.ip()) {

@@ -1,4 +1,5 @@
-//! The RTSP 1.0 server (RFC 2326): stations for any player, live or on demand, by multicast, by UDP or in the connection.
+//! The RTSP 1.0 server (RFC 2326): stations for any player, live or on demand, by multicast, by UDP or in the connection; and from
+//! any publisher.
 //!
 //! Only `daemon` imports it. Of ours it imports `headend`, `air`, `content`, `directory`, `limits`, `lineup`, `clock`,
 //! `net`, `media` and `wire`.
@@ -14,6 +15,7 @@
 //! - `session`: the table of all sessions. A session by UDP may outlive the connection that set it up.
 //! - `session_task`: one task a session; takes units from a `playback`, live or `vod`, and gives them to a `sink`.
 //! - `fanout`: one task that writes a station's units to all connections that keep up.
+//! - `publish`: the methods of a client that publishes, and what it sends.
 //! - `vod_sound`: the sound of a programme on demand.
 //!
 //! Every resource that a client can take is bounded, as in the directory: connections, sessions, bytes of a request, and the
@@ -22,6 +24,7 @@
 mod connection;
 mod fanout;
 mod playback;
+mod publish;
 mod reader;
 mod request;
 mod response;
@@ -180,6 +183,7 @@ pub fn fuzz(bytes: &[u8], piece: usize) {
             loop {
                 match reader.take() {
                     Ok(Some(rtsp_types::Message::Request(request))) => {
+                        publish::fuzz(&request);
                         let echo = response::Echo::of(&request);
                         let peer = std::net::IpAddr::from([192, 0, 2, 9]);
                         if let Err(rejection) = request::RtspRequest::parse(&request, peer, None) {

@@ -7,6 +7,9 @@ use crate::wire::rtsp::{FramingError, HttpRequest, MessageFramer};
 /// Longest request, head and body, in bytes; also longest interleaved data. A receiver report takes some 50 bytes.
 pub(super) const MAX_REQUEST: usize = 16 * 1024;
 
+/// Most bytes that are held of a connection that publishes: interleaved data of any length, and a picture's packets in one read.
+const MAX_PUBLISHED: usize = 128 * 1024;
+
 /// Why no further message can be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoMessage {
@@ -17,28 +20,45 @@ pub(super) enum NoMessage {
 }
 
 /// Cuts the bytes of a connection into messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MessageReader {
-    /// Bytes that have arrived and were not taken yet.
+    /// Bytes that have arrived.
     bytes: Vec<u8>,
+    /// How many of them were taken.
+    taken: usize,
+    /// Most bytes that were not taken.
+    most: usize,
     framer: MessageFramer,
+}
+
+impl Default for MessageReader {
+    fn default() -> MessageReader {
+        MessageReader { bytes: Vec::new(), taken: 0, most: MAX_REQUEST, framer: MessageFramer::default() }
+    }
 }
 
 impl MessageReader {
     /// Adds bytes that have arrived: at most [`room`](Self::room).
     pub(super) fn push(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.room());
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
     /// How many bytes [`push`](Self::push) accepts.
     pub(super) fn room(&self) -> usize {
-        MAX_REQUEST - self.bytes.len()
+        self.most - (self.bytes.len() - self.taken)
+    }
+
+    /// From now on, interleaved data may be as long as can be: the client publishes.
+    pub(super) fn expect_packets(&mut self) {
+        self.most = MAX_PUBLISHED;
     }
 
     /// Whether a part of a message has arrived. Valid after [`take`](Self::take) has returned `None`.
     pub(super) fn is_midway(&self) -> bool {
-        !self.bytes.is_empty()
+        self.bytes.len() > self.taken
     }
 
     /// Takes the next complete message; `None` if more bytes are needed.
@@ -47,14 +67,14 @@ impl MessageReader {
     /// The bytes are not a message, or the message is too long. No further message can be taken.
     pub(super) fn take(&mut self) -> Result<Option<Message<Vec<u8>>>, NoMessage> {
         // Some clients end a body, or keep a connection alive, by empty lines (RFC 2326 section 4.1).
-        let blank = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        self.bytes.drain(..blank);
-        if self.bytes.is_empty() {
+        let is_blank = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        self.taken += self.bytes[self.taken..].iter().take_while(is_blank).count();
+        if !self.is_midway() {
             return Ok(None);
         }
-        match self.framer.take(&self.bytes) {
+        match self.framer.take(&self.bytes[self.taken..]) {
             Ok(Some((message, length))) => {
-                self.bytes.drain(..length);
+                self.taken += length;
                 Ok(Some(message))
             }
             Ok(None) if self.room() > 0 && self.framer.need() <= MAX_REQUEST => Ok(None),
@@ -62,15 +82,15 @@ impl MessageReader {
             Err(FramingError::Version) => Err(NoMessage::Invalid(StatusCode::RTSPVersionNotSupported)),
             Err(FramingError::Malformed) => Err(NoMessage::Invalid(StatusCode::BadRequest)),
             Err(FramingError::Http(http)) => {
-                self.bytes.drain(..http.length);
+                self.taken += http.length;
                 Err(NoMessage::Http(http))
             }
         }
     }
 
     /// The bytes that have arrived behind the last message.
-    pub(super) fn into_rest(self) -> Vec<u8> {
-        self.bytes
+    pub(super) fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.split_off(self.taken)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::media::{StationId, Track};
 use crate::wire::sdp::SOUND_CONTROL;
 
 /// The methods that the server implements.
-pub(super) const METHODS: [Method; 8] = [
+pub(super) const METHODS: [Method; 10] = [
     Method::Options,
     Method::Describe,
     Method::Setup,
@@ -28,6 +28,8 @@ pub(super) const METHODS: [Method; 8] = [
     Method::Teardown,
     Method::GetParameter,
     Method::SetParameter,
+    Method::Announce,
+    Method::Record,
 ];
 
 /// The last part of the URL of the pictures: their `a=control`. It is relative, since some clients put it behind the URL
@@ -131,22 +133,10 @@ impl RtspRequest {
         peer: IpAddr,
         session: Option<SessionInfo>,
     ) -> Result<RtspRequest, Rejection> {
-        if request.version() != Version::V1_0 {
-            return Err(StatusCode::RTSPVersionNotSupported.into());
-        }
-        if Echo::of(request).cseq.is_none() {
-            return Err(StatusCode::BadRequest.into());
-        }
-        if request.request_uri().is_some_and(|uri| !SCHEMES.contains(&uri.scheme())) {
-            return Err(StatusCode::BadRequest.into());
-        }
-        for header in [headers::REQUIRE, headers::PROXY_REQUIRE] {
-            if let Some(options) = request.header(&header) {
-                let (status, options) = (StatusCode::OptionNotSupported, options.as_str());
-                return Err(Rejection::with(status, headers::UNSUPPORTED, options));
-            }
-        }
-        if !METHODS.contains(request.method()) {
+        check(request)?;
+        // ANNOUNCE and RECORD are those of a publisher, and do not come here.
+        let is_publishers = matches!(request.method(), Method::Announce | Method::Record);
+        if is_publishers || !METHODS.contains(request.method()) {
             return Err(Rejection::with(StatusCode::NotImplemented, headers::PUBLIC, list(&METHODS)));
         }
         // The session of another address does not exist for `peer`, which so cannot find out whether an id is in use.
@@ -189,6 +179,29 @@ impl RtspRequest {
             }
         }
     }
+}
+
+/// Checks what all requests have in common.
+///
+/// # Errors
+/// Another version, no number, another scheme, or an option that is required.
+pub(super) fn check(request: &Request<Vec<u8>>) -> Result<(), Rejection> {
+    if request.version() != Version::V1_0 {
+        return Err(StatusCode::RTSPVersionNotSupported.into());
+    }
+    if Echo::of(request).cseq.is_none() {
+        return Err(StatusCode::BadRequest.into());
+    }
+    if request.request_uri().is_some_and(|uri| !SCHEMES.contains(&uri.scheme())) {
+        return Err(StatusCode::BadRequest.into());
+    }
+    for header in [headers::REQUIRE, headers::PROXY_REQUIRE] {
+        if let Some(options) = request.header(&header) {
+            let (status, options) = (StatusCode::OptionNotSupported, options.as_str());
+            return Err(Rejection::with(status, headers::UNSUPPORTED, options));
+        }
+    }
+    Ok(())
 }
 
 fn describe(request: &Request<Vec<u8>>, target: RequestTarget) -> Result<RtspRequest, Rejection> {

@@ -246,7 +246,7 @@ impl SessionTable {
     ) -> SessionId {
         let mut sessions = self.lock();
         let id = loop {
-            let id = SessionId(self.key.hash_one(self.count.fetch_add(1, Relaxed)));
+            let id = self.new_id();
             if !sessions.contains_key(&id) {
                 break id;
             }
@@ -263,6 +263,11 @@ impl SessionTable {
             }
         });
         id
+    }
+
+    /// An id that nobody can guess, for a session that is kept elsewhere too.
+    pub(super) fn new_id(&self) -> SessionId {
+        SessionId(self.key.hash_one(self.count.fetch_add(1, Relaxed)))
     }
 
     /// Removes a session, which ends its task.

@@ -21,7 +21,7 @@ use crate::media::tracks::PerTrack;
 use crate::media::{AirTime, Payload, Track, Unit};
 use crate::wire::MAX_DATAGRAM;
 use crate::wire::packetizer::Packetizer;
-use crate::wire::payload::jpeg::PACKET_OVERHEAD;
+use crate::wire::payload::jpeg::{MAX_HEADERS, TABLES_LEN};
 use crate::wire::rtcp::SenderInfo;
 use crate::wire::rtp;
 use crate::wire::udp_headers;
@@ -208,11 +208,13 @@ impl TcpSink {
             return None;
         }
         let packet = packetizer.packets(unit, 0, 1).next()?;
-        let length = 4 + packet.header().len();
-        let mut headers = [0; 4 + PACKET_OVERHEAD];
-        let total = packet.header().len() + packet.payload.len();
+        let before_tables = 4 + packet.header().len();
+        let length = before_tables + packet.tables.len();
+        let mut headers = [0; HEADERS];
+        let total = length - 4 + packet.payload.len();
         headers[..4].copy_from_slice(&interleaved_header(self.channels.0, total));
-        headers[4..length].copy_from_slice(packet.header());
+        headers[4..before_tables].copy_from_slice(packet.header());
+        headers[before_tables..length].copy_from_slice(packet.tables);
         // The whole of the unit, since it fits one packet.
         let payload = match &unit.payload {
             Payload::Jpeg(jpeg) => &jpeg.scan,
@@ -226,16 +228,19 @@ impl TcpSink {
     }
 }
 
+/// Most bytes in front of the scan of an interleaved packet.
+const HEADERS: usize = 4 + MAX_HEADERS + TABLES_LEN;
+
 /// An RTP packet in an RTSP connection, in two pieces, so that the scan is never copied.
 struct InterleavedPacket<'u> {
-    headers: [u8; 4 + PACKET_OVERHEAD],
+    headers: [u8; HEADERS],
     /// How many bytes of `headers` the packet has.
     length: usize,
     payload: &'u Bytes,
 }
 
 impl InterleavedPacket<'_> {
-    /// The header of interleaved data, the RTP header and that of the payload format.
+    /// The header of interleaved data, the RTP header and those of the payload format, tables included.
     fn headers(&self) -> &[u8] {
         &self.headers[..self.length]
     }
@@ -415,7 +420,7 @@ async fn readable(sink: &mut Option<Sink>) {
 }
 
 /// Opens two sockets on the address of `local`, the first on an even port and the second on the port above it.
-fn open_ports(local: SocketAddr) -> io::Result<(Socket, Socket, (u16, u16))> {
+pub(super) fn open_ports(local: SocketAddr) -> io::Result<(Socket, Socket, (u16, u16))> {
     let bind = |port| {
         let mut address = local;
         address.set_port(port);

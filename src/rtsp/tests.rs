@@ -5,6 +5,7 @@
 mod bounds;
 mod clients;
 mod live_playback;
+mod publish;
 mod sound;
 mod udp;
 mod vod_films;

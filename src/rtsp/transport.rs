@@ -46,10 +46,28 @@ impl TransportOffer {
         peer: IpAddr,
         unicast_only: bool,
     ) -> Result<TransportOffer, StatusCode> {
+        TransportOffer::first_for(&["play"], headers, peer, unicast_only)
+    }
+
+    /// The first supported offer of a client that publishes.
+    ///
+    /// # Errors
+    /// As [`first`](Self::first).
+    pub(super) fn first_to_record(headers: &Headers, peer: IpAddr) -> Result<TransportOffer, StatusCode> {
+        // Clients of Apple's server wrote "receive".
+        TransportOffer::first_for(&["record", "receive"], headers, peer, true)
+    }
+
+    fn first_for(
+        modes: &[&str],
+        headers: &Headers,
+        peer: IpAddr,
+        unicast_only: bool,
+    ) -> Result<TransportOffer, StatusCode> {
         let header = headers.get(&headers::TRANSPORT).ok_or(StatusCode::BadRequest)?;
         let mut rejection = None;
         for spec in TransportSpec::list(header.as_str()) {
-            let status = match spec.and_then(|spec| supported(&spec, peer)) {
+            let status = match spec.and_then(|spec| supported(&spec, peer, modes)) {
                 Ok(TransportOffer::Multicast) if unicast_only => StatusCode::UnsupportedTransport,
                 Ok(offer) => return Ok(offer),
                 Err(status) => status,
@@ -65,9 +83,9 @@ impl TransportOffer {
     }
 }
 
-fn supported(spec: &TransportSpec, peer: IpAddr) -> Result<TransportOffer, StatusCode> {
+fn supported(spec: &TransportSpec, peer: IpAddr, modes: &[&str]) -> Result<TransportOffer, StatusCode> {
     let unsupported = StatusCode::UnsupportedTransport;
-    if !spec.modes.is_empty() && !spec.modes.iter().any(|mode| mode == "play") {
+    if !spec.modes.is_empty() && !spec.modes.iter().any(|mode| modes.contains(&mode.as_str())) {
         return Err(unsupported);
     }
     // A client by multicast may name its ports, too: live555 does.

@@ -88,7 +88,7 @@ impl Station {
     pub(super) async fn end_interlude(&mut self, end: ContentEnd) -> Result<(), Interrupted> {
         let fault = match end {
             ContentEnd::Failed(fault) => fault,
-            ContentEnd::Over | ContentEnd::Interrupted(_) => {
+            ContentEnd::Over | ContentEnd::Revived | ContentEnd::Interrupted(_) => {
                 // A hold lasts for longer than a slate.
                 if self.inserted.is_some() {
                     self.resume();

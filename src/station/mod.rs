@@ -45,7 +45,7 @@ use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, Interlude, StationHandle};
-use crate::lineup::{Media, StationSpec, has_sound_by};
+use crate::lineup::{Media, StationSpec};
 use crate::media::{FrameRate, Size};
 use guide::GuideKeeper;
 use output::{Interrupted, Output};
@@ -130,6 +130,8 @@ enum ContentEnd {
     Over,
     /// The content cannot go on.
     Failed(Fault),
+    /// The content can go on, and the slate is not needed any more.
+    Revived,
     /// The station is told to stop, or to show something else.
     Interrupted(Interrupted),
 }
@@ -233,15 +235,18 @@ impl Station {
     fn new_content(&self) -> Content {
         let (spec, head_end) = (self.content_spec(), &self.head_end);
         let (clock, threads) = (head_end.clock.clone(), head_end.threads.clone());
+        let sockets = self.sockets.clone();
         match spec.media.clone() {
-            Media::Live(source) => {
-                Content::Live(Box::new(Live::new(spec, source, clock, threads, self.sockets.clone())))
+            Media::Films(_) => {
+                Content::Films(Box::new(Films::new(spec, clock, head_end.catalogue.clone(), threads)))
+            }
+            Media::Live(source) => Content::Live(Box::new(Live::new(spec, source, clock, threads, sockets))),
+            Media::Published(_) => {
+                let slot = self.handle.publish_slot().clone();
+                Content::Live(Box::new(Live::of_publishers(spec, slot, clock, threads, sockets)))
             }
             Media::Mosaic(ids) => {
                 Content::Mosaic(Box::new(Mosaic::new(spec, ids, head_end.clone(), clock, threads)))
-            }
-            Media::Films(_) => {
-                Content::Films(Box::new(Films::new(spec, clock, head_end.catalogue.clone(), threads)))
             }
         }
     }
@@ -277,7 +282,7 @@ impl Station {
             ContentEnd::Interrupted(interrupted) => return Err(interrupted),
             end if interlude.is_some() => return self.end_interlude(end).await,
             ContentEnd::Failed(fault) => fault,
-            ContentEnd::Over => return Ok(()),
+            ContentEnd::Over | ContentEnd::Revived => return Ok(()),
         };
         let played = self.content.take_played();
         if played || self.head_end.clock.now().since(began) > STABLE_AFTER {
@@ -328,7 +333,7 @@ impl Station {
         let mut worker = BlockingWorker::new(self.head_end.threads.clone());
         let catalogue = self.head_end.catalogue.clone();
         let look = move || {
-            has_sound_by(&spec.sound, spec.media.films(), |film| {
+            spec.media.has_sound(&spec.sound, |film| {
                 catalogue.outline(film, spec.slide).is_ok_and(|outline| outline.has_sound)
             })
         };
@@ -362,6 +367,7 @@ impl Station {
         self.handle.guide().clear();
         match self.run_once(Shown::Slate).await {
             ContentEnd::Interrupted(interrupted) => Err(interrupted),
+            ContentEnd::Revived => Ok(()),
             // All pictures may still be ahead of their due times, and the retry is to come after them.
             ContentEnd::Over => self.output.drain().await,
             ContentEnd::Failed(fault) => {
@@ -381,17 +387,26 @@ impl Station {
         loop {
             self.follow_spec();
             let output = OutputState { free_at: self.output.free_at(), on_air: self.on_air };
+            // A station that is on hold does not go on by itself.
+            let is_held = self.handle.interlude().is_some();
             let event = {
-                let content = match (shown, &mut self.inserted) {
-                    (Shown::Slate, _) => &mut self.slate,
-                    (Shown::Inserted, Some(film)) => film,
-                    _ => &mut self.content,
+                let (content, waiting) = match (shown, &mut self.inserted) {
+                    (Shown::Slate, _) => (&mut self.slate, Some(&mut self.content).filter(|_| !is_held)),
+                    (Shown::Inserted, Some(film)) => (film, None),
+                    _ => (&mut self.content, None),
                 };
                 let mut next = std::pin::pin!(content.next(output));
+                let mut revived = std::pin::pin!(async {
+                    match waiting {
+                        Some(content) => content.revived().await,
+                        None => std::future::pending().await,
+                    }
+                });
                 loop {
                     tokio::select! {
                         biased;
                         event = &mut next => break event,
+                        () = &mut revived => return ContentEnd::Revived,
                         // Content that is late is no reason for silence: the last picture stays on air.
                         dry = self.output.run_dry() => {
                             let repeated = match dry {

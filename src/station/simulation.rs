@@ -118,6 +118,7 @@ impl Simulation {
             stop: stopped,
             network: network::simulated(network.clone(), current),
             threads: Threads::Simulated(Arc::new(move || std::mem::take(&mut *next_hang.lock().unwrap()))),
+            publishers: crate::headend::Publishers::default(),
             handles: watch::Sender::new(Arc::new(BTreeMap::from([(handle.spec().id, handle.clone())]))),
             clock: clock.clone(),
         });

@@ -82,11 +82,11 @@ impl SoundOutput {
             Some(Heard::Live(sound)) => Some(SoundCue::Live(sound)),
             Some(Heard::Film(film)) => {
                 // Sound is made for a round of known length.
-                if let Some(length) = film.length {
+                self.film = film.length.map(|length| {
                     let order = order(&self.handle.spec(), length);
                     self.catalogue.sounds().want(&film.path, &order);
-                    self.film = Some((film, order));
-                }
+                    (film, order)
+                });
                 None
             }
             None => None,

@@ -16,7 +16,6 @@
 
 mod counters;
 pub mod distribution;
-pub mod jitter;
 pub mod join;
 mod losses;
 pub mod many;

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
 use super::losses::{Losses, Place};
 use super::{ReceivedPicture, TunerCounters};
 use crate::media::AirTime;
+use crate::wire::jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
 use crate::wire::payload::jpeg::{self, Depacketizer, JpegPayloadError};
 use crate::wire::rtp::{self, Unwrap};
 

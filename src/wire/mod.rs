@@ -5,11 +5,12 @@
 //!
 //! - [`rtp`]: the 12-byte header, and the 64-bit values of its counters, which wrap;
 //! - [`payload`]: the payload formats, one module a codec;
-//! - [`packetizer`]: from access units to packets;
+//! - [`packetizer`]: from access units to packets; [`jitter`]: packets in their order again;
 //! - `rtcp`: sender reports and reception reports;
 //! - `rtsp`: the messages of an RTSP connection;
 //! - [`sdp`]: the description that a player needs before the first packet; `sap`: its announcement.
 
+pub mod jitter;
 pub mod packetizer;
 pub mod payload;
 #[cfg(all(feature = "broadcaster", not(fuzzing)))]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::payload::jpeg::{Fragment, PACKET_OVERHEAD};
+use super::payload::jpeg::{Fragment, MAX_HEADERS, TABLES_LEN};
 use super::rtp;
 use crate::media::jpeg::Jpeg;
 use crate::media::{LINEAR_SAMPLE, Payload, SOUND_CLOCK, Unit};
@@ -26,19 +26,21 @@ pub struct Packetizer {
     linear: usize,
 }
 
-/// A packet in two pieces, so that the scan is never copied.
+/// A packet in three pieces, so that neither tables nor scan are ever copied.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
-    headers: [u8; PACKET_OVERHEAD],
+    headers: [u8; MAX_HEADERS],
     /// How many bytes of `headers` the packet has.
     length: usize,
+    /// The quantization tables; empty in most packets.
+    pub tables: &'a [u8],
     /// The piece of the access unit that follows the headers.
     pub payload: &'a [u8],
 }
 
 impl Default for Packet<'_> {
     fn default() -> Self {
-        Packet { headers: [0; PACKET_OVERHEAD], length: 0, payload: &[] }
+        Packet { headers: [0; MAX_HEADERS], length: 0, tables: &[], payload: &[] }
     }
 }
 
@@ -50,7 +52,7 @@ impl Packet<'_> {
 
     /// The packet in one piece: the UDP payload.
     pub fn to_vec(&self) -> Vec<u8> {
-        [self.header(), self.payload].concat()
+        [self.header(), self.tables, self.payload].concat()
     }
 }
 
@@ -60,7 +62,10 @@ impl Packetizer {
     /// # Panics
     /// If `datagram` leaves no room for payload after the headers. The line-up allows no less than 576.
     pub fn new(ssrc: u32, sequence: u16, datagram: usize) -> Packetizer {
-        assert!(datagram > PACKET_OVERHEAD, "a datagram of {datagram} bytes has no room behind the headers");
+        assert!(
+            datagram > MAX_HEADERS + TABLES_LEN,
+            "a datagram of {datagram} bytes has no room behind the headers"
+        );
         let linear = LINEAR_PACKET.min((datagram - rtp::HEADER_LEN) / LINEAR_SAMPLE * LINEAR_SAMPLE);
         Packetizer { ssrc, sequence, datagram, linear }
     }
@@ -101,7 +106,7 @@ impl Packetizer {
     /// Number of packets of an access unit, at least one.
     pub fn count(&self, unit: &Unit) -> usize {
         match &unit.payload {
-            Payload::Jpeg(jpeg) => jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1),
+            Payload::Jpeg(jpeg) => jpeg.fragments(self.datagram).len(),
             // A packet of Opus is never cut (RFC 7587 section 4.2).
             Payload::Opus(_) => 1,
             Payload::L16(samples) => samples.len().div_ceil(self.linear).max(1),
@@ -152,17 +157,18 @@ impl Packetizer {
             };
             self.sequence = self.sequence.wrapping_add(1);
             match piece {
-                Piece::Jpeg((jpeg, fragment)) => Packet {
-                    headers: jpeg.packet_header(header, fragment),
-                    length: PACKET_OVERHEAD,
-                    payload: &jpeg.scan[fragment.start..fragment.end],
-                },
+                Piece::Jpeg((jpeg, fragment)) => {
+                    let (headers, length) = jpeg.packet_header(header, fragment).into_parts();
+                    let (tables, payload) =
+                        (jpeg.tables_of(fragment), &jpeg.scan[fragment.start..fragment.end]);
+                    Packet { headers, length, tables, payload }
+                }
                 Piece::Opus(content) | Piece::L16((_, content)) => {
-                    let mut headers = [0; PACKET_OVERHEAD];
+                    let mut headers = [0; MAX_HEADERS];
                     if let Some(rtp_part) = headers.first_chunk_mut() {
                         header.emit(rtp_part);
                     }
-                    Packet { headers, length: rtp::HEADER_LEN, payload: content }
+                    Packet { headers, length: rtp::HEADER_LEN, tables: &[], payload: content }
                 }
             }
         })

@@ -100,6 +100,29 @@ pub(crate) fn reception_reports(packet: &[u8], ssrc: u32) -> Option<Vec<Receptio
     Some(reports)
 }
 
+/// What a sender report tells of time (RFC 3550 section 6.4.1): both are of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SenderTime {
+    pub(crate) ssrc: u32,
+    /// The sender's wall clock, 32.32 bits.
+    pub(crate) ntp: u64,
+    /// The clock of its timestamps.
+    pub(crate) timestamp: u32,
+}
+
+/// The time in the first sender report of a compound packet; `None` if there is none.
+pub(crate) fn sender_time(packet: &[u8]) -> Option<SenderTime> {
+    let mut packets = Compound::parse(packet).ok()?;
+    packets.find_map(|packet| match packet {
+        Ok(Packet::Sr(report)) => Some(SenderTime {
+            ssrc: report.ssrc(),
+            ntp: report.ntp_timestamp(),
+            timestamp: report.rtp_timestamp(),
+        }),
+        _ => None,
+    })
+}
+
 /// Who sends a report: two streams of one receiver have one canonical name, if it tells one, and two SSRCs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reporter {

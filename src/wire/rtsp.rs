@@ -9,19 +9,21 @@
 mod transport;
 
 use rtsp_types::headers::{
-    ACCEPT, CONNECTION, CONTENT_BASE, CONTENT_LOCATION, CSEQ, PROXY_REQUIRE, RANGE, REQUIRE, SCALE, SESSION,
-    TIMESTAMP, TRANSPORT,
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_BASE, CONTENT_LOCATION, CONTENT_TYPE, CSEQ, PROXY_REQUIRE,
+    RANGE, REQUIRE, SCALE, SESSION, TIMESTAMP, TRANSPORT, WWW_AUTHENTICATE,
 };
 use rtsp_types::{Data, HeaderName, Message, Method, Request, Response, StatusCode, Url, Version};
 
 pub(crate) use transport::{LowerTransport, TransportSpec};
 
 /// The headers that a parsed message has. The others are left out.
-const READ: [HeaderName; 12] = [
+const READ: [HeaderName; 15] = [
     ACCEPT,
+    AUTHORIZATION,
     CONNECTION,
     CONTENT_BASE,
     CONTENT_LOCATION,
+    CONTENT_TYPE,
     CSEQ,
     PROXY_REQUIRE,
     RANGE,
@@ -30,6 +32,7 @@ const READ: [HeaderName; 12] = [
     SESSION,
     TIMESTAMP,
     TRANSPORT,
+    WWW_AUTHENTICATE,
 ];
 
 /// Bytes that are not an RTSP message. What follows them cannot be understood either.

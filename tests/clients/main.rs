@@ -7,6 +7,7 @@
 mod common;
 
 mod matrix;
+mod publish;
 mod receivers;
 mod senders;
 mod sound;
@@ -128,6 +129,9 @@ fn main() -> ExitCode {
         }),
         test("tshark_finds_no_fault_on_loopback", &["tshark"], || wireshark::tshark(&Scenario::loopback())),
         test("tshark_finds_no_fault_over_ethernet", &["tshark"], || wireshark::tshark(&Scenario::ethernet())),
+        test("ffmpeg_publishes_over_tcp", &[], publish::ffmpeg_publishes_over_tcp),
+        test("ffmpeg_publishes_over_udp_and_in_h264", &[], publish::ffmpeg_publishes_over_udp_and_in_h264),
+        test("gstreamer_publishes", &["gst-launch-1.0", "gst:rtspclientsink"], publish::gstreamer_publishes),
         test("our_viewer_plays_gstreamer", GSTREAMER, senders::gstreamer),
         test("our_viewer_plays_ffmpeg", &[], senders::ffmpeg),
     ];

@@ -138,6 +138,13 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("broadcaster check --config my.toml", "a file of the reader's"),
     ("broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
     ("target/release/broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
+    ("broadcaster publish", "`our_publisher_connects_again` runs it"),
+    (
+        "ffmpeg -re -i film.mp4 -c",
+        "`ffmpeg_publishes_over_tcp` and `ffmpeg_publishes_over_udp_and_in_h264` run it",
+    ),
+    ("ffmpeg -f v4l2 ", "needs a camera"),
+    ("gst-launch-1.0 v4l2src ", "needs a camera; `gstreamer_publishes` runs the rest of it"),
     ("broadcaster status --watch", "needs a terminal"),
     ("broadcaster check --config /etc/stationcast/stations.toml", "the file of an installed package"),
     ("viewer --probe --pcap ", "needs a capture; `a_capture_is_measured` makes one"),

@@ -21,6 +21,7 @@ mod play;
 mod prepare;
 mod probes;
 mod programs;
+mod publish;
 mod receivers;
 mod reels;
 mod reload;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
             run: live::cameras_by_rtsp,
         },
         test("a_camera_and_its_sound_are_in_step", live::a_camera_and_its_sound_are_in_step),
+        test("our_publisher_connects_again", publish::our_publisher_connects_again),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("a_recording_that_is_killed", reels::a_recording_that_is_killed),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),

@@ -149,6 +149,11 @@ impl ArrivalSender {
         let _ = self.sender.send(Ok(Arrival::Tracks { pictures, sound })).await;
     }
 
+    /// The same, if there is a place, as there is before anything else was passed on.
+    pub(crate) fn tracks_at_once(&self, pictures: Coding, sound: Option<(Coding, u32)>) {
+        let _ = self.sender.try_send(Ok(Arrival::Tracks { pictures, sound }));
+    }
+
     /// Passes a picture on that has come now, or drops it if too many wait.
     pub(crate) fn picture(&self, body: PictureBody, stamp: Option<AirTime>) {
         self.pass(Arrival::Picture(Stamped { at: self.now(), stamp, in_step: true, body }));

@@ -57,6 +57,11 @@ impl Connection {
         Connection { arrivals: camera::begin(device, clock), _reader: JoinSet::new() }
     }
 
+    /// What a publisher sends, by a connection that is not ours.
+    pub(super) fn of(arrivals: Arrivals) -> Connection {
+        Connection { arrivals, _reader: JoinSet::new() }
+    }
+
     /// The next that comes.
     ///
     /// # Errors

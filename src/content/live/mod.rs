@@ -12,6 +12,7 @@
 //! - [`decoder`]: H.264, H.265 and sound to pixels and samples.
 //! - `picture`: a picture for the air, as it is or encoded anew. `pacing`: when it is on air.
 //! - [`sound`]: samples to packets on the station's clock.
+//! - `published`, [`publication`]: a station that is published to. [`track_reader`]: RTP packets to what arrives.
 
 pub(crate) mod arrivals;
 mod camera;
@@ -21,10 +22,13 @@ mod http;
 mod multipart;
 mod pacing;
 mod picture;
+pub(crate) mod publication;
+mod published;
 mod rate;
 mod rtsp;
 pub(crate) mod sender_clocks;
 pub(crate) mod sound;
+pub(crate) mod track_reader;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -49,8 +53,10 @@ use connection::{Connection, Target};
 use decoder::PictureDecoder;
 use pacing::{Pacing, Place};
 use picture::Shown;
+use publication::PublishSlot;
+use published::PublishedSource;
 use rate::RateMeter;
-use sound::{LiveSound, SoundMaker};
+use sound::{LiveSound, PassedSound, SoundMaker};
 
 /// How long the last picture of a lost source stays. A source that sends no picture for so long is lost, unless its pictures
 /// are farther apart.
@@ -71,7 +77,10 @@ const MOST_DAMAGED: u32 = 25;
 /// The pictures of a live source.
 pub(crate) struct Live {
     spec: Arc<StationSpec>,
-    source: LiveSource,
+    /// `None` if the content is published to the station.
+    source: Option<LiveSource>,
+    /// `None` if a source is sought.
+    publishers: Option<PublishedSource>,
     clock: AirClock,
     /// The runtime of its connections.
     sockets: Handle,
@@ -110,14 +119,34 @@ pub(crate) struct Live {
 
 /// The sound of a connection.
 struct SoundTrack {
-    /// `None` while a blocking thread has it, or after it crashed or hung there.
-    maker: Option<Box<SoundMaker>>,
+    handling: SoundHandling,
     packets: Arc<LiveSound>,
     /// Whether the station was told of it.
     told: bool,
 }
 
+/// How packets of sound come on air.
+enum SoundHandling {
+    /// Decoded and coded. `None` while a blocking thread has it, or after it crashed or hung there.
+    Made(Option<Box<SoundMaker>>),
+    /// Passed on as they are.
+    Passed(PassedSound),
+}
+
 impl Live {
+    /// What is published to the station of `spec`, which is found in `slot`.
+    pub(crate) fn of_publishers(
+        spec: Arc<StationSpec>,
+        slot: Arc<PublishSlot>,
+        clock: AirClock,
+        threads: Threads,
+        sockets: Handle,
+    ) -> Live {
+        let mut live = Live::begin(spec, None, clock, threads, sockets);
+        live.publishers = Some(PublishedSource::new(slot));
+        live
+    }
+
     /// The pictures of `source`, for the station of `spec`. `sockets` is a runtime that serves sockets.
     pub(crate) fn new(
         spec: Arc<StationSpec>,
@@ -126,9 +155,20 @@ impl Live {
         threads: Threads,
         sockets: Handle,
     ) -> Live {
+        Live::begin(spec, Some(source), clock, threads, sockets)
+    }
+
+    fn begin(
+        spec: Arc<StationSpec>,
+        source: Option<LiveSource>,
+        clock: AirClock,
+        threads: Threads,
+        sockets: Handle,
+    ) -> Live {
         Live {
             spec,
             source,
+            publishers: None,
             clock,
             sockets,
             connection: None,
@@ -218,7 +258,11 @@ impl Live {
                 }
                 Err(fault) => {
                     events.clear();
-                    sleep(pause(&fault.to_string())).await;
+                    tokio::select! {
+                        biased;
+                        () = self.revived() => {}
+                        () = sleep(pause(&fault.to_string())) => {}
+                    }
                 }
             }
         }
@@ -234,10 +278,19 @@ impl Live {
             Some((_, rate)) => (rate.interval() * LOST_INTERVALS).clamp(HOLD, LONGEST_HOLD),
             None => LONGEST_HOLD,
         };
+        let Some(source) = &self.source else {
+            let arrival = self.published_arrival().await;
+            let dropped = self.connection.as_ref().map_or(0, Connection::take_dropped);
+            if dropped > 0 {
+                self.events.push_back(ContentEvent::Skipped(dropped));
+            }
+            return arrival;
+        };
+        let name = source.name();
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let connection = match self.source.clone() {
+                let connection = match source.clone() {
                     LiveSource::Camera(device) => Connection::to_camera(device, self.clock.clone()),
                     LiveSource::Network(source) => {
                         let target = self.target(source).await?;
@@ -250,7 +303,7 @@ impl Live {
         let since = *self.last_good.get_or_insert_with(Instant::now);
         let arrival = match timeout_at(since + patience, connection.next()).await {
             Ok(arrival) => arrival,
-            Err(_) => Err(format!("{} sends no picture for {} s", self.source.name(), patience.as_secs())),
+            Err(_) => Err(format!("{name} sends no picture for {} s", patience.as_secs())),
         };
         match connection.take_dropped() {
             0 => {}
@@ -286,6 +339,9 @@ impl Live {
     /// The picture has stayed for long enough.
     #[expect(clippy::disallowed_methods, reason = "a shell: a source is lost now")]
     async fn lose(&mut self, reason: String) -> Result<(), Fault> {
+        if self.publishers.is_some() {
+            return Err(self.rest(reason));
+        }
         (self.connection, self.decoder, self.sound) = (None, None, None);
         let held = self.last_good.is_some_and(|last| last.elapsed() < HOLD);
         if self.told.is_some() {
@@ -312,11 +368,15 @@ impl Live {
                 Err(reason) => return self.lose(reason).await,
             }
         }
-        if let Some((coding, clock_rate)) = sound {
+        let is_passed = |(coding, _): &(Coding, u32)| self.publishers.is_some() && *coding == Coding::Opus;
+        if sound.as_ref().is_some_and(is_passed) {
+            let handling = SoundHandling::Passed(PassedSound::default());
+            self.sound = Some(SoundTrack { handling, packets: Arc::default(), told: false });
+        } else if let Some((coding, clock_rate)) = sound.filter(|_| self.spec.sound != SoundChoice::Off) {
             match SoundMaker::new(&coding, clock_rate, self.spec.sound_bitrate) {
                 Ok(maker) => {
-                    let maker = maker.map(Box::new);
-                    self.sound = Some(SoundTrack { maker, packets: Arc::default(), told: false });
+                    let handling = SoundHandling::Made(maker.map(Box::new));
+                    self.sound = Some(SoundTrack { handling, packets: Arc::default(), told: false });
                 }
                 Err(reason) => {
                     let StationSpec { id, name, .. } = &*self.spec;
@@ -367,14 +427,23 @@ impl Live {
         let Stamped { at, stamp, in_step, body } = arrived;
         let (Some(track), Some(stamp)) = (&mut self.sound, stamp) else { return };
         let place = self.pacing.sound_place(at, stamp, in_step, self.spec.buffer);
-        let Some(mut maker) = track.maker.take() else { return };
+        let maker = match &mut track.handling {
+            SoundHandling::Passed(passed) => {
+                if passed.take(body, place, &track.packets) {
+                    self.events.push_back(ContentEvent::SoundHasCome);
+                }
+                return;
+            }
+            SoundHandling::Made(maker) => maker.take(),
+        };
+        let Some(mut maker) = maker else { return };
         let packets = track.packets.clone();
         let make = move || {
             let made = maker.take(&body, place, &packets);
             (maker, made)
         };
         let Ok((maker, made)) = self.sound_worker.call(STUCK_AFTER, make).await else { return };
-        track.maker = Some(maker);
+        track.handling = SoundHandling::Made(Some(maker));
         match made {
             Ok(()) => self.events.push_back(ContentEvent::SoundHasCome),
             Err(reason) => debug!("station {}: {reason}", self.spec.id),
@@ -422,7 +491,10 @@ impl Live {
         debug!("station {}: a picture cannot be shown: {reason}", self.spec.id);
         self.damaged += 1;
         if self.damaged >= MOST_DAMAGED {
-            let reason = format!("{} sends no pictures: {reason}", self.source.name());
+            let reason = match &self.source {
+                Some(source) => format!("{} sends no pictures: {reason}", source.name()),
+                None => format!("what is published cannot be shown: {reason}"),
+            };
             return self.lose(reason).await;
         }
         self.skip()
@@ -460,7 +532,10 @@ impl Live {
     fn log(&mut self, how: String) {
         if self.logged.as_ref() != Some(&how) {
             let StationSpec { id, name, .. } = &*self.spec;
-            info!("station {id} \"{name}\": the pictures of {} are {how}", self.source);
+            match &self.source {
+                Some(source) => info!("station {id} \"{name}\": the pictures of {source} are {how}"),
+                None => info!("station {id} \"{name}\": the pictures that are published are {how}"),
+            }
             self.logged = Some(how);
         }
     }

@@ -8,7 +8,6 @@ use turbojpeg::{Decompressor, Image, PixelFormat};
 use crate::content::encode::{Encoded, Encoder, station_size};
 use crate::media::Size;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
-use crate::wire::payload::jpeg::MAX_SCAN;
 
 /// Most pixels of a picture that is decoded: 4096x4096, which takes 50 MB meanwhile.
 pub(super) const MOST_PIXELS: usize = 1 << 24;
@@ -48,14 +47,11 @@ impl Shown {
         }
         let pair = jpeg.tables.pair();
         let standard = |&q: &u8| Tables::Standard(q).pair() == pair;
-        jpeg.tables = match (1..=99).rev().find(standard) {
-            Some(q) => Tables::Standard(q),
-            None => return Err("its quantization tables are not the standard ones".into()),
-        };
-        if jpeg.restart_interval.is_some() {
-            return Err("it has restart markers".into());
+        // Others are sent with each picture.
+        if let Some(q) = (1..=99).rev().find(standard) {
+            jpeg.tables = Tables::Standard(q);
         }
-        if has_marker(&jpeg.scan) {
+        if has_marker(&jpeg.scan, jpeg.restart_interval.is_some()) {
             return Err("there is a marker in its scan".into());
         }
         if jpeg.size.width > width {
@@ -64,7 +60,7 @@ impl Shown {
                 jpeg.size.width
             ));
         }
-        if jpeg.scan.len() > MAX_SCAN {
+        if !jpeg.fits_datagram() {
             return Err(format!("a picture of {} bytes does not fit one datagram", jpeg.scan.len()));
         }
         Ok(jpeg)
@@ -97,9 +93,14 @@ impl Shown {
     }
 }
 
-/// Whether a byte 0xff in a scan is no byte of its data (ITU-T T.81 B.1.1.5).
-fn has_marker(scan: &[u8]) -> bool {
-    memchr::memchr_iter(0xff, scan).any(|at| scan.get(at + 1) != Some(&0))
+/// Whether a byte 0xff in a scan is no byte of its data (ITU-T T.81 B.1.1.5), nor that of a restart marker, if it has some.
+fn has_marker(scan: &[u8], restarts: bool) -> bool {
+    let is_other = |at: usize| match scan.get(at + 1) {
+        Some(0) => false,
+        Some(0xd0..=0xd7) => !restarts,
+        Some(_) | None => true,
+    };
+    memchr::memchr_iter(0xff, scan).any(is_other)
 }
 
 /// The JPEG file in a part: without what some cameras write behind its end.
@@ -233,20 +234,36 @@ mod tests {
     }
 
     #[test]
-    fn every_other_picture_is_encoded_anew() {
-        let restarts = {
-            let file = file(64, 48, 80, Subsamp::Sub2x2);
-            let sos = memchr::memmem::find(&file, &[0xff, 0xda]).unwrap();
+    fn tables_and_restart_intervals_of_its_own_go_with_a_picture() {
+        let with_restarts = |file: &[u8]| {
+            let sos = memchr::memmem::find(file, &[0xff, 0xda]).unwrap();
             [&file[..sos], &[0xff, 0xdd, 0, 4, 0, 200], &file[sos..]].concat()
         };
+        let own = file(64, 48, 100, Subsamp::Sub2x2);
+        let jpeg = pass_on(&own.clone().into(), 640).unwrap();
+        assert_eq!((jpeg.scan.as_ref(), jpeg.tables), (scan_of(&own), Tables::in_band([1; 64], [1; 64])));
+        let whole = file(64, 48, 80, Subsamp::Sub2x2);
+        let scan = Bytes::copy_from_slice(&[scan_of(&whole), &[0xff, 0xd9]].concat());
+        let with_end = Shown::Jpeg(Jpeg { scan, ..pass_on(&whole.clone().into(), 640).unwrap() });
+        assert_eq!(with_end.pass_on(640).unwrap().scan, scan_of(&whole));
+        let jpeg = pass_on(&with_restarts(&whole).into(), 640).unwrap();
+        assert_eq!((jpeg.restart_interval, jpeg.tables), (Some(200), Tables::Standard(80)));
+        let mut marked = with_restarts(&whole);
+        let at = marked.len() - 12;
+        marked.splice(at..at, [0xff, 0xd3]);
+        assert!(pass_on(&marked.clone().into(), 640).is_ok());
+        marked[at + 1] = 0xd8;
+        assert_eq!(pass_on(&marked.into(), 640).unwrap_err(), "there is a marker in its scan");
+    }
+
+    #[test]
+    fn every_other_picture_is_encoded_anew() {
         for (file, why) in [
-            (file(64, 48, 100, Subsamp::Sub2x2), "its quantization tables are not the standard ones"),
             (file(60, 48, 80, Subsamp::Sub2x2), "its sides are not multiples of 8"),
             (file(2048, 16, 80, Subsamp::Sub2x2), "its sides are not multiples of 8"),
             (file(64, 48, 80, Subsamp::None), "neither 4:2:0 nor 4:2:2"),
             (file(64, 48, 80, Subsamp::Gray), "not three components"),
             (file(800, 48, 80, Subsamp::Sub2x2), "its pictures are 800 wide, and the station's at most 640"),
-            (restarts, "it has restart markers"),
         ] {
             let reason = pass_on(&file.clone().into(), 640).unwrap_err();
             assert!(reason.contains(why), "{reason}, not {why}");

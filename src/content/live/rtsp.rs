@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use retina::client::{
     Credentials, Described, InitialTimestampPolicy, PacketItem, PlayOptions, Session, SessionOptions,
@@ -13,18 +12,14 @@ use retina::client::{
 use retina::rtcp::ReceivedCompoundPacket;
 use retina::rtp::ReceivedPacket;
 use sdp_types::Session as Description;
-use tracing::debug;
 use url::Url;
 
-use super::arrivals::{ArrivalSender, PictureBody};
+use super::arrivals::ArrivalSender;
 use super::connection::{MOST_ADDRESSES, SILENCE, Target, within};
 use super::sender_clocks::{Clock, SenderClocks};
-use crate::media::AirTime;
-use crate::wire::payload::aac::{AAC_FRAME, AacFrames};
-use crate::wire::payload::h26x::AccessUnits;
-use crate::wire::payload::jpeg::Depacketizer;
+use super::track_reader::{TrackPacket, TrackReader, TrackUnit, nanoseconds};
 use crate::wire::rtp;
-use crate::wire::sdp::offers::{Coding, OfferedTrack, offered_codecs, offered_tracks};
+use crate::wire::sdp::offers::{offered_codecs, offered_tracks};
 
 /// Timeout of each request, connecting included. Cameras take up to 2 s to describe themselves.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,8 +81,17 @@ async fn play(target: &Target, sender: &mut ArrivalSender) -> Result<std::conver
             PacketItem::Rtp(packet) => {
                 sender.count(packet.raw().len()).map_err(|fault| format!("{host} {fault}"))?;
                 let stream = streams.iter_mut().find(|(place, _)| *place == packet.stream_id());
-                if let Some((_, reader)) = stream {
-                    reader.take(&packet, &clocks, sender);
+                let units = stream.map(|(_, reader)| reader.take(&track_packet(&packet)));
+                for unit in units.unwrap_or_default() {
+                    match unit {
+                        TrackUnit::Picture(body, elapsed) => {
+                            sender.picture(body, Some(clocks.pictures(elapsed)));
+                        }
+                        TrackUnit::Sound(packet, elapsed) => {
+                            let (stamp, in_step) = clocks.sound(elapsed);
+                            sender.sound(packet, stamp, in_step);
+                        }
+                    }
                 }
             }
             PacketItem::Rtcp(report) => {
@@ -173,6 +177,18 @@ fn fault(target: &Target, method: &str, error: &retina::Error) -> String {
     }
 }
 
+fn track_packet(packet: &ReceivedPacket) -> TrackPacket<'_> {
+    let header = rtp::Header {
+        marker: packet.mark(),
+        payload_type: packet.header().payload_type(),
+        sequence: packet.sequence_number(),
+        timestamp: packet.timestamp().timestamp() as u32, // modulo 2^32, as on the wire
+        ssrc: packet.ssrc(),
+    };
+    let (lost, ticks) = (packet.loss() > 0, packet.timestamp().elapsed());
+    TrackPacket { header, payload: packet.payload(), lost, ticks }
+}
+
 /// Notes the time that a sender report tells.
 fn note_report(report: &ReceivedCompoundPacket, clock: Clock, clocks: &mut SenderClocks) {
     let Some(timestamp) = report.rtp_timestamp() else { return };
@@ -180,180 +196,5 @@ fn note_report(report: &ReceivedCompoundPacket, clock: Clock, clocks: &mut Sende
     if let Some(first) = first {
         let elapsed = nanoseconds(timestamp.elapsed(), timestamp.clock_rate().get());
         clocks.note(clock, first.ntp_timestamp().0, elapsed);
-    }
-}
-
-/// Ticks of a clock in nanoseconds.
-fn nanoseconds(ticks: i64, clock_rate: u32) -> i64 {
-    let nanos = i128::from(ticks) * 1_000_000_000 / i128::from(clock_rate.max(1));
-    i64::try_from(nanos).unwrap_or(i64::MAX)
-}
-
-/// Puts the packets of a track together.
-struct TrackReader {
-    clock_rate: u32,
-    /// Bytes of a sample in all channels, of sound whose packets are samples.
-    sample: usize,
-    depacketizer: TrackDepacketizer,
-}
-
-enum TrackDepacketizer {
-    Jpeg(Box<Depacketizer>),
-    Nal(AccessUnits),
-    Aac(AacFrames),
-    /// Each packet is what the decoder takes.
-    Plain,
-}
-
-impl TrackReader {
-    fn new(track: &OfferedTrack) -> TrackReader {
-        let (depacketizer, sample) = match &track.coding {
-            Coding::Jpeg => (TrackDepacketizer::Jpeg(Box::default()), 0),
-            Coding::Nal(codec, _) => (TrackDepacketizer::Nal(AccessUnits::new(*codec)), 0),
-            Coding::Aac(format, _) => (TrackDepacketizer::Aac(AacFrames::new(*format)), 0),
-            Coding::Pcmu(channels) | Coding::Pcma(channels) => {
-                (TrackDepacketizer::Plain, usize::from(*channels))
-            }
-            Coding::L16(channels) => (TrackDepacketizer::Plain, 2 * usize::from(*channels)),
-            Coding::Opus => (TrackDepacketizer::Plain, 0),
-        };
-        TrackReader { clock_rate: track.clock_rate, sample, depacketizer }
-    }
-
-    /// Takes a packet, and passes on what it completes. A packet that is wrong is dropped.
-    fn take(&mut self, packet: &ReceivedPacket, clocks: &SenderClocks, sender: &ArrivalSender) {
-        let (timestamp, lost, payload) = (packet.timestamp(), packet.loss() > 0, packet.payload());
-        let raw = timestamp.timestamp() as u32;
-        // The elapsed time of a timestamp near this packet's.
-        let elapsed = |of: u32| {
-            let ticks = timestamp.elapsed().saturating_add(i64::from(of.wrapping_sub(raw).cast_signed()));
-            nanoseconds(ticks, self.clock_rate)
-        };
-        match &mut self.depacketizer {
-            TrackDepacketizer::Jpeg(depacketizer) => {
-                if lost {
-                    depacketizer.gap();
-                }
-                let header = rtp::Header {
-                    marker: packet.mark(),
-                    payload_type: packet.header().payload_type(),
-                    sequence: packet.sequence_number(),
-                    timestamp: raw,
-                    ssrc: packet.ssrc(),
-                };
-                match depacketizer.push(&header, payload) {
-                    Ok(Some(jpeg)) => {
-                        sender.picture(PictureBody::Jpeg(jpeg), Some(clocks.pictures(elapsed(raw))))
-                    }
-                    Ok(None) => {}
-                    Err(error) => debug!("{error}"),
-                }
-            }
-            TrackDepacketizer::Nal(units) => match units.push(payload, raw, packet.mark(), lost) {
-                Ok(units) => units.into_iter().for_each(|unit| {
-                    let stamp = clocks.pictures(elapsed(unit.timestamp));
-                    sender.picture(PictureBody::Unit(unit.bytes), Some(stamp));
-                }),
-                Err(error) => debug!("{error}"),
-            },
-            TrackDepacketizer::Aac(frames) => match frames.push(payload, raw) {
-                Ok(frames) => (0u32..).zip(frames).for_each(|(n, frame)| {
-                    // The clock of AAC counts samples.
-                    let at = raw.wrapping_add(n.wrapping_mul(AAC_FRAME));
-                    pass_sound(sender, clocks, frame, elapsed(at));
-                }),
-                Err(error) => debug!("{error}"),
-            },
-            TrackDepacketizer::Plain => {
-                let whole = payload.len() - payload.len().checked_rem(self.sample).unwrap_or(0);
-                pass_sound(sender, clocks, Bytes::copy_from_slice(&payload[..whole]), elapsed(raw));
-            }
-        }
-    }
-}
-
-fn pass_sound(sender: &ArrivalSender, clocks: &SenderClocks, packet: Bytes, elapsed: i64) {
-    let (stamp, in_step): (AirTime, bool) = clocks.sound(elapsed);
-    if !packet.is_empty() {
-        sender.sound(packet, stamp, in_step);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::clock::AirClock;
-    use crate::content::live::arrivals::arrivals;
-    use crate::lineup::NetworkSource;
-
-    #[test]
-    fn ticks_are_nanoseconds() {
-        assert_eq!(nanoseconds(90_000, 90_000), 1_000_000_000);
-        assert_eq!(nanoseconds(-1, 8000), -125_000);
-        assert_eq!(nanoseconds(i64::MAX, 1), i64::MAX);
-    }
-
-    /// Why a source at `user@` of a server is not played. The server gives these answers on one connection, to one request each,
-    /// with the number of the request; then it says nothing more.
-    async fn refused(user: &str, answers: &[&'static str]) -> String {
-        let answers = answers.to_vec();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let (mut asked, mut answers) = (String::new(), answers.into_iter());
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-                asked += &String::from_utf8_lossy(&bytes[..count]);
-                let Some((request, rest)) = asked.split_once("\r\n\r\n") else { continue };
-                let number = request.lines().find_map(|line| line.strip_prefix("CSeq: ")).unwrap_or("0");
-                let Some(answer) = answers.next() else { continue };
-                stream.write_all(answer.replace("NUMBER", number).as_bytes()).await.unwrap();
-                asked = rest.to_owned();
-            }
-        });
-        let source = NetworkSource::parse(&format!("rtsp://{user}{address}/a?key=1")).unwrap();
-        let password = (!user.is_empty()).then(|| "sesame".to_owned());
-        let target = Target { source, addresses: vec![address], password, wants_sound: true };
-        let reason = read(&target, &mut arrivals(AirClock::start()).0).await;
-        server.abort();
-        assert!(!reason.contains("sesame") && !reason.contains("key=1"), "{reason}");
-        reason.replace(&address.to_string(), "HOST")
-    }
-
-    #[tokio::test]
-    async fn each_refusal_of_a_server_has_its_sentence() {
-        let asks = "RTSP/1.0 401 Unauthorized\r\nCSeq: NUMBER\r\nWWW-Authenticate: Digest realm=\"a\", nonce=\"b\"\r\n\r\n";
-        let vp8 = "RTSP/1.0 200 OK\r\nCSeq: NUMBER\r\nContent-Type: application/sdp\r\nContent-Length: 109\r\n\r\n\
-                   v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=control:trackID=1\r\n";
-        let cases: [(&str, &[&'static str], &str); 7] = [
-            ("", &["RTSP/1.0 404 Not Found\r\nCSeq: NUMBER\r\n\r\n"], "HOST has no rtsp://HOST/a"),
-            (
-                "",
-                &["RTSP/1.0 302 Found\r\nCSeq: NUMBER\r\nLocation: rtsp://127.0.0.1/b\r\n\r\n"],
-                "HOST sends on to another address (302); name that address in the line-up",
-            ),
-            ("", &["RTSP/1.0 500 Oh\r\nCSeq: NUMBER\r\n\r\n"], "HOST answers 500 to DESCRIBE"),
-            (
-                "",
-                &[asks],
-                "HOST asks for a password; write the user into the address, and set password_file or password_env",
-            ),
-            ("anna@", &[asks, asks], "HOST refuses the user or the password"),
-            ("", &[vp8], "HOST offers VP8 video, and no pictures in JPEG, H.264 or H.265"),
-            ("", &["HTTP/1.0 200 OK\r\n\r\n"], "DESCRIBE of HOST failed: "),
-        ];
-        for (user, answers, sentence) in cases {
-            let found = refused(user, answers).await;
-            assert!(found.starts_with(sentence), "{found}, not {sentence}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_says_nothing_is_not_waited_for() {
-        assert_eq!(refused("", &[]).await, "HOST does not answer DESCRIBE within 5 s");
     }
 }

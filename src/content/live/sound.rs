@@ -8,7 +8,7 @@ use opus::{Application, Bitrate, Channels, Encoder};
 
 use super::decoder::SoundDecoder;
 use crate::content::lock;
-use crate::content::sound::{CHANNELS, FRAME, RATE, sample};
+use crate::content::sound::{CHANNELS, FRAME, RATE, opus_samples, sample};
 use crate::media::AirTime;
 use crate::wire::sdp::offers::Coding;
 
@@ -21,6 +21,9 @@ const JUMP: i64 = RATE as i64 / 50;
 
 /// Longest gap that is filled with silence: a second.
 const LONGEST_GAP: i64 = RATE as i64;
+
+/// A packet that is passed on is heard at its place if that is no farther from the end of the one before: 10 ms.
+const BESIDE: u64 = RATE as u64 / 100;
 
 /// Greatest change of the pitch: 2000 in a million, a thirtieth of a semitone, which nobody hears. It is more than the pictures'
 /// delay changes by, so that sound catches up: with 500, sound stayed 29 ms behind pictures whose delay shrank.
@@ -71,6 +74,31 @@ impl LiveSound {
             Some((begin, _)) if *begin > cursor + tolerance => LivePacket::Later(begin - cursor),
             Some(_) => packets.pop_front().map_or(LivePacket::NotYet, |(_, packet)| LivePacket::Here(packet)),
         }
+    }
+}
+
+/// Packets of a publisher that are passed on as they are.
+#[derive(Debug, Default)]
+pub(crate) struct PassedSound {
+    /// Where the last one ended.
+    end: Option<u64>,
+}
+
+impl PassedSound {
+    /// Passes a packet on that belongs to `place`. Packets follow each other as long as they are near their places, so that a
+    /// clock that drifts, or stamps that are rounded, make no gap each time. False if it is no packet of Opus.
+    pub(crate) fn take(&mut self, packet: Bytes, place: AirTime, to: &LiveSound) -> bool {
+        let Some(samples) = opus_samples(&packet) else { return false };
+        let place = sample(place);
+        let begin = match self.end {
+            Some(end) if end.abs_diff(place) < BESIDE => end,
+            // The place of a packet that would be too late is taken.
+            Some(end) if place < end && end - place < LONGEST_GAP as u64 => return false,
+            Some(_) | None => place,
+        };
+        self.end = Some(begin + u64::from(samples));
+        to.push(begin, packet);
+        true
     }
 }
 

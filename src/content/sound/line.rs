@@ -13,7 +13,7 @@ use bytes::Bytes;
 use opus::{Application, Channels, Encoder};
 
 use super::reel::SoundReel;
-use super::{CHANNELS, FRAME, RATE, SHORT};
+use super::{CHANNELS, FRAME, RATE, SHORT, opus_samples};
 use crate::content::live::sound::{LivePacket, LiveSound};
 use crate::media::{AirTime, Due, Unit};
 
@@ -158,8 +158,10 @@ impl SoundLine {
                 }
                 match sound.take(cursor, HALF) {
                     LivePacket::Here(packet) => {
-                        *until = cursor + u64::from(FRAME);
-                        found = Some((FRAME, packet));
+                        // A publisher's may be longer than ours, and is here already.
+                        let samples = opus_samples(&packet).unwrap_or(FRAME);
+                        *until = cursor + u64::from(samples);
+                        return Some(Ok(self.unit(samples, packet)));
                     }
                     LivePacket::Later(samples) => silence = samples + HALF,
                     LivePacket::NotYet if time(cursor) > now + PATIENCE => return None,
@@ -174,9 +176,14 @@ impl SoundLine {
         if u64::from(samples) > left {
             return None;
         }
+        Some(Ok(self.unit(samples, packet)))
+    }
+
+    /// The next packet, of so many samples.
+    fn unit(&mut self, samples: u32, packet: Bytes) -> Unit {
         let at = time(self.cursor);
         self.cursor += u64::from(samples);
-        Some(Ok(Unit::sound(Due { at, interval: time(self.cursor).since(at) }, packet)))
+        Unit::sound(Due { at, interval: time(self.cursor).since(at) }, packet)
     }
 }
 

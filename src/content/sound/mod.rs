@@ -49,6 +49,12 @@ pub(crate) const FRAME: u32 = RATE / 50;
 /// Samples of the shortest packet: 2.5 ms. Packets as short as that fill what is left of a film's round.
 pub(crate) const SHORT: u32 = RATE / 400;
 
+/// The length of a packet of Opus, in samples (RFC 6716 section 3.1). `None` if it is none.
+pub(crate) fn opus_samples(packet: &[u8]) -> Option<u32> {
+    let samples = opus::packet::get_nb_samples(packet, RATE).ok()?;
+    u32::try_from(samples).ok().filter(|samples| *samples > 0)
+}
+
 /// A film that is on air from a moment on.
 #[derive(Debug, Clone)]
 pub(crate) struct FilmCue {

@@ -12,8 +12,11 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
-//! We send type 1 with Q 1..=99 only. Other senders may use, and we receive: type 0, restart markers (types
-//! 64 and 65), in-band tables (Q 128..=255), and scans of one component, for which RFC 2435 has no type.
+//! In pictures with restart markers (types 64 and 65), four bytes follow in every packet (section 3.1.7). In pictures with tables
+//! of their own, the first packet then has a header of four bytes and the tables (section 3.1.8).
+//!
+//! Pictures that we encode have type 1 and Q 1..=99. Those of publishers are sent as they came: with Q = 255 if they have tables
+//! of their own. Scans of one component, for which RFC 2435 has no type, are received and never sent.
 
 mod depacketizer;
 
@@ -26,8 +29,26 @@ pub use depacketizer::Depacketizer;
 /// Length of the main header in bytes.
 pub const HEADER_LEN: usize = 8;
 
-/// Bytes in front of the scan in each packet that we send.
+/// Bytes in front of the scan in each packet of a picture that we encode.
 pub const PACKET_OVERHEAD: usize = rtp::HEADER_LEN + HEADER_LEN;
+
+/// Length of the restart marker header in bytes.
+const RESTART_LEN: usize = 4;
+
+/// Length of the quantization table header in bytes, without the tables.
+const TABLES_HEADER_LEN: usize = 4;
+
+/// Bytes of both tables.
+pub const TABLES_LEN: usize = 128;
+
+/// Most bytes of headers in one packet, without the tables.
+pub const MAX_HEADERS: usize = PACKET_OVERHEAD + RESTART_LEN + TABLES_HEADER_LEN;
+
+/// The Q of pictures that bring their tables with them, each its own (RFC 2435 section 4.2).
+const OWN_TABLES: u8 = 255;
+
+/// The restart count of packets that are not cut at restart markers, with the F and L bits (RFC 2435 section 3.1.7).
+const WHOLE: [u8; 2] = [0xff, 0xff];
 
 /// The longest scan, in bytes, that fits one datagram. Every picture of a station does.
 pub const MAX_SCAN: usize = MAX_DATAGRAM - PACKET_OVERHEAD;
@@ -46,32 +67,70 @@ pub struct Fragment {
     pub last: bool,
 }
 
+/// The headers of one packet: RTP's and those of RTP/JPEG, without tables.
+#[derive(Debug, Clone, Copy)]
+pub struct PacketHeader {
+    bytes: [u8; MAX_HEADERS],
+    length: usize,
+}
+
+impl PacketHeader {
+    /// The array that the headers begin, and their length.
+    pub(crate) fn into_parts(self) -> ([u8; MAX_HEADERS], usize) {
+        (self.bytes, self.length)
+    }
+}
+
+impl std::ops::Deref for PacketHeader {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 impl Jpeg {
+    /// Bytes in front of the scan in each packet, and how many more are in front of it in the first.
+    fn overhead(&self) -> (usize, usize) {
+        let restart = if self.restart_interval.is_some() { RESTART_LEN } else { 0 };
+        let tables = match self.tables {
+            Tables::Standard(_) => 0,
+            Tables::InBand(_) => TABLES_HEADER_LEN + TABLES_LEN,
+        };
+        (PACKET_OVERHEAD + restart, tables)
+    }
+
+    /// Whether the whole picture fits one datagram.
+    pub fn fits_datagram(&self) -> bool {
+        let (each, first) = self.overhead();
+        each + first + self.scan.len() <= MAX_DATAGRAM
+    }
+
     /// Cuts the scan so that no packet, headers included, is longer than `datagram` bytes. Allocates nothing: the air
     /// thread calls it.
     ///
     /// # Panics
     /// If `datagram` leaves no room behind the headers; the line-up allows nothing under 576.
     pub fn fragments(&self, datagram: usize) -> impl ExactSizeIterator<Item = Fragment> + use<> {
-        let room = datagram.min(MAX_DATAGRAM) - PACKET_OVERHEAD;
-        assert!(room > 0, "a datagram of {datagram} bytes has no room behind the headers");
-        let len = self.scan.len();
-        (0..len.max(1)).step_by(room).map(move |start| {
-            let end = len.min(start + room);
+        let (each, tables) = self.overhead();
+        let datagram = datagram.min(MAX_DATAGRAM);
+        assert!(datagram > each + tables, "a datagram of {datagram} bytes has no room behind the headers");
+        let (room, len) = (datagram - each, self.scan.len());
+        // The first packet, as long as the others, begins so many bytes before the scan.
+        (0..(tables + len).max(1)).step_by(room).map(move |place| {
+            let (start, end) = (place.saturating_sub(tables), len.min(place + room - tables));
             Fragment { start, end, last: end == len }
         })
     }
 
-    /// The 20 bytes in front of `fragment`: the RTP header and the main header.
+    /// The headers in front of `fragment`, or in front of [its tables](Self::tables_of).
     ///
     /// # Panics
-    /// If the picture has in-band tables or restart markers, which need further headers, or no colours. The encoder makes
-    /// none of these.
-    pub fn packet_header(&self, rtp: rtp::Header, fragment: Fragment) -> [u8; PACKET_OVERHEAD] {
-        let Tables::Standard(q) = self.tables else { panic!("in-band tables are received, never sent") };
-        assert_eq!(self.restart_interval, None, "restart markers are received, never sent");
-        let mut packet = [0; PACKET_OVERHEAD];
-        let (rtp_part, jpeg_part) = packet.split_at_mut(rtp::HEADER_LEN);
+    /// If the picture has no colours. None that is encoded or passed on is so.
+    pub fn packet_header(&self, rtp: rtp::Header, fragment: Fragment) -> PacketHeader {
+        let (mut length, _) = self.overhead();
+        let mut bytes = [0; MAX_HEADERS];
+        let (rtp_part, jpeg_part) = bytes.split_at_mut(rtp::HEADER_LEN);
         rtp.emit(rtp_part.try_into().expect("split at its length"));
         let [_, offset @ ..] = (fragment.start as u32).to_be_bytes(); // 24 bits: a scan is under 65,536
         jpeg_part[1..4].copy_from_slice(&offset);
@@ -80,10 +139,33 @@ impl Jpeg {
             Chroma::Yuv420 => 1,
             Chroma::Grey => panic!("a scan of one component is received, never sent"),
         };
-        jpeg_part[5] = q;
+        jpeg_part[5] = match self.tables {
+            Tables::Standard(q) => q,
+            Tables::InBand(_) => OWN_TABLES,
+        };
         jpeg_part[6] = (self.size.width / 8) as u8;
         jpeg_part[7] = (self.size.height / 8) as u8;
-        packet
+        if let Some(interval) = self.restart_interval {
+            jpeg_part[4] += 64;
+            jpeg_part[8..10].copy_from_slice(&interval.to_be_bytes());
+            jpeg_part[10..12].copy_from_slice(&WHOLE);
+        }
+        let tables = self.tables_of(fragment).len();
+        if tables > 0 {
+            // Eight bits an entry.
+            let at = length;
+            length += TABLES_HEADER_LEN;
+            bytes[at + 2..length].copy_from_slice(&(tables as u16).to_be_bytes());
+        }
+        PacketHeader { bytes, length }
+    }
+
+    /// The tables between the headers and the scan of `fragment`; empty if it has none.
+    pub fn tables_of(&self, fragment: Fragment) -> &[u8] {
+        match &self.tables {
+            Tables::InBand(pair) if fragment.start == 0 => pair.as_flattened(),
+            _ => &[],
+        }
     }
 }
 

@@ -16,6 +16,7 @@ fn packets(jpeg: &Jpeg, datagram: usize, timestamp: u32) -> Vec<(rtp::Header, Ve
         .map(|fragment| {
             let rtp = header(timestamp, fragment.last);
             let mut packet = jpeg.packet_header(rtp, fragment).to_vec();
+            packet.extend_from_slice(jpeg.tables_of(fragment));
             packet.extend_from_slice(&jpeg.scan[fragment.start..fragment.end]);
             assert!(packet.len() <= datagram);
             let (rtp, payload) = rtp::Header::parse(&packet).unwrap();
@@ -40,6 +41,44 @@ fn golden_packet_both_ways() {
     assert_eq!(packet, golden);
     let (rtp, payload) = rtp::Header::parse(&golden).unwrap();
     assert_eq!(Depacketizer::default().push(&rtp, payload), Ok(Some(jpeg)));
+}
+
+#[test]
+fn golden_packets_with_tables_and_restart_markers() {
+    let jpeg = Jpeg {
+        tables: Tables::in_band([5; 64], [6; 64]),
+        restart_interval: Some(0x0102),
+        ..jpeg(vec![0xda; 600])
+    };
+    let packets = packets(&jpeg, 576, 1);
+    // Offset 0, type 65, Q 255; the interval, all of the picture; no precision, 128 bytes of tables.
+    let head = [0, 0, 0, 0, 65, 255, 80, 46, 1, 2, 0xff, 0xff, 0, 0, 0, 128, 5, 5];
+    assert_eq!((packets[0].1[..18] == head, packets[0].1.len()), (true, 576 - 12));
+    assert_eq!(packets[0].1[16 + 63..16 + 65], [5, 6]);
+    // Behind 420 bytes of scan: the offset, and no tables.
+    let scan = 576 - 12 - 16 - 128;
+    let second = [0, 0, (scan >> 8) as u8, scan as u8, 65, 255, 80, 46, 1, 2, 0xff, 0xff, 0xda];
+    assert_eq!(packets[1].1[..13], second);
+    assert_eq!(packets.len(), 2);
+}
+
+#[test]
+fn pictures_of_every_kind_come_back_from_packets_of_every_size() {
+    let tables = [Tables::Standard(80), Tables::in_band([5; 64], [6; 64])];
+    for (tables, restart_interval) in tables.iter().flat_map(|tables| [(tables, None), (tables, Some(3))]) {
+        for length in [0, 1, 416, 417, 419, 420, 421, 424, 552, 556, 557, 5000] {
+            for datagram in [576, 1472, MAX_DATAGRAM] {
+                let scan = vec![0x5a; length];
+                let jpeg = Jpeg { tables: tables.clone(), restart_interval, ..jpeg(scan) };
+                let mut depacketizer = Depacketizer::default();
+                let packets = packets(&jpeg, datagram, 1);
+                assert_eq!(packets.len() == 1, jpeg.fragments(datagram).len() == 1);
+                let whole =
+                    packets.iter().map(|(rtp, payload)| depacketizer.push(rtp, payload).unwrap()).last();
+                assert_eq!(whole.flatten(), Some(jpeg), "{length} bytes in packets of {datagram}");
+            }
+        }
+    }
 }
 
 #[test]

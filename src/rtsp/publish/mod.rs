@@ -1,0 +1,162 @@
+//! Publishing by ANNOUNCE and RECORD (RFC 2326 sections 10.3 and 10.11): what FFmpeg, GStreamer's rtspclientsink and OBS speak. The
+//! methods of a connection that publishes; it has one recording, and no sessions that play.
+//!
+//! - `target`: what a request says of the station it means.
+//! - `session`: what is published by a connection, from its description to its packets.
+
+mod session;
+mod target;
+
+use rtsp_types::headers::{self, Public, WWW_AUTHENTICATE};
+use rtsp_types::{Method, Request, Response, StatusCode};
+use sdp_types::Session;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+pub(super) use session::PublishSession;
+use target::PublishTarget;
+
+use super::connection::RtspConnection;
+use super::request::{self, METHODS, session_id};
+use super::response::{Echo, Rejection, response};
+use super::session::SESSION_TIMEOUT;
+use super::transport::TransportOffer;
+use crate::headend::publishers::{PublishRefusal, PublishRequest};
+
+/// Asks for the token.
+const CHALLENGE: &str = "Basic realm=\"stationcast\"";
+
+impl From<PublishRefusal> for Rejection {
+    fn from(refusal: PublishRefusal) -> Rejection {
+        let rejection = match &refusal {
+            PublishRefusal::NoPlace(_) => Rejection::from(StatusCode::NotFound),
+            PublishRefusal::Token => Rejection::with(StatusCode::Unauthorized, WWW_AUTHENTICATE, CHALLENGE),
+            PublishRefusal::Forbidden(_) => Rejection::from(StatusCode::Forbidden),
+            PublishRefusal::Full(_) => return Rejection::unavailable(&refusal),
+        };
+        rejection.because(&refusal)
+    }
+}
+
+/// For the fuzzer: reads what a publisher may ask and describe.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(request: &Request<Vec<u8>>) {
+    if let Some(target) = request.request_uri().and_then(PublishTarget::parse) {
+        let _ = target.token(request);
+    }
+    if let Ok(session) = Session::parse(request.body()) {
+        let _ = crate::wire::sdp::offers::offered_tracks(&session);
+        let _ = crate::wire::sdp::offers::offered_codecs(&session);
+    }
+}
+
+impl RtspConnection {
+    /// Executes a request of a publisher; `None` of any other.
+    pub(super) fn publish(
+        &mut self,
+        request: &Request<Vec<u8>>,
+        echo: &Echo,
+    ) -> Option<Result<Response<Vec<u8>>, Rejection>> {
+        let method = request.method();
+        if self.recording.is_none() && !matches!(method, Method::Announce | Method::Record) {
+            return None;
+        }
+        Some(request::check(request).and_then(|()| self.execute_publishing(request, echo)))
+    }
+
+    fn execute_publishing(
+        &mut self,
+        request: &Request<Vec<u8>>,
+        echo: &Echo,
+    ) -> Result<Response<Vec<u8>>, Rejection> {
+        let not_now = |why: &str| Rejection::from(StatusCode::MethodNotValidInThisState).because(&why);
+        if *request.method() == Method::Announce {
+            if self.recording.is_some() {
+                return Err(not_now("this connection publishes already; open another one"));
+            }
+            self.announce(request)?;
+            return Ok(response(StatusCode::Ok, echo).build(Vec::new()));
+        }
+        let Some(recording) = &mut self.recording else {
+            return Err(not_now("nothing has been announced; send ANNOUNCE and SETUP first"));
+        };
+        let id = recording.id;
+        if request.header(&headers::SESSION).is_some() && session_id(request) != Some(id) {
+            return Err(StatusCode::SessionNotFound.into());
+        }
+        let session = headers::Session::with_timeout(id.to_string(), SESSION_TIMEOUT.as_secs());
+        let in_session = response(StatusCode::Ok, echo).typed_header(&session);
+        match request.method() {
+            Method::Options => Ok(in_session.typed_header(&Public::from(&METHODS[..])).build(Vec::new())),
+            Method::GetParameter | Method::SetParameter => Ok(in_session.build(Vec::new())),
+            Method::Setup => {
+                let uri = request.request_uri().ok_or(StatusCode::BadRequest)?;
+                let target = PublishTarget::parse(uri).ok_or(StatusCode::NotFound)?;
+                let offer = TransportOffer::first_to_record(request.as_ref(), self.peer.ip())?;
+                let transport = recording.set_up(&target.control, offer, self.local, self.peer)?;
+                Ok(in_session.typed_header(&transport).build(Vec::new()))
+            }
+            Method::Record => {
+                if !recording.record() {
+                    return Err(not_now("the track of the pictures is not set up; send SETUP for it first"));
+                }
+                self.reader.expect_packets();
+                Ok(in_session.build(Vec::new()))
+            }
+            Method::Teardown => {
+                self.recording = None;
+                Ok(response(StatusCode::Ok, echo).build(Vec::new()))
+            }
+            _ => Err(not_now("this connection publishes; open another one to watch")),
+        }
+    }
+
+    /// Gives the publisher its station, and reads its description.
+    #[expect(clippy::disallowed_methods, reason = "a shell: a publisher comes now")]
+    fn announce(&mut self, request: &Request<Vec<u8>>) -> Result<(), Rejection> {
+        let target = request.request_uri().and_then(PublishTarget::parse).ok_or_else(|| {
+            let why = "a station is published to rtsp://HOST:PORT/publish/NAME";
+            Rejection::from(StatusCode::Forbidden).because(&why)
+        })?;
+        let token = target.token(request);
+        let asked = PublishRequest {
+            name: &target.name,
+            token: token.as_deref(),
+            peer: self.peer.ip(),
+            now: Instant::now(),
+        };
+        let publisher = self.server.head_end.publisher(&asked).inspect_err(|refusal| match refusal {
+            // A client asks without the token first.
+            PublishRefusal::Token if token.is_none() => {}
+            refusal => info!("publish: {} may not publish to {:?}: {refusal}", self.peer.ip(), target.name),
+        })?;
+        let is_sdp = |kind: &str| {
+            kind.split(';').next().unwrap_or_default().trim_ascii().eq_ignore_ascii_case("application/sdp")
+        };
+        let kind = request.header(&headers::CONTENT_TYPE).map(|kind| kind.as_str());
+        if kind.is_some_and(|kind| !is_sdp(kind)) {
+            return Err(StatusCode::UnsupportedMediaType.into());
+        }
+        let described =
+            Session::parse(request.body()).map_err(|_| "it is no session description (SDP)".to_owned());
+        let recording = described.and_then(|session| {
+            let (clock, id) = (self.server.head_end.clock.clone(), self.server.sessions.new_id());
+            PublishSession::new(publisher, id, &session, &clock)
+        });
+        match recording {
+            Ok(recording) => {
+                debug!(peer = %self.peer, "rtsp: {} is announced", target.name);
+                self.recording = Some(Box::new(recording));
+                Ok(())
+            }
+            Err(why) => {
+                info!(
+                    "publish: what {} announces for {:?} cannot be shown: {why}",
+                    self.peer.ip(),
+                    target.name
+                );
+                Err(Rejection::from(StatusCode::UnsupportedMediaType).because(&why))
+            }
+        }
+    }
+}
