@@ -3,6 +3,7 @@
 //! Only the binary imports it. It may import every room but those of the viewer.
 
 pub mod invitation;
+pub mod protection;
 mod reload;
 pub mod scarcity;
 
@@ -36,7 +37,9 @@ use crate::station::listen::listen;
 use crate::station::runtime::StationRuntime;
 use crate::station::supervise;
 use crate::web::hosts::Hosts;
-use crate::{announce, memory, rtsp, web};
+use crate::tls::Secured;
+use crate::{announce, directory, memory, rtsp, web};
+use protection::Protection;
 pub use reload::LineupSource;
 
 /// Longest time for stations and connections to end after the shutdown has begun.
@@ -59,7 +62,7 @@ pub struct Listeners {
 /// Keeps every station of `lineup` on air, and serves `listeners`, until `shutdown` is ready. Follows changes of `source`.
 ///
 /// # Errors
-/// The system has no thread for the air or for the stations.
+/// The system has no thread for the air or for the stations, or the certificate cannot be used.
 #[expect(clippy::disallowed_methods, reason = "a shell: it starts everything")]
 pub async fn broadcast(
     lineup: Lineup,
@@ -67,6 +70,7 @@ pub async fn broadcast(
     source: Option<LineupSource>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let protection = Protection::open(&lineup).map_err(io::Error::other)?;
     let places = places(lineup.stations.len());
     match memory::lock() {
         Ok(()) => info!("memory is locked: no page that is in use is swapped out"),
@@ -101,9 +105,11 @@ pub async fn broadcast(
         network: Network::of_this_machine(interfaces),
         threads: Threads::default(),
         handles: handles(lineup.stations.iter().cloned()),
+        gatekeeper: protection.gatekeeper.clone(),
+        rtsp_security: lineup.security.rtsp,
         clock,
     });
-    head_end.tell_sound();
+    head_end.tell_directory();
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
     head_end.table.set_services(Services { rtsp: address(&listeners.rtsp), http: address(&listeners.http) });
     let following = runtime.handle().spawn(head_end.clock.clone().keep_following());
@@ -113,26 +119,34 @@ pub async fn broadcast(
     // The stations' own runtime serves no sockets.
     let (stations, sockets) = (runtime.handle(), tokio::runtime::Handle::current());
     tasks.spawn_on(supervise(head_end.clone(), stations.clone(), sockets, wake_slots), stations);
+    let security = &lineup.security;
+    let door = |name, security, refusal| protection.door(name, security, refusal);
     tasks.spawn({
+        let door = door("directory", security.directory, directory::server::tls_only());
+        let listener = Secured::new(listeners.directory, door);
         let head_end = head_end.clone();
         let table = head_end.table.clone();
         let limits = Limits { connections: places.directory, ..Limits::default() };
-        serve(listeners.directory, table, limits, async move { head_end.stopping().await })
+        serve(listener, table, limits, async move { head_end.stopping().await })
     });
     if let Some(listener) = listeners.rtsp {
+        let listener = Secured::new(listener, door("rtsp", security.rtsp, rtsp::TLS_ONLY.into()));
         tasks.spawn(rtsp::serve(listener, head_end.clone(), places.rtsp));
     }
     if let Some(listener) = listeners.http {
+        let listener = Secured::new(listener, door("http", security.http, web::TLS_ONLY.into()));
         tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
     }
     tasks.spawn(head_end.clone().keep_telling_now());
     tasks.spawn(announcer.run(head_end.clone()));
     tasks.spawn(listen(head_end.clone()));
+    let protecting = tokio::spawn(protection.keep_current());
     let reloading = source.map(|source| tokio::spawn(reload::reload(source, lineup, head_end.clone())));
 
     shutdown.await;
     info!("going off air");
     following.abort();
+    protecting.abort();
     reloading.inspect(tokio::task::JoinHandle::abort);
     settled.inspect(tokio::task::JoinHandle::abort);
     watching.abort();

@@ -2,6 +2,8 @@
 
 #[path = "broadcaster/play.rs"]
 mod play;
+#[path = "broadcaster/token.rs"]
+mod token;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -20,13 +22,14 @@ use stationcast::content::film_list::FilmList;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::control::{self, ControlCommand};
-use stationcast::daemon::{self, LineupSource, Listeners, scarcity};
+use stationcast::daemon::{self, LineupSource, Listeners, protection, scarcity};
 use stationcast::generate::{Generate, manual};
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, has_sound};
 use stationcast::log::without_numbers;
 use stationcast::media::StationId;
 use stationcast::status;
+use stationcast::tls::pin::Fingerprint;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,6 +91,8 @@ enum Command {
     /// Stations that did not change stay on air and lose no packet. A line-up with a fault changes nothing. Exit status: 0 if
     /// it was done, 1 if no broadcaster runs the line-up, 2 if the line-up is wrong.
     Reload(Reload),
+    /// Add, list and remove the tokens and passwords that stations let in
+    Token(token::Token),
 }
 
 #[derive(clap::Args)]
@@ -164,6 +169,7 @@ fn command() -> ExitCode {
         Some(Command::Prepare(line_up) | Command::Sdp { line_up, .. }) => &line_up.config,
         Some(Command::Check(check)) => &check.line_up.config,
         Some(Command::Reload(options)) => return reload(options),
+        Some(Command::Token(options)) => return options.run(),
         Some(Command::Status(status)) => match &status.http {
             Some(address) => return outcome(show_status(status, address)),
             None => &status.line_up.config,
@@ -180,11 +186,19 @@ fn command() -> ExitCode {
     for note in lineup.notes() {
         warn!("{note}");
     }
+    let fingerprint = match protection::check(&lineup) {
+        Ok(fingerprint) => fingerprint,
+        Err(sentence) => {
+            stationcast::log::flush();
+            eprintln!("{}: {sentence}", file.display());
+            return ExitCode::from(2);
+        }
+    };
     let result = match &cli.command {
         None => broadcast(lineup, Some(file)),
-        Some(Command::Play(_) | Command::Reload(_)) => Ok(()),
+        Some(Command::Play(_) | Command::Reload(_) | Command::Token(_)) => Ok(()),
         Some(Command::Prepare(_)) => prepare(&lineup),
-        Some(Command::Check(check)) => return show_line_up(&lineup, check),
+        Some(Command::Check(check)) => return show_line_up(&lineup, fingerprint, check),
         Some(Command::Status(status)) => match lineup.http {
             Some(listen) => show_status(status, &status::address_of(listen)),
             None => Err(anyhow!(
@@ -304,8 +318,11 @@ fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
 }
 
 /// Prints the line-up and its films. Success means that all of these can be played.
-fn show_line_up(lineup: &Lineup, options: &Check) -> ExitCode {
+fn show_line_up(lineup: &Lineup, fingerprint: Option<Fingerprint>, options: &Check) -> ExitCode {
     let mut text = format!("{}\n", lineup.table());
+    if let Some(fingerprint) = fingerprint {
+        text += &format!("the certificate has the fingerprint {fingerprint}\n");
+    }
     if options.fast {
         return outcome(print(&text));
     }

@@ -55,6 +55,7 @@ impl TestBroadcaster {
             interfaces: interfaces().unwrap(),
             home: None,
             cache: None,
+            state: None,
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         };

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
@@ -20,6 +19,7 @@ use super::serialization::encode;
 use super::table::StationTable;
 use crate::limits::{Accept, ConnectionLimits, Permit, accept_loop};
 use crate::log::RateLimit;
+use crate::tls::{Arrive, Secured};
 use connection::{Connection, Disconnect};
 
 pub use connection::Limits;
@@ -35,12 +35,18 @@ const REFUSALS: usize = 64;
 /// Serves the directory until `shutdown` is ready, then closes every connection and returns. Nothing else ends it: a
 /// failed accept is logged (once a second, with a count) and retried.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Secured>,
     table: Arc<StationTable>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
-    run(listener, table, limits, shutdown).await;
+    run(listener.into(), table, limits, shutdown).await;
+}
+
+/// The answer to a client that does not speak TLS where it must.
+pub(crate) fn tls_only() -> Vec<u8> {
+    let sentence = "this directory speaks TLS only: try viewer --tls".into();
+    encode(&Reply::Error { code: ErrorCode::BadRequest, sentence }).unwrap_or_default()
 }
 
 /// What the connections share.
@@ -52,8 +58,8 @@ struct Shared {
     misbehaved: Mutex<RateLimit>,
 }
 
-async fn run<S: ByteStream>(
-    listener: impl Accept<Stream = S>,
+async fn run<A: Arrive<Stream: ByteStream>>(
+    listener: impl Accept<Stream = A>,
     table: Arc<StationTable>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -61,7 +67,7 @@ async fn run<S: ByteStream>(
     let connections = ConnectionLimits::new(limits.connections, limits.per_address);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let shared = Arc::new(Shared { table, limits, refusals, misbehaved: Mutex::default() });
-    let handler = |stream, peer, permit: Result<Permit, String>| {
+    let handler = |arriving: A, peer, permit: Result<Permit, String>| {
         let shared = Arc::clone(&shared);
         let refusal = match &permit {
             Ok(_) => None,
@@ -69,6 +75,7 @@ async fn run<S: ByteStream>(
             Err(_) => Some(Arc::clone(&shared.refusals).try_acquire_owned().ok()?),
         };
         Some(async move {
+            let Some(stream) = arriving.secure().await else { return };
             match permit {
                 Ok(_permit) => serve_connection(stream, peer, &shared).await,
                 Err(sentence) => refuse(Framed::new(stream), ErrorCode::Busy, sentence).await,

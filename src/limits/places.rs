@@ -108,7 +108,7 @@ impl ConnectionLimits {
 
 /// The first address of the network that shares its places: for IPv6 the /64, in which one host may have any number of
 /// addresses; for IPv4 the address itself.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

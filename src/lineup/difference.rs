@@ -114,6 +114,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         sound,
         sound_bitrate,
         loudness,
+        access,
         line: _,
     } = &new;
     let differing = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {
@@ -130,6 +131,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         ("width", *width != old.width),
         ("quality", *quality != old.quality),
         ("datagram", *datagram != old.datagram),
+        // Clients that are not let in any more must not go on.
+        ("access", *access != old.access),
         // A station has sound, or has none, for as long as it is on air: its description would change otherwise.
         ("sound", *sound != old.sound || other_media && sounds(old) != sounds(&new)),
     ]);
@@ -153,13 +156,16 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
 
 /// The settings of all stations together that differ.
 fn later(old: &Lineup, new: &Lineup) -> Vec<&'static str> {
-    let Lineup { directory, reel, rtsp, http, hosts, announce, stations: _, interfaces: _ } = new;
+    let Lineup { directory, reel, rtsp, http, hosts, announce, security, access, stations: _, interfaces: _ } =
+        new;
     let keys = [
         ("directory.listen", *directory != old.directory),
         ("reel", *reel != old.reel),
         ("rtsp", *rtsp != old.rtsp),
         ("http", *http != old.http || *hosts != old.hosts),
         ("announce", *announce != old.announce),
+        ("tls", *security != old.security),
+        ("access", *access != old.access),
     ];
     keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
 }
@@ -177,6 +183,7 @@ mod tests {
             interfaces: interfaces().unwrap(),
             home: None,
             cache: None,
+            state: None,
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         };

@@ -1,11 +1,12 @@
 //! The line-up: parses `stations.toml` into types that cannot hold a wrong value, and reports every fault at once.
 //!
-//! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire` and
-//! `text_table`.
+//! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire`, `tls`, `access`
+//! (the rule for names) and `text_table`.
 //!
 //! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
 //! file. Only [`Lineup::load`], [`World::of_this_machine`], [`films()`] and [`has_sound`] ask the system.
 
+mod access;
 mod difference;
 mod fields;
 mod films;
@@ -19,6 +20,7 @@ mod ports;
 mod reel;
 mod report;
 mod sections;
+mod security;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ use std::time::Duration;
 use crate::directory::PORT;
 use crate::interface::{Choice, Interface, interfaces};
 use crate::media::StationId;
+use crate::tls::Security;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
@@ -68,10 +71,64 @@ pub struct Lineup {
     pub hosts: Vec<String>,
     /// How stations and the directory are announced.
     pub announce: Announce,
+    /// Which connections are TLS.
+    pub security: SecuritySpec,
+    /// The file of tokens and passwords, which need not exist yet. `None`: every station is open to all.
+    pub access: Option<PathBuf>,
     /// The stations, in the order of the file. At least one; ids, names and groups are unique.
     pub stations: Vec<StationSpec>,
     /// This machine's interfaces when the file was read: for what [`table`](Self::table) and [`notes`](Self::notes) say of it.
     pub interfaces: Vec<Interface>,
+}
+
+/// Which connections of clients are TLS, and the certificate that they show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecuritySpec {
+    /// What the directory takes.
+    pub directory: Security,
+    /// What RTSP takes.
+    pub rtsp: Security,
+    /// What the web takes.
+    pub http: Security,
+    /// The certificate.
+    pub certificate: CertificateSpec,
+}
+
+impl SecuritySpec {
+    /// Whether any of them takes TLS.
+    pub fn is_on(&self) -> bool {
+        [self.directory, self.rtsp, self.http].into_iter().any(Security::has_tls)
+    }
+}
+
+/// Plain connections only.
+impl Default for SecuritySpec {
+    fn default() -> SecuritySpec {
+        let certificate = CertificateSpec::Made { folder: None };
+        SecuritySpec {
+            directory: Security::Plain,
+            rtsp: Security::Plain,
+            http: Security::Plain,
+            certificate,
+        }
+    }
+}
+
+/// The certificate of a broadcaster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSpec {
+    /// In files of PEM.
+    Files {
+        /// The certificate, and those between it and its root.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// Made at the first start, and kept.
+    Made {
+        /// The folder. `None`: no connection is TLS.
+        folder: Option<PathBuf>,
+    },
 }
 
 /// Which announcements are sent to the network.
@@ -135,6 +192,8 @@ pub struct StationSpec {
     pub sound_bitrate: u32,
     /// Whether its films are brought to one loudness (EBU R 128).
     pub loudness: bool,
+    /// The names of the tokens and passwords that it lets in. Empty: it is open to all.
+    pub access: Vec<String>,
     /// The line of the file on which this station begins, from 1. For messages.
     pub line: usize,
 }
@@ -238,6 +297,7 @@ impl StationSpec {
             sound: SoundChoice::Auto,
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             loudness: true,
+            access: Vec::new(),
             line: 1,
         }
     }
@@ -254,6 +314,8 @@ pub struct World {
     pub home: Option<PathBuf>,
     /// The user's cache folder; `None` if the user has no home folder.
     pub cache: Option<PathBuf>,
+    /// The folder in which a broadcaster keeps what it has to remember; `None` if the user has no home folder.
+    pub state: Option<PathBuf>,
     /// Tells what is at a path.
     pub media: Box<dyn Fn(&Path) -> MediaKind>,
     /// Tells whether a station has sound. Asked only of stations whose ports may overlap.
@@ -271,7 +333,8 @@ impl World {
         // An empty HOME means no home folder, not the current folder.
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
-        Ok(World { interfaces, home, cache, media: Box::new(films::kind), sound: Box::new(has_sound) })
+        let state = state(std::env::var_os("STATE_DIRECTORY"), std::env::var_os("XDG_STATE_HOME"), home.as_deref());
+        Ok(World { interfaces, home, cache, state, media: Box::new(films::kind), sound: Box::new(has_sound) })
     }
 }
 
@@ -280,6 +343,16 @@ impl World {
 fn cache(set: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
     let set = set.map(PathBuf::from).filter(|path| path.is_absolute());
     set.or_else(|| home.map(|home| home.join(".cache")))
+}
+
+/// The folder that systemd made for a service (`STATE_DIRECTORY`), or else one in the user's state folder by the XDG Base Directory
+/// Specification.
+fn state(service: Option<OsString>, set: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(service).or_else(|| {
+        let state = absolute(set).or_else(|| home.map(|home| home.join(".local/state")));
+        state.map(|state| state.join("stationcast"))
+    })
 }
 
 /// All faults of a line-up, in the order of the file: one sentence each, with the place, the rule and the fix. `Display`

@@ -14,12 +14,13 @@ use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup,
-    LiveSource, Media, MediaKind, SoundChoice, Spread, StationSpec, World, live, outputs, ports, reel,
+    LiveSource, Media, MediaKind, SecuritySpec, SoundChoice, Spread, StationSpec, World, access, live, outputs, ports, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;
+use crate::tls::Security;
 
-const STATION: [&str; 16] = [
+const STATION: [&str; 17] = [
     "id",
     "name",
     "media",
@@ -36,6 +37,7 @@ const STATION: [&str; 16] = [
     "sound",
     "sound_bitrate",
     "loudness",
+    "access",
 ];
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -52,6 +54,8 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
             http: None,
             hosts: Vec::new(),
             announce: Announce::default(),
+            security: SecuritySpec::default(),
+            access: None,
             stations: Vec::new(),
             interfaces: Vec::new(),
         });
@@ -59,11 +63,12 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let root = document.get_ref();
     unknown_sections(root, &mut report);
 
-    let directory = match section(root, "directory", &mut report) {
-        None => Field::Absent,
+    let (directory, directory_security) = match section(root, "directory", &mut report) {
+        None => (Field::Absent, Security::Plain),
         Some(section) => {
-            section.unknown_keys(&mut report, &["listen"], "[directory]");
-            section.socket(&mut report, "listen", &DIRECTORY.to_string())
+            section.unknown_keys(&mut report, &["listen", "tls"], "[directory]");
+            let listen = section.socket(&mut report, "listen", &DIRECTORY.to_string());
+            (listen, section.security(&mut report))
         }
     };
     let mut defaults = Settings {
@@ -90,12 +95,26 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         Some(section) => reel::read(&section, &mut report, folder, world),
     };
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
-    let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
+    let outputs = outputs::read(root, &mut report, (directory, directory_security), folder, world);
+    let Outputs { rtsp, http, hosts, announce, security } = outputs;
+    let access = access::file(root, &mut report, folder, world);
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
     let stations = parser.stations(root);
+    access::refuse_without_file(&stations, access.as_deref(), &mut parser.report);
     live::refuse_loops(&stations, http, &hosts, world, &mut parser.report);
     let interfaces = world.interfaces.clone();
-    parser.report.finish(Lineup { directory, reel, rtsp, http, hosts, announce, stations, interfaces })
+    parser.report.finish(Lineup {
+        directory,
+        reel,
+        rtsp,
+        http,
+        hosts,
+        announce,
+        security,
+        access,
+        stations,
+        interfaces,
+    })
 }
 
 /// The keys that `[defaults]` and every station may have.
@@ -233,6 +252,7 @@ impl StationParser<'_> {
         let name = self.name(&section);
         let group = self.group(&section);
         let media = self.media(&section);
+        let access = access::names(&section, &mut self.report);
         let settings = Settings::read(&section, &mut self.report, self.world).or(&self.defaults);
         if let Field::Absent = settings.interface {
             let default = interface(LOOPBACK, self.world).err().unwrap_or_default();
@@ -269,6 +289,7 @@ impl StationParser<'_> {
             sound: settings.sound.value()?,
             sound_bitrate: settings.sound_bitrate.value()?,
             loudness: settings.loudness.value()?,
+            access,
             line,
         })
     }

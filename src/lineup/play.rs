@@ -10,7 +10,7 @@ use super::parse::LOOPBACK;
 use super::report::{printable, short};
 use super::{
     Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, Datagram, Lineup, MediaKind,
-    SoundChoice, Spread, StationSpec, World, reel,
+    SecuritySpec, SoundChoice, Spread, StationSpec, World, reel,
 };
 use crate::directory::PORT;
 use crate::media::StationId;
@@ -89,6 +89,8 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
         http: Some(at(HTTP.port())),
         hosts: Vec::new(),
         announce: Announce { sap: true, mdns: true },
+        security: SecuritySpec::default(),
+        access: None,
         stations: vec![StationSpec {
             id: ID,
             name,
@@ -106,6 +108,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             sound: SoundChoice::Auto,
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             loudness: true,
+            access: Vec::new(),
             line: 0,
         }],
         interfaces: world.interfaces.clone(),

@@ -24,7 +24,7 @@ use self::queue::PictureQueue;
 pub use self::queue::QueuePolicy;
 use super::signal_log::LOST_AFTER;
 use super::stream::Stream;
-use crate::directory::{ErrorCode, Event, StationInfo, StationNow};
+use crate::directory::{Endpoint, ErrorCode, Event, StationInfo, StationNow};
 use crate::media::{AirTime, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker, SpeakerInput};
 use crate::tuner::join;
@@ -112,11 +112,12 @@ impl Zapper {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(
-        directory: SocketAddr,
+        directory: impl Into<Endpoint>,
         via: ReceiveVia,
         queue_policy: QueuePolicy,
         measured: usize,
     ) -> Zapper {
+        let directory = directory.into();
         Zapper::begin(via, queue_policy, measured, |sender| DirectoryView::connect(directory, sender))
     }
 
@@ -213,7 +214,7 @@ impl Zapper {
 
     /// The directory's address.
     pub fn directory(&self) -> SocketAddr {
-        self.directory.address
+        self.directory.endpoint.address
     }
 
     /// Whether the directory is connected.
@@ -389,7 +390,7 @@ impl Zapper {
         match &self.via {
             ReceiveVia::Multicast { interface } => {
                 let wanted = interface.as_deref();
-                let (directory, local) = (self.directory.address.ip(), self.directory.local());
+                let (directory, local) = (self.directory.endpoint.address.ip(), self.directory.local());
                 let interface = join::interface_for_station(station, wanted, directory, local);
                 ReceiveFrom::Group(station.group, interface, self.directory.source_of(station))
             }
@@ -474,7 +475,7 @@ impl Zapper {
 
     /// Uses another directory, unless the present one has answered.
     fn move_to(&mut self, directory: SocketAddr) {
-        if self.directory.is_connected() || directory == self.directory.address {
+        if self.directory.is_connected() || directory == self.directory.endpoint.address {
             return;
         }
         self.directory.move_to(directory, &self.sender);

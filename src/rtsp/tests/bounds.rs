@@ -207,7 +207,7 @@ impl BareServer {
     async fn connect(&self, own: &str) -> (TestRtspClient, tokio::task::JoinHandle<()>) {
         let client = TestRtspClient::from(own, self.listener.local_addr().unwrap()).await;
         let (stream, peer) = self.listener.accept().await.unwrap();
-        let connection = RtspConnection::new(stream, peer, self.server.address, self.rtsp.clone());
+        let connection = RtspConnection::new(stream.into(), peer, self.server.address, self.rtsp.clone());
         (client, tokio::spawn(connection.serve()))
     }
 

@@ -33,7 +33,7 @@ const LOCAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::I
 /// A zapper without a directory: the tests make its events.
 fn zapper() -> Zapper {
     let via = ReceiveVia::Multicast { interface: None };
-    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
+    let mut zapper = Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.handle_event(Event::Connected { local: LOCAL }).unwrap();
     zapper
 }
@@ -199,7 +199,7 @@ fn a_directory_that_is_found_later_is_used() {
     let _within = runtime.enter();
     let (table, directory) = directory(&runtime);
     let via = ReceiveVia::Multicast { interface: None };
-    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
+    let mut zapper = Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.tune(StationId(1)).unwrap();
     zapper.search(move || directory).unwrap();
     let deadline = Instant::now() + GUARD;
