@@ -41,7 +41,8 @@ pub(crate) fn stamp(path: &Path) -> Stamp {
     Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }
 
-/// Replaces a file as a whole, or makes it with mode 0600. A file that is there keeps its owner, its group and its mode.
+/// Replaces a file as a whole, or makes it with mode 0600, for the owner of its folder. A file that is there keeps its owner, its
+/// group and its mode.
 ///
 /// # Errors
 /// The system's. The old file is then as it was.
@@ -56,6 +57,9 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         if let Ok(old) = fs::metadata(&path) {
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
             file.set_permissions(old.permissions())?;
+        } else if let Some(Ok(folder)) = path.parent().map(fs::metadata) {
+            // Root writes for the user of a service. Others may not give files away.
+            let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
         }
         file.write_all(bytes)?;
         file.sync_all()?;

@@ -165,7 +165,12 @@ impl Gatekeeper {
             return Err(Denied::Wrong);
         };
         lock(&self.attempts).give_back(address);
-        info!("audit: let in {address} by {service}, with the {} \"{}\" ({})", entry.kind(), entry.name, entry.id);
+        info!(
+            "audit: let in {address} by {service}, with the {} \"{}\" ({})",
+            entry.kind(),
+            entry.name,
+            entry.id
+        );
         Ok(Grant::of(entry, self.keys.subscribe()))
     }
 

@@ -39,7 +39,8 @@ impl Grant {
 
     /// Whether a client may see a station with this `access`; an empty one lets in everybody.
     pub fn allows(&self, access: &[String]) -> bool {
-        access.is_empty() || self.name().is_some_and(|name| name == ADMIN || access.iter().any(|one| one == name))
+        access.is_empty()
+            || self.name().is_some_and(|name| name == ADMIN || access.iter().any(|one| one == name))
     }
 
     /// Whether the token or password was removed, or is over.

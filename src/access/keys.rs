@@ -104,7 +104,8 @@ struct EntryText {
     argon2id: Option<String>,
 }
 
-const HEAD: &str = "# Tokens and passwords that this broadcaster lets in, hashed. `broadcaster token` writes this file.\n\n";
+const HEAD: &str =
+    "# Tokens and passwords that this broadcaster lets in, hashed. `broadcaster token` writes this file.\n\n";
 
 impl Keys {
     /// Reads a file, which other users can neither read nor write.
@@ -231,7 +232,9 @@ impl Keys {
             // The latest that the file can say.
             Some(lasts) => Some(
                 now.checked_add(lasts)
-                    .filter(|&end| humantime::parse_rfc3339("9999-12-31T23:59:59Z").is_ok_and(|last| end <= last))
+                    .filter(|&end| {
+                        humantime::parse_rfc3339("9999-12-31T23:59:59Z").is_ok_and(|last| end <= last)
+                    })
                     .ok_or("that is too long; leave --expires out if it holds for ever")?,
             ),
         };
@@ -248,7 +251,8 @@ impl Keys {
     /// Removes the entry with this id, or all of this name. Returns those that were removed.
     pub fn remove(&mut self, id_or_name: &str) -> Vec<Entry> {
         let by_id = self.find(id_or_name).is_some();
-        let is_meant = |entry: &mut Entry| if by_id { entry.id == id_or_name } else { entry.name == id_or_name };
+        let is_meant =
+            |entry: &mut Entry| if by_id { entry.id == id_or_name } else { entry.name == id_or_name };
         self.entries.extract_if(.., is_meant).collect()
     }
 
@@ -314,7 +318,8 @@ fn entry(text: EntryText) -> Option<Entry> {
         Some(expires) => Some(time(&expires)?),
         None => None,
     };
-    let is_id = !text.id.is_empty() && text.id.len() <= 32 && text.id.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_id =
+        !text.id.is_empty() && text.id.len() <= 32 && text.id.bytes().all(|b| b.is_ascii_alphanumeric());
     let created = time(&text.created)?;
     is_id.then_some(Entry { id: text.id, name: text.name, created, expires, hash })
 }
@@ -330,7 +335,9 @@ fn argon2id(password: &str, salt: &[u8; 16]) -> Sha256 {
     let params = Params::new(MEMORY_KIB, PASSES, 1, None).expect("the costs are within argon2's bounds");
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     // A password that is too long for argon2 has 4 GiB.
-    argon2.hash_password_into(password.as_bytes(), salt, &mut hash).expect("the lengths are within argon2's bounds");
+    argon2
+        .hash_password_into(password.as_bytes(), salt, &mut hash)
+        .expect("the lengths are within argon2's bounds");
     hash
 }
 

@@ -19,6 +19,7 @@ pub mod grant;
 pub mod keys;
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,28 @@ impl Secret {
     /// A secret that was received, or read from a file.
     pub fn new(text: String) -> Secret {
         Secret(text)
+    }
+
+    /// The token in `file`, or else the one in the environment, `STATIONCAST_TOKEN`: on a command line, every user of the machine
+    /// could read it. `None` if there is neither.
+    ///
+    /// # Errors
+    /// A sentence: the file cannot be read, or it has no token.
+    pub fn from_file_or_environment(file: Option<&Path>) -> Result<Option<Secret>, String> {
+        let text = match file {
+            Some(file) => {
+                let read = std::fs::read_to_string(file);
+                Some(read.map_err(|error| format!("--token-file {}: {error}", file.display()))?)
+            }
+            None => std::env::var("STATIONCAST_TOKEN").ok().filter(|text| !text.trim().is_empty()),
+        };
+        let Some(text) = text else { return Ok(None) };
+        let token = text.trim();
+        let is_one_word = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_one_word || token.len() > LONGEST_SECRET {
+            return Err("a token is one word, as `broadcaster token add` prints it".into());
+        }
+        Ok(Some(Secret(token.to_owned())))
     }
 
     /// The secret itself, to be sent or hashed.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
+use stationcast::access::Secret;
 use stationcast::clock::wall_clock;
 use stationcast::content::decode::be_quiet;
 use stationcast::content::film_list::FilmList;
@@ -28,7 +29,7 @@ use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, has_sound};
 use stationcast::log::without_numbers;
 use stationcast::media::StationId;
-use stationcast::status;
+use stationcast::status::{self, StatusTarget};
 use stationcast::tls::pin::Fingerprint;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
@@ -123,6 +124,16 @@ struct Status {
     /// Where the broadcaster serves HTTP; default: the `http.listen` of the line-up
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
+    /// Ask by TLS; default: if the line-up says so
+    #[arg(long)]
+    tls: bool,
+    /// Ask by TLS, and only if the certificate has this SHA-256; default: that of the line-up's certificate
+    #[arg(long, value_name = "SHA-256")]
+    fingerprint: Option<Fingerprint>,
+    /// Show the token in this file, so that stations with `access` are told too; or else the one in the environment,
+    /// STATIONCAST_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Keep the table up to date until q is pressed
     #[arg(long, conflicts_with = "json")]
     watch: bool,
@@ -171,7 +182,7 @@ fn command() -> ExitCode {
         Some(Command::Reload(options)) => return reload(options),
         Some(Command::Token(options)) => return options.run(),
         Some(Command::Status(status)) => match &status.http {
-            Some(address) => return outcome(show_status(status, address)),
+            Some(address) => return outcome(show_status(status, address, false, None)),
             None => &status.line_up.config,
         },
         None | Some(Command::Play(_)) => &cli.line_up.config,
@@ -200,7 +211,10 @@ fn command() -> ExitCode {
         Some(Command::Prepare(_)) => prepare(&lineup),
         Some(Command::Check(check)) => return show_line_up(&lineup, fingerprint, check),
         Some(Command::Status(status)) => match lineup.http {
-            Some(listen) => show_status(status, &status::address_of(listen)),
+            Some(listen) => {
+                let tls = lineup.security.http.has_tls();
+                show_status(status, &status::address_of(listen), tls, fingerprint.filter(|_| tls))
+            }
             None => Err(anyhow!(
                 "the line-up has no [http] section, so its broadcaster serves no status; add one, or give the address \
                  of a running broadcaster with --http"
@@ -388,15 +402,21 @@ fn listen(address: &mut SocketAddr, section: &str, is_fixed: bool) -> anyhow::Re
 }
 
 /// Prints the status of the stations of the broadcaster at `address`, or shows it until a key or a signal ends it.
-fn show_status(options: &Status, address: &str) -> anyhow::Result<()> {
+/// Its line-up says whether it serves TLS, and `known` is the fingerprint of its certificate, if that is there.
+fn show_status(options: &Status, address: &str, tls: bool, known: Option<Fingerprint>) -> anyhow::Result<()> {
+    let fingerprint = options.fingerprint.or(known);
+    let token =
+        Secret::from_file_or_environment(options.token_file.as_deref()).map_err(anyhow::Error::msg)?;
+    let tls = tls || options.tls || fingerprint.is_some();
+    let target = StatusTarget { address: address.to_owned(), tls, fingerprint, token };
     if options.json {
-        return print(&format!("{}\n", status::fetch_json(address)?));
+        return print(&format!("{}\n", status::fetch_json(&target)?));
     }
     if !options.watch {
-        return print(&format!("{}\n", status::table(&status::fetch(address)?)));
+        return print(&format!("{}\n", status::table(&status::fetch(&target)?)));
     }
     let (_runtime, stop) = stop_flag()?;
-    status::watch(address, &stop).context("--watch needs a terminal; leave it out")
+    status::watch(&target, &stop).context("--watch needs a terminal; leave it out")
 }
 
 /// Makes the reels. `Ok` means that there is one of every film.

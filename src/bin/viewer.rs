@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use clap::error::ErrorKind as UsageError;
 use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
-use stationcast::access::{LONGEST_SECRET, Secret};
+use stationcast::access::Secret;
 use stationcast::directory::{self, Endpoint, Reach, StationInfo, StationNow};
 use stationcast::generate::{Generate, manual};
 use stationcast::interface::named;
@@ -258,22 +258,9 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
 
 /// How directories are reached.
 fn reach(cli: &Cli) -> Result<Reach, String> {
-    let text = match &cli.token_file {
-        Some(file) => {
-            let read = std::fs::read_to_string(file);
-            Some(read.map_err(|error| format!("--token-file {}: {error}", file.display()))?)
-        }
-        None => std::env::var("STATIONCAST_TOKEN").ok(),
-    };
-    let token = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    if cli.token_file.is_some() && token.is_none() {
-        return Err("the file of --token-file is empty".into());
-    }
-    if token.as_ref().is_some_and(|token| token.len() > LONGEST_SECRET || token.contains(char::is_whitespace)) {
-        return Err("a token is one word, as `broadcaster token add` prints it".into());
-    }
+    let token = Secret::from_file_or_environment(cli.token_file.as_deref())?;
     let known = KnownServers::of_this_user();
-    Ok(Reach { tls: cli.tls, fingerprint: cli.fingerprint, known, token: token.map(Secret::new) })
+    Ok(Reach { tls: cli.tls, fingerprint: cli.fingerprint, known, token })
 }
 
 fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream>) -> anyhow::Result<()> {
@@ -285,7 +272,8 @@ fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream
     if cli.list {
         let stations = runtime.block_on(directory::list(directory.clone(), Duration::from_secs(5)))?;
         // An older directory refuses the question.
-        let now = runtime.block_on(directory::now(directory.clone(), Duration::from_secs(5))).unwrap_or_default();
+        let now =
+            runtime.block_on(directory::now(directory.clone(), Duration::from_secs(5))).unwrap_or_default();
         return list(stations, now, cli.json);
     }
     if let Some(interface) = &cli.interface {

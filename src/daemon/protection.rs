@@ -72,7 +72,9 @@ impl Protection {
     fn look(&self) {
         self.gatekeeper.refresh();
         match self.identity.as_ref().and_then(Identity::refresh) {
-            Some(Ok(fingerprint)) => info!("tls: the certificate has changed; its fingerprint is {fingerprint}"),
+            Some(Ok(fingerprint)) => {
+                info!("tls: the certificate has changed; its fingerprint is {fingerprint}")
+            }
             Some(Err(sentence)) => warn!("tls: the certificate stays as it was: {sentence}"),
             None => {}
         }

@@ -112,7 +112,10 @@ pub async fn services(directory: impl Into<Endpoint>, timeout: Duration) -> Resu
 ///
 /// # Errors
 /// As [`list`]. An older directory refuses the question.
-pub async fn sources(directory: impl Into<Endpoint>, timeout: Duration) -> Result<Vec<StationSource>, QueryError> {
+pub async fn sources(
+    directory: impl Into<Endpoint>,
+    timeout: Duration,
+) -> Result<Vec<StationSource>, QueryError> {
     let sources = |reply| match reply {
         Reply::Sources(sources) => Some(sources),
         _ => None,
@@ -125,7 +128,10 @@ pub async fn sources(directory: impl Into<Endpoint>, timeout: Duration) -> Resul
 ///
 /// # Errors
 /// As [`list`]. An older directory refuses the question.
-pub async fn now(directory: impl Into<Endpoint>, timeout: Duration) -> Result<(AirTime, Vec<StationNow>), QueryError> {
+pub async fn now(
+    directory: impl Into<Endpoint>,
+    timeout: Duration,
+) -> Result<(AirTime, Vec<StationNow>), QueryError> {
     let now = |reply| match reply {
         Reply::Now { at, stations } => Some((at, stations)),
         _ => None,
@@ -138,7 +144,10 @@ pub async fn now(directory: impl Into<Endpoint>, timeout: Duration) -> Result<(A
 ///
 /// # Errors
 /// As [`list`]. An older directory refuses the question.
-pub async fn sounds(directory: impl Into<Endpoint>, timeout: Duration) -> Result<Vec<StationSound>, QueryError> {
+pub async fn sounds(
+    directory: impl Into<Endpoint>,
+    timeout: Duration,
+) -> Result<Vec<StationSound>, QueryError> {
     let sounds = |reply| match reply {
         Reply::Sound(sounds) => Some(sounds),
         _ => None,

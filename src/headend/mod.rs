@@ -82,7 +82,8 @@ pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch:
 impl HeadEnd {
     /// Tells the directory of the stations' sound, and which stations a client may see.
     pub(crate) fn tell_directory(self: &Arc<HeadEnd>) {
-        self.table.set_gate(HeadEndGate { head_end: Arc::downgrade(self), gatekeeper: self.gatekeeper.clone() });
+        self.table
+            .set_gate(HeadEndGate { head_end: Arc::downgrade(self), gatekeeper: self.gatekeeper.clone() });
         self.table.set_sounds(sounds::HeadEndSounds(Arc::downgrade(self)));
     }
 

@@ -38,19 +38,25 @@ pub(super) fn names(section: &Section<'_, '_>, report: &mut Report<'_>) -> Vec<S
     };
     // An empty list might be meant to let in nobody.
     if list.is_empty() {
-        section.wrong::<()>(report, "access", format_args!("names nobody; {fix}, or leave it out to let in everybody"));
+        section.wrong::<()>(
+            report,
+            "access",
+            format_args!("names nobody; {fix}, or leave it out to let in everybody"),
+        );
     }
     let mut names = Vec::new();
     for entry in list.iter() {
         let name = match entry.get_ref() {
-            DeValue::String(name) => name_fault(name).map(|()| name.to_string()),
-            other => Err(format!("is {}; {fix}", kind(other))),
+            DeValue::String(name) => {
+                name_fault(name).map(|()| name.to_string()).map_err(|rule| format!(": {rule}"))
+            }
+            other => Err(format!(" is {}; {fix}", kind(other))),
         };
         match name {
             Ok(name) => names.push(name),
             Err(sentence) => {
                 let typed = report.typed(entry.span());
-                section.fault(report, entry.span().start, format_args!("access = {typed}: {sentence}"));
+                section.fault(report, entry.span().start, format_args!("access = {typed}{sentence}"));
             }
         }
     }

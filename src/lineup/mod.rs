@@ -105,12 +105,7 @@ impl SecuritySpec {
 impl Default for SecuritySpec {
     fn default() -> SecuritySpec {
         let certificate = CertificateSpec::Made { folder: None };
-        SecuritySpec {
-            directory: Security::Plain,
-            rtsp: Security::Plain,
-            http: Security::Plain,
-            certificate,
-        }
+        SecuritySpec { directory: Security::Plain, rtsp: Security::Plain, http: Security::Plain, certificate }
     }
 }
 
@@ -333,7 +328,8 @@ impl World {
         // An empty HOME means no home folder, not the current folder.
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
-        let state = state(std::env::var_os("STATE_DIRECTORY"), std::env::var_os("XDG_STATE_HOME"), home.as_deref());
+        let state =
+            state(std::env::var_os("STATE_DIRECTORY"), std::env::var_os("XDG_STATE_HOME"), home.as_deref());
         Ok(World { interfaces, home, cache, state, media: Box::new(films::kind), sound: Box::new(has_sound) })
     }
 }
@@ -476,6 +472,25 @@ impl Lineup {
         }
         if self.reel.dir.is_none() && self.stations.iter().any(|station| station.reel) {
             notes.push("no reels are kept: this user has no home folder, so set `dir` under [reel]".into());
+        }
+        if let Some(away) =
+            self.stations.iter().find(|station| !station.access.is_empty() && !self.stays_here(station))
+        {
+            notes.push(format!(
+                "station \"{}\" lets in only some, but anybody on its network can join its group {}, which is not encrypted",
+                away.name, away.group
+            ));
+        }
+        let listeners = [
+            (Some(self.directory), self.security.directory),
+            (self.rtsp, self.security.rtsp),
+            (self.http, self.security.http),
+        ];
+        let takes_tokens = |(listen, security): (Option<SocketAddr>, Security)| {
+            listen.is_some_and(|listen| listen.ip().is_loopback() || security.has_tls())
+        };
+        if self.access.is_some() && !listeners.into_iter().any(takes_tokens) {
+            notes.push("tokens are taken by TLS only, which no section turns on: write tls = true under [directory], [rtsp] or [http]".into());
         }
         let local = self.directory.ip().is_loopback();
         if let Some(away) = self.stations.iter().find(|station| local && !self.stays_here(station)) {

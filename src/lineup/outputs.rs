@@ -5,11 +5,11 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::{Announce, SecuritySpec, World, security};
 use super::fields::{Field, Section};
 use super::hosts;
 use super::report::Report;
 use super::sections::section;
+use super::{Announce, SecuritySpec, World, security};
 use crate::tls::Security;
 
 /// The default of `[rtsp] listen`. Port 8554 is the usual alternative to 554, which needs privileges.

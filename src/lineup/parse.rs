@@ -14,7 +14,8 @@ use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup,
-    LiveSource, Media, MediaKind, SecuritySpec, SoundChoice, Spread, StationSpec, World, access, live, outputs, ports, reel,
+    LiveSource, Media, MediaKind, SecuritySpec, SoundChoice, Spread, StationSpec, World, access, live,
+    outputs, ports, reel,
 };
 use crate::interface::Choice;
 use crate::media::StationId;

@@ -8,7 +8,8 @@ use super::report::{Report, nearest, short};
 const SECTIONS: [&str; 9] =
     ["directory", "defaults", "reel", "rtsp", "http", "announce", "tls", "access", "station"];
 /// The sections as their headers in a file.
-const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce], [tls], [access] and [[station]]";
+const HEADERS: &str =
+    "[directory], [defaults], [reel], [rtsp], [http], [announce], [tls], [access] and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
 pub(super) const SETTINGS: [&str; 12] = [
     "interface",

@@ -50,8 +50,12 @@ pub(super) fn certificate(
     let key = path(&section, report, "key", "name the file of the certificate's key, in PEM", folder, world);
     match (cert, key) {
         (Field::Is(certificate), Field::Is(key)) => return CertificateSpec::Files { certificate, key },
-        (Field::Is(_), Field::Absent) => section.missing(report, "key", "name the file of the certificate's key, in PEM"),
-        (Field::Absent, Field::Is(_)) => section.missing(report, "cert", "name the file of the certificate, in PEM"),
+        (Field::Is(_), Field::Absent) => {
+            section.missing(report, "key", "name the file of the certificate's key, in PEM")
+        }
+        (Field::Absent, Field::Is(_)) => {
+            section.missing(report, "cert", "name the file of the certificate, in PEM")
+        }
         _ => {}
     }
     made

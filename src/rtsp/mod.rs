@@ -126,7 +126,8 @@ pub async fn serve(listener: impl Into<Secured>, head_end: Arc<HeadEnd>, places:
             None
         }
     };
-    let mut connections = limits::accept_loop(listener.into(), "rtsp", limits, head_end.stopping(), visit).await;
+    let mut connections =
+        limits::accept_loop(listener.into(), "rtsp", limits, head_end.stopping(), visit).await;
     server.sessions.end().await;
     connections.shutdown().await;
 }

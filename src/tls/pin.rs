@@ -53,8 +53,12 @@ impl FromStr for Fingerprint {
     fn from_str(text: &str) -> Result<Fingerprint, &'static str> {
         let wrong = "write the SHA-256 of the certificate as the broadcaster prints it: 64 hexadecimal digits, colons or not";
         let digits = text.rsplit(['=', ' ']).next().unwrap_or_default();
-        let digits: Vec<u8> =
-            digits.chars().filter(|&c| c != ':').map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>().ok_or(wrong)?;
+        let digits: Vec<u8> = digits
+            .chars()
+            .filter(|&c| c != ':')
+            .map(|c| c.to_digit(16).map(|digit| digit as u8))
+            .collect::<Option<_>>()
+            .ok_or(wrong)?;
         if digits.len() != 64 {
             return Err(wrong);
         }
@@ -90,7 +94,10 @@ impl KnownServers {
     /// The fingerprint of the server at `address`, if it is known.
     pub fn get(&self, address: SocketAddr) -> Option<Fingerprint> {
         let text = fs::read_to_string(self.file.as_ref()?).ok()?;
-        text.lines().filter_map(|line| entry(line)).find(|(known, _)| *known == address).map(|(_, print)| print)
+        text.lines()
+            .filter_map(|line| entry(line))
+            .find(|(known, _)| *known == address)
+            .map(|(_, print)| print)
     }
 
     /// Remembers a fingerprint instead of the one that was known.
@@ -141,7 +148,9 @@ pub enum InsecureError {
         shown: Fingerprint,
     },
     /// There is no handshake.
-    #[error("the server at {address} does not speak TLS as we do: {reason}. Is `tls` on in its line-up, and is this the port?")]
+    #[error(
+        "the server at {address} does not speak TLS as we do: {reason}. Is `tls` on in its line-up, and is this the port?"
+    )]
     NoTls {
         /// The server.
         address: SocketAddr,
@@ -176,17 +185,17 @@ pub(crate) async fn secure(
     let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
     let shown = *verifier.shown.lock().unwrap_or_else(PoisonError::into_inner);
     match (connected, shown) {
-        (Err(_), Some(shown)) if expected.is_some_and(|expected| expected != shown) => {
-            Err(match named {
-                Some(_) => InsecureError::NotNamed { address, shown },
-                None => InsecureError::Changed { address, shown },
-            })
-        }
+        (Err(_), Some(shown)) if expected.is_some_and(|expected| expected != shown) => Err(match named {
+            Some(_) => InsecureError::NotNamed { address, shown },
+            None => InsecureError::Changed { address, shown },
+        }),
         (Err(reason), _) => Err(failed(reason)),
         (Ok(stream), Some(shown)) if known != Some(shown) => {
             let remembered = servers.remember(address, shown);
             if named.is_none() {
-                eprintln!("the server at {address} is trusted from now on; its certificate has the fingerprint {shown}");
+                eprintln!(
+                    "the server at {address} is trusted from now on; its certificate has the fingerprint {shown}"
+                );
             }
             if let Err(error) = remembered {
                 eprintln!("the fingerprint of {address} cannot be remembered: {error}");

@@ -133,7 +133,7 @@ async fn much_goes_through_tls_in_both_directions_at_one_time() {
     let (address, _task) = echo(Security::Tls, Some(&identity)).await;
     let stream = secure(connect(address).await, address, None, &KnownServers::default()).await.unwrap();
     let (mut read, mut write) = tokio::io::split(stream);
-    let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n * n >> 7) as u8).collect();
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
     let mut received = vec![0; sent.len()];
     let (written, filled) = tokio::join!(
         async {
@@ -186,7 +186,8 @@ fn a_fingerprint_is_read_as_it_is_printed_and_as_openssl_prints_it() {
     for text in [&text[..], &plain, &format!("sha256 Fingerprint={text}")] {
         assert_eq!(text.parse(), Ok(fingerprint), "{text}");
     }
-    for wrong in ["", "AA", &plain[1..], &format!("{plain}0"), &plain.replace('a', "g"), &format!("{plain}é")] {
+    for wrong in ["", "AA", &plain[1..], &format!("{plain}0"), &plain.replace('a', "g"), &format!("{plain}é")]
+    {
         assert!(wrong.parse::<Fingerprint>().is_err() || !plain.contains('a'), "{wrong}");
     }
 }

@@ -472,7 +472,13 @@ mod tests {
     async fn a_player_that_fails_or_is_not_installed_is_an_error() {
         let play = async |command: &str| {
             let template = Template::parse(command).unwrap();
-            play(&template, &station("239.77.0.2:5004"), &"127.0.0.1:9688".parse::<SocketAddr>().unwrap().into(), None).await
+            play(
+                &template,
+                &station("239.77.0.2:5004"),
+                &"127.0.0.1:9688".parse::<SocketAddr>().unwrap().into(),
+                None,
+            )
+            .await
         };
         play("sh -c 'grep -q 239.77.0.2 \"$0\"' {sdp}").await.unwrap();
         assert_eq!(

@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn addresses_are_of_tls_if_the_client_came_by_it_or_if_nothing_else_is_taken() {
         let host = "tower:8088".parse().unwrap();
-        let rtsp = |security, tls| Site::of(&host, tls, Some(("0.0.0.0:8554".parse().unwrap(), security))).rtsp;
+        let rtsp =
+            |security, tls| Site::of(&host, tls, Some(("0.0.0.0:8554".parse().unwrap(), security))).rtsp;
         let (plain, secure) = (Some("rtsp://tower:8554".to_owned()), Some("rtsps://tower:8554".to_owned()));
         for (security, by_plain, by_tls) in [
             (Security::Plain, &plain, &plain),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, RETRY_AFTER,
-    SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY,
+    RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -63,7 +63,8 @@ pub(super) async fn identify(
             }
         },
         None => {
-            let known = cookie(request.headers()).and_then(|cookie| gatekeeper.logged_in(client.visitor(), &cookie));
+            let known =
+                cookie(request.headers()).and_then(|cookie| gatekeeper.logged_in(client.visitor(), &cookie));
             known.unwrap_or_default()
         }
     };
@@ -100,7 +101,10 @@ fn cookie(headers: &HeaderMap) -> Option<Secret> {
 }
 
 /// `GET /login`.
-pub(super) async fn page(Extension(client): Extension<Admitted>, Extension(grant): Extension<Grant>) -> Response {
+pub(super) async fn page(
+    Extension(client): Extension<Admitted>,
+    Extension(grant): Extension<Grant>,
+) -> Response {
     document(StatusCode::OK, client.is_safe(), grant.name(), None)
 }
 
@@ -113,7 +117,8 @@ pub(super) async fn enter(
     body: Body,
 ) -> Response {
     if !same_site(&headers, &host) {
-        return Refusal(StatusCode::FORBIDDEN, "a page of another site may not log in here".into()).into_response();
+        return Refusal(StatusCode::FORBIDDEN, "a page of another site may not log in here".into())
+            .into_response();
     }
     let Ok(Ok(form)) = timeout(FORM_TIMEOUT, to_bytes(body, FORM)).await else {
         let sentence = format!("a log-in is a form of at most {FORM} bytes");
@@ -158,7 +163,8 @@ pub(super) async fn leave(
     headers: HeaderMap,
 ) -> Response {
     if !same_site(&headers, &host) {
-        return Refusal(StatusCode::FORBIDDEN, "a page of another site may not log out here".into()).into_response();
+        return Refusal(StatusCode::FORBIDDEN, "a page of another site may not log out here".into())
+            .into_response();
     }
     if let Some(cookie) = cookie(&headers) {
         web.head_end.gatekeeper.log_out(&cookie);
@@ -169,9 +175,15 @@ pub(super) async fn leave(
 /// Sends a browser to the wall, with this cookie.
 fn see_wall(cookie: &str) -> Response {
     // A cookie of ours has plain characters only.
-    let Ok(mut cookie) = HeaderValue::from_str(cookie) else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let Ok(mut cookie) = HeaderValue::from_str(cookie) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     cookie.set_sensitive(true);
-    let headers = [(SET_COOKIE, cookie), (LOCATION, HeaderValue::from_static("/")), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    let headers = [
+        (SET_COOKIE, cookie),
+        (LOCATION, HeaderValue::from_static("/")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
     (StatusCode::SEE_OTHER, headers).into_response()
 }
 
@@ -223,7 +235,8 @@ mod tests {
         assert_eq!(found("Bearer sct_1"), Some("sct_1".to_owned()));
         assert_eq!(found("bearer  sct_1 "), Some("sct_1".to_owned()));
         assert_eq!((found("Basic sct_1"), found("Bearer"), found("")), (None, None, None));
-        let found = |lines: &[&'static str]| cookie(&headers(COOKIE, lines)).map(|one| one.reveal().to_owned());
+        let found =
+            |lines: &[&'static str]| cookie(&headers(COOKIE, lines)).map(|one| one.reveal().to_owned());
         assert_eq!(found(&["a=b; stationcast=12; c=d"]), Some("12".to_owned()));
         assert_eq!(found(&["a=b", "stationcast=12"]), Some("12".to_owned()));
         assert_eq!((found(&["xstationcast=12"]), found(&["stationcast"]), found(&[])), (None, None, None));

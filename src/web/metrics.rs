@@ -193,7 +193,8 @@ impl StationMetrics {
 
     fn clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut clients = self.0.clients.all();
-        let seen: BTreeSet<_> = self.0.stations_for(&self.1).iter().map(|station| station.spec().id).collect();
+        let seen: BTreeSet<_> =
+            self.0.stations_for(&self.1).iter().map(|station| station.spec().id).collect();
         clients.retain(|client| seen.contains(&client.station));
         let help = "Clients served by unicast";
         let mut family = encoder.encode_descriptor("stationcast_clients", help, None, MetricType::Gauge)?;

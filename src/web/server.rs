@@ -101,12 +101,7 @@ pub async fn serve(
 }
 
 /// Serves one connection until it closes or becomes a WebSocket.
-async fn serve_connection(
-    arriving: ArrivingStream,
-    admitted: Admitted,
-    router: Router,
-    limits: HttpLimits,
-) {
+async fn serve_connection(arriving: ArrivingStream, admitted: Admitted, router: Router, limits: HttpLimits) {
     let peer = admitted.peer;
     if let Err(error) = prepare(arriving.tcp(), &limits) {
         debug!(%peer, %error, "http: lost");

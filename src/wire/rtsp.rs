@@ -9,16 +9,17 @@
 mod transport;
 
 use rtsp_types::headers::{
-    ACCEPT, CONNECTION, CONTENT_BASE, CONTENT_LOCATION, CSEQ, PROXY_REQUIRE, RANGE, REQUIRE, SCALE, SESSION,
-    TIMESTAMP, TRANSPORT,
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_BASE, CONTENT_LOCATION, CSEQ, PROXY_REQUIRE, RANGE, REQUIRE,
+    SCALE, SESSION, TIMESTAMP, TRANSPORT,
 };
 use rtsp_types::{Data, HeaderName, Message, Method, Request, Response, StatusCode, Url, Version};
 
 pub(crate) use transport::{LowerTransport, TransportSpec};
 
 /// The headers that a parsed message has. The others are left out.
-const READ: [HeaderName; 12] = [
+const READ: [HeaderName; 13] = [
     ACCEPT,
+    AUTHORIZATION,
     CONNECTION,
     CONTENT_BASE,
     CONTENT_LOCATION,

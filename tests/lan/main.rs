@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
 mod air;
 mod announce;
 mod conflicts;
@@ -44,6 +45,11 @@ fn main() -> ExitCode {
             name: "a_reload_touches_no_station_that_is_the_same",
             tools: &["curl"],
             run: reload::a_reload_touches_no_station_that_is_the_same,
+        },
+        Test {
+            name: "a_station_for_some_is_watched_by_those_and_by_no_others",
+            tools: &["curl", "ffmpeg", "openssl"],
+            run: access::a_station_for_some_is_watched_by_those_and_by_no_others,
         },
         Test {
             name: "two_broadcasters_on_one_group",

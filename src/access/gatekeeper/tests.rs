@@ -77,8 +77,7 @@ async fn tokens_and_passwords_are_let_in_and_nothing_else_is() {
 async fn ten_thousand_wrong_tokens_get_nobody_in_and_take_no_memory() {
     let folder = TempDir::new().unwrap();
     let mut token = None;
-    let gatekeeper =
-        with(&folder, |keys, now| token = Some(keys.add_token("staff", now, None).unwrap().1));
+    let gatekeeper = with(&folder, |keys, now| token = Some(keys.add_token("staff", now, None).unwrap().1));
     let token = token.unwrap();
     let (mut wrong, mut ignored) = (0, 0);
     for n in 0..10_000 {
@@ -131,7 +130,8 @@ async fn a_grant_ends_with_its_entry() {
 async fn a_log_in_lasts_as_long_as_its_entry_and_is_shown_by_tls_only() {
     let folder = TempDir::new().unwrap();
     let mut added = None;
-    let gatekeeper = with(&folder, |keys, now| added = Some(keys.add_token("staff", now, Some(HOUR)).unwrap()));
+    let gatekeeper =
+        with(&folder, |keys, now| added = Some(keys.add_token("staff", now, Some(HOUR)).unwrap()));
     let (id, token) = added.unwrap();
     let safe = visitor("192.0.2.7", true);
     let grant = gatekeeper.admit(safe, shows("", token.reveal())).await.unwrap();
@@ -183,7 +183,10 @@ fn a_file_that_is_wrong_is_refused_in_a_sentence_without_a_secret() {
         let error = read(&right.replacen(from, to, 1)).unwrap_err();
         assert!(error.contains(&sentence), "{from}: {error}");
     }
-    let twice = format!("{right}\n{}", right.split("[[access]]").nth(1).map(|entry| format!("[[access]]{entry}")).unwrap());
+    let twice = format!(
+        "{right}\n{}",
+        right.split("[[access]]").nth(1).map(|entry| format!("[[access]]{entry}")).unwrap()
+    );
     assert_eq!(read(&twice), Err(format!("the entry {id:?} is there twice")));
 }
 
@@ -195,7 +198,9 @@ fn names_passwords_and_times_have_rules() {
         assert!(keys.add_token(name, now, None).is_err(), "{name}");
     }
     let password = |text: &str| Secret::new(text.into());
-    assert!(keys.add_password("staff", &password("too short"), now, None).unwrap_err().contains("at least 10"));
+    assert!(
+        keys.add_password("staff", &password("too short"), now, None).unwrap_err().contains("at least 10")
+    );
     assert!(keys.add_password("staff", &password(&"x".repeat(257)), now, None).unwrap_err().contains("256"));
     assert!(keys.add_password("staff", &password("sct_0123456789"), now, None).is_err());
     keys.add_password("staff", &password("correct horse"), now, None).unwrap();

@@ -115,7 +115,9 @@ impl Token {
         if let TokenCommand::Add(Add { name, .. }) = &self.command {
             let used = lineup.stations.iter().any(|station| station.access.contains(name));
             if !used && name != stationcast::access::ADMIN {
-                eprintln!("no station of the line-up lets in \"{name}\" yet: write access = [\"{name}\"] at one");
+                eprintln!(
+                    "no station of the line-up lets in \"{name}\" yet: write access = [\"{name}\"] at one"
+                );
             }
         }
         Ok(())
