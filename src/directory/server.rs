@@ -44,6 +44,7 @@ pub async fn serve(
 }
 
 /// The answer to a client that does not speak TLS where it must.
+#[cfg(feature = "broadcaster")]
 pub(crate) fn tls_only() -> Vec<u8> {
     let sentence = "this directory speaks TLS only: try viewer --tls".into();
     encode(&Reply::Error { code: ErrorCode::BadRequest, sentence }).unwrap_or_default()

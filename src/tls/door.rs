@@ -199,6 +199,7 @@ pub(crate) struct ArrivingStream {
     door: Door,
 }
 
+#[cfg(feature = "broadcaster")]
 impl ArrivingStream {
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.tcp

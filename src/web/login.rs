@@ -200,7 +200,7 @@ fn document(status: StatusCode, is_safe: bool, name: Option<&str>, wrong: Option
             "<p>Tokens and passwords are taken by TLS only: open this page by https.</p>\n".to_owned()
         }
         None => "<form method=\"post\" action=\"/login\">\n\
-             <p><label>Name <input name=\"name\" autocomplete=\"username\" maxlength=\"32\"></label> (a token needs none)</p>\n\
+             <p><label>Name (a token needs none) <input name=\"name\" autocomplete=\"username\" maxlength=\"32\"></label></p>\n\
              <p><label>Password or token <input name=\"secret\" type=\"password\" autocomplete=\"current-password\" maxlength=\"256\" required></label></p>\n\
              <p><button>Log in</button></p>\n</form>\n"
             .to_owned(),
