@@ -118,7 +118,7 @@ impl Keys {
         let text = str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
         // The error of the parser shows the line, which has a hash.
         let parsed: FileText = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+            let line = error.span().and_then(|span| Some(1 + text.get(..span.start)?.matches('\n').count()));
             let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
             wrong(format!("{line}it is not as `broadcaster token` writes it: {}", error.message()))
         })?;

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -109,11 +110,20 @@ pub fn make(folder: &Path, names: Vec<String>) -> io::Result<(PathBuf, PathBuf)>
         return Ok((certificate, key));
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+    let (certificate_text, key_text) = self_signed(names).map_err(io::Error::other)?;
     // The key comes first: a certificate without its key would be taken for complete.
-    private_file::replace(&key, made.signing_key.serialize_pem().as_bytes())?;
-    private_file::replace(&certificate, made.cert.pem().as_bytes())?;
+    private_file::replace(&key, key_text.as_bytes())?;
+    private_file::replace(&certificate, certificate_text.as_bytes())?;
     Ok((certificate, key))
+}
+
+/// A certificate for these names and addresses, which signs itself, and its key, in PEM.
+fn self_signed(names: Vec<String>) -> Result<(String, String), rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "stationcast");
+    let key = KeyPair::generate()?;
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
 /// The files of a certificate that is made, and its key.

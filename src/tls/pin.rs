@@ -94,10 +94,7 @@ impl KnownServers {
     /// The fingerprint of the server at `address`, if it is known.
     pub fn get(&self, address: SocketAddr) -> Option<Fingerprint> {
         let text = fs::read_to_string(self.file.as_ref()?).ok()?;
-        text.lines()
-            .filter_map(|line| entry(line))
-            .find(|(known, _)| *known == address)
-            .map(|(_, print)| print)
+        text.lines().filter_map(entry).find(|(known, _)| *known == address).map(|(_, print)| print)
     }
 
     /// Remembers a fingerprint instead of the one that was known.
