@@ -74,8 +74,8 @@ pub(crate) fn wrapped<'a>(pieces: impl Iterator<Item = &'a str>, most: usize) ->
     lines
 }
 
-#[cfg(feature = "broadcaster")]
 /// A number with three digits, and as many zeros as it takes: `4.07`, `40.7`, `407`, `4070`.
+#[cfg(feature = "broadcaster")]
 pub(crate) fn three_digits(number: f64) -> String {
     if !number.is_finite() || number <= 0.0 {
         return "0".into();

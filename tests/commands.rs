@@ -3,10 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "a test waits for programs, and not for ever")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines, Read};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Longer than any step takes here.
@@ -35,10 +36,65 @@ fn reels(folder: &Path) -> usize {
     files.filter(|file| file.path().extension().is_some_and(|extension| extension == "reel")).count()
 }
 
-fn finish(mut child: Child) -> (Option<i32>, String) {
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    (child.wait().unwrap().code(), said)
+/// A broadcaster that was started. It is killed when this is dropped, as when its test fails.
+struct Started {
+    child: Child,
+    /// The lines of its log.
+    log: Receiver<String>,
+}
+
+impl Started {
+    fn new(mut command: Command) -> Started {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Started { child, log }
+    }
+
+    /// As [`new`](Self::new), when it is on air.
+    fn on_air(command: Command) -> Started {
+        let started = Started::new(command);
+        started.until(" on air: ");
+        started
+    }
+
+    /// The next line of the log, awaited since `begun`; `None` after the last one.
+    fn line(&self, begun: Instant) -> Option<String> {
+        match self.log.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("waited {} s in vain for its log", PATIENCE.as_secs()),
+        }
+    }
+
+    /// Reads the log up to the line that contains `text`.
+    fn until(&self, text: &str) {
+        let begun = Instant::now();
+        let mut lines = std::iter::from_fn(|| self.line(begun));
+        assert!(lines.any(|line| line.contains(text)), "the log ends without {text:?}");
+    }
+
+    /// Sends it a signal.
+    fn send(&self, signal: &str) {
+        let status =
+            Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Its exit status, and the rest of its log.
+    fn finish(mut self) -> (Option<i32>, String) {
+        let begun = Instant::now();
+        let said: Vec<String> = std::iter::from_fn(|| self.line(begun)).collect();
+        (self.child.wait().unwrap().code(), said.join("\n"))
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]
@@ -57,19 +113,16 @@ fn an_interrupted_preparation_says_how_to_go_on() {
         let config = folder.path().join("stations.toml");
         let stations: String = (1..=40).map(station).collect();
         fs::write(&config, format!("[reel]\ndir = {dir:?}\n{stations}")).unwrap();
-        let preparing = broadcaster(&["prepare", "--config", config.to_str().unwrap()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = broadcaster(&["prepare", "--config", config.to_str().unwrap()]);
+        command.stdout(Stdio::null());
+        let preparing = Started::new(command);
         let begun = Instant::now();
         while reels(&dir) == 0 {
             assert!(begun.elapsed() < PATIENCE, "no reel is made");
             std::thread::yield_now();
         }
-        let pid = preparing.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-        let (code, said) = finish(preparing);
+        preparing.send(signal);
+        let (code, said) = preparing.finish();
         assert_eq!(code, Some(1), "after SIG{signal}: {said}");
         assert!(said.contains("stopped before the end; run it again to continue"), "{said}");
         assert!(reels(&dir) < 40);
@@ -157,37 +210,17 @@ fn one_station(folder: &Path) -> String {
     config.to_str().unwrap().to_owned()
 }
 
-/// Sends a signal to a broadcaster.
-fn send(signal: &str, child: &Child) {
-    let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-}
-
-/// A broadcaster that is on air, and the lines of its log.
-fn on_air(mut command: Command) -> (Child, Lines<BufReader<ChildStderr>>) {
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    until(&mut log, " on air: ");
-    (child, log)
-}
-
-/// Reads the log up to the line that contains `text`.
-fn until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) {
-    let mut lines = log.map(|line| line.unwrap());
-    assert!(lines.any(|line| line.contains(text)), "the log ends without {text:?}");
-}
-
 #[test]
 fn a_hang_up_reloads_the_line_up() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, mut log) = on_air(broadcaster(&["--config", &one_station(folder.path())]));
+    let started = Started::on_air(broadcaster(&["--config", &one_station(folder.path())]));
     for _ in 0..2 {
-        send("HUP", &child);
-        until(&mut log, "reload: nothing has changed");
+        started.send("HUP");
+        started.until("reload: nothing has changed");
     }
-    send("TERM", &child);
-    until(&mut log, "off air: ");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    started.send("TERM");
+    started.until("off air: ");
+    assert_eq!(started.finish().0, Some(0));
 }
 
 /// The filter drops the log lines of the program itself; a line of the library says that it is on air.
@@ -196,18 +229,18 @@ fn a_log_filter_does_not_decide_whether_the_broadcaster_stays_on_air() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = broadcaster(&["--config", &one_station(folder.path())]);
     command.env("RUST_LOG", "stationcast=info");
-    let (mut child, mut log) = on_air(command);
-    send("TERM", &child);
-    until(&mut log, "off air: ");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let started = Started::on_air(command);
+    started.send("TERM");
+    started.until("off air: ");
+    assert_eq!(started.finish().0, Some(0));
 }
 
 #[test]
 fn an_abort_is_exit_status_1() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, _log) = on_air(broadcaster(&["--config", &one_station(folder.path())]));
-    send("ABRT", &child);
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let started = Started::on_air(broadcaster(&["--config", &one_station(folder.path())]));
+    started.send("ABRT");
+    assert_eq!(started.finish().0, Some(1));
 }
 
 /// The exit status and stderr of a broadcaster that may use `kibibytes` KiB of address space; no status if a signal ended it.

@@ -13,6 +13,7 @@
 //!   [`Due::policy`](crate::media::Due::policy).
 //! - Two pictures of a flow are never sent at once: a picture that follows a late one keeps its distance ([`SEPARATION`]), and is
 //!   late by that at most.
+//! - A unit of sound that is several packets long catches up at once.
 //! - The bursts of a spread picture keep their distance. If a burst is late by more than half a step, the rest of the picture is
 //!   postponed by that lateness, so that bursts are at least half a step apart. Catching up would be the burst at line rate that
 //!   spreading exists to avoid. The picture ends that much later at most, and the station catches up by 1 - `spread` of an
@@ -28,7 +29,7 @@ use rtrb::Consumer;
 
 use super::sender::Plan;
 use super::{AirCounters, FlowId};
-use crate::media::{AirTime, Policy, REPEAT_RATE, Unit};
+use crate::media::{AirTime, Policy, REPEAT_RATE, Track, Unit};
 
 /// Time between two polls of a station's ring that was empty. A picture that is handed over at the last moment may be late by
 /// this much. Each poll costs some 5 us of CPU time.
@@ -314,7 +315,8 @@ impl<T: Transmit> FlowQueue<T> {
             Ok(bytes) => {
                 airing.bytes += bytes;
                 let late = now.since(airing.base + plan.step * airing.next as u32);
-                if late > plan.step / 2 {
+                // The packets of sound fill their unit's time, so that it could never catch up, and they are no burst worth the name.
+                if unit.track() == Track::Picture && late > plan.step / 2 {
                     airing.base = airing.base + late;
                 }
                 airing.next += 1;

@@ -12,7 +12,7 @@ use socket2::Socket;
 
 use super::Transmit;
 use crate::lineup::{Spread, StationSpec};
-use crate::media::Unit;
+use crate::media::{Track, Unit};
 use crate::net::SendSocket;
 use crate::wire::packetizer::{Packet, Packetizer};
 use crate::wire::{MAX_DATAGRAM, udp_headers};
@@ -145,8 +145,14 @@ impl RtpSender {
 
 impl Transmit for RtpSender {
     fn plan(&self, unit: &Unit, window: Duration) -> Plan {
+        let packets = self.packetizer.count(unit);
+        if unit.track() == Track::Sound {
+            // Each packet leaves at the time of its first sample.
+            let step = self.packetizer.linear_time();
+            return Plan { bursts: packets, size: 1, packets, step };
+        }
         let most = MAX_SEGMENTS.min(MAX_DATAGRAM / self.packetizer.datagram());
-        plan(self.packetizer.count(unit), self.spread, window, most)
+        plan(packets, self.spread, window, most)
     }
 
     fn send(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {

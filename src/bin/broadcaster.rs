@@ -225,7 +225,7 @@ fn command() -> ExitCode {
                 spec,
                 lineup.source(spec),
                 first_rate(spec),
-                has_sound(&spec.sound, spec.media.films()),
+                has_sound(&spec.sound, spec.media.films()).then_some(spec.sound_codec),
             )),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());

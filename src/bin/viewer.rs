@@ -148,7 +148,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn group(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write an address and a port, as in 239.1.1.1:5004".into())
+    let group: Option<SocketAddr> = text.parse().ok().filter(|group: &SocketAddr| group.port() != 0);
+    group.ok_or_else(|| "write an address and a port, as in 239.1.1.1:5004".into())
 }
 
 fn main() -> ExitCode {

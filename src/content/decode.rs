@@ -38,6 +38,13 @@ use crate::media::FrameRate;
 /// pictures at the edges (edit lists, open groups of pictures).
 const COMPLETE: f64 = 0.95;
 
+/// At most so much may be missing of a film all the same, of which that share is a fraction of a second: a clip.
+const EDGE: Duration = Duration::from_millis(480);
+
+/// The same if the container has no length of the picture track. Recordings begin in the middle of a group of pictures, of which
+/// nothing is shown.
+const EDGE_BY_LENGTH: Duration = Duration::from_secs(1);
+
 /// The same share if the container has no length of the picture track (some MPEG-TS, WebM). The count is then computed from the
 /// length of the longest track, which may be longer than the pictures.
 const COMPLETE_BY_LENGTH: f64 = 0.5;
@@ -164,7 +171,11 @@ const QUIET: i32 = -8;
 /// Has FFmpeg say nothing of the films that are opened from now on, unless one was opened before: what is wrong with them is told in
 /// a sentence of ours.
 pub fn be_quiet() {
-    LOG_LEVEL.call_once(|| set_log_level(QUIET));
+    LOG_LEVEL.call_once(|| {
+        // OpenCV sets its own level once, at the first film.
+        opencv::load_ffmpeg();
+        set_log_level(QUIET);
+    });
 }
 
 /// Opens a film. Blocks for some milliseconds.
@@ -253,7 +264,8 @@ impl End {
 
 /// Whether a film that ended after `read` pictures, which lasted for `span`, is shorter than announced.
 fn breaks_off(read: u64, span: Duration, announced: u64, rate: FrameRate, counted: bool) -> bool {
-    let complete = announced as f64 * if counted { COMPLETE } else { COMPLETE_BY_LENGTH };
+    let (share, edge) = if counted { (COMPLETE, EDGE) } else { (COMPLETE_BY_LENGTH, EDGE_BY_LENGTH) };
+    let complete = (announced as f64 * share).min(announced as f64 - edge.as_secs_f64() * rate.as_f64());
     // If the rate varies, a count that is computed from the length is far off, but the length is not.
     (read as f64) < complete && span.as_secs_f64() * rate.as_f64() < complete
 }

@@ -4,6 +4,7 @@
 mod playing_file;
 mod playing_recording;
 mod playing_reel;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -96,6 +97,7 @@ impl Films {
         threads: Threads,
     ) -> Films {
         Films {
+            resumes: !spec.from_start,
             spec,
             clock,
             catalogue,
@@ -106,7 +108,6 @@ impl Films {
             events: VecDeque::new(),
             fault: None,
             played: false,
-            resumes: true,
             begun: false,
             size: None,
             transcoder: None,

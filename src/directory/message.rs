@@ -204,9 +204,6 @@ pub struct StationSound {
     pub codec: String,
 }
 
-/// The [codec](StationSound::codec) of our sound.
-pub const OPUS: &str = "opus/48000/2";
-
 /// A packet of a station's sound.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoundPacket {
@@ -464,6 +461,7 @@ impl Message for Reply {
 impl StationNow {
     /// Checks the rules for a station in a message. `Err` is the broken rule.
     pub(super) fn check(&self) -> Result<(), &'static str> {
+        check_number(self.id)?;
         let film = self.now.iter();
         if film.clone().any(|film| film.end.is_some_and(|end| end <= film.begin)) {
             return Err("a film ends after it began");
@@ -496,9 +494,7 @@ impl StationInfo {
 
     /// Checks the rules for a station in a message. `Err` is the broken rule.
     pub fn check(&self) -> Result<(), &'static str> {
-        if !(1..=MAX_STATIONS).contains(&usize::from(self.id.0)) {
-            return Err("a station's number is 1 to 999");
-        }
+        check_number(self.id)?;
         if !self.group.ip().is_multicast() || self.group.port() == 0 {
             return Err("a station's group is a multicast address with a port");
         }
@@ -513,6 +509,14 @@ impl StationInfo {
         }
         check_text(&self.interface, MAX_INTERFACE)?;
         check_text(&self.name, MAX_NAME)
+    }
+}
+
+fn check_number(id: StationId) -> Result<(), &'static str> {
+    if (1..=MAX_STATIONS).contains(&usize::from(id.0)) {
+        Ok(())
+    } else {
+        Err("a station's number is 1 to 999")
     }
 }
 
@@ -581,6 +585,15 @@ fn stations<'de, D: Deserializer<'de>, T: Deserialize<'de>>(decoder: D) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn films_on_air_are_of_stations_1_to_999() {
+        let now = |id| Reply::Now {
+            at: AirTime::default(),
+            stations: vec![StationNow { id: StationId(id), now: None, next: None }],
+        };
+        assert_eq!([0, 1, 999, 1000].map(|id| now(id).check().is_ok()), [false, true, true, false]);
+    }
 
     #[test]
     fn plain_text_is_cut_at_a_character_and_has_no_control_characters() {

@@ -35,8 +35,8 @@ pub mod table;
 pub use client::{DirectoryClient, Event};
 pub use endpoint::{Endpoint, Reach};
 pub use message::{
-    ErrorCode, FilmOnAir, OPUS, OnAir, PORT, Services, SoundPacket, State, StationInfo, StationNow,
-    StationSound, StationSource, VERSION,
+    ErrorCode, FilmOnAir, OnAir, PORT, Services, SoundPacket, State, StationInfo, StationNow, StationSound,
+    StationSource, VERSION,
 };
 pub use query::{QueryError, list, now, services, sounds, sources};
 pub use server::{Limits, serve};

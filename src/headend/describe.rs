@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::content::decode;
 use crate::lineup::{self, StationSpec};
-use crate::media::FrameRate;
+use crate::media::{FrameRate, SoundCodec};
 use crate::wire::sdp::{Description, Transport};
 
 /// The SDP of a station on its group. `source` is the address that the station sends from; `None` while its interface has none.
-/// `rate` is the rate of the film that is on air, or was last; `None` before the first film. With sound, a second stream is described.
+/// `rate` is the rate of the film that is on air, or was last; `None` before the first film. `sound` is the codec of the second
+/// stream, if there is one.
 ///
 /// A session is never modified: any difference in the text, another film's rate included, makes another session with another
 /// id. So the text needs no clock and no stored number, and is the same before and after a restart. `broadcaster sdp` has no
@@ -17,7 +18,7 @@ pub fn describe(
     spec: &StationSpec,
     source: Option<IpAddr>,
     rate: Option<FrameRate>,
-    has_sound: bool,
+    sound: Option<SoundCodec>,
 ) -> String {
     let mut description = Description {
         name: &spec.name,
@@ -28,7 +29,7 @@ pub fn describe(
         session: 0,
         rate,
         by_ntp: true,
-        has_sound,
+        sound,
         transport: Transport::Multicast { group: spec.group, ttl: spec.ttl },
     };
     let digest = blake3::hash(description.to_sdp().as_bytes());
@@ -67,17 +68,17 @@ mod tests {
         let source = SOURCE.parse().ok();
         let pal = FrameRate::new(25, 1);
         let here = spec();
-        let text = describe(&here, source, pal, false);
-        assert_eq!(text, describe(&here, source, pal, false), "the text is deterministic");
+        let text = describe(&here, source, pal, None);
+        assert_eq!(text, describe(&here, source, pal, None), "the text is deterministic");
         assert_eq!(origin(&text), "o=- 137505467650804 137505467650804 IN IP4 192.0.2.7");
         let others = [
-            describe(&here, source, None, false),
-            describe(&here, source, FrameRate::new(30_000, 1001), false),
-            describe(&here, "192.0.2.9".parse().ok(), pal, false),
-            describe(&StationSpec { name: "Space".into(), ..here.clone() }, source, pal, false),
-            describe(&StationSpec { ttl: 2, ..here.clone() }, source, pal, false),
-            describe(&StationSpec::sample("239.77.0.3:5004"), source, pal, false),
-            describe(&here, source, pal, true),
+            describe(&here, source, None, None),
+            describe(&here, source, FrameRate::new(30_000, 1001), None),
+            describe(&here, "192.0.2.9".parse().ok(), pal, None),
+            describe(&StationSpec { name: "Space".into(), ..here.clone() }, source, pal, None),
+            describe(&StationSpec { ttl: 2, ..here.clone() }, source, pal, None),
+            describe(&StationSpec::sample("239.77.0.3:5004"), source, pal, None),
+            describe(&here, source, pal, Some(SoundCodec::Opus)),
         ];
         for other in others {
             assert_ne!(origin(&other), origin(&text), "{other}");
@@ -87,10 +88,10 @@ mod tests {
     #[test]
     fn the_origin_has_the_address_family_of_the_group_even_if_the_source_is_unknown() {
         let v6 = StationSpec::sample("[ff15::77:2]:5004");
-        let text = describe(&v6, "2001:db8::7".parse().ok(), None, false);
+        let text = describe(&v6, "2001:db8::7".parse().ok(), None, None);
         assert!(origin(&text).ends_with(" IN IP6 2001:db8::7"), "{text}");
-        assert!(origin(&describe(&v6, None, None, false)).ends_with(" IN IP6 ::"));
-        assert!(origin(&describe(&spec(), None, None, false)).ends_with(" IN IP4 0.0.0.0"));
+        assert!(origin(&describe(&v6, None, None, None)).ends_with(" IN IP6 ::"));
+        assert!(origin(&describe(&spec(), None, None, None)).ends_with(" IN IP4 0.0.0.0"));
     }
 
     #[test]

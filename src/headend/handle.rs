@@ -14,7 +14,7 @@ use crate::air::AirCounters;
 use crate::content::guide::{GuideEntry, StationGuide};
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
-use crate::media::{AirTime, FrameRate};
+use crate::media::{AirTime, FrameRate, SoundCodec};
 
 /// How a station sends to its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +159,11 @@ impl StationHandle {
         self.has_sound.load(Relaxed)
     }
 
+    /// The codec of its sound; `None` if it has none.
+    pub fn sound_codec(&self) -> Option<SoundCodec> {
+        self.has_sound().then(|| self.spec().sound_codec)
+    }
+
     /// Records the loudness of the film that is heard from now on, in LUFS as it is sent; `None` if none is heard.
     pub(crate) fn set_loudness(&self, loudness: Option<f32>) {
         *self.loudness.lock().unwrap_or_else(PoisonError::into_inner) = loudness;
@@ -221,6 +226,6 @@ impl StationHandle {
 
     /// The station on its group as SDP.
     pub fn sdp(&self) -> String {
-        describe(&self.spec(), self.source(), self.film_rate(), self.has_sound())
+        describe(&self.spec(), self.source(), self.film_rate(), self.sound_codec())
     }
 }

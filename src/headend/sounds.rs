@@ -4,9 +4,9 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use super::HeadEnd;
-use crate::directory::{OPUS, SoundPacket, Sounds, StationSound};
+use crate::directory::{SoundPacket, Sounds, StationSound};
 use crate::media::{Payload, StationId, Unit};
-use crate::wire::rtp::PAYLOAD_TYPE_OPUS;
+use crate::wire::rtp::sound_payload_type;
 use crate::wire::sdp::sound_port;
 
 /// Packets are kept for so long after they were due. A decoder of Opus converges in 80 ms (RFC 6716 section 2.1.7 has 80 ms
@@ -22,11 +22,12 @@ pub(super) struct HeadEndSounds(pub(super) Weak<HeadEnd>);
 impl Sounds for HeadEndSounds {
     fn sound(&self, id: StationId) -> Option<StationSound> {
         let station = self.0.upgrade()?.station(id)?;
-        station.has_sound().then(|| StationSound {
+        let codec = station.sound_codec()?;
+        Some(StationSound {
             id,
             port: sound_port(station.spec().group.port()),
-            payload_type: PAYLOAD_TYPE_OPUS,
-            codec: OPUS.into(),
+            payload_type: sound_payload_type(codec),
+            codec: codec.encoding().into(),
         })
     }
 
@@ -36,7 +37,8 @@ impl Sounds for HeadEndSounds {
         let Some(station) = head_end.station(id) else { return Vec::new() };
         let packet = |unit: Unit| match unit.payload {
             Payload::Opus(packet) => Some(SoundPacket { due: unit.due.at, packet: packet.to_vec() }),
-            Payload::Jpeg(_) => None,
+            // Linear samples need none before them.
+            Payload::Jpeg(_) | Payload::L16(_) => None,
         };
         station.sound_feed.recent(head_end.clock.now() + AHEAD).into_iter().filter_map(packet).collect()
     }

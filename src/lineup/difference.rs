@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::report::listed;
 use super::{Lineup, StationSpec};
 use crate::media::StationId;
 
@@ -79,24 +80,15 @@ impl fmt::Display for StationChange {
             ChangeKind::Added(_) => f.write_str("is added"),
             ChangeKind::Removed => f.write_str("is removed"),
             ChangeKind::Renamed(spec) => write!(f, "is renamed \"{}\"", spec.name),
-            ChangeKind::InPlace(_, keys) => write!(f, "stays on air, with another {}", list(keys)),
-            ChangeKind::Restarts(_, keys) => write!(f, "starts again, with another {}", list(keys)),
+            ChangeKind::InPlace(_, keys) => write!(f, "stays on air, with another {}", listed(keys)),
+            ChangeKind::Restarts(_, keys) => write!(f, "starts again, with another {}", listed(keys)),
         }
-    }
-}
-
-/// Keys, as in a sentence.
-fn list(keys: &[&str]) -> String {
-    match keys {
-        [] => String::new(),
-        [key] => (*key).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
 
 /// How `new` differs from `old`, both of one number; `None` if it does not.
 fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) -> bool) -> Option<ChangeKind> {
-    // A key that this forgets does not compile. The line is only where the station is in the file.
+    // A key that this forgets does not compile. The line is only where the station is in the file, and no file sets `from_start`.
     let StationSpec {
         id: _,
         name,
@@ -113,8 +105,10 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         buffer,
         sound,
         sound_bitrate,
+        sound_codec,
         loudness,
         access,
+        from_start: _,
         line: _,
     } = &new;
     let differing = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {
@@ -133,6 +127,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         ("datagram", *datagram != old.datagram),
         // Clients that are not let in any more must not go on.
         ("access", *access != old.access),
+        ("sound_codec", *sound_codec != old.sound_codec),
         // A station has sound, or has none, for as long as it is on air: its description would change otherwise.
         ("sound", *sound != old.sound || other_media && sounds(old) != sounds(&new)),
     ]);

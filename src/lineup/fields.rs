@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::report::{Report, listed, nearest, short};
 use super::{Datagram, SoundChoice, Spread, World};
 use crate::interface::{Choice, Interface};
+use crate::media::SoundCodec;
 
 type TomlValue<'i> = Spanned<DeValue<'i>>;
 
@@ -218,6 +219,17 @@ impl<'s, 'i> Section<'s, 'i> {
             }
             _ => self.number(report, "sound", 1..=64, fix).and_then(|n| Field::Is(SoundChoice::Track(n))),
         }
+    }
+
+    pub(super) fn sound_codec(&self, report: &mut Report<'_>) -> Field<SoundCodec> {
+        let fix = "choose \"opus\" or \"l16\" (linear samples, for players that do not decode Opus)";
+        self.text(report, "sound_codec", fix).and_then(|text| {
+            let known = [SoundCodec::Opus, SoundCodec::L16].into_iter().find(|codec| codec.key() == text);
+            match known {
+                Some(codec) => Field::Is(codec),
+                None => self.wrong(report, "sound_codec", format_args!("is not a codec of ours; {fix}")),
+            }
+        })
     }
 
     pub(super) fn interface(&self, report: &mut Report<'_>, world: &World) -> Field<Choice> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Lineup, SoundChoice, StationSpec, has_sound};
 use crate::interface::Interface;
+use crate::media::SoundCodec;
 use crate::text_table::aligned;
 
 const HEAD: [&str; 10] =
@@ -54,5 +55,8 @@ fn sound(station: &StationSpec) -> String {
         SoundChoice::Track(n) => format!(" track {n}"),
         SoundChoice::Auto | SoundChoice::On | SoundChoice::Off => String::new(),
     };
-    format!("{} kbit/s{track}", f64::from(station.sound_bitrate) / 1000.0)
+    match station.sound_codec {
+        SoundCodec::Opus => format!("{} kbit/s{track}", f64::from(station.sound_bitrate) / 1000.0),
+        SoundCodec::L16 => format!("l16{track}"),
+    }
 }

@@ -47,10 +47,10 @@ impl From<Vec<PathBuf>> for Media {
     }
 }
 
-/// As `broadcaster check` shows it.
 /// Most films that a list of them names.
 const NAMED: usize = 3;
 
+/// As `broadcaster check` shows it.
 impl fmt::Display for Media {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use crate::directory::PORT;
 use crate::interface::{Choice, Interface, interfaces};
-use crate::media::StationId;
+use crate::media::{SoundCodec, StationId};
 use crate::tls::Security;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
@@ -183,12 +183,16 @@ pub struct StationSpec {
     pub buffer: Duration,
     /// Which sound it has.
     pub sound: SoundChoice,
-    /// Bits a second of its sound: 32,000..=510,000.
+    /// Bits a second of its sound, if that is Opus: 32,000..=510,000.
     pub sound_bitrate: u32,
+    /// The codec of its sound.
+    pub sound_codec: SoundCodec,
     /// Whether its films are brought to one loudness (EBU R 128).
     pub loudness: bool,
     /// The names of the tokens and passwords that it lets in. Empty: it is open to all.
     pub access: Vec<String>,
+    /// Whether it begins with its first film when it comes on air, and not where its programme is at this time of day.
+    pub from_start: bool,
     /// The line of the file on which this station begins, from 1. For messages.
     pub line: usize,
 }
@@ -291,8 +295,10 @@ impl StationSpec {
             buffer: DEFAULT_BUFFER,
             sound: SoundChoice::Auto,
             sound_bitrate: DEFAULT_SOUND_BITRATE,
+            sound_codec: SoundCodec::Opus,
             loudness: true,
             access: Vec::new(),
+            from_start: false,
             line: 1,
         }
     }

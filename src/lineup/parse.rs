@@ -18,28 +18,12 @@ use super::{
     outputs, ports, reel,
 };
 use crate::interface::Choice;
-use crate::media::StationId;
+use crate::media::{SoundCodec, StationId};
 use crate::tls::Security;
 
-const STATION: [&str; 17] = [
-    "id",
-    "name",
-    "media",
-    "group",
-    "interface",
-    "ttl",
-    "width",
-    "quality",
-    "datagram",
-    "reel",
-    "spread",
-    "slide",
-    "buffer",
-    "sound",
-    "sound_bitrate",
-    "loudness",
-    "access",
-];
+/// The keys of a station that have no default; the others are the [`SETTINGS`].
+const STATION: [&str; 5] = ["id", "name", "media", "group", "access"];
+
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
 
@@ -84,6 +68,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         buffer: Field::Is(DEFAULT_BUFFER.as_millis() as u32),
         sound: Field::Is(SoundChoice::Auto),
         sound_bitrate: Field::Is(DEFAULT_SOUND_BITRATE),
+        sound_codec: Field::Is(SoundCodec::Opus),
         loudness: Field::Is(true),
     };
     if let Some(section) = section(root, "defaults", &mut report) {
@@ -134,6 +119,7 @@ struct Settings {
     buffer: Field<u32>,
     sound: Field<SoundChoice>,
     sound_bitrate: Field<u32>,
+    sound_codec: Field<SoundCodec>,
     loudness: Field<bool>,
 }
 
@@ -160,6 +146,7 @@ impl Settings {
             buffer: section.number(report, "buffer", 0..=2000, buffer),
             sound: section.sound(report),
             sound_bitrate: section.number(report, "sound_bitrate", 32_000..=510_000, bitrate),
+            sound_codec: section.sound_codec(report),
             loudness: section.flag(report, "loudness", loudness),
         }
     }
@@ -178,6 +165,7 @@ impl Settings {
             buffer: self.buffer.or(other.buffer),
             sound: self.sound.or(other.sound),
             sound_bitrate: self.sound_bitrate.or(other.sound_bitrate),
+            sound_codec: self.sound_codec.or(other.sound_codec),
             loudness: self.loudness.or(other.loudness),
         }
     }
@@ -247,7 +235,7 @@ impl StationParser<'_> {
             None => format!("station #{n}"),
         };
         let section = Section { table, at, place };
-        section.unknown_keys(&mut self.report, &STATION, "a station");
+        section.unknown_keys(&mut self.report, &[&STATION[..], &SETTINGS].concat(), "a station");
 
         let id = self.id(&section);
         let name = self.name(&section);
@@ -289,8 +277,10 @@ impl StationParser<'_> {
             buffer: Duration::from_millis(settings.buffer.value()?.into()),
             sound: settings.sound.value()?,
             sound_bitrate: settings.sound_bitrate.value()?,
+            sound_codec: settings.sound_codec.value()?,
             loudness: settings.loudness.value()?,
             access,
+            from_start: false,
             line,
         })
     }

@@ -13,7 +13,7 @@ use super::{
     SecuritySpec, SoundChoice, Spread, StationSpec, World, reel,
 };
 use crate::directory::PORT;
-use crate::media::StationId;
+use crate::media::{SoundCodec, StationId};
 
 /// The number of the station.
 const ID: StationId = StationId(1);
@@ -107,8 +107,10 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             buffer: DEFAULT_BUFFER,
             sound: SoundChoice::Auto,
             sound_bitrate: DEFAULT_SOUND_BITRATE,
+            sound_codec: SoundCodec::Opus,
             loudness: true,
             access: Vec::new(),
+            from_start: true,
             line: 0,
         }],
         interfaces: world.interfaces.clone(),

@@ -11,7 +11,7 @@ const SECTIONS: [&str; 9] =
 const HEADERS: &str =
     "[directory], [defaults], [reel], [rtsp], [http], [announce], [tls], [access] and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
-pub(super) const SETTINGS: [&str; 12] = [
+pub(super) const SETTINGS: [&str; 13] = [
     "interface",
     "ttl",
     "width",
@@ -23,6 +23,7 @@ pub(super) const SETTINGS: [&str; 12] = [
     "buffer",
     "sound",
     "sound_bitrate",
+    "sound_codec",
     "loudness",
 ];
 

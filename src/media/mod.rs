@@ -32,7 +32,13 @@ pub const REPEAT_RATE: FrameRate = match FrameRate::new(5, 1) {
 /// The clock of sound: samples a second, and ticks a second of its RTP timestamps (RFC 7587 section 4.1).
 pub const SOUND_CLOCK: u32 = 48_000;
 
-/// How many times its own length a packet of sound may be late: 100 ms for one of 20 ms.
+/// Channels of sound, interleaved.
+pub const SOUND_CHANNELS: usize = 2;
+
+/// Bytes of a sample of linear sound, of both channels.
+pub const LINEAR_SAMPLE: usize = 2 * SOUND_CHANNELS;
+
+/// How many times its own length a unit of sound may be late: 100 ms for one of 20 ms.
 const SOUND_PATIENCE: u32 = 5;
 
 /// A station's number, 1..=999: the number that the user types to watch it.
@@ -114,13 +120,51 @@ impl Track {
     }
 }
 
+/// A codec of sound. Both have 48,000 samples a second and two channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SoundCodec {
+    /// Opus (RFC 6716).
+    Opus,
+    /// Linear samples of 16 bits, left and right in turn, in network byte order: L16 (RFC 3551 section 4.5.11).
+    L16,
+}
+
+impl SoundCodec {
+    /// The codec in the line-up and in JSON.
+    pub const fn key(self) -> &'static str {
+        match self {
+            SoundCodec::Opus => "opus",
+            SoundCodec::L16 => "l16",
+        }
+    }
+
+    /// The codec, its clock and its channels, as SDP has them (RFC 8866 section 6.6).
+    pub const fn encoding(self) -> &'static str {
+        match self {
+            SoundCodec::Opus => "opus/48000/2",
+            SoundCodec::L16 => "L16/48000/2",
+        }
+    }
+
+    /// The codec of an [encoding](Self::encoding), in any case; `None` if it is another one. Any Opus can be decoded by these figures.
+    pub fn of_encoding(encoding: &str) -> Option<SoundCodec> {
+        if encoding.eq_ignore_ascii_case(SoundCodec::L16.encoding()) {
+            return Some(SoundCodec::L16);
+        }
+        let name = encoding.split('/').next().unwrap_or_default();
+        name.eq_ignore_ascii_case("opus").then_some(SoundCodec::Opus)
+    }
+}
+
 /// The coded content of an access unit, by codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// One coded picture.
     Jpeg(Jpeg),
-    /// One packet of Opus (RFC 6716).
+    /// One packet of Opus.
     Opus(Bytes),
+    /// Up to 20 ms of [`SoundCodec::L16`].
+    L16(Bytes),
 }
 
 /// An access unit: the content of a track for one moment. Cheap to clone: the payload is shared.
@@ -138,17 +182,22 @@ impl Unit {
         Unit { due, payload: Payload::Jpeg(jpeg) }
     }
 
-    /// An access unit with a packet of sound.
+    /// An access unit with a packet of Opus.
     pub fn sound(due: Due, packet: Bytes) -> Unit {
         Unit { due, payload: Payload::Opus(packet) }
     }
 
-    /// What to do with the unit at `now`. A late packet of sound is still of use, since receivers keep some in reserve, and each one
-    /// that is left out is heard: it has the time of five packets.
+    /// An access unit with up to 20 ms of [`SoundCodec::L16`].
+    pub fn linear(due: Due, samples: Bytes) -> Unit {
+        Unit { due, payload: Payload::L16(samples) }
+    }
+
+    /// What to do with the unit at `now`. Late sound is still of use, since receivers keep some in reserve, and each unit that is left
+    /// out is heard: it has the time of five units.
     pub fn policy(&self, now: AirTime) -> Policy {
         let interval = match self.payload {
             Payload::Jpeg(_) => self.due.interval,
-            Payload::Opus(_) => self.due.interval * SOUND_PATIENCE,
+            Payload::Opus(_) | Payload::L16(_) => self.due.interval * SOUND_PATIENCE,
         };
         Due { interval, ..self.due }.policy(now)
     }
@@ -157,7 +206,7 @@ impl Unit {
     pub const fn track(&self) -> Track {
         match self.payload {
             Payload::Jpeg(_) => Track::Picture,
-            Payload::Opus(_) => Track::Sound,
+            Payload::Opus(_) | Payload::L16(_) => Track::Sound,
         }
     }
 
@@ -165,11 +214,12 @@ impl Unit {
     pub fn jpeg(&self) -> Option<&Jpeg> {
         match &self.payload {
             Payload::Jpeg(jpeg) => Some(jpeg),
-            Payload::Opus(_) => None,
+            Payload::Opus(_) | Payload::L16(_) => None,
         }
     }
 
-    /// The RTP timestamp of all its packets: the due time in ticks of the track's clock, modulo 2^32.
+    /// The RTP timestamp of its first packet: the due time in ticks of the track's clock, modulo 2^32. The packets of a picture all
+    /// have it.
     pub fn rtp_timestamp(&self) -> u32 {
         self.due.at.ticks(self.track().clock_rate()) as u32 // the cast is modulo 2^32, as on the wire
     }

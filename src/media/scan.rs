@@ -5,8 +5,9 @@ use super::Size;
 use super::jfif::STANDARD_HUFFMAN;
 use super::jpeg::Chroma;
 
-/// The components of a scan, and how they are interleaved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The components of a scan, and how they are interleaved. A scan of 4:4:0 has the blocks of one of 4:2:2, and one of 4:1:1 those of
+/// 4:2:0: nothing tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sampling {
     /// Luma, and two colour planes that are halved in width.
     Yuv422,
@@ -14,6 +15,8 @@ pub enum Sampling {
     Yuv420,
     /// Three planes of full size, 4:4:4.
     Full,
+    /// The same, coded in pairs of blocks above each other, as FFmpeg does it.
+    FullPairs,
     /// Luma alone.
     Grey,
 }
@@ -28,12 +31,23 @@ impl Sampling {
         }
     }
 
+    /// Its usual name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sampling::Yuv422 => "4:2:2",
+            Sampling::Yuv420 => "4:2:0",
+            Sampling::Full | Sampling::FullPairs => "4:4:4",
+            Sampling::Grey => "grey",
+        }
+    }
+
     /// Width and height of a minimum coded unit in pixels, and its blocks of luma and of colour.
     fn unit(self) -> (u16, u16, usize, usize) {
         match self {
             Sampling::Yuv422 => (16, 8, 2, 2),
             Sampling::Yuv420 => (16, 16, 4, 2),
             Sampling::Full => (8, 8, 1, 2),
+            Sampling::FullPairs => (8, 16, 2, 4),
             Sampling::Grey => (8, 8, 1, 0),
         }
     }

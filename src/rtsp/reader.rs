@@ -57,7 +57,7 @@ impl MessageReader {
                 self.bytes.drain(..length);
                 Ok(Some(message))
             }
-            Ok(None) if self.room() > 0 => Ok(None),
+            Ok(None) if self.room() > 0 && self.framer.need() <= MAX_REQUEST => Ok(None),
             Ok(None) => Err(NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge)),
             Err(FramingError::Version) => Err(NoMessage::Invalid(StatusCode::RTSPVersionNotSupported)),
             Err(FramingError::Malformed) => Err(NoMessage::Invalid(StatusCode::BadRequest)),
@@ -139,6 +139,11 @@ mod tests {
         ] {
             let too_large = NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge);
             assert_eq!(fed(long.as_bytes()).1.unwrap_err(), too_large);
+        }
+        // The head alone tells it, whether the body comes or not.
+        for length in ["16385", "20000", "100000000000000000000"] {
+            let taken = fed(format!("{head}Content-Length: {length}\r\n\r\n").as_bytes()).1;
+            assert_eq!(taken.unwrap_err(), NoMessage::Invalid(StatusCode::RequestMessageBodyTooLarge));
         }
         let most = MAX_REQUEST - head.len() - "Content-Length: 12345\r\n\r\n".len();
         let (reader, taken) =

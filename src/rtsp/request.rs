@@ -289,9 +289,10 @@ struct RequestTarget {
 }
 
 impl RequestTarget {
-    /// `/2`, `/2/video`, `/2/audio`, `/2/demand`, `/2/demand/video`, `/2/demand/audio`; a slash may follow.
+    /// `/2`, `/2/video`, `/2/audio`, `/2/demand`, `/2/demand/video`, `/2/demand/audio`. There may be more slashes: some clients put
+    /// one between the base and the control, which has one at its end already.
     fn parse(uri: &Url) -> Option<RequestTarget> {
-        let mut parts = uri.path().trim_matches('/').split('/').peekable();
+        let mut parts = uri.path().split('/').filter(|part| !part.is_empty()).peekable();
         let digits = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?;
         let station = StationId(digits.parse().ok()?);
         let on_demand = parts.next_if_eq(&DEMAND).is_some();

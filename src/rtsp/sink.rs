@@ -203,7 +203,7 @@ impl TcpSink {
 
     /// The interleaved packet of a unit. `None` if the unit does not fit one packet.
     fn packet<'u>(&self, unit: &'u Unit) -> Option<InterleavedPacket<'u>> {
-        let mut packetizer = Packetizer::new(self.ssrc, self.state().sequence, MAX_DATAGRAM);
+        let mut packetizer = Packetizer::in_connection(self.ssrc, self.state().sequence, MAX_DATAGRAM);
         if packetizer.count(unit) != 1 {
             return None;
         }
@@ -216,7 +216,7 @@ impl TcpSink {
         // The whole of the unit, since it fits one packet.
         let payload = match &unit.payload {
             Payload::Jpeg(jpeg) => &jpeg.scan,
-            Payload::Opus(packet) => packet,
+            Payload::Opus(sound) | Payload::L16(sound) => sound,
         };
         Some(InterleavedPacket { headers, length, payload })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::content::catalogue::Catalogue;
 use crate::content::programme::Programme;
 use crate::content::sound::make::SoundOrder;
+use crate::content::sound::reel::SoundReel;
 use crate::content::sound::{Found, SoundCue, SoundLine, order};
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, Due, Unit};
@@ -21,8 +22,10 @@ pub(super) struct VodSound {
     line: SoundLine,
     /// The film that is played.
     film: Option<usize>,
-    /// What is wanted of its sound, while that is not there yet.
-    awaited: Option<SoundOrder>,
+    /// What is wanted of its sound; `None` if it has none.
+    order: Option<SoundOrder>,
+    /// Its sound, once that is there.
+    reel: Option<Arc<SoundReel>>,
     /// Packets that were not taken yet: those of one picture, and the next ones of a moment.
     ready: VecDeque<Unit>,
     /// Whether films are played at their own speed. Otherwise there is silence.
@@ -36,7 +39,8 @@ impl VodSound {
             spec,
             line: SoundLine::default(),
             film: None,
-            awaited: None,
+            order: None,
+            reel: None,
             ready: VecDeque::new(),
             is_heard: scale == 1.0,
         }
@@ -58,26 +62,34 @@ impl VodSound {
         if self.film != Some(film) {
             self.film = Some(film);
             self.line.set(None);
+            self.reel = None;
             let sequence = programme.sequence();
             let order = order(&self.spec, sequence.end(film) - sequence.begin(film));
             if self.is_heard {
                 catalogue.sounds().want(path, &order);
-                self.awaited = Some(order);
+                self.order = Some(order);
             }
         }
-        if let Some(order) = &self.awaited {
+        if let (Some(order), None) = (&self.order, &self.reel) {
             match catalogue.sounds().find(path, order) {
                 Found::NotYet => {}
-                Found::Nothing => self.awaited = None,
+                Found::Nothing => self.order = None,
                 Found::Here(reel) => {
-                    self.line.set(Some(SoundCue { begin: picture.at - offset, reel }));
-                    self.awaited = None;
+                    self.line.set(Some(SoundCue { begin: picture.at - offset, reel: reel.clone() }));
+                    self.reel = Some(reel);
                 }
             }
         }
         while let Some(unit) = self.line.next(picture.at + picture.interval) {
-            // A sound file that cannot be read is made again for the station, and this client hears silence.
-            self.ready.extend(unit.ok());
+            match unit {
+                Ok(unit) => self.ready.push_back(unit),
+                // A sound file that cannot be read is made again. Until then this client hears silence.
+                Err(_) => {
+                    if let (Some(order), Some(reel)) = (&self.order, self.reel.take()) {
+                        catalogue.sounds().discard(path, order, &reel);
+                    }
+                }
+            }
         }
     }
 

@@ -231,8 +231,9 @@ pub struct NumberEntry {
 
 impl NumberEntry {
     /// Adds a digit, 0..=9. Returns the station if the number is complete: it has as many digits as the largest of `ids`, or
-    /// no longer number of `ids` begins with it. In the second case a digit that follows within [`DIGIT_WAIT`] is added too:
-    /// in a line-up of 12, a 9 is station 9, and 99 is station 99, which does not exist, and not station 9 twice.
+    /// no longer number of `ids` begins with it. In the second case, and if there is no such station, a second digit that follows
+    /// within [`DIGIT_WAIT`] is added too: in a line-up of 12, a 9 is station 9, and 99 is station 99, which does not exist, and
+    /// not station 9 twice.
     pub fn digit(&mut self, now: Duration, digit: u8, ids: &[StationId]) -> Option<StationId> {
         if self.returned && self.due.is_none_or(|due| now >= due) {
             self.clear();
@@ -244,7 +245,8 @@ impl NumberEntry {
             return None;
         }
         let id = StationId(self.value());
-        self.returned = self.digits.len() < longest(ids);
+        let most = if ids.contains(&id) { longest(ids) } else { longest(ids).max(2) };
+        self.returned = self.digits.len() < most;
         if !self.returned {
             self.clear();
         }
@@ -405,6 +407,20 @@ mod tests {
             assert_eq!(press(Mode::Watching, key), watching, "{key:?}");
             assert_eq!(press(list, key), listing, "{key:?}");
         }
+    }
+
+    #[test]
+    fn the_digits_of_a_number_that_is_longer_than_all_stations_belong_together() {
+        let lineup = ids(1..=3);
+        let mut entry = NumberEntry::default();
+        let typed = [9, 9, 9].map(|digit| entry.digit(ms(0), digit, &lineup));
+        assert_eq!(typed, [9, 99, 9].map(|id| Some(StationId(id))));
+        entry.clear();
+        // Of stations that are there, each digit is one.
+        assert_eq!(
+            [1, 2].map(|digit| entry.digit(ms(0), digit, &lineup)),
+            [1, 2].map(|id| Some(StationId(id)))
+        );
     }
 
     #[test]

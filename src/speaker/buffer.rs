@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::decode;
-use crate::media::{AirTime, SOUND_CLOCK};
+use crate::media::{AirTime, SOUND_CLOCK, SoundCodec};
 use crate::wire::rtp::{Header, Unwrap};
 
-/// Most packets held: 1.3 s of packets of 20 ms. Above, the oldest is dropped.
-const MAX_HELD: usize = 64;
+/// Most packets held: 1.3 s of packets of 5 ms. Above, the oldest is dropped.
+const MAX_HELD: usize = 256;
 
-/// Longest packet that is held: the longest frame of Opus (RFC 6716 section 3.2.1), and some.
-pub(super) const MAX_PACKET: usize = 1500;
+/// Longest packet that is held: 20 ms of linear samples in a connection, and some. The longest frame of Opus has 1,275 bytes (RFC
+/// 6716 section 3.2.1).
+pub(super) const MAX_PACKET: usize = 4096;
 
 /// A sender without a packet for this long may be replaced by another one: a restarted broadcaster has a new SSRC.
 const SENDER_GONE: Duration = Duration::from_millis(200);
@@ -36,7 +37,7 @@ pub(super) enum PacketVerdict {
     Restart,
     /// It has come before.
     Duplicate,
-    /// It is not of the sender that is followed, or not Opus.
+    /// It is not of the sender that is followed, or not of its codec.
     Foreign,
 }
 
@@ -60,7 +61,16 @@ pub(super) struct SoundBuffer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HeldPacket {
     pub(super) samples: usize,
+    pub(super) codec: SoundCodec,
     pub(super) packet: Vec<u8>,
+}
+
+impl HeldPacket {
+    /// `None` if the packet is too long, or not of this codec.
+    fn new(codec: SoundCodec, packet: &[u8]) -> Option<HeldPacket> {
+        let samples = decode::samples(codec, packet).filter(|_| packet.len() <= MAX_PACKET)?;
+        Some(HeldPacket { samples, codec, packet: packet.to_vec() })
+    }
 }
 
 /// The moment, in ticks since the epoch, of an RTP timestamp of a clock of sound that is near `near`.
@@ -80,17 +90,19 @@ impl SoundBuffer {
     pub(super) fn put(
         &mut self,
         arrival: AirTime,
+        codec: SoundCodec,
         header: Header,
         packet: &[u8],
     ) -> (PacketVerdict, AirTime) {
         let ticks = ticks_near(header.timestamp, arrival);
-        (self.judge(arrival, header, ticks, packet), air_time(ticks))
+        let verdict = match HeldPacket::new(codec, packet) {
+            Some(packet) => self.judge(arrival, header, ticks, packet),
+            None => PacketVerdict::Foreign,
+        };
+        (verdict, air_time(ticks))
     }
 
-    fn judge(&mut self, arrival: AirTime, header: Header, ticks: i64, packet: &[u8]) -> PacketVerdict {
-        let Some(samples) = decode::samples(packet).filter(|_| packet.len() <= MAX_PACKET) else {
-            return PacketVerdict::Foreign;
-        };
+    fn judge(&mut self, arrival: AirTime, header: Header, ticks: i64, packet: HeldPacket) -> PacketVerdict {
         let mut verdict = PacketVerdict::Held;
         match self.sender {
             None => self.newest = ticks,
@@ -129,19 +141,19 @@ impl SoundBuffer {
         let (low, high) = self.range.unwrap_or((number, number));
         self.range = Some((low.min(number), high.max(number)));
         self.newest = self.newest.max(ticks);
-        self.hold(ticks, samples, packet);
+        self.hold(ticks, packet);
         verdict
     }
 
-    /// Takes a packet that the directory has told of.
+    /// Takes a packet of Opus that the directory has told of.
     pub(super) fn put_told(&mut self, due: AirTime, packet: &[u8]) {
-        if let Some(samples) = decode::samples(packet).filter(|_| packet.len() <= MAX_PACKET) {
-            self.hold(due.ticks(SOUND_CLOCK) as i64, samples, packet);
+        if let Some(packet) = HeldPacket::new(SoundCodec::Opus, packet) {
+            self.hold(due.ticks(SOUND_CLOCK) as i64, packet);
         }
     }
 
-    fn hold(&mut self, ticks: i64, samples: usize, packet: &[u8]) {
-        self.held.entry(ticks).or_insert_with(|| HeldPacket { samples, packet: packet.to_vec() });
+    fn hold(&mut self, ticks: i64, packet: HeldPacket) {
+        self.held.entry(ticks).or_insert(packet);
         while self.held.len() > MAX_HELD {
             self.held.pop_first();
         }
@@ -216,7 +228,7 @@ pub(super) mod tests {
 
     fn put(buffer: &mut SoundBuffer, n: u64, late_ms: u64, ssrc: u32) -> PacketVerdict {
         let arrival = T0 + Duration::from_millis(20 * n + late_ms);
-        let (verdict, due) = buffer.put(arrival, header(n, ssrc), &SILENCE);
+        let (verdict, due) = buffer.put(arrival, SoundCodec::Opus, header(n, ssrc), &SILENCE);
         assert!(due.0.abs_diff((T0 + Duration::from_millis(20 * n)).0) < 21_000);
         verdict
     }
@@ -259,7 +271,7 @@ pub(super) mod tests {
         let mut at_second = |n: u64, seconds: u64| {
             let mut header = header(n, 5);
             header.timestamp = header.timestamp.wrapping_add((seconds * 48_000) as u32);
-            buffer.put(T0 + Duration::from_millis(20 * n), header, &SILENCE).0
+            buffer.put(T0 + Duration::from_millis(20 * n), SoundCodec::Opus, header, &SILENCE).0
         };
         assert_eq!([at_second(0, 0), at_second(1, 3600), at_second(2, 0)], [Held, Foreign, Held]);
         let verdicts: Vec<_> = (3..9).map(|n| at_second(n, 100)).collect();
@@ -273,8 +285,12 @@ pub(super) mod tests {
             put(&mut buffer, n, 0, 5);
         }
         assert_eq!(buffer.held.len(), MAX_HELD);
-        for packet in [&[][..], &[0xff], &[0; 1501], &[0xff, 0xff, 1, 2, 3]] {
-            assert_eq!(buffer.put(T0, header(1001, 5), packet).0, PacketVerdict::Foreign, "{packet:?}");
+        for packet in [&[][..], &[0xff], &[0; MAX_PACKET + 1], &[0xff, 0xff, 1, 2, 3]] {
+            assert_eq!(
+                buffer.put(T0, SoundCodec::Opus, header(1001, 5), packet).0,
+                PacketVerdict::Foreign,
+                "{packet:?}"
+            );
         }
     }
 
@@ -284,7 +300,7 @@ pub(super) mod tests {
             let mut buffer = SoundBuffer::default();
             for (timestamp, sequence, packet) in packets {
                 let header = Header { marker: false, payload_type: 97, sequence, timestamp, ssrc: 5 };
-                buffer.put(T0, header, &packet);
+                buffer.put(T0, SoundCodec::Opus, header, &packet);
                 buffer.first_after(at(0));
                 buffer.take(at(take as u64 % 100), 1);
             }

@@ -7,7 +7,7 @@ use super::decode::Decode;
 use super::transit::Transit;
 use super::voice::{Ramp, Voice, VoiceCounters};
 use crate::directory::SoundPacket;
-use crate::media::AirTime;
+use crate::media::{AirTime, SoundCodec};
 use crate::wire::rtp::Header;
 
 /// Most stations whose packets are gathered at a time: the one that is heard, the one that is awaited, and some that are being
@@ -203,9 +203,16 @@ impl<D: Decode> Mixer<D> {
     }
 
     /// Takes a packet that arrived at `arrival`.
-    pub fn handle_packet(&mut self, serial: u64, arrival: AirTime, header: Header, packet: &[u8]) {
+    pub fn handle_packet(
+        &mut self,
+        serial: u64,
+        arrival: AirTime,
+        codec: SoundCodec,
+        header: Header,
+        packet: &[u8],
+    ) {
         if let Some((_, voice)) = self.voices.iter_mut().find(|(of, _)| *of == serial) {
-            voice.handle_packet(arrival, header, packet);
+            voice.handle_packet(arrival, codec, header, packet);
         }
     }
 

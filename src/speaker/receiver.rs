@@ -13,8 +13,9 @@ use tracing::debug;
 use super::buffer::MAX_PACKET;
 use super::service::{Speaker, SpeakerInput};
 use crate::interface::named;
+use crate::media::SoundCodec;
 use crate::tuner::receiver::SoundSink;
-use crate::tuner::source::{DatagramSource, wait};
+use crate::tuner::source::{DatagramSource, MOST_AT_ONCE, wait};
 use crate::wire::rtp::Header;
 
 /// Pause before another attempt to join the group.
@@ -31,6 +32,8 @@ pub(crate) struct SoundFrom {
     pub(crate) source: Option<IpAddr>,
     /// The RTP payload type.
     pub(crate) payload_type: u8,
+    /// The codec of its packets.
+    pub(crate) codec: SoundCodec,
 }
 
 /// Receives the sound of one station until it is dropped.
@@ -65,9 +68,10 @@ impl SoundReceiver {
     /// Passes packets on.
     pub(crate) fn sink(&self) -> SoundSink {
         let (serial, speaker) = (self.serial, self.speaker.clone());
-        Box::new(move |arrival, header, packet| {
+        Box::new(move |arrival, codec, header, packet| {
             if packet.len() <= MAX_PACKET {
-                speaker.send(SpeakerInput::Packet { serial, arrival, header, packet: packet.to_vec() });
+                let packet = packet.to_vec();
+                speaker.send(SpeakerInput::Packet { serial, arrival, codec, header, packet });
             }
         })
     }
@@ -121,7 +125,8 @@ fn receive(from: &SoundFrom, serial: u64, speaker: &Speaker, stop: &OwnedFd) -> 
         if ready.stop {
             return Ok(());
         }
-        while let Some(datagram) = socket.read()? {
+        for _ in 0..MOST_AT_ONCE {
+            let Some(datagram) = socket.read()? else { break };
             let sender = datagram.from.map(|from| from.ip().to_canonical());
             if source.is_some() && sender != source {
                 continue;
@@ -129,7 +134,8 @@ fn receive(from: &SoundFrom, serial: u64, speaker: &Speaker, stop: &OwnedFd) -> 
             let Ok((header, packet)) = Header::parse(datagram.bytes) else { continue };
             if header.payload_type == from.payload_type && packet.len() <= MAX_PACKET {
                 let packet = packet.to_vec();
-                speaker.send(SpeakerInput::Packet { serial, arrival: datagram.arrival, header, packet });
+                let (arrival, codec) = (datagram.arrival, from.codec);
+                speaker.send(SpeakerInput::Packet { serial, arrival, codec, header, packet });
             }
         }
     }

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::decode::OpusDecoder;
+use super::decode::SoundDecoder;
 use super::mixer::{Mixer, SoundStatus};
 use super::receiver::ReceiverThread;
 use super::sink::{ClockSink, JITTER, Sink};
 use crate::clock::wall_clock;
 use crate::directory::SoundPacket;
-use crate::media::AirTime;
+use crate::media::{AirTime, SoundCodec};
 use crate::wire::rtp::Header;
 
 /// How often the sink is asked what it wants.
@@ -59,6 +59,7 @@ pub(crate) enum SpeakerInput {
     Packet {
         serial: u64,
         arrival: AirTime,
+        codec: SoundCodec,
         header: Header,
         packet: Vec<u8>,
     },
@@ -131,11 +132,11 @@ impl Speaker {
     }
 
     pub(crate) fn send(&self, input: SpeakerInput) {
-        match (self.inputs.try_send(input), ()) {
-            (Err(TrySendError::Full(SpeakerInput::Packet { .. })), ()) => {}
+        match self.inputs.try_send(input) {
+            Err(TrySendError::Full(SpeakerInput::Packet { .. })) => {}
             // A command is not lost. The thread always comes back to its queue.
-            (Err(TrySendError::Full(command)), ()) => drop(self.inputs.send(command)),
-            (Ok(()) | Err(TrySendError::Disconnected(_)), ()) => {}
+            Err(TrySendError::Full(command)) => drop(self.inputs.send(command)),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
         }
     }
 }
@@ -148,7 +149,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 struct SpeakerThread {
     inputs: Receiver<SpeakerInput>,
     shared: Arc<Mutex<Shared>>,
-    mixer: Mixer<OpusDecoder>,
+    mixer: Mixer<SoundDecoder>,
 }
 
 /// All handles are dropped.
@@ -156,7 +157,7 @@ struct Over;
 
 impl SpeakerThread {
     fn new(inputs: Receiver<SpeakerInput>, shared: Arc<Mutex<Shared>>, rate: u32) -> SpeakerThread {
-        SpeakerThread { inputs, shared, mixer: Mixer::new(rate, OpusDecoder::new) }
+        SpeakerThread { inputs, shared, mixer: Mixer::new(rate, SoundDecoder::new) }
     }
 
     fn run_clock(&mut self, sink: &mut ClockSink) {
@@ -201,8 +202,8 @@ impl SpeakerThread {
             }
             SpeakerInput::Forget { serial } => self.mixer.forget(serial),
             SpeakerInput::Hear { serial } => self.mixer.hear(serial),
-            SpeakerInput::Packet { serial, arrival, header, packet } => {
-                self.mixer.handle_packet(serial, arrival, header, &packet);
+            SpeakerInput::Packet { serial, arrival, codec, header, packet } => {
+                self.mixer.handle_packet(serial, arrival, codec, header, &packet);
             }
             SpeakerInput::Told { serial, packets } => self.mixer.handle_told(serial, &packets),
             SpeakerInput::Gain(gain) => self.mixer.set_gain(gain),
@@ -225,6 +226,8 @@ impl SpeakerThread {
 /// Plays on the default device, and opens it again when it is gone, until all handles are dropped.
 #[cfg(feature = "sound")]
 fn run_device(inputs: Receiver<SpeakerInput>, shared: Arc<Mutex<Shared>>) {
+    use std::time::Instant;
+
     use super::device::DeviceSink;
 
     let mut sink = match DeviceSink::open() {
@@ -247,8 +250,8 @@ fn run_device(inputs: Receiver<SpeakerInput>, shared: Arc<Mutex<Shared>>) {
         drop(sink);
         let rate = thread.mixer.rate();
         sink = loop {
-            let tries_at = wall_clock() + REOPEN;
-            while wall_clock() < tries_at {
+            let failed = Instant::now();
+            while failed.elapsed() < REOPEN {
                 if thread.take_inputs(TICK).is_err() {
                     return;
                 }

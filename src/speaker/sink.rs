@@ -62,7 +62,10 @@ impl Sink for ClockSink {
         let began = *self.began.get_or_insert(now);
         let mut block = [[0.0; 2]; BLOCK];
         loop {
-            let at = began + Duration::from_nanos(self.frames * 1_000_000_000 / u64::from(SOUND_CLOCK));
+            let (seconds, rest) =
+                (self.frames / u64::from(SOUND_CLOCK), self.frames % u64::from(SOUND_CLOCK));
+            let rest = Duration::from_nanos(rest * 1_000_000_000 / u64::from(SOUND_CLOCK));
+            let at = began + Duration::from_secs(seconds) + rest;
             if at > now {
                 return Ok(());
             }
@@ -77,5 +80,26 @@ impl Sink for ClockSink {
     fn latency(&self) -> Duration {
         // A block is rendered when its first sample is due.
         Duration::from_millis(5)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_week_a_block_is_still_heard_at_its_time() {
+        let began = AirTime(1_790_000_000_000_000_000);
+        let week = Duration::from_secs(7 * 86_400);
+        let frames = week.as_secs() * u64::from(SOUND_CLOCK);
+        let mut sink = ClockSink { file: None, began: Some(began), frames };
+        let mut heard = Vec::new();
+        // No more than two, should the sink want them for ever.
+        let mut render = |at: AirTime, _: &mut [Frame]| {
+            heard.push(at);
+            assert!(heard.len() < 3, "{heard:?}");
+        };
+        sink.pump(began + week + Duration::from_millis(5), &mut render).unwrap();
+        assert_eq!(heard, [began + week, began + week + Duration::from_millis(5)]);
     }
 }

@@ -8,7 +8,7 @@ use super::buffer::tests::{T0, header};
 use super::decode::Decode;
 use super::*;
 use crate::directory::SoundPacket;
-use crate::media::AirTime;
+use crate::media::{AirTime, SoundCodec};
 
 const MS: i64 = 1_000_000;
 
@@ -32,7 +32,7 @@ fn fake() -> Option<Fake> {
 }
 
 impl Decode for Fake {
-    fn decode(&mut self, packet: &[u8]) -> Option<&[Frame]> {
+    fn decode(&mut self, _: SoundCodec, packet: &[u8]) -> Option<&[Frame]> {
         let n = u32::from_le_bytes(packet.get(1..5)?.try_into().ok()?).into();
         (self.next, self.within) = (n + 1, 0);
         self.out = (0..960).map(|sample| [sine(n, sample); 2]).collect();
@@ -43,6 +43,10 @@ impl Decode for Fake {
         self.out = (0..samples).map(|sample| [sine(self.next, self.within + sample); 2]).collect();
         self.within += samples;
         &self.out
+    }
+
+    fn conceal_step(&self) -> usize {
+        120
     }
 
     fn reset(&mut self) {}
@@ -109,7 +113,7 @@ impl Simulation {
                 self.late.remove(&at);
                 let (serial, ssrc) = self.stream;
                 let arrival = T0 + Duration::from_nanos(at);
-                self.mixer.handle_packet(serial, arrival, header(n, ssrc), &packet(n));
+                self.mixer.handle_packet(serial, arrival, SoundCodec::Opus, header(n, ssrc), &packet(n));
             }
             let heard_at = AirTime((now.0 as i64 + 30 * MS + self.skew) as u64);
             let mut block = [[0.0; 2]; 240];

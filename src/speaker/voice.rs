@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::Frame;
 use super::buffer::{PacketVerdict, SoundBuffer, air_time};
-use super::decode::{CONCEAL_STEP, Decode};
+use super::decode::Decode;
 use super::pilot::{Pilot, Steer};
 use super::resample::{BEHIND, Resampler};
 use super::transit::Transit;
 use crate::directory::SoundPacket;
-use crate::media::{AirTime, SOUND_CLOCK};
+use crate::media::{AirTime, SOUND_CLOCK, SoundCodec};
 use crate::wire::rtp::Header;
 
 /// A fade at a jump or a start, in seconds: too short to be heard as one, too long for a click.
@@ -153,9 +153,15 @@ impl<D: Decode> Voice<D> {
     }
 
     /// Takes a packet that arrived at `arrival`.
-    pub(super) fn handle_packet(&mut self, arrival: AirTime, header: Header, packet: &[u8]) {
+    pub(super) fn handle_packet(
+        &mut self,
+        arrival: AirTime,
+        codec: SoundCodec,
+        header: Header,
+        packet: &[u8],
+    ) {
         let lost = self.buffer.lost();
-        let (verdict, due) = self.buffer.put(arrival, header, packet);
+        let (verdict, due) = self.buffer.put(arrival, codec, header, packet);
         match verdict {
             PacketVerdict::Held => self.counters.packets += 1,
             PacketVerdict::Restart => {
@@ -333,7 +339,7 @@ impl<D: Decode> Voice<D> {
     /// Decodes the packet that continues what is decoded, or conceals it.
     fn decode_more(&mut self) {
         if let Some((at, held)) = self.buffer.take(self.decoded_to, 2)
-            && let Some(samples) = self.decoder.decode(&held.packet)
+            && let Some(samples) = self.decoder.decode(held.codec, &held.packet)
         {
             // Rounded timestamps overlap by a sample at most; more, if a part was concealed before the packet came.
             let overlap = self.decoded_to - at;
@@ -344,7 +350,8 @@ impl<D: Decode> Voice<D> {
             return;
         }
         let gap = self.buffer.gap_from(self.decoded_to).map_or(CONCEAL as i64, |gap| gap.min(CONCEAL as i64));
-        let samples = (gap as usize).next_multiple_of(CONCEAL_STEP).max(CONCEAL_STEP);
+        let step = self.decoder.conceal_step();
+        let samples = (gap as usize).next_multiple_of(step).max(step);
         self.samples.extend(self.decoder.conceal(samples));
         self.decoded_to += samples as i64;
         self.concealed += samples;

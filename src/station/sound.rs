@@ -8,9 +8,12 @@ use tracing::warn;
 
 use crate::air::Flow;
 use crate::content::catalogue::Catalogue;
+use crate::content::sound::linear::LinearDecoder;
+use crate::content::sound::make::SoundOrder;
+use crate::content::sound::reel::SoundReel;
 use crate::content::sound::{FilmCue, Found, SoundCue, SoundLine, order};
 use crate::headend::StationHandle;
-use crate::media::AirTime;
+use crate::media::{AirTime, SoundCodec};
 
 /// After a stall, sound goes on so long from now.
 const RESTART: Duration = Duration::from_millis(40);
@@ -21,15 +24,33 @@ pub(super) struct SoundOutput {
     catalogue: Arc<Catalogue>,
     pub(super) flow: Flow,
     line: SoundLine,
+    /// Makes linear samples of the line's packets; `None` if the station sends these.
+    linear: Option<LinearDecoder>,
     /// What is on air from the next unit on: a film, or none. Until then the film before is heard, however long its last picture stays.
     next: Option<Option<FilmCue>>,
-    /// The film that is on air, and its length, while its sound is not there yet.
-    awaited: Option<(FilmCue, Duration)>,
+    /// The film that is on air, and what is wanted of its sound; `None` if it has none.
+    film: Option<(FilmCue, SoundOrder)>,
+    /// Its sound, once that is there.
+    reel: Option<Arc<SoundReel>>,
 }
 
 impl SoundOutput {
     pub(super) fn new(handle: Arc<StationHandle>, catalogue: Arc<Catalogue>, flow: Flow) -> SoundOutput {
-        SoundOutput { handle, catalogue, flow, line: SoundLine::default(), next: None, awaited: None }
+        let linear = match handle.spec().sound_codec {
+            SoundCodec::Opus => None,
+            // Without memory for a decoder the process does not last.
+            SoundCodec::L16 => LinearDecoder::new().ok(),
+        };
+        SoundOutput {
+            handle,
+            catalogue,
+            flow,
+            line: SoundLine::default(),
+            linear,
+            next: None,
+            film: None,
+            reel: None,
+        }
     }
 
     /// From the next unit on this film is on air, or none.
@@ -44,12 +65,13 @@ impl SoundOutput {
             self.advance(due, due, now);
         }
         self.line.set(None);
+        self.reel = None;
         self.handle.set_loudness(None);
         // Sound is made for a round of known length.
-        self.awaited = film.and_then(|film| {
-            let length = film.length?;
-            self.catalogue.sounds().want(&film.path, &order(&self.handle.spec(), length));
-            Some((film, length))
+        self.film = film.and_then(|film| {
+            let order = order(&self.handle.spec(), film.length?);
+            self.catalogue.sounds().want(&film.path, &order);
+            Some((film, order))
         });
     }
 
@@ -58,23 +80,26 @@ impl SoundOutput {
         if self.line.due() < now {
             self.line.skip_to(begin.max(now + RESTART));
         }
-        if let Some((film, length)) = &self.awaited {
-            let order = order(&self.handle.spec(), *length);
-            match self.catalogue.sounds().find(&film.path, &order) {
+        if let (Some((film, order)), None) = (&self.film, &self.reel) {
+            match self.catalogue.sounds().find(&film.path, order) {
                 Found::NotYet => {}
-                Found::Nothing => self.awaited = None,
+                Found::Nothing => self.film = None,
                 Found::Here(reel) => {
                     // A film without any sound in its sound track has none that can be measured.
                     let loudness = reel.header().loudness + reel.header().gain;
                     self.handle.set_loudness(loudness.is_finite().then_some(loudness));
-                    self.line.set(Some(SoundCue { begin: film.begin, reel }));
-                    self.awaited = None;
+                    self.line.set(Some(SoundCue { begin: film.begin, reel: reel.clone() }));
+                    self.reel = Some(reel);
                 }
             }
         }
         while let Some(unit) = self.line.next(end) {
             match unit {
                 Ok(unit) => {
+                    let unit = match &mut self.linear {
+                        Some(decoder) => decoder.linear_unit(&unit),
+                        None => unit,
+                    };
                     let silent = !self.line.is_heard();
                     self.handle.task.sound_packets.fetch_add(1, Relaxed);
                     self.handle.task.silent_packets.fetch_add(silent.into(), Relaxed);
@@ -86,6 +111,9 @@ impl SoundOutput {
                 }
                 Err(error) => {
                     self.handle.set_loudness(None);
+                    if let (Some((film, order)), Some(reel)) = (&self.film, self.reel.take()) {
+                        self.catalogue.sounds().discard(&film.path, order, &reel);
+                    }
                     let spec = self.handle.spec();
                     warn!("station {} \"{}\": {error}; it will be made again", spec.id, spec.name);
                 }

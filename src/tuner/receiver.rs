@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
 use super::rtsp_client::RtspSource;
-use super::source::{DatagramSource, ReceivedDatagram, wait};
+use super::source::{DatagramSource, MOST_AT_ONCE, ReceivedDatagram, wait};
 use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
 use crate::conflict::{ConflictChange, MAX_SENDERS, addresses};
@@ -26,7 +26,7 @@ use crate::directory::StationInfo;
 use crate::interface::{Interface, named};
 use crate::log::LoggedOnce;
 #[cfg(feature = "viewer")]
-use crate::media::{AirTime, StationId, Track};
+use crate::media::{AirTime, SoundCodec, StationId, Track};
 #[cfg(feature = "viewer")]
 use crate::wire::rtp::Header;
 
@@ -55,10 +55,10 @@ pub enum ReceiveFrom {
     Rtsp(SocketAddr, Url),
 }
 
-/// Takes the packets of sound that come in the same connection as the pictures: when each arrived, its header and its payload.
-/// Must return at once.
+/// Takes the packets of sound that come in the same connection as the pictures: when each arrived, its codec, its header
+/// and its payload. Must return at once.
 #[cfg(feature = "viewer")]
-pub type SoundSink = Box<dyn FnMut(AirTime, Header, &[u8]) + Send>;
+pub type SoundSink = Box<dyn FnMut(AirTime, SoundCodec, Header, &[u8]) + Send>;
 
 impl ReceiveFrom {
     /// The group of `station`, on the interface on which it arrives, given that `directory` listed it: see
@@ -279,9 +279,18 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             if ready.stop {
                 return Ok(());
             }
+            let mut left = MOST_AT_ONCE;
             while ready.readable
                 && let Some(ReceivedDatagram { bytes, arrival, from }) = source.read()?
             {
+                // Datagrams may come faster than they are read, for ever.
+                left -= 1;
+                if left == 0 {
+                    if wait(None, Some(self.stop.as_fd()), Some(Duration::ZERO))?.stop {
+                        return Ok(());
+                    }
+                    left = MOST_AT_ONCE;
+                }
                 if let Err(error) = self.tuner.handle_datagram_from(arrival, from, bytes) {
                     let length = bytes.len();
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
@@ -310,10 +319,11 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             // the same arrival.
             let packet = |track: Track, arrival: AirTime, packet: &[u8]| {
                 if track == Track::Sound {
-                    if let (Some(sound), Ok((header, payload))) = (&mut self.sound, Header::parse(packet))
-                        && Some(header.payload_type) == sound_type
+                    if let (Some(sound), Some(kind), Ok((header, payload))) =
+                        (&mut self.sound, sound_type, Header::parse(packet))
+                        && header.payload_type == kind.payload_type
                     {
-                        sound(arrival, header, payload);
+                        sound(arrival, kind.codec, header, payload);
                     }
                     return;
                 }
@@ -415,12 +425,50 @@ fn refused(
 
 #[cfg(all(test, feature = "viewer"))]
 mod tests {
+    use std::net::UdpSocket;
+    use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
     use super::*;
+    use crate::net;
     use crate::tuner::rtsp_client::tests::{framed, opening, serve};
+    use crate::wire::rtp::HEADER_LEN;
 
     /// Poll interval and most polls: a guard against hanging, never a measurement.
     const POLL: Duration = Duration::from_millis(10);
     const POLLS: usize = 3000;
+
+    #[test]
+    fn a_receiver_of_a_group_that_never_falls_silent_ends_when_it_is_dropped() {
+        let (group, lo) = ("239.255.77.9:5204".parse().unwrap(), named("lo").unwrap());
+        let out: UdpSocket = net::sender(group, &lo, 0).unwrap().into();
+        // RTP/JPEG: 4:2:0, Q 80, 16 by 16 pixels.
+        let payload = [0, 0, 0, 0, 1, 80, 2, 2, 0x28, 0xa2, 0x8a, 0x00];
+        let send = move |sequence: u16| {
+            let timestamp = u32::from(sequence) * 3600;
+            let header = Header { marker: true, payload_type: 26, sequence, timestamp, ssrc: 7 };
+            let mut packet = [0; HEADER_LEN];
+            header.emit(&mut packet);
+            out.send_to(&[&packet[..], &payload].concat(), group).unwrap();
+        };
+        // Each picture that is received makes the next one come, before the receiver reads again.
+        let sequence = AtomicU16::new(0);
+        let next = Arc::new(move || send(sequence.fetch_add(1, Relaxed)));
+        let by_receiver = next.clone();
+        let sink = move |_| by_receiver();
+        let receiver = Receiver::start(ReceiveFrom::Group(group, "lo".into(), None), 10, sink).unwrap();
+        let poll = |ready: &dyn Fn() -> bool| {
+            (0..POLLS).any(|_| {
+                let _ = wait(None, None, Some(POLL));
+                ready()
+            })
+        };
+        assert!(poll(&|| receiver.status().buffer > 0), "it has joined");
+        (0..4).for_each(|_| next());
+        let flood = 3 * MOST_AT_ONCE as u64;
+        assert!(poll(&|| receiver.status().counters.pictures > flood), "{:?}", receiver.status());
+        drop(receiver);
+        assert!(poll(&|| Arc::strong_count(&next) == 1), "its thread goes on");
+    }
 
     #[test]
     fn the_counters_survive_a_broken_connection() {

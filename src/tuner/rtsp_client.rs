@@ -12,10 +12,11 @@ use rtsp_types::headers;
 use rtsp_types::{Empty, Message, Method, Request, Response, StatusCode, Url, Version};
 use sdp_types::{Media, Session};
 
+use super::source::MOST_AT_ONCE;
 use crate::clock::wall_clock;
-use crate::media::{AirTime, Track};
+use crate::media::{AirTime, SoundCodec, Track};
 use crate::wire::rtsp::{LowerTransport, MessageFramer, TransportSpec};
-use crate::wire::sdp::streams::{is_jpeg, opus};
+use crate::wire::sdp::streams::{is_jpeg, sound};
 
 /// Timeout for the server to accept the connection, and for each response.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +36,13 @@ const fn channel_of(track: Track) -> u8 {
     }
 }
 
+/// How sound is recognised, and decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SoundType {
+    pub(super) payload_type: u8,
+    pub(super) codec: SoundCodec,
+}
+
 /// A connection in which a station plays.
 pub(super) struct RtspSource {
     stream: TcpStream,
@@ -50,8 +58,8 @@ pub(super) struct RtspSource {
     cseq: u32,
     /// The channel on which the server sends the pictures.
     channel: u8,
-    /// The channel of the sound, and its payload type; `None` if it is not set up.
-    sound: Option<(u8, u8)>,
+    /// The channel of the sound, and its type; `None` if it is not set up.
+    sound: Option<(u8, SoundType)>,
     /// When the last request was sent.
     last_request: Instant,
     /// Whether PLAY was accepted. From then on reads do not block.
@@ -59,7 +67,7 @@ pub(super) struct RtspSource {
 }
 
 impl RtspSource {
-    /// Connects to `server` and starts playing `url`: the pictures and, if `with_sound` and there is some in Opus, the sound.
+    /// Connects to `server` and starts playing `url`: the pictures and, if `with_sound` and there is some of a [`SoundCodec`], the sound.
     /// Each response may take up to [`PATIENCE`].
     ///
     /// # Errors
@@ -86,9 +94,9 @@ impl RtspSource {
         let described = source.request(Method::Describe, url.clone(), None)?;
         let controls = Controls::of(&described, url)?;
         source.channel = source.set_up(Track::Picture, controls.pictures)?;
-        if let Some((control, payload_type)) = controls.sound.filter(|_| with_sound) {
+        if let Some((control, kind)) = controls.sound.filter(|_| with_sound) {
             // Pictures are played without the sound that a server refuses.
-            source.sound = source.set_up(Track::Sound, control).ok().map(|channel| (channel, payload_type));
+            source.sound = source.set_up(Track::Sound, control).ok().map(|channel| (channel, kind));
         }
         source.request(Method::Play, source.url.clone(), Some((headers::RANGE, "npt=now-".into())))?;
         source.stream.set_nonblocking(true)?;
@@ -107,19 +115,19 @@ impl RtspSource {
         channel(&answer).ok_or_else(|| invalid("no channel for RTP"))
     }
 
-    /// The payload type of the sound; `None` if none is received.
-    pub(super) fn sound(&self) -> Option<u8> {
-        self.sound.map(|(_, payload_type)| payload_type)
+    /// The type of the sound; `None` if none is received.
+    pub(super) fn sound(&self) -> Option<SoundType> {
+        self.sound.map(|(_, kind)| kind)
     }
 
-    /// Reads until nothing is queued, and calls `packet` with each RTP packet and the time at which it was read. Does not block.
+    /// Reads until nothing is queued, or for long enough, and calls `packet` with each RTP packet and the time at which it was read. Does not block.
     ///
     /// # Errors
     /// The server has closed the connection or sent bytes that are not RTSP; `packet` was called for what preceded
     /// them.
     pub(super) fn read(&mut self, mut packet: impl FnMut(Track, AirTime, &[u8])) -> io::Result<()> {
         let (pictures, sound) = (self.channel, self.sound.map(|(channel, _)| channel));
-        loop {
+        for left in (0..MOST_AT_ONCE).rev() {
             let read_at = self.read_at;
             while let Some(()) = self.next(|message| match message {
                 Message::Data(data) if data.channel_id() == pictures => {
@@ -131,10 +139,12 @@ impl RtspSource {
                 // Responses to keep-alive requests, RTCP, and requests of the server.
                 _ => {}
             })? {}
-            if !self.fill()? {
-                return Ok(());
+            // The packets in the buffer were handled: none of them waits for the next one.
+            if left == 0 || !self.fill()? {
+                break;
             }
         }
+        Ok(())
     }
 
     /// How long until [`keep_alive`](Self::keep_alive) must be called.
@@ -268,8 +278,8 @@ fn invalid(what: &str) -> io::Error {
 struct Controls {
     /// Of the JPEG video.
     pictures: Url,
-    /// Of the sound in Opus, and its payload type.
-    sound: Option<(Url, u8)>,
+    /// Of the sound, and its type.
+    sound: Option<(Url, SoundType)>,
 }
 
 impl Controls {
@@ -281,10 +291,12 @@ impl Controls {
             Session::parse(described.body()).map_err(|_| invalid("a description that is not SDP"))?;
         let video = session.medias.iter().find(|media| media.media == "video" && is_jpeg(media));
         let video = video.ok_or_else(|| invalid("a description without RTP/JPEG video"))?;
-        let sound = opus(&session);
+        let sound = sound(&session);
         Ok(Controls {
             pictures: control(video, &base)?,
-            sound: sound.and_then(|(media, payload_type)| Some((control(media, &base).ok()?, payload_type))),
+            sound: sound.and_then(|(media, payload_type, codec)| {
+                Some((control(media, &base).ok()?, SoundType { payload_type, codec }))
+            }),
         })
     }
 }

@@ -15,6 +15,10 @@ use crate::interface::Interface;
 use crate::media::AirTime;
 use crate::net;
 
+/// Datagrams that are read before the reader looks whether it is to stop: a sender that never lets the socket run empty does not keep
+/// it.
+pub const MOST_AT_ONCE: usize = 1000;
+
 /// A socket that has joined a group.
 #[derive(Debug)]
 pub struct DatagramSource {

@@ -230,7 +230,7 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
     let mut first_picture = None;
     let mut size = None;
     let mut pictures = 0;
-    let mut showing = Showing::default();
+    let mut showing = Showing::new(plan.save.is_some() && plan.times);
     let mut signal = SignalLog::default();
     let mut next_line = began + Duration::from_secs(1);
     let mut talk = Talk::to_stderr();

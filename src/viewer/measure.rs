@@ -28,7 +28,7 @@ use crate::probe::report::{Distribution, ProbeReport};
 use crate::probe::traffic::{Traffic, Verdict};
 use crate::probe::{Probe, Timestamps, UnitSample};
 use crate::tuner::join;
-use crate::tuner::source::{DatagramSource, wait};
+use crate::tuner::source::{DatagramSource, MOST_AT_ONCE, wait};
 
 /// Default length of a measurement.
 const DURATION: Duration = Duration::from_secs(10);
@@ -257,12 +257,8 @@ fn listen(
             return Ok(((datagrams, refused), began.elapsed().min(duration)));
         }
         wait(Some(source.as_fd()), None, Some(left.min(LOOK)))?;
-        // Bounded, so that a sender that never lets the socket run empty does not keep us beyond the end.
-        let mut batch = 1000;
-        while batch > 0
-            && let Some(datagram) = source.read()?
-        {
-            batch -= 1;
+        for _ in 0..MOST_AT_ONCE {
+            let Some(datagram) = source.read()? else { break };
             datagrams += 1;
             if let Err(error) = probe.packet(datagram.arrival, datagram.bytes) {
                 refused = Some(error.to_string());

@@ -13,8 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::directory::{self, Endpoint, OPUS, Services, State, StationInfo};
+use crate::directory::{self, Endpoint, Services, State, StationInfo};
 use crate::interface::{Interface, named};
+use crate::media::SoundCodec;
 use crate::tuner::join;
 use crate::wire::sdp::{Description, Transport, sound_port};
 
@@ -162,14 +163,14 @@ fn complete(words: &mut Vec<String>, sdp: &str, local: Option<IpAddr>) {
 }
 
 /// The station's SDP, as far as the directory describes the station; `origin` is the broadcaster's address.
-fn describe(station: &StationInfo, origin: IpAddr, has_sound: bool) -> String {
+fn describe(station: &StationInfo, origin: IpAddr, sound: Option<SoundCodec>) -> String {
     let description = Description {
         name: &station.name,
         origin,
         session: station.id.0.into(),
         rate: station.rate.filter(|_| station.state == State::Film),
         by_ntp: false, // the directory does not say
-        has_sound,
+        sound,
         transport: Transport::Multicast { group: station.group, ttl: TTL },
     };
     description.to_sdp()
@@ -219,15 +220,14 @@ pub async fn play(
         false => (Vec::new(), Vec::new()),
     };
     // SDP of ours says where sound is; one that is elsewhere is left out.
-    let has_sound = sounds.iter().any(|sound| {
-        sound.id == station.id
-            && sound.port == sound_port(station.group.port())
-            && sound.codec.eq_ignore_ascii_case(OPUS)
-    });
+    let sound = sounds
+        .iter()
+        .find(|sound| sound.id == station.id && sound.port == sound_port(station.group.port()))
+        .and_then(|sound| SoundCodec::of_encoding(&sound.codec));
     let told = told.iter().find(|source| source.id == station.id).map(|source| source.address);
     let origin = told.filter(|source| source.is_ipv4() == station.group.is_ipv4()).unwrap_or(guess);
     let file = match template.uses("sdp") {
-        true => Some(TemporaryFile::write(station.id.0, &describe(station, origin, has_sound))?),
+        true => Some(TemporaryFile::write(station.id.0, &describe(station, origin, sound))?),
         false => None,
     };
     let path = file.as_ref().map(|file| file.0.as_path());
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn the_sdp_describes_the_group_and_is_removed_with_the_player() {
-        let text = describe(&station("232.77.0.2:5004"), [192, 0, 2, 7].into(), true);
+        let text = describe(&station("232.77.0.2:5004"), [192, 0, 2, 7].into(), Some(SoundCodec::Opus));
         for line in [
             "c=IN IP4 232.77.0.2/1",
             "a=source-filter: incl IN IP4 232.77.0.2 192.0.2.7",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::headless::SoundSummary;
+use super::headless::{MEASURED, SoundSummary};
 use crate::media::AirTime;
 use crate::speaker::{HeardAt, SoundStatus, Speaker};
 
@@ -34,13 +34,18 @@ pub(super) fn show_at(heard: Option<HeardAt>, due: AirTime, now: AirTime) -> Air
 pub(super) struct Showing {
     /// Number, due time, and when it is to be shown.
     waiting: VecDeque<(u64, AirTime, AirTime)>,
-    /// Number, and when it was shown.
-    shown: Vec<(u64, AirTime)>,
-    /// By how much the sound was late, in milliseconds.
-    offsets: Vec<f64>,
+    /// Number, and when it was shown; `None` if nobody wants to know.
+    shown: Option<Vec<(u64, AirTime)>>,
+    /// By how much the sound was late, in milliseconds, of the last pictures.
+    offsets: VecDeque<f64>,
 }
 
 impl Showing {
+    /// Of a run that is to [save](Self::save) the times, if `keeps_times`. Otherwise its memory is bounded.
+    pub(super) fn new(keeps_times: bool) -> Showing {
+        Showing { shown: keeps_times.then(Vec::new), ..Showing::default() }
+    }
+
     /// Takes a picture that was due at `due` and arrived at `arrival`.
     pub(super) fn take(&mut self, speaker: Option<&Speaker>, number: u64, due: AirTime, arrival: AirTime) {
         let Some(speaker) = speaker else { return };
@@ -63,15 +68,26 @@ impl Showing {
         {
             self.waiting.pop_front();
             let heard = speaker.and_then(|speaker| speaker.status().heard);
-            self.shown.push((number, now));
-            self.offsets.extend(heard.map(|heard| heard.offset_ms(due, now)));
+            if let Some(shown) = &mut self.shown {
+                shown.push((number, now));
+            }
+            if let Some(heard) = heard {
+                self.note(heard.offset_ms(due, now));
+            }
         }
+    }
+
+    fn note(&mut self, offset: f64) {
+        if self.offsets.len() == MEASURED {
+            self.offsets.pop_front();
+        }
+        self.offsets.push_back(offset);
     }
 
     /// Saves when each picture was shown, in seconds from the first sample of the sound.
     pub(super) fn save(&self, path: &Path, began: AirTime) -> anyhow::Result<()> {
         let mut text = String::from("number,seconds\n");
-        for (number, shown) in &self.shown {
+        for (number, shown) in self.shown.iter().flatten() {
             text.push_str(&format!("{number},{:.6}\n", shown.signed_since(began) as f64 * 1e-9));
         }
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
@@ -112,6 +128,18 @@ mod tests {
         assert_eq!(show_at(heard(45), DUE, now), DUE + Duration::from_millis(36));
         assert_eq!(show_at(heard(1), DUE, now), now, "it is late already");
         assert_eq!(show_at(heard(9000), DUE, now), now + MOST);
+    }
+
+    #[test]
+    fn a_run_of_weeks_keeps_no_more_than_a_run_of_hours() {
+        let mut showing = Showing::new(false);
+        for n in 0..MEASURED as u64 + 10 {
+            showing.waiting.push_back((n, DUE, DUE));
+            showing.show(None, DUE);
+            showing.note(n as f64);
+        }
+        assert_eq!((showing.waiting.len(), showing.shown), (0, None));
+        assert_eq!((showing.offsets.len(), showing.offsets[0]), (MEASURED, 10.0));
     }
 
     #[test]

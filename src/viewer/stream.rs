@@ -95,6 +95,7 @@ impl Stream {
             interface: interface.clone(),
             source: streams.source,
             payload_type: sound.payload_type,
+            codec: sound.codec,
         });
         Ok(Stream {
             name: if streams.name.is_empty() { streams.pictures.to_string() } else { streams.name },
@@ -142,16 +143,29 @@ fn read(from: impl Read, place: &str) -> Result<Vec<u8>, StreamError> {
     let mut bytes = Vec::new();
     let took = from.take(MAX_DESCRIPTION as u64 + 1).read_to_end(&mut bytes);
     took.map_err(|error| StreamError::Usage(format!("--sdp {place}: cannot read it: {}", reason(&error))))?;
-    if bytes.len() > MAX_DESCRIPTION {
-        let most = MAX_DESCRIPTION / 1024;
-        return Err(StreamError::Usage(format!("--sdp {place}: is longer than {most} KiB, so not SDP")));
-    }
-    Ok(bytes)
+    if bytes.len() > MAX_DESCRIPTION { Err(too_long(place)) } else { Ok(bytes) }
+}
+
+fn too_long(place: &str) -> StreamError {
+    let most = MAX_DESCRIPTION / 1024;
+    StreamError::Usage(format!("--sdp {place}: is longer than {most} KiB, so not SDP"))
 }
 
 /// Fetches a description from a web server.
 fn fetch(url: &str) -> Result<Vec<u8>, StreamError> {
-    let failed = |error: ureq::Error| StreamError::Failed(format!("--sdp {url}: {error}"));
+    let failed = |error: ureq::Error| match error {
+        ureq::Error::BodyExceedsLimit(_) => too_long(url),
+        ureq::Error::StatusCode(status) => {
+            StreamError::Failed(format!("--sdp {url}: the server answers with status {status}"))
+        }
+        ureq::Error::Io(error) => StreamError::Failed(format!("--sdp {url}: {}", reason(&error))),
+        ureq::Error::HostNotFound => StreamError::Failed(format!("--sdp {url}: there is no such host")),
+        ureq::Error::Timeout(_) => {
+            let seconds = TIMEOUT.as_secs();
+            StreamError::Failed(format!("--sdp {url}: the server has not answered within {seconds} s"))
+        }
+        error => StreamError::Failed(format!("--sdp {url}: {error}")),
+    };
     let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).proxy(None).build();
     let mut answer = ureq::Agent::from(config).get(url).call().map_err(failed)?;
     answer.body_mut().with_config().limit(MAX_DESCRIPTION as u64).read_to_vec().map_err(failed)
@@ -208,7 +222,8 @@ mod tests {
         });
         check(&Stream::described(&url, Some("127.0.0.1")).unwrap());
         server.join().unwrap();
-        assert!(matches!(Stream::described(&url, Some("127.0.0.1")), Err(StreamError::Failed(_))));
+        let refused = Stream::described(&url, Some("127.0.0.1")).unwrap_err();
+        assert_eq!(refused.to_string(), format!("--sdp {url}: Connection refused"));
     }
 
     #[test]

@@ -76,8 +76,8 @@ struct Tuned {
 /// The station that the user has chosen. The line-up may lack it for now.
 struct WantedStation {
     id: StationId,
-    /// When it was chosen.
-    requested: Instant,
+    /// When it was chosen; `None` once a picture of it has been shown.
+    requested: Option<Instant>,
     /// Whether the directory had no such station when it was asked, so that we are not in its audience.
     refused: bool,
 }
@@ -294,7 +294,7 @@ impl Zapper {
             self.pending.push_back(ZapperEvent::NoSuchStation(id));
             return Ok(());
         }
-        self.wanted = Some(WantedStation { id, requested: Instant::now(), refused: false });
+        self.wanted = Some(WantedStation { id, requested: Some(Instant::now()), refused: false });
         self.ask(id);
         self.follow()
     }
@@ -332,6 +332,10 @@ impl Zapper {
             }
         }
         let requested = self.shown.as_mut().filter(|tuned| tuned.station.id == id)?.requested.take()?;
+        // A receiver that replaces this one, since the station has moved to another group, is no change of station.
+        if let Some(wanted) = self.wanted.as_mut().filter(|wanted| wanted.id == id) {
+            wanted.requested = None;
+        }
         self.last_zap = Some(requested.elapsed());
         self.last_zap
     }
@@ -364,6 +368,9 @@ impl Zapper {
         let is_it = |tuned: &&mut Tuned| tuned.station.id == id && tuned.from == from;
         if let Some(tuned) = self.coming.as_mut().or(self.shown.as_mut()).filter(is_it) {
             tuned.station = station;
+            if let Some(wanted) = &mut self.wanted {
+                wanted.requested = tuned.requested;
+            }
             // The sound of a station may be known later than its pictures.
             if let (None, Some((sound, speaker))) = (&tuned.sound, sound) {
                 tuned.sound = Some(SoundReceiver::start(sound, tuned.serial, speaker)?);
@@ -373,6 +380,9 @@ impl Zapper {
         // The user has returned to the station that is still on the screen.
         if let Some(tuned) = self.shown.as_mut().filter(is_it) {
             tuned.station = station;
+            if let Some(wanted) = &mut self.wanted {
+                wanted.requested = tuned.requested;
+            }
             self.coming = None;
             return Ok(());
         }
@@ -407,18 +417,24 @@ impl Zapper {
             return Some((stream.sound.clone()?, speaker));
         }
         let ReceiveFrom::Group(group, interface, source) = from else { return None };
-        let sound = self.directory.sound_of(id)?;
+        let (sound, codec) = self.directory.sound_of(id)?;
         let group = SocketAddr::new(group.ip(), sound.port);
         let from = SoundFrom {
             group,
             interface: interface.clone(),
             source: *source,
             payload_type: sound.payload_type,
+            codec,
         };
         Some((from, speaker))
     }
 
-    fn receive(&mut self, station: StationInfo, from: ReceiveFrom, requested: Instant) -> io::Result<Tuned> {
+    fn receive(
+        &mut self,
+        station: StationInfo,
+        from: ReceiveFrom,
+        requested: Option<Instant>,
+    ) -> io::Result<Tuned> {
         self.serial += 1;
         let (serial, sender) = (self.serial, self.sender.clone());
         let queue = Arc::new(PictureQueue::new(self.queue_policy));
@@ -444,7 +460,7 @@ impl Zapper {
             serial,
             station,
             from,
-            requested: Some(requested),
+            requested,
             receiver,
             sound,
             queue,

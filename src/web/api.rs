@@ -162,7 +162,7 @@ fn seconds(span: Duration) -> f64 {
 /// The sound of a station. Counters count from the broadcaster's start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SoundStatus {
-    /// Its codec: `opus`.
+    /// Its codec: `opus` or `l16`.
     pub codec: String,
     /// Its port on the station's group.
     pub port: u16,
@@ -182,8 +182,8 @@ impl SoundStatus {
         let not_sent = sound_air.skipped.load(Relaxed) + sound_air.send_errors.load(Relaxed);
         // A tenth is what meters show.
         let loudness = station.loudness().map(|loudness| (f64::from(loudness) * 10.0).round() / 10.0);
-        station.has_sound().then(|| SoundStatus {
-            codec: "opus".to_owned(),
+        station.sound_codec().map(|codec| SoundStatus {
+            codec: codec.key().to_owned(),
             port: sound_port(station.spec().group.port()),
             packets: task.sound_packets.load(Relaxed),
             silent: task.silent_packets.load(Relaxed),

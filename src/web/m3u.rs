@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::uri::Authority;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
@@ -25,9 +26,7 @@ pub(super) async fn playlist(
 ) -> Result<Response, Refusal> {
     let refused = |sentence: &str| Refusal(StatusCode::BAD_REQUEST, sentence.into());
     let host = host.0.ok_or_else(|| refused("without a Host header there is no address to list"))?;
-    let http = by_http(uri.query().unwrap_or_default()).map_err(refused)?;
-    let mut site = web.site(&host, &client);
-    site.rtsp = site.rtsp.filter(|_| !http);
+    let site = site(&web, &host, &client, &uri)?;
     let stations = web.head_end.stations_for(&grant);
     let entries = stations.iter().map(|station| entry(station, &site));
     // Two names of one thing: Kodi reads the second, others the first.
@@ -38,6 +37,15 @@ pub(super) async fn playlist(
 /// A playlist of one station, as above.
 pub(super) fn of_station(station: &StationHandle, site: &Site) -> Response {
     m3u(format!("#EXTM3U\n{}", entry(station, site)))
+}
+
+/// Where the client of a request reaches this machine: not by RTSP, if it asks for HTTP.
+pub(super) fn site(web: &Web, host: &Authority, client: &Admitted, uri: &Uri) -> Result<Site, Refusal> {
+    let http = by_http(uri.query().unwrap_or_default())
+        .map_err(|sentence| Refusal(StatusCode::BAD_REQUEST, sentence.into()))?;
+    let mut site = web.site(host, client);
+    site.rtsp = site.rtsp.filter(|_| !http);
+    Ok(site)
 }
 
 fn m3u(text: String) -> Response {

@@ -1,11 +1,11 @@
-//! Live Matroska (RFC 9559): an EBML document (RFC 8794) of unknown size, with pictures as JPEG and sound as Opus. Pure.
+//! Live Matroska (RFC 9559): an EBML document (RFC 8794) of unknown size, with pictures as JPEG and sound. Pure.
 //!
 //! There is no index, and clusters end where the next one begins, so nothing is known of what follows, and nothing is held back. Of
 //! the crates that write Matroska, `webm` links libwebm, under the MPL, and others are for files.
 
 use std::time::Duration;
 
-use crate::media::{AirTime, FrameRate, SOUND_CLOCK, Size, Track};
+use crate::media::{AirTime, FrameRate, LINEAR_SAMPLE, SOUND_CHANNELS, SOUND_CLOCK, Size, SoundCodec, Track};
 
 /// Nanoseconds of a tick of the timestamps. The usual millisecond would move packets of 2.5 ms.
 const TICK: u64 = 100_000;
@@ -26,7 +26,8 @@ pub(super) struct Header<'a> {
     pub(super) size: Size,
     /// Pictures a second, if that is known.
     pub(super) rate: Option<FrameRate>,
-    pub(super) has_sound: bool,
+    /// The codec of the sound; `None` if there is none.
+    pub(super) sound: Option<SoundCodec>,
 }
 
 impl Header<'_> {
@@ -53,7 +54,7 @@ impl Header<'_> {
             element(0x5741, app), // WritingApp
         ];
         bytes.extend(element(0x1549_a966, &info.concat()));
-        let sound = if self.has_sound { sound_entry() } else { Vec::new() };
+        let sound = self.sound.map(sound_entry).unwrap_or_default();
         bytes.extend(element(0x1654_ae6b, &[self.picture_entry(), sound].concat())); // Tracks
         bytes
     }
@@ -74,9 +75,20 @@ impl Header<'_> {
     }
 }
 
-fn sound_entry() -> Vec<u8> {
+fn sound_entry(codec: SoundCodec) -> Vec<u8> {
     let rate = f64::from(SOUND_CLOCK).to_be_bytes();
-    let audio = [element(0xb5, &rate), uint(0x9f, 2)]; // SamplingFrequency, Channels
+    let audio = [element(0xb5, &rate), uint(0x9f, SOUND_CHANNELS as u64)].concat(); // SamplingFrequency, Channels
+    match codec {
+        SoundCodec::Opus => opus_entry(&audio),
+        SoundCodec::L16 => {
+            let depth = uint(0x6264, (LINEAR_SAMPLE / SOUND_CHANNELS * 8) as u64); // BitDepth
+            let audio = element(0xe1, &[audio, depth].concat());
+            element(0xae, &[entry(Track::Sound, 2, "A_PCM/INT/BIG"), audio].concat())
+        }
+    }
+}
+
+fn opus_entry(audio: &[u8]) -> Vec<u8> {
     // OpusHead (RFC 7845 section 5.1). Timestamps are those of what is heard, so no samples are to be skipped.
     let mut opus = b"OpusHead\x01\x02\0\0".to_vec();
     opus.extend(SOUND_CLOCK.to_le_bytes());
@@ -86,7 +98,7 @@ fn sound_entry() -> Vec<u8> {
         element(0x63a2, &opus), // CodecPrivate
         uint(0x56aa, 0),        // CodecDelay
         uint(0x56bb, SEEK_PRE_ROLL),
-        element(0xe1, &audio.concat()),
+        element(0xe1, audio),
     ];
     element(0xae, &entry.concat())
 }
@@ -245,7 +257,7 @@ mod tests {
         let size = Size { width: 64, height: 48 };
         let title = "Café & Töne";
         let rate = FrameRate::new(25, 1);
-        let mut film = Header { title, size, rate, has_sound: true }.to_bytes();
+        let mut film = Header { title, size, rate, sound: Some(SoundCodec::Opus) }.to_bytes();
         let mut encoder =
             opus::Encoder::new(SOUND_CLOCK, opus::Channels::Stereo, opus::Application::Audio).unwrap();
         let grey = turbojpeg::Image {

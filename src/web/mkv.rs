@@ -76,7 +76,9 @@ impl MkvStream {
                     let parts = [before.into(), jpeg.scan, Bytes::from_static(after)];
                     (Track::Picture, Some(jpeg.size), parts)
                 }
-                Payload::Opus(packet) => (Track::Sound, None, [Bytes::new(), packet, Bytes::new()]),
+                Payload::Opus(sound) | Payload::L16(sound) => {
+                    (Track::Sound, None, [Bytes::new(), sound, Bytes::new()])
+                }
             };
             let length = before.len() + content.len() + after.len();
             let Some(block) = self.position.block(track, due.at, length) else { continue };
@@ -92,8 +94,8 @@ impl MkvStream {
     }
 
     fn header(&self, size: Size) -> Vec<u8> {
-        let (title, has_sound) = (&self.station.spec().name, self.tracks.sound.is_some());
-        Header { title, size, rate: self.station.film_rate(), has_sound }.to_bytes()
+        let sound = self.tracks.sound.and_then(|()| self.station.sound_codec());
+        Header { title: &self.station.spec().name, size, rate: self.station.film_rate(), sound }.to_bytes()
     }
 
     /// The next unit that is due. `None` when the station is gone.

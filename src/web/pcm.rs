@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use opus::{Channels, Decoder};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::sleep;
 use tracing::warn;
 
 use crate::clock::AirClock;
+use crate::content::sound::linear::LinearDecoder;
 use crate::headend::StationHandle;
-use crate::media::{AirTime, Due, Payload, SOUND_CLOCK, StationId, Unit};
+use crate::media::{AirTime, Due, SOUND_CHANNELS as CHANNELS, SOUND_CLOCK, StationId, Unit};
 
 /// Version of the wall's binary messages, and the kind of those with sound.
 const VERSION: u8 = 1;
@@ -22,16 +22,11 @@ const KIND: u8 = 1;
 /// Bytes before the samples in a message.
 const HEADER: usize = 16;
 
-const CHANNELS: usize = 2;
-
 /// Bytes of a sample of both channels.
 const SAMPLE: usize = CHANNELS * 2;
 
 /// Least samples of a chunk: 20 ms. With the packet that completes it, it has less than 40 ms.
 const LEAST: usize = SOUND_CLOCK as usize / 50;
-
-/// Most samples of a packet: 120 ms (RFC 6716 section 2.1.4).
-const PACKET_MAX: usize = SOUND_CLOCK as usize * 120 / 1000;
 
 /// Sound leaves so long before it is due: a page needs it in time to hand it to the sound card. A station is ahead by
 /// 200 ms and more.
@@ -159,7 +154,7 @@ impl PcmCache {
 
 /// Decodes packets, and gathers their samples to chunks.
 struct Samples {
-    decoder: Decoder,
+    decoder: LinearDecoder,
     /// When the first of the gathered samples is due.
     due: AirTime,
     gathered: Vec<i16>,
@@ -169,14 +164,17 @@ struct Samples {
 
 impl Samples {
     fn new() -> Result<Samples, opus::Error> {
-        let decoder = Decoder::new(SOUND_CLOCK, Channels::Stereo)?;
-        Ok(Samples { decoder, due: AirTime(0), gathered: Vec::new(), next: AirTime(0) })
+        Ok(Samples {
+            decoder: LinearDecoder::new()?,
+            due: AirTime(0),
+            gathered: Vec::new(),
+            next: AirTime(0),
+        })
     }
 
     /// Adds a packet. Calls `chunk` with what makes a chunk now, and when that is due: usually once, and twice if a packet was
     /// lost before this one.
     fn add(&mut self, unit: &Unit, mut chunk: impl FnMut(AirTime, &[i16])) {
-        let Payload::Opus(packet) = &unit.payload else { return };
         let Due { at, interval } = unit.due;
         if !self.gathered.is_empty() && at != self.next {
             chunk(self.due, &self.gathered);
@@ -186,13 +184,7 @@ impl Samples {
             self.due = at;
         }
         self.next = at + interval;
-        let before = self.gathered.len();
-        self.gathered.resize(before + PACKET_MAX * CHANNELS, 0);
-        let decoded = self.decoder.decode(packet, &mut self.gathered[before..], false);
-        // What is no Opus is silence of the same length.
-        let length = (interval.as_nanos() * u128::from(SOUND_CLOCK)).div_ceil(1_000_000_000) as usize;
-        let samples = decoded.unwrap_or(length.min(PACKET_MAX));
-        self.gathered.truncate(before + samples * CHANNELS);
+        self.gathered.extend(self.decoder.decode(unit));
         if self.gathered.len() >= LEAST * CHANNELS {
             chunk(self.due, &self.gathered);
             self.gathered.clear();
@@ -203,7 +195,7 @@ impl Samples {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
-    use opus::{Application, Encoder};
+    use opus::{Application, Channels, Encoder};
 
     use super::*;
     use crate::headend::HeadEnd;

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
@@ -34,6 +34,7 @@ pub(super) async fn station(
     Extension(host): Extension<RequestHost>,
     Extension(grant): Extension<Grant>,
     Path(file): Path<String>,
+    uri: Uri,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal(StatusCode::NOT_FOUND, format!("there is no /stations/{file}"));
     let (id, kind) = file.split_once('.').ok_or_else(unknown)?;
@@ -70,7 +71,8 @@ pub(super) async fn station(
         "m3u" => {
             let none =
                 || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address".into());
-            Ok(m3u::of_station(&station, &web.site(&host.0.ok_or_else(none)?, &admitted)))
+            let site = m3u::site(&web, &host.0.ok_or_else(none)?, &admitted, &uri)?;
+            Ok(m3u::of_station(&station, &site))
         }
         "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
         _ => Err(unknown()),

@@ -56,8 +56,8 @@ impl Default for HttpLimits {
     }
 }
 
-/// An admitted connection: its peer, the address at which the peer reached this machine, whether it is by TLS, and its permit. A handler whose response outlives the request, as a stream or a
-/// WebSocket does, keeps this so that the connection goes on counting.
+/// An admitted connection: its peer, the address at which the peer reached this machine, whether it is by TLS, and its permit. A
+/// handler whose response outlives the request, as a stream or a WebSocket does, keeps this so that the connection goes on counting.
 #[derive(Clone)]
 pub(super) struct Admitted {
     pub(super) peer: SocketAddr,

@@ -1,9 +1,18 @@
 //! Access units to the packets of one RTP stream. Pure: the sender on air and the simulated networks of the tests both use it.
 
+use std::time::Duration;
+
 use super::payload::jpeg::{Fragment, PACKET_OVERHEAD};
 use super::rtp;
 use crate::media::jpeg::Jpeg;
-use crate::media::{Payload, Unit};
+use crate::media::{LINEAR_SAMPLE, Payload, SOUND_CLOCK, Unit};
+
+/// The time of the samples in a packet of L16. Ethernet carries it without fragments, and it takes a fifth of the packets that the 1 ms
+/// of AES67 would take.
+pub(super) const LINEAR_PTIME: Duration = Duration::from_millis(5);
+
+/// Most bytes of samples in a packet of L16.
+const LINEAR_PACKET: usize = SOUND_CLOCK as usize / 1000 * LINEAR_PTIME.as_millis() as usize * LINEAR_SAMPLE;
 
 /// Cuts access units into the packets of one RTP stream, and numbers the packets.
 #[derive(Debug, Clone)]
@@ -13,6 +22,8 @@ pub struct Packetizer {
     sequence: u16,
     /// Most bytes of UDP payload in a packet.
     datagram: usize,
+    /// Most bytes of samples in a packet of L16.
+    linear: usize,
 }
 
 /// A packet in two pieces, so that the scan is never copied.
@@ -50,7 +61,18 @@ impl Packetizer {
     /// If `datagram` leaves no room for payload after the headers. The line-up allows no less than 576.
     pub fn new(ssrc: u32, sequence: u16, datagram: usize) -> Packetizer {
         assert!(datagram > PACKET_OVERHEAD, "a datagram of {datagram} bytes has no room behind the headers");
-        Packetizer { ssrc, sequence, datagram }
+        let linear = LINEAR_PACKET.min((datagram - rtp::HEADER_LEN) / LINEAR_SAMPLE * LINEAR_SAMPLE);
+        Packetizer { ssrc, sequence, datagram, linear }
+    }
+
+    /// A stream in a connection, whose packets have up to `datagram` bytes: a unit of sound is never cut, since no network would
+    /// fragment it.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn in_connection(ssrc: u32, sequence: u16, datagram: usize) -> Packetizer {
+        let linear = (datagram - rtp::HEADER_LEN) / LINEAR_SAMPLE * LINEAR_SAMPLE;
+        Packetizer { linear, ..Packetizer::new(ssrc, sequence, datagram) }
     }
 
     /// The SSRC of the stream.
@@ -82,7 +104,14 @@ impl Packetizer {
             Payload::Jpeg(jpeg) => jpeg.scan.len().div_ceil(self.datagram - PACKET_OVERHEAD).max(1),
             // A packet of Opus is never cut (RFC 7587 section 4.2).
             Payload::Opus(_) => 1,
+            Payload::L16(samples) => samples.len().div_ceil(self.linear).max(1),
         }
+    }
+
+    /// The time of the samples in a packet of L16, the last one of a unit perhaps excepted.
+    pub fn linear_time(&self) -> Duration {
+        let samples = (self.linear / LINEAR_SAMPLE) as u64;
+        Duration::from_nanos(samples * 1_000_000_000 / u64::from(SOUND_CLOCK))
     }
 
     /// At most `most` packets of `unit`, from index `from` on. Each packet that the iterator yields takes the next sequence
@@ -93,14 +122,18 @@ impl Packetizer {
         from: usize,
         most: usize,
     ) -> impl Iterator<Item = Packet<'u>> + use<'u, '_> {
-        let (fragments, opus) = match &unit.payload {
-            Payload::Jpeg(jpeg) => {
-                (Some(jpeg.fragments(self.datagram).map(move |piece| (jpeg, piece))), None)
-            }
-            Payload::Opus(packet) => (None, Some(packet)),
+        let (jpeg, opus, samples) = match &unit.payload {
+            Payload::Jpeg(jpeg) => (Some(jpeg), None, None),
+            Payload::Opus(packet) => (None, Some(packet), None),
+            Payload::L16(samples) => (None, None, Some(samples)),
         };
-        let pieces =
-            fragments.into_iter().flatten().map(Piece::Jpeg).chain(opus.map(|packet| Piece::Opus(packet)));
+        let Packetizer { datagram, linear, .. } = *self;
+        let fragments = jpeg.into_iter().flat_map(move |jpeg| {
+            jpeg.fragments(datagram).map(move |fragment| Piece::Jpeg((jpeg, fragment)))
+        });
+        let samples =
+            samples.into_iter().flat_map(move |samples| samples.chunks(linear).enumerate().map(Piece::L16));
+        let pieces = fragments.chain(opus.map(|packet| Piece::Opus(packet))).chain(samples);
         let timestamp = unit.rtp_timestamp();
         pieces.skip(from).take(most).map(move |piece| {
             let header = rtp::Header {
@@ -108,9 +141,13 @@ impl Packetizer {
                 payload_type: match piece {
                     Piece::Jpeg(_) => rtp::PAYLOAD_TYPE_JPEG,
                     Piece::Opus(_) => rtp::PAYLOAD_TYPE_OPUS,
+                    Piece::L16(_) => rtp::PAYLOAD_TYPE_L16,
                 },
                 sequence: self.sequence,
-                timestamp,
+                timestamp: match piece {
+                    Piece::Jpeg(_) | Piece::Opus(_) => timestamp,
+                    Piece::L16((n, _)) => timestamp.wrapping_add((n * linear / LINEAR_SAMPLE) as u32),
+                },
                 ssrc: self.ssrc,
             };
             self.sequence = self.sequence.wrapping_add(1);
@@ -120,12 +157,12 @@ impl Packetizer {
                     length: PACKET_OVERHEAD,
                     payload: &jpeg.scan[fragment.start..fragment.end],
                 },
-                Piece::Opus(packet) => {
+                Piece::Opus(content) | Piece::L16((_, content)) => {
                     let mut headers = [0; PACKET_OVERHEAD];
                     if let Some(rtp_part) = headers.first_chunk_mut() {
                         header.emit(rtp_part);
                     }
-                    Packet { headers, length: rtp::HEADER_LEN, payload: packet }
+                    Packet { headers, length: rtp::HEADER_LEN, payload: content }
                 }
             }
         })
@@ -141,6 +178,8 @@ impl Packetizer {
 enum Piece<'a> {
     Jpeg((&'a Jpeg, Fragment)),
     Opus(&'a [u8]),
+    /// The number of the packet in its unit, and its samples.
+    L16((usize, &'a [u8])),
 }
 
 #[cfg(test)]
@@ -181,6 +220,39 @@ mod tests {
             assert_eq!(numbers, expected);
             assert_eq!(packetizer.sequence(), 65_534u16.wrapping_add(count as u16));
         }
+    }
+
+    #[test]
+    fn linear_sound_is_cut_into_whole_samples_each_packet_with_its_own_timestamp() {
+        let bytes: Vec<u8> = (0..3840u32).map(|at| (at / 4) as u8).collect();
+        let due = Due { at: AirTime(1_790_000_000_000_000_000), interval: Duration::from_millis(20) };
+        let unit = Unit::linear(due, bytes.clone().into());
+        // On loopback, on Ethernet, and with the shortest datagrams: (576 - 12) / 4 samples. In a connection a unit is not cut.
+        for (mut packetizer, samples) in [
+            (Packetizer::new(7, 65_534, 65_507), 240),
+            (Packetizer::new(7, 65_534, 1472), 240),
+            (Packetizer::new(7, 65_534, 576), 141),
+            (Packetizer::in_connection(7, 65_534, 65_507), 960),
+        ] {
+            let count = packetizer.count(&unit);
+            assert_eq!(count, 960usize.div_ceil(samples));
+            let packets: Vec<_> = (0..count)
+                .flat_map(|n| {
+                    packetizer.packets(&unit, n, 1).map(|packet| packet.to_vec()).collect::<Vec<_>>()
+                })
+                .collect();
+            let mut whole: Vec<u8> = Vec::new();
+            for (n, packet) in packets.iter().enumerate() {
+                let (header, payload) = rtp::Header::parse(packet).unwrap();
+                assert_eq!((header.payload_type, header.marker), (98, false));
+                assert_eq!(header.sequence, 65_534u16.wrapping_add(n as u16));
+                let timestamp = unit.rtp_timestamp().wrapping_add((n * samples) as u32);
+                assert_eq!(header.timestamp, timestamp, "packet {n} of {samples} samples");
+                whole.extend(payload);
+            }
+            assert_eq!(whole, bytes);
+        }
+        assert_eq!(Packetizer::new(7, 0, 1472).linear_time(), Duration::from_millis(5));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! +=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+=+
 //! ```
 
-use crate::media::{AirTime, RTP_CLOCK};
+use crate::media::{AirTime, RTP_CLOCK, SoundCodec};
 
 /// Length of the headers that we send, in bytes: they have no CSRC list and no extension.
 pub const HEADER_LEN: usize = 12;
@@ -21,8 +21,19 @@ pub const HEADER_LEN: usize = 12;
 /// The static payload type of JPEG video (RFC 3551 table 5).
 pub const PAYLOAD_TYPE_JPEG: u8 = 26;
 
-/// The dynamic payload type of our sound, which SDP says to be Opus (RFC 7587).
+/// The dynamic payload type of sound that SDP says to be Opus (RFC 7587).
 pub const PAYLOAD_TYPE_OPUS: u8 = 97;
+
+/// The dynamic payload type of sound that SDP says to be L16 at 48 kHz. The static types of L16 are of 44.1 kHz (RFC 3551 table 4).
+pub const PAYLOAD_TYPE_L16: u8 = 98;
+
+/// The payload type of our sound, by codec.
+pub const fn sound_payload_type(codec: SoundCodec) -> u8 {
+    match codec {
+        SoundCodec::Opus => PAYLOAD_TYPE_OPUS,
+        SoundCodec::L16 => PAYLOAD_TYPE_L16,
+    }
+}
 
 /// The fields of an RTP header that have a meaning beyond its layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +44,7 @@ pub struct Header {
     pub payload_type: u8,
     /// The number of the packet, modulo 2^16.
     pub sequence: u16,
-    /// Time in ticks of the payload's clock, modulo 2^32. All packets of an access unit have the same.
+    /// Time in ticks of the payload's clock, modulo 2^32. All packets of a picture have the same.
     pub timestamp: u32,
     /// Identifies the sender. Random, and new with each run of a sender.
     pub ssrc: u32,

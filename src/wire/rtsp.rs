@@ -87,6 +87,12 @@ impl MessageFramer {
         }))
     }
 
+    /// Number of bytes that the message at the beginning has, as far as that is known: 0 before.
+    #[cfg(feature = "broadcaster")]
+    pub(crate) fn need(&self) -> usize {
+        self.need
+    }
+
     /// Interleaved data (RFC 2326 section 10.12).
     fn data<'a, B: From<&'a [u8]>>(&mut self, bytes: &'a [u8]) -> Option<(Message<B>, usize)> {
         self.need = 4;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use sdp_types::{Connection, Media, MediaType, Origin, Session, Time, TransportProto, builders};
 
+use super::packetizer::LINEAR_PTIME;
 use super::rtp;
-use crate::media::FrameRate;
+use crate::media::{FrameRate, SoundCodec};
 
 /// The RTP timestamp at the epoch of NTP, 1900-01-01 (RFC 7273 section 5.2). Timestamps are 0 at 1970-01-01, which is
 /// 2,208,988,800 s later, so it is -2,208,988,800 x 90,000 modulo 2^32.
@@ -40,9 +41,9 @@ pub struct Description<'a> {
     /// Whether to state that RTP timestamps are the time of day by NTP. Only the sender can state it, and it is true only
     /// if NTP sets the sender's clock.
     pub by_ntp: bool,
-    /// Whether there is a second stream: sound, as Opus. By multicast it is on the port after that of the pictures' RTCP, in the same
-    /// group; by RTSP its control URL is `audio`.
-    pub has_sound: bool,
+    /// The codec of the second stream: sound; `None` if there is none. By multicast it is on the port after that of the pictures' RTCP,
+    /// in the same group; by RTSP its control URL is `audio`.
+    pub sound: Option<SoundCodec>,
     /// How the packets travel.
     pub transport: Transport<'a>,
 }
@@ -109,25 +110,28 @@ impl Description<'_> {
                 .attribute_with_value("mediaclk", format!("direct={MEDIA_CLOCK_OFFSET}"));
         }
         let mut session = session.media(media.build());
-        if self.has_sound {
-            session = session.media(self.sound(port).build());
+        if let Some(codec) = self.sound {
+            session = session.media(self.sound(codec, port).build());
         }
         let mut text = Vec::new();
         session.build().write(&mut text).expect("a vector takes all that is written");
         String::from_utf8(text).expect("it was made of text")
     }
 
-    /// The sound (RFC 7587 section 7): the rtpmap says 48 kHz and two channels of any Opus.
-    fn sound(&self, picture_port: u16) -> builders::Media {
-        let payload_type = rtp::PAYLOAD_TYPE_OPUS;
+    /// The sound: of any Opus, the rtpmap says 48 kHz and two channels (RFC 7587 section 7).
+    fn sound(&self, codec: SoundCodec, picture_port: u16) -> builders::Media {
+        let payload_type = rtp::sound_payload_type(codec);
         let port = match self.transport {
             Transport::Multicast { .. } => sound_port(picture_port),
             Transport::Rtsp { .. } => 0,
         };
         let mut media = Media::builder(MediaType::Audio, port, TransportProto::RtpAvp, payload_type)
-            .attribute_with_value("rtpmap", format!("{payload_type} opus/48000/2"))
-            .attribute_with_value("fmtp", format!("{payload_type} sprop-stereo=1"))
+            .attribute_with_value("rtpmap", format!("{payload_type} {}", codec.encoding()))
             .attribute_from_str("recvonly");
+        media = match codec {
+            SoundCodec::Opus => media.attribute_with_value("fmtp", format!("{payload_type} sprop-stereo=1")),
+            SoundCodec::L16 => media.attribute_with_value("ptime", LINEAR_PTIME.as_millis().to_string()),
+        };
         if let Transport::Rtsp { .. } = self.transport {
             media = media.attribute_with_value("control", SOUND_CONTROL);
         }
@@ -173,6 +177,17 @@ fn unspecified(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    #[test]
+    fn linear_sound_has_a_payload_type_of_its_own_and_a_packet_time() {
+        let group = "239.77.0.2:5004".parse().unwrap();
+        let transport = Transport::Multicast { group, ttl: 4 };
+        let text = Description { sound: Some(SoundCodec::L16), ..description(transport) }.to_sdp();
+        let sound = &text[text.find("m=audio").unwrap()..];
+        let expected = "m=audio 5006 RTP/AVP 98\r\na=rtpmap:98 L16/48000/2\r\n";
+        assert!(sound.starts_with(expected) && sound.contains("\r\na=ptime:5\r\n"), "{sound}");
+        assert!(!sound.contains("fmtp"), "{sound}");
+    }
+
     fn description(transport: Transport<'_>) -> Description<'_> {
         Description {
             name: "Café 2",
@@ -180,7 +195,7 @@ mod tests {
             session: 3_999_999_999,
             rate: FrameRate::new(30_000, 1001),
             by_ntp: true,
-            has_sound: false,
+            sound: None,
             transport,
         }
     }

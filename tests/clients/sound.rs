@@ -31,13 +31,14 @@ struct Sounding {
 }
 
 impl Sounding {
-    fn new() -> Sounding {
+    /// A station whose sound has this codec.
+    fn new(codec: &str) -> Sounding {
         let scenario = Scenario::ethernet();
         let film = scenario.lan.folder().join("flash.mp4");
         make(scenario.sender(), &film);
         let lineup = head(scenario.listen, scenario.interface)
             + "[rtsp]\nlisten = \"0.0.0.0:8554\"\n[http]\nlisten = \"0.0.0.0:8088\"\n"
-            + &station(1, &[&film], "239.77.0.1:5004", "width = 320\n");
+            + &station(1, &[&film], "239.77.0.1:5004", &format!("width = 320\nsound_codec = \"{codec}\"\n"));
         let mut broadcaster = scenario.sender().on_air(&lineup);
         broadcaster.await_log("made the sound of ", 1);
         let config = scenario.sender().lineup(&lineup);
@@ -95,8 +96,8 @@ fn flashes_and_beeps(host: Host<'_>, recording: &Path) -> (Vec<f64>, Vec<f64>) {
     (flashes, times("silence_end: "))
 }
 
-pub(crate) fn ffmpeg(method: AccessMethod) {
-    let sounding = Sounding::new();
+pub(crate) fn ffmpeg(method: AccessMethod, codec: &str) {
+    let sounding = Sounding::new(codec);
     let rtsp = |transport| vec!["-rtsp_transport", transport, "-i", &sounding.rtsp];
     let input = match method {
         AccessMethod::Sdp => vec!["-protocol_whitelist", "file,udp,rtp", "-i", text(&sounding.sdp)],
@@ -115,7 +116,7 @@ pub(crate) fn ffmpeg(method: AccessMethod) {
 
 /// FFmpeg plays the programme from a position in the middle of a second.
 pub(crate) fn ffmpeg_on_demand() {
-    let sounding = Sounding::new();
+    let sounding = Sounding::new("opus");
     let url = format!("{}/demand", sounding.rtsp);
     let input = ["-v", "warning", "-nostdin", "-rtsp_transport", "tcp", "-ss", "0.5", "-i", &url];
     let output = ["-t", SECONDS, "-c", "copy", text(&sounding.recording)];
@@ -123,8 +124,8 @@ pub(crate) fn ffmpeg_on_demand() {
     sounding.check(EXACT);
 }
 
-pub(crate) fn gstreamer(method: AccessMethod) {
-    let sounding = Sounding::new();
+pub(crate) fn gstreamer(method: AccessMethod, codec: &str) {
+    let sounding = Sounding::new(codec);
     let rtsp = |transport: &str| format!("rtspsrc name=s location={} protocols={transport}", sounding.rtsp);
     let source = match method {
         AccessMethod::Sdp => format!("filesrc location={} ! sdpdemux name=s", text(&sounding.sdp)),
@@ -135,13 +136,14 @@ pub(crate) fn gstreamer(method: AccessMethod) {
         AccessMethod::Matroska => format!("souphttpsrc location={} ! matroskademux name=s", sounding.mkv),
         AccessMethod::Mjpeg => panic!("MJPEG has no sound"),
     };
-    let (picture, sound) = match method {
-        AccessMethod::Matroska => ("image/jpeg", "audio/x-opus"),
-        _ => ("rtpjpegdepay", "rtpopusdepay"),
+    let (picture, sound) = match (method, codec) {
+        (AccessMethod::Matroska, _) => ("image/jpeg", "audio/x-opus ! opusparse"),
+        (_, "l16") => ("rtpjpegdepay", "rtpL16depay ! audioconvert ! audio/x-raw,format=S16LE"),
+        _ => ("rtpjpegdepay", "rtpopusdepay ! opusparse"),
     };
     let pipeline = format!(
         "-s INT {SECONDS} gst-launch-1.0 -q -e {source} s. ! {picture} ! queue ! matroskamux name=m \
-         ! filesink location={} s. ! {sound} ! opusparse ! queue ! m.",
+         ! filesink location={} s. ! {sound} ! queue ! m.",
         text(&sounding.recording)
     );
     let ended = sounding.scenario.receiver().run("timeout", &pipeline.split_whitespace().collect::<Vec<_>>());
@@ -152,7 +154,7 @@ pub(crate) fn gstreamer(method: AccessMethod) {
 
 /// mpv, whose encoder writes both tracks.
 pub(crate) fn mpv(method: AccessMethod) {
-    let sounding = Sounding::new();
+    let sounding = Sounding::new("opus");
     let rtsp = |transport: &str| (format!("--rtsp-transport={transport}"), sounding.rtsp.clone());
     let (option, url) = match method {
         AccessMethod::Sdp => {
@@ -174,7 +176,7 @@ pub(crate) fn mpv(method: AccessMethod) {
 
 /// PyAV, as in people's scripts: both tracks are copied.
 pub(crate) fn pyav(method: AccessMethod) {
-    let sounding = Sounding::new();
+    let sounding = Sounding::new("opus");
     let (url, options) = match method {
         AccessMethod::Sdp => (text(&sounding.sdp), "protocol_whitelist=file,udp,rtp"),
         AccessMethod::RtspMulticast => (sounding.rtsp.as_str(), "rtsp_transport=udp_multicast"),

@@ -140,7 +140,10 @@ fn main() -> ExitCode {
             "a_picture_that_stays_does_not_hold_up_the_sound",
             sound::a_picture_that_stays_does_not_hold_up_the_sound,
         ),
-        test("a_beep_is_heard_over_tcp", sound::a_beep_is_heard_over_tcp),
+        test(
+            "a_beep_is_heard_over_tcp_and_as_linear_samples",
+            sound::a_beep_is_heard_over_tcp_and_as_linear_samples,
+        ),
         Test {
             name: "players_that_report_are_the_audience",
             tools: &["nft", "curl"],

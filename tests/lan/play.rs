@@ -19,11 +19,19 @@ fn words(playing: &Process, text: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
+/// Where the film is, in seconds.
+fn position(host: Host<'_>, playing: &Process) -> f64 {
+    let page = &words(playing, "xdg-open")[1];
+    let stations = host.run("curl", &["-sSf", &format!("{page}api/stations")]).json();
+    stations[0]["now"]["position_s"].as_f64().unwrap_or(0.0)
+}
+
 /// The film is on the screen of a second machine by each of the three lines, and a second film beside it.
 pub(crate) fn a_film_is_on_air_by_one_command() {
     let lan = Lan::new(&["tx", "rx"]);
     let (tx, rx) = (lan.host("tx"), lan.host("rx"));
-    let film = numbered(3, (320, 240), (25, 1), 50);
+    // Of five minutes, so that it does not begin anew meanwhile.
+    let film = numbered(3, (320, 240), (5, 1), 1500);
     let film = text(&film.path);
     let playing = play(tx, &[film, "--interface", "eth0", "--name", "Foyer"]);
     let said = playing.stdout();
@@ -47,11 +55,14 @@ pub(crate) fn a_film_is_on_air_by_one_command() {
     let page = rx.tool("curl", &["-sSf", &browser[1]]);
     assert!(page.contains("<!doctype html>") || page.contains("<!DOCTYPE html>"), "{page}");
 
-    // Nobody has named ports or a group, so a second one takes others.
+    // Nobody has named ports or a group, so a second one takes others. It begins with its first film, wherever the other one is.
+    while position(rx, &playing) < 5.0 {}
     let second = play(tx, &[film, "--interface", "eth0"]);
     for line in ["--directory", "ffplay", "xdg-open", "On air"] {
         assert_ne!(words(&playing, line), words(&second, line));
     }
+    let (first, later) = (position(rx, &playing), position(rx, &second));
+    assert!(later < first - 3.0, "the first one is at {first} s, the second one at {later} s");
     for ending in [playing, second] {
         ending.signal("INT");
         assert_eq!(ending.succeed().stderr, "");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -20,11 +21,14 @@ const RUNS: usize = 4;
 
 /// 10 s at 25 pictures a second, in H.264 with B-frames and AAC.
 fn flash_and_beep() -> PathBuf {
+    // Tests that run at the same time share it.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap();
     let path = scratch().join("flash-and-beep.mp4");
     if path.exists() {
         return path;
     }
-    let unfinished = scratch().join(format!("flash-and-beep-{}.mp4", std::process::id()));
+    let unfinished = scratch().join("flash-and-beep-unfinished.mp4");
     let flash = "color=black:s=320x180:r=25:d=10,drawbox=c=white:t=fill:enable='lt(mod(t\\,1)\\,0.08)'";
     let beep = "aevalsrc='0.5*sin(2*PI*1000*t)*lt(mod(t,1),0.08)':s=48000:d=10";
     let status = Command::new("ffmpeg")
@@ -175,16 +179,22 @@ pub(crate) fn a_picture_that_stays_does_not_hold_up_the_sound() {
     }
 }
 
-/// Over TCP, picture and sound come in one connection, in step.
-pub(crate) fn a_beep_is_heard_over_tcp() {
+/// Over TCP, picture and sound come in one connection, in step; linear samples are in step from the group, too.
+pub(crate) fn a_beep_is_heard_over_tcp_and_as_linear_samples() {
     let lan = Lan::new(&["sender", "one"]);
     let rtsp = "[rtsp]\nlisten = \"0.0.0.0:8554\"\n";
     let stations = station(1, &[&flash_and_beep()], "239.77.0.1:5004", "")
-        + &station(2, &[&flash_and_beep()], "239.77.0.2:5004", "sound = false");
+        + &station(2, &[&flash_and_beep()], "239.77.0.2:5004", "sound = false\n")
+        + &station(3, &[&flash_and_beep()], "239.77.0.3:5004", "sound_codec = \"l16\"\n");
     let mut broadcaster =
         lan.host("sender").on_air(&format!("{}{rtsp}{stations}", head("0.0.0.0:9688", "eth0")));
     broadcaster.await_log("made the sound of", 1);
-    for place in [&["--directory", DIRECTORY, "--tcp"][..], &["--sdp", "rtsp://10.77.0.1:8554/1"]] {
+    for place in [
+        &["--directory", DIRECTORY, "--tcp"][..],
+        &["--sdp", "rtsp://10.77.0.1:8554/1"],
+        &["--directory", DIRECTORY, "--station", "3"],
+        &["--directory", DIRECTORY, "--tcp", "--station", "3"],
+    ] {
         let (summary, flashes, beeps) = (0..RUNS)
             .map(|run| {
                 let folder = lan.folder().join(format!("{}-{run}", place.len()));

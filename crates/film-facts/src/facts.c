@@ -4,6 +4,7 @@
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/avstring.h>
+#include <libavutil/channel_layout.h>
 #include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
 #include <stdint.h>
@@ -23,6 +24,7 @@ struct track {
     int32_t matrix[9];
     int64_t start_micros, length_micros, pictures;  // INT64_MIN, INT64_MIN, 0: unknown
     int64_t indexed;
+    int32_t unnamed_channels;  // number of channels, if nothing says which they are; else 0
     char codec[32], pixels[32], space[32], transfer[32], language[32], length_tag[32];
 };
 
@@ -89,6 +91,14 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
     text(track->codec, sizeof track->codec, descriptor ? descriptor->name : NULL);
     text(track->language, sizeof track->language, language ? language->value : NULL);
     text(track->length_tag, sizeof track->length_tag, length ? length->value : NULL);
+    if (track->kind == 2) {
+#if LIBAVUTIL_VERSION_INT >= AV_VERSION_INT(57, 24, 100)
+        track->unnamed_channels =
+            codec->ch_layout.order == AV_CHANNEL_ORDER_UNSPEC ? codec->ch_layout.nb_channels : 0;
+#else
+        track->unnamed_channels = codec->channel_layout ? 0 : codec->channels;
+#endif
+    }
     if (track->kind != 1)
         return;
     track->range = codec->color_range == AVCOL_RANGE_MPEG ? 1 : codec->color_range == AVCOL_RANGE_JPEG ? 2 : 0;
@@ -102,6 +112,41 @@ static void copy(AVFormatContext *file, AVStream *stream, struct track *track) {
         track->turned = 1;
         memcpy(track->matrix, matrix, sizeof track->matrix);
     }
+}
+
+// Most packets that are read for the first picture.
+enum { MOST_PACKETS = 200 };
+
+// The display matrix that the first decoded picture of `stream` carries, as H.264 and HEVC films may: in an SEI message instead of
+// the container. Returns whether it has one.
+static int matrix_of_first_picture(AVFormatContext *file, AVStream *stream, int32_t *matrix) {
+    const AVCodec *codec = avcodec_find_decoder(stream->codecpar->codec_id);
+    AVCodecContext *decoder = codec ? avcodec_alloc_context3(codec) : NULL;
+    AVPacket *packet = av_packet_alloc();
+    AVFrame *frame = av_frame_alloc();
+    const AVFrameSideData *side;
+    int decoded = 0, found = 0;
+
+    if (decoder && packet && frame && avcodec_parameters_to_context(decoder, stream->codecpar) >= 0 &&
+        avcodec_open2(decoder, codec, NULL) >= 0) {
+        for (int n = 0; n < MOST_PACKETS && !decoded && av_read_frame(file, packet) >= 0; n++) {
+            if (packet->stream_index == stream->index && avcodec_send_packet(decoder, packet) >= 0)
+                decoded = avcodec_receive_frame(decoder, frame) >= 0;
+            av_packet_unref(packet);
+        }
+        // A film of few pictures may still be in the decoder.
+        if (!decoded && avcodec_send_packet(decoder, NULL) >= 0)
+            decoded = avcodec_receive_frame(decoder, frame) >= 0;
+        side = decoded ? av_frame_get_side_data(frame, AV_FRAME_DATA_DISPLAYMATRIX) : NULL;
+        if (side && side->size >= 36) {
+            memcpy(matrix, side->data, 36);
+            found = 1;
+        }
+    }
+    av_frame_free(&frame);
+    av_packet_free(&packet);
+    avcodec_free_context(&decoder);
+    return found;
 }
 
 // Fills `film` and up to `most` of `tracks`. Returns 0, or the error of FFmpeg, whose text is then in `reason`, of `size` bytes.
@@ -123,6 +168,14 @@ int film_facts_read(const char *url, struct film *film, struct track *tracks, in
         film->tracks = file->nb_streams < (unsigned)most ? (int32_t)file->nb_streams : most;
         for (int32_t n = 0; n < film->tracks; n++)
             copy(file, file->streams[n], &tracks[n]);
+        // Last, since it reads on. Of the first such track: others would have to be read from the beginning again.
+        for (int32_t n = 0; n < film->tracks; n++) {
+            const enum AVCodecID id = file->streams[n]->codecpar->codec_id;
+            if ((id == AV_CODEC_ID_H264 || id == AV_CODEC_ID_HEVC) && !tracks[n].turned) {
+                tracks[n].turned = matrix_of_first_picture(file, file->streams[n], tracks[n].matrix);
+                break;
+            }
+        }
     } else {
         av_strerror(result, reason, size);
     }

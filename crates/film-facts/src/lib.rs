@@ -1,5 +1,5 @@
-//! Reads the properties that libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides most of it: which track
-//! is cover art, the pixel aspect, the colours, the rates, the interlacing.
+//! Reads the properties that libavformat finds in a film file before a picture is decoded. ac-ffmpeg, which decodes films, hides
+//! most of it: which track is cover art, the pixel aspect, the colours, the rates, the interlacing.
 //!
 //! [`give_back_memory`] is here too, since only this crate calls C.
 //!
@@ -97,6 +97,8 @@ pub struct FilmTrack {
     pub pictures: Option<u64>,
     /// Number of pictures in the index that libavformat has of the track so far: all, or those of the first fragment.
     pub indexed: u64,
+    /// Number of channels of sound, if nothing says which they are.
+    pub unnamed_channels: Option<u32>,
     /// The codec: `h264`.
     pub codec: String,
     /// The pixel format: `yuv420p`.
@@ -142,6 +144,7 @@ struct RawTrack {
     length_micros: i64,
     pictures: i64,
     indexed: i64,
+    unnamed_channels: i32,
     codec: [u8; 32],
     pixels: [u8; 32],
     space: [u8; 32],
@@ -264,6 +267,7 @@ fn track(raw: &RawTrack) -> FilmTrack {
         length: length(raw.length_micros).or_else(|| clock_time(&text(&raw.length_tag))),
         pictures: u64::try_from(raw.pictures).ok().filter(|&pictures| pictures > 0),
         indexed: u64::try_from(raw.indexed).unwrap_or(0),
+        unnamed_channels: u32::try_from(raw.unnamed_channels).ok().filter(|&channels| channels > 0),
         codec: text(&raw.codec),
         pixels: text(&raw.pixels),
         space: text(&raw.space),

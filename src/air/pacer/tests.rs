@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rtrb::{Producer, RingBuffer};
 
 use super::*;
+use crate::media::Due;
 
 const START: AirTime = AirTime(1_790_000_000_000_000_123);
 const INTERVAL: Duration = Duration::from_millis(40);
@@ -213,6 +214,22 @@ fn small_delays_of_the_thread_do_not_add_up() {
     for sent in test.sent() {
         let planned = sent.due + Duration::from_millis(2) * sent.burst as u32;
         assert!(sent.at.since(planned) < Duration::from_micros(900), "{sent:?}");
+    }
+}
+
+#[test]
+fn small_delays_of_the_thread_do_not_add_up_for_sound_of_several_packets() {
+    let mut test = PacerTest::new();
+    let (mut ring, counters) = test.flow_of(Class::Sound, 4, 1.0);
+    let (unit, late) = (Duration::from_millis(20), Duration::from_millis(3));
+    for n in 0..200 {
+        ring.push(Unit::linear(Due { at: START + unit * n, interval: unit }, vec![0; 3840].into())).unwrap();
+    }
+    test.run_until(START + unit * 201, |_| late);
+    assert_eq!((test.sent().len(), counters.skipped.load(Relaxed)), (800, 0));
+    for sent in test.sent() {
+        let due = sent.due + unit / 4 * sent.burst as u32;
+        assert!(sent.at.since(due) <= late + SOUND_SLACK, "{sent:?}");
     }
 }
 

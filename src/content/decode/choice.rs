@@ -41,6 +41,7 @@ pub(super) fn against_opencv(facts: &Facts, path: &Path) -> Vec<String> {
     add(facts.turn.filter.is_some(), &|| format!("turned ({})", facts.turn.words()));
     add(!facts.colours.are_plain(), &|| format!("its colours are {}", facts.colours.words()));
     add(facts.interlaced, &|| "interlaced".into());
+    add(facts.stays.is_some(), &|| "it has one picture, which stays".into());
     add(facts.picture_tracks > 1, &|| format!("{} picture tracks", facts.picture_tracks));
     add(facts.hides, &|| "an edit list hides a part of it".into());
     add(facts.miscounts, &|| "it has more pictures than its container counts".into());

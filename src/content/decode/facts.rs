@@ -27,6 +27,9 @@ const HIGHEST_RATE: f64 = 240.0;
 /// An untagged film with at least this many lines is taken for BT.709, as players do.
 const HD_LINES: u32 = 720;
 
+/// Codecs whose pictures may be interlaced in a part of a film only, as in recordings of broadcasts.
+const INTERLACING: [&str; 5] = ["mpeg2video", "h264", "vc1", "mpeg4", "dvvideo"];
+
 /// Codecs of still pictures. Beside another picture track, a track of such a codec is cover art.
 const STILLS: [&str; 8] = ["mjpeg", "png", "gif", "bmp", "webp", "tiff", "jpegls", "jpeg2000"];
 
@@ -79,6 +82,10 @@ pub struct Facts {
     pub tracks: Vec<String>,
     /// The library that decodes the film.
     pub decoder: FilmDecoder,
+    /// How long the only picture of a film with sound stays.
+    pub stays: Option<Duration>,
+    /// Whether some of the pictures may be interlaced though the container does not say so.
+    pub may_interlace: bool,
     /// The reasons against OpenCV; empty if it decodes the film.
     pub reasons: Vec<String>,
     /// Sentences on the film for the operator.
@@ -163,13 +170,13 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
     let Ok(film) = film_facts::read(path) else { return Err(SourceError::NotAFilm { path: display(path) }) };
     let Some((number, track)) = picture_track(&film) else { return Err(no_pictures(path, &film)) };
     let sound = film.tracks.iter().any(|track| track.kind == TrackKind::Sound);
-    let still = STILLS.contains(&track.codec.as_str());
+    let still = is_still(track);
     let claimed_rate = rate_of(track);
     // If the container has no count of pictures, libavformat has guessed their rate from the first few of them.
     let guessed = claimed_rate.is_none() || track.pictures.is_none();
     let seen = if guessed { stamps::first(path, number, &film.format) } else { Vec::new() };
     // One still picture beside sound is cover art even if it is not marked as such.
-    if still && sound && seen.len() == 1 {
+    if still && sound && (track.pictures == Some(1) || seen.len() == 1) {
         return Err(SourceError::Music { path: display(path) });
     }
     let seen_rate =
@@ -182,8 +189,14 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
     let aspect = ratio(coded_aspect);
     let (size, pixel_aspect) =
         if turn.swaps { ((track.size.1, track.size.0), 1.0 / aspect) } else { (track.size, aspect) };
+    let begins = film.tracks.iter().filter_map(|track| track.start_micros).min();
     // The length of the container is that of its longest track, which may be the sound.
     let length = track.length.or(film.length.filter(|_| !sound));
+    let length = length.and_then(|length| without_start(length, &film, track.start_micros));
+    let whole = film.length.and_then(|length| without_start(length, &film, begins));
+    // One picture beside sound stays for as long as that.
+    let stays = whole.filter(|_| sound && track.pictures == Some(1));
+    let length = stays.or(length);
     let by_length = length.map_or(0, |length| rate.nearest(length));
     let claimed = track.pictures.filter(|_| track.length.is_some());
     let mut facts = Facts {
@@ -200,8 +213,13 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         rate,
         varies: seen_rate.is_some() || varies(track),
         length,
-        longest: film.length,
-        announced: by_length,
+        longest: whole.map(|longest| {
+            // In MP4, the length of the whole has what an edit list puts before the tracks; that of a track has not.
+            let tracks = film.tracks.iter().map(|track| track.length).collect::<Option<Vec<_>>>();
+            tracks.and_then(|lengths| lengths.into_iter().max()).map_or(longest, |most| longest.min(most))
+        }),
+        announced: if stays.is_some() { 1 } else { by_length },
+        stays,
         counted: track.length.is_some(),
         // Where some pictures are missing, the length has place for more than there are.
         miscounts: track.pictures.is_some_and(|counted| counted < track.indexed.max(by_length * 9 / 10)),
@@ -209,6 +227,7 @@ pub(super) fn read(path: &Path) -> Result<Facts, SourceError> {
         has_sound: sound_track(&film, &SoundChoice::Auto).is_some(),
         tracks: film.tracks.iter().map(words).collect(),
         decoder: FilmDecoder::OpenCv,
+        may_interlace: INTERLACING.contains(&track.codec.as_str()),
         reasons: Vec::new(),
         remarks: Vec::new(),
     };
@@ -232,10 +251,31 @@ fn picture_track(film: &Film) -> Option<(usize, &FilmTrack)> {
             && track.size.0 * track.size.1 > 0
     });
     pictures.min_by_key(|(number, track)| {
-        let still = STILLS.contains(&track.codec.as_str());
+        let still = is_still(track);
         let pixels = u64::from(track.size.0) * u64::from(track.size.1);
         (still, !track.is_default, std::cmp::Reverse(pixels), *number)
     })
+}
+
+/// Whether a track is likely to be a picture that stays: of a codec of stills, and not known to have several.
+fn is_still(track: &FilmTrack) -> bool {
+    STILLS.contains(&track.codec.as_str()) && track.pictures.is_none_or(|pictures| pictures == 1)
+}
+
+/// The length of a film or a track that begins at `start`, in microseconds. In Matroska and Windows Media, lengths count from 0, where
+/// a recording of a stream does not begin. In MP4, the length of a track may have an empty edit before the first picture: it is no
+/// longer than what is left of the film then.
+fn without_start(length: Duration, film: &Film, start: Option<i64>) -> Option<Duration> {
+    let start = Duration::from_micros(start.and_then(|start| u64::try_from(start).ok()).unwrap_or(0));
+    let length = match film.format.split(',').next() {
+        Some("matroska" | "asf") => length.checked_sub(start)?,
+        // Fragments have no edits.
+        Some("mov") if film.tracks.iter().any(|track| track.pictures.is_some()) => {
+            length.min(film.length.unwrap_or(length).saturating_sub(start))
+        }
+        _ => length,
+    };
+    Some(length).filter(|length| !length.is_zero())
 }
 
 fn no_pictures(path: &Path, film: &Film) -> SourceError {
@@ -265,8 +305,12 @@ fn rate_of(track: &FilmTrack) -> Option<FrameRate> {
     };
     let base = track.base_rate.filter(is_possible).and_then(rate);
     let average = track.average_rate.filter(is_possible).and_then(rate);
-    // A gap at the beginning moves the average a little away from the true rate.
-    base.filter(|&base| average.is_some_and(|average| are_near(base, average, 0.03))).or(average).or(base)
+    // A gap at the beginning moves the average a little away from the true rate. It cannot be above the rate of the grid: AVI counts
+    // the fields of H.264.
+    let is_true = |base: FrameRate| {
+        average.is_some_and(|average| are_near(base, average, 0.03) || average.as_f64() > base.as_f64())
+    };
+    base.filter(|&base| is_true(base)).or(average).or(base)
 }
 
 /// Whether two rates differ by less than `share` of `b`.
@@ -280,7 +324,7 @@ fn varies(track: &FilmTrack) -> bool {
         return false;
     };
     let ratio = f64::from(base) * f64::from(average_den) / (f64::from(base_den) * f64::from(average));
-    (ratio - 1.0).abs() > 0.01
+    ratio - 1.0 > 0.01
 }
 
 /// A track in words: `h264 1920x1080 eng, default`.
@@ -314,9 +358,6 @@ fn remark(path: &Path, facts: &mut Facts) {
         facts.remarks.push(format!(
             "{name} is cut off: its container says that it is longer than the file; it plays as far as it goes"
         ));
-        // A Matroska film may end anywhere. The index of an MP4 that is cut off still tells exactly how many pictures are missing.
-        if facts.container == "matroska" {
-            facts.announced = 0;
-        }
+        facts.announced = 0;
     }
 }

@@ -230,7 +230,7 @@ impl LibavSource {
 /// The filters for each picture of a film, in the syntax of libavfilter.
 fn filters(facts: &Facts) -> String {
     let mut filters = Vec::new();
-    if facts.interlaced {
+    if facts.interlaced || facts.may_interlace {
         // `send_frame` keeps the rate; pictures that are not marked as interlaced pass unchanged.
         filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
     }
@@ -325,6 +325,7 @@ impl PictureSource for LibavSource {
         let stamp = since(at, first);
         let lasts =
             self.lengths.remove(&at).and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
+        let lasts = self.facts.stays.or(lasts);
         while self.lengths.first_key_value().is_some_and(|(stamp, _)| *stamp < at) {
             self.lengths.pop_first();
         }

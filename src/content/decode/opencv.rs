@@ -31,6 +31,12 @@ pub(super) struct OpenCvSource {
     end: End,
 }
 
+/// Has OpenCV prepare FFmpeg as for its first film.
+pub(super) fn load_ffmpeg() {
+    // There is no such film.
+    let _ = VideoCapture::from_file("/dev/null/film", videoio::CAP_FFMPEG);
+}
+
 /// How far the stamps of pictures may be off the grid of the rate: containers that count milliseconds round by half of one.
 const ROUNDING: Duration = Duration::from_millis(1);
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::playing_reel::first_from;
+use super::reading::{Read, ReadingPlace, read};
 use super::{Films, LOOKUP_TIMEOUT, NowPlaying, picture_event};
 use crate::content::recording::{Progress, RecordingEnd, RecordingKey, RecordingReader};
 use crate::content::reel::{Encoding, GrowingReel, ReelError, ReelKey};
@@ -16,10 +17,7 @@ use crate::content::{
     ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, START_LEAD, earliest_due,
 };
 use crate::media::jpeg::Jpeg;
-use crate::media::{AirTime, Due, FrameRate, Policy, Unit};
-
-/// Pictures that are read at a time: a third of a second at 25 a second.
-const BATCH: usize = 8;
+use crate::media::{AirTime, Due, FrameRate, Policy};
 
 /// How often a station that waits for a picture checks whether the recording still gets on.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
@@ -43,12 +41,8 @@ pub(super) struct PlayingRecording {
     begin: Option<AirTime>,
     /// The offset in the film at which it was joined, or the section begins that it plays.
     from: Duration,
-    /// The number of the next picture in the section.
-    next: usize,
-    /// The number of the picture after the last one that could be read.
-    readable_to: usize,
-    /// Whether a picture could not be read.
-    damaged: bool,
+    /// The place in the section.
+    place: ReadingPlace,
     /// Whether [`ContentEvent::Begin`] was given.
     shown: bool,
     /// Whether a picture of it was given to the air.
@@ -112,23 +106,14 @@ impl Recorded {
         }
     }
 
-    /// The units of the next pictures. They end before the first picture that `picture` does not have, or cannot read;
-    /// then the error is returned too.
+    /// The units of the next pictures.
     fn units(
         &self,
         begin: AirTime,
         next: usize,
         picture: impl Fn(&GrowingReel, usize) -> Result<Option<Jpeg>, ReelError>,
-    ) -> (Vec<Unit>, Option<ReelError>) {
-        let mut units = Vec::with_capacity(BATCH);
-        for n in next..self.len.min(next + BATCH) {
-            match picture(&self.reel, n) {
-                Ok(Some(jpeg)) => units.push(Unit::picture(self.due(begin, n), jpeg)),
-                Ok(None) => break,
-                Err(error) => return (units, Some(error)),
-            }
-        }
-        (units, None)
+    ) -> Read {
+        read(next..self.len, |n| self.due(begin, n), |n| picture(&self.reel, n))
     }
 }
 
@@ -172,9 +157,7 @@ impl Films {
                     joined: began.map_or(AirTime::default(), |_| joined),
                     begin: None,
                     from: from.unwrap_or_default(),
-                    next: 0,
-                    readable_to: 0,
-                    damaged: false,
+                    place: ReadingPlace::at(0),
                     shown: false,
                     aired: false,
                     stood_still: false,
@@ -192,7 +175,8 @@ impl Films {
     pub(super) async fn play_recording(&mut self, output: OutputState) -> Result<(), Fault> {
         let NowPlaying::Recording(playing) = &mut self.now_playing else { return Ok(()) };
         let progress = playing.reader.progress();
-        let recorded = Recorded::of(&progress, playing.joined).filter(|recorded| playing.next < recorded.len);
+        let recorded =
+            Recorded::of(&progress, playing.joined).filter(|recorded| playing.place.next < recorded.len);
         let Some(recorded) = recorded else {
             return match progress.end {
                 None => self.await_recording(output).await,
@@ -204,7 +188,8 @@ impl Films {
                     Ok(())
                 }
                 Some(RecordingEnd::Continued(end)) => {
-                    (playing.next, playing.readable_to, playing.from) = (0, 0, end);
+                    playing.place.go_to(0);
+                    playing.from = end;
                     if !playing.reader.go_on() {
                         self.now_playing = NowPlaying::Nothing;
                     }
@@ -226,8 +211,7 @@ impl Films {
             let begin = playing.began.unwrap_or(earliest);
             if playing.began.is_some() {
                 let offset = playing.joined.since(begin);
-                playing.next = first_from(recorded.reel.at(offset), offset, |n| recorded.stamp(n));
-                playing.readable_to = playing.next;
+                playing.place.go_to(first_from(recorded.reel.at(offset), offset, |n| recorded.stamp(n)));
             }
             let cue = playing.begin_at(begin, self.place);
             self.events.push_back(cue);
@@ -239,8 +223,7 @@ impl Films {
         self.check_film_on_air()?;
         self.play_recorded(recorded).await?;
         let NowPlaying::Recording(playing) = &self.now_playing else { return Ok(()) };
-        let missing = playing.next - playing.readable_to;
-        if missing > 0 && progress_gap(&progress, playing) > LONGEST_PAUSE {
+        if progress_gap(&progress, playing) > LONGEST_PAUSE {
             return self.go_on_from_file(output).await;
         }
         Ok(())
@@ -252,23 +235,23 @@ impl Films {
     fn leave_out_late(&mut self, recorded: &Recorded, begin: AirTime) -> bool {
         let NowPlaying::Recording(playing) = &mut self.now_playing else { return false };
         let now = self.clock.now();
-        let next = recorded.due(begin, playing.next);
+        let next = recorded.due(begin, playing.place.next);
         let policy = next.policy(now);
         if policy == Policy::Air {
             return false;
         }
         // The programme is where it is by its own time, if the recording has got there.
         let on_time =
-            (playing.next..recorded.len).find(|&n| recorded.due(begin, n).policy(now) == Policy::Air);
+            (playing.place.next..recorded.len).find(|&n| recorded.due(begin, n).policy(now) == Policy::Air);
         if let Some(on_time) = on_time {
-            let late = on_time - std::mem::replace(&mut playing.next, on_time);
+            let late = on_time - std::mem::replace(&mut playing.place.next, on_time);
             self.events.push_back(ContentEvent::Skipped(late as u64));
         } else if recorded.length.is_some() && policy == Policy::Skip {
-            let late = recorded.len - std::mem::replace(&mut playing.next, recorded.len);
+            let late = recorded.len - std::mem::replace(&mut playing.place.next, recorded.len);
             self.events.push_back(ContentEvent::Skipped(late as u64));
         } else if policy == Policy::Reanchor && !playing.aired && now.since(next.at) < JOIN_PATIENCE {
             // It took long to open the film and to go to the place. The recording catches up.
-            playing.next = recorded.len;
+            playing.place.next = recorded.len;
             return true;
         } else if policy == Policy::Reanchor {
             // The recording is slower than the station would play it. The film goes on where it stood still.
@@ -290,7 +273,7 @@ impl Films {
     /// Gives the next pictures to the air.
     async fn play_recorded(&mut self, recorded: Recorded) -> Result<(), Fault> {
         let NowPlaying::Recording(playing) = &mut self.now_playing else { return Ok(()) };
-        let (Some(begin), next) = (playing.begin, playing.next) else { return Ok(()) };
+        let (Some(begin), next) = (playing.begin, playing.place.next) else { return Ok(()) };
         let (units, error) = match recorded.units(begin, next, GrowingReel::try_picture) {
             (units, None) if units.is_empty() => {
                 let from_disk = move || recorded.units(begin, next, |reel, n| reel.picture(n).map(Some));
@@ -298,18 +281,13 @@ impl Films {
             }
             units => units,
         };
-        playing.next += units.len();
-        if !units.is_empty() {
-            playing.readable_to = playing.next;
-            playing.aired = true;
-        }
+        playing.place.pass(units.len());
+        playing.aired |= !units.is_empty();
         let quality = self.spec.quality;
         self.events.extend(units.into_iter().map(|unit| picture_event(unit, quality)));
         // A damaged picture is never aired. The reel that is made of the recording will be found damaged.
         if let Some(error) = error {
-            let first = !std::mem::replace(&mut playing.damaged, true);
-            self.events.push_back(ContentEvent::Damaged(first.then(|| error.to_string())));
-            playing.next += 1;
+            self.events.push_back(playing.place.pass_damaged(&error).0);
         }
         Ok(())
     }
@@ -337,7 +315,7 @@ impl Films {
         let NowPlaying::Recording(playing) = &mut self.now_playing else { return Ok(()) };
         let progress = playing.reader.progress();
         let path = playing.reader.path().to_owned();
-        let from = match (&progress.reel, playing.next.checked_sub(1)) {
+        let from = match (&progress.reel, playing.place.next.checked_sub(1)) {
             (Some((reel, rate)), Some(last)) if last < progress.len => reel.stamp(last) + rate.interval(),
             _ => playing.from,
         };
@@ -349,5 +327,6 @@ impl Films {
 fn progress_gap(progress: &Progress, playing: &PlayingRecording) -> Duration {
     let Some((reel, _)) = &progress.reel else { return Duration::ZERO };
     let stamp = |n: usize| reel.stamp(n.min(progress.len.saturating_sub(1)));
-    stamp(playing.next).saturating_sub(stamp(playing.readable_to))
+    let missing = playing.place.missing();
+    stamp(missing.end).saturating_sub(stamp(missing.start))
 }

@@ -1,19 +1,18 @@
 //! A film that plays from its reel.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reading::{Read, ReadingPlace, read};
 use super::{Films, NowPlaying, picture_event};
 use crate::content::reel::{Reel, ReelError};
 use crate::content::sound::FilmCue;
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, earliest_due};
 use crate::media::jpeg::Jpeg;
-use crate::media::{AirTime, Due, Unit};
-
-/// Pictures that are read at a time: a third of a second at 25 a second.
-const BATCH: usize = 8;
+use crate::media::{AirTime, Due};
 
 /// A film that plays from its reel.
 pub(super) struct PlayingReel {
@@ -23,12 +22,7 @@ pub(super) struct PlayingReel {
     begin: AirTime,
     /// When the first picture that is shown is due at the earliest.
     joined: AirTime,
-    /// The number of the next picture.
-    next: usize,
-    /// The number of the picture after the last one that could be read.
-    readable_to: usize,
-    /// Whether a picture could not be read.
-    damaged: bool,
+    place: ReadingPlace,
     /// Whether [`ContentEvent::Begin`] was given.
     shown: bool,
 }
@@ -51,9 +45,7 @@ impl Films {
             reel,
             begin,
             joined,
-            next,
-            readable_to: next,
-            damaged: false,
+            place: ReadingPlace::at(next),
             shown: false,
         });
     }
@@ -81,15 +73,15 @@ impl Films {
     #[expect(clippy::disallowed_methods, reason = "a shell: it leaves out pictures that would be late")]
     pub(super) async fn play_reel(&mut self) -> Result<(), Fault> {
         let NowPlaying::Reel(playing) = &mut self.now_playing else { return Ok(()) };
-        if playing.next < playing.reel.len() {
+        if playing.place.next < playing.reel.len() {
             // After a stall the programme is where it is at this time of day, and pictures that would be late are left
             // out.
             let (reel, offset) = (&playing.reel, self.clock.now().since(playing.begin));
-            let on_time = first_from(reel.at(offset), offset, |n| stamp(reel, n)).max(playing.next);
-            let late = on_time - std::mem::replace(&mut playing.next, on_time);
+            let on_time = first_from(reel.at(offset), offset, |n| stamp(reel, n)).max(playing.place.next);
+            let late = on_time - std::mem::replace(&mut playing.place.next, on_time);
             self.events.extend((late > 0).then_some(ContentEvent::Skipped(late as u64)));
         }
-        if playing.next >= playing.reel.len() {
+        if playing.place.next >= playing.reel.len() {
             self.events.push_back(ContentEvent::HoldUntil(playing.begin + playing.reel.length()));
             self.played |= playing.shown;
             self.now_playing = NowPlaying::Nothing;
@@ -97,7 +89,7 @@ impl Films {
         }
         self.check_film_on_air()?;
         let NowPlaying::Reel(playing) = &mut self.now_playing else { return Ok(()) };
-        let (begin, joined, next) = (playing.begin, playing.joined, playing.next);
+        let (begin, joined, next) = (playing.begin, playing.joined, playing.place.next);
         // The pictures are usually in memory, and reading them on another thread would cost more: measured with 999
         // stations, 15 % of a core instead of 5 %.
         let (units, error) = match units(&playing.reel, begin, joined, next, Reel::try_picture) {
@@ -109,17 +101,14 @@ impl Films {
             }
             units => units,
         };
-        playing.next += units.len();
-        if !units.is_empty() {
-            playing.readable_to = playing.next;
-            if !std::mem::replace(&mut playing.shown, true) {
-                let (size, rate) = (playing.reel.size(), playing.reel.rate());
-                let (path, length) = (playing.path.clone(), Some(playing.reel.length()));
-                let (begin, place) = (playing.begin, self.place);
-                self.events.push_back(ContentEvent::Film(FilmCue { path, begin, length, place }));
-                self.size = Some(size);
-                self.events.push_back(ContentEvent::Begin { kind: ContentKind::Film, size, rate });
-            }
+        playing.place.pass(units.len());
+        if !units.is_empty() && !std::mem::replace(&mut playing.shown, true) {
+            let (size, rate) = (playing.reel.size(), playing.reel.rate());
+            let (path, length) = (playing.path.clone(), Some(playing.reel.length()));
+            let (begin, place) = (playing.begin, self.place);
+            self.events.push_back(ContentEvent::Film(FilmCue { path, begin, length, place }));
+            self.size = Some(size);
+            self.events.push_back(ContentEvent::Begin { kind: ContentKind::Film, size, rate });
         }
         let quality = self.spec.quality;
         self.events.extend(units.into_iter().map(|unit| picture_event(unit, quality)));
@@ -127,10 +116,9 @@ impl Films {
         // is, and the next round finds no reel and records it again. If too much is missing, the film is played from
         // its file.
         if let Some(error) = error {
-            let first = !std::mem::replace(&mut playing.damaged, true);
-            self.events.push_back(ContentEvent::Damaged(first.then(|| error.to_string())));
-            playing.next += 1;
-            let gone = too_much_missing(&playing.reel, playing.readable_to, playing.next);
+            let (event, first) = playing.place.pass_damaged(&error);
+            self.events.push_back(event);
+            let gone = too_much_missing(&playing.reel, playing.place.missing());
             if first {
                 let (catalogue, reel) = (self.catalogue.clone(), playing.reel.clone());
                 self.reel_worker.call(STUCK_AFTER, move || catalogue.discard(&reel)).await?;
@@ -152,9 +140,9 @@ pub(super) fn first_from(at: usize, offset: Duration, stamp: impl Fn(usize) -> D
     if stamp(at) < offset && !stays { at + 1 } else { at }
 }
 
-/// Whether leaving out the pictures from `from` to before `to` makes a longer pause than [`LONGEST_PAUSE`].
-fn too_much_missing(reel: &Reel, from: usize, to: usize) -> bool {
-    stamp(reel, to).saturating_sub(stamp(reel, from)) > LONGEST_PAUSE
+/// Whether leaving out these pictures makes a longer pause than [`LONGEST_PAUSE`].
+fn too_much_missing(reel: &Reel, numbers: Range<usize>) -> bool {
+    stamp(reel, numbers.end).saturating_sub(stamp(reel, numbers.start)) > LONGEST_PAUSE
 }
 
 /// The time from the first picture to picture `n`; the reel's length if `n` is after the last one.
@@ -162,36 +150,22 @@ fn stamp(reel: &Reel, n: usize) -> Duration {
     if n < reel.len() { reel.stamp(n) } else { reel.length() }
 }
 
-/// The units of the next pictures of a reel. They end before the first picture that `picture` does not have, or cannot
-/// read; then the error is returned too.
+/// The units of the next pictures of a reel.
 fn units(
     reel: &Reel,
     begin: AirTime,
     joined: AirTime,
     next: usize,
     picture: impl Fn(&Reel, usize) -> Result<Option<Jpeg>, ReelError>,
-) -> (Vec<Unit>, Option<ReelError>) {
-    let mut units = Vec::with_capacity(BATCH);
-    for n in next..reel.len().min(next + BATCH) {
-        match picture(reel, n) {
-            Ok(Some(jpeg)) => {
-                let at = (begin + stamp(reel, n)).max(joined);
-                let interval = (begin + stamp(reel, n + 1)).since(at);
-                units.push(Unit::picture(Due { at, interval }, jpeg));
-            }
-            Ok(None) => break,
-            Err(error) => return (units, Some(error)),
-        }
-    }
-    (units, None)
+) -> Read {
+    let due = |n: usize| {
+        let at = (begin + stamp(reel, n)).max(joined);
+        Due { at, interval: (begin + stamp(reel, n + 1)).since(at) }
+    };
+    read(next..reel.len(), due, |n| picture(reel, n))
 }
 
 /// As [`units`], but waits for the disk.
-fn units_from_disk(
-    reel: &Reel,
-    begin: AirTime,
-    joined: AirTime,
-    next: usize,
-) -> (Vec<Unit>, Option<ReelError>) {
+fn units_from_disk(reel: &Reel, begin: AirTime, joined: AirTime, next: usize) -> Read {
     units(reel, begin, joined, next, |reel, n| reel.picture(n).map(Some))
 }

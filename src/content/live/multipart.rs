@@ -44,7 +44,7 @@ pub(super) struct Part {
     pub(super) stamp: Option<AirTime>,
 }
 
-/// The film that comes next.
+/// The part of the stream that is parsed next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
     /// A boundary; so many bytes have been passed over.

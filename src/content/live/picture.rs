@@ -13,6 +13,10 @@ use crate::wire::payload::jpeg::MAX_SCAN;
 /// Most pixels of a picture that is decoded: 4096x4096, which takes 50 MB meanwhile.
 const MOST_PIXELS: usize = 1 << 24;
 
+/// Most scans of a picture that is decoded. A progressive picture has some ten; one with thousands, each of a few bytes, would take
+/// hours.
+const MOST_SCANS: u32 = 20;
+
 /// The picture of a JPEG file, unchanged.
 ///
 /// # Errors
@@ -72,6 +76,7 @@ pub(super) fn encode_anew(
 ) -> Result<(Box<Encoder>, Encoded), String> {
     let damaged = |error: turbojpeg::Error| format!("it cannot be decoded: {error}");
     let mut decompressor = Decompressor::new().map_err(damaged)?;
+    decompressor.set_scan_limit(MOST_SCANS).map_err(damaged)?;
     let header = decompressor.read_header(file).map_err(damaged)?;
     if header.width.saturating_mul(header.height) > MOST_PIXELS {
         return Err(format!("a picture of {}x{} is too large", header.width, header.height));
@@ -146,6 +151,24 @@ mod tests {
                 assert_eq!(decoded(&jpeg.to_jfif()), decoded(&file));
             }
         }
+    }
+
+    #[test]
+    fn a_picture_with_very_many_scans_is_refused() {
+        let pixels = vec![128; 64 * 48 * 3];
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_progressive(true).unwrap();
+        let image =
+            Image { pixels: &pixels[..], width: 64, pitch: 192, height: 48, format: PixelFormat::RGB };
+        let mut file = compressor.compress_to_vec(image).unwrap();
+        assert!(encode_anew(&file, None, 640, 80).is_ok(), "a progressive picture as cameras send it");
+        // The last scan again and again, before the end of the file.
+        let last = memchr::memmem::rfind(&file, &[0xff, 0xda]).unwrap();
+        let (scan, end) = (file[last..file.len() - 2].to_vec(), file.split_off(file.len() - 2));
+        file.extend(scan.repeat(100));
+        file.extend(end);
+        let refused = encode_anew(&file, None, 640, 80).err().unwrap();
+        assert!(refused.contains("scans"), "{refused}");
     }
 
     #[test]

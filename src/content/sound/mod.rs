@@ -13,8 +13,10 @@
 //! - [`reel`]: those packets in a file.
 //! - [`store`]: finds the sound of a film, or has it made.
 //! - [`line`]: which packet is due when, film after film. Pure.
+//! - [`linear`]: the packets as linear samples, for stations and clients that want those.
 
 pub(crate) mod line;
+pub(crate) mod linear;
 pub(crate) mod make;
 #[cfg(not(fuzzing))]
 pub(crate) mod reel;
@@ -38,7 +40,7 @@ pub(crate) use store::{Found, SoundStore};
 pub(crate) const RATE: u32 = crate::media::SOUND_CLOCK;
 
 /// Channels, interleaved.
-pub(crate) const CHANNELS: usize = 2;
+pub(crate) const CHANNELS: usize = crate::media::SOUND_CHANNELS;
 
 /// Samples of a usual packet: 20 ms, the default of RFC 7587 section 4.2.
 pub(crate) const FRAME: u32 = RATE / 50;

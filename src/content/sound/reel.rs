@@ -9,17 +9,22 @@
 //!
 //! Numbers are little-endian. The packets make a circle: packet 0 follows the last one without a seam.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use bytes::Bytes;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{FRAME, SHORT};
+use crate::content::lock;
 
 const MAGIC: [u8; 8] = *b"STCSOUND";
 /// Raised when packets of the same film would be others.
@@ -31,6 +36,12 @@ pub(super) const BLOCK: u32 = 50;
 
 /// Most bytes of a packet of 20 ms: Opus has no more than 510 kbit/s (RFC 6716 section 2.1.1).
 pub(super) const MAX_FRAME_BYTES: u16 = 1275;
+
+/// Blocks that are read ahead.
+const AHEAD: u32 = 10;
+
+/// Most blocks that are kept of a file whose file system does not tell what is in memory: 4 MB, for the stations that hear the film.
+const MOST_FETCHED: usize = 256;
 
 /// Longest sound: 49 days, far above any film. It bounds what a damaged header can claim.
 const MAX_FRAMES: u32 = 50 * 86_400 * 49;
@@ -123,12 +134,30 @@ impl SoundHeader {
     }
 }
 
-/// The sound of a film on disk. An [`Arc`](std::sync::Arc) shares it: one open file for all stations.
+/// The sound of a film on disk. An [`Arc`] shares it: one open file for all stations.
 #[derive(Debug)]
 pub(crate) struct SoundReel {
     file: File,
     header: SoundHeader,
     checksums: Vec<u32>,
+    /// Whether the file system cannot tell what is in memory, as tmpfs, NFS and FUSE: then a thread fetches the blocks.
+    is_opaque: AtomicBool,
+    fetched: Mutex<Fetched>,
+}
+
+/// The blocks that a thread has read.
+#[derive(Debug, Default)]
+struct Fetched {
+    /// Whether a thread reads now.
+    is_busy: bool,
+    /// The oldest first; `None` for a block that cannot be read.
+    blocks: VecDeque<(u32, Option<Bytes>)>,
+}
+
+impl Fetched {
+    fn get(&self, block: u32) -> Option<&Option<Bytes>> {
+        self.blocks.iter().find(|(known, _)| *known == block).map(|(_, bytes)| bytes)
+    }
 }
 
 /// A packet of a sound reel.
@@ -174,7 +203,8 @@ impl SoundReel {
         if checksums.pop() != Some(crc32fast::hash(&table[..4 * count])) {
             return Err(damaged("its checksums"));
         }
-        Ok(SoundReel { file, header, checksums })
+        let (is_opaque, fetched) = (AtomicBool::new(false), Mutex::default());
+        Ok(SoundReel { file, header, checksums, is_opaque, fetched })
     }
 
     /// What the header says.
@@ -214,11 +244,18 @@ impl SoundReel {
         Place { block, from, to: from + bytes }
     }
 
-    /// The bytes of a block, if that needs no disk. Never waits. `None` if it must be read from the disk.
+    /// The bytes of a block, if that needs no disk. Never waits. `None` if it must be [read ahead](Self::read_ahead) first.
     ///
     /// # Errors
     /// The system's, or `InvalidData` if the bytes are not those that were written.
     pub(crate) fn try_block(&self, block: u32) -> io::Result<Option<Bytes>> {
+        if self.is_opaque.load(Relaxed) {
+            return match lock(&self.fetched).get(block) {
+                Some(Some(bytes)) => Ok(Some(bytes.clone())),
+                Some(None) => Err(damaged(&format!("second {block}"))),
+                None => Ok(None),
+            };
+        }
         let (offset, length) = self.header.block(block);
         let mut bytes = vec![0; length];
         let read = match rustix::io::preadv2(
@@ -228,19 +265,57 @@ impl SoundReel {
             ReadWriteFlags::NOWAIT,
         ) {
             Ok(read) => read == length,
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => false,
+            Err(Errno::AGAIN) => false,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.is_opaque.store(true, Relaxed);
+                false
+            }
             Err(error) => return Err(error.into()),
         };
         if read { self.checked(block, bytes).map(Some) } else { Ok(None) }
     }
 
-    /// Has the system read a block and the ten after it into memory, without waiting.
-    pub(crate) fn read_ahead(&self, block: u32) {
+    /// Has the system read a block and those after it into memory, without waiting.
+    pub(crate) fn read_ahead(self: &Arc<Self>, block: u32) {
         let block = block.min(self.header.blocks() - 1);
+        if self.is_opaque.load(Relaxed) {
+            return self.fetch(block);
+        }
         let (from, _) = self.header.block(block);
-        let bytes = 10 * u64::from(BLOCK) * u64::from(self.header.frame_bytes);
+        let bytes = u64::from(AHEAD) * u64::from(BLOCK) * u64::from(self.header.frame_bytes);
         // Without it, sound may be missing while the disk is slow, and no more.
         let _ = rustix::fs::fadvise(&self.file, from, NonZeroU64::new(bytes), Advice::WillNeed);
+    }
+
+    /// Has a thread read a block and those after it, unless half of them are there, or one reads already: a disk that hangs has one
+    /// thread waiting.
+    fn fetch(self: &Arc<Self>, block: u32) {
+        let mut fetched = lock(&self.fetched);
+        let blocks = block..(block + AHEAD).min(self.header.blocks());
+        let is_near = |n: &u32| *n < block + AHEAD / 2;
+        if fetched.is_busy || blocks.clone().take_while(is_near).all(|n| fetched.get(n).is_some()) {
+            return;
+        }
+        let reel = self.clone();
+        let read = move || {
+            for block in blocks {
+                if lock(&reel.fetched).get(block).is_some() {
+                    continue;
+                }
+                let (offset, length) = reel.header.block(block);
+                let mut bytes = vec![0; length];
+                let read = reel.file.read_exact_at(&mut bytes, offset);
+                let bytes = read.and_then(|()| reel.checked(block, bytes)).ok();
+                let mut fetched = lock(&reel.fetched);
+                fetched.blocks.push_back((block, bytes));
+                if fetched.blocks.len() > MOST_FETCHED {
+                    fetched.blocks.pop_front();
+                }
+            }
+            lock(&reel.fetched).is_busy = false;
+        };
+        // Without a thread, sound is missing until there is one.
+        fetched.is_busy = thread::Builder::new().name("sound reader".into()).spawn(read).is_ok();
     }
 
     fn checked(&self, block: u32, bytes: Vec<u8>) -> io::Result<Bytes> {

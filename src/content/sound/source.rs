@@ -10,9 +10,8 @@ use std::path::Path;
 use ac_ffmpeg::codec::Decoder;
 use ac_ffmpeg::codec::audio::frame::{ChannelLayout, SampleFormat, get_channel_layout, get_sample_format};
 use ac_ffmpeg::codec::audio::{AudioDecoder, AudioFrame, AudioResampler};
-use ac_ffmpeg::format::stream::Stream;
 use ac_ffmpeg::time::{TimeBase, Timestamp};
-use film_facts::{Film as FilmFacts, TrackKind};
+use film_facts::{Film as FilmFacts, FilmTrack, TrackKind};
 
 use super::{CHANNELS, RATE};
 use crate::content::decode::{FilmDemuxer, SourceError, demux};
@@ -79,13 +78,11 @@ pub(crate) fn sound_track(film: &FilmFacts, choice: &SoundChoice) -> Option<usiz
     chosen.or_else(default).map(|(number, _)| number)
 }
 
-/// The layout of channels that libavcodec does not know: a container of PCM often says no more than how many there are.
-fn unnamed_layout(codec: &str, stream: &Stream) -> Option<&'static str> {
-    let parameters = stream.codec_parameters();
-    let channels = parameters.as_audio_codec_parameters()?.channel_layout().channels();
+/// The usual layout of channels, where the film says no more than how many there are: containers of PCM, ADPCM, Windows Media. Without
+/// one, nothing can be resampled.
+fn usual_layout(track: &FilmTrack) -> Option<&'static str> {
     let names = ["mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"];
-    let name = names.get(channels.checked_sub(1)? as usize)?;
-    codec.starts_with("pcm_").then_some(*name)
+    names.get(track.unnamed_channels?.checked_sub(1)? as usize).copied()
 }
 
 impl SoundSource {
@@ -103,7 +100,7 @@ impl SoundSource {
         let decoder =
             film.streams().get(track).ok_or_else(|| failed("its sound track is gone".into())).and_then(
                 |stream| {
-                    let layout = unnamed_layout(&facts.tracks[track].codec, stream);
+                    let layout = usual_layout(&facts.tracks[track]);
                     AudioDecoder::from_stream(stream)
                         .and_then(|builder| match layout {
                             Some(layout) => builder.set_option("ch_layout", layout).build(),

@@ -45,6 +45,10 @@ type Wanted = (PathBuf, SoundOrder);
 #[derive(Debug, Default)]
 struct State {
     known: HashMap<Wanted, (FileState, Found)>,
+    /// The orders that the thread has not taken yet: each is in its queue once, however often it is wanted meanwhile.
+    queued: HashSet<Wanted>,
+    /// Orders whose sound file is damaged: it is made again instead of opened.
+    damaged: HashSet<Wanted>,
     /// The sentences that were logged.
     logged: HashSet<String>,
 }
@@ -56,7 +60,8 @@ type FileState = Option<(u64, i64, i64, u64)>;
 #[derive(Debug)]
 pub(crate) struct SoundStore {
     maker: Arc<Maker>,
-    /// To the thread that makes sound, which starts with the first order. A film is ordered at each of its beginnings on a station.
+    /// To the thread that makes sound, which starts with the first order. A film is ordered at each of its beginnings on a station, and
+    /// at each PLAY of a client on demand.
     orders: OnceLock<mpsc::Sender<Wanted>>,
 }
 
@@ -86,8 +91,26 @@ impl SoundStore {
     /// Does not block: [`find`](Self::find) tells what has become of it.
     pub(crate) fn want(&self, path: &Path, order: &SoundOrder) {
         let wanted = (path.to_owned(), order.clone());
-        lock(&self.maker.state).known.entry(wanted.clone()).or_insert((None, Found::NotYet));
-        let _ = self.orders.get_or_init(|| self.start()).send(wanted);
+        let mut state = lock(&self.maker.state);
+        state.known.entry(wanted.clone()).or_insert((None, Found::NotYet));
+        if state.queued.insert(wanted.clone()) {
+            let _ = self.orders.get_or_init(|| self.start()).send(wanted);
+        }
+    }
+
+    /// The sound `reel` of the film at `path` is damaged: has it removed, and made again. Does not block.
+    pub(crate) fn discard(&self, path: &Path, order: &SoundOrder, reel: &Arc<SoundReel>) {
+        let wanted = (path.to_owned(), order.clone());
+        let mut state = lock(&self.maker.state);
+        // Another station may have noticed before.
+        let is_known =
+            |(_, found): &(FileState, Found)| matches!(found, Found::Here(known) if Arc::ptr_eq(known, reel));
+        if state.known.get(&wanted).is_some_and(is_known) {
+            state.known.remove(&wanted);
+            state.damaged.insert(wanted);
+        }
+        drop(state);
+        self.want(path, order);
     }
 
     /// The sound of the film at `path`. Does not block.
@@ -116,13 +139,18 @@ impl Maker {
     /// Looks for the sound of a film, and makes it if there is none. Blocks.
     fn work(&self, wanted: &Wanted) {
         let (path, order) = wanted;
+        // Before the film is looked at: it may change, and be wanted again, from then on.
+        let mut state = lock(&self.state);
+        state.queued.remove(wanted);
+        let is_damaged = state.damaged.remove(wanted);
+        drop(state);
         let file_state = fs::metadata(path).ok().as_ref().map(file_state);
         if let Some((known_state, Found::Here(_) | Found::Nothing)) = lock(&self.state).known.get(wanted)
             && *known_state == file_state
         {
             return;
         }
-        let known = match self.find_or_make(path, order, file_state) {
+        let known = match self.find_or_make(path, order, file_state, is_damaged) {
             Ok(Some(reel)) => Found::Here(Arc::new(reel)),
             Ok(None) => Found::Nothing,
             Err(error) => {
@@ -150,6 +178,7 @@ impl Maker {
         path: &Path,
         order: &SoundOrder,
         file_state: FileState,
+        is_damaged: bool,
     ) -> Result<Option<SoundReel>, super::make::MakeError> {
         let Some(dir) = &self.dir else {
             let file = tempfile::tempfile()?;
@@ -162,6 +191,7 @@ impl Maker {
         fs::create_dir_all(dir)?;
         let name = dir.join(format!("{}.{EXTENSION}", digest(path, order, file_state)));
         match SoundReel::open(&name) {
+            Ok(_) if is_damaged => {}
             Ok(reel) => {
                 // Modification times tell which sound was heard last.
                 let _ = File::options().append(true).open(&name).and_then(|file| file.set_modified(now()));
@@ -249,4 +279,64 @@ fn digest(path: &Path, order: &SoundOrder, file_state: FileState) -> String {
 #[expect(clippy::disallowed_methods, reason = "a shell: it notes when sound was heard")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lineup::SoundChoice;
+
+    fn order() -> SoundOrder {
+        SoundOrder {
+            choice: SoundChoice::Auto,
+            length: SoundOrder::samples(Duration::from_secs(24)),
+            bitrate: 64_000,
+            loudness: false,
+        }
+    }
+
+    #[test]
+    fn a_film_that_waits_for_its_turn_is_in_the_queue_once() {
+        let store = SoundStore::new(None, u64::MAX);
+        let (orders, queue) = mpsc::channel();
+        store.orders.set(orders).unwrap();
+        let wanted = (PathBuf::from("/there/is/none.mp4"), order());
+        (0..3).for_each(|_| store.want(&wanted.0, &wanted.1));
+        assert_eq!(queue.try_iter().count(), 1);
+        // The thread has worked on it. It may have been changed since.
+        store.maker.work(&wanted);
+        (0..3).for_each(|_| store.want(&wanted.0, &wanted.1));
+        assert_eq!(queue.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn sound_that_was_damaged_on_the_disk_is_made_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/nature.mp4");
+        let dir = folder.path().join("sound");
+        let store = SoundStore::new(Some(dir.clone()), u64::MAX);
+        let (orders, queue) = mpsc::channel();
+        store.orders.set(orders).unwrap();
+        let found = || {
+            queue.try_iter().for_each(|wanted| store.maker.work(&wanted));
+            let Found::Here(reel) = store.find(&film, &order()) else { panic!("no sound") };
+            reel
+        };
+        store.want(&film, &order());
+        let reel = found();
+        let file = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[1000] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert!(reel.try_block(0).is_err(), "the first second is damaged");
+
+        // As two stations do that hear it.
+        (0..2).for_each(|_| store.discard(&film, &order(), &reel));
+        let anew = found();
+        assert!(anew.try_block(0).unwrap().is_some());
+        store.discard(&film, &order(), &reel);
+        assert!(Arc::ptr_eq(&anew, &found()), "it was made again already");
+    }
 }

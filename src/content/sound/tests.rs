@@ -104,6 +104,17 @@ fn a_beep_is_heard_at_the_second_at_which_the_film_has_it() {
         film(&folder, "22.mkv", &[&input(BEEPS), h264, &["-c:a", "libvorbis", "-ar", "22050"]].concat()),
         film(&folder, "surround.mkv", &[&input(BEEPS), h264, &["-c:a", "ac3", "-ac", "6"]].concat()),
         film(&folder, "b.ts", &[&input(BEEPS), h264, &["-c:a", "aac"]].concat()),
+        // Nothing says which channels these have.
+        film(
+            &folder,
+            "windows.wmv",
+            &[&input(BEEPS)[..], &["-c:v", "wmv2", "-c:a", "wmav2", "-ac", "2"]].concat(),
+        ),
+        film(
+            &folder,
+            "camera.avi",
+            &[&input(BEEPS)[..], &["-c:v", "mpeg4", "-c:a", "adpcm_ima_wav"]].concat(),
+        ),
     ];
     for film in films {
         let reel = reel(&film, &order(Duration::from_secs(4)));
@@ -113,8 +124,9 @@ fn a_beep_is_heard_at_the_second_at_which_the_film_has_it() {
             // FFmpeg's muxer puts the picture 7 ms behind the sound there, which is what Opus needs to start.
             let written = if film.ends_with("opus.mkv") { -0.0065 } else { 0.0 };
             let off = at - second as f64 - written;
-            if written != 0.0 && second % 4 == 0 {
-                continue; // It begins before the round.
+            // It begins before the round, or in the first block of Windows Media, which decoders leave out.
+            if (written != 0.0 || film.ends_with("windows.wmv")) && second % 4 == 0 {
+                continue;
             }
             assert!((-0.003..0.003).contains(&off), "{}: {found:?}", film.display());
         }
@@ -249,4 +261,25 @@ fn a_damaged_sound_track_is_silent_where_it_is_damaged() {
     let found = beeps(&heard(&reel(&damaged, &order(Duration::from_secs(4))), BEGIN, 1));
     assert!(found.first().is_some_and(|at| at.abs() < 0.003), "{found:?}");
     assert!(found.last().is_some_and(|at| (at - 3.0).abs() < 0.003), "{found:?}");
+}
+
+/// Where the sound files are may be a file system that cannot tell what is in memory, as tmpfs, which /tmp often is.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test waits for a thread, and not for ever")]
+fn sound_is_heard_from_any_file_system() {
+    let folder = TempDir::new().unwrap();
+    let args: &[&str] = &["-f", "lavfi", "-i", BEEPS, "-c:v", "libx264", "-c:a", "pcm_s16le"];
+    let film = film(&folder, "beeps.mkv", &[PICTURES, args].concat());
+    let order = order(Duration::from_secs(4));
+    let file =
+        std::fs::File::from(rustix::fs::memfd_create("sound", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+    assert!(make(&film, &order, &file).unwrap().is_some());
+    let in_memory = Arc::new(SoundReel::from_file(file).unwrap());
+    let began = std::time::Instant::now();
+    let heard = |reel: &Arc<SoundReel>| heard(reel, BEGIN, 1);
+    while beeps(&heard(&in_memory)).len() < 4 {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is heard");
+        std::thread::yield_now();
+    }
+    assert_eq!(heard(&in_memory), heard(&reel(&film, &order)));
 }

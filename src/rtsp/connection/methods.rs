@@ -14,8 +14,8 @@ use super::RtspConnection;
 use crate::content::pass::EncodingPlace;
 use crate::content::programme::Programme;
 use crate::headend::{ClientKind, StationHandle};
-use crate::media::Track;
 use crate::media::tracks::PerTrack;
+use crate::media::{SoundCodec, Track};
 use crate::rtsp::SESSIONS_PER_CONNECTION;
 use crate::rtsp::request::{self, CONTROL, Kind, METHODS, PlayRange, Resource, RtspRequest, control_url};
 use crate::rtsp::response::{Echo, Rejection, response};
@@ -159,7 +159,10 @@ impl RtspConnection {
                 None => station.film_rate(),
             },
             by_ntp: true,
-            has_sound: station.has_sound(),
+            sound: match &programme {
+                Some(_) => station.has_sound().then_some(SoundCodec::Opus),
+                None => station.sound_codec(),
+            },
             transport: Transport::Rtsp {
                 control: CONTROL,
                 length: programme.map(|programme| programme.sequence().length()),

@@ -205,7 +205,7 @@ fn the_sound_comes_in_the_same_connection() {
     let (address, requests) =
         server(vec![ok(1, "", &with_sound()), set_up(2, "0-1"), set_up(3, "8-9"), played]);
     let mut source = open(address, true).unwrap();
-    assert_eq!(source.sound(), Some(97));
+    assert_eq!(source.sound(), Some(SoundType { payload_type: 97, codec: SoundCodec::Opus }));
     let expected = [(Track::Sound, "sound"), (Track::Picture, "picture"), (Track::Sound, "more")];
     assert_eq!(read_both(&mut source).0, expected.map(|(track, packet)| (track, packet.as_bytes().to_vec())));
     let requests = requests.join().unwrap();

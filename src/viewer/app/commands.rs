@@ -8,6 +8,7 @@ use super::listing::Listing;
 use super::{App, BANNER, OpenPanel, POINTER, remembered};
 use crate::clock::wall_clock;
 use crate::directory::StationInfo;
+use crate::log::without_numbers;
 use crate::media::StationId;
 use crate::screen::pointer::{Button, PointerEvent};
 use crate::screen::snapshot::save_png;
@@ -158,7 +159,12 @@ impl App {
         };
         let message = match save_png(&self.save_to, station.id, &station.name, wall_clock(), picture) {
             Ok(path) => format!("Saved as {}", remembered::for_people(&path, std::env::home_dir())),
-            Err(error) => format!("Cannot save the picture in {}: {error}", self.save_to.display()),
+            Err(error) => {
+                // The rest of the sentence names a temporary file.
+                let reason = without_numbers(&error.to_string());
+                let reason = reason.split(" at path ").next().unwrap_or_default().to_owned();
+                format!("Cannot save the picture in {}: {reason}", self.save_to.display())
+            }
         };
         self.say(message);
     }

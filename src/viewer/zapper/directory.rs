@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use super::ZapperInput;
-use crate::directory::{DirectoryClient, Endpoint, OPUS, State, StationInfo, StationNow, StationSound};
-use crate::media::{AirTime, StationId};
+use crate::directory::{DirectoryClient, Endpoint, State, StationInfo, StationNow, StationSound};
+use crate::media::{AirTime, SoundCodec, StationId};
 use crate::tuner::Expected;
 
 /// A directory, and what it has told.
@@ -87,9 +87,10 @@ impl DirectoryView {
         source.filter(|source| source.is_ipv4() == station.group.is_ipv4())
     }
 
-    /// How a station's sound is sent, if it has some that we can decode.
-    pub(super) fn sound_of(&self, id: StationId) -> Option<&StationSound> {
-        self.sounds.get(&id).filter(|sound| sound.codec.eq_ignore_ascii_case(OPUS))
+    /// How a station's sound is sent, and its codec, if it has some that we can decode.
+    pub(super) fn sound_of(&self, id: StationId) -> Option<(&StationSound, SoundCodec)> {
+        let sound = self.sounds.get(&id)?;
+        Some((sound, SoundCodec::of_encoding(&sound.codec)?))
     }
 
     /// What a station should be sending. Without a connection nothing is known: the broadcaster may have ended.

@@ -139,6 +139,22 @@ fn while_a_station_is_awaited_the_one_before_it_is_on_the_screen() {
 }
 
 #[test]
+fn a_station_that_moves_to_another_group_is_no_change_of_station() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let mut zapper = zapper();
+    zapper.line_up_is(two_stations());
+    zapper.tune(StationId(2)).unwrap();
+    // Before its first picture it is still the change that the user has asked for.
+    zapper.line_up_is(vec![station(2, "239.255.77.3:5004")]);
+    let took = zapper.shown(StationId(2));
+    assert!(took.is_some());
+    zapper.tune(StationId(2)).unwrap();
+    zapper.line_up_is(vec![station(2, "239.255.77.4:5004")]);
+    assert_eq!((zapper.shown(StationId(2)), zapper.last_zap()), (None, took));
+}
+
+#[test]
 fn a_missing_interface_is_reported_and_awaited() {
     let runtime = runtime();
     let _within = runtime.enter();

@@ -19,6 +19,7 @@ mod depacketizer;
 
 use crate::media::Size;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
+use crate::media::scan::Sampling;
 use crate::wire::{MAX_DATAGRAM, rtp};
 pub use depacketizer::Depacketizer;
 
@@ -117,9 +118,9 @@ pub enum JpegPayloadError {
     /// The scan has restart markers, and the type is below 64, so that no header tells their interval.
     #[error("RTP/JPEG type {0} has no restart marker header, but the scan has restart markers")]
     RestartHeader(u8),
-    /// The scan is 4:4:4, for which RTP/JPEG has no type.
-    #[error("RTP/JPEG type {0} means {said}, but the scan is 4:4:4", said = said(*.0))]
-    Sampling(u8),
+    /// The scan has a sampling for which RTP/JPEG has no type.
+    #[error("RTP/JPEG type {0} means {said}, but the scan is {is}", said = said(*.0), is = .1.name())]
+    Sampling(u8, Sampling),
     /// The fragment does not start where the previous one ended, or its headers differ.
     #[error("RTP/JPEG fragment does not fit its picture")]
     Fragment,
@@ -139,8 +140,9 @@ impl JpegPayloadError {
     pub fn is_of_the_sender(&self) -> bool {
         match self {
             Self::Type(_) | Self::Interlaced(_) | Self::Q(_) | Self::Tables(_) | Self::Precision => true,
-            Self::Restart | Self::RestartHeader(_) | Self::Sampling(_) | Self::TooLong => true,
-            Self::Truncated | Self::Size | Self::Fragment => false,
+            Self::Restart | Self::RestartHeader(_) | Self::Sampling(..) => true,
+            Self::Size | Self::TooLong => true,
+            Self::Truncated | Self::Fragment => false,
         }
     }
 }

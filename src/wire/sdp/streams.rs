@@ -4,10 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Connection, Media, Session};
 
+use crate::media::SoundCodec;
 use crate::wire::rtp;
 
 /// Most bytes of a description. Those of stations have 600.
 pub const MAX_DESCRIPTION: usize = 64 * 1024;
+
+/// What some editors put at the beginning of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The streams of a description that can be received from their groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,19 +20,21 @@ pub struct DescribedStreams {
     pub name: String,
     /// The group and port of the pictures, which are RTP/JPEG.
     pub pictures: SocketAddr,
-    /// The sound; `None` if there is none, or none in Opus.
+    /// The sound; `None` if there is none, or none in a codec of [`SoundCodec`].
     pub sound: Option<DescribedSound>,
     /// The only source of their packets, if the description names one (RFC 4570).
     pub source: Option<IpAddr>,
 }
 
-/// A stream of sound, which is Opus.
+/// A stream of sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DescribedSound {
     /// Its group and port.
     pub group: SocketAddr,
     /// Its payload type.
     pub payload_type: u8,
+    /// Its codec.
+    pub codec: SoundCodec,
 }
 
 /// Why a description describes nothing that can be received.
@@ -40,6 +46,9 @@ pub enum DescriptionError {
     /// There is no RTP/JPEG.
     #[error("has no video in RTP/JPEG, but {0}")]
     NoJpeg(String),
+    /// The pictures are encrypted.
+    #[error("has encrypted video (SRTP), which cannot be decoded here")]
+    Encrypted,
     /// The pictures are sent to no group and port.
     #[error("names no address to receive its video from")]
     NoAddress,
@@ -55,18 +64,24 @@ impl DescribedStreams {
     /// It has no video in RTP/JPEG that is sent to a group.
     pub fn parse(text: &[u8]) -> Result<DescribedStreams, DescriptionError> {
         let begins = (0..text.len())
-            .find(|&at| text[at..].starts_with(b"v=") && (at == 0 || text[at - 1] == b'\n'))
+            // Some editors put a byte order mark first.
+            .find(|&at| {
+                text[at..].starts_with(b"v=") && matches!(&text[..at], [] | [.., b'\n'] | BYTE_ORDER_MARK)
+            })
             .ok_or(DescriptionError::NotSdp)?;
         let session = Session::parse(&text[begins..]).map_err(|_| DescriptionError::NotSdp)?;
         let video = session.medias.iter().find(|media| media.media == "video" && is_jpeg(media));
+        if video.is_some_and(|video| video.proto.contains("SAVP")) {
+            return Err(DescriptionError::Encrypted);
+        }
         let Some(video) = video else { return Err(DescriptionError::NoJpeg(summary(&session))) };
         let pictures = address(&session, video).ok_or(DescriptionError::NoAddress)?;
         if !pictures.ip().is_multicast() {
             return Err(DescriptionError::NotMulticast(pictures.ip()));
         }
-        let sound = opus(&session).and_then(|(media, payload_type)| {
+        let sound = sound(&session).and_then(|(media, payload_type, codec)| {
             let group = address(&session, media).filter(|group| group.ip().is_multicast())?;
-            Some(DescribedSound { group, payload_type })
+            Some(DescribedSound { group, payload_type, codec })
         });
         let name = session.session_name.trim();
         // RFC 8866 section 5.3: a session without a name has a space or "-".
@@ -98,26 +113,33 @@ fn summary(session: &Session) -> String {
 /// Whether a medium is sent as RTP/JPEG: with its static payload type, or one that an rtpmap gives it (RFC 8866 section 6.6).
 pub(crate) fn is_jpeg(media: &Media) -> bool {
     let is_static = media.fmt.split_whitespace().any(|format| format == rtp::PAYLOAD_TYPE_JPEG.to_string());
-    is_static || mapped(media, "JPEG").is_some()
+    let is_jpeg = |encoding: &str| {
+        encoding.split('/').next().filter(|name| name.eq_ignore_ascii_case("JPEG")).map(drop)
+    };
+    is_static || mapped(media, is_jpeg).is_some()
 }
 
-/// The first medium of sound in Opus (RFC 7587 section 7), and its payload type.
-pub(crate) fn opus(session: &Session) -> Option<(&Media, u8)> {
+/// The first medium of sound in a codec of [`SoundCodec`], its payload type and codec.
+pub(crate) fn sound(session: &Session) -> Option<(&Media, u8, SoundCodec)> {
     let audio = session.medias.iter().filter(|media| media.media == "audio");
-    audio.filter_map(|media| Some((media, mapped(media, "OPUS")?))).next()
+    audio
+        .filter_map(|media| {
+            let (payload_type, codec) = mapped(media, SoundCodec::of_encoding)?;
+            Some((media, payload_type, codec))
+        })
+        .next()
 }
 
-/// The first payload type of a medium to which an rtpmap gives this encoding.
-fn mapped(media: &Media, encoding: &str) -> Option<u8> {
-    let maps = || media.get_attribute_values("rtpmap").flatten();
+/// The first payload type of a medium to which an rtpmap gives an encoding that `known` knows, and what it makes of that.
+fn mapped<T>(media: &Media, known: impl Fn(&str) -> Option<T>) -> Option<(u8, T)> {
     media.fmt.split_whitespace().find_map(|format| {
-        maps().find(|map| {
-            map.split_once(' ').is_some_and(|(of, name)| {
-                of == format
-                    && name.trim().split('/').next().is_some_and(|name| name.eq_ignore_ascii_case(encoding))
-            })
+        let payload_type = format.parse().ok().filter(|payload_type| *payload_type < 128)?;
+        let mut maps = media.get_attribute_values("rtpmap").flatten();
+        let encoding = maps.find_map(|map| {
+            let (of, encoding) = map.split_once(' ')?;
+            (of == format).then(|| known(encoding.trim())).flatten()
         })?;
-        format.parse().ok().filter(|payload_type| *payload_type < 128)
+        Some((payload_type, encoding))
     })
 }
 
@@ -153,26 +175,31 @@ mod tests {
 
     #[test]
     fn our_own_descriptions_are_read() {
-        let read = |group: &str, origin: IpAddr, has_sound| {
+        let read = |group: &str, origin: IpAddr, sound| {
             let group = group.parse().unwrap();
             let transport = Transport::Multicast { group, ttl: 4 };
             let rate = FrameRate::new(25, 1);
             let description =
-                Description { name: "Café 2", origin, session: 7, rate, by_ntp: true, has_sound, transport };
+                Description { name: "Café 2", origin, session: 7, rate, by_ntp: true, sound, transport };
             DescribedStreams::parse(description.to_sdp().as_bytes()).unwrap()
         };
-        let sound = |group: &str| Some(DescribedSound { group: group.parse().unwrap(), payload_type: 97 });
+        let described = |group: &str, payload_type, codec| {
+            Some(DescribedSound { group: group.parse().unwrap(), payload_type, codec })
+        };
         let origin: IpAddr = [192, 0, 2, 7].into();
-        let streams = read("239.77.0.2:5004", origin, true);
+        let streams = read("239.77.0.2:5004", origin, Some(SoundCodec::Opus));
         assert_eq!(streams.name, "Café 2");
         assert_eq!(streams.pictures, "239.77.0.2:5004".parse().unwrap());
-        assert_eq!((streams.sound, streams.source), (sound("239.77.0.2:5006"), None));
-        let filtered = read("232.77.0.2:5004", origin, false);
+        assert_eq!(
+            (streams.sound, streams.source),
+            (described("239.77.0.2:5006", 97, SoundCodec::Opus), None)
+        );
+        let filtered = read("232.77.0.2:5004", origin, None);
         assert_eq!((filtered.sound, filtered.source), (None, Some(origin)));
-        let v6 = read("[ff15::77:2]:5004", "2001:db8::7".parse().unwrap(), true);
+        let v6 = read("[ff15::77:2]:5004", "2001:db8::7".parse().unwrap(), Some(SoundCodec::L16));
         assert_eq!(
             (v6.pictures.to_string(), v6.sound),
-            ("[ff15::77:2]:5004".into(), sound("[ff15::77:2]:5006"))
+            ("[ff15::77:2]:5004".into(), described("[ff15::77:2]:5006", 98, SoundCodec::L16))
         );
     }
 
@@ -211,8 +238,12 @@ mod tests {
             DescriptionError::NoAddress
         );
         assert_eq!(wrong(&format!("c=IN IP4 host.example/1\r\n{video}")), DescriptionError::NoAddress);
+        let encrypted = "c=IN IP4 239.1.1.1/1\r\nt=0 0\r\nm=video 5004 RTP/SAVP 26\r\n";
+        assert_eq!(wrong(encrypted), DescriptionError::Encrypted);
         let unicast = DescriptionError::NotMulticast([192, 0, 2, 9].into());
         assert_eq!(wrong(&format!("c=IN IP4 192.0.2.9\r\n{video}")), unicast);
+        let marked = format!("\u{feff}{HEAD}c=IN IP4 239.1.1.1/1\r\n{video}");
+        assert!(DescribedStreams::parse(marked.as_bytes()).is_ok());
         for text in [&b""[..], b"<html>", b"v=x\r\n"] {
             assert_eq!(DescribedStreams::parse(text), Err(DescriptionError::NotSdp));
         }

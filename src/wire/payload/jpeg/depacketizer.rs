@@ -148,15 +148,17 @@ impl Depacketizer {
         if jpeg.restart_interval.is_none() && marked() {
             return Err(JpegPayloadError::RestartHeader(kind));
         }
-        let fits = |sampling| scan::fits(&jpeg.scan, jpeg.size, jpeg.restart_interval, sampling);
-        let chroma = if fits(Sampling::of(jpeg.chroma)) {
-            jpeg.chroma
-        } else if fits(Sampling::Full) {
-            return Err(JpegPayloadError::Sampling(kind));
-        } else if fits(Sampling::Grey) {
-            Chroma::Grey
-        } else {
-            jpeg.chroma // damaged on the way, say: the decoder does what it can
+        let fits = |sampling: &Sampling| scan::fits(&jpeg.scan, jpeg.size, jpeg.restart_interval, *sampling);
+        let shown = [Sampling::of(jpeg.chroma), Sampling::Yuv420, Sampling::Yuv422, Sampling::Grey];
+        let refused = [Sampling::Full, Sampling::FullPairs];
+        let chroma = match shown.into_iter().find(fits) {
+            Some(Sampling::Yuv420) => Chroma::Yuv420,
+            Some(Sampling::Yuv422) => Chroma::Yuv422,
+            Some(Sampling::Grey) => Chroma::Grey,
+            _ => match refused.into_iter().find(fits) {
+                Some(sampling) => return Err(JpegPayloadError::Sampling(kind, sampling)),
+                None => jpeg.chroma, // damaged on the way, say: the decoder does what it can
+            },
         };
         self.compared = Some((said, chroma));
         Ok(chroma)

@@ -190,14 +190,21 @@ fn a_scan_that_is_not_what_its_type_says_is_refused_with_a_sentence() {
             0,
             Sampling::Full,
             None,
-            JpegPayloadError::Sampling(0),
+            JpegPayloadError::Sampling(0, Sampling::Full),
             "RTP/JPEG type 0 means 4:2:2, but the scan is 4:4:4",
         ),
         (
             1,
             Sampling::Full,
             None,
-            JpegPayloadError::Sampling(1),
+            JpegPayloadError::Sampling(1, Sampling::Full),
+            "RTP/JPEG type 1 means 4:2:0, but the scan is 4:4:4",
+        ),
+        (
+            1,
+            Sampling::FullPairs,
+            None,
+            JpegPayloadError::Sampling(1, Sampling::FullPairs),
             "RTP/JPEG type 1 means 4:2:0, but the scan is 4:4:4",
         ),
         (
@@ -222,6 +229,17 @@ fn a_scan_that_is_not_what_its_type_says_is_refused_with_a_sentence() {
         }
         assert_eq!(error.to_string(), sentence);
         assert!(error.is_of_the_sender());
+    }
+}
+
+#[test]
+fn a_scan_of_the_other_type_is_shown_as_what_it_is() {
+    for (kind, sampling, chroma) in
+        [(0, Sampling::Yuv420, Chroma::Yuv420), (1, Sampling::Yuv422, Chroma::Yuv422)]
+    {
+        let payload = payload(kind, SIZE, &[], &[], &flat(SIZE, sampling, None));
+        let jpeg = Depacketizer::default().push(&header(0, true), &payload).unwrap().unwrap();
+        assert_eq!(jpeg.chroma, chroma);
     }
 }
 
