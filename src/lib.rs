@@ -18,7 +18,7 @@
 //! - [`conflict`]: notices that another sender uses a station's group;
 //! - [`interface`], [`net`]: this machine's network interfaces, and sockets on them;
 //! - [`log`], `limits`, `memory`, `private_file`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, locked
-//!   memory, files with secrets, tables, text in pictures, manual pages;
+//!   memory, files with secrets, tables, text and tiles in pictures, manual pages;
 //! - [`tls`], [`access`]: connections of clients, plain or TLS; tokens and passwords, and the clients that have shown one;
 //! - [`directory`]: the table of stations, its server and its client, over TCP;
 //! - [`lineup`]: `stations.toml`, checked in one step;

@@ -149,6 +149,23 @@ fn check_tells_what_each_film_is() {
     assert!(out.contains("media/ocean.mp4\n  decoder  OpenCV\n") && code == Some(0), "{out}");
 }
 
+#[test]
+fn the_films_of_a_fallback_and_of_times_of_day_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["pause.mp4", "evening.mp4"] {
+        fs::write(folder.path().join(name), "no film").unwrap();
+    }
+    let config = folder.path().join("stations.toml");
+    let keys = "id = 1\nname = \"1\"\nmedia = \"rtsp://192.0.2.1/a\"\nfallback = \"pause.mp4\"\ngroup = \"239.78.2.1:5004\"";
+    let at = "[[station.at]]\nfrom = \"18:00\"\nto = \"19:30\"\nmedia = \"evening.mp4\"";
+    fs::write(&config, format!("[[station]]\n{keys}\n{at}\n")).unwrap();
+    let (_, err, code) = said(&["check", "--config", config.to_str().unwrap()]);
+    for name in ["pause.mp4", "evening.mp4"] {
+        assert!(err.contains(&format!("{name} is not a film")), "{err}");
+    }
+    assert_eq!((err.lines().count(), code), (2, Some(2)), "{err}");
+}
+
 /// FFmpeg takes any file for a film of text if its name ends in txt or bin, and random bytes for many things.
 #[test]
 fn what_is_not_a_film_is_refused_with_a_sentence() {

@@ -41,7 +41,7 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Keys: digits choose a station by its number, up and down the next and the previous one, backspace the last one
 /// watched; + and - (or the wheel) change the volume, m mutes; space pauses, i shows information, l shows the line-up, where
-/// letters find a name, s saves the picture, f (or a double click) toggles full screen, ? shows the keys, q quits. Exit status:
+/// letters find a name, t shows all stations, s saves the picture, f (or a double click) toggles full screen, ? shows the keys, q quits. Exit status:
 /// 0 success, 1 failed while running, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "viewer", version, group = ArgGroup::new("windowless").args(["headless", "probe"]).multiple(true))]
@@ -65,6 +65,9 @@ struct Cli {
     /// Receive on this interface, by name or address; default: the one towards the directory
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
+    /// Show all stations at once in the window, or those of these numbers; the key t goes to one of them and back
+    #[arg(long, value_name = "NUMBERS", num_args = 0..=1, value_delimiter = ',', conflicts_with_all = ["windowless", "list", "player", "rtp", "sdp"], value_parser = station)]
+    mosaic: Option<Vec<u16>>,
     /// Receive over TCP, by RTSP: every picture, in order, on networks without multicast
     #[arg(long, conflicts_with_all = ["interface", "list", "probe"])]
     tcp: bool,
@@ -174,6 +177,14 @@ fn command() -> ExitCode {
         eprintln!("viewer: {}", without_numbers(&sentence.to_string()));
         ExitCode::from(2)
     };
+    if let (Some(station), Some(mosaic)) = (cli.station, &cli.mosaic)
+        && !mosaic.is_empty()
+        && !mosaic.contains(&station)
+    {
+        return usage(&format!(
+            "--station {station} is not among the stations of --mosaic; add it, or leave it out"
+        ));
+    }
     let stream = match stream(&cli) {
         Ok(stream) => stream,
         Err(error @ StreamError::Usage(_)) => return usage(&error),
@@ -319,13 +330,14 @@ fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream
     if !cli.headless {
         #[cfg_attr(not(feature = "sound"), expect(unused_mut, reason = "only sound changes it"))]
         let mut zapper = zapper(QueuePolicy::Newest, app::MEASURED);
+        let mosaic = cli.mosaic.as_ref().map(|ids| ids.iter().copied().map(StationId).collect());
         if found.is_none() && !is_stream {
             let interface = cli.interface.clone();
             zapper.search(move || discover::wait(interface.as_deref()))?;
         }
         #[cfg(feature = "sound")]
         zapper.play_sound(Speaker::start(Output::Device).context("cannot play sound")?.0);
-        return app::watch(zapper, station, cli.save_to.clone());
+        return app::watch(zapper, station, mosaic, cli.save_to.clone());
     }
     let mut zapper = zapper(QueuePolicy::Last(headless::QUEUE), headless::MEASURED);
     let (speaker, thread) =

@@ -29,7 +29,7 @@ use self::opencv::OpenCvSource;
 pub use choice::FilmDecoder;
 use facts::Facts;
 use libav::LibavSource;
-pub(crate) use libav::{FilmDemuxer, demux};
+pub(crate) use libav::{FilmDemuxer, Shape, demux, mat, shape_of};
 use slide::{SlideSource, is_picture};
 
 use crate::media::FrameRate;

@@ -119,8 +119,8 @@ impl Encoder {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_rgb32(&mut self, pixels: &[u32]) -> Result<Encoded, EncodeError> {
-        let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
-        self.encode_bgr(&bytes, 4 * usize::from(self.size.width), PixelFormat::BGRX)
+        let format = if cfg!(target_endian = "big") { PixelFormat::XRGB } else { PixelFormat::BGRX };
+        self.encode_bgr(bytemuck::cast_slice(pixels), 4 * usize::from(self.size.width), format)
     }
 
     /// Brings a picture to the station's size, in `self.fitted`.

@@ -52,12 +52,10 @@ impl<'a> FilmList<'a> {
         let mut unread = Vec::new();
         let mut films: Vec<(PathBuf, Vec<&StationSpec>)> = Vec::new();
         let mut known = BTreeMap::new();
-        for station in &lineup.stations {
-            // A live source is reached when it is on air.
-            if station.media.live().is_some() {
-                continue;
-            }
-            match lineup::films(station.media.films()) {
+        // Live sources are reached when they are on air, and mosaics show other stations.
+        let lists = |station: &'a StationSpec| station.film_lists().map(move |list| (station, list));
+        for (station, list) in lineup.stations.iter().flat_map(lists) {
+            match lineup::films(list) {
                 Ok(found) if found.is_empty() => unread.push((station, "there is no film to play".into())),
                 Ok(found) => found.into_iter().for_each(|film| {
                     let at = *known.entry(film.clone()).or_insert(films.len());

@@ -2,20 +2,22 @@
 //! in for them.
 //!
 //! `station`, `headend` and `daemon` import this room, `rtsp` to play films on demand, and the binary `broadcaster` to make
-//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and the
-//! largest scan from `wire`.
+//! them beforehand. It imports `directory` (limits of text), `lineup`, `media`, `memory`, `paint`, `clock`, `log`, and from
+//! `wire` the payload formats, and what SDP offers.
 //!
 //! ```text
 //! playlist -> films -> decode -> encode -> timeline -> Unit        the first pass of a film, which is recorded
 //!                \---> reel ----------------------> Unit           every later pass
-//! live ------------------------------------> Unit                   pictures of a camera, encoded anew only if they must be
+//! live ------------------------------------> Unit                   a camera's pictures and sound, coded anew only if they must be
+//! other stations' units -> decode -> encode -> Unit                a mosaic
 //! slate -> encode -> Unit                                          while there is no film to play
 //! ```
 //!
 //! A station asks its `Content` for the next event, hands that to the air, and asks again.
 //!
 //! - `films`: a station's films, round after round; [`slate`]: the still that stands in for them.
-//! - `live`: a source that is live, by HTTP.
+//! - `live`: a source that is live, by HTTP or RTSP, or a camera of this machine.
+//! - `mosaic`: the pictures of other stations, as one.
 //! - `playlist`: the films of one round; [`schedule`], `phases`: which of them is on at a time of day.
 //! - [`guide`]: what is on and what follows, for people; `title`: their titles.
 //! - `programme`: the films of a station for one client; `pass`: one of them without a reel; `sequence`: which is on.
@@ -36,6 +38,7 @@ pub mod guide;
 pub(crate) mod live;
 #[cfg(fuzzing)]
 pub mod live;
+pub(crate) mod mosaic;
 pub(crate) mod pass;
 pub(crate) mod phases;
 pub(crate) mod playlist;
@@ -64,6 +67,8 @@ use decode::SourceError;
 use films::Films;
 use guide::RoundFilm;
 use live::Live;
+use live::sound::LiveSound;
+use mosaic::Mosaic;
 use slate::Slate;
 use sound::FilmCue;
 use worker::STUCK_AFTER;
@@ -86,6 +91,8 @@ pub(crate) enum Content {
     Films(Box<Films>),
     /// A live source.
     Live(Box<Live>),
+    /// Other stations.
+    Mosaic(Box<Mosaic>),
     /// For a while, the reason why there is nothing else.
     Slate(Box<Slate>),
 }
@@ -100,6 +107,7 @@ impl Content {
         match self {
             Content::Films(films) => films.next(output).await.map(Some),
             Content::Live(live) => live.next().await.map(Some),
+            Content::Mosaic(mosaic) => mosaic.next(output).await.map(Some),
             Content::Slate(slate) => slate.next(output).await,
         }
     }
@@ -109,6 +117,7 @@ impl Content {
         match self {
             Content::Films(films) => films.set_spec(spec),
             Content::Live(live) => live.set_spec(spec),
+            Content::Mosaic(mosaic) => mosaic.set_spec(spec),
             Content::Slate(slate) => slate.set_spec(spec),
         }
     }
@@ -118,6 +127,7 @@ impl Content {
         match self {
             Content::Films(films) => films.take_played(),
             Content::Live(live) => live.take_played(),
+            Content::Mosaic(mosaic) => mosaic.take_played(),
             Content::Slate(_) => false,
         }
     }
@@ -127,6 +137,7 @@ impl Content {
         match self {
             Content::Films(films) => films.size(),
             Content::Live(live) => live.size(),
+            Content::Mosaic(mosaic) => Some(mosaic.size()),
             Content::Slate(slate) => Some(slate.size()),
         }
     }
@@ -172,6 +183,10 @@ pub(crate) enum ContentEvent {
     RoundBegins(Vec<RoundFilm>),
     /// The units that follow are of this film, which began, or begins, at a moment: its sound is heard with them.
     Film(FilmCue),
+    /// The units that follow are of a live source: this is heard with them.
+    LiveSound(Arc<LiveSound>),
+    /// Some of the sound of a live source has come.
+    SoundHasCome,
 }
 
 /// The kind of content that a unit shows.
@@ -202,6 +217,8 @@ pub(crate) enum Fault {
     /// A live source that has not been on air yet.
     #[error("no picture from the camera: {0}")]
     NoPicture(String),
+    #[error("cannot compose the mosaic: {0}")]
+    Mosaic(String),
     #[error("the decoder crashed")]
     Crashed,
     /// A fault of the recording that several stations play.
@@ -221,6 +238,7 @@ impl Fault {
             Fault::Source(_)
             | Fault::Encode(_)
             | Fault::Crashed
+            | Fault::Mosaic(_)
             | Fault::Lost { .. }
             | Fault::NoPicture(_) => false,
         }

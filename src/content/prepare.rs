@@ -90,7 +90,8 @@ pub fn prepare(lineup: &Lineup, store: &Store, stop: &AtomicBool) -> PrepareSumm
 /// A job for every film of every station, with the size that the station will have.
 fn jobs(lineup: &Lineup, summary: &Mutex<PrepareSummary>) -> VecDeque<ReelJob> {
     let mut jobs = VecDeque::new();
-    for station in lineup.stations.iter().filter(|station| station.reel && station.media.live().is_none()) {
+    for station in lineup.stations.iter().filter(|station| station.reel && !station.media.films().is_empty())
+    {
         match lineup::films(station.media.films()) {
             Ok(films) => match size_of(station, &films) {
                 Ok(size) => jobs.extend(films.into_iter().map(|film| {

@@ -28,6 +28,8 @@ pub(crate) enum NotPlayable {
     NoLength,
     #[error("the station is live, and has no films to play on demand")]
     Live,
+    #[error("the station shows others, and has no films to play on demand")]
+    Mosaic,
 }
 
 /// The films of a station that can be played, in order.
@@ -63,6 +65,9 @@ impl Programme {
     ) -> Result<Programme, NotPlayable> {
         if spec.media.live().is_some() {
             return Err(NotPlayable::Live);
+        }
+        if !spec.media.mosaic().is_empty() {
+            return Err(NotPlayable::Mosaic);
         }
         let paths = lineup::films(spec.media.films()).map_err(NotPlayable::Unreadable)?;
         let outline = |path: &PathBuf| catalogue.outline(path, spec.slide);

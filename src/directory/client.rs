@@ -14,7 +14,7 @@ use tracing::debug;
 use super::endpoint::{ConnectError, Endpoint};
 use super::framing::{ByteStream, Framed};
 use super::message::{
-    ErrorCode, OnAir, Reply, Request, SoundPacket, StationInfo, StationNow, StationSound, VERSION,
+    ErrorCode, FilmOnAir, OnAir, Reply, Request, SoundPacket, StationInfo, StationNow, StationSound, VERSION,
 };
 use super::serialization::encode;
 use crate::media::{AirTime, StationId};
@@ -69,6 +69,15 @@ pub enum Event {
         /// All stations.
         stations: BTreeMap<StationId, StationNow>,
     },
+    /// The films of the span that was asked for with [`DirectoryClient::ask_guide`], by the stations' numbers.
+    Guide {
+        /// The moment of the answer, by the broadcaster's clock.
+        at: AirTime,
+        /// The stations of which something is known.
+        stations: BTreeMap<StationId, Vec<FilmOnAir>>,
+    },
+    /// The directory tells no films but those that are on: it is an older one.
+    NoGuide,
     /// We are in the audience of the station last wanted.
     Tuned {
         /// The station.
@@ -98,6 +107,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct DirectoryClient {
     wanted: watch::Sender<Option<StationId>>,
+    guide: watch::Sender<Option<(AirTime, AirTime)>>,
     task: AbortHandle,
 }
 
@@ -109,14 +119,16 @@ impl DirectoryClient {
     /// Outside a tokio runtime with time and I/O enabled.
     pub fn start(directory: impl Into<Endpoint>, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
         let (wanted, watched) = watch::channel(None);
+        let (guide, guide_wanted) = watch::channel(None);
         let task = ClientTask {
             wanted: watched,
+            guide: guide_wanted,
             events: Box::new(events),
             extras: Extras::default(),
             now: BTreeMap::new(),
         };
         let task = tokio::spawn(task.run(directory.into())).abort_handle();
-        DirectoryClient { wanted, task }
+        DirectoryClient { wanted, guide, task }
     }
 
     /// Asks for a station: at once if connected, and again after every reconnect. Never blocks. Of several quick calls
@@ -124,6 +136,12 @@ impl DirectoryClient {
     /// asked for is dropped.
     pub fn tune(&self, station: StationId) {
         self.wanted.send_replace(Some(station));
+    }
+
+    /// Asks for the films that end after `from` and begin before `until`, if connected. Never blocks. Answered by
+    /// [`Event::Guide`] or [`Event::NoGuide`].
+    pub fn ask_guide(&self, from: AirTime, until: AirTime) {
+        self.guide.send_replace(Some((from, until)));
     }
 }
 
@@ -135,6 +153,8 @@ impl Drop for DirectoryClient {
 
 struct ClientTask {
     wanted: watch::Receiver<Option<StationId>>,
+    /// The span of the guide that was asked for last.
+    guide: watch::Receiver<Option<(AirTime, AirTime)>>,
     events: Box<dyn Fn(Event) + Send>,
     extras: Extras,
     /// The films that are on, as far as the directory has told on this connection.
@@ -159,6 +179,8 @@ struct Extras {
     sources: Extra,
     sound: Extra,
     now: Extra,
+    /// Asked when somebody wants to know, and not on each connection.
+    guide: Extra,
 }
 
 impl Extras {
@@ -186,19 +208,20 @@ impl Extras {
     }
 
     fn is_awaited(&mut self) -> bool {
-        self.each().into_iter().any(|(extra, _)| *extra == Extra::Asked)
+        self.guide == Extra::Asked || self.each().into_iter().any(|(extra, _)| *extra == Extra::Asked)
     }
 
     /// The connection has ended. If that was at one of our questions, true: it and those after it are not asked on the next
     /// connection, which is made at once. Otherwise another server may be there the next time.
     fn refused(&mut self) -> bool {
         let refused = self.is_awaited();
+        let after = |extra: Extra| match extra {
+            Extra::Asked | Extra::NotTold if refused => Extra::NotTold,
+            _ => Extra::Unasked,
+        };
+        self.guide = after(self.guide);
         for (extra, _) in self.each() {
-            *extra = match *extra {
-                Extra::Asked if refused => Extra::NotTold,
-                Extra::NotTold if refused => Extra::NotTold,
-                _ => Extra::Unasked,
-            };
+            *extra = after(*extra);
         }
         refused
     }
@@ -228,6 +251,9 @@ impl ClientTask {
             let Err(reason) = reason else { return };
             if self.extras.refused() {
                 debug!("directory: it does not tell all that we ask: {reason}");
+                if self.extras.guide == Extra::NotTold {
+                    (self.events)(Event::NoGuide);
+                }
                 continue;
             }
             if began.elapsed() >= GOOD {
@@ -277,6 +303,17 @@ impl ClientTask {
                         Some(station) => Request::Tune { station },
                         None => continue,
                     }
+                }
+                changed = self.guide.changed(), if greeted => {
+                    let Some((from, until)) = *self.guide.borrow_and_update() else { continue };
+                    if changed.is_err() || self.extras.guide == Extra::NotTold {
+                        (self.events)(Event::NoGuide);
+                        continue;
+                    }
+                    if self.extras.guide == Extra::Unasked {
+                        self.extras.guide = Extra::Asked;
+                    }
+                    Request::Guide { from, until }
                 }
                 () = sleep_until(pause.unwrap_or(sent_at)), if pause.is_some() => continue,
                 read = framed.fill(), if pause.is_none() => match read {
@@ -339,6 +376,11 @@ impl ClientTask {
                 self.now.extend(stations.into_iter().map(|station| (station.id, station)));
                 self.now.retain(|_, station| station.now.is_some() || station.next.is_some());
                 (self.events)(Event::Now { at, stations: self.now.clone() });
+            }
+            Reply::Guide { at, stations } => {
+                self.extras.guide = Extra::Told;
+                let stations = stations.into_iter().map(|station| (station.id, station.films));
+                (self.events)(Event::Guide { at, stations: stations.collect() });
             }
             Reply::SoundNow { station, packets } => {
                 if *self.wanted.borrow() == Some(station) {

@@ -36,6 +36,9 @@ pub const MAX_SOUND_PACKETS: usize = 64;
 /// See [`MAX_SOUND_PACKETS`].
 pub const MAX_SOUND_PACKET: usize = 1500;
 
+/// Most films in a [`Reply::Guide`]: with the longest titles they take half of a reply.
+pub const MAX_GUIDE_FILMS: usize = 2000;
+
 /// Most stations in a line-up: numbers 1..=999, each once. With the limits above, a full line-up always fits a reply.
 pub const MAX_STATIONS: usize = 999;
 
@@ -73,6 +76,14 @@ pub enum Request {
     /// Answered by [`Reply::Now`]. From now on another one comes, once a second at most, with the stations of which it has
     /// changed. An older server does not know this request: it answers [`ErrorCode::BadRequest`] and closes.
     Now,
+    /// Answered by one [`Reply::Guide`]. An older server does not know this request: it answers [`ErrorCode::BadRequest`] and
+    /// closes.
+    Guide {
+        /// The films that end after this moment are wanted,
+        from: AirTime,
+        /// and begin before this one.
+        until: AirTime,
+    },
     /// Shows a token. Answered by [`Reply::Admitted`]: from now on the connection has the stations of that token too. Or by
     /// [`ErrorCode::Denied`], and everything stays as it is. Sent over TLS only, or to this machine. An older server does not
     /// know this request: it answers [`ErrorCode::BadRequest`] and closes.
@@ -144,12 +155,31 @@ pub enum Reply {
         #[serde(deserialize_with = "stations")]
         stations: Vec<StationNow>,
     },
+    /// Answers Guide: the films of a span, ascending by id. A station of which nothing is known is missing. Of many stations or short
+    /// films the later ones are missing: there are at most [`MAX_GUIDE_FILMS`] in all.
+    Guide {
+        /// The moment of the answer, on the clock of the times in it.
+        at: AirTime,
+        /// At most [`MAX_STATIONS`].
+        #[serde(deserialize_with = "stations")]
+        stations: Vec<StationFilms>,
+    },
     /// Answers Admit.
     Admitted {
         /// The name that the token belongs to; at most [`MAX_NAME`] bytes.
         #[serde(deserialize_with = "text")]
         name: String,
     },
+}
+
+/// The films of a station in a span.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StationFilms {
+    /// The station's number.
+    pub id: StationId,
+    /// The films, one after the other; at most 999.
+    #[serde(deserialize_with = "stations")]
+    pub films: Vec<FilmOnAir>,
 }
 
 /// The film on a station, and the one that comes next.
@@ -164,15 +194,15 @@ pub struct StationNow {
     pub next: Option<String>,
 }
 
-/// The film that is on.
+/// A film that is on, or will be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilmOnAir {
     /// Its title, at most [`MAX_NAME`] bytes.
     #[serde(deserialize_with = "text")]
     pub title: String,
-    /// When it began.
+    /// When it begins, or began.
     pub begin: AirTime,
-    /// When it ends, after it began; `None` if that is not known.
+    /// When it ends, after its beginning; `None` if that is not known.
     pub end: Option<AirTime>,
 }
 
@@ -399,6 +429,8 @@ impl Message for Request {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
             Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
             Request::Services | Request::Sources | Request::Sound | Request::Now => Ok(()),
+            Request::Guide { from, until } if from < until => Ok(()),
+            Request::Guide { .. } => Err("a span of the guide ends after it begins"),
             Request::Admit { token } => check_text(token.reveal(), LONGEST_SECRET),
         }
     }
@@ -453,6 +485,15 @@ impl Message for Reply {
                 }
                 stations.iter().try_for_each(StationNow::check)
             }
+            Reply::Guide { stations, .. } => {
+                if !stations.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                if stations.iter().map(|station| station.films.len()).sum::<usize>() > MAX_GUIDE_FILMS {
+                    return Err("a guide has at most 2,000 films");
+                }
+                stations.iter().try_for_each(StationFilms::check)
+            }
             Reply::Pong | Reply::Services(_) => Ok(()),
         }
     }
@@ -462,11 +503,29 @@ impl StationNow {
     /// Checks the rules for a station in a message. `Err` is the broken rule.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         check_number(self.id)?;
-        let film = self.now.iter();
-        if film.clone().any(|film| film.end.is_some_and(|end| end <= film.begin)) {
+        self.now.iter().try_for_each(FilmOnAir::check)?;
+        self.next.iter().try_for_each(|title| check_text(title, MAX_NAME))
+    }
+}
+
+impl StationFilms {
+    fn check(&self) -> Result<(), &'static str> {
+        check_number(self.id)?;
+        self.films.iter().try_for_each(FilmOnAir::check)?;
+        let follows = |one: &FilmOnAir, next: &FilmOnAir| one.end.is_some_and(|end| end <= next.begin);
+        if !self.films.is_sorted_by(follows) {
+            return Err("films of a guide follow each other");
+        }
+        Ok(())
+    }
+}
+
+impl FilmOnAir {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.end.is_some_and(|end| end <= self.begin) {
             return Err("a film ends after it began");
         }
-        film.map(|film| &film.title).chain(&self.next).try_for_each(|title| check_text(title, MAX_NAME))
+        check_text(&self.title, MAX_NAME)
     }
 }
 

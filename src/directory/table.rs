@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::message::{
-    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationInfo, StationNow,
-    StationSound, StationSource, plain_text,
+    MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationFilms, StationInfo,
+    StationNow, StationSound, StationSource, plain_text,
 };
 use crate::access::{Gatekeeper, Grant};
 use crate::media::{AirTime, StationId};
@@ -25,6 +25,7 @@ pub struct StationTable {
     services: OnceLock<Services>,
     sounds: OnceLock<Box<dyn Sounds>>,
     gate: OnceLock<Box<dyn Gate>>,
+    guides: OnceLock<Box<dyn Guides>>,
     now: watch::Sender<Arc<AllNow>>,
 }
 
@@ -51,6 +52,13 @@ pub trait Sounds: Send + Sync {
     fn sound(&self, id: StationId) -> Option<StationSound>;
     /// The station's last packets of sound, ascending by due time.
     fn now(&self, id: StationId) -> Vec<SoundPacket>;
+}
+
+/// What a broadcaster tells of its stations' films. Called on a connection's task; must not block.
+pub trait Guides: Send + Sync {
+    /// The present moment, and the films of all stations that end after `from` and begin before `until`, ascending by id: at most
+    /// [`MAX_GUIDE_FILMS`](super::message::MAX_GUIDE_FILMS) in all.
+    fn films(&self, from: AirTime, until: AirTime) -> (AirTime, Vec<StationFilms>);
 }
 
 struct StationRow {
@@ -87,6 +95,7 @@ impl StationTable {
             services: OnceLock::new(),
             sounds: OnceLock::new(),
             gate: OnceLock::new(),
+            guides: OnceLock::new(),
             now: watch::Sender::default(),
         })
     }
@@ -114,6 +123,20 @@ impl StationTable {
     /// Who decides what a client may see, if not every station is open to all.
     pub(super) fn gate(&self) -> Option<&dyn Gate> {
         self.gate.get().map(|gate| &**gate)
+    }
+
+    /// Sets who knows the stations' films. Only the first call counts. Without one, no film is known.
+    pub fn set_guides(&self, guides: impl Guides + 'static) {
+        self.guides.get_or_init(|| Box::new(guides));
+    }
+
+    /// The present moment, and the films of a span. Titles are cut to the limits.
+    pub(super) fn films(&self, from: AirTime, until: AirTime) -> (AirTime, Vec<StationFilms>) {
+        let Some(guides) = self.guides.get() else { return Default::default() };
+        let (at, mut stations) = guides.films(from, until);
+        let films = stations.iter_mut().flat_map(|station| &mut station.films);
+        films.for_each(|film| film.title = plain_text(&film.title, MAX_NAME));
+        (at, stations)
     }
 
     /// Says what is on the stations at a moment, once a second at most: clients are told of each change.

@@ -4,7 +4,9 @@
 //! - [`feed`]: a station's units for subscribers.
 //! - [`counters`]: the counters of a station's task, and the reports in the log.
 //! - `on_now`: what is on, told to the directory;
+//! - `guides`: the films of a span, told to the directory;
 //! - `sounds`: what the directory tells of the stations' sound;
+//! - `others`: the stations as a mosaic sees them;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
 //!
@@ -15,9 +17,11 @@ pub mod clients;
 pub mod counters;
 pub mod describe;
 pub mod feed;
+mod guides;
 pub mod handle;
 pub(crate) mod live_units;
 mod on_now;
+mod others;
 mod sounds;
 
 use std::collections::BTreeMap;
@@ -80,11 +84,12 @@ pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch:
 }
 
 impl HeadEnd {
-    /// Tells the directory of the stations' sound, and which stations a client may see.
+    /// Tells the directory of the stations' sound and films, and which stations a client may see.
     pub(crate) fn tell_directory(self: &Arc<HeadEnd>) {
         self.table
             .set_gate(HeadEndGate { head_end: Arc::downgrade(self), gatekeeper: self.gatekeeper.clone() });
         self.table.set_sounds(sounds::HeadEndSounds(Arc::downgrade(self)));
+        self.table.set_guides(guides::HeadEndGuides(Arc::downgrade(self)));
     }
 
     /// The stations that a client with this grant may see, ascending by number.

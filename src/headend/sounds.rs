@@ -4,7 +4,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use super::HeadEnd;
-use crate::directory::{SoundPacket, Sounds, StationSound};
+use crate::directory::{MAX_SOUND_PACKETS, SoundPacket, Sounds, StationSound};
 use crate::media::{Payload, StationId, Unit};
 use crate::wire::rtp::sound_payload_type;
 use crate::wire::sdp::sound_port;
@@ -40,6 +40,9 @@ impl Sounds for HeadEndSounds {
             // Linear samples need none before them.
             Payload::Jpeg(_) | Payload::L16(_) => None,
         };
-        station.sound_feed.recent(head_end.clock.now() + AHEAD).into_iter().filter_map(packet).collect()
+        let packets = station.sound_feed.recent(head_end.clock.now() + AHEAD);
+        // A station that is late on a busy machine has more: the last ones count.
+        let surplus = packets.len().saturating_sub(MAX_SOUND_PACKETS);
+        packets.into_iter().skip(surplus).filter_map(packet).collect()
     }
 }

@@ -8,7 +8,7 @@ use super::fields::{Section, kind};
 use super::report::Report;
 use super::sections::section;
 use super::security::path;
-use super::{StationSpec, World};
+use super::{Media, StationSpec, World};
 use crate::access::keys::name_fault;
 
 const FIX: &str = "name a file, as in \"access.toml\"; `broadcaster token` writes it";
@@ -71,5 +71,24 @@ pub(super) fn refuse_without_file(stations: &[StationSpec], file: Option<&Path>,
         report.fault_of_file(format_args!(
             "station \"{name}\" has `access`, and there is no [access] with a `file` of tokens; add one"
         ));
+    }
+}
+
+/// Reports each mosaic that lets in somebody whom a station in it does not: it would show them that station.
+pub(super) fn refuse_leaks(stations: &[StationSpec], report: &mut Report<'_>) {
+    for spec in stations {
+        let shown = spec.at.iter().map(|timed| &timed.media).chain([&spec.media]).flat_map(Media::mosaic);
+        let shown = shown.filter_map(|id| stations.iter().find(|station| station.id == *id));
+        let lets_in_more = |of: &&StationSpec| {
+            let within = !spec.access.is_empty() && spec.access.iter().all(|name| of.access.contains(name));
+            !of.access.is_empty() && !within
+        };
+        if let Some(hidden) = shown.into_iter().find(lets_in_more) {
+            let (name, id, access) = (&spec.name, hidden.id, hidden.access.join("\", \""));
+            report.fault_on(
+                spec.line,
+                format_args!("station \"{name}\": media shows station {id}, which lets in only some; write access = [\"{access}\"] here too"),
+            );
+        }
     }
 }

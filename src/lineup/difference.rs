@@ -93,6 +93,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         id: _,
         name,
         media,
+        fallback,
+        at,
         group,
         interface,
         ttl,
@@ -115,10 +117,12 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
     };
     let other_media = *media != old.media;
-    // A live source has its own size and rate, and no sound.
-    let other_source = other_media && (media.live().is_some() || old.media.live().is_some());
+    // What is no film has its own size and rate.
+    let other_source = other_media && (media.films().is_empty() || old.media.films().is_empty());
     let stream = differing(&[
         ("media", other_source),
+        ("fallback", *fallback != old.fallback),
+        ("at", *at != old.at),
         ("group", *group != old.group),
         ("interface", *interface != old.interface),
         ("ttl", *ttl != old.ttl),

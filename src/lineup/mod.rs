@@ -1,20 +1,23 @@
 //! The line-up: parses `stations.toml` into types that cannot hold a wrong value, and reports every fault at once.
 //!
 //! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire`, `tls`, `access`
-//! (the rule for names) and `text_table`.
+//! (the rule for names), `paint` (how many tiles a mosaic has) and `text_table`.
 //!
 //! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
 //! file. Only [`Lineup::load`], [`World::of_this_machine`], [`films()`] and [`has_sound`] ask the system.
 
 mod access;
+mod camera;
 mod difference;
 mod fields;
 mod films;
 mod hosts;
 mod listing;
 mod live;
+mod mosaic;
 mod outputs;
 mod parse;
+mod password;
 mod play;
 mod ports;
 mod reel;
@@ -23,6 +26,7 @@ mod sections;
 mod security;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 use std::ffi::OsString;
 use std::fs;
@@ -38,10 +42,13 @@ use crate::tls::Security;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
+pub use camera::CameraDevice;
 pub use difference::{ChangeKind, Difference, StationChange};
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound, has_sound_by};
-pub use live::{LiveSource, Media};
+pub use live::{LiveSource, Media, NetworkSource, Scheme};
+pub use password::PasswordPlace;
 pub use play::PlayOptions;
+pub use timed::TimedMedia;
 
 /// The default of `[directory] listen`: reachable from this machine only.
 pub const DIRECTORY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
@@ -161,6 +168,10 @@ pub struct StationSpec {
     pub name: String,
     /// Its films, or its live source.
     pub media: Media,
+    /// Films and folders of films that it shows while its live source is lost, in playing order; perhaps none.
+    pub fallback: Vec<PathBuf>,
+    /// Media that it shows instead at times of day. The first that is on counts.
+    pub at: Vec<TimedMedia>,
     /// The multicast group, IPv4 or IPv6, and its port, which is not 0.
     pub group: SocketAddr,
     /// The interface that it is multicast on. Its properties are looked up when a socket is opened.
@@ -262,6 +273,17 @@ impl Spread {
 }
 
 impl StationSpec {
+    /// Its lists of films: its own media, its fallback, and those at times of day, as far as these are films.
+    pub fn film_lists(&self) -> impl Iterator<Item = &[PathBuf]> {
+        let timed = self.at.iter().map(|timed| timed.media.films());
+        [self.media.films(), &self.fallback[..]].into_iter().chain(timed).filter(|list| !list.is_empty())
+    }
+
+    /// The same station with this media and no other.
+    pub fn with_media(&self, media: Media) -> StationSpec {
+        StationSpec { media, at: Vec::new(), ..self.clone() }
+    }
+
     /// Most bytes of UDP payload in one datagram on an interface of this `mtu`, RTP header included: 576..=65,507. If the MTU is
     /// too small for 576, IP fragments.
     pub fn datagram_limit(&self, mtu: u32) -> usize {
@@ -283,6 +305,8 @@ impl StationSpec {
             id: StationId(2),
             name: "Nature".into(),
             media: vec![PathBuf::from("none.mp4")].into(),
+            fallback: Vec::new(),
+            at: Vec::new(),
             group: group.parse().unwrap(),
             interface: Choice { name: "eth0".into(), address: None },
             ttl: 1,

@@ -7,22 +7,43 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::camera::CAMERA_KEYS;
 use super::fields::{Field, NAME_FIX, Section, group_fault, interface, kind, located, name_fault};
 use super::films::no_films;
 use super::outputs::Outputs;
 use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
-    Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY, Datagram, Lineup,
-    LiveSource, Media, MediaKind, SecuritySpec, SoundChoice, Spread, StationSpec, World, access, live,
-    outputs, ports, reel,
+    Announce, CameraDevice, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY,
+    Datagram, Lineup, LiveSource, Media, MediaKind, NetworkSource, PasswordPlace, SecuritySpec, SoundChoice,
+    Spread, StationSpec, TimedMedia, World, access, live, mosaic, outputs, ports, reel, timed,
 };
 use crate::interface::Choice;
 use crate::media::{SoundCodec, StationId};
 use crate::tls::Security;
 
 /// The keys of a station that have no default; the others are the [`SETTINGS`].
-const STATION: [&str; 5] = ["id", "name", "media", "group", "access"];
+const STATION: [&str; 12] = [
+    "id",
+    "name",
+    "media",
+    "fallback",
+    "at",
+    "group",
+    "access",
+    "password_file",
+    "password_env",
+    "size",
+    "rate",
+    "camera_format",
+];
+
+/// The keys of a live source's password.
+const PASSWORD_KEYS: [&str; 2] = ["password_file", "password_env"];
+
+/// The keys of `[[station.at]]`.
+const AT: [&str; 9] =
+    ["from", "to", "days", "media", "password_file", "password_env", "size", "rate", "camera_format"];
 
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -87,7 +108,12 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new() };
     let stations = parser.stations(root);
     access::refuse_without_file(&stations, access.as_deref(), &mut parser.report);
-    live::refuse_loops(&stations, http, &hosts, world, &mut parser.report);
+    access::refuse_leaks(&stations, &mut parser.report);
+    // Those that have faults of their own are known all the same.
+    let known: Vec<StationId> = parser.known.iter().filter_map(|known| known.id).collect();
+    refuse_unknown(&stations, &known, &mut parser.report);
+    let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
+    live::refuse_loops(&stations, &own, &mut parser.report);
     let interfaces = world.interfaces.clone();
     parser.report.finish(Lineup {
         directory,
@@ -101,6 +127,20 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         stations,
         interfaces,
     })
+}
+
+/// Reports each mosaic that names a station which the line-up lacks.
+fn refuse_unknown(stations: &[StationSpec], known: &[StationId], report: &mut Report<'_>) {
+    for spec in stations {
+        let all = spec.at.iter().map(|timed| &timed.media).chain([&spec.media]);
+        for id in all.flat_map(Media::mosaic).filter(|id| !known.contains(id)) {
+            let name = &spec.name;
+            let sentence = format!(
+                "station \"{name}\": media shows station {id}, which does not exist; name one that does"
+            );
+            report.fault_on(spec.line, sentence);
+        }
+    }
 }
 
 /// The keys that `[defaults]` and every station may have.
@@ -241,6 +281,8 @@ impl StationParser<'_> {
         let name = self.name(&section);
         let group = self.group(&section);
         let media = self.media(&section);
+        let fallback = self.fallback(&section, &media);
+        let at_times = self.at(&section);
         let access = access::names(&section, &mut self.report);
         let settings = Settings::read(&section, &mut self.report, self.world).or(&self.defaults);
         if let Field::Absent = settings.interface {
@@ -265,6 +307,8 @@ impl StationParser<'_> {
             id: id?,
             name: name?,
             media: media?,
+            fallback: fallback?,
+            at: at_times?,
             group: group?,
             interface: interface?,
             ttl: settings.ttl.value()?,
@@ -368,43 +412,196 @@ impl StationParser<'_> {
             DeValue::Array(list) => list.iter().collect(),
             _ => vec![value],
         };
-        let has_user = |entry: &&&Spanned<DeValue<'_>>| entry.get_ref().as_str().is_some_and(live::has_user);
-        if let Some(entry) = entries.iter().find(has_user) {
+        let has_password =
+            |entry: &&&Spanned<DeValue<'_>>| entry.get_ref().as_str().is_some_and(live::has_password);
+        if let Some(entry) = entries.iter().find(has_password) {
             // Not shown as it was typed, since reloads log the sentence.
-            let sentence = "media has a user in its address, which is not supported yet; name a source that needs no password";
+            let sentence = "media has a password in its address; write the user alone, as in \"rtsp://user@192.0.2.21/\", and set password_file or password_env";
             section.fault(&mut self.report, entry.span().start, sentence);
+            return None;
+        }
+        if let DeValue::String(text) = value.get_ref()
+            && let Some(path) = CameraDevice::device(text)
+        {
+            let camera = CameraDevice::read(path, section, &mut self.report)?;
+            return Some(Media::Live(LiveSource::Camera(camera)));
+        }
+        if let Some(key) = CAMERA_KEYS.iter().find(|key| section.get(key).is_some()) {
+            let sentence = "is for a camera of this machine, as in media = \"/dev/video0\"; remove it";
+            section.wrong::<()>(&mut self.report, key, sentence);
+            return None;
+        }
+        let is_network = value.get_ref().as_str().is_some_and(live::is_address);
+        if !is_network && let Some(key) = PASSWORD_KEYS.iter().find(|key| section.get(key).is_some()) {
+            let sentence =
+                "is for a live source that has a user, as in media = \"rtsp://user@192.0.2.21/\"; remove it";
+            section.wrong::<()>(&mut self.report, key, sentence);
             return None;
         }
         if let DeValue::String(text) = value.get_ref()
             && live::is_address(text)
         {
-            return match LiveSource::parse(text) {
-                Ok(source) => Some(Media::Live(source)),
+            return match NetworkSource::parse(text) {
+                Ok(source) => {
+                    let password = self.password(section, &source)?;
+                    Some(Media::Live(LiveSource::Network(source.with_password(password))))
+                }
                 Err(sentence) => {
                     section.wrong::<()>(&mut self.report, "media", sentence);
                     None
                 }
             };
         }
-        let mut media = Vec::new();
+        if let Some(mosaic) = value.get_ref().as_str().and_then(mosaic::parse) {
+            return match mosaic {
+                Ok(stations) => Some(Media::Mosaic(stations)),
+                Err(sentence) => {
+                    section.wrong::<()>(&mut self.report, "media", sentence);
+                    None
+                }
+            };
+        }
+        Some(Media::Films(self.films(section, "media", entries, fix)))
+    }
+
+    /// The paths of `key`, without the wrong ones; but then `finish` returns no line-up.
+    fn films(
+        &mut self,
+        section: &Section<'_, '_>,
+        key: &str,
+        entries: Vec<&Spanned<DeValue<'_>>>,
+        fix: &str,
+    ) -> Vec<PathBuf> {
+        let mut films = Vec::new();
         for entry in entries {
             let found = match entry.get_ref() {
-                DeValue::String(text) if live::is_address(text) => {
+                DeValue::String(text) if live::is_address(text) && key == "media" => {
                     Err("is a live source; write it alone, not in a list".into())
                 }
+                DeValue::String(text) if mosaic::parse(text).is_some() => {
+                    Err("is a mosaic; write it alone, not in a list".into())
+                }
+                DeValue::String(text) if live::is_address(text) => Err("is a live source; name films".into()),
                 DeValue::String(text) => self.film(text),
                 other => Err(format!("is {}; {fix}", kind(other))),
             };
             match found {
-                Ok(path) => media.push(path),
+                Ok(path) => films.push(path),
                 Err(sentence) => {
                     let typed = self.report.typed(entry.span());
-                    let sentence = format!("media = {typed} {sentence}");
+                    let sentence = format!("{key} = {typed} {sentence}");
                     section.fault(&mut self.report, entry.span().start, sentence);
                 }
             }
         }
-        Some(Media::Films(media)) // without the wrong entries, but then `finish` returns no line-up
+        films
+    }
+
+    /// The films that are shown while the live source is lost.
+    fn fallback(&mut self, section: &Section<'_, '_>, media: &Option<Media>) -> Option<Vec<PathBuf>> {
+        let Some(value) = section.get("fallback") else { return Some(Vec::new()) };
+        if media.as_ref().is_some_and(|media| media.live().is_none()) {
+            let sentence = "is for a live source, and media are films; remove it";
+            section.wrong::<()>(&mut self.report, "fallback", sentence);
+            return None;
+        }
+        let fix = "name a film, a folder of films or a list of them, as in \"films/pause.mp4\"";
+        let entries: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
+            DeValue::Array(list) if list.is_empty() => {
+                section.wrong::<()>(&mut self.report, "fallback", format_args!("is an empty list; {fix}"));
+                return None;
+            }
+            DeValue::Array(list) => list.iter().collect(),
+            _ => vec![value],
+        };
+        Some(self.films(section, "fallback", entries, fix))
+    }
+
+    /// The media at times of day.
+    fn at(&mut self, station: &Section<'_, '_>) -> Option<Vec<TimedMedia>> {
+        let Some(value) = station.get("at") else { return Some(Vec::new()) };
+        let DeValue::Array(list) = value.get_ref() else {
+            let sentence =
+                "is no list of tables; write [[station.at]], once for each time, below the station's keys";
+            station.wrong::<()>(&mut self.report, "at", sentence);
+            return None;
+        };
+        let mut all = Some(Vec::new());
+        for (n, entry) in (1..).zip(list) {
+            let DeValue::Table(table) = entry.get_ref() else {
+                station.wrong::<()>(
+                    &mut self.report,
+                    "at",
+                    "has entries that are no tables; write [[station.at]]",
+                );
+                return None;
+            };
+            let place = format!("{}, at #{n}", station.place);
+            let section = Section { table, at: entry.span().start, place };
+            section.unknown_keys(&mut self.report, &AT, "[[station.at]]");
+            let span = timed::span(&section, &mut self.report);
+            let media = self.media(&section);
+            match (span, media, &mut all) {
+                (Some((from, to, days)), Some(media), Some(all)) => {
+                    all.push(TimedMedia { from, to, days, media });
+                }
+                _ => all = None,
+            }
+        }
+        all
+    }
+
+    /// Where the password of a live source is; `None` if a key is wrong.
+    fn password(
+        &mut self,
+        section: &Section<'_, '_>,
+        source: &NetworkSource,
+    ) -> Option<Option<PasswordPlace>> {
+        let fix = "name a file whose first line is the password, as in \"camera.password\"";
+        let file = section.text(&mut self.report, "password_file", fix);
+        let variable_fix =
+            "name a variable of the environment that holds the password, as in \"CAMERA_PASSWORD\"";
+        let variable = section.text(&mut self.report, "password_env", variable_fix);
+        let key = match (&file, &variable) {
+            (Field::Is(_), Field::Is(_)) => {
+                let sentence = "is there beside password_file; keep one of them";
+                section.wrong::<()>(&mut self.report, "password_env", sentence);
+                return None;
+            }
+            (Field::Wrong, _) | (_, Field::Wrong) => return None,
+            (Field::Is(_), _) => "password_file",
+            (_, Field::Is(_)) => "password_env",
+            _ => return Some(None),
+        };
+        if source.user().is_none() {
+            let sentence =
+                "is a password without a user; write the user into media, as in \"rtsp://user@192.0.2.21/\"";
+            section.wrong::<()>(&mut self.report, key, sentence);
+            return None;
+        }
+        if let Field::Is(text) = file {
+            if text.is_empty() {
+                section.wrong::<()>(&mut self.report, key, format_args!("is empty; {fix}"));
+                return None;
+            }
+            return match located(text, self.folder, self.world) {
+                Ok(path) => Some(Some(PasswordPlace::File(path))),
+                Err(sentence) => {
+                    section.wrong::<()>(&mut self.report, key, sentence);
+                    None
+                }
+            };
+        }
+        let name = variable.value().unwrap_or_default();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            section.wrong::<()>(
+                &mut self.report,
+                key,
+                format_args!("is no name of a variable; {variable_fix}"),
+            );
+            return None;
+        }
+        Some(Some(PasswordPlace::Variable(name.to_owned())))
     }
 
     /// The path of one entry of `media`, or what is wrong with it.

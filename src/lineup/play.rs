@@ -95,6 +95,8 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             id: ID,
             name,
             media: options.films.clone().into(),
+            fallback: Vec::new(),
+            at: Vec::new(),
             group,
             interface: choice,
             ttl: 1,

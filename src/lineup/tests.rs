@@ -1,5 +1,6 @@
 //! The values of a line-up. `messages` has a table of all messages.
 
+mod live;
 mod messages;
 mod outputs;
 mod play;
@@ -119,7 +120,8 @@ fn the_examples_in_its_comments_have_no_faults() {
     let example = |line: &str| {
         let bare = line.strip_prefix("# ")?;
         let key = bare.split(" = ").next()?;
-        (bare == "[[station]]" || (key != bare && !key.contains(' '))).then(|| bare.to_owned())
+        (bare == "[[station]]" || bare == "[[station.at]]" || (key != bare && !key.contains(' ')))
+            .then(|| bare.to_owned())
     };
     let text: Vec<String> =
         SHIPPED.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
@@ -130,9 +132,12 @@ fn the_examples_in_its_comments_have_no_faults() {
     });
     let lineup = Lineup::parse(&text.join("\n"), Path::new("stations.toml"), &world).unwrap();
     let ids: Vec<u16> = lineup.stations.iter().map(|station| station.id.0).collect();
-    assert_eq!(ids, [1, 2, 3, 40, 41, 42]);
+    assert_eq!(ids, [1, 2, 3, 40, 41, 42, 43, 44, 45]);
     assert_eq!(lineup.stations[5].media.to_string(), "http://192.0.2.20:8080/stream.mjpg");
+    assert_eq!(lineup.stations[8].media.to_string(), "mosaic of 1, 2, 3");
     assert_eq!(lineup.stations[5].buffer, Duration::from_millis(120));
+    assert_eq!(lineup.stations[6].fallback, [Path::new("media/ocean.mp4")]);
+    assert_eq!(lineup.stations[7].at[0].media.to_string(), "/dev/video0");
     assert_eq!(
         lineup.stations[3].media.films(),
         [PathBuf::from("/home/op/films/opening.mp4"), "/srv/films/season 1".into()]
@@ -403,7 +408,7 @@ fn check_invariants(text: &str) -> Result<(), TestCaseError> {
                 prop_assert!((1..=999).contains(&station.id.0) && (1..=99).contains(&station.quality));
                 prop_assert!(
                     (16..=2040).contains(&station.width)
-                        && (station.media.live().is_some() || !station.media.films().is_empty())
+                        && (!matches!(station.media, Media::Films(_)) || !station.media.films().is_empty())
                 );
                 for mtu in [0, 576, 1500, 65_536, u32::MAX] {
                     prop_assert!((576..=65_507).contains(&station.datagram_limit(mtu)));

@@ -41,7 +41,8 @@ impl Jpeg {
         if file.get(..2) != Some(&[0xff, SOI]) {
             return Err(JfifError::Broken("it does not start with SOI"));
         }
-        let mut quant: [Option<[u8; 64]>; 2] = [None, None];
+        // Some cameras send three, one for each component.
+        let mut quant: [Option<[u8; 64]>; 4] = [None; 4];
         let mut frame = None;
         let mut restart_interval = None;
         let mut huffman_tables = 0;
@@ -54,12 +55,8 @@ impl Jpeg {
                             table.split_first().ok_or(JfifError::Broken("DQT"))?;
                         let values: [u8; 64] = values.try_into().map_err(|_| JfifError::Broken("DQT"))?;
                         match precision_and_id {
-                            id @ 0..=1 => quant[usize::from(id)] = Some(values),
-                            _ => {
-                                return Err(JfifError::Unsuitable(
-                                    "16-bit or more than two quantization tables",
-                                ));
-                            }
+                            id @ 0..=3 => quant[usize::from(id)] = Some(values),
+                            _ => return Err(JfifError::Unsuitable("16-bit quantization tables")),
                         }
                     }
                 }
@@ -84,10 +81,15 @@ impl Jpeg {
                 _ => {}
             }
         }
-        let (size, chroma) = frame.ok_or(JfifError::Broken("no frame header before the scan"))?;
-        let [Some(luma), Some(chroma_table)] = quant else {
+        let (size, chroma, ids) = frame.ok_or(JfifError::Broken("no frame header before the scan"))?;
+        let [Some(luma), Some(chroma_table), Some(other)] =
+            ids.map(|id| quant.get(usize::from(id)).copied().flatten())
+        else {
             return Err(JfifError::Broken("a quantization table is missing"));
         };
+        if chroma_table != other {
+            return Err(JfifError::Unsuitable("its two colours have different quantization tables"));
+        }
         // Cameras leave all of them out: then the standard ones are meant.
         if !matches!(huffman_tables, 0 | 4) {
             return Err(JfifError::Broken("a Huffman table is missing"));
@@ -186,12 +188,13 @@ impl<'a> Segments<'a> {
     }
 }
 
-fn parse_frame(body: &[u8]) -> Result<(Size, Chroma), JfifError> {
+/// Size and colours, and the numbers of the components' quantization tables.
+fn parse_frame(body: &[u8]) -> Result<(Size, Chroma, [u8; 3]), JfifError> {
     let &[precision, h1, h0, w1, w0, 3, _, sampling, q0, _, 0x11, q1, _, 0x11, q2] = body else {
         return Err(JfifError::Unsuitable("it is not three components with halved chroma"));
     };
-    if precision != 8 || q0 != 0 || [q1, q2] != [1, 1] {
-        return Err(JfifError::Unsuitable("it is not 8 bit with one table for luma and one for chroma"));
+    if precision != 8 {
+        return Err(JfifError::Unsuitable("it is not 8 bit"));
     }
     let size = Size { width: u16::from_be_bytes([w1, w0]), height: u16::from_be_bytes([h1, h0]) };
     for side in [size.width, size.height] {
@@ -200,8 +203,8 @@ fn parse_frame(body: &[u8]) -> Result<(Size, Chroma), JfifError> {
         }
     }
     match sampling {
-        0x21 => Ok((size, Chroma::Yuv422)),
-        0x22 => Ok((size, Chroma::Yuv420)),
+        0x21 => Ok((size, Chroma::Yuv422, [q0, q1, q2])),
+        0x22 => Ok((size, Chroma::Yuv420, [q0, q1, q2])),
         _ => Err(JfifError::Unsuitable("it is neither 4:2:0 nor 4:2:2")),
     }
 }
@@ -325,12 +328,29 @@ mod tests {
     }
 
     #[test]
+    fn one_table_for_all_and_one_for_each_component_are_two() {
+        let good = picture().to_jfif();
+        let sof = at(&good, SOF0);
+        let [luma, chroma] = Tables::Standard(80).pair();
+        // As FFmpeg writes it: all components have table 0.
+        let mut one = good.clone();
+        (one[sof + 15], one[sof + 18]) = (0, 0);
+        assert_eq!(read(&one), Ok(Jpeg { tables: Tables::in_band(luma, luma), ..picture() }));
+        // As some cameras do: the second colour has a table of its own, with the same values.
+        let mut three = good.clone();
+        three[sof + 18] = 2;
+        let mut third = Vec::new();
+        segment(&mut third, DQT, &[&[2], &chroma]);
+        three.splice(sof..sof, third);
+        assert_eq!(read(&three), Ok(picture()));
+    }
+
+    #[test]
     fn a_file_that_rfc_2435_cannot_express_is_refused() {
         use JfifError::{Broken, Unsuitable};
         let good = picture().to_jfif();
         let sampling = "it is neither 4:2:0 nor 4:2:2";
         let components = "it is not three components with halved chroma";
-        let tables = "it is not 8 bit with one table for luma and one for chroma";
         let sides = "its sides are not multiples of 8 up to 2040";
         let scan = "its scan does not hold all three components";
         let huffman = "its Huffman tables are not the standard ones";
@@ -338,18 +358,19 @@ mod tests {
         let cases: &[(u8, usize, &[u8], JfifError)] = &[
             (SOI, 0, &[0xd9], Broken("it does not start with SOI")),
             (SOF0, 0, &[0xc2], Unsuitable("it is not baseline")), // progressive
-            (SOF0, 3, &[12], Unsuitable(tables)),
+            (SOF0, 3, &[12], Unsuitable("it is not 8 bit")),
             (SOF0, 4, &[0, 0], Unsuitable(sides)),
             (SOF0, 4, &[0, 20], Unsuitable(sides)),
             (SOF0, 6, &[0x07, 0xf9], Unsuitable(sides)), // 2,041
             (SOF0, 6, &[0x08, 0x00], Unsuitable(sides)),
             (SOF0, 8, &[4], Unsuitable(components)),
             (SOF0, 10, &[0x11], Unsuitable(sampling)), // 4:4:4
-            (SOF0, 11, &[1], Unsuitable(tables)),
+            (SOF0, 11, &[2], Broken("a quantization table is missing")),
+            (SOF0, 11, &[9], Broken("a quantization table is missing")),
             (SOF0, 13, &[0x22], Unsuitable(components)),
-            (SOF0, 14, &[0], Unsuitable(tables)),
-            (DQT, 3, &[0x10], Unsuitable("16-bit or more than two quantization tables")),
-            (DQT, 3, &[2], Unsuitable("16-bit or more than two quantization tables")),
+            (SOF0, 14, &[0], Unsuitable("its two colours have different quantization tables")),
+            (DQT, 3, &[0x10], Unsuitable("16-bit quantization tables")),
+            (DQT, 3, &[2], Broken("a quantization table is missing")),
             (DQT, 3, &[1], Broken("a quantization table is missing")),
             (DHT, 3, &[0x02], Unsuitable("Huffman table id")),
             (DHT, 4, &[1, 0], Unsuitable(huffman)),

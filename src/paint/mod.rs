@@ -1,13 +1,16 @@
-//! Painting on pixels in memory: a [`Canvas`], translucent rounded panels, and [`Type`], text in one outline face.
+//! Painting on pixels in memory: a [`Canvas`], translucent rounded panels, [`Type`], text in one outline face, and pictures of
+//! stations, [decoded](decode) and [scaled](fit), one or [many at once](tiles).
 //!
-//! The slate (`content`) and the on-screen display (`screen`) import this room. It imports `media`. It has no window
-//! and no clock.
+//! Slate and mosaic (`content`) and the window (`screen`) import this room. It imports `media`. It has no window and no clock.
 //!
 //! Everything clips: any coordinate is allowed, and nothing outside the canvas is painted.
 
+pub mod decode;
 mod face;
+pub mod fit;
 pub mod style;
 mod text;
+pub mod tiles;
 
 use std::ops::Range;
 
@@ -107,9 +110,12 @@ impl Canvas {
         }
     }
 
-    /// Makes every pixel grey, at `level` of 255 of its brightness.
-    pub fn grey(&mut self, level: u32) {
-        for pixel in &mut self.pixels {
+    /// Makes the pixels of a rectangle grey, at `level` of 255 of their brightness.
+    pub fn grey(&mut self, area: Rectangle, level: u32) {
+        let (columns, rows) = self.clip(area);
+        let rows = rows.flat_map(|y| columns.clone().map(move |x| (x, y)));
+        for (x, y) in rows {
+            let pixel = &mut self.pixels[y * self.width + x];
             let [_, r, g, b] = pixel.to_be_bytes().map(u32::from);
             // The luma of ITU-R BT.601, in 256ths.
             let luma = (77 * r + 150 * g + 29 * b) * level.min(255) / (256 * 255);
@@ -216,7 +222,7 @@ mod tests {
         assert_eq!((canvas.pixels[9], canvas.pixels[10]), (0xff_ffff, 0xfe_fefe));
         assert_eq!(canvas.pixels[40], mix(0xff_ffff, 0, 200));
         canvas.pixels = vec![0xff_ffff, 0xff_0000, 0x00_ff00, 0x00_00ff];
-        canvas.grey(255);
+        canvas.grey(area(0, 0, 1, 4), 255);
         assert_eq!(canvas.pixels, [0xff_ffff, 0x4c_4c4c, 0x95_9595, 0x1c_1c1c]);
     }
 

@@ -75,12 +75,12 @@ impl VodSound {
                 Found::NotYet => {}
                 Found::Nothing => self.order = None,
                 Found::Here(reel) => {
-                    self.line.set(Some(SoundCue { begin: picture.at - offset, reel: reel.clone() }));
+                    self.line.set(Some(SoundCue::Film { begin: picture.at - offset, reel: reel.clone() }));
                     self.reel = Some(reel);
                 }
             }
         }
-        while let Some(unit) = self.line.next(picture.at + picture.interval) {
+        while let Some(unit) = self.line.next(picture.at + picture.interval, picture.at) {
             match unit {
                 Ok(unit) => self.ready.push_back(unit),
                 // A sound file that cannot be read is made again. Until then this client hears silence.

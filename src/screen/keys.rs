@@ -45,6 +45,10 @@ pub enum Key {
     I,
     /// `s`.
     S,
+    /// `t`.
+    T,
+    /// `g`.
+    G,
     /// `f`.
     F,
     /// `l`.
@@ -97,19 +101,35 @@ pub enum ViewerCommand {
     Save,
     /// Toggle full screen.
     FullScreen,
+    /// Show or hide the guide.
+    Guide,
+    /// Move the guide's cursor by so many films, back if negative; it stops at both ends.
+    Films(i32),
+    /// Move the guide's cursor to what is on.
+    Now,
+    /// Show all stations, or the chosen one alone.
+    Mosaic,
+    /// In a mosaic, choose the station so many tiles to the right and so many further down, to the left and up if negative; that at
+    /// the edge, if there is none.
+    Tile {
+        /// Tiles to the right.
+        across: i32,
+        /// Tiles down.
+        down: i32,
+    },
     /// Show or hide the line-up.
     List,
     /// Show or hide what the keys do.
     Keys,
     /// Close the panel; if there is none, leave full screen; otherwise nothing.
     Leave,
-    /// Move the line-up's cursor by this many rows, up if negative; it stops at both ends.
+    /// Move the cursor of the line-up or of the guide by this many rows, up if negative; it stops at both ends.
     Cursor(i32),
     /// Add a character to the name that is searched for in the line-up.
     Find(char),
     /// Remove the last character of that name.
     Unfind,
-    /// Watch the station under the line-up's cursor.
+    /// Watch the station under the cursor of the line-up or of the guide, or of a mosaic the chosen one alone.
     Choose,
     /// Mute the sound, or end that.
     MuteToggle,
@@ -124,6 +144,10 @@ pub enum ViewerCommand {
 pub enum Mode {
     /// The picture.
     Watching,
+    /// A mosaic.
+    Tiles,
+    /// The guide, which lies over the picture.
+    Guide,
     /// The line-up, which lies over the picture.
     Listing {
         /// Whether a name is searched for.
@@ -159,7 +183,10 @@ impl Remote {
             return Some(ViewerCommand::Find(c));
         }
         let typing = self.number.typing();
-        let listing = mode != Mode::Watching;
+        let listing = matches!(mode, Mode::Listing { .. });
+        let tiles = mode == Mode::Tiles;
+        let guide = mode == Mode::Guide;
+        let tile = |across, down| ViewerCommand::Tile { across, down };
         let command = match press.key? {
             Key::Digit(digit) => return self.number.digit(now, digit, ids).map(ViewerCommand::Station),
             Key::Enter if typing => return self.number.enter().map(ViewerCommand::Station),
@@ -171,13 +198,22 @@ impl Remote {
                 self.number.clear();
                 return None;
             }
-            Key::Up if listing => ViewerCommand::Cursor(-1),
-            Key::Down if listing => ViewerCommand::Cursor(1),
-            Key::PageUp if listing => ViewerCommand::Cursor(-PAGE),
-            Key::PageDown if listing => ViewerCommand::Cursor(PAGE),
+            Key::Left if guide => ViewerCommand::Films(-1),
+            Key::Right if guide => ViewerCommand::Films(1),
+            Key::Home if guide => ViewerCommand::Now,
+            Key::Up if listing || guide => ViewerCommand::Cursor(-1),
+            Key::Down if listing || guide => ViewerCommand::Cursor(1),
+            Key::PageUp if listing || guide => ViewerCommand::Cursor(-PAGE),
+            Key::PageDown if listing || guide => ViewerCommand::Cursor(PAGE),
             Key::Home if listing => ViewerCommand::Cursor(i32::MIN),
             Key::End if listing => ViewerCommand::Cursor(i32::MAX),
-            Key::Enter if listing => ViewerCommand::Choose,
+            Key::Enter if listing || tiles || guide => ViewerCommand::Choose,
+            Key::Up if tiles => tile(0, -1),
+            Key::Down if tiles => tile(0, 1),
+            Key::Left if tiles => tile(-1, 0),
+            Key::Right if tiles => tile(1, 0),
+            Key::Home if tiles => tile(i32::MIN, 0),
+            Key::End if tiles => tile(i32::MAX, 0),
             Key::Backspace if mode == (Mode::Listing { searching: true }) => ViewerCommand::Unfind,
             Key::Up | Key::Right | Key::PageUp => ViewerCommand::Next,
             Key::Down | Key::Left | Key::PageDown => ViewerCommand::Previous,
@@ -186,6 +222,8 @@ impl Remote {
             Key::I => ViewerCommand::Info,
             Key::S => ViewerCommand::Save,
             Key::F => ViewerCommand::FullScreen,
+            Key::T => ViewerCommand::Mosaic,
+            Key::G => ViewerCommand::Guide,
             Key::L => ViewerCommand::List,
             Key::M => ViewerCommand::MuteToggle,
             Key::Plus => ViewerCommand::Volume(1),
@@ -214,7 +252,7 @@ impl Remote {
 /// Whether a character is typed as a part of a name: in the line-up, a letter, and after the first one any character.
 fn belongs_to_name(c: char, mode: Mode) -> bool {
     match mode {
-        Mode::Watching => false,
+        Mode::Watching | Mode::Tiles | Mode::Guide => false,
         Mode::Listing { searching: false } => c.is_alphabetic(),
         Mode::Listing { searching: true } => !c.is_control(),
     }
@@ -407,6 +445,49 @@ mod tests {
             assert_eq!(press(Mode::Watching, key), watching, "{key:?}");
             assert_eq!(press(list, key), listing, "{key:?}");
         }
+    }
+
+    #[test]
+    fn the_arrows_choose_among_the_tiles_of_a_mosaic() {
+        let press = |key: Key| Remote::new().press(ms(0), key.into(), Mode::Tiles, &ids(1..=9));
+        let tile = |across, down| Some(ViewerCommand::Tile { across, down });
+        for (key, command) in [
+            (Key::Up, tile(0, -1)),
+            (Key::Down, tile(0, 1)),
+            (Key::Left, tile(-1, 0)),
+            (Key::Right, tile(1, 0)),
+            (Key::End, tile(i32::MAX, 0)),
+            (Key::PageUp, Some(ViewerCommand::Next)),
+            (Key::Digit(7), Some(ViewerCommand::Station(StationId(7)))),
+            (Key::Enter, Some(ViewerCommand::Choose)),
+            (Key::T, Some(ViewerCommand::Mosaic)),
+            (Key::Backspace, Some(ViewerCommand::Last)),
+            (Key::Escape, Some(ViewerCommand::Leave)),
+        ] {
+            assert_eq!(press(key), command, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn the_arrows_move_the_cursor_of_the_guide() {
+        let press = |key: Key| Remote::new().press(ms(0), key.into(), Mode::Guide, &ids(1..=9));
+        for (key, command) in [
+            (Key::Up, ViewerCommand::Cursor(-1)),
+            (Key::PageDown, ViewerCommand::Cursor(PAGE)),
+            (Key::Left, ViewerCommand::Films(-1)),
+            (Key::Right, ViewerCommand::Films(1)),
+            (Key::Home, ViewerCommand::Now),
+            (Key::Enter, ViewerCommand::Choose),
+            (Key::G, ViewerCommand::Guide),
+            (Key::Escape, ViewerCommand::Leave),
+            (Key::Digit(7), ViewerCommand::Station(StationId(7))),
+        ] {
+            assert_eq!(press(key), Some(command), "{key:?}");
+        }
+        assert_eq!(
+            Remote::new().press(ms(0), Key::G.into(), Mode::Watching, &[]),
+            Some(ViewerCommand::Guide)
+        );
     }
 
     #[test]

@@ -11,11 +11,9 @@
 //! window, so the tests of what is visible run without a display. [`Window`] alone uses the window system; [`Remote`]
 //! takes the time as an argument.
 
-pub mod decode;
 mod display;
 mod icon;
 pub mod keys;
-pub mod layout;
 mod osd;
 pub mod pointer;
 pub mod snapshot;
@@ -24,9 +22,11 @@ pub mod window;
 use std::borrow::Cow;
 
 use crate::media::{Size, StationId};
-use crate::paint::Canvas;
+use crate::paint::fit::Fitter;
+use crate::paint::tiles::{Tile, TilePainter};
+use crate::paint::{Canvas, area};
 
-pub use decode::{DecodeError, DecodedPicture, Decoder};
+pub use crate::paint::decode::{DecodeError, DecodedPicture, Decoder};
 pub use keys::{Key, KeyPress, Mode, Remote, ViewerCommand};
 pub use window::{Window, WindowError, WindowPlace};
 
@@ -35,6 +35,8 @@ pub use window::{Window, WindowError, WindowPlace};
 pub struct ScreenView<'a> {
     /// The picture; if there is none, the screen is black.
     pub picture: Option<&'a DecodedPicture>,
+    /// The tiles of a mosaic, in place of the picture.
+    pub mosaic: Option<&'a [Tile<'a>]>,
     /// Whether the picture is an old one, because no other arrives: then it is grey and dim.
     pub lost: bool,
     /// The station: for a few seconds after a change, and as long as it is lost.
@@ -65,6 +67,8 @@ pub enum Panel<'a> {
     List(List<'a>),
     /// What the keys do.
     Keys,
+    /// The guide.
+    Guide(Guide<'a>),
 }
 
 /// The volume, as a bar.
@@ -112,6 +116,56 @@ impl List<'_> {
     }
 }
 
+/// The films of all stations on a time line. Places on it are shares of its length, 0.0 at its left edge and 1.0 at its right one.
+#[derive(Debug, Clone, Default)]
+pub struct Guide<'a> {
+    /// The stations, in order.
+    pub rows: Vec<GuideRow<'a>>,
+    /// The station on the screen.
+    pub current: Option<StationId>,
+    /// Index in `rows` of the row under the cursor.
+    pub cursor: usize,
+    /// The place under the cursor.
+    pub at: f32,
+    /// The place of the present moment.
+    pub now: f32,
+    /// Places with a time of day, ascending.
+    pub marks: Vec<(f32, String)>,
+    /// The film under the cursor, with its times; or why there is none.
+    pub detail: String,
+}
+
+/// A station in the guide.
+#[derive(Debug, Clone)]
+pub struct GuideRow<'a> {
+    /// Its number.
+    pub id: StationId,
+    /// Its name.
+    pub name: &'a str,
+    /// Its films that are seen, in order.
+    pub cells: Vec<GuideCell<'a>>,
+}
+
+/// A film in the guide.
+#[derive(Debug, Clone, Copy)]
+pub struct GuideCell<'a> {
+    /// Its title.
+    pub title: &'a str,
+    /// The place of its beginning; below 0.0 if that is not seen.
+    pub begin: f32,
+    /// The place of its end, above 1.0 if that is not seen; `None` if it is not known.
+    pub end: Option<f32>,
+    /// Whether it is on.
+    pub is_on: bool,
+}
+
+impl Guide<'_> {
+    /// The index of the row at this place of a window of this size, and the place on the time line; `None` on no row.
+    pub fn place(&self, (x, y): (i32, i32), (width, height): (usize, usize)) -> Option<(usize, f32)> {
+        osd::guide::GuideLayout::new(self, width, height).at(x, y)
+    }
+}
+
 /// A place in a window that shows a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListPlace {
@@ -142,7 +196,8 @@ const LOST_LEVEL: u32 = 120;
 /// Turns views into pixels. Keeps its buffers from one view to the next.
 #[derive(Debug, Default)]
 pub struct Composer {
-    fitter: layout::Fitter,
+    fitter: Fitter,
+    tiles: TilePainter,
 }
 
 impl Composer {
@@ -153,9 +208,12 @@ impl Composer {
 
     /// Paints the whole canvas, at its own size.
     pub fn compose(&mut self, view: &ScreenView<'_>, canvas: &mut Canvas) {
-        self.fitter.paint(view.picture, canvas);
+        match view.mosaic {
+            Some(tiles) => self.tiles.paint(tiles, canvas),
+            None => drop(self.fitter.paint(view.picture, canvas)),
+        }
         if view.lost {
-            canvas.grey(LOST_LEVEL);
+            canvas.grey(area(0, 0, canvas.width as i32, canvas.height as i32), LOST_LEVEL);
         }
         osd::paint(view, canvas);
     }

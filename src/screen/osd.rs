@@ -1,10 +1,11 @@
 //! The on-screen display: everything laid over the picture, in the look of the web page. It is painted at the window's
 //! resolution, not the picture's, so that it is sharp at any size.
 //!
-//! Each part has its place: the panels of information and keys top left, the line-up right, the number being typed top right or,
+//! Each part has its place: the guide over all, the panels of information and keys top left, the line-up right, the number being typed top right or,
 //! beside the line-up, top left; the banner along the bottom, volume and pause sign bottom right, a message at the bottom in
 //! the middle, above the banner.
 
+pub(super) mod guide;
 pub(super) mod list;
 mod sheet;
 
@@ -34,7 +35,9 @@ pub(super) fn paint(view: &ScreenView<'_>, canvas: &mut Canvas) {
     let mut foot = osd.m.height - osd.m.margin;
     match (&view.banner, view.note) {
         (Some(banner), note) => foot = osd.banner(banner, note),
-        (None, Some(note)) => foot = osd.note(note, view.picture.is_none()),
+        (None, Some(note)) => {
+            foot = osd.note(note, view.picture.is_none() && view.mosaic.is_none_or(<[_]>::is_empty))
+        }
         (None, None) => {}
     }
     match &view.panel {
@@ -42,6 +45,7 @@ pub(super) fn paint(view: &ScreenView<'_>, canvas: &mut Canvas) {
         Panel::Info(rows) => osd.sheet(rows),
         Panel::List(list) => osd.list(list),
         Panel::Keys => osd.keys(),
+        Panel::Guide(guide) => osd.guide(guide),
     }
     if view.paused {
         osd.paused();

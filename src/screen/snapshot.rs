@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::decode::DecodedPicture;
+use super::DecodedPicture;
 use crate::media::{AirTime, StationId};
 
 /// Most bytes of a file name that the station's name takes. File systems allow 255 in all.

@@ -172,6 +172,7 @@ proptest! {
         let rows = (0..many).map(row).collect();
         let info: Vec<_> = (0..many).map(|_| ("Label", name.clone())).collect();
         let view = ScreenView {
+            mosaic: None,
             picture: Some(&picture).filter(|_| number % 2 == 0),
             lost: portrait,
             banner: Some(Banner { number: StationId(number), name: &name, programme: [&text, &name] }),
@@ -185,5 +186,58 @@ proptest! {
         prop_assert_eq!(compose(&view, width, height).pixels.len(), width * height);
         let alone = ScreenView { banner: None, picture: None, panel: Panel::Info(info), ..view };
         let _ = compose(&alone, width, height);
+    }
+}
+
+#[test]
+fn a_mosaic_is_in_the_place_of_the_picture_and_the_guide_over_it() {
+    let picture = grey(320, 184);
+    let tile = |id| Tile {
+        id: StationId(id),
+        name: "Nature",
+        picture: Some((&picture, 1)),
+        loss: "",
+        level: None,
+        alarm: None,
+        selected: id == 2,
+    };
+    let tiles = [tile(1), tile(2), tile(3)];
+    let view = ScreenView { mosaic: Some(&tiles), ..ScreenView::default() };
+    let plain = compose(&view, 640, 368);
+    let at = |canvas: &Canvas, x: usize, y: usize| canvas.pixels[y * 640 + x];
+    assert_eq!([at(&plain, 160, 60), at(&plain, 480, 60), at(&plain, 160, 250)], [GREY; 3]);
+    assert_eq!(at(&plain, 480, 250), 0, "there is no fourth station");
+    // What lies over it is gone when it is closed.
+    let mut composer = Composer::new();
+    let mut canvas = Canvas::new(640, 368);
+    composer.compose(&ScreenView { message: Some("saved"), ..view.clone() }, &mut canvas);
+    assert!(changed(&plain, &canvas).is_some());
+    composer.compose(&view, &mut canvas);
+    assert_eq!(changed(&plain, &canvas), None);
+
+    let cell = |title, begin, end| GuideCell { title, begin, end, is_on: false };
+    let row = |id, cells| GuideRow { id: StationId(id), name: "Nature", cells };
+    let guide = Guide {
+        rows: vec![
+            row(1, vec![cell("Sintel", -0.5, Some(0.5)), cell("Ocean", 0.5, Some(2.0))]),
+            row(2, vec![cell("Endless", 0.2, None)]),
+            row(3, vec![]),
+        ],
+        cursor: 1,
+        at: 0.3,
+        now: 0.1,
+        marks: vec![(0.1, "14:00".into()), (0.12, "14:01".into()), (0.9, "14:30".into())],
+        ..Guide::default()
+    };
+    let place = |y: i32| guide.place((500, y), (640, 368));
+    let rows: Vec<usize> = (0..368).filter_map(place).map(|(row, _)| row).collect();
+    assert!(rows.is_sorted() && rows.contains(&0) && rows.contains(&2) && !rows.contains(&3));
+    let share = (0..368).find_map(place).unwrap().1;
+    assert!((0.6..0.9).contains(&share), "{share}");
+    let view = ScreenView { panel: Panel::Guide(guide), ..view };
+    let (left, _, right, _) = changed(&plain, &compose(&view, 640, 368)).unwrap();
+    assert!(left < 64 && right > 576, "it is as wide as the window");
+    for (width, height) in [(64, 48), (160, 96), (300, 1000), (3000, 64)] {
+        compose(&view, width, height);
     }
 }

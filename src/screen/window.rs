@@ -9,6 +9,7 @@ use super::display::{DisplayConnection, DisplayError};
 use super::keys::{Key, KeyPress};
 use super::pointer::PointerEvent;
 use crate::media::Size;
+use crate::paint::fit::fit;
 use crate::paint::{Canvas, Rectangle, area};
 
 /// Smallest size of a window, in pixels. Window managers are asked to respect it.
@@ -207,7 +208,7 @@ fn initial(picture: Size, monitor: Option<&Rectangle>) -> (usize, usize) {
     let Some(monitor) = monitor else { return (width, height) };
     let most = |side: i32, least: u16| (side.max(0) as usize * 3 / 5).max(least.into());
     let (most_width, most_height) = (most(monitor.width, SMALLEST.0), most(monitor.height, SMALLEST.1));
-    let within = super::layout::fit(picture, most_width, most_height);
+    let within = fit(picture, most_width, most_height);
     (side(within.width as u16, SMALLEST.0), side(within.height as u16, SMALLEST.1))
 }
 
@@ -367,6 +368,8 @@ fn meaning(key: minifb::Key) -> Option<Key> {
         K::Escape => Key::Escape,
         K::I => Key::I,
         K::S => Key::S,
+        K::T => Key::T,
+        K::G => Key::G,
         K::F => Key::F,
         K::L => Key::L,
         K::M => Key::M,

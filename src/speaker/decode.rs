@@ -1,4 +1,4 @@
-//! Packets to samples. No other file of this room uses libopus.
+//! Packets to samples. Beside this file, only `meter` uses libopus.
 
 use opus::{Channels, Decoder};
 

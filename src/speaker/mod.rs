@@ -19,6 +19,7 @@ mod buffer;
 mod decode;
 #[cfg(feature = "sound")]
 mod device;
+mod meter;
 mod mixer;
 mod pilot;
 mod receiver;
@@ -33,6 +34,7 @@ pub mod volume;
 mod wav;
 
 pub use decode::Decode;
+pub(crate) use meter::LevelMeter;
 pub use mixer::{HeardAt, Mixer, SoundCounters, SoundStatus};
 pub(crate) use receiver::{SoundFrom, SoundReceiver};
 pub(crate) use service::SpeakerInput;

@@ -23,8 +23,10 @@ pub(crate) mod runtime;
 mod simulation;
 mod sound;
 mod supervisor;
+mod time_of_day;
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -35,18 +37,20 @@ use tracing::{debug, error, info, warn};
 
 use crate::content::films::Films;
 use crate::content::live::Live;
+use crate::content::mosaic::Mosaic;
 use crate::content::slate::Slate;
 use crate::content::worker::{BlockingWorker, STUCK_AFTER};
 use crate::content::{Content, ContentEvent, ContentKind, Fault, OutputState};
 use crate::directory::{OnAir, State, StationInfo};
 use crate::headend::counters::start_reporter;
 use crate::headend::{HeadEnd, StationHandle};
-use crate::lineup::{StationSpec, has_sound_by};
+use crate::lineup::{Media, StationSpec, has_sound_by};
 use crate::media::{FrameRate, Size};
 use guide::GuideKeeper;
 use output::{Output, Stopping};
 use patience::{Patience, RETRY};
 use runtime::WakeSlots;
+use sound::Heard;
 pub(crate) use supervisor::supervise;
 
 /// Most faults that are remembered as logged.
@@ -85,17 +89,23 @@ async fn keep_on_air(
 struct Station {
     handle: Arc<StationHandle>,
     head_end: Arc<HeadEnd>,
+    /// The runtime of connections to live sources.
+    sockets: Handle,
     /// Its configuration, which may change.
     specs: watch::Receiver<Arc<StationSpec>>,
     output: Output,
     guide: GuideKeeper,
     content: Content,
+    /// What the content is of, if not of the station's own media.
+    instead: Option<Media>,
     /// Shown while `content` cannot be.
     slate: Content,
     /// Whether a film is on air.
     on_air: bool,
     /// Log "on air" with the next film: "off air", or nothing, was logged last.
     log_on_air: bool,
+    patience: Patience,
+    reported: Reported,
 }
 
 /// Why a station has stopped showing its content or its slate.
@@ -137,45 +147,46 @@ impl Station {
         let catalogue = head_end.catalogue.clone();
         let guide = GuideKeeper::new(handle.clone(), catalogue.clone(), threads.clone());
         let slate = Content::Slate(Box::new(Slate::new(spec.clone(), clock.clone(), threads.clone())));
-        let content = match spec.media.live().cloned() {
-            Some(source) => Content::Live(Box::new(Live::new(spec, source, clock, threads, sockets))),
-            None => Content::Films(Box::new(Films::new(spec, clock, catalogue, threads))),
-        };
+        let content = Content::Films(Box::new(Films::new(spec, clock, catalogue, threads)));
         let output = Output::open(handle.clone(), &head_end, wake_slots);
         let specs = handle.spec_changes();
-        Station { handle, head_end, specs, output, guide, content, slate, on_air: false, log_on_air: true }
+        let mut station = Station {
+            handle,
+            head_end,
+            sockets,
+            specs,
+            output,
+            guide,
+            content,
+            instead: None,
+            slate,
+            on_air: false,
+            log_on_air: true,
+            patience: Patience::default(),
+            reported: Reported::default(),
+        };
+        station.content = station.new_content();
+        station
     }
 
-    /// Shows the content until the station is told to stop, and the slate while the content cannot be shown.
-    #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
+    /// Shows the media of the time of day until the station is told to stop.
+    #[expect(clippy::disallowed_methods, reason = "a shell: a station knows the time of day")]
     async fn run(mut self) {
         let _reporter = start_reporter(self.handle.clone());
         let spec = self.handle.spec();
         self.resolve_sound().await;
-        let mut patience = Patience::default();
-        let mut reported = Reported::default();
+        let clock = self.head_end.clock.clone();
         loop {
-            let began = self.head_end.clock.now();
-            let fault = match self.run_once(ContentKind::Film).await {
-                ContentEnd::Stopping => break,
-                ContentEnd::Failed(fault) => fault,
-                ContentEnd::Over => continue,
-            };
-            let played = self.content.take_played();
-            if played || self.head_end.clock.now().since(began) > STABLE_AFTER {
-                patience.renew();
+            let place = time_of_day::place(&spec, clock.now());
+            if let Some(timed) = place.and_then(|place| spec.at.get(place)) {
+                self.show_instead(Some(timed.media.clone()));
             }
-            let reason = fault.to_string();
-            debug!("station {} \"{}\" failed: {reason}", spec.id, spec.name);
-            if reported.is_news(&reason, self.handle.task.rounds.load(Relaxed)) {
-                self.log_on_air = true;
-                warn!("station {} \"{}\" is off air and shows a slate: {reason}", spec.id, spec.name);
+            tokio::select! {
+                biased;
+                () = self.show_content() => break,
+                () = time_of_day::other_media(&spec, &clock, place) => {}
             }
-            self.on_air = false;
-            let wait = patience.wait_after(&reason);
-            if self.show_slate(reason, wait).await.is_err() {
-                break;
-            }
+            self.show_instead(None);
         }
         if !*self.head_end.stop.borrow() {
             // Only this station ends, and another may take its group at once.
@@ -187,6 +198,93 @@ impl Station {
             "station {} \"{}\" off air: {aired} pictures aired, {skipped} skipped late, {}",
             spec.id, spec.name, air.lateness
         );
+    }
+
+    /// From now on this is the content instead of the station's own media, or again that.
+    fn show_instead(&mut self, media: Option<Media>) {
+        self.instead = media;
+        self.content = self.new_content();
+        (self.on_air, self.log_on_air) = (false, true);
+    }
+
+    /// The configuration of the content.
+    fn content_spec(&self) -> Arc<StationSpec> {
+        let spec = self.handle.spec();
+        match &self.instead {
+            Some(media) => Arc::new(spec.with_media(media.clone())),
+            None => spec,
+        }
+    }
+
+    fn new_content(&self) -> Content {
+        let (spec, head_end) = (self.content_spec(), &self.head_end);
+        let (clock, threads) = (head_end.clock.clone(), head_end.threads.clone());
+        match spec.media.clone() {
+            Media::Live(source) => {
+                Content::Live(Box::new(Live::new(spec, source, clock, threads, self.sockets.clone())))
+            }
+            Media::Mosaic(ids) => {
+                Content::Mosaic(Box::new(Mosaic::new(spec, ids, head_end.clone(), clock, threads)))
+            }
+            Media::Films(_) => {
+                Content::Films(Box::new(Films::new(spec, clock, head_end.catalogue.clone(), threads)))
+            }
+        }
+    }
+
+    /// Shows the content until the station is told to stop, and the slate or the fallback while the content cannot be shown.
+    fn show_content(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move { while self.show_content_once().await.is_ok() {} })
+    }
+
+    /// Shows the content until it fails, and then the slate or the fallback.
+    #[expect(clippy::disallowed_methods, reason = "a shell: a station knows when it came on air")]
+    async fn show_content_once(&mut self) -> Result<(), Stopping> {
+        let began = self.head_end.clock.now();
+        let fault = match self.run_once(ContentKind::Film).await {
+            ContentEnd::Stopping => return Err(Stopping),
+            ContentEnd::Failed(fault) => fault,
+            ContentEnd::Over => return Ok(()),
+        };
+        let played = self.content.take_played();
+        if played || self.head_end.clock.now().since(began) > STABLE_AFTER {
+            self.patience.renew();
+        }
+        let (spec, reason) = (self.handle.spec(), fault.to_string());
+        debug!("station {} \"{}\" failed: {reason}", spec.id, spec.name);
+        let has_fallback = !spec.fallback.is_empty() && matches!(self.content, Content::Live(_));
+        if self.reported.is_news(&reason, self.handle.task.rounds.load(Relaxed)) {
+            self.log_on_air = true;
+            let shows = if has_fallback { "its fallback" } else { "a slate" };
+            warn!("station {} \"{}\" is off air and shows {shows}: {reason}", spec.id, spec.name);
+        }
+        self.on_air = false;
+        let wait = self.patience.wait_after(&reason);
+        if has_fallback {
+            return self.show_fallback().await;
+        }
+        self.show_slate(reason, wait).await
+    }
+
+    /// Shows the films of the fallback until the live source is back.
+    async fn show_fallback(&mut self) -> Result<(), Stopping> {
+        let before = self.instead.replace(Media::Films(self.handle.spec().fallback.clone()));
+        let films = self.new_content();
+        let mut content = std::mem::replace(&mut self.content, films);
+        let mut patience = Patience::default();
+        let is_back = match &mut content {
+            Content::Live(live) => tokio::select! {
+                biased;
+                () = live.seek(|reason| patience.wait_after(reason)) => true,
+                () = self.show_content() => false,
+            },
+            Content::Films(_) | Content::Mosaic(_) | Content::Slate(_) => true,
+        };
+        self.instead = before;
+        self.content = content;
+        self.content.set_spec(self.content_spec());
+        (self.on_air, self.log_on_air) = (false, true);
+        if is_back { Ok(()) } else { Err(Stopping) }
     }
 
     /// Finds out whether the station has sound, before it is on air: what is described of it must not change with each film.
@@ -210,8 +308,8 @@ impl Station {
         if self.specs.has_changed().is_ok_and(|changed| changed) {
             let spec = self.specs.borrow_and_update().clone();
             self.output.set_spread(spec.spread);
-            self.slate.set_spec(spec.clone());
-            self.content.set_spec(spec);
+            self.slate.set_spec(spec);
+            self.content.set_spec(self.content_spec());
         }
     }
 
@@ -238,7 +336,7 @@ impl Station {
         // Announced once its first unit has been handed over.
         let mut begins = None;
         // A slate is silent, and so is a film until it tells when it began.
-        self.output.set_film(None);
+        self.output.set_heard(None);
         self.handle.guide().clear();
         loop {
             self.follow_spec();
@@ -281,8 +379,10 @@ impl Station {
                 ContentEvent::Begin { kind, size, rate } => begins = Some((kind, size, rate)),
                 ContentEvent::Film(film) => {
                     self.handle.guide().begin_film(film.place, film.begin, film.length);
-                    self.output.set_film(Some(film));
+                    self.output.set_heard(Some(Heard::Film(film)));
                 }
+                ContentEvent::LiveSound(sound) => self.output.set_heard(Some(Heard::Live(sound))),
+                ContentEvent::SoundHasCome => self.output.live_sound_has_come(),
                 ContentEvent::HoldUntil(moment) => self.output.hold_until(moment),
                 ContentEvent::Skipped(pictures) => drop(counters.skipped.fetch_add(pictures, Relaxed)),
                 ContentEvent::Reanchored(behind) => {

@@ -11,12 +11,11 @@ use tracing::{info, warn};
 
 use super::reports::{Reports, rtcp_address};
 use super::runtime::WakeSlots;
-use super::sound::SoundOutput;
+use super::sound::{Heard, SoundOutput};
 use crate::air::sender::RtpSender;
 use crate::air::{AirCounters, Flow, LEAD};
 use crate::clock::AirClock;
 use crate::content::LONGEST_PAUSE;
-use crate::content::sound::FilmCue;
 use crate::directory::StationTable;
 use crate::headend::{HeadEnd, StationHandle, SyncSource};
 use crate::interface::Interface;
@@ -35,6 +34,12 @@ const MIN_WAIT: Duration = Duration::from_millis(5);
 
 /// How long before it is due the last unit is repeated if nothing else has come: enough to be on time on a busy machine.
 const REPEAT_LEAD: Duration = Duration::from_millis(50);
+
+/// Pause before another attempt to open the sockets, which the system may refuse for a moment: there are no descriptors left, or an
+/// address is not ready yet.
+const REOPEN: Duration = Duration::from_secs(5);
+/// A unit is not repeated so shortly before the next one. Both had one RTP timestamp on a busy machine.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// A wait that something else ends.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -61,6 +66,8 @@ pub(super) struct Output {
     ssrcs: (u32, Option<u32>),
     /// Why nothing can be sent to the group, as last logged. `None` if units can be sent.
     obstacle: Option<String>,
+    /// When the sockets are opened again, if there is an obstacle.
+    reopen_at: Instant,
     /// The unit that was handed over last.
     last: Option<Unit>,
     /// When the last unit's time on air ends.
@@ -69,6 +76,7 @@ pub(super) struct Output {
 
 impl Output {
     /// The output of a station. Nothing is sent to the group while the interface has no address to send from.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it opens sockets, and again later")]
     pub(super) fn open(handle: Arc<StationHandle>, head_end: &HeadEnd, wake_slots: WakeSlots) -> Output {
         let flow = head_end.air.picture_flow(RtpSender::without_socket(&handle.spec()), handle.air.clone());
         let mut output = Output {
@@ -82,6 +90,7 @@ impl Output {
             reports: Vec::new(),
             ssrcs: (0, None),
             obstacle: None,
+            reopen_at: Instant::now(),
             last: None,
             free_at: AirTime::default(),
             handle,
@@ -103,10 +112,18 @@ impl Output {
         self.follow_interface();
     }
 
-    /// From the next unit on this film is on air, or none.
-    pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
+    /// From the next unit on this is heard, or nothing.
+    pub(super) fn set_heard(&mut self, heard: Option<Heard>) {
         if let Some(sound) = &mut self.sound {
-            sound.set_film(film);
+            sound.set_heard(heard);
+        }
+    }
+
+    /// Sound of a live source has come.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces what it hands to the air")]
+    pub(super) fn live_sound_has_come(&mut self) {
+        if let Some(sound) = &mut self.sound {
+            sound.live_sound_has_come(self.clock.now());
         }
     }
 
@@ -171,6 +188,9 @@ impl Output {
             while unit.due.at.since(at) > LONGEST_PAUSE {
                 // Some of the pause may be over.
                 at = (at + REPEAT_RATE.interval()).max(self.clock.now());
+                if unit.due.at.since(at) < SHORTEST_PAUSE {
+                    break;
+                }
                 let due = Due { at, interval: REPEAT_RATE.interval() };
                 self.offer(Unit { due, ..last.clone() }).await?;
             }
@@ -255,12 +275,14 @@ impl Output {
                 () = tokio::time::sleep_until(moment) => return Ok(()),
                 _ = self.stop.wait_for(|&stop| stop) => return Err(Stopping),
                 Ok(()) = self.network.interfaces.changed() => {}
+                () = tokio::time::sleep_until(self.reopen_at), if self.obstacle.is_some() => {}
             }
             self.follow_interface();
         }
     }
 
     /// Adapts to the interface as it is now. A socket keeps the index and the address that the interface had when it was opened.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it opens sockets, and again later")]
     fn follow_interface(&mut self) {
         let spec = self.handle.spec();
         let found = spec.interface.find(&self.network.interfaces.borrow_and_update());
@@ -298,6 +320,7 @@ impl Output {
                 self.sends_by(found);
             }
             Err(reason) => {
+                self.reopen_at = Instant::now() + REOPEN;
                 if before.is_some() {
                     self.fall_silent();
                     self.sends_by(None);

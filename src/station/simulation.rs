@@ -25,7 +25,8 @@ use crate::content::worker::{STUCK_AFTER, Threads};
 use crate::directory::StationTable;
 use crate::headend::Clients;
 use crate::interface::Interface;
-use crate::lineup::{Spread, StationSpec};
+use crate::lineup::{LiveSource, NetworkSource, Spread, TimedMedia};
+use crate::media::StationId;
 use film_source::{ROUND, SIZE, SimulatedFilms};
 use network::SimulatedNetwork;
 
@@ -345,6 +346,15 @@ async fn another_day() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_station_that_gets_no_socket_for_a_while_is_on_air_as_soon_as_there_is_one() {
+    let mut simulation = Simulation::begin(4);
+    simulation.network.lock().unwrap().no_sockets = 5;
+    simulation.go_on_air().await;
+    assert_eq!(simulation.network.lock().unwrap().no_sockets, 0);
+    simulation.stop.send_replace(true);
+}
+
+#[tokio::test(start_paused = true)]
 async fn stations_come_change_and_go_while_another_loses_no_picture() {
     let mut simulation = Simulation::begin(3);
     simulation.go_on_air().await;
@@ -405,5 +415,54 @@ async fn stations_come_change_and_go_while_another_loses_no_picture() {
     let network = network.lock().unwrap();
     assert!(network.violations.is_empty(), "{:#?}\n{network}", network.violations);
     assert_eq!(network.recovered_at(), Some(undisturbed_since), "{network}");
+    simulation.stop.send_replace(true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_change_by_the_time_of_day_and_a_fallback_stands_in_for_a_camera() {
+    let mut simulation = Simulation::begin(4);
+    simulation.go_on_air().await;
+    let head_end = simulation.head_end.clone();
+    let films = vec![simulation.folder.path().join("films")];
+    let camera =
+        || Media::Live(LiveSource::Network(NetworkSource::parse("http://127.0.0.1:9/none").unwrap()));
+    let now = jiff::Timestamp::from_nanosecond(head_end.clock.now().0.into()).unwrap();
+    let now = now.to_zoned(jiff::tz::TimeZone::system());
+    let in_minutes = |n: u16| {
+        (u16::from(now.hour().unsigned_abs()) * 60 + u16::from(now.minute().unsigned_abs()) + n) % (24 * 60)
+    };
+    let evening = TimedMedia { from: in_minutes(3), to: in_minutes(6), days: [true; 7], media: camera() };
+    let new = |id: u16, group: &str, spec: StationSpec| {
+        let spec = StationSpec { id: StationId(id), width: SIZE.width, ..spec };
+        let spec = StationSpec { group: group.parse().unwrap(), ..spec };
+        head_end.change_stations(|stations| {
+            drop(stations.insert(StationId(id), Arc::new(StationHandle::new(spec))));
+        });
+    };
+    let sample = || StationSpec::sample(network::GROUP);
+    new(900, "239.77.0.8:5004", StationSpec { media: films.clone().into(), at: vec![evening], ..sample() });
+    new(901, "239.77.0.9:5004", StationSpec { media: camera(), fallback: films, ..sample() });
+    let state = |id: u16| {
+        let entries = head_end.table.line_up().1;
+        entries.into_iter().find(|entry| entry.id.0 == id).map(|entry| entry.state)
+    };
+    let begun = Instant::now();
+    // Between full minutes, since the last one may be over by 59 s.
+    for (minutes, expected) in
+        [(1, "film"), (2, "film"), (4, "camera"), (5, "camera"), (7, "film"), (8, "film")]
+    {
+        tokio::time::sleep_until(begun + Duration::from_secs(60) * minutes).await;
+        let found = match state(900) {
+            Some(State::Film) => "film",
+            Some(State::Slate { reason }) if reason.starts_with("no picture from the camera: ") => "camera",
+            other => panic!("{other:?} after {minutes} minutes"),
+        };
+        assert_eq!(found, expected, "after {minutes} minutes");
+        assert_eq!(state(901), Some(State::Film), "after {minutes} minutes");
+    }
+    let network = simulation.network.lock().unwrap();
+    assert!(network.violations.is_empty(), "{:#?}\n{network}", network.violations);
+    let packets = |group: &str| network.elsewhere.get(&group.parse().unwrap()).copied().unwrap_or_default();
+    assert!(packets("239.77.0.9:5004") > packets("239.77.0.8:5004") / 2, "the fallback is on all the time");
     simulation.stop.send_replace(true);
 }

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::air::Flow;
 use crate::content::catalogue::Catalogue;
+use crate::content::live::sound::LiveSound;
 use crate::content::sound::linear::LinearDecoder;
 use crate::content::sound::make::SoundOrder;
 use crate::content::sound::reel::SoundReel;
@@ -18,6 +19,16 @@ use crate::media::{AirTime, SoundCodec};
 /// After a stall, sound goes on so long from now.
 const RESTART: Duration = Duration::from_millis(40);
 
+/// How far ahead the sound of a live source is handed over: further than the longest buffer.
+const LIVE_LEAD: Duration = Duration::from_secs(3);
+
+/// What is heard with the pictures.
+#[derive(Debug, Clone)]
+pub(super) enum Heard {
+    Film(FilmCue),
+    Live(Arc<LiveSound>),
+}
+
 /// The sound of one station.
 pub(super) struct SoundOutput {
     handle: Arc<StationHandle>,
@@ -26,8 +37,8 @@ pub(super) struct SoundOutput {
     line: SoundLine,
     /// Makes linear samples of the line's packets; `None` if the station sends these.
     linear: Option<LinearDecoder>,
-    /// What is on air from the next unit on: a film, or none. Until then the film before is heard, however long its last picture stays.
-    next: Option<Option<FilmCue>>,
+    /// What is heard from the next unit on, or nothing. Until then the film before is heard, however long its last picture stays.
+    next: Option<Option<Heard>>,
     /// The film that is on air, and what is wanted of its sound; `None` if it has none.
     film: Option<(FilmCue, SoundOrder)>,
     /// Its sound, once that is there.
@@ -53,26 +64,41 @@ impl SoundOutput {
         }
     }
 
-    /// From the next unit on this film is on air, or none.
-    pub(super) fn set_film(&mut self, film: Option<FilmCue>) {
-        self.next = Some(film);
+    /// From the next unit on this is heard, or nothing.
+    pub(super) fn set_heard(&mut self, heard: Option<Heard>) {
+        self.next = Some(heard);
     }
 
     /// A unit of the content is due at `due`, after all repetitions of the one before.
     pub(super) fn reach(&mut self, due: AirTime, now: AirTime) {
-        let Some(film) = self.next.take() else { return };
+        let Some(heard) = self.next.take() else { return };
         if self.line.due() >= now {
             self.advance(due, due, now);
         }
-        self.line.set(None);
         self.reel = None;
+        self.film = None;
         self.handle.set_loudness(None);
-        // Sound is made for a round of known length.
-        self.film = film.and_then(|film| {
-            let order = order(&self.handle.spec(), film.length?);
-            self.catalogue.sounds().want(&film.path, &order);
-            Some((film, order))
-        });
+        let cue = match heard {
+            Some(Heard::Live(sound)) => Some(SoundCue::Live(sound)),
+            Some(Heard::Film(film)) => {
+                // Sound is made for a round of known length.
+                if let Some(length) = film.length {
+                    let order = order(&self.handle.spec(), length);
+                    self.catalogue.sounds().want(&film.path, &order);
+                    self.film = Some((film, order));
+                }
+                None
+            }
+            None => None,
+        };
+        self.line.set(cue);
+    }
+
+    /// Sound of a live source has come. It is handed over at once, since the next picture may come too late.
+    pub(super) fn live_sound_has_come(&mut self, now: AirTime) {
+        if self.line.is_live() {
+            self.advance(now, now + LIVE_LEAD, now);
+        }
     }
 
     /// Hands over the sound up to `end`, which the pictures have reached.
@@ -88,12 +114,12 @@ impl SoundOutput {
                     // A film without any sound in its sound track has none that can be measured.
                     let loudness = reel.header().loudness + reel.header().gain;
                     self.handle.set_loudness(loudness.is_finite().then_some(loudness));
-                    self.line.set(Some(SoundCue { begin: film.begin, reel: reel.clone() }));
+                    self.line.set(Some(SoundCue::Film { begin: film.begin, reel: reel.clone() }));
                     self.reel = Some(reel);
                 }
             }
         }
-        while let Some(unit) = self.line.next(end) {
+        while let Some(unit) = self.line.next(end, now) {
             match unit {
                 Ok(unit) => {
                     let unit = match &mut self.linear {

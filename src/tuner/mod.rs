@@ -5,7 +5,7 @@
 //! description of a station; nothing of the broadcaster.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
-//! socket into it: the group's, or without multicast that of an RTSP connection.
+//! socket into it: the group's, or without multicast that of an RTSP connection. [`many`] is another one, for many stations.
 //!
 //! ```text
 //! ReceivedPicture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
@@ -19,6 +19,7 @@ pub mod distribution;
 pub mod jitter;
 pub mod join;
 mod losses;
+pub mod many;
 pub mod meter;
 pub mod receiver;
 #[cfg(all(feature = "viewer", not(fuzzing)))]

@@ -1,9 +1,10 @@
 //! The window's application: shows pictures as they arrive and obeys keys and mouse. `commands` carries out keys and mouse, `view`
-//! computes the screen, `listing` is the open line-up, `remembered` is kept from one run to the next.
+//! computes the screen, `listing` is the open line-up, `guide` the open guide, `remembered` is kept from one run to the next.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: banners fade")]
 
 mod commands;
+mod guide;
 mod listing;
 mod remembered;
 mod view;
@@ -15,8 +16,11 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use self::guide::OpenGuide;
 use self::listing::Listing;
 use self::remembered::Remembered;
+use super::comings::Comings;
+use super::mosaic::Mosaic;
 use super::showing::show_at;
 use super::zapper::{CodedPicture, Zapper, ZapperEvent};
 use crate::clock::wall_clock;
@@ -48,6 +52,9 @@ const DIRECTORY_PATIENCE: Duration = Duration::from_secs(4);
 
 /// How long the pointer is shown after it was used.
 const POINTER: Duration = Duration::from_secs(2);
+
+/// How often an open guide is asked for again: films that are late change it.
+const GUIDE: Duration = Duration::from_secs(10);
 
 /// How often the window's place and the station are remembered, if they have changed.
 const REMEMBER: Duration = Duration::from_secs(2);
@@ -87,6 +94,12 @@ struct App {
     /// When the last change of station was requested.
     tuned_at: Instant,
     panel: OpenPanel,
+    /// When the guide is asked for again.
+    guide_at: Instant,
+    /// All stations, in the place of the picture.
+    mosaic: Option<Mosaic>,
+    /// The stations that the user has named for it; empty: all.
+    named: Vec<StationId>,
     /// Why there is no connection to the directory.
     directory_lost: Option<DirectoryLost>,
     paused: bool,
@@ -104,6 +117,8 @@ struct App {
     clicks: DoubleClick,
     /// When the pointer is hidden; `None` if it is.
     pointer_until: Option<Instant>,
+    /// Which stations come and leave.
+    comings: Comings,
     /// What is kept for the next run, and the file that keeps it.
     remembered: Remembered,
     remembered_file: Option<PathBuf>,
@@ -124,6 +139,7 @@ enum OpenPanel {
     Info,
     Keys,
     List(Listing),
+    Guide(OpenGuide),
 }
 
 /// A lost connection to the directory.
@@ -139,20 +155,30 @@ struct DirectoryLost {
     told: bool,
 }
 
-/// Shows `station`, or the one watched last, or the first of the line-up, until the user quits. Pictures are saved in `save_to`.
+/// Shows `station`, or the one watched last, or the first of the line-up, until the user quits; with a `mosaic` of some numbers, these
+/// stations at once, or of none, all. Pictures are saved in `save_to`.
 ///
 /// # Errors
 /// There is no display, or the system refuses a thread.
-pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -> anyhow::Result<()> {
+pub fn watch(
+    mut zapper: Zapper,
+    station: Option<StationId>,
+    mosaic: Option<Vec<StationId>>,
+    save_to: PathBuf,
+) -> anyhow::Result<()> {
     if let Some(station) = station {
         zapper.tune(station)?;
     }
     let mut app = App::new(zapper, save_to)?;
+    if let Some(named) = mosaic {
+        app.named = named;
+        app.open_mosaic()?;
+    }
     let state_file = |name| volume::state_file(name, |variable| std::env::var_os(variable));
     app.remember_volume(state_file(volume::FILE));
     app.remembered_file = state_file(remembered::FILE);
     app.remembered = Remembered::load(app.remembered_file.as_deref());
-    while app.picture.is_none() && app.began.elapsed() < OPENING {
+    while app.picture.is_none() && app.mosaic.is_none() && app.began.elapsed() < OPENING {
         app.receive(POLL)?;
     }
     let size = app.picture.as_ref().map_or(UNKNOWN, |picture| picture.size);
@@ -178,6 +204,10 @@ pub fn watch(mut zapper: Zapper, station: Option<StationId>, save_to: PathBuf) -
         if let Some(command) = app.remote.poll(app.began.elapsed()) {
             app.obey(command, &mut screen)?;
         }
+        if let Some(mosaic) = app.mosaic.as_mut().filter(|_| !app.paused) {
+            app.dirty |= mosaic.refresh(screen.window().size());
+        }
+        app.ask_guide();
         app.pointer_until.take_if(|until| Instant::now() >= *until);
         screen.window().show_pointer(app.pointer_until.is_some());
         if app.dirty || painted.elapsed() >= REPAINT {
@@ -209,6 +239,9 @@ impl App {
             message: None,
             tuned_at: now,
             panel: OpenPanel::None,
+            guide_at: now,
+            mosaic: None,
+            named: Vec::new(),
             directory_lost: None,
             paused: false,
             held: VecDeque::new(),
@@ -219,6 +252,7 @@ impl App {
             volume_until: None,
             clicks: DoubleClick::default(),
             pointer_until: Some(now + POINTER),
+            comings: Comings::default(),
             remembered: Remembered::default(),
             remembered_file: None,
             save_to,
@@ -237,6 +271,8 @@ impl App {
     fn mode(&self) -> Mode {
         match &self.panel {
             OpenPanel::List(listing) => Mode::Listing { searching: !listing.search.is_empty() },
+            OpenPanel::Guide(_) => Mode::Guide,
+            _ if self.mosaic.is_some() => Mode::Tiles,
             _ => Mode::Watching,
         }
     }
@@ -257,6 +293,11 @@ impl App {
             };
             timeout = Duration::ZERO;
             match event {
+                // The tiles have pictures of their own. The zapper is for the sound, which follows the picture.
+                ZapperEvent::Picture { station, .. } if self.mosaic.is_some() => {
+                    self.zapper.shown(station);
+                    continue;
+                }
                 ZapperEvent::Picture { .. } if self.paused => continue,
                 ZapperEvent::Picture { station, picture } => {
                     let Some(due) = self.hold(station, &picture) else { continue };
@@ -268,20 +309,38 @@ impl App {
                 }
                 ZapperEvent::LineUp => {
                     self.directory_lost = None;
+                    if let Some(told) = self.comings.tell(self.began.elapsed(), self.zapper.line_up()) {
+                        self.say(told);
+                    }
                     let line_up = self.zapper.line_up();
-                    let known = |id: &StationId| line_up.iter().any(|station| station.id == *id);
+                    let mosaic = self.mosaic.as_ref();
+                    let known = |id: &StationId| match mosaic {
+                        Some(mosaic) => mosaic.would_show(*id, &self.zapper),
+                        None => line_up.iter().any(|station| station.id == *id),
+                    };
                     let last = self.remembered.station().filter(known);
-                    let first = last.or(line_up.first().map(|station| station.id));
+                    let first = last.or(line_up.iter().map(|station| station.id).find(known));
                     if let (None, Some(first)) = (self.zapper.wanted(), first) {
                         self.tuned_at = Instant::now();
                         self.zapper.tune(first)?;
+                    }
+                    if let Some(mosaic) = &mut self.mosaic {
+                        mosaic.follow(&self.zapper)?;
                     }
                     if self.banner_until.is_none() && self.title.is_empty() {
                         self.introduce();
                     }
                 }
+                ZapperEvent::Guide(films) => {
+                    if let OpenPanel::Guide(guide) = &mut self.panel {
+                        guide.set(films);
+                        // Now that the usual length of the films is known, the time line is another one.
+                        self.guide_at = Instant::now() + GUIDE;
+                    }
+                }
                 ZapperEvent::NoSuchStation(id) => self.say(format!("No station {id}")),
                 ZapperEvent::DirectoryLost { reason, reached, retry_in } => {
+                    self.comings.forget();
                     let retry_at = Instant::now() + retry_in;
                     match &mut self.directory_lost {
                         // The attempts that follow are told on the screen alone.

@@ -7,6 +7,8 @@
 //! - [`zapper`]: receives one station at a time and changes between them;
 //! - [`stream`]: what the zapper receives without a directory: a group, or what SDP describes;
 //! - [`app`]: the window's application, which shows what the zapper receives;
+//! - `comings`: which stations came and left;
+//! - `mosaic`: all stations in that window;
 //! - [`headless`]: a run without a window, which counts and saves it;
 //! - `signal_log`: the silences and the slates of such a run; `talk`: what it says meanwhile;
 //! - `showing`: when a picture is in step with the sound;
@@ -17,10 +19,12 @@
 
 pub mod app;
 pub mod capture;
+mod comings;
 pub mod discover;
 pub mod headless;
 pub mod listing;
 pub mod measure;
+mod mosaic;
 pub mod player;
 pub mod plot;
 mod showing;

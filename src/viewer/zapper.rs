@@ -9,40 +9,26 @@
 mod directory;
 mod event;
 mod queue;
+mod reception;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use self::directory::DirectoryView;
 pub use self::event::{CodedPicture, SignalState, ZapperEvent};
-use self::queue::PictureQueue;
 pub use self::queue::QueuePolicy;
+pub use self::reception::ReceiveVia;
+use self::reception::Tuned;
 use super::signal_log::LOST_AFTER;
 use super::stream::Stream;
 use crate::directory::{Endpoint, ErrorCode, Event, StationInfo, StationNow};
 use crate::media::{AirTime, StationId};
-use crate::speaker::{SoundFrom, SoundReceiver, Speaker, SpeakerInput};
-use crate::tuner::join;
-use crate::tuner::receiver::{ReceiveFrom, Receiver, ReceiverStatus};
-
-/// How stations are received.
-#[derive(Debug, Clone)]
-pub enum ReceiveVia {
-    /// By multicast.
-    Multicast {
-        /// Name or address of the interface; `None`: it is [chosen](join::interface_for_station).
-        interface: Option<String>,
-    },
-    /// From the RTSP server at this address, in the connection itself: every picture, in order.
-    Tcp(SocketAddr),
-    /// A stream that no directory lists, as the only station.
-    Stream(Box<Stream>),
-}
+use crate::speaker::{SoundReceiver, Speaker, SpeakerInput};
+use crate::tuner::receiver::{ReceiveFrom, ReceiverStatus};
 
 /// Input from another thread.
 enum ZapperInput {
@@ -52,25 +38,6 @@ enum ZapperInput {
     Found(SocketAddr),
     /// The queue of the receiver with this serial number is no longer empty.
     Pictures(u64),
-}
-
-/// A station being received.
-struct Tuned {
-    /// Identifies the receiver in [`ZapperInput::Pictures`]: inputs of a dropped one may still be queued.
-    serial: u64,
-    station: StationInfo,
-    /// Where its packets are from. If this changes, a new receiver is needed.
-    from: ReceiveFrom,
-    /// When the change to it was requested; `None` once a picture of it has been shown.
-    requested: Option<Instant>,
-    receiver: Receiver,
-    /// `None` if the station has no sound, or nobody wants it.
-    sound: Option<SoundReceiver>,
-    queue: Arc<PictureQueue>,
-    /// When its last picture arrived; before the first, when it was tuned.
-    last_picture: Instant,
-    /// Whether a picture has arrived.
-    heard: bool,
 }
 
 /// The station that the user has chosen. The line-up may lack it for now.
@@ -195,6 +162,12 @@ impl Zapper {
     /// `None` before the directory has told what is on.
     pub fn air_time(&self, moment: Instant) -> Option<AirTime> {
         self.directory.air_time(moment)
+    }
+
+    /// Asks for the films of all stations that end after `from` and begin before `until`, by the broadcaster's clock. They come as
+    /// [`ZapperEvent::Guide`].
+    pub fn ask_guide(&self, from: AirTime, until: AirTime) {
+        self.directory.ask_guide(from, until);
     }
 
     /// The chosen station. While its first picture is awaited, the one before it is still on the screen.
@@ -396,79 +369,6 @@ impl Zapper {
         Ok(())
     }
 
-    fn receive_from(&self, station: &StationInfo) -> ReceiveFrom {
-        match &self.via {
-            ReceiveVia::Multicast { interface } => {
-                let wanted = interface.as_deref();
-                let (directory, local) = (self.directory.endpoint.address.ip(), self.directory.local());
-                let interface = join::interface_for_station(station, wanted, directory, local);
-                ReceiveFrom::Group(station.group, interface, self.directory.source_of(station))
-            }
-            ReceiveVia::Tcp(server) => ReceiveFrom::rtsp_station(*server, station.id),
-            ReceiveVia::Stream(stream) => stream.from.clone(),
-        }
-    }
-
-    /// Where the sound of a station is received whose pictures are received from `from`, and who plays it; `None` if it has none,
-    /// or if it comes with the pictures.
-    fn sound_from(&self, from: &ReceiveFrom, id: StationId) -> Option<(SoundFrom, Speaker)> {
-        let speaker = self.speaker.clone()?;
-        if let ReceiveVia::Stream(stream) = &self.via {
-            return Some((stream.sound.clone()?, speaker));
-        }
-        let ReceiveFrom::Group(group, interface, source) = from else { return None };
-        let (sound, codec) = self.directory.sound_of(id)?;
-        let group = SocketAddr::new(group.ip(), sound.port);
-        let from = SoundFrom {
-            group,
-            interface: interface.clone(),
-            source: *source,
-            payload_type: sound.payload_type,
-            codec,
-        };
-        Some((from, speaker))
-    }
-
-    fn receive(
-        &mut self,
-        station: StationInfo,
-        from: ReceiveFrom,
-        requested: Option<Instant>,
-    ) -> io::Result<Tuned> {
-        self.serial += 1;
-        let (serial, sender) = (self.serial, self.sender.clone());
-        let queue = Arc::new(PictureQueue::new(self.queue_policy));
-        let put = queue.clone();
-        let sink = move |picture| {
-            if put.put(picture) {
-                let _ = sender.send(ZapperInput::Pictures(serial));
-            }
-        };
-        // By RTSP the sound comes in the same connection, if there is any.
-        let sound = match (&from, &self.speaker) {
-            (ReceiveFrom::Rtsp(server, _), Some(speaker)) => {
-                Some(SoundReceiver::in_connection(server.ip(), serial, speaker.clone()))
-            }
-            _ => None,
-        };
-        let receiver = match &sound {
-            Some(sound) => Receiver::start_with_sound(from.clone(), self.measured, sink, sound.sink())?,
-            None => Receiver::start(from.clone(), self.measured, sink)?,
-        };
-        let now = Instant::now();
-        Ok(Tuned {
-            serial,
-            station,
-            from,
-            requested,
-            receiver,
-            sound,
-            queue,
-            last_picture: now,
-            heard: false,
-        })
-    }
-
     /// Tells the receivers what their stations should be sending, so that silence counts as loss.
     fn expect(&self) {
         for tuned in [&self.coming, &self.shown].into_iter().flatten() {
@@ -506,6 +406,8 @@ impl Zapper {
             Event::Sources(sources) => self.directory.set_sources(sources),
             Event::Sound(sounds) => self.directory.set_sounds(sounds),
             Event::Now { at, stations } => self.directory.set_now(at, Instant::now(), stations),
+            Event::Guide { stations, .. } => self.pending.push_back(ZapperEvent::Guide(Some(stations))),
+            Event::NoGuide => self.pending.push_back(ZapperEvent::Guide(None)),
             Event::SoundNow { station, packets } => {
                 let tuned = [&self.coming, &self.shown].into_iter().flatten();
                 let tuned =

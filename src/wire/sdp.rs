@@ -1,6 +1,8 @@
-//! SDP (RFC 8866): the description of a station, which a player needs before the first packet; and [`streams`], what a receiver
-//! reads from one.
+//! SDP (RFC 8866): the description of a station, which a player needs before the first packet; [`streams`], what a receiver
+//! reads from one; and [`offers`], what a camera or a publisher offers to a broadcaster.
 
+#[cfg(feature = "broadcaster")]
+pub mod offers;
 pub mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

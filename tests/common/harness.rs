@@ -16,14 +16,20 @@ const TOOLS: [&str; 7] = ["unshare", "nsenter", "ip", "mount", "sh", "kill", "ff
 /// The prefix of a tool that is an element of GStreamer: elements are spread over many packages.
 const ELEMENT: &str = "gst:";
 
+/// The prefix of a tool that is a library which the system's Python uses by introspection.
+const LIBRARY: &str = "gi:";
+
 /// Prefix of the name of one of our examples. `cargo test` builds them, `cargo test --test NAME` does not.
 const EXAMPLE: &str = "example:";
+
+/// The Python that has the libraries of the system.
+pub(crate) const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
 /// One test.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    /// Programs that it needs beyond those that every test needs. `gst:NAME` is an element of GStreamer, `example:NAME` one of our
-    /// examples.
+    /// Programs that it needs beyond those that every test needs. `gst:NAME` is an element of GStreamer, `gi:NAME` a library
+    /// for the system's Python, `example:NAME` one of our examples.
     pub(crate) tools: &'static [&'static str],
     pub(crate) run: fn(),
 }
@@ -83,6 +89,11 @@ fn obstacle(tools: &[&str]) -> Option<String> {
 pub(crate) fn is_installed(tool: &str) -> bool {
     if let Some(element) = tool.strip_prefix(ELEMENT) {
         let asked = Command::new("gst-inspect-1.0").args(["--exists", element]).status();
+        return asked.is_ok_and(|status| status.success());
+    }
+    if let Some(library) = tool.strip_prefix(LIBRARY) {
+        let program = format!("import gi; gi.require_version('{library}', '1.0')");
+        let asked = Command::new(SYSTEM_PYTHON).args(["-c", &program]).stderr(Stdio::null()).status();
         return asked.is_ok_and(|status| status.success());
     }
     if let Some(name) = tool.strip_prefix(EXAMPLE) {

@@ -56,6 +56,7 @@ const OFF_AIR: [(&str, Ends); 8] = [
 const ON_AIR: &[(&str, Ends)] = &[
     ("target/release/viewer --station 2", Window(OURS)),
     ("viewer [--station 2] [--directory 127.0.0.1:9688]", Window(OURS)),
+    ("viewer --mosaic [1,2,901]", Window(OURS)),
     ("viewer --station 2 --tcp", Window(OURS)),
     ("viewer --tcp", Window(OURS)),
     ("viewer --list [--json]", Well),

@@ -1,4 +1,5 @@
-//! Stations whose source is live: motion JPEG by HTTP, from Python's http.server and from a broadcaster.
+//! Stations whose source is live: motion JPEG by HTTP, from Python's http.server and from a broadcaster; cameras by RTSP, from
+//! GStreamer's server and from a broadcaster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,21 +7,28 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use turbojpeg::{Subsamp, YuvImage};
 
-use crate::common::film::{Film, numbered, pal};
-use crate::common::harness::text;
+use crate::common::film::{Film, ffmpeg, numbered, pal};
+use crate::common::harness::{SYSTEM_PYTHON, text};
 use crate::common::lan::{Lan, head, station};
+use crate::common::picture::Picture;
 use crate::common::process::Process;
 use crate::common::watch::watch;
 use crate::common::wire::{Unit, units};
+use crate::sound::{IN_STEP, RUNS, flash_and_beep, listen};
 
 const DIRECTORY: &str = "10.77.0.1:9688";
 const GROUP: &str = "239.77.0.1:5004";
 const CAMERA: &str = "10.77.0.2";
 
-/// A station of a live source.
+/// A station of a live source by HTTP.
 fn live(id: u16, source: &str, more: &str) -> String {
+    live_by("http", id, source, more)
+}
+
+/// A station of a live source by this protocol.
+fn live_by(scheme: &str, id: u16, source: &str, more: &str) -> String {
     let group = format!("239.77.0.{id}:5004");
-    station(id, &[], &group, more).replace("media = []", &format!("media = \"http://{source}\""))
+    station(id, &[], &group, more).replace("media = []", &format!("media = \"{scheme}://{source}\""))
 }
 
 /// The film's pictures as JPEG files, in a folder.
@@ -260,4 +268,134 @@ pub(crate) fn a_station_of_another_broadcaster() {
         same += 1;
     }
     assert!(same > 80, "{same} pictures are the source's");
+}
+
+/// Starts GStreamer's cameras on their host. They send the JPEG files of a folder, for two minutes.
+fn rtsp_cameras(lan: &Lan, folder: &Path) -> Process {
+    let film = lan.folder().join("cameras.mov");
+    let files = text(&folder.join("%04d.jpg")).to_owned();
+    ffmpeg(&format!("-framerate 25 -stream_loop 60 -i {files} -c copy"), &film);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lan/rtsp_camera.py");
+    let mut cameras = lan.host("camera").run(SYSTEM_PYTHON, &[text(&script), CAMERA, "8554", text(&film)]);
+    cameras.await_output("ready");
+    cameras
+}
+
+/// GStreamer's RTSP server as cameras: JPEG is passed on byte by byte, H.264 and H.265 are decoded, and sound is heard. One asks for
+/// a password, which nothing shows; without it, with a wrong one, and without a camera the stations tell why, and one of them has
+/// a fallback, which is on until its camera is there.
+pub(crate) fn cameras_by_rtsp() {
+    let lan = Lan::new(&["sender", "camera", "one"]);
+    let (film, pause) = (pal(1), pal(9));
+    let folder = jpegs(&lan, &film, (640, 360));
+    let password = lan.folder().join("gate.password");
+    fs::write(&password, "open sesame\n").unwrap();
+    let file = format!("password_file = \"{}\"", text(&password));
+    let fallback = format!("fallback = \"{}\"", text(&pause.path));
+    let camera = |id, path: &str, more: &str| live_by("rtsp", id, &format!("10.77.0.2:8554{path}"), more);
+    let secret =
+        |id, user: &str, more: &str| live_by("rtsp", id, &format!("{user}10.77.0.2:8555/secret"), more);
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + &camera(1, "/jpeg-l16", &format!("sound = true\n{fallback}"))
+        + &camera(2, "/h264-aac", "sound = true")
+        + &camera(3, "/h265-opus", "")
+        + &camera(4, "/none", "")
+        + &secret(5, "anna@", &file)
+        + &secret(6, "anna@", "password_env = \"HOME\"")
+        + &secret(7, "", "");
+    let sender = lan.host("sender");
+    let mut broadcaster = sender.broadcaster(&lineup);
+    broadcaster.await_log(
+        "station 1 \"Station 1\" is off air and shows its fallback: no picture from the camera: ",
+        1,
+    );
+    let meanwhile = watch(&lan, "one", DIRECTORY, 1, 50).done();
+    let is_of_pause = |picture: &Picture| picture.strip().is_some_and(|(station, _)| station == 9);
+    assert!(meanwhile.pictures.iter().all(is_of_pause));
+
+    let cameras = rtsp_cameras(&lan, &folder);
+    for n in [1, 5] {
+        let how = "are passed on as they are";
+        broadcaster.await_log(
+            &format!(
+                "station {n} \"Station {n}\": the pictures of rtsp://10.77.0.2:855{}",
+                if n == 1 { 4 } else { 5 }
+            ),
+            1,
+        );
+        assert!(broadcaster.stderr().contains(how));
+    }
+    for n in [2, 3] {
+        broadcaster.await_log(&format!("station {n} \"Station {n}\" on air: "), 1);
+    }
+    let captured = lan.folder().join("capture");
+    let capture = capture(&lan, GROUP, "80", &captured);
+    let seen: Vec<_> = [2, 3, 5].map(|n| watch(&lan, "one", DIRECTORY, n, 60)).into();
+    capture.succeed();
+    let units = units(&captured);
+    check_scans(&units, &folder);
+    // While an encoder of the cameras gets no time, the last picture stays.
+    let check_order = |pictures: Vec<&Picture>| {
+        let mut strips: Vec<_> = pictures.into_iter().map(Picture::strip).collect();
+        strips.dedup();
+        film.check_numbers(strips);
+    };
+    check_order(units.iter().map(|unit| &unit.picture).collect());
+    for seen in seen {
+        check_order(seen.done().pictures.iter().collect());
+    }
+    for n in ["1", "2"] {
+        let wav = lan.folder().join(format!("sound-{n}.wav"));
+        let args = ["--directory", DIRECTORY, "--station", n, "--headless", "--seconds", "3"];
+        lan.host("one").viewer(&[&args[..], &["--save-sound", text(&wav)]].concat()).succeed();
+        let file = fs::read(&wav).unwrap();
+        let loud = file[44..].chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]]));
+        let (all, loud) =
+            loud.fold((0, 0), |(all, loud), s| (all + 1, loud + u32::from(s.unsigned_abs() > 4000)));
+        // A tone of that volume is above the threshold for five sixths of its time.
+        assert!(loud > all / 2, "station {n}: {loud} of {all} samples are loud");
+    }
+    let refused = "10.77.0.2:8555 refuses the user or the password";
+    sender.await_station(DIRECTORY, 6, "on a slate", on_slate(refused));
+    let asked = "10.77.0.2:8555 asks for a password; write the user into the address";
+    sender.await_station(DIRECTORY, 7, "on a slate", on_slate(asked));
+    sender.await_station(
+        DIRECTORY,
+        4,
+        "on a slate",
+        on_slate("10.77.0.2:8554 has no rtsp://10.77.0.2:8554/none"),
+    );
+    assert!(!broadcaster.stderr().contains("sesame"), "the log shows the password");
+
+    // The cameras are pulled out: one station has its fallback again.
+    drop(cameras);
+    broadcaster.await_log("station 1 \"Station 1\" is off air and shows its fallback: camera lost since ", 1);
+    let meanwhile = watch(&lan, "one", DIRECTORY, 1, 50).done();
+    // Some of them may have been on air before.
+    assert!(meanwhile.pictures[25..].iter().all(is_of_pause));
+    assert!(broadcaster.runs());
+}
+
+/// A broadcaster's station by RTSP, with its sound in Opus: beeps are heard when their flashes are seen.
+pub(crate) fn a_camera_and_its_sound_are_in_step() {
+    let lan = Lan::new(&["sender", "camera", "one"]);
+    let source = head("0.0.0.0:9688", "eth0")
+        + "[rtsp]\nlisten = \"0.0.0.0:8554\"\n"
+        + &station(1, &[&flash_and_beep()], "239.77.0.101:5004", "");
+    let mut source = lan.host("camera").on_air(&source);
+    source.await_log("made the sound of", 1);
+    let relay = head("0.0.0.0:9688", "eth0") + &live_by("rtsp", 1, "10.77.0.2:8554/1", "sound = true");
+    let mut relay = lan.host("sender").on_air(&relay);
+    relay.await_log("are passed on as they are", 1);
+    // A run in which a busy machine has held up a program for 100 ms or more says nothing of the relay.
+    let (summary, flashes, beeps) = (0..RUNS)
+        .map(|run| listen(&lan, &run.to_string()))
+        .find(|(summary, ..)| summary["sound"]["stalls"] == 0 && summary["sound"]["resyncs"] == 0)
+        .expect("a run that nothing has disturbed");
+    let steady: Vec<f64> = flashes.into_iter().filter(|at| *at > 1.0).collect();
+    assert!(steady.len() >= 4, "{steady:?}, {summary}");
+    for flash in &steady {
+        let heard = beeps.iter().any(|beep| (beep - flash).abs() < IN_STEP);
+        assert!(heard, "flashes {steady:?}, beeps {beeps:?}, {summary}");
+    }
 }

@@ -16,6 +16,7 @@ mod faults;
 mod films;
 mod interfaces;
 mod live;
+mod mosaic;
 mod play;
 mod prepare;
 mod probes;
@@ -96,7 +97,14 @@ fn main() -> ExitCode {
             tools: &["python3"],
             run: live::a_live_source_is_passed_on_unchanged,
         },
+        test("a_station_that_shows_others", mosaic::a_station_that_shows_others),
         test("a_station_of_another_broadcaster", live::a_station_of_another_broadcaster),
+        Test {
+            name: "cameras_by_rtsp",
+            tools: &["gi:GstRtspServer", "gst:openh264enc", "gst:x265enc", "gst:voaacenc"],
+            run: live::cameras_by_rtsp,
+        },
+        test("a_camera_and_its_sound_are_in_step", live::a_camera_and_its_sound_are_in_step),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("a_recording_that_is_killed", reels::a_recording_that_is_killed),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),

@@ -14,13 +14,13 @@ use crate::common::lan::{Lan, head, station};
 const DIRECTORY: &str = "10.77.0.1:9688";
 
 /// How far sound and picture may be apart, in seconds: half of what ATSC IS-191 allows for sound that is early.
-const IN_STEP: f64 = 0.015;
+pub(crate) const IN_STEP: f64 = 0.015;
 
 /// Most runs until one is undisturbed.
-const RUNS: usize = 4;
+pub(crate) const RUNS: usize = 4;
 
 /// 10 s at 25 pictures a second, in H.264 with B-frames and AAC.
-fn flash_and_beep() -> PathBuf {
+pub(crate) fn flash_and_beep() -> PathBuf {
     // Tests that run at the same time share it.
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock().unwrap();
@@ -105,7 +105,7 @@ fn flashes(folder: &Path) -> Vec<f64> {
 }
 
 /// Watches the station for 8 s. Returns the summary, and when flashes were seen and beeps heard.
-fn listen(lan: &Lan, name: &str) -> (Value, Vec<f64>, Vec<f64>) {
+pub(crate) fn listen(lan: &Lan, name: &str) -> (Value, Vec<f64>, Vec<f64>) {
     let (wav, folder) = (lan.folder().join("heard.wav"), lan.folder().join(format!("pictures-{name}")));
     let args = ["--directory", DIRECTORY, "--headless", "--seconds", "8", "--json"];
     let save = ["--save-sound", text(&wav), "--save-frames", text(&folder)];

@@ -51,8 +51,8 @@ async function freePort() {
   return port;
 }
 
-// Starts the broadcaster with the stations of these numbers, or all, and waits until they are on air.
-async function start(wanted = names.map((_, n) => n + 1)) {
+// Writes a line-up of the stations of these numbers, or all. Returns its path.
+async function configure(wanted = names.map((_, n) => n + 1)) {
   const stations = wanted.map((id) => [names[id - 1], id - 1]).map(([name, n]) => `
 [[station]]
 id = ${n + 1}
@@ -71,6 +71,12 @@ listen = "127.0.0.1:${ports[2]}"
 [reel]
 dir = ${JSON.stringify(join(folder, "reels"))}
 ${stations.join("")}`);
+  return config;
+}
+
+// Starts the broadcaster with the stations of these numbers, or all, and waits until they are on air.
+async function start(wanted) {
+  const config = await configure(wanted);
   log = join(folder, "log");
   const errors = openSync(log, "a");
   daemon = spawn(broadcaster, ["--config", config], { stdio: ["ignore", "ignore", errors] });
@@ -530,4 +536,29 @@ pageTest("a broadcaster that comes back with other stations has them in their or
   }
   await stop();
   await start();
+});
+
+pageTest("stations come and leave without a reload of the page", async () => {
+  const order = () => page.$$eval("#tiles a", (tiles) => tiles.map((tile) => Number(tile.dataset.station)));
+  await served();
+  const asked = requests.length;
+  // The other tiles go on: their pictures are not begun anew.
+  await page.evaluate(() => (document.querySelector('#tiles a[href="#2"]').here = true));
+  for (const [ids, sentence] of [
+    [[1, 2, 3, 4, 5, 6, 7, 8], "Nebula has left"],
+    [[1, 2, 3, 4, 5, 6, 7, 8, 9], "Nebula is on air as 9"],
+    [[2, 9], "7 stations have left"],
+  ]) {
+    await configure(ids);
+    daemon.kill("SIGHUP");
+    await page.waitForFunction((count) => document.querySelectorAll("#tiles a").length === count, ids.length);
+    assert.deepEqual(await order(), ids);
+    await page.waitForFunction((sentence) => document.getElementById("live").textContent === sentence, sentence);
+    await moving(await numbers());
+  }
+  assert.ok(await page.evaluate(() => document.querySelector('#tiles a[href="#2"]').here), "the tile is the same");
+  assert.equal(requests.length, asked, `no request, and no other connection: ${requests.slice(asked)}`);
+  await configure();
+  daemon.kill("SIGHUP");
+  await page.waitForFunction(() => document.querySelectorAll("#tiles a").length === 9);
 });

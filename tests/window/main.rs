@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod mosaic;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,17 @@ fn main() -> ExitCode {
         Test { name: "the_mouse_does_what_keys_do", tools, run: the_mouse_does_what_keys_do },
         Test { name: "a_name_is_found_by_typing", tools, run: a_name_is_found_by_typing },
         Test { name: "window_and_station_are_remembered", tools, run: window_and_station_are_remembered },
+        Test {
+            name: "all_stations_are_shown_and_one_alone_at_a_key",
+            tools,
+            run: mosaic::all_stations_are_shown_and_one_alone_at_a_key,
+        },
+        Test {
+            name: "tiles_follow_stations_that_come_and_leave",
+            tools,
+            run: mosaic::tiles_follow_stations_that_come_and_leave,
+        },
+        Test { name: "the_guide_leads_to_a_station", tools, run: mosaic::the_guide_leads_to_a_station },
         Test { name: "without_a_display", tools: &[], run: without_a_display },
     ])
 }

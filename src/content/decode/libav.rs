@@ -62,10 +62,10 @@ pub(super) fn track_of(packet: &Packet) -> usize {
 }
 
 /// Width, height and pixel format of a picture, which may change within a film.
-pub(super) type Shape = (usize, usize, PixelFormat);
+pub(crate) type Shape = (usize, usize, PixelFormat);
 
 /// The shape of a picture.
-pub(super) fn shape_of(frame: &VideoFrame) -> Shape {
+pub(crate) fn shape_of(frame: &VideoFrame) -> Shape {
     (frame.width(), frame.height(), frame.pixel_format())
 }
 
@@ -366,7 +366,7 @@ fn new_decoder(track: &Stream) -> Result<VideoDecoder, ac_ffmpeg::Error> {
 }
 
 /// A BGR picture as OpenCV's matrix.
-fn mat(frame: &VideoFrame) -> opencv::Result<Mat> {
+pub(crate) fn mat(frame: &VideoFrame) -> opencv::Result<Mat> {
     let (width, height) = (frame.width(), frame.height());
     let side = |side| i32::try_from(side).unwrap_or(i32::MAX);
     let mut pixels = Mat::new_rows_cols_with_default(side(height), side(width), CV_8UC3, Scalar::default())?;

@@ -2,12 +2,29 @@
 //!
 //! A source that is lost is sought again at once, while its last picture stays for 2 s. Then the station shows its slate, and
 //! tries again as with films.
+//!
+//! ```text
+//! connection -> http, rtsp, camera -> arrivals -> pictures: decoder -> picture -> pacing -> Unit
+//!                                            \--> sound:    decoder -> sound ---> LiveSound
+//! ```
+//!
+//! - [`arrivals`]: what has come, by whatever protocol; [`sender_clocks`]: which picture a packet of sound belongs to.
+//! - [`decoder`]: H.264, H.265 and sound to pixels and samples.
+//! - `picture`: a picture for the air, as it is or encoded anew. `pacing`: when it is on air.
+//! - [`sound`]: samples to packets on the station's clock.
 
+pub(crate) mod arrivals;
+mod camera;
 mod connection;
+pub(crate) mod decoder;
+mod http;
 mod multipart;
 mod pacing;
 mod picture;
 mod rate;
+mod rtsp;
+pub(crate) mod sender_clocks;
+pub(crate) mod sound;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -16,19 +33,24 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::encode::{Encoded, Encoder};
 use super::slate::clock_text;
 use super::worker::{BlockingWorker, STUCK_AFTER, Threads};
 use super::{ContentEvent, ContentKind, Fault};
 use crate::clock::AirClock;
-use crate::lineup::{LiveSource, StationSpec};
+use crate::lineup::{LiveSource, NetworkSource, SoundChoice, StationSpec};
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, Due, FrameRate, Policy, REPEAT_RATE, Size, Unit};
-use connection::{Arrival, Connection};
+use crate::wire::sdp::offers::Coding;
+use arrivals::{Arrival, PictureBody, Stamped};
+use connection::{Connection, Target};
+use decoder::PictureDecoder;
 use pacing::{Pacing, Place};
+use picture::Shown;
 use rate::RateMeter;
+use sound::{LiveSound, SoundMaker};
 
 /// How long the last picture of a lost source stays. A source that sends no picture for so long is lost, unless its pictures
 /// are farther apart.
@@ -78,6 +100,21 @@ pub(crate) struct Live {
     encode_worker: BlockingWorker,
     /// `None` before the first picture that is encoded, while a blocking thread has it, or after it crashed or hung there.
     encoder: Option<Box<Encoder>>,
+    /// Of the connection's pictures, if they are neither JPEG nor with a blocking thread.
+    decoder: Option<Box<PictureDecoder>>,
+    /// The connection's sound.
+    sound: Option<SoundTrack>,
+    /// Makes packets of sound.
+    sound_worker: BlockingWorker,
+}
+
+/// The sound of a connection.
+struct SoundTrack {
+    /// `None` while a blocking thread has it, or after it crashed or hung there.
+    maker: Option<Box<SoundMaker>>,
+    packets: Arc<LiveSound>,
+    /// Whether the station was told of it.
+    told: bool,
 }
 
 impl Live {
@@ -106,8 +143,11 @@ impl Live {
             damaged: 0,
             logged: None,
             lookup_worker: BlockingWorker::new(threads.clone()),
-            encode_worker: BlockingWorker::new(threads),
+            encode_worker: BlockingWorker::new(threads.clone()),
             encoder: None,
+            decoder: None,
+            sound: None,
+            sound_worker: BlockingWorker::new(threads),
         }
     }
 
@@ -136,16 +176,45 @@ impl Live {
                 return Ok(event);
             }
             match self.arrival().await {
-                Ok(arrival) => self.take(arrival).await?,
+                Ok(Arrival::Tracks { pictures, sound }) => self.begin_tracks(pictures, sound).await?,
+                Ok(Arrival::Picture(picture)) => self.take(picture).await?,
+                Ok(Arrival::Sound(sound)) => self.take_sound(sound).await,
                 Err(reason) => self.lose(reason).await?,
             }
         }
     }
 
-    /// The next picture that arrives.
+    /// Seeks the source until there is a picture to show, which the next events have. `pause` tells how long to wait after a fault
+    /// with a reason. It is to be awaited to its end.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it waits between attempts")]
+    pub(crate) async fn seek(&mut self, mut pause: impl FnMut(&str) -> Duration) {
+        let mut events = VecDeque::new();
+        loop {
+            match self.next().await {
+                Ok(event) => {
+                    let is_picture = matches!(event, ContentEvent::Unit { .. });
+                    // Sound that came before the first picture is not heard.
+                    if !matches!(event, ContentEvent::SoundHasCome) {
+                        events.push_back(event);
+                    }
+                    if is_picture {
+                        events.append(&mut self.events);
+                        self.events = events;
+                        return;
+                    }
+                }
+                Err(fault) => {
+                    events.clear();
+                    sleep(pause(&fault.to_string())).await;
+                }
+            }
+        }
+    }
+
+    /// The next that arrives.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why nothing does.
     #[expect(clippy::disallowed_methods, reason = "a shell: it does not wait for ever")]
     async fn arrival(&mut self) -> Result<Arrival, String> {
         let patience = match &self.told {
@@ -155,18 +224,20 @@ impl Live {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let addresses = self.addresses().await?;
-                let connection =
-                    Connection::begin(self.source.clone(), addresses, self.clock.clone(), &self.sockets);
+                let connection = match self.source.clone() {
+                    LiveSource::Camera(device) => Connection::to_camera(device, self.clock.clone()),
+                    LiveSource::Network(source) => {
+                        let target = self.target(source).await?;
+                        Connection::begin(target, self.clock.clone(), &self.sockets)
+                    }
+                };
                 self.connection.insert(connection)
             }
         };
         let since = *self.last_good.get_or_insert_with(Instant::now);
         let arrival = match timeout_at(since + patience, connection.next()).await {
             Ok(arrival) => arrival,
-            Err(_) => {
-                Err(format!("{} sends no picture for {} s", self.source.authority(), patience.as_secs()))
-            }
+            Err(_) => Err(format!("{} sends no picture for {} s", self.source.name(), patience.as_secs())),
         };
         match connection.take_dropped() {
             0 => {}
@@ -175,15 +246,25 @@ impl Live {
         arrival
     }
 
-    /// The addresses of the source.
-    async fn addresses(&mut self) -> Result<Vec<SocketAddr>, String> {
-        let (host, port) = (self.source.host().to_owned(), self.source.port());
-        let look_up = move || (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-        match self.lookup_worker.call(STUCK_AFTER, look_up).await {
-            Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(error)) => Err(format!("the name {} is not found: {error}", self.source.host())),
-            Err(_) => Err(format!("the name {} is not found in time", self.source.host())),
-        }
+    /// What is needed to connect to the source.
+    async fn target(&mut self, source: NetworkSource) -> Result<Target, String> {
+        let (host, asked) = (source.host().to_owned(), source.clone());
+        let look_up = move || {
+            let source = asked;
+            let addresses = (source.host(), source.port()).to_socket_addrs();
+            let addresses =
+                addresses.map_err(|error| format!("the name {} is not found: {error}", source.host()))?;
+            let password = source.password()?;
+            Ok((Vec::from_iter(addresses), password))
+        };
+        let found: Result<(Vec<SocketAddr>, _), String> = self
+            .lookup_worker
+            .call(STUCK_AFTER, look_up)
+            .await
+            .map_err(|_| format!("the name {host} is not found in time"))?;
+        let (addresses, password) = found?;
+        let wants_sound = !matches!(self.spec.sound, SoundChoice::Auto | SoundChoice::Off);
+        Ok(Target { source, addresses, password, wants_sound })
     }
 
     /// The source is lost, for this reason. While its last picture stays, it is sought again.
@@ -192,7 +273,7 @@ impl Live {
     /// The picture has stayed for long enough.
     #[expect(clippy::disallowed_methods, reason = "a shell: a source is lost now")]
     async fn lose(&mut self, reason: String) -> Result<(), Fault> {
-        self.connection = None;
+        (self.connection, self.decoder, self.sound) = (None, None, None);
         let held = self.last_good.is_some_and(|last| last.elapsed() < HOLD);
         if self.told.is_some() {
             self.lost_since.get_or_insert_with(|| self.clock.now());
@@ -210,12 +291,90 @@ impl Live {
         })
     }
 
+    /// The connection tells how what follows is coded.
+    async fn begin_tracks(&mut self, pictures: Coding, sound: Option<(Coding, u32)>) -> Result<(), Fault> {
+        debug!("station {}: pictures in {}", self.spec.id, pictures.name());
+        if let Coding::Nal(codec, parameter_sets) = pictures {
+            match PictureDecoder::new(codec, &parameter_sets) {
+                Ok(decoder) => self.decoder = Some(Box::new(decoder)),
+                Err(reason) => return self.lose(reason).await,
+            }
+        }
+        if let Some((coding, clock_rate)) = sound {
+            match SoundMaker::new(&coding, clock_rate, self.spec.sound_bitrate) {
+                Ok(maker) => {
+                    let maker = maker.map(Box::new);
+                    self.sound = Some(SoundTrack { maker, packets: Arc::default(), told: false });
+                }
+                Err(reason) => {
+                    let StationSpec { id, name, .. } = &*self.spec;
+                    warn!("station {id} \"{name}\" is silent: {reason}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what has come on air, unless it is late or no picture.
+    async fn take(&mut self, picture: Stamped<PictureBody>) -> Result<(), Fault> {
+        let Stamped { at, stamp, body, .. } = picture;
+        let unit = match body {
+            PictureBody::File(part) => return self.show(at, stamp, Shown::File(part)).await,
+            PictureBody::Jpeg(jpeg) => return self.show(at, stamp, Shown::Jpeg(jpeg)).await,
+            PictureBody::Pixels(pixels) => return self.show(at, stamp, Shown::Pixels(pixels)).await,
+            PictureBody::Unit(unit) => unit,
+        };
+        // Later pictures refer to this one, so it is decoded even if it is late.
+        let (Some(mut decoder), Some(stamp)) = (self.decoder.take(), stamp) else { return self.skip() };
+        let width = self.spec.width;
+        let decode = move || {
+            let pictures = decoder.decode(&unit, Duration::from_nanos(stamp.0), width);
+            (decoder, pictures)
+        };
+        let decoded = match self.encode_worker.call(STUCK_AFTER, decode).await {
+            Ok((decoder, decoded)) => {
+                self.decoder = Some(decoder);
+                decoded
+            }
+            Err(fault) => return self.lose(format!("its pictures cannot be decoded: {fault}")).await,
+        };
+        match decoded {
+            Ok(pictures) => {
+                for picture in pictures {
+                    let stamp = AirTime(u64::try_from(picture.stamp.as_nanos()).unwrap_or(u64::MAX));
+                    self.show(at, Some(stamp), Shown::Pixels(picture.pixels)).await?;
+                }
+                Ok(())
+            }
+            Err(reason) => self.is_damaged(reason).await,
+        }
+    }
+
+    /// Puts a packet of sound on air. One that cannot be decoded is a gap.
+    async fn take_sound(&mut self, arrived: Stamped<bytes::Bytes>) {
+        let Stamped { at, stamp, in_step, body } = arrived;
+        let (Some(track), Some(stamp)) = (&mut self.sound, stamp) else { return };
+        let place = self.pacing.sound_place(at, stamp, in_step, self.spec.buffer);
+        let Some(mut maker) = track.maker.take() else { return };
+        let packets = track.packets.clone();
+        let make = move || {
+            let made = maker.take(&body, place, &packets);
+            (maker, made)
+        };
+        let Ok((maker, made)) = self.sound_worker.call(STUCK_AFTER, make).await else { return };
+        track.maker = Some(maker);
+        match made {
+            Ok(()) => self.events.push_back(ContentEvent::SoundHasCome),
+            Err(reason) => debug!("station {}: {reason}", self.spec.id),
+        }
+    }
+
     /// Puts a picture on air, unless it is late or no picture.
     #[expect(clippy::disallowed_methods, reason = "a shell: it asks whether a picture is late")]
-    async fn take(&mut self, arrival: Arrival) -> Result<(), Fault> {
-        self.rate.count(arrival.at);
+    async fn show(&mut self, at: AirTime, stamp: Option<AirTime>, picture: Shown) -> Result<(), Fault> {
+        self.rate.count(stamp.unwrap_or(at));
         let interval = self.rate.interval();
-        let place = self.pacing.place(arrival.at, arrival.stamp, interval, self.spec.buffer);
+        let place = self.pacing.place(at, stamp, interval, self.spec.buffer);
         // Its first pictures tell the rate of a source, and how long they are on their way.
         if self.told.is_none() && !self.rate.is_known() {
             return Ok(());
@@ -227,17 +386,9 @@ impl Live {
         if due.policy(self.clock.now()) != Policy::Air {
             return self.skip();
         }
-        let (jpeg, squeezed) = match self.coded(arrival.body).await {
+        let (jpeg, squeezed) = match self.coded(picture).await {
             Ok(coded) => coded,
-            Err(reason) => {
-                debug!("station {}: a picture cannot be shown: {reason}", self.spec.id);
-                self.damaged += 1;
-                if self.damaged >= MOST_DAMAGED {
-                    let reason = format!("{} sends no pictures: {reason}", self.source.authority());
-                    return self.lose(reason).await;
-                }
-                return self.skip();
-            }
+            Err(reason) => return self.is_damaged(reason).await,
         };
         (self.damaged, self.last_good, self.lost_since, self.played) = (0, Some(Instant::now()), None, true);
         let rate = self.rate.rate();
@@ -246,8 +397,23 @@ impl Live {
             self.size = Some(jpeg.size);
             self.events.push_back(ContentEvent::Begin { kind: ContentKind::Film, size: jpeg.size, rate });
         }
+        if let Some(track) = self.sound.as_mut().filter(|track| !track.told) {
+            track.told = true;
+            self.events.push_back(ContentEvent::LiveSound(track.packets.clone()));
+        }
         self.events.push_back(ContentEvent::Unit { unit: Unit::picture(due, jpeg), squeezed });
         Ok(())
+    }
+
+    /// A picture cannot be shown. After several in a row the source is given up.
+    async fn is_damaged(&mut self, reason: String) -> Result<(), Fault> {
+        debug!("station {}: a picture cannot be shown: {reason}", self.spec.id);
+        self.damaged += 1;
+        if self.damaged >= MOST_DAMAGED {
+            let reason = format!("{} sends no pictures: {reason}", self.source.name());
+            return self.lose(reason).await;
+        }
+        self.skip()
     }
 
     fn skip(&mut self) -> Result<(), Fault> {
@@ -255,14 +421,13 @@ impl Live {
         Ok(())
     }
 
-    /// The coded picture in a part, and whether it has a lower quality than the station's.
+    /// The coded picture for the air, and whether it has a lower quality than the station's.
     ///
     /// # Errors
     /// Why there is none.
-    async fn coded(&mut self, body: bytes::Bytes) -> Result<(Jpeg, bool), String> {
-        let file = picture::whole_file(&body)?;
+    async fn coded(&mut self, picture: Shown) -> Result<(Jpeg, bool), String> {
         let (width, quality) = (self.spec.width, self.spec.quality);
-        let reason = match picture::pass_on(&file, width) {
+        let reason = match picture.pass_on(width) {
             Ok(jpeg) => {
                 self.log("passed on as they are".into());
                 return Ok((jpeg, false));
@@ -270,7 +435,7 @@ impl Live {
             Err(reason) => reason,
         };
         let encoder = self.encoder.take();
-        let encode = move || picture::encode_anew(&file, encoder, width, quality);
+        let encode = move || picture.encode_anew(encoder, width, quality);
         let encoded =
             self.encode_worker.call(STUCK_AFTER, encode).await.map_err(|fault| fault.to_string())?;
         let (encoder, Encoded { jpeg, squeezed }) = encoded?;
@@ -298,9 +463,8 @@ pub fn fuzz(content_type: &str, bytes: &[u8], piece: usize) {
         loop {
             match multipart.next() {
                 Ok(Some(part)) => {
-                    let Ok(file) = picture::whole_file(&part.body) else { continue };
-                    let Ok(jpeg) = picture::pass_on(&file, 2040) else { continue };
-                    assert_eq!(picture::pass_on(&jpeg.to_jfif().into(), 2040).as_ref(), Ok(&jpeg));
+                    let Ok(jpeg) = Shown::File(part.body).pass_on(2040) else { continue };
+                    assert_eq!(Shown::File(jpeg.to_jfif().into()).pass_on(2040).as_ref(), Ok(&jpeg));
                 }
                 Ok(None) => break,
                 Err(_) => return,

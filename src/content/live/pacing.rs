@@ -1,7 +1,8 @@
 //! When each picture of a live source is on air. Pure.
 //!
 //! Pictures with time stamps keep the distances that these tell: a picture is due at its stamp, plus the lowest delay that
-//! pictures of the last seconds had on their way, plus the buffer. Pictures without are due when the buffer is over.
+//! pictures of the last seconds had on their way, plus the buffer. Pictures without are due when the buffer is over. Sound that has
+//! the pictures' clock is placed likewise, with the same delay, so that both stay in step.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,18 +36,72 @@ pub(super) enum Place {
     Missed,
 }
 
-/// The places of a source's pictures.
+/// Least time between the arrival of sound and its place: it is decoded and coded meanwhile, in blocks of 20 ms. With a shorter
+/// buffer, sound is later than its picture by less than EBU R 37 allows (60 ms).
+const SOUND_BUFFER: Duration = Duration::from_millis(60);
+
+/// The delay of a source's stamps: how much later than its stamp something comes, at least.
+#[derive(Debug, Default)]
+struct Delay {
+    /// Arrival and delay of what had the lowest delay since, ascending in both.
+    lowest: VecDeque<(AirTime, i64)>,
+    /// The delay in nanoseconds that counts: it follows the lowest.
+    current: i64,
+    /// When the first came.
+    began: Option<AirTime>,
+    /// Arrival and stamp of the last.
+    last: Option<(AirTime, AirTime)>,
+}
+
+impl Delay {
+    /// Whether the source's clock was set since the last one that came.
+    fn is_set(&self, arrival: AirTime, stamp: AirTime) -> bool {
+        let way = arrival.signed_since(stamp);
+        self.last.is_some_and(|(_, last)| {
+            stamp <= last || (way - self.current).unsigned_abs() > JUMP.as_nanos() as u64
+        })
+    }
+
+    /// Notes one that came, and returns the lowest delay.
+    fn note(&mut self, arrival: AirTime, stamp: AirTime) -> i64 {
+        let way = arrival.signed_since(stamp);
+        self.began.get_or_insert(arrival);
+        while self.lowest.back().is_some_and(|&(_, other)| other >= way) {
+            self.lowest.pop_back();
+        }
+        self.lowest.push_back((arrival, way));
+        while self.lowest.front().is_some_and(|&(at, _)| arrival.since(at) > WINDOW) {
+            self.lowest.pop_front();
+        }
+        self.lowest().unwrap_or(way)
+    }
+
+    /// The lowest delay of the last seconds.
+    fn lowest(&self) -> Option<i64> {
+        self.lowest.front().map(|&(_, lowest)| lowest)
+    }
+
+    /// Follows `wanted`, as far as the time since the last one allows.
+    fn follow(&mut self, arrival: AirTime, stamp: AirTime, wanted: i64) {
+        let elapsed = self.last.map_or(Duration::ZERO, |(last, _)| arrival.since(last));
+        self.last = Some((arrival, stamp));
+        if self.began.is_none_or(|began| arrival.since(began) < SETTLING) {
+            self.current = wanted;
+        } else {
+            let most = elapsed.as_nanos() as i64 / 1_000_000 * SLEW_PPM;
+            self.current += (wanted - self.current).clamp(-most, most);
+        }
+    }
+}
+
+/// The places of a source's pictures and sound.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
-    /// Arrival and delay of the pictures that had the lowest delay since, ascending in both.
-    lowest: VecDeque<(AirTime, i64)>,
-    /// The delay in nanoseconds by which pictures are placed: it follows the lowest.
-    delay: i64,
-    /// When the first picture came.
-    began: Option<AirTime>,
-    /// Arrival and stamp of the last picture.
-    last: Option<(AirTime, AirTime)>,
-    /// The last place that was given.
+    pictures: Delay,
+    sound: Delay,
+    /// Whether the sound has the clock of the pictures. Then both have the delay of the one that is later.
+    in_step: bool,
+    /// The last place that was given to a picture.
     last_due: Option<AirTime>,
     /// Since when no picture was on time.
     late_since: Option<AirTime>,
@@ -63,31 +118,13 @@ impl Pacing {
     ) -> Place {
         let stamped = stamp.is_some();
         let stamp = stamp.unwrap_or(arrival);
-        let way = arrival.signed_since(stamp);
-        let is_set = |&(_, last): &(AirTime, AirTime)| {
-            stamped && (stamp <= last || (way - self.delay).unsigned_abs() > JUMP.as_nanos() as u64)
-        };
-        if self.last.as_ref().is_some_and(is_set) {
+        if stamped && self.pictures.is_set(arrival, stamp) {
             self.begin_anew();
         }
-        let elapsed = self.last.map_or(Duration::ZERO, |(last, _)| arrival.since(last));
-        self.last = Some((arrival, stamp));
-        let began = *self.began.get_or_insert(arrival);
-        while self.lowest.back().is_some_and(|&(_, other)| other >= way) {
-            self.lowest.pop_back();
-        }
-        self.lowest.push_back((arrival, way));
-        while self.lowest.front().is_some_and(|&(at, _)| arrival.since(at) > WINDOW) {
-            self.lowest.pop_front();
-        }
-        let lowest = self.lowest.front().map_or(way, |&(_, lowest)| lowest);
-        if arrival.since(began) < SETTLING {
-            self.delay = lowest;
-        } else {
-            let most = elapsed.as_nanos() as i64 / 1_000_000 * SLEW_PPM;
-            self.delay += (lowest - self.delay).clamp(-most, most);
-        }
-        let placed = AirTime(stamp.0.saturating_add_signed(self.delay)) + buffer;
+        let lowest = self.pictures.note(arrival, stamp);
+        let of_sound = self.sound.lowest().filter(|_| self.in_step);
+        self.pictures.follow(arrival, stamp, of_sound.map_or(lowest, |of_sound| lowest.max(of_sound)));
+        let placed = AirTime(stamp.0.saturating_add_signed(self.pictures.current)) + buffer;
         if placed < arrival {
             // A picture that is later than the buffer allows. If all are, they begin anew.
             let since = *self.late_since.get_or_insert(arrival);
@@ -106,6 +143,28 @@ impl Pacing {
         }
         self.last_due = Some(due);
         Place::Due(due)
+    }
+
+    /// The place of the beginning of a packet of sound that arrived at `arrival` and has this stamp. It may be past. `in_step` tells
+    /// whether the stamp is on the clock of the pictures.
+    pub(super) fn sound_place(
+        &mut self,
+        arrival: AirTime,
+        stamp: AirTime,
+        in_step: bool,
+        buffer: Duration,
+    ) -> AirTime {
+        if self.in_step != in_step || self.sound.is_set(arrival, stamp) {
+            self.sound = Delay::default();
+            self.in_step = in_step;
+            // Pictures may have to wait for the sound from now on.
+            self.pictures.began = Some(arrival);
+        }
+        let lowest = self.sound.note(arrival, stamp);
+        self.sound.follow(arrival, stamp, lowest);
+        let delay =
+            if in_step && self.pictures.last.is_some() { self.pictures.current } else { self.sound.current };
+        AirTime(stamp.0.saturating_add_signed(delay)) + buffer.max(SOUND_BUFFER)
     }
 
     fn begin_anew(&mut self) {
@@ -231,5 +290,36 @@ mod tests {
         assert_eq!(dues[..7], expected);
         assert_eq!(dues[7], Place::Missed, "not more than the buffer and an interval behind");
         assert_eq!(due(pacing.place(START + millis(600), None, INTERVAL, BUFFER)), START + millis(680));
+    }
+
+    #[test]
+    fn sound_in_step_has_the_delay_of_pictures_and_pictures_wait_for_it() {
+        let mut pacing = Pacing::default();
+        let mut random = fastrand::Rng::with_seed(9);
+        let mut apart = Vec::new();
+        for n in 0..2000u32 {
+            let stamp = START + INTERVAL * n;
+            // A packet of sound, of 64 ms, comes when it is over; a picture 3 ms after it was taken.
+            let sound = pacing.sound_place(stamp + millis(64 + random.u64(..5)), stamp, true, BUFFER);
+            let picture =
+                due(pacing.place(stamp + millis(70 + random.u64(..3)), Some(stamp), INTERVAL, BUFFER));
+            apart.push(sound.signed_since(picture).unsigned_abs());
+        }
+        assert!(apart[50..].iter().all(|apart| *apart < 1_000_000), "{apart:?}");
+    }
+
+    #[test]
+    fn sound_on_a_clock_of_its_own_comes_out_when_it_came_in() {
+        let mut pacing = Pacing::default();
+        let hour = Duration::from_secs(3600);
+        for n in 0..100u32 {
+            let stamp = START + INTERVAL * n;
+            let (arrival, own) = (stamp + millis(5), stamp + hour);
+            assert_eq!(pacing.sound_place(arrival, own, false, BUFFER), arrival + BUFFER);
+            assert_eq!(
+                pacing.sound_place(arrival + millis(1), own + millis(1), false, millis(0)),
+                arrival + millis(61)
+            );
+        }
     }
 }

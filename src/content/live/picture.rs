@@ -7,42 +7,94 @@ use turbojpeg::{Decompressor, Image, PixelFormat};
 
 use crate::content::encode::{Encoded, Encoder, station_size};
 use crate::media::Size;
-use crate::media::jpeg::{Jpeg, Tables};
+use crate::media::jpeg::{Chroma, Jpeg, Tables};
 use crate::wire::payload::jpeg::MAX_SCAN;
 
 /// Most pixels of a picture that is decoded: 4096x4096, which takes 50 MB meanwhile.
-const MOST_PIXELS: usize = 1 << 24;
+pub(super) const MOST_PIXELS: usize = 1 << 24;
 
 /// Most scans of a picture that is decoded. A progressive picture has some ten; one with thousands, each of a few bytes, would take
 /// hours.
 const MOST_SCANS: u32 = 20;
 
-/// The picture of a JPEG file, unchanged.
-///
-/// # Errors
-/// Why it must be encoded anew, to stand behind "encoded anew: ".
-pub(super) fn pass_on(file: &Bytes, width: u16) -> Result<Jpeg, String> {
-    // No file has the quality 0, so that its tables are given back.
-    let mut jpeg = Jpeg::from_jfif(file.clone(), 0).map_err(|error| error.to_string())?;
-    let pair = jpeg.tables.pair();
-    let standard = |&q: &u8| Tables::Standard(q).pair() == pair;
-    jpeg.tables = match (1..=99).rev().find(standard) {
-        Some(q) => Tables::Standard(q),
-        None => return Err("its quantization tables are not the standard ones".into()),
-    };
-    if jpeg.restart_interval.is_some() {
-        return Err("it has restart markers".into());
+/// A picture of a source.
+pub(super) enum Shown {
+    /// What should be a JPEG file.
+    File(Bytes),
+    /// A picture from RTP/JPEG.
+    Jpeg(Jpeg),
+    /// A picture that was decoded: blue, green and red.
+    Pixels(Mat),
+}
+
+impl Shown {
+    /// The picture, unchanged.
+    ///
+    /// # Errors
+    /// Why it must be encoded anew, to stand behind "encoded anew: ".
+    pub(super) fn pass_on(&self, width: u16) -> Result<Jpeg, String> {
+        let mut jpeg = match self {
+            // No file has the quality 0, so that its tables are given back.
+            Shown::File(file) => Jpeg::from_jfif(whole_file(file)?, 0).map_err(|error| error.to_string())?,
+            Shown::Jpeg(jpeg) => {
+                // GStreamer sends the end of the file, too, which is no part of the scan.
+                let end = jpeg.scan.strip_suffix(&[0xff, 0xd9]).map_or(jpeg.scan.len(), <[u8]>::len);
+                Jpeg { scan: jpeg.scan.slice(..end), ..jpeg.clone() }
+            }
+            Shown::Pixels(_) => return Err("they are not JPEG".into()),
+        };
+        if jpeg.chroma == Chroma::Grey {
+            return Err("it has no colours".into());
+        }
+        let pair = jpeg.tables.pair();
+        let standard = |&q: &u8| Tables::Standard(q).pair() == pair;
+        jpeg.tables = match (1..=99).rev().find(standard) {
+            Some(q) => Tables::Standard(q),
+            None => return Err("its quantization tables are not the standard ones".into()),
+        };
+        if jpeg.restart_interval.is_some() {
+            return Err("it has restart markers".into());
+        }
+        if has_marker(&jpeg.scan) {
+            return Err("there is a marker in its scan".into());
+        }
+        if jpeg.size.width > width {
+            return Err(format!(
+                "its pictures are {} wide, and the station's at most {width}",
+                jpeg.size.width
+            ));
+        }
+        if jpeg.scan.len() > MAX_SCAN {
+            return Err(format!("a picture of {} bytes does not fit one datagram", jpeg.scan.len()));
+        }
+        Ok(jpeg)
     }
-    if has_marker(&jpeg.scan) {
-        return Err("there is a marker in its scan".into());
+
+    /// Decodes the picture, if it is not, and encodes it for a station of this width and quality. Takes milliseconds. `encoder` is
+    /// that of the picture before.
+    ///
+    /// # Errors
+    /// The sentence that says why the picture cannot be shown.
+    pub(super) fn encode_anew(
+        self,
+        encoder: Option<Box<Encoder>>,
+        width: u16,
+        quality: u8,
+    ) -> Result<(Box<Encoder>, Encoded), String> {
+        let pixels = match self {
+            Shown::File(file) => decoded(&whole_file(&file)?)?,
+            Shown::Jpeg(jpeg) => decoded(&jpeg.to_jfif())?,
+            Shown::Pixels(pixels) => pixels,
+        };
+        let side = |side: i32| u32::try_from(side).unwrap_or(0);
+        let size: Size = station_size((side(pixels.cols()), side(pixels.rows())), 1.0, width);
+        let mut encoder = match encoder.filter(|encoder| encoder.size() == size) {
+            Some(encoder) => encoder,
+            None => Box::new(Encoder::new(size, quality).map_err(|error| error.to_string())?),
+        };
+        let encoded = encoder.encode(&pixels, 1.0).map_err(|error| error.to_string())?;
+        Ok((encoder, encoded))
     }
-    if jpeg.size.width > width {
-        return Err(format!("its pictures are {} wide, and the station's at most {width}", jpeg.size.width));
-    }
-    if jpeg.scan.len() > MAX_SCAN {
-        return Err(format!("a picture of {} bytes does not fit one datagram", jpeg.scan.len()));
-    }
-    Ok(jpeg)
 }
 
 /// Whether a byte 0xff in a scan is no byte of its data (ITU-T T.81 B.1.1.5).
@@ -51,7 +103,7 @@ fn has_marker(scan: &[u8]) -> bool {
 }
 
 /// The JPEG file in a part: without what some cameras write behind its end.
-pub(super) fn whole_file(body: &Bytes) -> Result<Bytes, String> {
+fn whole_file(body: &Bytes) -> Result<Bytes, String> {
     if !body.starts_with(&[0xff, 0xd8]) {
         return Err("it is no JPEG file".into());
     }
@@ -63,17 +115,8 @@ pub(super) fn whole_file(body: &Bytes) -> Result<Bytes, String> {
     Ok(file)
 }
 
-/// Decodes a picture and encodes it for a station of this width and quality. Takes milliseconds. `encoder` is that of the picture
-/// before.
-///
-/// # Errors
-/// The sentence that says why the picture cannot be shown.
-pub(super) fn encode_anew(
-    file: &[u8],
-    encoder: Option<Box<Encoder>>,
-    width: u16,
-    quality: u8,
-) -> Result<(Box<Encoder>, Encoded), String> {
+/// The pixels of a JPEG file.
+fn decoded(file: &[u8]) -> Result<Mat, String> {
     let damaged = |error: turbojpeg::Error| format!("it cannot be decoded: {error}");
     let mut decompressor = Decompressor::new().map_err(damaged)?;
     decompressor.set_scan_limit(MOST_SCANS).map_err(damaged)?;
@@ -92,13 +135,7 @@ pub(super) fn encode_anew(
         format: PixelFormat::BGR,
     };
     decompressor.decompress(file, image).map_err(damaged)?;
-    let size: Size = station_size((header.width as u32, header.height as u32), 1.0, width);
-    let mut encoder = match encoder.filter(|encoder| encoder.size() == size) {
-        Some(encoder) => encoder,
-        None => Box::new(Encoder::new(size, quality).map_err(|error| error.to_string())?),
-    };
-    let encoded = encoder.encode(&pixels, 1.0).map_err(|error| error.to_string())?;
-    Ok((encoder, encoded))
+    Ok(pixels)
 }
 
 #[cfg(test)]
@@ -115,6 +152,14 @@ mod tests {
         compressor.set_subsamp(subsamp).unwrap();
         let image = Image { pixels: &pixels[..], width, pitch: width * 3, height, format: PixelFormat::RGB };
         compressor.compress_to_vec(image).unwrap()
+    }
+
+    fn pass_on(file: &Bytes, width: u16) -> Result<Jpeg, String> {
+        Shown::File(file.clone()).pass_on(width)
+    }
+
+    fn encode_anew(file: &[u8], width: u16) -> Result<(Box<Encoder>, Encoded), String> {
+        Shown::File(Bytes::copy_from_slice(file)).encode_anew(None, width, 80)
     }
 
     /// Without the segments of a marker.
@@ -161,13 +206,13 @@ mod tests {
         let image =
             Image { pixels: &pixels[..], width: 64, pitch: 192, height: 48, format: PixelFormat::RGB };
         let mut file = compressor.compress_to_vec(image).unwrap();
-        assert!(encode_anew(&file, None, 640, 80).is_ok(), "a progressive picture as cameras send it");
+        assert!(encode_anew(&file, 640).is_ok(), "a progressive picture as cameras send it");
         // The last scan again and again, before the end of the file.
         let last = memchr::memmem::rfind(&file, &[0xff, 0xda]).unwrap();
         let (scan, end) = (file[last..file.len() - 2].to_vec(), file.split_off(file.len() - 2));
         file.extend(scan.repeat(100));
         file.extend(end);
-        let refused = encode_anew(&file, None, 640, 80).err().unwrap();
+        let refused = encode_anew(&file, 640).err().unwrap();
         assert!(refused.contains("scans"), "{refused}");
     }
 
@@ -184,7 +229,7 @@ mod tests {
         let padded = [&whole[..], &[0; 7], b"\r\n"].concat();
         assert_eq!(whole_file(&padded.into()).unwrap(), whole);
         // libjpeg-turbo puts the Huffman tables back as well.
-        assert_eq!(encode_anew(&bare, None, 32, 80).unwrap().1.jpeg.size, Size { width: 32, height: 32 });
+        assert_eq!(encode_anew(&bare, 32).unwrap().1.jpeg.size, Size { width: 32, height: 32 });
     }
 
     #[test]
@@ -205,7 +250,7 @@ mod tests {
         ] {
             let reason = pass_on(&file.clone().into(), 640).unwrap_err();
             assert!(reason.contains(why), "{reason}, not {why}");
-            let (encoder, encoded) = encode_anew(&file, None, 640, 80).unwrap();
+            let (encoder, encoded) = encode_anew(&file, 640).unwrap();
             assert_eq!(encoder.size(), encoded.jpeg.size);
             assert!(pass_on(&encoded.jpeg.to_jfif().into(), 640).is_ok());
         }
@@ -230,7 +275,7 @@ mod tests {
                 broken[at] = random.u8(..);
             }
             if pass_on(&broken.clone().into(), 640).is_err() {
-                let _ = encode_anew(&broken, None, 64, 80);
+                let _ = encode_anew(&broken, 64);
             }
         }
     }

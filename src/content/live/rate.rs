@@ -30,10 +30,10 @@ pub(super) struct RateMeter {
 }
 
 impl RateMeter {
-    /// A picture has arrived.
+    /// A picture was taken at `arrival`, or has arrived then.
     pub(super) fn count(&mut self, arrival: AirTime) {
-        let Some(from) = self.from else {
-            self.from = Some(arrival);
+        let Some(from) = self.from.filter(|from| *from <= arrival) else {
+            (self.from, self.pictures) = (Some(arrival), 0);
             return;
         };
         self.pictures += 1;

@@ -7,32 +7,53 @@
 
 use std::io;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use opus::{Application, Channels, Encoder};
 
 use super::reel::SoundReel;
 use super::{CHANNELS, FRAME, RATE, SHORT};
+use crate::content::live::sound::{LivePacket, LiveSound};
 use crate::media::{AirTime, Due, Unit};
 
-/// A cue: from now on, this film is heard.
+/// A cue: from now on, this is heard.
 #[derive(Debug, Clone)]
-pub(crate) struct SoundCue {
-    /// When the film's beginning is due. It may be past: then the film is joined where it is.
-    pub(crate) begin: AirTime,
-    /// Its sound.
-    pub(crate) reel: Arc<SoundReel>,
+pub(crate) enum SoundCue {
+    /// A film.
+    Film {
+        /// When the film's beginning is due. It may be past: then the film is joined where it is.
+        begin: AirTime,
+        /// Its sound.
+        reel: Arc<SoundReel>,
+    },
+    /// A live source.
+    Live(Arc<LiveSound>),
 }
 
 /// Half of the shortest packet: 1.25 ms.
 const HALF: u64 = SHORT as u64 / 2;
+
+/// A packet of live sound that has not come so long before its moment does not come in time.
+const PATIENCE: Duration = Duration::from_millis(15);
+
+/// Within this time behind a packet of live sound, silence is in short packets, so that the next one finds its place.
+const PAUSE: u64 = RATE as u64 / 5;
 
 /// The sound line of a station.
 #[derive(Debug, Default)]
 pub(crate) struct SoundLine {
     /// Where the next packet begins, in samples since the Unix epoch. 0 before the first.
     cursor: u64,
-    cue: Option<Playing>,
+    heard: Option<Heard>,
+}
+
+/// What is heard.
+#[derive(Debug)]
+enum Heard {
+    Film(Playing),
+    /// A live source, and where its last packet ended.
+    Live(Arc<LiveSound>, u64),
 }
 
 /// A film that is heard.
@@ -72,14 +93,24 @@ fn silence(samples: u32) -> Bytes {
 }
 
 impl SoundLine {
-    /// From now on this film is heard, or none.
+    /// From now on this is heard, or nothing.
     pub(crate) fn set(&mut self, cue: Option<SoundCue>) {
-        self.cue = cue.map(|SoundCue { begin, reel }| Playing { begin: sample(begin), reel, block: None });
+        self.heard = cue.map(|cue| match cue {
+            SoundCue::Film { begin, reel } => {
+                Heard::Film(Playing { begin: sample(begin), reel, block: None })
+            }
+            SoundCue::Live(sound) => Heard::Live(sound, 0),
+        });
     }
 
-    /// Whether a film is heard.
+    /// Whether a film or a live source is heard.
     pub(crate) fn is_heard(&self) -> bool {
-        self.cue.is_some()
+        self.heard.is_some()
+    }
+
+    /// Whether a live source is heard.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.heard, Some(Heard::Live(..)))
     }
 
     /// Goes on at `moment`, if that is later than where the next packet begins.
@@ -92,30 +123,53 @@ impl SoundLine {
         time(self.cursor)
     }
 
-    /// The next packet, if it is over by `end`, give or take 1.25 ms.
+    /// The next packet, if it is over by `end`, give or take 1.25 ms. Of a live source, packets that are not there by `now` are
+    /// waited for while there is time.
     ///
     /// # Errors
     /// The sound file cannot be read. The film is not heard any more.
-    pub(crate) fn next(&mut self, end: AirTime) -> Option<io::Result<Unit>> {
+    pub(crate) fn next(&mut self, end: AirTime, now: AirTime) -> Option<io::Result<Unit>> {
         let left = sample(end).saturating_add(HALF).saturating_sub(self.cursor);
-        let mut film = None;
-        if let Some(playing) = &mut self.cue
-            && let Some(n) = playing.packet_at(self.cursor)
-        {
-            if u64::from(playing.samples(n)) > left {
-                return None;
-            }
-            match playing.read(n) {
-                Ok(packet) => film = packet.map(|packet| (playing.samples(n), packet)),
-                Err(error) => {
-                    self.cue = None;
-                    return Some(Err(error));
+        let (cursor, mut found) = (self.cursor, None);
+        // The longest silence that leaves the next packet its place.
+        let mut silence = u64::MAX;
+        match &mut self.heard {
+            None => {}
+            Some(Heard::Film(film)) => match film.packet_at(cursor) {
+                None => silence = film.until_packet(cursor),
+                Some(n) => {
+                    let samples = film.samples(n);
+                    if u64::from(samples) > left {
+                        return None;
+                    }
+                    match film.read(n) {
+                        Ok(Some(packet)) => found = Some((samples, packet)),
+                        Ok(None) => silence = film.until_packet(cursor),
+                        Err(error) => {
+                            self.heard = None;
+                            return Some(Err(error));
+                        }
+                    }
+                }
+            },
+            Some(Heard::Live(sound, until)) => {
+                if u64::from(FRAME) > left {
+                    return None;
+                }
+                match sound.take(cursor, HALF) {
+                    LivePacket::Here(packet) => {
+                        *until = cursor + u64::from(FRAME);
+                        found = Some((FRAME, packet));
+                    }
+                    LivePacket::Later(samples) => silence = samples + HALF,
+                    LivePacket::NotYet if time(cursor) > now + PATIENCE => return None,
+                    LivePacket::NotYet if cursor < *until + PAUSE => silence = SHORT.into(),
+                    LivePacket::NotYet => {}
                 }
             }
         }
-        let (samples, packet) = film.unwrap_or_else(|| {
-            let most = self.cue.as_ref().map_or(u64::MAX, |playing| playing.until_packet(self.cursor));
-            SILENCE.iter().find(|(samples, _)| u64::from(*samples) <= most).unwrap_or(&SILENCE[3]).clone()
+        let (samples, packet) = found.unwrap_or_else(|| {
+            SILENCE.iter().find(|(samples, _)| u64::from(*samples) <= silence).unwrap_or(&SILENCE[3]).clone()
         });
         if u64::from(samples) > left {
             return None;
@@ -173,7 +227,7 @@ impl Playing {
 }
 
 /// A moment in samples since the Unix epoch, rounded.
-fn sample(moment: AirTime) -> u64 {
+pub(crate) fn sample(moment: AirTime) -> u64 {
     ((u128::from(moment.0) * u128::from(RATE) + 500_000_000) / 1_000_000_000) as u64
 }
 

@@ -8,11 +8,11 @@
 //! SoundReel -> SoundLine -> Unit                              whenever the film is on air
 //! ```
 //!
-//! - [`source`]: a film's sound as samples, on the time line of its pictures.
+//! - [`source`]: a film's sound as samples, on the time line of its pictures; [`resampler`]: all of one rate and two channels.
 //! - [`make`]: loudness, and the film's round as a circle of Opus packets.
 //! - [`reel`]: those packets in a file.
 //! - [`store`]: finds the sound of a film, or has it made.
-//! - [`line`]: which packet is due when, film after film. Pure.
+//! - [`line`]: which packet is due when, film after film, or of a live source. Pure.
 //! - [`linear`]: the packets as linear samples, for stations and clients that want those.
 
 pub(crate) mod line;
@@ -22,6 +22,7 @@ pub(crate) mod make;
 pub(crate) mod reel;
 #[cfg(fuzzing)]
 pub mod reel;
+pub(crate) mod resampler;
 pub(crate) mod source;
 pub(crate) mod store;
 #[cfg(test)]
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use crate::lineup::StationSpec;
 use crate::media::AirTime;
-pub(crate) use line::{SoundCue, SoundLine};
+pub(crate) use line::{SoundCue, SoundLine, sample};
 use make::SoundOrder;
 pub(crate) use store::{Found, SoundStore};
 

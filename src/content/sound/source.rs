@@ -1,18 +1,17 @@
 //! The sound of a film as samples, on the time line of its pictures.
 //!
-//! libavcodec decodes, since OpenCV does not know sound, and libswresample brings every sound track to 48 kHz and two channels;
-//! it mixes five channels down by the coefficients of ITU-R BS.775. Sample 0 is heard with the first picture: OpenCV and libav
-//! give pictures times from the start of the picture track, so the samples are counted from there, too.
+//! libavcodec decodes, since OpenCV does not know sound, and libswresample brings every sound track to 48 kHz and two channels.
+//! Sample 0 is heard with the first picture: OpenCV and libav give pictures times from the start of the picture track, so the
+//! samples are counted from there, too.
 
 use std::collections::VecDeque;
 use std::path::Path;
 
 use ac_ffmpeg::codec::Decoder;
-use ac_ffmpeg::codec::audio::frame::{ChannelLayout, SampleFormat, get_channel_layout, get_sample_format};
-use ac_ffmpeg::codec::audio::{AudioDecoder, AudioFrame, AudioResampler};
-use ac_ffmpeg::time::{TimeBase, Timestamp};
+use ac_ffmpeg::codec::audio::{AudioDecoder, AudioFrame};
 use film_facts::{Film as FilmFacts, FilmTrack, TrackKind};
 
+use super::resampler::Resampler;
 use super::{CHANNELS, RATE};
 use crate::content::decode::{FilmDemuxer, SourceError, demux};
 use crate::lineup::SoundChoice;
@@ -32,10 +31,7 @@ pub(crate) struct SoundSource {
     film: FilmDemuxer,
     track: usize,
     decoder: AudioDecoder,
-    /// Brings frames of one shape to ours.
-    resampler: Option<(Shape, AudioResampler)>,
-    /// Samples of a channel that the resampler was given, at its source's rate.
-    resampled: i64,
+    resampler: Resampler,
     /// The start of the picture track, in microseconds of the container's clock.
     origin: i64,
     /// Where the next decoded sample belongs: samples of a channel, from the first picture.
@@ -55,9 +51,6 @@ enum Chunk {
     /// So many samples of silence in each channel.
     Silence(usize),
 }
-
-/// What may differ from one frame to the next: rate, channels, format.
-type Shape = (u32, ChannelLayout, SampleFormat);
 
 /// The number of the sound track of a film that `choice` selects; `None` if it has none. A language that the film does not have is
 /// no reason for silence: the default track is heard.
@@ -113,8 +106,7 @@ impl SoundSource {
             film,
             track,
             decoder,
-            resampler: None,
-            resampled: 0,
+            resampler: Resampler::default(),
             origin: pictures.and_then(|pictures| pictures.start_micros).unwrap_or(0),
             place: 0,
             ready: VecDeque::new(),
@@ -147,12 +139,12 @@ impl SoundSource {
             match self.decoder.take() {
                 Ok(Some(frame)) => {
                     if self.resample(frame).is_err() {
-                        self.resampler = None;
+                        self.resampler = Resampler::default();
                         self.broken += 1;
                     }
                 }
                 Ok(None) if !self.flushed => self.read(),
-                Ok(None) if self.resampler.is_none() => return None,
+                Ok(None) if self.resampler.is_idle() => return None,
                 Ok(None) => self.end_resampler(),
                 Err(_) if self.flushed => return None,
                 Err(_) => {
@@ -202,55 +194,28 @@ impl SoundSource {
         } else if gap < -tolerance {
             skip = gap.unsigned_abs() as usize;
         }
-        let shape = (frame.sample_rate(), frame.channel_layout().to_owned(), frame.sample_format());
-        if self.resampler.as_ref().is_none_or(|(made_for, _)| *made_for != shape) {
-            self.end_resampler();
-            let resampler = AudioResampler::builder()
-                .source_sample_rate(shape.0)
-                .source_channel_layout(shape.1.clone())
-                .source_sample_format(shape.2)
-                .target_sample_rate(RATE)
-                .target_channel_layout(get_channel_layout("stereo"))
-                .target_sample_format(get_sample_format("flt"))
-                .build()?;
-            self.resampler = Some((shape, resampler));
-            self.resampled = 0;
-        }
-        if let Some((_, resampler)) = &mut self.resampler {
-            // With stamps that count without a gap: ac-ffmpeg has samples stretched, or left out, to match those of the container,
-            // which are rounded to milliseconds in Matroska. That is heard.
-            let clock = TimeBase::new(1, i32::try_from(frame.sample_rate()).unwrap_or(i32::MAX));
-            let samples = frame.samples() as i64;
-            resampler.push(frame.with_time_base(clock).with_pts(Timestamp::new(self.resampled, clock)))?;
-            self.resampled += samples;
-        }
-        self.take_resampled(skip);
+        let mut samples = Vec::new();
+        let fits = self.resampler.fit(&frame, &mut samples);
+        self.add(std::mem::take(&mut samples), 0);
+        fits?;
+        self.resampler.push(frame, &mut samples)?;
+        self.add(samples, skip);
         Ok(())
     }
 
-    /// Takes what is resampled, but for `skip` samples: these come before the first picture, or were heard already.
-    fn take_resampled(&mut self, mut skip: usize) {
-        let Some((_, resampler)) = &mut self.resampler else { return };
-        while let Ok(Some(frame)) = resampler.take() {
-            let planes = frame.planes();
-            let skipped = skip.min(frame.samples());
-            skip -= skipped;
-            let bytes = &planes[0].data()[skipped * CHANNELS * 4..frame.samples() * CHANNELS * 4];
-            let sample = |b: &[u8]| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-            let samples: Vec<f32> = bytes.chunks_exact(4).map(sample).collect();
-            if !samples.is_empty() {
-                self.place += (samples.len() / CHANNELS) as i64;
-                self.ready.push_back(Chunk::Samples(samples));
-            }
+    /// Adds samples to `ready`, but for `skip` of a channel: these come before the first picture, or were heard already.
+    fn add(&mut self, mut samples: Vec<f32>, skip: usize) {
+        samples.drain(..samples.len().min(skip.saturating_mul(CHANNELS)));
+        if !samples.is_empty() {
+            self.place += (samples.len() / CHANNELS) as i64;
+            self.ready.push_back(Chunk::Samples(samples));
         }
     }
 
     /// Takes what the resampler holds back, and ends it.
     fn end_resampler(&mut self) {
-        if let Some((_, resampler)) = &mut self.resampler {
-            let _ = resampler.try_flush();
-        }
-        self.take_resampled(0);
-        self.resampler = None;
+        let mut samples = Vec::new();
+        self.resampler.end(&mut samples);
+        self.add(samples, 0);
     }
 }

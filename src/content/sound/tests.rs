@@ -55,8 +55,8 @@ fn heard(reel: &Arc<SoundReel>, begin: AirTime, rounds: u32) -> Vec<f32> {
     let mut expected = line.due();
     for round in 0..rounds {
         let start = begin + reel.length() * round;
-        line.set(Some(SoundCue { begin: start, reel: reel.clone() }));
-        while let Some(unit) = line.next(start + reel.length()) {
+        line.set(Some(SoundCue::Film { begin: start, reel: reel.clone() }));
+        while let Some(unit) = line.next(start + reel.length(), start) {
             let unit = unit.unwrap();
             assert_eq!(unit.due.at, expected, "no gap");
             expected = unit.due.at + unit.due.interval;
@@ -206,10 +206,10 @@ fn a_thousand_rounds_of_an_odd_length_keep_sound_and_picture_together() {
     line.skip_to(BEGIN);
     for round in 0..1000 {
         let start = BEGIN + length * round;
-        line.set(Some(SoundCue { begin: start, reel: reel.clone() }));
+        line.set(Some(SoundCue::Film { begin: start, reel: reel.clone() }));
         assert!(line.due().signed_since(start).abs() <= 1_300_000, "round {round}");
         let mut next = line.due();
-        while let Some(unit) = line.next(start + length) {
+        while let Some(unit) = line.next(start + length, start) {
             let unit = unit.unwrap();
             assert_eq!(unit.due.at, next);
             next = unit.due.at + unit.due.interval;

@@ -5,12 +5,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::directory::message::{FilmOnAir, State, StationSource};
+use crate::directory::message::{FilmOnAir, State, StationFilms, StationSource};
 
 /// The directory's side of a client's connection.
 struct Directory {
     framed: Framed<DuplexStream, Request>,
     wanted: watch::Sender<Option<StationId>>,
+    guide: watch::Sender<Option<(AirTime, AirTime)>>,
     events: mpsc::UnboundedReceiver<Event>,
     client: JoinHandle<Result<(), String>>,
 }
@@ -24,11 +25,17 @@ fn start(wanted: Option<u16>) -> Directory {
     let (wanted, watched) = watch::channel(wanted.map(StationId));
     let (event, events) = mpsc::unbounded_channel();
     let events_out = Box::new(move |told| drop(event.send(told)));
-    let mut task =
-        ClientTask { wanted: watched, events: events_out, extras: Extras::default(), now: BTreeMap::new() };
+    let (guide, guide_wanted) = watch::channel(None);
+    let mut task = ClientTask {
+        wanted: watched,
+        guide: guide_wanted,
+        events: events_out,
+        extras: Extras::default(),
+        now: BTreeMap::new(),
+    };
     let client =
         tokio::spawn(async move { task.run_once(Framed::new(theirs), local(), &local().into()).await });
-    Directory { framed: Framed::new(ours), wanted, events, client }
+    Directory { framed: Framed::new(ours), wanted, guide, events, client }
 }
 
 fn entry(id: u16) -> StationInfo {
@@ -100,6 +107,22 @@ async fn the_wanted_station_is_asked_for_and_the_last_call_wins() {
     assert_eq!(directory.events.recv().await, Some(Event::Refused { code, sentence }));
     drop(directory.wanted);
     assert_eq!(directory.client.await.unwrap(), Ok(()), "the client was dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guide_is_asked_for_when_it_is_wanted() {
+    let mut directory = start(None);
+    let (from, until) = (AirTime(5), AirTime(9));
+    directory.guide.send_replace(Some((from, until)));
+    directory.greet().await;
+    assert_eq!(directory.receive().await, Request::Guide { from, until });
+    let film = FilmOnAir { title: "Sintel".into(), begin: AirTime(3), end: None };
+    let stations = vec![StationFilms { id: StationId(4), films: vec![film.clone()] }];
+    directory.send(Reply::Guide { at: AirTime(6), stations }).await;
+    let told = Event::Guide { at: AirTime(6), stations: [(StationId(4), vec![film])].into() };
+    assert_eq!(directory.events.recv().await, Some(told));
+    directory.guide.send_replace(Some((from, until)));
+    assert_eq!(directory.receive().await, Request::Guide { from, until }, "again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,6 +200,7 @@ async fn a_server_that_does_not_read_is_lost() {
     let mut task = ClientTask {
         wanted: watched,
         events: Box::new(drop),
+        guide: watch::channel(None).1,
         extras: Extras::default(),
         now: BTreeMap::new(),
     };
@@ -333,4 +357,37 @@ async fn a_directory_that_pushes_without_pause_is_read_forty_times_a_second() {
     }
     assert!((700..=900).contains(&heard), "{heard} line-ups in 20 s");
     pushes.abort();
+}
+
+#[tokio::test]
+async fn a_server_without_a_guide_is_asked_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (event, mut events) = mpsc::unbounded_channel();
+    let client = DirectoryClient::start(address, move |told| drop(event.send(told)));
+    for connection in 0..2 {
+        let mut framed = Framed::<_, Request>::new(listener.accept().await.unwrap().0);
+        let hello = Reply::Hello { version: VERSION, server: "old".into() };
+        let (sources, sound) = (Reply::Sources(Vec::new()), Reply::Sound(Vec::new()));
+        let now = Reply::Now { at: AirTime(1), stations: Vec::new() };
+        for reply in [hello, sources, sound, now, Reply::LineUp { revision: 1, stations: Vec::new() }] {
+            framed.send(&encode(&reply).unwrap()).await.unwrap();
+        }
+        while events.recv().await != Some(Event::LineUp(Vec::new())) {}
+        client.ask_guide(AirTime(1), AirTime(2));
+        if connection == 1 {
+            break;
+        }
+        loop {
+            match framed.take().unwrap() {
+                Some(Request::Guide { .. }) => break,
+                Some(_) => {}
+                None => assert!(framed.fill().await.unwrap()),
+            }
+        }
+        let (code, sentence) = (ErrorCode::BadRequest, "the request cannot be read".to_owned());
+        framed.send(&encode(&Reply::Error { code, sentence }).unwrap()).await.unwrap();
+        assert_eq!(events.recv().await, Some(Event::NoGuide));
+    }
+    assert_eq!(events.recv().await, Some(Event::NoGuide), "without asking again");
 }

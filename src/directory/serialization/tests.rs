@@ -7,7 +7,7 @@ use super::*;
 use crate::directory::framing::FrameReader;
 use crate::directory::message::{
     ErrorCode, FilmOnAir, MAX_CODEC, MAX_NAME, OnAir, Reply, Request, Services, SoundPacket, State,
-    StationInfo, StationNow, StationSound, StationSource, plain_text,
+    StationFilms, StationInfo, StationNow, StationSound, StationSource, plain_text,
 };
 use crate::media::{AirTime, FrameRate, Size, StationId};
 
@@ -49,6 +49,11 @@ fn film() -> FilmOnAir {
     }
 }
 
+/// The film after it.
+fn ocean() -> FilmOnAir {
+    FilmOnAir { title: "Ocean".into(), begin: AirTime(1_790_000_024_024_000_000), end: None }
+}
+
 fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("request-hello", Request::Hello { version: 1, agent: "demo 1.0".into() }),
@@ -60,6 +65,13 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-sources", Request::Sources),
         ("request-sound", Request::Sound),
         ("request-now", Request::Now),
+        (
+            "request-guide",
+            Request::Guide {
+                from: AirTime(1_790_000_000_000_000_000),
+                until: AirTime(1_790_007_200_000_000_000),
+            },
+        ),
     ]
 }
 
@@ -130,6 +142,13 @@ fn replies() -> Vec<(&'static str, Reply)> {
                     StationNow { id: StationId(2), now: Some(film()), next: Some("Ocean".into()) },
                     StationNow { id: StationId(300), now: None, next: None },
                 ],
+            },
+        ),
+        (
+            "reply-guide",
+            Reply::Guide {
+                at: AirTime(1_790_000_012_500_000_000),
+                stations: vec![StationFilms { id: StationId(2), films: vec![film(), ocean()] }],
             },
         ),
     ]
@@ -220,6 +239,22 @@ fn a_message_that_breaks_a_rule_is_refused() {
     refused(&body(&Reply::Now { at: AirTime(1), stations: many }), "more than 999 stations");
     let next = StationNow { next: Some("\u{9b}".into()), ..nothing(2) };
     refused(&body(&Reply::Now { at: AirTime(1), stations: vec![next] }), "control");
+
+    let guide = |films: Vec<FilmOnAir>| {
+        let stations = vec![StationFilms { id: StationId(2), films }];
+        body(&Reply::Guide { at: AirTime(1), stations })
+    };
+    refused(&guide(vec![ocean(), film()]), "follow each other");
+    refused(&guide(vec![film(), film()]), "follow each other");
+    refused(&guide(vec![FilmOnAir { title: "t".repeat(253), ..film() }]), "252");
+    refused(&guide(vec![ocean(); 1000]), "more than 999");
+    let films: Vec<FilmOnAir> = (0..500)
+        .map(|n| FilmOnAir { title: "t".into(), begin: AirTime(n), end: Some(AirTime(n + 1)) })
+        .collect();
+    let stations = (1..=5).map(|id| StationFilms { id: StationId(id), films: films.clone() }).collect();
+    refused(&body(&Reply::Guide { at: AirTime(1), stations }), "at most 2,000 films");
+    let twice = StationFilms { id: StationId(2), films: vec![] };
+    refused(&body(&Reply::Guide { at: AirTime(1), stations: vec![twice.clone(), twice] }), "each once");
 
     let mut zero_rate = wrong(|_| {});
     let rate = zero_rate.windows(6).position(|bytes| bytes == [0xfb, 0xc0, 0x5d, 0xfb, 0xe9, 0x03]).unwrap();

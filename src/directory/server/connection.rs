@@ -208,6 +208,11 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 self.tell_now().await
             }
             Request::Admit { token } => self.admit(token).await,
+            Request::Guide { from, until } => {
+                let (at, mut stations) = self.table.films(from, until);
+                stations.retain(|station| self.sees(station.id));
+                self.send(&Reply::Guide { at, stations }).await
+            }
             Request::Services => self.send(&Reply::Services(self.table.services())).await,
         }
     }

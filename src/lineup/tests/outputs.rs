@@ -39,7 +39,7 @@ fn hosts_are_names_in_lower_case_and_addresses_without_brackets() {
 
 /// (the text of the file from line 6 on, its messages). Each message follows `conf/stations.toml`.
 #[rustfmt::skip] // one message a line, as it is printed
-const CASES: [(&str, &[&str]); 34] = [
+const CASES: [(&str, &[&str]); 35] = [
     ("[rtsp]\nport = 8554",
         &[r#":7: [rtsp]: unknown key `port`; [rtsp] has the keys listen and tls"#]),
     ("[http]\nlisen = \"127.0.0.1:80\"",
@@ -117,6 +117,9 @@ const CASES: [(&str, &[&str]); 34] = [
         r#":13: station "Nine": access = 7 is a number; write a list of the names of tokens and passwords, as in ["staff"]"#,
         r#":13: station "Nine": access = "a b": a name has 1 to 32 letters and digits of ASCII, and - _ . between them, as in staff"#,
     ]),
+    ("[access]\nfile = \"t\"\n[[station]]\nid = 9\nname = \"Nine\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.9:5004\"\naccess = [\"a\", \"b\"]\n\
+      [[station]]\nid = 10\nname = \"Ten\"\nmedia = \"mosaic:9\"\ngroup = \"239.77.0.10:5004\"\naccess = [\"a\", \"c\"]",
+        &[r#":14: station "Ten": media shows station 9, which lets in only some; write access = ["a", "b"] here too"#]),
     // Addresses that two sockets cannot both have.
     ("[rtsp]\nlisten = \"127.0.0.1:9688\"",
         &[r#":7: [rtsp]: listen = "127.0.0.1:9688" is taken: [directory] listens there; choose another port"#]),

@@ -14,7 +14,7 @@ use crate::content::Fault;
 use crate::content::catalogue::Catalogue;
 use crate::content::decode::{PictureSource, SourceError, SourcePicture};
 use crate::content::pass::EncodingPlace;
-use crate::lineup::{LiveSource, Media};
+use crate::lineup::{LiveSource, Media, NetworkSource};
 use crate::media::Track;
 use crate::rtsp::playback::PlaybackEvent;
 use crate::rtsp::vod::{VodError, VodPlayback, VodProgramme};
@@ -332,7 +332,8 @@ async fn without_reels() -> TestRtspServer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_station_is_not_played_on_demand() {
-    let source = LiveSource::parse("http://192.0.2.20:8080/stream.mjpg").unwrap();
+    let source = NetworkSource::parse("http://192.0.2.20:8080/stream.mjpg").unwrap();
+    let source = LiveSource::Network(source);
     let server = TestRtspServer::with(|spec| spec.media = Media::Live(source)).await;
     let mut client = server.connect().await;
     let response = client.request("DESCRIBE rtsp://h/2/demand", "").await;

@@ -5,12 +5,14 @@ use crate::paint::Type;
 use crate::paint::style::{QUIET, TEXT};
 
 /// What the keys and the mouse do, in the order in which a new user needs it.
-const KEYS: [(&str, &str); 14] = [
+const KEYS: [(&str, &str); 16] = [
     ("0 – 9", "a station by its number"),
     ("↑ ↓  Ctrl + wheel", "the next station, the previous one"),
     ("Backspace", "the station before this one"),
     ("L  right click", "the line-up; letters find a name"),
     ("Enter  click", "the station of that row"),
+    ("T", "all stations; arrows or click choose, Enter shows"),
+    ("G", "the guide: what is on all stations, and what follows"),
     ("+ −  wheel", "louder, softer"),
     ("M", "sound off and on"),
     ("Space", "pause, and back to live"),

@@ -38,6 +38,8 @@ pub(super) struct SimulatedNetwork {
     depacketizer: Depacketizer,
     /// SSRC and sequence number of the last packet.
     last: Option<(u32, u16)>,
+    /// How many more sockets the system refuses.
+    pub(super) no_sockets: u32,
     /// Whether a packet was refused since the last one that was sent.
     refused: bool,
     /// Due time and arrival of the last picture.
@@ -77,6 +79,7 @@ impl SimulatedNetwork {
             films,
             depacketizer: Depacketizer::default(),
             last: None,
+            no_sockets: 0,
             refused: false,
             shown: None,
             film: None,
@@ -223,6 +226,12 @@ impl fmt::Display for SimulatedNetwork {
 pub(super) fn simulated(network: Arc<Mutex<SimulatedNetwork>>, interfaces: Interfaces) -> Network {
     Network::new(interfaces, move |group, interface, _| {
         let source = interface.source(group.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut state = network.lock().unwrap();
+        if let Some(left) = state.no_sockets.checked_sub(1) {
+            state.no_sockets = left;
+            return Err(nix::Error::EMFILE.into());
+        }
+        drop(state);
         let (network, index) = (network.clone(), interface.index);
         let checked = group == GROUP.parse().unwrap();
         Ok(SendSocket::simulated(move |datagram| {

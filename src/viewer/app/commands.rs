@@ -4,16 +4,18 @@
 
 use std::time::Instant;
 
+use super::guide::{GuideStep, OpenGuide};
 use super::listing::Listing;
-use super::{App, BANNER, OpenPanel, POINTER, remembered};
+use super::{App, BANNER, GUIDE, OpenPanel, POINTER, remembered};
 use crate::clock::wall_clock;
 use crate::directory::StationInfo;
 use crate::log::without_numbers;
-use crate::media::StationId;
+use crate::media::{AirTime, StationId};
 use crate::screen::pointer::{Button, PointerEvent};
 use crate::screen::snapshot::save_png;
 use crate::screen::{ListPlace, Screen, ViewerCommand};
 use crate::speaker::volume::Volume;
+use crate::viewer::mosaic::Mosaic;
 
 impl App {
     pub(super) fn obey(&mut self, command: ViewerCommand, screen: &mut Screen) -> anyhow::Result<()> {
@@ -22,6 +24,15 @@ impl App {
             ViewerCommand::Station(id) => self.tune(id)?,
             ViewerCommand::Next => self.step(1)?,
             ViewerCommand::Previous => self.step(-1)?,
+            ViewerCommand::Mosaic if self.mosaic.is_some() => self.show_alone(),
+            ViewerCommand::Mosaic => self.open_mosaic()?,
+            ViewerCommand::Tile { across, down } => {
+                let wanted = self.zapper.wanted();
+                if let Some(id) = self.mosaic.as_ref().and_then(|mosaic| mosaic.beside(wanted, across, down))
+                {
+                    self.tune(id)?;
+                }
+            }
             ViewerCommand::Last => match self.previous {
                 Some(previous) => self.tune(previous)?,
                 None => self.say("No station was watched before".into()),
@@ -60,13 +71,31 @@ impl App {
                     _ => OpenPanel::List(Listing::at(self.zapper.station().map(|station| station.id))),
                 }
             }
+            ViewerCommand::Guide => {
+                self.panel = match self.panel {
+                    OpenPanel::Guide(_) => OpenPanel::None,
+                    _ => OpenPanel::Guide(OpenGuide::at(self.zapper.wanted())),
+                };
+                self.guide_at = Instant::now();
+            }
+            ViewerCommand::Films(by) => self.in_guide(GuideStep::Films(by)),
+            ViewerCommand::Now => self.in_guide(GuideStep::Now),
+            ViewerCommand::Cursor(rows) if matches!(self.panel, OpenPanel::Guide(_)) => {
+                self.in_guide(GuideStep::Stations(rows));
+            }
             ViewerCommand::Cursor(rows) => self.in_list(|listing, line_up| listing.step(rows, line_up)),
             ViewerCommand::Find(c) => self.in_list(|listing, line_up| listing.find(c, line_up)),
             ViewerCommand::Unfind => self.in_list(Listing::unfind),
             ViewerCommand::Choose => {
-                if let OpenPanel::List(listing) = &self.panel
-                    && let Some(id) = listing.chosen(self.zapper.line_up())
-                {
+                let chosen = match &self.panel {
+                    OpenPanel::List(listing) => listing.chosen(self.zapper.line_up()),
+                    OpenPanel::Guide(guide) => guide.chosen(self.zapper.line_up()),
+                    OpenPanel::None | OpenPanel::Info | OpenPanel::Keys => {
+                        self.show_alone();
+                        None
+                    }
+                };
+                if let Some(id) = chosen {
                     self.panel = OpenPanel::None;
                     self.tune(id)?;
                 }
@@ -83,6 +112,32 @@ impl App {
         }
     }
 
+    /// Moves the cursor of the open guide. What is then seen is asked for at once.
+    fn in_guide(&mut self, step: GuideStep) {
+        let now = self.broadcast_time();
+        if let OpenPanel::Guide(guide) = &mut self.panel {
+            guide.step(step, self.zapper.line_up(), now);
+            self.guide_at = Instant::now();
+        }
+    }
+
+    /// Asks for what the open guide shows, if it is time.
+    pub(super) fn ask_guide(&mut self) {
+        let now = self.broadcast_time();
+        if let OpenPanel::Guide(guide) = &self.panel
+            && Instant::now() >= self.guide_at
+        {
+            let (from, until) = guide.wanted(now);
+            self.zapper.ask_guide(from, until);
+            self.guide_at = Instant::now() + GUIDE;
+        }
+    }
+
+    /// The time by the broadcaster's clock; by ours, before the broadcaster has told it.
+    pub(super) fn broadcast_time(&self) -> AirTime {
+        self.zapper.air_time(Instant::now()).unwrap_or_else(wall_clock)
+    }
+
     fn set_full_screen(&mut self, full: bool, screen: &mut Screen) {
         if let Err(error) = screen.window().set_full_screen(full) {
             self.say(error.to_string());
@@ -93,11 +148,14 @@ impl App {
     pub(super) fn point(&mut self, event: PointerEvent, screen: &mut Screen) -> anyhow::Result<()> {
         self.pointer_until = Some(Instant::now() + POINTER);
         let listing = matches!(self.panel, OpenPanel::List(_));
+        let guide = matches!(self.panel, OpenPanel::Guide(_));
         let command = match event {
             PointerEvent::Moved => return Ok(()),
             PointerEvent::Wheel { away, control: true } if away => ViewerCommand::Next,
             PointerEvent::Wheel { control: true, .. } => ViewerCommand::Previous,
-            PointerEvent::Wheel { away, .. } if listing => ViewerCommand::Cursor(if away { -1 } else { 1 }),
+            PointerEvent::Wheel { away, .. } if listing || guide => {
+                ViewerCommand::Cursor(if away { -1 } else { 1 })
+            }
             PointerEvent::Wheel { away, .. } => ViewerCommand::Volume(if away { 1 } else { -1 }),
             PointerEvent::Press { button: Button::Right, .. } => ViewerCommand::List,
             PointerEvent::Press { button: Button::Left, at, .. } if listing => {
@@ -115,9 +173,28 @@ impl App {
                     _ => return Ok(()),
                 }
             }
+            PointerEvent::Press { button: Button::Left, at, time } if guide => {
+                let (now, size) = (self.broadcast_time(), screen.window().size());
+                let place = self.guide_view(now).and_then(|guide| guide.place(at, size));
+                let double = self.clicks.press(time, at);
+                match (place, &mut self.panel) {
+                    (Some(_), _) if double => ViewerCommand::Choose,
+                    (Some((row, share)), OpenPanel::Guide(guide)) => {
+                        guide.point(row, share, self.zapper.line_up(), now);
+                        self.dirty = true;
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
+                }
+            }
             PointerEvent::Press { button: Button::Left, at, time } => {
-                if !self.clicks.press(time, at) {
-                    return Ok(());
+                let tile = self.mosaic.as_ref().map(|mosaic| mosaic.at(at, screen.window().size()));
+                let double = self.clicks.press(time, at);
+                match (tile, double) {
+                    (Some(Some(id)), false) => return self.obey(ViewerCommand::Station(id), screen),
+                    (Some(Some(_)), true) => return self.obey(ViewerCommand::Choose, screen),
+                    (Some(None), _) | (None, false) => return Ok(()),
+                    (None, true) => {}
                 }
                 ViewerCommand::FullScreen
             }
@@ -131,20 +208,54 @@ impl App {
             self.introduce();
             return Ok(());
         }
-        if self.zapper.line_up().iter().any(|station| station.id == id) {
+        let listed = self.zapper.line_up().iter().any(|station| station.id == id);
+        if listed && self.mosaic.as_ref().is_some_and(|mosaic| !mosaic.has(id)) {
+            self.say(format!("Station {id} is not among these. T shows one station alone."));
+            return Ok(());
+        }
+        if listed {
             self.previous = current.or(self.previous);
             self.paused = false;
             self.set_gain();
         }
         self.tuned_at = Instant::now();
         self.zapper.tune(id)?;
+        if let Some(mosaic) = &mut self.mosaic {
+            mosaic.follow(&self.zapper)?;
+        }
         self.introduce();
         Ok(())
     }
 
+    /// Shows all stations, or those that the user has named.
+    pub(super) fn open_mosaic(&mut self) -> anyhow::Result<()> {
+        let mosaic = Mosaic::open(&self.zapper, self.named.clone())?;
+        self.held.clear();
+        let wanted = self.zapper.wanted();
+        let first = mosaic.beside(None, 0, 0).filter(|_| wanted.is_some_and(|wanted| !mosaic.has(wanted)));
+        self.mosaic = Some(mosaic);
+        match first {
+            Some(first) => self.tune(first),
+            None => Ok(()),
+        }
+    }
+
+    /// Shows the chosen station of a mosaic alone, at first with the picture of its tile.
+    fn show_alone(&mut self) {
+        let Some(mut mosaic) = self.mosaic.take() else { return };
+        if let Some(id) = self.zapper.wanted() {
+            self.picture = mosaic.whole_picture(id).and_then(Result::ok);
+            self.pictured = self.picture.as_ref().map(|_| id);
+        }
+        self.introduce();
+    }
+
     /// Changes to the station `by` places further in the line-up, which wraps at its ends.
     pub(super) fn step(&mut self, by: isize) -> anyhow::Result<()> {
-        let ids = self.ids();
+        let ids = match &self.mosaic {
+            Some(mosaic) => mosaic.ids().to_vec(),
+            None => self.ids(),
+        };
         let current = self.zapper.station().map(|station| station.id);
         let at = ids.iter().position(|&id| Some(id) == current).unwrap_or(0) as isize;
         match ids.get((at + by).rem_euclid(ids.len().max(1) as isize) as usize) {
@@ -154,7 +265,12 @@ impl App {
     }
 
     fn save(&mut self) {
-        let (Some(picture), Some((station, _))) = (self.visible_picture(), self.zapper.on_screen()) else {
+        let of_tile = match (&mut self.mosaic, self.zapper.wanted()) {
+            (Some(mosaic), Some(id)) => mosaic.whole_picture(id).and_then(Result::ok),
+            _ => None,
+        };
+        let picture = if self.mosaic.is_some() { of_tile.as_ref() } else { self.visible_picture() };
+        let (Some(picture), Some(station)) = (picture, self.saved_station()) else {
             return self.say("No picture to save".into());
         };
         let message = match save_png(&self.save_to, station.id, &station.name, wall_clock(), picture) {
@@ -167,6 +283,14 @@ impl App {
             }
         };
         self.say(message);
+    }
+
+    /// The station whose picture is saved: of a mosaic the chosen one, else that on the screen.
+    fn saved_station(&self) -> Option<&StationInfo> {
+        match &self.mosaic {
+            Some(_) => self.zapper.station(),
+            None => self.zapper.on_screen().map(|(station, _)| station),
+        }
     }
 
     /// Sets the volume, shows and remembers it.

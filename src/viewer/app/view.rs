@@ -9,7 +9,7 @@ use crate::clock::wall_clock;
 use crate::conflict::addresses;
 use crate::directory::{State, StationInfo, StationNow};
 use crate::media::{AirTime, StationId};
-use crate::screen::{Banner, DecodedPicture, List, Panel, Row, Screen, ScreenView, VolumeBar};
+use crate::screen::{Banner, DecodedPicture, Guide, List, Panel, Row, Screen, ScreenView, VolumeBar};
 use crate::viewer::zapper::SignalState;
 
 /// Whether there is a live picture of the chosen station.
@@ -35,6 +35,10 @@ impl App {
             Reception::Waiting(sentence) => (Some(sentence), false),
             Reception::Lost(sentence) => (Some(sentence), true),
         };
+        let tiles = self.mosaic.as_ref().map(|mosaic| mosaic.view(self.zapper.wanted()));
+        // Each tile says of its station what is wrong. If there is none, a sentence says why.
+        let no_tiles = tiles.as_ref().map(Vec::is_empty);
+        let note = note.filter(|_| no_tiles != Some(false));
         let typed = self.remote.shown();
         let station = self.zapper.station();
         // Of a station that is not received, nothing is on.
@@ -42,17 +46,20 @@ impl App {
             .filter(|_| note.is_none())
             .map(|station| self.programme(station.id, now))
             .unwrap_or_default();
-        let banner = station.filter(|_| self.banner_until.is_some() || note.is_some());
+        let banner =
+            station.filter(|_| no_tiles.is_none() && (self.banner_until.is_some() || note.is_some()));
         let panel = match &self.panel {
             OpenPanel::None => Panel::None,
             OpenPanel::Info => Panel::Info(self.information(now)),
             OpenPanel::Keys => Panel::Keys,
             OpenPanel::List(_) => self.list_view().map_or(Panel::None, Panel::List),
+            OpenPanel::Guide(_) => self.guide_view(self.broadcast_time()).map_or(Panel::None, Panel::Guide),
         };
         let muted = self.volume.muted;
         let view = ScreenView {
             picture: self.visible_picture(),
-            lost,
+            mosaic: tiles.as_deref(),
+            lost: lost && tiles.is_none(),
             banner: banner.map(|station| Banner {
                 number: station.id,
                 name: &station.name,
@@ -109,6 +116,17 @@ impl App {
         let current = self.zapper.station().map(|station| station.id);
         let row = |station: &'a StationInfo| row(station, self.zapper.now_of(station.id));
         Some(listing.view(self.zapper.line_up(), current, row))
+    }
+
+    /// The open guide at `now` of the broadcaster's clock.
+    pub(super) fn guide_view<'a>(&'a self, now: AirTime) -> Option<Guide<'a>> {
+        let OpenPanel::Guide(guide) = &self.panel else { return None };
+        let current = self.zapper.station().map(|station| station.id);
+        let time = |at: AirTime, seconds: bool| {
+            let time = time_of_day(at, Duration::ZERO);
+            if seconds { time } else { time[..5].to_owned() }
+        };
+        Some(guide.view(self.zapper.line_up(), now, current, time))
     }
 
     /// The film that is on with its position, and the one that follows; empty if that is not known.

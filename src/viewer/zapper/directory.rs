@@ -110,6 +110,13 @@ impl DirectoryView {
         }
     }
 
+    /// Asks for the films of a span.
+    pub(super) fn ask_guide(&self, from: AirTime, until: AirTime) {
+        if let Some(client) = &self.client {
+            client.ask_guide(from, until);
+        }
+    }
+
     /// Notes that the connection exists, with our address in it. Sources are told anew.
     pub(super) fn set_connected(&mut self, local: IpAddr) {
         self.local = local;

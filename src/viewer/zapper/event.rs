@@ -1,7 +1,9 @@
 //! What a zapper tells its application: events with pictures, and whether pictures arrive.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::directory::FilmOnAir;
 use crate::media::StationId;
 use crate::tuner::ReceivedPicture;
 
@@ -36,6 +38,9 @@ pub enum ZapperEvent {
     },
     /// [`Zapper::line_up`](super::Zapper::line_up) has changed.
     LineUp,
+    /// The films of the span that was asked for by [`Zapper::ask_guide`](super::Zapper::ask_guide), by the stations' numbers; `None` if
+    /// the directory does not tell them.
+    Guide(Option<BTreeMap<StationId, Vec<FilmOnAir>>>),
     /// The line-up has no such station. One that was chosen before there was a line-up stays wanted.
     NoSuchStation(StationId),
     /// The directory cannot be reached. Reception continues.

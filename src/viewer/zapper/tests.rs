@@ -1,5 +1,7 @@
 //! The zapper with a directory played by the test. The groups are joined on loopback, and nothing is sent to them.
 
+use std::sync::Arc;
+
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 

@@ -165,9 +165,24 @@ function update(list) {
     const old = before.get(id);
     if (old && old.state !== state) speak(`Station ${id}, ${name}: ${how}`);
   });
+  if (before.size > 0) comings(before);
   filter();
   stage.update();
   mark();
+}
+
+// Says who has come on air and who has left.
+function comings(before) {
+  const news = (sentence, many, list) => (list.length > 3 ? `${list.length} stations have ${many}` : list.map(sentence).join("; "));
+  const here = new Map(stations.map((station) => [station.id, station]));
+  const left = [...before.values()].filter(({ id, name }) => here.get(id)?.name !== name);
+  const onAir = ({ id, name }) => here.get(id)?.name === name && here.get(id).state !== "starting";
+  const came = stations.filter((station) => onAir(station) && !(before.get(station.id)?.name === station.name && before.get(station.id).state !== "starting"));
+  const told = [
+    news(({ name }) => `${name} has left`, "left", left),
+    news(({ id, name }) => `${name} is on air as ${id}`, "come on air", came),
+  ].filter(Boolean);
+  if (told.length > 0) speak(told.join("; "));
 }
 
 // Shows the tiles that the search finds.

@@ -96,7 +96,7 @@ impl DescribedStreams {
 }
 
 /// The media of a description, for people: `H264 video, MPA audio`.
-fn summary(session: &Session) -> String {
+pub(super) fn summary(session: &Session) -> String {
     let named = |media: &Media| {
         let maps = media.get_attribute_values("rtpmap").flatten();
         let encodings: Vec<&str> =
