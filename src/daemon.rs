@@ -6,6 +6,7 @@ mod commands;
 mod follow;
 pub mod invitation;
 pub mod listeners;
+pub mod protection;
 mod reload;
 pub mod scarcity;
 mod service;
@@ -40,11 +41,13 @@ use crate::net::Network;
 use crate::station::listen::listen;
 use crate::station::runtime::StationRuntime;
 use crate::station::supervise;
+use crate::tls::Secured;
 use crate::web::hosts::Hosts;
-use crate::{announce, memory, rtsp, web};
+use crate::{announce, directory, memory, rtsp, web};
 pub use commands::LineupSource;
 use listeners::ListenerSwitch;
 pub use listeners::Listeners;
+use protection::Protection;
 use reload::Reloader;
 use service::ServiceManager;
 
@@ -58,7 +61,7 @@ const BLOCKING_THREADS: usize = 5;
 /// Keeps every station of `lineup` on air, and serves `listeners`, until `shutdown` is ready. Follows changes of `source`.
 ///
 /// # Errors
-/// The system has no thread for the air or for the stations.
+/// The system has no thread for the air or for the stations, or the certificate cannot be used.
 #[expect(clippy::disallowed_methods, reason = "a shell: it starts everything")]
 pub async fn broadcast(
     lineup: Lineup,
@@ -66,6 +69,7 @@ pub async fn broadcast(
     source: Option<LineupSource>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let protection = Protection::open(&lineup).map_err(io::Error::other)?;
     let made = lineup.publish.as_ref().map_or(0, PublishSpec::most);
     let places = places(lineup.stations.len() + made);
     match memory::lock() {
@@ -104,6 +108,8 @@ pub async fn broadcast(
         threads: Threads::default(),
         publishers: Publishers::new(lineup.publish.clone()),
         handles: handles(lineup.stations.iter().cloned()),
+        gatekeeper: protection.gatekeeper.clone(),
+        rtsp_security: lineup.security.rtsp,
         clock,
     });
     head_end.tell_directory();
@@ -117,19 +123,26 @@ pub async fn broadcast(
     // The stations' own runtime serves no sockets.
     let (stations, sockets) = (runtime.handle(), tokio::runtime::Handle::current());
     tasks.spawn_on(supervise(head_end.clone(), stations.clone(), sockets, wake_slots), stations);
+    let security = &lineup.security;
+    let door = |name, security, refusal| protection.door(name, security, refusal);
     tasks.spawn({
+        let door = door("directory", security.directory, directory::server::tls_only());
+        let listener = Secured::new(served.directory, door);
         let head_end = head_end.clone();
         let table = head_end.table.clone();
         let limits = Limits { connections: places.directory, ..Limits::default() };
-        serve(served.directory, table, limits, async move { head_end.stopping().await })
+        serve(listener, table, limits, async move { head_end.stopping().await })
     });
-    tasks.spawn(rtsp::serve(served.rtsp, head_end.clone(), places.rtsp));
-    tasks.spawn(web::serve(served.http, head_end.clone(), places.http, hosts));
+    let listener = Secured::new(served.rtsp, door("rtsp", security.rtsp, rtsp::TLS_ONLY.into()));
+    tasks.spawn(rtsp::serve(listener, head_end.clone(), places.rtsp));
+    let listener = Secured::new(served.http, door("http", security.http, web::TLS_ONLY.into()));
+    tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
     tasks.spawn(head_end.clone().keep_telling_now());
     tasks.spawn(announce::announce(announcements, head_end.clone()));
     tasks.spawn(listen(head_end.clone()));
     tasks.spawn(manager.clone().keep_told(head_end.clone()));
     tasks.spawn_on(manager.clone().keep_watchdog(head_end.clone()), stations);
+    let protecting = tokio::spawn(protection.keep_current());
     let reloading = source.map(|source| {
         let reloader = Reloader {
             file: source.file.clone(),
@@ -147,6 +160,7 @@ pub async fn broadcast(
     info!("going off air");
     manager.stopping();
     following.abort();
+    protecting.abort();
     reloading.inspect(tokio::task::JoinHandle::abort);
     settled.inspect(tokio::task::JoinHandle::abort);
     watching.abort();

@@ -17,8 +17,9 @@
 //! - [`clock`]: air time, which follows the wall clock without a jump;
 //! - [`conflict`]: notices that another sender uses a station's group;
 //! - [`interface`], [`net`]: this machine's network interfaces, and sockets on them;
-//! - [`log`], `limits`, `memory`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, locked memory, tables,
-//!   text and tiles in pictures, manual pages;
+//! - [`log`], `limits`, `memory`, `private_file`, `text_table`, [`paint`], [`generate`]: helpers, for logging, accept loops, locked
+//!   memory, files with secrets, tables, text and tiles in pictures, manual pages;
+//! - [`tls`], [`access`]: connections of clients, plain or TLS; tokens and passwords, and the clients that have shown one;
 //! - [`directory`]: the table of stations, its server and its client, over TCP;
 //! - [`lineup`]: `stations.toml`, checked in one step;
 //! - [`content`]: files to access units: films, their reels, and the slate;
@@ -62,8 +63,12 @@ pub mod log;
 mod memory;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 pub mod paint;
+mod private_file;
 #[cfg(any(feature = "broadcaster", feature = "viewer"))]
 mod text_table;
+
+pub mod access;
+pub mod tls;
 
 pub mod directory;
 

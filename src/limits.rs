@@ -1,9 +1,11 @@
 //! The accept loop of every server here (directory, RTSP, web), and its limits of connections, in all, by network and by
 //! address.
 //!
+//! - `attempts`: how often an address may try a secret. Pure.
 //! - `places`: counts connections, and keeps a few addresses from taking all places. Pure.
 //! - `open_files`: the number of places, by the limit of open files. Pure.
 
+mod attempts;
 #[cfg(feature = "broadcaster")]
 pub(crate) mod open_files;
 mod places;
@@ -22,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::log::RateLimit;
+pub(crate) use attempts::Attempts;
 #[cfg(feature = "broadcaster")]
 pub(crate) use places::network;
 pub(crate) use places::{ConnectionLimits, Permit};

@@ -24,7 +24,9 @@ fn code(text: &str) -> String {
 
 /// The modules that code declares, each in a file of its own.
 fn modules(code: &str) -> Vec<&str> {
-    code.lines().filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';')).collect()
+    let declared = |line: &str| line.trim_start().starts_with("mod ") || line.trim_start().starts_with("pub");
+    let declarations = code.lines().filter(|line| declared(line));
+    declarations.filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';')).collect()
 }
 
 /// Adds to `wrong` each import of a room of `below` by the module `name` in `folder` and by the modules in it.

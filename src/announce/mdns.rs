@@ -61,7 +61,9 @@ impl Service {
         let mut indices: Vec<u32> = leaving.map(|one| one.index).collect();
         indices.sort_unstable();
         indices.dedup();
-        Some(Announcement { stations: stations.len(), indices })
+        // Those that everybody finds in the directory.
+        let open = stations.values().filter(|station| station.spec().access.is_empty());
+        Some(Announcement { stations: open.count(), indices })
     }
 
     fn txt(&self, stations: usize) -> Vec<(&'static str, String)> {
@@ -227,6 +229,7 @@ group = "239.77.0.2:5004"
             interfaces: vec![loopback, Interface::sample()],
             home: None,
             cache: None,
+            state: None,
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         }

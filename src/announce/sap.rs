@@ -81,7 +81,9 @@ impl Sessions {
         let all = std::mem::take(&mut self.by_id).into_iter();
         let over: BTreeMap<_, _>;
         (self.by_id, over) = all.partition(|(id, session)| current(id, session));
-        for (&id, handle) in stations {
+        // A station that lets in only some is not announced to all.
+        let open = |handle: &Arc<StationHandle>| handle.spec().access.is_empty();
+        for (&id, handle) in stations.iter().filter(|(_, handle)| open(handle)) {
             self.by_id.entry(id).or_insert_with(|| SapSession::new(handle.clone()));
         }
         over.into_values().collect()

@@ -6,6 +6,8 @@ mod commands;
 mod play;
 #[path = "broadcaster/publish.rs"]
 mod publish;
+#[path = "broadcaster/token.rs"]
+mod token;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -18,19 +20,21 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
+use stationcast::access::Secret;
 use stationcast::clock::wall_clock;
 use stationcast::content::decode::be_quiet;
 use stationcast::content::film_list::FilmList;
 use stationcast::content::prepare::prepare as make_reels;
 use stationcast::content::reel::Store;
 use stationcast::control::{self, ControlCommand};
-use stationcast::daemon::{self, LineupSource, Listeners, listeners, scarcity};
+use stationcast::daemon::{self, LineupSource, Listeners, listeners, protection, scarcity};
 use stationcast::generate::{Generate, manual};
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, has_sound};
 use stationcast::log::without_numbers;
 use stationcast::media::StationId;
-use stationcast::status;
+use stationcast::status::{self, StatusTarget};
+use stationcast::tls::pin::Fingerprint;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -96,6 +100,8 @@ enum Command {
     /// What was sent ahead is shown first, so the change is seen within a second. Exit status: 0 if it was done, 1 if it cannot be
     /// done now or if no broadcaster runs the line-up, 2 if there is no such station or film.
     Control(commands::Control),
+    /// Add, list and remove the tokens and passwords that stations let in
+    Token(token::Token),
 }
 
 #[derive(clap::Args)]
@@ -126,6 +132,16 @@ struct Status {
     /// Where the broadcaster serves HTTP; default: the `http.listen` of the line-up
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
+    /// Ask by TLS; default: if the line-up says so
+    #[arg(long)]
+    tls: bool,
+    /// Ask by TLS, and only if the certificate has this SHA-256; default: that of the line-up's certificate
+    #[arg(long, value_name = "SHA-256")]
+    fingerprint: Option<Fingerprint>,
+    /// Show the token in this file, so that stations with `access` are told too; or else the one in the environment,
+    /// STATIONCAST_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Keep the table up to date until q is pressed
     #[arg(long, conflicts_with = "json")]
     watch: bool,
@@ -179,8 +195,9 @@ fn command() -> ExitCode {
             return commands::ask(&options.line_up.config, &command);
         }
         Some(Command::Control(control)) => return control.run(),
+        Some(Command::Token(options)) => return options.run(),
         Some(Command::Status(status)) => match &status.http {
-            Some(address) => return outcome(show_status(status, address)),
+            Some(address) => return outcome(show_status(status, address, false, None)),
             None => &status.line_up.config,
         },
         None | Some(Command::Play(_) | Command::Publish(_)) => &cli.line_up.config,
@@ -195,13 +212,30 @@ fn command() -> ExitCode {
     for note in lineup.notes() {
         warn!("{note}");
     }
+    let fingerprint = match protection::check(&lineup) {
+        Ok(fingerprint) => fingerprint,
+        Err(sentence) => {
+            stationcast::log::flush();
+            eprintln!("{}: {sentence}", file.display());
+            return ExitCode::from(2);
+        }
+    };
     let result = match &cli.command {
         None => broadcast(lineup, Some(file)),
-        Some(Command::Play(_) | Command::Publish(_) | Command::Reload(_) | Command::Control(_)) => Ok(()),
+        Some(
+            Command::Play(_)
+            | Command::Publish(_)
+            | Command::Reload(_)
+            | Command::Control(_)
+            | Command::Token(_),
+        ) => Ok(()),
         Some(Command::Prepare(_)) => prepare(&lineup),
-        Some(Command::Check(check)) => return show_line_up(&lineup, check),
+        Some(Command::Check(check)) => return show_line_up(&lineup, fingerprint, check),
         Some(Command::Status(status)) => match lineup.http {
-            Some(listen) => show_status(status, &status::address_of(listen)),
+            Some(listen) => {
+                let tls = lineup.security.http.has_tls();
+                show_status(status, &status::address_of(listen), tls, fingerprint.filter(|_| tls))
+            }
             None => Err(anyhow!(
                 "the line-up has no [http] section, so its broadcaster serves no status; add one, or give the address \
                  of a running broadcaster with --http"
@@ -298,8 +332,11 @@ fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
 }
 
 /// Prints the line-up and its films. Success means that all of these can be played.
-fn show_line_up(lineup: &Lineup, options: &Check) -> ExitCode {
+fn show_line_up(lineup: &Lineup, fingerprint: Option<Fingerprint>, options: &Check) -> ExitCode {
     let mut text = format!("{}\n", lineup.table());
+    if let Some(fingerprint) = fingerprint {
+        text += &format!("the certificate has the fingerprint {fingerprint}\n");
+    }
     if options.fast {
         return outcome(print(&text));
     }
@@ -347,15 +384,21 @@ fn listen(address: &mut SocketAddr, section: &'static str, is_fixed: bool) -> an
 }
 
 /// Prints the status of the stations of the broadcaster at `address`, or shows it until a key or a signal ends it.
-fn show_status(options: &Status, address: &str) -> anyhow::Result<()> {
+/// Its line-up says whether it serves TLS, and `known` is the fingerprint of its certificate, if that is there.
+fn show_status(options: &Status, address: &str, tls: bool, known: Option<Fingerprint>) -> anyhow::Result<()> {
+    let fingerprint = options.fingerprint.or(known);
+    let token =
+        Secret::from_file_or_environment(options.token_file.as_deref()).map_err(anyhow::Error::msg)?;
+    let tls = tls || options.tls || fingerprint.is_some();
+    let target = StatusTarget { address: address.to_owned(), tls, fingerprint, token };
     if options.json {
-        return print(&format!("{}\n", status::fetch_json(address)?));
+        return print(&format!("{}\n", status::fetch_json(&target)?));
     }
     if !options.watch {
-        return print(&format!("{}\n", status::table(&status::fetch(address)?)));
+        return print(&format!("{}\n", status::table(&status::fetch(&target)?)));
     }
     let (_runtime, stop) = stop_flag()?;
-    status::watch(address, &stop).context("--watch needs a terminal; leave it out")
+    status::watch(&target, &stop).context("--watch needs a terminal; leave it out")
 }
 
 /// Makes the reels. `Ok` means that there is one of every film.

@@ -13,16 +13,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::error::ErrorKind as UsageError;
 use clap::{ArgGroup, CommandFactory, Parser};
 use serde::Serialize;
-use stationcast::directory::{self, StationInfo, StationNow};
+use stationcast::access::Secret;
+use stationcast::directory::{self, Endpoint, Reach, StationInfo, StationNow};
 use stationcast::generate::{Generate, manual};
 use stationcast::interface::named;
 use stationcast::log::without_numbers;
 use stationcast::media::{AirTime, StationId};
 use stationcast::speaker::{Output, Speaker};
+use stationcast::tls::pin::{Fingerprint, KnownServers};
 use stationcast::viewer::app;
 use stationcast::viewer::discover::{self, Search};
 use stationcast::viewer::headless::{self, HeadlessPlan};
@@ -51,6 +53,15 @@ struct Cli {
     /// (mDNS)
     #[arg(long, value_name = "HOST:PORT")]
     directory: Option<String>,
+    /// Reach the directory by TLS. Its certificate is remembered, and one that was remembered is reached by TLS without this
+    #[arg(long, conflicts_with_all = ["rtp", "sdp", "pcap"])]
+    tls: bool,
+    /// Reach the directory by TLS, and only if its certificate has this SHA-256, which the broadcaster prints when it starts
+    #[arg(long, value_name = "SHA-256", conflicts_with_all = ["rtp", "sdp", "pcap"])]
+    fingerprint: Option<Fingerprint>,
+    /// Show the directory the token in this file, by TLS; or else the one in the environment, STATIONCAST_TOKEN
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rtp", "sdp", "pcap"])]
+    token_file: Option<PathBuf>,
     /// Receive on this interface, by name or address; default: the one towards the directory
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
@@ -186,7 +197,11 @@ fn command() -> ExitCode {
         Ok(found) => found,
         Err(sentence) => return usage(&sentence),
     };
-    match run(&cli, directory, stream) {
+    let reach = match reach(&cli) {
+        Ok(reach) => reach,
+        Err(sentence) => return usage(&sentence),
+    };
+    match run(&cli, directory, reach, stream) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stationcast::log::flush();
@@ -253,13 +268,24 @@ fn directory(cli: &Cli) -> Result<Option<SocketAddr>, String> {
     }
 }
 
-fn run(cli: &Cli, found: Option<SocketAddr>, stream: Option<Stream>) -> anyhow::Result<()> {
-    let directory = found.unwrap_or(discover::HERE);
+/// How directories are reached.
+fn reach(cli: &Cli) -> Result<Reach, String> {
+    let token = Secret::from_file_or_environment(cli.token_file.as_deref())?;
+    let known = KnownServers::of_this_user();
+    Ok(Reach { tls: cli.tls, fingerprint: cli.fingerprint, known, token })
+}
+
+fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream>) -> anyhow::Result<()> {
+    let directory = Endpoint { address: found.unwrap_or(discover::HERE), reach };
+    if let Some(sentence) = directory.token_is_unsafe() {
+        bail!("{sentence}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
-        let stations = runtime.block_on(directory::list(directory, Duration::from_secs(5)))?;
+        let stations = runtime.block_on(directory::list(directory.clone(), Duration::from_secs(5)))?;
         // An older directory refuses the question.
-        let now = runtime.block_on(directory::now(directory, Duration::from_secs(5))).unwrap_or_default();
+        let now =
+            runtime.block_on(directory::now(directory.clone(), Duration::from_secs(5))).unwrap_or_default();
         return list(stations, now, cli.json);
     }
     if let Some(interface) = &cli.interface {
@@ -267,7 +293,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>, stream: Option<Stream>) -> anyhow::
         named(interface)?;
     }
     if let Some(template) = &cli.player {
-        return runtime.block_on(play(template, cli, directory));
+        return runtime.block_on(play(template, cli, &directory));
     }
     let _within = runtime.enter();
     let station = cli.station.map(StationId);
@@ -290,7 +316,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>, stream: Option<Stream>) -> anyhow::
         return print(&measure::run(plan)?, cli.json);
     }
     let via = if cli.tcp {
-        let services = runtime.block_on(directory::services(directory, Duration::from_secs(5)))?;
+        let services = runtime.block_on(directory::services(directory.clone(), Duration::from_secs(5)))?;
         let none = "this broadcaster does not serve RTSP to this machine; see [rtsp] in its line-up";
         ReceiveVia::Tcp(services.rtsp.context(none)?)
     } else {
@@ -357,9 +383,9 @@ fn stop_flag(runtime: &Runtime) -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Starts a player on a station, or on the first of the line-up.
-async fn play(template: &Template, cli: &Cli, directory: SocketAddr) -> anyhow::Result<()> {
+async fn play(template: &Template, cli: &Cli, directory: &Endpoint) -> anyhow::Result<()> {
     let id = cli.station.map(StationId);
-    let stations = directory::list(directory, Duration::from_secs(5)).await?;
+    let stations = directory::list(directory.clone(), Duration::from_secs(5)).await?;
     let station = match id {
         Some(id) => stations.iter().find(|station| station.id == id),
         None => stations.first(),

@@ -1,5 +1,6 @@
 //! The web of a whole broadcaster whose films cannot be opened: slates are pictures like any other, and need no film.
 
+mod closed;
 mod exposition;
 mod walls;
 
@@ -41,6 +42,7 @@ sound = true
 struct TestBroadcaster {
     http: SocketAddr,
     rtsp: Option<SocketAddr>,
+    directory: SocketAddr,
     _stop: oneshot::Sender<()>,
 }
 
@@ -55,6 +57,7 @@ impl TestBroadcaster {
             interfaces: interfaces().unwrap(),
             home: None,
             cache: None,
+            state: None,
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         };
@@ -64,10 +67,13 @@ impl TestBroadcaster {
         let address = http.local_addr().unwrap();
         let rtsp = if rtsp { Some(listen().await.unwrap()) } else { None };
         let rtsp_at = rtsp.as_ref().map(|rtsp| rtsp.local_addr().unwrap());
-        let listeners = Listeners { directory: listen().await.unwrap(), rtsp, http: Some(http) };
+        let directory = listen().await.unwrap();
+        let directory_at = directory.local_addr().unwrap();
+        let listeners = Listeners { directory, rtsp, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(broadcast(lineup, listeners, None, async move { drop(stopped.await) }));
-        let broadcaster = TestBroadcaster { http: address, rtsp: rtsp_at, _stop: stop };
+        let broadcaster =
+            TestBroadcaster { http: address, rtsp: rtsp_at, directory: directory_at, _stop: stop };
         broadcaster.until("/healthz", |answer| answer.status == 200).await;
         broadcaster
     }

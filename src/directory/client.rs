@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
+use super::endpoint::{ConnectError, Endpoint};
 use super::framing::{ByteStream, Framed};
 use super::message::{
     ErrorCode, FilmOnAir, OnAir, Reply, Request, SoundPacket, StationInfo, StationNow, StationSound, VERSION,
@@ -84,7 +85,7 @@ pub enum Event {
         /// The picture on air now; `None` before the station's first picture.
         now: Option<OnAir>,
     },
-    /// The directory refused a request. Unless the code is [`ErrorCode::NoSuchStation`], a Lost follows.
+    /// The directory refused a request. Unless the code is [`ErrorCode::NoSuchStation`] or [`ErrorCode::Denied`], a Lost follows.
     Refused {
         /// For programs.
         code: ErrorCode,
@@ -116,7 +117,7 @@ impl DirectoryClient {
     ///
     /// # Panics
     /// Outside a tokio runtime with time and I/O enabled.
-    pub fn start(directory: SocketAddr, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
+    pub fn start(directory: impl Into<Endpoint>, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
         let (wanted, watched) = watch::channel(None);
         let (guide, guide_wanted) = watch::channel(None);
         let task = ClientTask {
@@ -126,7 +127,7 @@ impl DirectoryClient {
             extras: Extras::default(),
             now: BTreeMap::new(),
         };
-        let task = tokio::spawn(task.run(directory)).abort_handle();
+        let task = tokio::spawn(task.run(directory.into())).abort_handle();
         DirectoryClient { wanted, guide, task }
     }
 
@@ -227,21 +228,25 @@ impl Extras {
 }
 
 impl ClientTask {
-    async fn run(mut self, directory: SocketAddr) {
+    async fn run(mut self, directory: Endpoint) {
+        let address = directory.address;
         let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();
             let mut reached = false;
-            let reason = match timeout(CONNECT, Framed::connect(directory)).await {
-                Ok(Ok(framed)) => {
+            let reason = match timeout(CONNECT, directory.connect()).await {
+                Ok(Ok((framed, local))) => {
                     reached = true;
-                    match framed.local_addr() {
-                        Ok(local) => self.run_once(framed, local).await,
-                        Err(error) => Err(error.to_string()),
-                    }
+                    self.run_once(framed, local, &directory).await
                 }
-                Ok(Err(error)) => Err(format!("cannot reach the directory at {directory}: {error}")),
-                Err(_) => Err(format!("the directory at {directory} does not answer")),
+                Ok(Err(ConnectError::Insecure(error))) => {
+                    reached = true;
+                    Err(error.to_string())
+                }
+                Ok(Err(ConnectError::Io(error))) => {
+                    Err(format!("cannot reach the directory at {address}: {error}"))
+                }
+                Err(_) => Err(format!("the directory at {address} does not answer")),
             };
             let Err(reason) = reason else { return };
             if self.extras.refused() {
@@ -265,9 +270,11 @@ impl ClientTask {
         &mut self,
         mut framed: Framed<impl ByteStream, Reply>,
         local: SocketAddr,
+        directory: &Endpoint,
     ) -> Result<(), String> {
         let mut opening = vec![Request::hello()];
         opening.extend(self.extras.questions());
+        opening.extend(directory.token().cloned().map(|token| Request::Admit { token }));
         opening.push(Request::Watch);
         let wanted = *self.wanted.borrow_and_update();
         opening.extend(wanted.map(|station| Request::Tune { station }));
@@ -380,7 +387,7 @@ impl ClientTask {
                     (self.events)(Event::SoundNow { station, packets });
                 }
             }
-            Reply::Pong | Reply::Services(_) => {}
+            Reply::Pong | Reply::Services(_) | Reply::Admitted { .. } => {}
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use super::message::{Message, MessageError};
 use super::serialization::{PREFIX, decode};
 use crate::limits;
+use crate::tls::Stream;
 
 /// Cuts a stream of bytes into messages. Its buffer holds one incomplete message, and little more.
 #[derive(Debug)]
@@ -64,6 +64,11 @@ impl<M: Message> FrameReader<M> {
 
 /// A stream of bytes to a peer: TCP, or in tests a pipe in memory, which works in virtual time.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether nobody between can read what is sent.
+    fn is_tls(&self) -> bool {
+        false
+    }
+
     /// Makes the close discard what the peer has not fetched yet: a client that stops reading must not keep megabytes
     /// in the kernel's send buffer.
     fn discard_unsent(&self) {}
@@ -76,6 +81,24 @@ impl ByteStream for TcpStream {
     }
 }
 
+impl ByteStream for tokio_rustls::client::TlsStream<TcpStream> {}
+
+impl ByteStream for Box<dyn ByteStream> {
+    fn discard_unsent(&self) {
+        (**self).discard_unsent();
+    }
+}
+
+impl ByteStream for Stream {
+    fn is_tls(&self) -> bool {
+        Stream::is_tls(self)
+    }
+
+    fn discard_unsent(&self) {
+        let _ = self.tcp().set_zero_linger();
+    }
+}
+
 #[cfg(test)]
 impl ByteStream for tokio::io::DuplexStream {}
 
@@ -83,19 +106,6 @@ impl ByteStream for tokio::io::DuplexStream {}
 pub(super) struct Framed<S, In> {
     stream: S,
     reader: FrameReader<In>,
-}
-
-impl<In> Framed<TcpStream, In> {
-    /// Connects to a directory.
-    pub(super) async fn connect(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?; // a zap waits for the few bytes of its Tune
-        Ok(Framed { stream, reader: FrameReader::default() })
-    }
-
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
-    }
 }
 
 impl<S: ByteStream, In: Message> Framed<S, In> {
@@ -130,6 +140,11 @@ impl<S: ByteStream, In: Message> Framed<S, In> {
             return;
         }
         limits::drain(&mut self.stream).await;
+    }
+
+    /// See [`ByteStream::is_tls`].
+    pub(super) fn is_tls(&self) -> bool {
+        self.stream.is_tls()
     }
 
     pub(super) fn discard_unsent(&self) {

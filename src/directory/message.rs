@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::access::{LONGEST_SECRET, Secret};
 use crate::media::{AirTime, FrameRate, Size, StationId};
 
 /// The directory's TCP port.
@@ -83,6 +84,13 @@ pub enum Request {
         /// and begin before this one.
         until: AirTime,
     },
+    /// Shows a token. Answered by [`Reply::Admitted`]: from now on the connection has the stations of that token too. Or by
+    /// [`ErrorCode::Denied`], and everything stays as it is. Sent over TLS only, or to this machine. An older server does not
+    /// know this request: it answers [`ErrorCode::BadRequest`] and closes.
+    Admit {
+        /// The token.
+        token: Secret,
+    },
 }
 
 /// A message from the server to a client: an answer or a push.
@@ -111,8 +119,8 @@ pub enum Reply {
         /// The picture on air now; `None` before the station's first picture.
         now: Option<OnAir>,
     },
-    /// A request was refused. After [`ErrorCode::NoSuchStation`] the connection stays open; after any other code the
-    /// server closes it.
+    /// A request was refused. After [`ErrorCode::NoSuchStation`] and [`ErrorCode::Denied`] the connection stays open; after any
+    /// other code the server closes it.
     Error {
         /// For programs.
         code: ErrorCode,
@@ -155,6 +163,12 @@ pub enum Reply {
         /// At most [`MAX_STATIONS`].
         #[serde(deserialize_with = "stations")]
         stations: Vec<StationFilms>,
+    },
+    /// Answers Admit.
+    Admitted {
+        /// The name that the token belongs to; at most [`MAX_NAME`] bytes.
+        #[serde(deserialize_with = "text")]
+        name: String,
     },
 }
 
@@ -269,6 +283,8 @@ pub enum ErrorCode {
     Busy,
     /// The Hello or the rest of a request came too late, or the client was silent for too long.
     TimedOut,
+    /// The token of the client is not let in, or is let in no more.
+    Denied,
 }
 
 /// One station of the line-up.
@@ -415,6 +431,7 @@ impl Message for Request {
             Request::Services | Request::Sources | Request::Sound | Request::Now => Ok(()),
             Request::Guide { from, until } if from < until => Ok(()),
             Request::Guide { .. } => Err("a span of the guide ends after it begins"),
+            Request::Admit { token } => check_text(token.reveal(), LONGEST_SECRET),
         }
     }
 }
@@ -427,6 +444,7 @@ impl Message for Reply {
         match self {
             Reply::Hello { server, .. } => check_text(server, MAX_NAME),
             Reply::Error { sentence, .. } => check_text(sentence, MAX_SENTENCE),
+            Reply::Admitted { name } => check_text(name, MAX_NAME),
             Reply::Tuned { entry, .. } => entry.check(),
             Reply::LineUp { stations, .. } => {
                 if !stations.is_sorted_by(|a, b| a.id < b.id) {

@@ -1,6 +1,6 @@
 //! The directory: tells clients over TCP (port 9688) which stations there are, where each is sent, and what it shows now.
 //!
-//! Any room may import it. It imports `media`, `limits` and `log`.
+//! Any room may import it. It imports `media`, `limits`, `log`, `tls` and `access`.
 //!
 //! A viewer could read a station's group from a file and wait for the next picture. The directory does better: it
 //! pushes the line-up at every change, and its answer to "tune me to 2" carries the picture now on air, so that the
@@ -16,6 +16,7 @@
 //! - [`framing`]: cuts a stream of bytes into messages.
 //! - [`table`]: the state of all stations, written by the stations and read by the connections; counts the audience.
 //! - [`server`]: connections, and the limits that keep one client from harming the others.
+//! - [`endpoint`]: how a client reaches a directory, by TLS or not.
 //! - [`query`]: one question on a connection of its own ([`list`], [`services`], [`sources`], [`now`]).
 //! - [`client`]: a connection that lasts as long as the viewer runs ([`DirectoryClient`]).
 //!
@@ -23,6 +24,7 @@
 //! a deadline.
 
 pub mod client;
+pub mod endpoint;
 pub mod framing;
 pub mod message;
 pub mod query;
@@ -31,6 +33,7 @@ pub mod server;
 pub mod table;
 
 pub use client::{DirectoryClient, Event};
+pub use endpoint::{Endpoint, Reach};
 pub use message::{
     ErrorCode, FilmOnAir, MAX_GUIDE_FILMS, MAX_SOUND_PACKETS, OnAir, PORT, Services, SoundPacket, State,
     StationFilms, StationInfo, StationNow, StationSound, StationSource, VERSION,

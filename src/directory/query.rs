@@ -1,17 +1,17 @@
 //! One question to a directory, on a connection of its own.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::framing::Framed;
+use super::endpoint::{ConnectError, Endpoint};
 use super::message::{
     ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationNow, StationSound, StationSource,
     VERSION,
 };
 use super::serialization::encode;
 use crate::media::AirTime;
+use crate::tls::pin::InsecureError;
 
 /// Why a directory gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,9 @@ pub enum QueryError {
         /// The system's error.
         reason: io::Error,
     },
+    /// The connection is not secure.
+    #[error(transparent)]
+    Insecure(InsecureError),
     /// The connection broke.
     #[error("lost the directory at {addr}: {reason}")]
     Io {
@@ -74,71 +77,82 @@ pub enum QueryError {
     },
 }
 
-/// Asks the directory at `addr` for its line-up: the stations, ascending by id. Takes at most `timeout`. Needs a tokio
+/// Asks a directory for its line-up: the stations, ascending by id. Takes at most `timeout`. Needs a tokio
 /// runtime.
 ///
 /// # Errors
 /// [`QueryError`]. Whatever the peer sends, this returns within `timeout` and holds at most one reply in memory.
-pub async fn list(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationInfo>, QueryError> {
+pub async fn list(directory: impl Into<Endpoint>, timeout: Duration) -> Result<Vec<StationInfo>, QueryError> {
     let stations = |reply| match reply {
         Reply::LineUp { stations, .. } => Some(stations),
         _ => None,
     };
-    within(timeout, addr, ask(addr, Request::List, stations)).await
+    ask(directory.into(), timeout, Request::List, stations).await
 }
 
-/// Asks the directory at `addr` where its stations are served besides multicast. The answer is as seen from here: a
+/// Asks a directory where its stations are served besides multicast. The answer is as seen from here: a
 /// service that only the directory's own machine can reach is `None`. Takes at most `timeout`. Needs a tokio runtime.
 ///
 /// # Errors
 /// As [`list`].
-pub async fn services(addr: SocketAddr, timeout: Duration) -> Result<Services, QueryError> {
+pub async fn services(directory: impl Into<Endpoint>, timeout: Duration) -> Result<Services, QueryError> {
     let services = |reply| match reply {
         Reply::Services(services) => Some(services),
         _ => None,
     };
-    let Services { rtsp, http } = within(timeout, addr, ask(addr, Request::Services, services)).await?;
+    let directory = directory.into();
+    let addr = directory.address;
+    let Services { rtsp, http } = ask(directory, timeout, Request::Services, services).await?;
     let from_here = |service: Option<SocketAddr>| from_here(service?, addr);
     Ok(Services { rtsp: from_here(rtsp), http: from_here(http) })
 }
 
-/// Asks the directory at `addr` from which addresses its stations are sent, ascending by id. Takes at most `timeout`. Needs a
+/// Asks a directory from which addresses its stations are sent, ascending by id. Takes at most `timeout`. Needs a
 /// tokio runtime.
 ///
 /// # Errors
 /// As [`list`]. An older directory refuses the question.
-pub async fn sources(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationSource>, QueryError> {
+pub async fn sources(
+    directory: impl Into<Endpoint>,
+    timeout: Duration,
+) -> Result<Vec<StationSource>, QueryError> {
     let sources = |reply| match reply {
         Reply::Sources(sources) => Some(sources),
         _ => None,
     };
-    within(timeout, addr, ask(addr, Request::Sources, sources)).await
+    ask(directory.into(), timeout, Request::Sources, sources).await
 }
 
-/// Asks the directory at `addr` what is on its stations, ascending by id, and at which moment of its clock that is so. Takes at
+/// Asks a directory what is on its stations, ascending by id, and at which moment of its clock that is so. Takes at
 /// most `timeout`. Needs a tokio runtime.
 ///
 /// # Errors
 /// As [`list`]. An older directory refuses the question.
-pub async fn now(addr: SocketAddr, timeout: Duration) -> Result<(AirTime, Vec<StationNow>), QueryError> {
+pub async fn now(
+    directory: impl Into<Endpoint>,
+    timeout: Duration,
+) -> Result<(AirTime, Vec<StationNow>), QueryError> {
     let now = |reply| match reply {
         Reply::Now { at, stations } => Some((at, stations)),
         _ => None,
     };
-    within(timeout, addr, ask(addr, Request::Now, now)).await
+    ask(directory.into(), timeout, Request::Now, now).await
 }
 
-/// Asks the directory at `addr` how the sound of its stations is sent, ascending by id; a station without sound is missing. Takes
+/// Asks a directory how the sound of its stations is sent, ascending by id; a station without sound is missing. Takes
 /// at most `timeout`. Needs a tokio runtime.
 ///
 /// # Errors
 /// As [`list`]. An older directory refuses the question.
-pub async fn sounds(addr: SocketAddr, timeout: Duration) -> Result<Vec<StationSound>, QueryError> {
+pub async fn sounds(
+    directory: impl Into<Endpoint>,
+    timeout: Duration,
+) -> Result<Vec<StationSound>, QueryError> {
     let sounds = |reply| match reply {
         Reply::Sound(sounds) => Some(sounds),
         _ => None,
     };
-    within(timeout, addr, ask(addr, Request::Sound, sounds)).await
+    ask(directory.into(), timeout, Request::Sound, sounds).await
 }
 
 /// The address of a service for a client that reached the directory at `directory`; `None` if the client cannot reach
@@ -154,31 +168,40 @@ fn from_here(service: SocketAddr, directory: SocketAddr) -> Option<SocketAddr> {
     (by.is_loopback() || !service.ip().is_loopback()).then_some(service)
 }
 
-async fn within<T>(
+/// Sends `question` on a new connection. `answer` extracts the result from the reply; `None` means that the reply does
+/// not belong to the question.
+async fn ask<T>(
+    directory: Endpoint,
     timeout: Duration,
-    addr: SocketAddr,
-    answer: impl Future<Output = Result<T, QueryError>>,
+    question: Request,
+    answer: impl Fn(Reply) -> Option<T>,
 ) -> Result<T, QueryError> {
-    match tokio::time::timeout(timeout, answer).await {
+    let addr = directory.address;
+    match tokio::time::timeout(timeout, answered(&directory, question, answer)).await {
         Ok(answer) => answer,
         Err(_) => Err(QueryError::TimedOut { addr, after: timeout }),
     }
 }
 
-/// Sends `question` on a new connection. `answer` extracts the result from the reply; `None` means that the reply does
-/// not belong to the question.
-async fn ask<T>(
-    addr: SocketAddr,
+async fn answered<T>(
+    directory: &Endpoint,
     question: Request,
     answer: impl Fn(Reply) -> Option<T>,
 ) -> Result<T, QueryError> {
-    let connected = Framed::<_, Reply>::connect(addr).await;
-    let mut framed = connected.map_err(|reason| QueryError::Connect { addr, reason })?;
+    let addr = directory.address;
+    let connected = directory.connect::<Reply>().await;
+    let (mut framed, _) = connected.map_err(|error| match error {
+        ConnectError::Io(reason) => QueryError::Connect { addr, reason },
+        ConnectError::Insecure(reason) => QueryError::Insecure(reason),
+    })?;
     let lost = |reason| QueryError::Io { addr, reason };
     let wrong = |reason| QueryError::Message { addr, reason };
     let unexpected = QueryError::Unexpected { addr, what: "its reply does not belong to the question" };
 
     let mut questions = encode(&Request::hello()).map_err(wrong)?;
+    if let Some(token) = directory.token() {
+        questions.extend(encode(&Request::Admit { token: token.clone() }).map_err(wrong)?);
+    }
     questions.extend(encode(&question).map_err(wrong)?);
     // A full server refuses and closes, perhaps before it has read the questions. Its refusal tells more than our failed
     // write, so the write's error is reported only if no reply comes.
@@ -188,6 +211,7 @@ async fn ask<T>(
         while let Some(reply) = framed.take().map_err(wrong)? {
             match reply {
                 Reply::Hello { version: VERSION, .. } if !greeted => greeted = true,
+                Reply::Admitted { .. } if greeted => {}
                 Reply::Error { code, sentence } => return Err(QueryError::Refused { addr, code, sentence }),
                 reply if greeted => return answer(reply).ok_or(unexpected),
                 _ => return Err(unexpected),

@@ -17,8 +17,9 @@ use super::framing::{ByteStream, Framed};
 use super::message::{ErrorCode, Reply, Request};
 use super::serialization::encode;
 use super::table::StationTable;
-use crate::limits::{Accept, ConnectionLimits, Permit, ReplaceableListener, accept_loop};
+use crate::limits::{Accept, ConnectionLimits, Permit, accept_loop};
 use crate::log::RateLimit;
+use crate::tls::{Arrive, Secured};
 use connection::{Connection, Disconnect};
 
 pub use connection::Limits;
@@ -34,12 +35,19 @@ const REFUSALS: usize = 64;
 /// Serves the directory until `shutdown` is ready, then closes every connection and returns. Nothing else ends it: a
 /// failed accept is logged (once a second, with a count) and retried.
 pub async fn serve(
-    listener: impl Into<ReplaceableListener>,
+    listener: impl Into<Secured>,
     table: Arc<StationTable>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
     run(listener.into(), table, limits, shutdown).await;
+}
+
+/// The answer to a client that does not speak TLS where it must.
+#[cfg(feature = "broadcaster")]
+pub(crate) fn tls_only() -> Vec<u8> {
+    let sentence = "this directory speaks TLS only: try viewer --tls".into();
+    encode(&Reply::Error { code: ErrorCode::BadRequest, sentence }).unwrap_or_default()
 }
 
 /// What the connections share.
@@ -51,8 +59,8 @@ struct Shared {
     misbehaved: Mutex<RateLimit>,
 }
 
-async fn run<S: ByteStream>(
-    listener: impl Accept<Stream = S>,
+async fn run<A: Arrive<Stream: ByteStream>>(
+    listener: impl Accept<Stream = A>,
     table: Arc<StationTable>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -60,7 +68,7 @@ async fn run<S: ByteStream>(
     let connections = ConnectionLimits::new(limits.connections, limits.per_address);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let shared = Arc::new(Shared { table, limits, refusals, misbehaved: Mutex::default() });
-    let handler = |stream, peer, permit: Result<Permit, String>| {
+    let handler = |arriving: A, peer, permit: Result<Permit, String>| {
         let shared = Arc::clone(&shared);
         let refusal = match &permit {
             Ok(_) => None,
@@ -68,6 +76,7 @@ async fn run<S: ByteStream>(
             Err(_) => Some(Arc::clone(&shared.refusals).try_acquire_owned().ok()?),
         };
         Some(async move {
+            let Some(stream) = arriving.secure().await else { return };
             match permit {
                 Ok(_permit) => serve_connection(stream, peer, &shared).await,
                 Err(sentence) => refuse(Framed::new(stream), ErrorCode::Busy, sentence).await,

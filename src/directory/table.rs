@@ -12,6 +12,7 @@ use super::message::{
     MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationFilms, StationInfo,
     StationNow, StationSound, StationSource, plain_text,
 };
+use crate::access::{Gatekeeper, Grant};
 use crate::media::{AirTime, StationId};
 
 /// The state of all stations.
@@ -23,6 +24,7 @@ pub struct StationTable {
     revision: watch::Sender<u64>,
     services: Mutex<Services>,
     sounds: OnceLock<Box<dyn Sounds>>,
+    gate: OnceLock<Box<dyn Gate>>,
     guides: OnceLock<Box<dyn Guides>>,
     now: watch::Sender<Arc<AllNow>>,
 }
@@ -34,6 +36,14 @@ pub struct AllNow {
     pub at: AirTime,
     /// Ascending by id.
     pub stations: Vec<StationNow>,
+}
+
+/// What a broadcaster lets a client see. Called on a connection's task; must not block.
+pub trait Gate: Send + Sync {
+    /// Whether the client may see the station.
+    fn allows(&self, id: StationId, grant: &Grant) -> bool;
+    /// Lets clients in.
+    fn gatekeeper(&self) -> &Gatekeeper;
 }
 
 /// What a broadcaster tells of its stations' sound. Called on a connection's task; must not block.
@@ -84,6 +94,7 @@ impl StationTable {
             revision: watch::Sender::new(0),
             services: Mutex::default(),
             sounds: OnceLock::new(),
+            gate: OnceLock::new(),
             guides: OnceLock::new(),
             now: watch::Sender::default(),
         })
@@ -102,6 +113,16 @@ impl StationTable {
     /// Sets who knows the stations' sound. Only the first call counts. Without one, no station has sound.
     pub fn set_sounds(&self, sounds: impl Sounds + 'static) {
         self.sounds.get_or_init(|| Box::new(sounds));
+    }
+
+    /// Sets who decides what a client may see. Only the first call counts. Without one, every station is open to all.
+    pub fn set_gate(&self, gate: impl Gate + 'static) {
+        self.gate.get_or_init(|| Box::new(gate));
+    }
+
+    /// Who decides what a client may see, if not every station is open to all.
+    pub(super) fn gate(&self) -> Option<&dyn Gate> {
+        self.gate.get().map(|gate| &**gate)
     }
 
     /// Sets who knows the stations' films. Only the first call counts. Without one, no film is known.

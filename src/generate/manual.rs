@@ -67,6 +67,11 @@ pub fn broadcaster() -> Vec<ManualSection> {
                 COLOUR,
                 ("XDG_CACHE_HOME", "Where the folder stationcast of the reels is, by default ~/.cache."),
                 (
+                    "XDG_STATE_HOME",
+                    "Where the folder stationcast of the certificate that is made is, by default ~/.local/state.",
+                ),
+                ("STATIONCAST_TOKEN", "A token for broadcaster status, unless --token-file names one."),
+                (
                     "OPENCV_FFMPEG_LOGLEVEL",
                     "How much FFmpeg says on standard error about films; -8 silences it.",
                 ),
@@ -134,6 +139,7 @@ pub fn viewer() -> Vec<ManualSection> {
                 COLOUR,
                 ("DISPLAY", "The X11 display on which the window opens."),
                 ("XDG_STATE_HOME", "Where the folder stationcast is, by default ~/.local/state."),
+                ("STATIONCAST_TOKEN", "The token to show, unless --token-file names one."),
             ],
         ),
         ManualSection::new(
@@ -141,7 +147,7 @@ pub fn viewer() -> Vec<ManualSection> {
             &[
                 (
                     "~/.local/state/stationcast",
-                    "What is remembered from one run to the next, such as the volume.",
+                    "What is remembered from one run to the next, such as the volume and the certificates of directories.",
                 ),
                 (
                     "stationcast-02-Nature-*.png",

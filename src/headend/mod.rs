@@ -29,21 +29,24 @@ pub(crate) mod publishers;
 mod sounds;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
+use crate::access::{Gatekeeper, Grant};
 use crate::air::Air;
 use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::programme::{NotPlayable, Programme};
 use crate::content::worker::Threads;
+use crate::directory::table::Gate;
 use crate::directory::{StationInfo, StationTable};
 #[cfg(test)]
 use crate::interface::interfaces;
 use crate::lineup::StationSpec;
 use crate::media::{AirTime, StationId};
 use crate::net::Network;
+use crate::tls::Security;
 pub use clients::{Client, ClientKind, Clients};
 pub(crate) use handle::SyncSource;
 pub use handle::{Reporting, StationHandle};
@@ -63,6 +66,10 @@ pub struct HeadEnd {
     pub clients: Clients,
     /// When the broadcaster started.
     pub since: AirTime,
+    /// Lets clients in.
+    pub gatekeeper: Arc<Gatekeeper>,
+    /// What RTSP takes, which its addresses tell.
+    pub rtsp_security: Security,
     /// The films and their reels.
     pub(crate) catalogue: Arc<Catalogue>,
     /// Turns true once, when the broadcaster stops.
@@ -86,10 +93,18 @@ pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch:
 }
 
 impl HeadEnd {
-    /// Tells the directory of the stations' sound and of their films.
+    /// Tells the directory of the stations' sound and films, and which stations a client may see.
     pub(crate) fn tell_directory(self: &Arc<HeadEnd>) {
+        self.table
+            .set_gate(HeadEndGate { head_end: Arc::downgrade(self), gatekeeper: self.gatekeeper.clone() });
         self.table.set_sounds(sounds::HeadEndSounds(Arc::downgrade(self)));
         self.table.set_guides(guides::HeadEndGuides(Arc::downgrade(self)));
+    }
+
+    /// The stations that a client with this grant may see, ascending by number.
+    pub fn stations_for(&self, grant: &Grant) -> Vec<Arc<StationHandle>> {
+        let seen = |station: &&Arc<StationHandle>| grant.allows(&station.spec().access);
+        self.handles.borrow().values().filter(seen).cloned().collect()
     }
 
     /// All stations there are now, ascending by number.
@@ -135,6 +150,23 @@ impl HeadEnd {
     }
 }
 
+/// What the directory lets a client see.
+struct HeadEndGate {
+    head_end: Weak<HeadEnd>,
+    gatekeeper: Arc<Gatekeeper>,
+}
+
+impl Gate for HeadEndGate {
+    fn allows(&self, id: StationId, grant: &Grant) -> bool {
+        let station = self.head_end.upgrade().and_then(|head_end| head_end.station(id));
+        station.is_some_and(|station| grant.allows(&station.spec().access))
+    }
+
+    fn gatekeeper(&self) -> &Gatekeeper {
+        &self.gatekeeper
+    }
+}
+
 #[cfg(test)]
 impl HeadEnd {
     /// A head-end whose stations show only what a test [shows](Self::show), with the reels of `store`. It stops when `true` is
@@ -151,6 +183,8 @@ impl HeadEnd {
             table: StationTable::new(),
             clients: Clients::default(),
             since: clock.now(),
+            gatekeeper: Arc::default(),
+            rtsp_security: Security::Plain,
             catalogue: Arc::new(Catalogue::new(clock.clone(), store)),
             stop: stopped,
             network: Network::of_this_machine(watch::channel(interfaces().unwrap().into()).1),

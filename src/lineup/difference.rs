@@ -141,6 +141,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         sound_bitrate,
         sound_codec,
         loudness,
+        access,
         from_start: _,
         line: _,
     } = &new;
@@ -161,6 +162,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         ("width", *width != old.width),
         ("quality", *quality != old.quality),
         ("datagram", *datagram != old.datagram),
+        // Clients that are not let in any more must not go on.
+        ("access", *access != old.access),
         ("sound_codec", *sound_codec != old.sound_codec),
         // A station has sound, or has none, for as long as it is on air: its description would change otherwise.
         ("sound", *sound != old.sound || other_media && sounds(old) != sounds(&new)),
@@ -207,6 +210,8 @@ fn settings(old: &Lineup, new: &Lineup) -> (Vec<&'static str>, Vec<&'static str>
         announce,
         watch,
         publish,
+        security,
+        access,
     } = new;
     let differing = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {
         keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
@@ -216,7 +221,13 @@ fn settings(old: &Lineup, new: &Lineup) -> (Vec<&'static str>, Vec<&'static str>
         ("announce", *announce != old.announce),
         ("reload.watch", *watch != old.watch),
     ]);
-    (at_once, differing(&[("reel", *reel != old.reel), ("publish", *publish != old.publish)]))
+    let later = differing(&[
+        ("reel", *reel != old.reel),
+        ("publish", *publish != old.publish),
+        ("tls", *security != old.security),
+        ("access", *access != old.access),
+    ]);
+    (at_once, later)
 }
 
 #[cfg(test)]
@@ -232,6 +243,7 @@ mod tests {
             interfaces: interfaces().unwrap(),
             home: None,
             cache: None,
+            state: None,
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         };

@@ -436,6 +436,7 @@ mod tests {
             interfaces: interfaces().unwrap(),
             home: None,
             cache: None,
+            state: None,
             media: Box::new(|_| MediaKind::File),
             sound: Box::new(|_, _| false),
         };

@@ -1,11 +1,12 @@
 //! The line-up: parses `stations.toml` into types that cannot hold a wrong value, and reports every fault at once.
 //!
-//! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire`,
-//! `paint` (how many tiles a mosaic has) and `text_table`.
+//! Every room of the broadcaster may import it. It imports `directory` (its port), `interface`, `media`, `wire`, `tls`, `access`
+//! (the rule for names), `paint` (how many tiles a mosaic has) and `text_table`.
 //!
 //! Parsing is pure: from the text, and from the [`World`] of interfaces and films, to a [`Lineup`] or every fault of the
 //! file. Only [`Lineup::load`], [`World::of_this_machine`], [`films()`] and [`has_sound`] ask the system.
 
+mod access;
 mod camera;
 mod difference;
 mod fields;
@@ -23,6 +24,7 @@ mod publish;
 mod reel;
 mod report;
 mod sections;
+mod security;
 #[cfg(test)]
 mod tests;
 mod timed;
@@ -37,6 +39,7 @@ use std::time::Duration;
 use crate::directory::PORT;
 use crate::interface::{Choice, Interface, interfaces};
 use crate::media::{SoundCodec, StationId};
+use crate::tls::Security;
 use crate::wire::sdp::is_source_specific;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
@@ -80,6 +83,10 @@ pub struct Lineup {
     pub hosts: Vec<String>,
     /// How stations and the directory are announced.
     pub announce: Announce,
+    /// Which connections are TLS.
+    pub security: SecuritySpec,
+    /// The file of tokens and passwords, which need not exist yet. `None`: every station is open to all.
+    pub access: Option<PathBuf>,
     /// Whether the file is followed: a running broadcaster adapts to it whenever it has changed.
     pub watch: bool,
     /// The stations, in the order of the file. At least one, or there is `publish`; ids, names and groups are unique.
@@ -88,6 +95,51 @@ pub struct Lineup {
     pub publish: Option<PublishSpec>,
     /// This machine's interfaces when the file was read: for what [`table`](Self::table) and [`notes`](Self::notes) say of it.
     pub interfaces: Vec<Interface>,
+}
+
+/// Which connections of clients are TLS, and the certificate that they show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecuritySpec {
+    /// What the directory takes.
+    pub directory: Security,
+    /// What RTSP takes.
+    pub rtsp: Security,
+    /// What the web takes.
+    pub http: Security,
+    /// The certificate.
+    pub certificate: CertificateSpec,
+}
+
+impl SecuritySpec {
+    /// Whether any of them takes TLS.
+    pub fn is_on(&self) -> bool {
+        [self.directory, self.rtsp, self.http].into_iter().any(Security::has_tls)
+    }
+}
+
+/// Plain connections only.
+impl Default for SecuritySpec {
+    fn default() -> SecuritySpec {
+        let certificate = CertificateSpec::Made { folder: None };
+        SecuritySpec { directory: Security::Plain, rtsp: Security::Plain, http: Security::Plain, certificate }
+    }
+}
+
+/// The certificate of a broadcaster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSpec {
+    /// In files of PEM.
+    Files {
+        /// The certificate, and those between it and its root.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// Made at the first start, and kept.
+    Made {
+        /// The folder. `None`: no connection is TLS.
+        folder: Option<PathBuf>,
+    },
 }
 
 /// Which announcements are sent to the network.
@@ -157,6 +209,8 @@ pub struct StationSpec {
     pub sound_codec: SoundCodec,
     /// Whether its films are brought to one loudness (EBU R 128).
     pub loudness: bool,
+    /// The names of the tokens and passwords that it lets in. Empty: it is open to all.
+    pub access: Vec<String>,
     /// Whether it begins with its first film when it comes on air, and not where its programme is at this time of day.
     pub from_start: bool,
     /// The line of the file on which this station begins, from 1. For messages.
@@ -276,6 +330,7 @@ impl StationSpec {
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             sound_codec: SoundCodec::Opus,
             loudness: true,
+            access: Vec::new(),
             from_start: false,
             line: 1,
         }
@@ -293,6 +348,8 @@ pub struct World {
     pub home: Option<PathBuf>,
     /// The user's cache folder; `None` if the user has no home folder.
     pub cache: Option<PathBuf>,
+    /// The folder in which a broadcaster keeps what it has to remember; `None` if the user has no home folder.
+    pub state: Option<PathBuf>,
     /// Tells what is at a path.
     pub media: Box<dyn Fn(&Path) -> MediaKind>,
     /// Tells whether a station has sound. Asked only of stations whose ports may overlap.
@@ -310,10 +367,13 @@ impl World {
         // An empty HOME means no home folder, not the current folder.
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let cache = cache(std::env::var_os("XDG_CACHE_HOME"), home.as_deref());
+        let state =
+            state(std::env::var_os("STATE_DIRECTORY"), std::env::var_os("XDG_STATE_HOME"), home.as_deref());
         Ok(World {
             interfaces,
             home,
             cache,
+            state,
             media: Box::new(films::kind),
             sound: Box::new(films::have_sound),
         })
@@ -325,6 +385,16 @@ impl World {
 fn cache(set: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
     let set = set.map(PathBuf::from).filter(|path| path.is_absolute());
     set.or_else(|| home.map(|home| home.join(".cache")))
+}
+
+/// The folder that systemd made for a service (`STATE_DIRECTORY`), or else one in the user's state folder by the XDG Base Directory
+/// Specification.
+fn state(service: Option<OsString>, set: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(service).or_else(|| {
+        let state = absolute(set).or_else(|| home.map(|home| home.join(".local/state")));
+        state.map(|state| state.join("stationcast"))
+    })
 }
 
 /// All faults of a line-up, in the order of the file: one sentence each, with the place, the rule and the fix. `Display`
@@ -448,6 +518,25 @@ impl Lineup {
         }
         if self.reel.dir.is_none() && self.stations.iter().any(|station| station.reel) {
             notes.push("no reels are kept: this user has no home folder, so set `dir` under [reel]".into());
+        }
+        if let Some(away) =
+            self.stations.iter().find(|station| !station.access.is_empty() && !self.stays_here(station))
+        {
+            notes.push(format!(
+                "station \"{}\" lets in only some, but anybody on its network can join its group {}, which is not encrypted",
+                away.name, away.group
+            ));
+        }
+        let listeners = [
+            (Some(self.directory), self.security.directory),
+            (self.rtsp, self.security.rtsp),
+            (self.http, self.security.http),
+        ];
+        let takes_tokens = |(listen, security): (Option<SocketAddr>, Security)| {
+            listen.is_some_and(|listen| listen.ip().is_loopback() || security.has_tls())
+        };
+        if self.access.is_some() && !listeners.into_iter().any(takes_tokens) {
+            notes.push("tokens are taken by TLS only, which no section turns on: write tls = true under [directory], [rtsp] or [http]".into());
         }
         let local = self.directory.ip().is_loopback();
         if let Some(away) = self.stations.iter().find(|station| local && !self.stays_here(station)) {

@@ -1,14 +1,16 @@
 //! `[rtsp]`, `[http]` and `[announce]`: the outputs besides multicast. Each is off unless the file has its section.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::Announce;
 use super::fields::{Field, Section};
 use super::hosts;
 use super::report::Report;
 use super::sections::section;
+use super::{Announce, SecuritySpec, World, security};
+use crate::tls::Security;
 
 /// The default of `[rtsp] listen`. Port 8554 is the usual alternative to 554, which needs privileges.
 pub(super) const RTSP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8554);
@@ -22,17 +24,34 @@ pub(super) struct Outputs {
     pub(super) http: Option<SocketAddr>,
     pub(super) hosts: Vec<String>,
     pub(super) announce: Announce,
+    pub(super) security: SecuritySpec,
 }
 
-/// Reads the sections. `directory` is the address on which the directory listens.
-pub(super) fn read(root: &DeTable<'_>, report: &mut Report<'_>, directory: SocketAddr) -> Outputs {
+/// Reads the sections. `directory` is the address on which the directory listens, and what it takes. Relative paths start at
+/// `folder`.
+pub(super) fn read(
+    root: &DeTable<'_>,
+    report: &mut Report<'_>,
+    (directory, directory_security): (SocketAddr, Security),
+    folder: &Path,
+    world: &World,
+) -> Outputs {
     let rtsp = section(root, "rtsp", report);
-    let rtsp = rtsp.and_then(|section| listener(&section, report, &["listen"], RTSP));
+    let rtsp_security = rtsp.as_ref().map(|section| section.security(report)).unwrap_or_default();
+    let rtsp = rtsp.and_then(|section| listener(&section, report, &["listen", "tls"], RTSP));
     let web = section(root, "http", report);
-    let http = web.as_ref().and_then(|section| listener(section, report, &["listen", "hosts"], HTTP));
+    let http_security = web.as_ref().map(|section| section.security(report)).unwrap_or_default();
+    let http = web.as_ref().and_then(|section| listener(section, report, &["listen", "hosts", "tls"], HTTP));
     let hosts = web.map(|section| hosts::read(&section, report)).unwrap_or_default();
     distinct(root, report, &[("directory", Some(directory)), ("rtsp", rtsp), ("http", http)]);
-    Outputs { rtsp, http, hosts, announce: announce(root, report) }
+    let mut security = SecuritySpec {
+        directory: directory_security,
+        rtsp: rtsp_security,
+        http: http_security,
+        ..SecuritySpec::default()
+    };
+    security.certificate = security::certificate(root, report, folder, world, security.is_on());
+    Outputs { rtsp, http, hosts, announce: announce(root, report), security }
 }
 
 /// The address on which the output of `section`, which has these `keys`, listens; `None` if it is wrong.

@@ -15,14 +15,16 @@ use super::report::{Report, short};
 use super::sections::{SETTINGS, section, unknown_sections};
 use super::{
     Announce, CameraDevice, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, DIRECTORY,
-    Datagram, Lineup, LiveSource, Media, MediaKind, NetworkSource, PasswordPlace, SoundChoice, Spread,
-    StationSpec, TimedMedia, World, live, mosaic, outputs, ports, publish, publish_name, reel, timed,
+    Datagram, Lineup, LiveSource, Media, MediaKind, NetworkSource, PasswordPlace, SecuritySpec, SoundChoice,
+    Spread, StationSpec, TimedMedia, World, access, live, mosaic, outputs, ports, publish, publish_name,
+    reel, timed,
 };
 use crate::interface::Choice;
 use crate::media::{SoundCodec, StationId};
+use crate::tls::Security;
 
 /// The keys of a station that have no default; the others are the [`SETTINGS`].
-const STATION: [&str; 7] = ["id", "name", "media", "publish", "fallback", "at", "group"];
+const STATION: [&str; 8] = ["id", "name", "media", "publish", "fallback", "at", "group", "access"];
 
 /// The keys of a live source.
 const SOURCE: [&str; 5] = ["password_file", "password_env", "size", "rate", "camera_format"];
@@ -50,6 +52,8 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
             hosts: Vec::new(),
             announce: Announce::default(),
             watch: false,
+            security: SecuritySpec::default(),
+            access: None,
             stations: Vec::new(),
             publish: None,
             interfaces: Vec::new(),
@@ -58,11 +62,12 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let root = document.get_ref();
     unknown_sections(root, &mut report);
 
-    let directory = match section(root, "directory", &mut report) {
-        None => Field::Absent,
+    let (directory, directory_security) = match section(root, "directory", &mut report) {
+        None => (Field::Absent, Security::Plain),
         Some(section) => {
-            section.unknown_keys(&mut report, &["listen"], "[directory]");
-            section.socket(&mut report, "listen", &DIRECTORY.to_string())
+            section.unknown_keys(&mut report, &["listen", "tls"], "[directory]");
+            let listen = section.socket(&mut report, "listen", &DIRECTORY.to_string());
+            (listen, section.security(&mut report))
         }
     };
     let mut defaults = Settings {
@@ -90,7 +95,9 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         Some(section) => reel::read(&section, &mut report, folder, world),
     };
     let directory = directory.or(Field::Is(DIRECTORY)).value().unwrap_or(DIRECTORY);
-    let Outputs { rtsp, http, hosts, announce } = outputs::read(root, &mut report, directory);
+    let outputs = outputs::read(root, &mut report, (directory, directory_security), folder, world);
+    let Outputs { rtsp, http, hosts, announce, security } = outputs;
+    let access = access::file(root, &mut report, folder, world);
     let watch = section(root, "reload", &mut report).is_some_and(|section| {
         section.unknown_keys(&mut report, &["watch"], "[reload]");
         let fix = "choose true or false (whether the line-up is reloaded whenever its file has changed)";
@@ -99,6 +106,8 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let open = rtsp.map(|listen| !listen.ip().is_loopback());
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new(), open };
     let stations = parser.stations(root);
+    access::refuse_without_file(&stations, access.as_deref(), &mut parser.report);
+    access::refuse_leaks(&stations, &mut parser.report);
     let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
     live::refuse_loops(&stations, &own, &mut parser.report);
     let defaults = parser.defaults.clone();
@@ -118,6 +127,8 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         http,
         hosts,
         announce,
+        security,
+        access,
         watch,
         stations,
         publish,
@@ -190,6 +201,7 @@ impl Settings {
             sound_bitrate: settings.sound_bitrate.value()?,
             sound_codec: settings.sound_codec.value()?,
             loudness: settings.loudness.value()?,
+            access: Vec::new(),
             from_start: false,
             line,
         })
@@ -319,6 +331,7 @@ impl StationParser<'_> {
         let media = self.media(&section);
         let fallback = self.fallback(&section, &media);
         let at_times = self.at(&section);
+        let access = access::names(&section, &mut self.report);
         let settings = Settings::read(&section, &mut self.report, self.world).or(&self.defaults);
         if let Field::Absent = settings.interface {
             let default = interface(LOOPBACK, self.world).err().unwrap_or_default();
@@ -342,7 +355,7 @@ impl StationParser<'_> {
         }
         self.known.push(own);
         let own = settings.station(id?, name?, media?, group?, line)?;
-        Some(StationSpec { fallback: fallback?, at: at_times?, ..own })
+        Some(StationSpec { fallback: fallback?, at: at_times?, access, ..own })
     }
 
     /// Reports a fault if an earlier station is published to under the same name.

@@ -10,7 +10,7 @@ use super::parse::LOOPBACK;
 use super::report::{printable, short};
 use super::{
     Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, Datagram, Lineup, MediaKind,
-    SoundChoice, Spread, StationSpec, World, reel,
+    SecuritySpec, SoundChoice, Spread, StationSpec, World, reel,
 };
 use crate::directory::PORT;
 use crate::media::{SoundCodec, StationId};
@@ -90,6 +90,8 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
         hosts: Vec::new(),
         announce: Announce { sap: true, mdns: true },
         watch: false,
+        security: SecuritySpec::default(),
+        access: None,
         stations: vec![StationSpec {
             id: ID,
             name,
@@ -110,6 +112,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             sound_codec: SoundCodec::Opus,
             loudness: true,
+            access: Vec::new(),
             from_start: true,
             line: 0,
         }],

@@ -5,11 +5,22 @@ use toml::de::{DeTable, DeValue};
 use super::fields::{Section, kind};
 use super::report::{Report, nearest, short};
 
-const SECTIONS: [&str; 9] =
-    ["directory", "defaults", "reel", "rtsp", "http", "announce", "publish", "reload", "station"];
+const SECTIONS: [&str; 11] = [
+    "directory",
+    "defaults",
+    "reel",
+    "rtsp",
+    "http",
+    "announce",
+    "publish",
+    "tls",
+    "access",
+    "reload",
+    "station",
+];
 /// The sections as their headers in a file.
-const HEADERS: &str =
-    "[directory], [defaults], [reel], [rtsp], [http], [announce], [publish], [reload] and [[station]]";
+const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce], [publish], [tls], [access], [reload] \
+                       and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
 pub(super) const SETTINGS: [&str; 13] = [
     "interface",

@@ -37,6 +37,7 @@ fn world() -> World {
         ],
         home: Some("/home/op".into()),
         cache: Some("/home/op/.cache".into()),
+        state: Some("/home/op/.local/state/stationcast".into()),
         media: Box::new(|path| {
             let path = path.to_str().unwrap();
             match path {

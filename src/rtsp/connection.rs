@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtsp_types::{Message, Request, Response, StatusCode};
-use tokio::net::TcpStream;
+use rtsp_types::{Message, Request, Response, StatusCode, headers};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
@@ -20,7 +19,9 @@ use super::transport::SessionTransport;
 use super::tunnel::{self, Input};
 use super::writer::{Gone, Writer};
 use super::{IDLE_TIMEOUT, REQUEST_TIMEOUT, RtspServer};
+use crate::access::{Credentials, Denied, Grant, Visitor};
 use crate::limits;
+use crate::tls::Stream;
 use crate::wire::rtsp::HttpRequest;
 
 /// Bytes that are read at a time; more of a publisher, so that a picture takes few reads.
@@ -35,6 +36,11 @@ pub(super) struct RtspConnection {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     input: Input,
+    /// Whether nobody between can read it.
+    tls: bool,
+    /// What the client may see, and what it has shown for that.
+    grant: Grant,
+    shown: Option<Credentials>,
     writer: Arc<Writer>,
     pub(super) reader: MessageReader,
     /// What is published here; `None` if the client watches.
@@ -48,11 +54,12 @@ pub(super) struct RtspConnection {
 
 impl RtspConnection {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Stream,
         peer: SocketAddr,
         local: SocketAddr,
         server: Arc<RtspServer>,
     ) -> RtspConnection {
+        let tls = stream.is_tls();
         let (read, write) = stream.into_split();
         let input = Input::new(read);
         let (reader, writer) = (MessageReader::default(), Arc::new(Writer::new(write)));
@@ -61,6 +68,9 @@ impl RtspConnection {
             peer,
             local,
             input,
+            tls,
+            grant: Grant::default(),
+            shown: None,
             writer,
             reader,
             recording: None,
@@ -157,6 +167,7 @@ impl RtspConnection {
                         return "the publisher is cut off";
                     }
                 }
+                () = self.grant.over() => return "its token or password is let in no more",
                 read = self.input.read(&mut buffer[..room]) => match read {
                     Ok(length @ 1..) => {
                         // Empty lines before the first request do not extend its time.
@@ -264,7 +275,10 @@ impl RtspConnection {
         // Dropped when the response is written: until then playback does not begin.
         let mut hold = None;
         let response = match RtspRequest::parse(request, self.peer.ip(), session) {
-            Ok(parsed) => self.execute(parsed, request, echo, &mut hold).await,
+            Ok(parsed) => match self.identify(request).await {
+                Ok(()) => self.execute(parsed, request, echo, &mut hold).await,
+                Err(rejection) => Err(rejection),
+            },
             Err(rejection) => Err(rejection),
         };
         if let Err(rejection) = &response {
@@ -272,6 +286,42 @@ impl RtspConnection {
             debug!(peer = %self.peer, status, "rtsp: rejected {:?}", request.method());
         }
         self.send(response.unwrap_or_else(|rejection| rejection.response(echo))).await
+    }
+}
+
+impl RtspConnection {
+    /// Lets the client in, if it shows a token or a password that it has not shown yet. Players show theirs with each request.
+    async fn identify(&mut self, request: &Request<Vec<u8>>) -> Result<(), Rejection> {
+        let Some(credentials) = request::credentials(request) else { return Ok(()) };
+        if self.shown.as_ref() == Some(&credentials) && !self.grant.is_over() {
+            return Ok(());
+        }
+        let visitor = Visitor { address: self.peer.ip(), tls: self.tls, service: "rtsp" };
+        let gatekeeper = self.server.head_end.gatekeeper.clone();
+        match gatekeeper.admit(visitor, credentials.clone()).await {
+            Ok(grant) => {
+                (self.grant, self.shown) = (grant, Some(credentials));
+                Ok(())
+            }
+            Err(denied @ Denied::Plain) => Err(Rejection::from(StatusCode::Forbidden).because(&denied)),
+            Err(denied @ Denied::Wrong) => Err(self.unauthorized().because(&denied)),
+            Err(denied @ Denied::TooMany(wait)) => {
+                let seconds = (wait.as_secs() + 1).to_string();
+                let status = StatusCode::ServiceUnavailable;
+                Err(Rejection::with(status, headers::RETRY_AFTER, seconds).because(&denied))
+            }
+        }
+    }
+
+    /// Asks the client for a name and a password.
+    fn unauthorized(&self) -> Rejection {
+        let challenge = "Basic realm=\"stationcast\", charset=\"UTF-8\"";
+        Rejection::with(StatusCode::Unauthorized, headers::WWW_AUTHENTICATE, challenge)
+    }
+
+    /// Whether a client may be asked for a secret here: nobody between can read it.
+    fn is_safe(&self) -> bool {
+        self.tls || self.peer.ip().to_canonical().is_loopback()
     }
 }
 

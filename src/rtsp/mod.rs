@@ -2,7 +2,7 @@
 //! any publisher.
 //!
 //! Only `daemon` imports it. Of ours it imports `headend`, `air`, `content`, `directory`, `limits`, `lineup`, `clock`,
-//! `net`, `media` and `wire`.
+//! `net`, `media`, `wire`, `tls` and `access`.
 //!
 //! ```text
 //! TCP -> MessageReader -> RtspRequest -> RtspConnection -> SessionCommand -> SessionTask -> Sink -> UDP, by the air thread
@@ -49,7 +49,8 @@ use tokio::time::timeout;
 
 use crate::content::programme::{NotPlayable, Programme};
 use crate::headend::{HeadEnd, StationHandle};
-use crate::limits::{self, ConnectionLimits, Permit, ReplaceableListener, canonical};
+use crate::limits::{self, ConnectionLimits, Permit, canonical};
+use crate::tls::{Arrive, ArrivingStream, Secured};
 use connection::RtspConnection;
 use fanout::Fanouts;
 use session::SessionTable;
@@ -88,6 +89,10 @@ const ENCODINGS_PER_CORE: usize = 2;
 /// When a client shall ask again for a programme that cannot be played now.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// The answer to a client that does not speak TLS where it must.
+pub(crate) const TLS_ONLY: &[u8] =
+    b"RTSP/1.0 400 Bad Request: this port speaks TLS only, as in rtsps://\r\nConnection: close\r\n\r\n";
+
 /// State shared by all connections.
 struct RtspServer {
     head_end: Arc<HeadEnd>,
@@ -104,22 +109,23 @@ struct RtspServer {
 
 /// Serves stations until the head-end stops, then ends every session and connection and returns. There are at most
 /// `places` connections, and as many sessions.
-pub async fn serve(listener: impl Into<ReplaceableListener>, head_end: Arc<HeadEnd>, places: usize) {
+pub async fn serve(listener: impl Into<Secured>, head_end: Arc<HeadEnd>, places: usize) {
     let limits = ConnectionLimits::new(places, PER_ADDRESS);
     let server = Arc::new(RtspServer::new(head_end.clone(), places));
-    let visit = |stream: TcpStream, peer, permit: Result<Permit, String>| match permit {
+    let visit = |arriving: ArrivingStream, peer, permit: Result<Permit, String>| match permit {
         Ok(permit) => {
             // An error means that the client has disconnected already.
-            let local = prepare(&stream).ok()?;
-            let connection = RtspConnection::new(stream, peer, local, server.clone());
+            let local = prepare(arriving.tcp()).ok()?;
+            let server = server.clone();
             Some(async move {
-                connection.serve().await;
+                if let Some(stream) = arriving.secure().await {
+                    RtspConnection::new(stream, peer, local, server).serve().await;
+                }
                 drop(permit);
             })
         }
         Err(_) => {
-            // Nothing waits here: if the socket does not take the response at once, the client goes without.
-            let _ = stream.try_write(b"RTSP/1.0 503 Service Unavailable\r\n\r\n");
+            arriving.refuse(b"RTSP/1.0 503 Service Unavailable\r\n\r\n");
             None
         }
     };

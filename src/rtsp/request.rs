@@ -8,12 +8,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rtsp_types::headers::{self, NptRange, NptTime, Range, Scale};
 use rtsp_types::{Method, Request, StatusCode, Url, Version};
 
 use super::response::{Echo, Rejection};
 use super::session::SessionId;
 use super::transport::{SessionTransport, TransportOffer};
+use crate::access::{Credentials, Secret};
 use crate::media::tracks::PerTrack;
 use crate::media::{StationId, Track};
 use crate::wire::sdp::SOUND_CONTROL;
@@ -115,6 +118,17 @@ pub(super) struct PlayRange {
     pub(super) to: Option<Duration>,
     /// Speed: 1 is the films' own. `None` without a `Scale` header.
     pub(super) scale: Option<f64>,
+}
+
+/// The name and the secret that a request shows (RFC 7617).
+pub(super) fn credentials(request: &Request<Vec<u8>>) -> Option<Credentials> {
+    let (scheme, value) = request.header(&headers::AUTHORIZATION)?.as_str().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
+    let (name, secret) = decoded.split_once(':')?;
+    Some(Credentials { name: name.to_owned(), secret: Secret::new(secret.to_owned()) })
 }
 
 /// The session that a request names. It may not exist.

@@ -19,7 +19,7 @@ use rtcp_types::{Compound, Packet, ReceiverReport, ReportBlock, prelude::*};
 use rtsp_types::{Message, ParseError, Response, headers};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 

@@ -13,8 +13,9 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
+
+use crate::tls::ReadHalf;
 
 /// The response to a GET. It has no length: it ends with the connection.
 pub(super) const OPENED: &[u8] =
@@ -95,14 +96,13 @@ impl Drop for Requests {
 }
 
 /// Where the requests of a connection come from: itself, or a tunnel.
-#[derive(Debug)]
 pub(super) struct Input {
-    socket: OwnedReadHalf,
+    socket: ReadHalf,
     tunnel: Option<Requests>,
 }
 
 impl Input {
-    pub(super) fn new(socket: OwnedReadHalf) -> Input {
+    pub(super) fn new(socket: ReadHalf) -> Input {
         Input { socket, tunnel: None }
     }
 
@@ -115,7 +115,7 @@ impl Input {
     }
 
     /// The connection itself.
-    pub(super) fn socket(&mut self) -> &mut OwnedReadHalf {
+    pub(super) fn socket(&mut self) -> &mut ReadHalf {
         &mut self.socket
     }
 
@@ -151,7 +151,7 @@ impl Input {
 /// The body is not base64: the response that says so.
 pub(super) async fn forward(
     first: Vec<u8>,
-    socket: &mut OwnedReadHalf,
+    socket: &mut ReadHalf,
     requests: mpsc::Sender<Vec<u8>>,
 ) -> Result<(), &'static [u8]> {
     let mut group = Group::default();

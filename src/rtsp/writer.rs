@@ -6,11 +6,11 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
+
+use crate::tls::{Taken, WriteHalf};
 
 /// How long a client may take no byte until its connection is closed.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,24 +29,22 @@ pub(super) enum TryWrite {
     WouldBlock,
 }
 
-#[derive(Debug)]
 pub(super) struct Writer {
-    half: Mutex<WriteHalf>,
+    half: Mutex<Half>,
     /// Turns true when the connection is over.
     gone: watch::Sender<bool>,
 }
 
-#[derive(Debug)]
-struct WriteHalf {
-    stream: OwnedWriteHalf,
+struct Half {
+    stream: WriteHalf,
     /// The unwritten rest of a message: of its head, and of its body.
     rest: (Vec<u8>, Bytes),
 }
 
 impl Writer {
-    pub(super) fn new(stream: OwnedWriteHalf) -> Writer {
+    pub(super) fn new(stream: WriteHalf) -> Writer {
         Writer {
-            half: Mutex::new(WriteHalf { stream, rest: Default::default() }),
+            half: Mutex::new(Half { stream, rest: Default::default() }),
             gone: watch::Sender::new(false),
         }
     }
@@ -74,16 +72,24 @@ impl Writer {
                 Ok(Ok(n @ 1..)) => IoSlice::advance_slices(&mut slices, n),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) => return Err(Gone),
-                // Linux reports a socket as writable only when a third of its send buffer is free. So try: it tells whether a
-                // slow client has taken anything.
-                Err(_) => match SockRef::from(half.stream.as_ref()).send_vectored(slices) {
-                    Ok(n @ 1..) => IoSlice::advance_slices(&mut slices, n),
-                    _ => {
-                        // Makes the close discard the send buffer. On failure the close is an ordinary one.
-                        let _ = half.stream.as_ref().set_zero_linger();
+                Err(_) => match half.stream.nudge(slices) {
+                    Some(n) => IoSlice::advance_slices(&mut slices, n),
+                    None => {
+                        half.stream.discard_unsent();
                         return Err(Gone);
                     }
                 },
+            }
+        }
+        loop {
+            match timeout(WRITE_TIMEOUT, half.stream.flush()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return Err(Gone),
+                Err(_) if half.stream.nudge(&[]).is_some() => {}
+                Err(_) => {
+                    half.stream.discard_unsent();
+                    return Err(Gone);
+                }
             }
         }
         guard.armed = false;
@@ -107,9 +113,9 @@ impl Writer {
             return Ok(TryWrite::WouldBlock);
         }
         match half.stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
-            Ok(n) if n == head.len() + body.len() => Ok(TryWrite::Complete),
-            Ok(0) => Err(Gone),
-            Ok(n) => {
+            Ok(Taken { bytes, held: false }) if bytes == head.len() + body.len() => Ok(TryWrite::Complete),
+            Ok(Taken { bytes: 0, .. }) => Err(Gone),
+            Ok(Taken { bytes: n, .. }) => {
                 half.rest = match n.checked_sub(head.len()) {
                     Some(n) => (Vec::new(), body.slice(n..)),
                     None => (head[n..].to_vec(), body.clone()),
@@ -162,12 +168,14 @@ impl Drop for CloseOnDrop<'_> {
 mod tests {
     use std::io::Read;
 
+    use socket2::SockRef;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpSocket, TcpStream};
     use tokio::time::{Instant, sleep_until};
 
     use super::*;
     use crate::rtsp::SEND_BUFFER;
+    use crate::tls::Stream;
 
     /// A client, and the writer to it. The MSS is that of Ethernet, so that windows are as there.
     async fn pair() -> (TcpStream, Writer) {
@@ -181,7 +189,7 @@ mod tests {
         let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER).unwrap();
-        (client, Writer::new(stream.into_split().1))
+        (client, Writer::new(Stream::from(stream).into_split().1))
     }
 
     #[tokio::test(start_paused = true)]

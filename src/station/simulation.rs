@@ -114,6 +114,8 @@ impl Simulation {
             table: StationTable::new(),
             clients: Clients::default(),
             since: clock.now(),
+            gatekeeper: Arc::default(),
+            rtsp_security: crate::tls::Security::Plain,
             catalogue: Arc::new(catalogue),
             stop: stopped,
             network: network::simulated(network.clone(), current),

@@ -1,8 +1,17 @@
 //! Asks a broadcaster for the status of its stations, over its HTTP API.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::access::Secret;
+use crate::tls::pin::{Fingerprint, InsecureError, KnownServers, secure};
 use crate::web::api::StationStatus;
 
 /// Timeout of the whole request. A broadcaster answers in a millisecond; over the worst of networks in a second.
@@ -33,6 +42,17 @@ pub enum StatusError {
         /// The host and port that were asked.
         address: String,
     },
+    /// The connection is not secure.
+    #[error(transparent)]
+    Insecure(InsecureError),
+    /// The broadcaster does not let the token in.
+    #[error("no status of the broadcaster at {address}: {sentence}")]
+    Denied {
+        /// The host and port that were asked.
+        address: String,
+        /// The broadcaster's sentence.
+        sentence: String,
+    },
     /// The answer is not a broadcaster's.
     #[error(
         "the server at http://{address}/ is not a broadcaster: {reason}; give the broadcaster's [http] listen with --http"
@@ -43,6 +63,26 @@ pub enum StatusError {
         /// What is wrong with the answer.
         reason: String,
     },
+}
+
+/// A broadcaster that is asked, and how.
+#[derive(Debug, Clone, Default)]
+pub struct StatusTarget {
+    /// A host and a port.
+    pub address: String,
+    /// Whether by TLS.
+    pub tls: bool,
+    /// The fingerprint that its certificate must have. Without one, it is trusted as the viewer trusts a directory.
+    pub fingerprint: Option<Fingerprint>,
+    /// Shown to it, so that it tells of the stations that are not open to all.
+    pub token: Option<Secret>,
+}
+
+/// By a plain connection.
+impl From<&str> for StatusTarget {
+    fn from(address: &str) -> StatusTarget {
+        StatusTarget { address: address.to_owned(), ..StatusTarget::default() }
+    }
 }
 
 /// The host and port at which a broadcaster that listens on `listen` can be asked from this machine: an unspecified address
@@ -56,34 +96,63 @@ pub fn address_of(listen: SocketAddr) -> String {
     SocketAddr::new(ip, listen.port()).to_string()
 }
 
-/// The status of the stations of the broadcaster at `address`, a host and a port, as the JSON it sent. Blocks.
+/// The status of the stations of a broadcaster, as the JSON it sent. Blocks.
 ///
 /// # Errors
-/// Nothing answers at `address`, or something that is not a broadcaster.
-pub fn fetch_json(address: &str) -> Result<String, StatusError> {
-    Ok(ask(address)?.0)
+/// Nothing answers there, or something that is not a broadcaster, or it refuses.
+pub fn fetch_json(target: &StatusTarget) -> Result<String, StatusError> {
+    Ok(ask(target)?.0)
 }
 
-/// The status of the stations of the broadcaster at `address`, a host and a port. Blocks.
+/// The status of the stations of a broadcaster. Blocks.
 ///
 /// # Errors
 /// As [`fetch_json`].
-pub fn fetch(address: &str) -> Result<Vec<StationStatus>, StatusError> {
-    Ok(ask(address)?.1)
+pub fn fetch(target: &StatusTarget) -> Result<Vec<StationStatus>, StatusError> {
+    Ok(ask(target)?.1)
 }
 
 /// The answer, as text and parsed.
-fn ask(address: &str) -> Result<(String, Vec<StationStatus>), StatusError> {
-    let unknown = |reason: String| StatusError::Unknown { address: address.into(), reason };
-    // Never by a proxy: it would look for a loopback address on its own machine.
-    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).proxy(None).build();
-    let answer = ureq::Agent::from(config).get(format!("http://{address}/api/stations")).call();
-    let text =
-        answer.and_then(|mut answer| answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string());
-    let text = text.map_err(|error| match error {
+fn ask(target: &StatusTarget) -> Result<(String, Vec<StationStatus>), StatusError> {
+    let text = if target.tls { by_tls(target)? } else { plainly(target)? };
+    let unknown = |reason| StatusError::Unknown { address: target.address.clone(), reason };
+    let stations = serde_json::from_str(&text)
+        .map_err(|error| unknown(format!("its answer is not the status of stations ({error})")))?;
+    Ok((text, stations))
+}
+
+/// What a status other than 200 means.
+fn refused(address: &str, status: u16, sentence: String) -> StatusError {
+    let address = address.to_owned();
+    match status {
         // Misdirected Request (RFC 9110 section 15.5.20).
-        ureq::Error::StatusCode(421) => StatusError::Misnamed { address: address.into() },
-        ureq::Error::StatusCode(code) => unknown(format!("it answers with status {code}")),
+        421 => StatusError::Misnamed { address },
+        401 | 403 | 429 => StatusError::Denied { address, sentence: sentence.trim_end().to_owned() },
+        _ => StatusError::Unknown { address, reason: format!("it answers with status {status}") },
+    }
+}
+
+fn plainly(target: &StatusTarget) -> Result<String, StatusError> {
+    let address = &target.address;
+    let unknown = |reason: String| StatusError::Unknown { address: address.into(), reason };
+    let is_here = address.starts_with("localhost:")
+        || address.parse().is_ok_and(|address: SocketAddr| address.ip().to_canonical().is_loopback());
+    if target.token.is_some() && !is_here {
+        let sentence = "a token is shown by TLS only, and not over a plain connection: add --tls".into();
+        return Err(StatusError::Denied { address: address.clone(), sentence });
+    }
+    // Never by a proxy: it would look for a loopback address on its own machine.
+    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).proxy(None);
+    let config = config.http_status_as_error(false).build();
+    let mut request = ureq::Agent::from(config).get(format!("http://{address}/api/stations"));
+    if let Some(token) = &target.token {
+        request = request.header("Authorization", format!("Bearer {}", token.reveal()));
+    }
+    let answer = request.call().and_then(|mut answer| {
+        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
+        Ok((answer.status().as_u16(), text))
+    });
+    let (status, text) = answer.map_err(|error| match error {
         ureq::Error::BodyExceedsLimit(_) => unknown("its answer is too long".into()),
         ureq::Error::Protocol(_) => unknown("it does not speak HTTP".into()),
         ureq::Error::Io(error) => {
@@ -91,9 +160,50 @@ fn ask(address: &str) -> Result<(String, Vec<StationStatus>), StatusError> {
         }
         error => StatusError::Unreachable { address: address.into(), reason: error.to_string() },
     })?;
-    let stations = serde_json::from_str(&text)
-        .map_err(|error| unknown(format!("its answer is not the status of stations ({error})")))?;
-    Ok((text, stations))
+    if status == 200 { Ok(text) } else { Err(refused(address, status, text)) }
+}
+
+fn by_tls(target: &StatusTarget) -> Result<String, StatusError> {
+    let unreachable = |error: io::Error| {
+        let (address, reason) = (target.address.clone(), error.to_string());
+        StatusError::Unreachable { address, reason }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+    let late = || unreachable(io::ErrorKind::TimedOut.into());
+    runtime.block_on(async {
+        tokio::time::timeout(TIMEOUT, answer_by_tls(target)).await.unwrap_or_else(|_| Err(late()))
+    })
+}
+
+async fn answer_by_tls(target: &StatusTarget) -> Result<String, StatusError> {
+    let StatusTarget { address, fingerprint, token, .. } = target;
+    let unreachable = |error: io::Error| {
+        let (address, reason) = (address.clone(), error.to_string());
+        StatusError::Unreachable { address, reason }
+    };
+    let unknown = |reason: &str| StatusError::Unknown { address: address.clone(), reason: reason.to_owned() };
+    let mut found = lookup_host(address).await.map_err(unreachable)?;
+    let found = found.next().ok_or_else(|| unreachable(io::ErrorKind::NotFound.into()))?;
+    let tcp = TcpStream::connect(found).await.map_err(unreachable)?;
+    // The fingerprint of the line-up's own certificate need not be remembered.
+    let known = if fingerprint.is_some() { KnownServers::default() } else { KnownServers::of_this_user() };
+    let stream = secure(tcp, found, *fingerprint, &known).await.map_err(StatusError::Insecure)?;
+    let no_http = |_: hyper::Error| unknown("it does not speak HTTP");
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
+    tokio::spawn(connection);
+    let mut request = Request::get("/api/stations").header(HOST, address);
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+    }
+    let request =
+        request.body(Body::empty()).map_err(|_| unknown("its name or the token has odd characters"))?;
+    let answer = sender.send_request(request).await.map_err(no_http)?;
+    let status = answer.status();
+    let body = to_bytes(Body::new(answer.into_body()), MAX_ANSWER as usize).await;
+    let body = body.map_err(|_| unknown("its answer is too long, or it breaks off"))?;
+    let text = String::from_utf8(body.into()).map_err(|_| unknown("its answer is not UTF-8"))?;
+    if status == StatusCode::OK { Ok(text) } else { Err(refused(address, status.as_u16(), text)) }
 }
 
 #[cfg(test)]
@@ -115,7 +225,9 @@ mod tests {
             }
         });
         let expected = format!("the server at http://{address}/ is not a broadcaster: ");
-        for error in [fetch_json(&address).unwrap_err(), fetch(&address).unwrap_err()] {
+        for error in
+            [fetch_json(&(&address[..]).into()).unwrap_err(), fetch(&(&address[..]).into()).unwrap_err()]
+        {
             assert!(error.to_string().starts_with(&expected), "{error}");
         }
     }
@@ -130,7 +242,7 @@ mod tests {
             let _ = stream.write_all(b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 2\r\n\r\n!\n");
         });
         let expected = format!("the broadcaster at http://{address}/ does not answer to that name; ");
-        let error = fetch(&address).unwrap_err().to_string();
+        let error = fetch(&(&address[..]).into()).unwrap_err().to_string();
         assert!(error.starts_with(&expected), "{error}");
     }
 
@@ -147,7 +259,7 @@ mod tests {
     fn an_unreachable_broadcaster_is_one_sentence_with_the_fix() {
         // Nothing listens on a port that was just released.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = fetch(&port.to_string()).unwrap_err().to_string();
+        let error = fetch(&(&port.to_string()[..]).into()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("no broadcaster answers at http://{port}/: ")), "{error}");
         assert!(error.ends_with("give its [http] listen with --http"), "{error}");
     }

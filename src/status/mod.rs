@@ -13,6 +13,6 @@ mod fit;
 mod rows;
 mod watch;
 
-pub use client::{StatusError, address_of, fetch, fetch_json};
+pub use client::{StatusError, StatusTarget, address_of, fetch, fetch_json};
 pub use rows::table;
 pub use watch::watch;

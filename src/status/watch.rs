@@ -15,7 +15,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::client::{StatusError, fetch};
+use super::client::{StatusError, StatusTarget, fetch};
 use super::fit::fitted;
 use super::rows::{N, NUMBERS, rows, summary};
 use crate::text_table::{GAP, shortened, wrapped};
@@ -40,21 +40,21 @@ struct Dashboard {
     selected: TableState,
 }
 
-/// Shows the stations of the broadcaster at `address` until q, Esc or Ctrl-C is pressed, or `stop` turns true. Then, and
+/// Shows the stations of a broadcaster until q, Esc or Ctrl-C is pressed, or `stop` turns true. Then, and
 /// after a panic, the terminal is as it was before.
 ///
 /// # Errors
 /// Standard output is not a terminal, or the terminal is gone.
-pub fn watch(address: &str, stop: &AtomicBool) -> io::Result<()> {
+pub fn watch(target: &StatusTarget, stop: &AtomicBool) -> io::Result<()> {
     let mut terminal = ratatui::try_init()?;
-    let shown = show(&mut terminal, address, stop);
+    let shown = show(&mut terminal, target, stop);
     ratatui::restore();
     shown
 }
 
-fn show(terminal: &mut DefaultTerminal, address: &str, stop: &AtomicBool) -> io::Result<()> {
-    let answers = ask(address.to_owned());
-    let mut dashboard = Dashboard { address: address.to_owned(), ..Dashboard::default() };
+fn show(terminal: &mut DefaultTerminal, target: &StatusTarget, stop: &AtomicBool) -> io::Result<()> {
+    let answers = ask(target.clone());
+    let mut dashboard = Dashboard { address: target.address.clone(), ..Dashboard::default() };
     let mut answered = None;
     while !stop.load(Relaxed) {
         for answer in answers.try_iter() {
@@ -85,12 +85,12 @@ fn show(terminal: &mut DefaultTerminal, address: &str, stop: &AtomicBool) -> io:
 }
 
 /// Asks once every [`INTERVAL`] until the receiver is dropped; on a thread of its own, so that keys do not wait.
-fn ask(address: String) -> mpsc::Receiver<Result<Vec<StationStatus>, StatusError>> {
+fn ask(target: StatusTarget) -> mpsc::Receiver<Result<Vec<StationStatus>, StatusError>> {
     // The thread waits until its last answer is taken, so that no old answers queue up.
     let (answers, receiver) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let (_never, pause) = mpsc::channel::<()>();
-        while answers.send(fetch(&address)).is_ok() {
+        while answers.send(fetch(&target)).is_ok() {
             if pause.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                 return;
             }

@@ -485,7 +485,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _within = runtime.enter();
         let via = ReceiveVia::Multicast { interface: None };
-        let zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
+        let zapper =
+            Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
         let mut app = App::new(zapper, PathBuf::new()).unwrap();
         let grey = vec![90; 32 * 16 * 3];
         let image = turbojpeg::Image {

@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::{capture, plot};
 use crate::clock::wall_clock;
-use crate::directory::{self, StationInfo};
+use crate::directory::{self, Endpoint, StationInfo};
 use crate::interface::{Interface, named};
 use crate::media::{AirTime, RTP_CLOCK, StationId};
 use crate::probe::report::{Distribution, ProbeReport};
@@ -45,7 +45,7 @@ pub enum ProbeTarget {
     /// A station of ours.
     Station {
         /// The directory that lists it.
-        directory: SocketAddr,
+        directory: Endpoint,
         /// Its number; `None`: the first of the line-up.
         station: Option<StationId>,
     },
@@ -140,8 +140,9 @@ fn measure(plan: &ProbePlan) -> anyhow::Result<(ProbeSummary, Vec<UnitSample>)> 
     let duration = plan.seconds.unwrap_or(DURATION);
     let (station, group, interface, mut probe) = match plan.target {
         ProbeTarget::Capture { ref file, to, clock } => return measure_capture(plan, file, to, clock),
-        ProbeTarget::Station { directory, station } => {
+        ProbeTarget::Station { ref directory, station } => {
             let station = look_up(directory, station)?;
+            let directory = directory.address;
             let local = join::local_address(directory)?;
             let interface = named(&join::interface_for_station(&station, wanted, directory.ip(), local))?;
             let clock = NonZeroU32::new(RTP_CLOCK).context("the clock of RTP/JPEG is not 0")?;
@@ -225,8 +226,8 @@ fn measure_capture(
     Ok((summary, probe.samples()))
 }
 
-fn look_up(directory: SocketAddr, station: Option<StationId>) -> anyhow::Result<StationInfo> {
-    let asked = directory::list(directory, FIRST_CONTACT);
+fn look_up(directory: &Endpoint, station: Option<StationId>) -> anyhow::Result<StationInfo> {
+    let asked = directory::list(directory.clone(), FIRST_CONTACT);
     let stations = tokio::runtime::Handle::current().block_on(asked)?;
     match station {
         None => stations.into_iter().next().context("the line-up is empty"),

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::directory::{self, Services, State, StationInfo};
+use crate::directory::{self, Endpoint, Services, State, StationInfo};
 use crate::interface::{Interface, named};
 use crate::media::SoundCodec;
 use crate::tuner::join;
@@ -185,9 +185,10 @@ fn describe(station: &StationInfo, origin: IpAddr, sound: Option<SoundCodec>) ->
 pub async fn play(
     template: &Template,
     station: &StationInfo,
-    directory: SocketAddr,
+    endpoint: &Endpoint,
     wanted: Option<&str>,
 ) -> anyhow::Result<()> {
+    let directory = endpoint.address;
     let towards = join::local_address(directory)?.to_canonical();
     let interface = named(&join::interface_for_station(station, wanted, directory.ip(), towards));
     let on_it = interface.as_ref().ok().and_then(|i| address(station.group.ip(), i, towards));
@@ -199,7 +200,7 @@ pub async fn play(
         (_, false) => towards,
     };
     let services = match template.uses("rtsp") || template.uses("http") {
-        true => directory::services(directory, ANSWER).await?,
+        true => directory::services(endpoint.clone(), ANSWER).await?,
         false => Services::default(),
     };
     for (name, service) in [("rtsp", services.rtsp), ("http", services.http)] {
@@ -213,8 +214,8 @@ pub async fn play(
     let guess = on_it.filter(|_| join::is_here(directory.ip())).unwrap_or(directory.ip().to_canonical());
     let (told, sounds) = match template.uses("sdp") {
         true => (
-            directory::sources(directory, ANSWER).await.unwrap_or_default(),
-            directory::sounds(directory, ANSWER).await.unwrap_or_default(),
+            directory::sources(endpoint.clone(), ANSWER).await.unwrap_or_default(),
+            directory::sounds(endpoint.clone(), ANSWER).await.unwrap_or_default(),
         ),
         false => (Vec::new(), Vec::new()),
     };
@@ -454,11 +455,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_player_gets_the_interface_that_the_viewer_would_join_on() {
-        let directory = "127.0.0.1:9688".parse().unwrap();
+        let directory = "127.0.0.1:9688".parse::<SocketAddr>().unwrap().into();
         let play = async |command: &str, interface: &str, wanted: Option<&str>| {
             let template = Template::parse(command).unwrap();
             let station = StationInfo { interface: interface.into(), ..station("232.77.0.2:5004") };
-            play(&template, &station, directory, wanted).await
+            play(&template, &station, &directory, wanted).await
         };
         // It is the station's own, not the one from which the directory is reached, unless another one is wanted.
         let missing = play("true {local}", "nosuch0", None).await.unwrap_err().to_string();
@@ -471,7 +472,13 @@ mod tests {
     async fn a_player_that_fails_or_is_not_installed_is_an_error() {
         let play = async |command: &str| {
             let template = Template::parse(command).unwrap();
-            play(&template, &station("239.77.0.2:5004"), "127.0.0.1:9688".parse().unwrap(), None).await
+            play(
+                &template,
+                &station("239.77.0.2:5004"),
+                &"127.0.0.1:9688".parse::<SocketAddr>().unwrap().into(),
+                None,
+            )
+            .await
         };
         play("sh -c 'grep -q 239.77.0.2 \"$0\"' {sdp}").await.unwrap();
         assert_eq!(

@@ -25,7 +25,7 @@ pub use self::reception::ReceiveVia;
 use self::reception::Tuned;
 use super::signal_log::LOST_AFTER;
 use super::stream::Stream;
-use crate::directory::{ErrorCode, Event, StationInfo, StationNow};
+use crate::directory::{Endpoint, ErrorCode, Event, StationInfo, StationNow};
 use crate::media::{AirTime, StationId};
 use crate::speaker::{SoundReceiver, Speaker, SpeakerInput};
 use crate::tuner::receiver::{ReceiveFrom, ReceiverStatus};
@@ -79,11 +79,12 @@ impl Zapper {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(
-        directory: SocketAddr,
+        directory: impl Into<Endpoint>,
         via: ReceiveVia,
         queue_policy: QueuePolicy,
         measured: usize,
     ) -> Zapper {
+        let directory = directory.into();
         Zapper::begin(via, queue_policy, measured, |sender| DirectoryView::connect(directory, sender))
     }
 
@@ -186,7 +187,7 @@ impl Zapper {
 
     /// The directory's address.
     pub fn directory(&self) -> SocketAddr {
-        self.directory.address
+        self.directory.endpoint.address
     }
 
     /// Whether the directory is connected.
@@ -390,7 +391,7 @@ impl Zapper {
 
     /// Uses another directory, unless the present one has answered.
     fn move_to(&mut self, directory: SocketAddr) {
-        if self.directory.is_connected() || directory == self.directory.address {
+        if self.directory.is_connected() || directory == self.directory.endpoint.address {
             return;
         }
         self.directory.move_to(directory, &self.sender);

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::{Refusal, Web};
+use crate::access::Grant;
 use crate::air::lateness::Lateness;
 use crate::content::guide::GuideEntry;
 use crate::directory;
@@ -294,36 +295,39 @@ impl StationStatus {
     }
 }
 
-/// All stations now, ascending by number.
-pub(super) fn stations(head_end: &HeadEnd) -> Vec<StationStatus> {
-    head_end.stations().values().map(|station| StationStatus::of(head_end, station)).collect()
+/// The stations that a client may see, as they are now, ascending by number.
+pub(super) fn stations(head_end: &HeadEnd, grant: &Grant) -> Vec<StationStatus> {
+    head_end.stations_for(grant).iter().map(|station| StationStatus::of(head_end, station)).collect()
 }
 
 /// `GET /api/stations`.
-pub(super) async fn all(State(web): State<Arc<Web>>) -> Response {
-    fresh(Json(stations(&web.head_end)))
+pub(super) async fn all(State(web): State<Arc<Web>>, Extension(grant): Extension<Grant>) -> Response {
+    fresh(Json(stations(&web.head_end, &grant)))
 }
 
 /// `GET /api/stations/{id}`.
-pub(super) async fn one(State(web): State<Arc<Web>>, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn one(
+    State(web): State<Arc<Web>>,
+    Extension(grant): Extension<Grant>,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
     let id = id.parse().map(StationId);
     let id = id.map_err(|_| Refusal(StatusCode::NOT_FOUND, "a station's number is 1 to 999".into()))?;
-    let station = web.station(id)?;
+    let station = web.station(id, &grant)?;
     Ok(fresh(Json(StationStatus::of(&web.head_end, &station))))
 }
 
 /// `GET /healthz`.
 #[expect(clippy::disallowed_methods, reason = "a shell: status is of this moment")]
-pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
+pub(super) async fn health(State(web): State<Arc<Web>>, Extension(grant): Extension<Grant>) -> Response {
     let now = web.head_end.clock.now();
     let silent = |station: &&Arc<StationHandle>| now.since(AirTime(station.air.last.load(Relaxed))) > SILENCE;
-    let silent: Vec<String> = web
-        .head_end
-        .stations()
-        .values()
-        .filter(silent)
-        .map(|station| format!("{} \"{}\"", station.spec().id, station.spec().name))
-        .collect();
+    // Of a station that the client may not see, it is told neither the number nor the name.
+    let name = |station: &Arc<StationHandle>| match station.spec() {
+        spec if grant.allows(&spec.access) => format!("{} \"{}\"", spec.id, spec.name),
+        _ => "one that this client may not see".to_owned(),
+    };
+    let silent: Vec<String> = web.head_end.stations().values().filter(silent).map(name).collect();
     if silent.is_empty() {
         return fresh("ok\n");
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::Web;
+use crate::access::Grant;
 use crate::content::guide::GuideEntry;
 use crate::media::{AirTime, StationId};
 
@@ -51,12 +52,12 @@ fn within(films: impl Iterator<Item = GuideEntry>, now: AirTime, stations: usize
 }
 
 impl Web {
-    /// The stations, and their guides.
+    /// The stations that a client may see, and their guides.
     #[expect(clippy::disallowed_methods, reason = "a shell: the guide begins now")]
-    fn guide(&self) -> Vec<(StationId, String, Vec<GuideEntry>)> {
+    fn guide(&self, grant: &Grant) -> Vec<(StationId, String, Vec<GuideEntry>)> {
         let now = self.head_end.clock.now();
-        let stations = self.head_end.stations();
-        let guide = stations.values().map(|station| {
+        let stations = self.head_end.stations_for(grant);
+        let guide = stations.iter().map(|station| {
             let films = within(station.guide().entries(now), now, stations.len());
             (station.spec().id, station.spec().name.clone(), films)
         });
@@ -65,7 +66,7 @@ impl Web {
 }
 
 /// `GET /api/guide`.
-pub(super) async fn json(State(web): State<Arc<Web>>) -> Response {
+pub(super) async fn json(State(web): State<Arc<Web>>, Extension(grant): Extension<Grant>) -> Response {
     let time =
         |at: AirTime| humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string();
     let film = |film: GuideEntry| GuideFilm {
@@ -78,14 +79,14 @@ pub(super) async fn json(State(web): State<Arc<Web>>) -> Response {
         name,
         films: films.into_iter().map(film).collect(),
     };
-    let guide: Vec<_> = web.guide().into_iter().map(station).collect();
+    let guide: Vec<_> = web.guide(&grant).into_iter().map(station).collect();
     ([(CACHE_CONTROL, "no-store")], Json(guide)).into_response()
 }
 
 /// `GET /guide.xml`: XMLTV.
-pub(super) async fn xmltv(State(web): State<Arc<Web>>) -> Response {
+pub(super) async fn xmltv(State(web): State<Arc<Web>>, Extension(grant): Extension<Grant>) -> Response {
     let headers = [(CONTENT_TYPE, "application/xml; charset=utf-8"), (CACHE_CONTROL, "no-store")];
-    (headers, to_xmltv(&web.guide())).into_response()
+    (headers, to_xmltv(&web.guide(&grant))).into_response()
 }
 
 /// The name of a station in XMLTV, and in the `tvg-id` of the playlist.

@@ -14,9 +14,12 @@ use qrcode::render::svg;
 use serde::Serialize;
 
 use super::hosts::RequestHost;
+use super::server::Admitted;
 use super::{Refusal, Web};
+use crate::access::Grant;
 use crate::headend::StationHandle;
 use crate::media::StationId;
+use crate::tls::Security;
 
 /// An address of a station.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,16 +31,39 @@ pub(super) struct StationLink {
     pub(super) url: String,
 }
 
-/// The addresses of a station for a client that knows this host as `host`. `rtsp` is where RTSP listens, if it does.
-fn links(station: &StationHandle, host: &Authority, rtsp: Option<SocketAddr>) -> Vec<StationLink> {
+/// Where a client reaches this machine.
+pub(super) struct Site {
+    /// The web, without a slash at the end: `http://tv:8088`.
+    pub(super) http: String,
+    /// RTSP, likewise; `None` if it is not served, or if the client cannot reach it.
+    pub(super) rtsp: Option<String>,
+}
+
+impl Site {
+    /// For a client that knows this host as `host` and came by TLS, or did not. `rtsp` is where RTSP listens and what it takes, if it
+    /// is served.
+    pub(super) fn of(host: &Authority, tls: bool, rtsp: Option<(SocketAddr, Security)>) -> Site {
+        let rtsp = rtsp.and_then(|(listen, security)| {
+            let scheme = match (security, tls) {
+                (Security::Tls, _) | (Security::Both, true) => "rtsps",
+                (Security::Plain, _) | (Security::Both, false) => "rtsp",
+            };
+            Some(format!("{scheme}://{}", rtsp_at(listen, host)?))
+        });
+        Site { http: format!("{}://{host}", if tls { "https" } else { "http" }), rtsp }
+    }
+}
+
+/// The addresses of a station.
+fn links(station: &StationHandle, site: &Site) -> Vec<StationLink> {
     let id = station.spec().id;
     let link = |kind, label, url| StationLink { kind, label, url };
     let mut links = Vec::new();
-    if let Some(at) = rtsp.and_then(|listen| rtsp_at(listen, host)) {
-        links.push(link("rtsp", "RTSP", format!("rtsp://{at}/{id}")));
-        links.push(link("demand", "RTSP, from the beginning", format!("rtsp://{at}/{id}/demand")));
+    if let Some(rtsp) = &site.rtsp {
+        links.push(link("rtsp", "RTSP", format!("{rtsp}/{id}")));
+        links.push(link("demand", "RTSP, from the beginning", format!("{rtsp}/{id}/demand")));
     }
-    let http = |path: String| format!("http://{host}{path}");
+    let http = |path: String| format!("{}{path}", site.http);
     links.push(link("mjpeg", "MJPEG", http(format!("/stations/{id}.mjpeg"))));
     links.push(link("mkv", "Matroska", http(format!("/stations/{id}.mkv"))));
     links.push(link("sdp", "SDP, multicast", http(format!("/stations/{id}.sdp"))));
@@ -47,17 +73,24 @@ fn links(station: &StationHandle, host: &Authority, rtsp: Option<SocketAddr>) ->
 }
 
 impl Web {
-    /// The addresses of a station.
-    pub(super) fn links(&self, station: &StationHandle, host: &Authority) -> Vec<StationLink> {
-        links(station, host, self.head_end.table.services().rtsp)
+    /// Where a client that knows this host as `host` reaches this machine.
+    pub(super) fn site(&self, host: &Authority, client: &Admitted) -> Site {
+        let rtsp = self.head_end.table.services().rtsp;
+        Site::of(host, client.tls, rtsp.map(|listen| (listen, self.head_end.rtsp_security)))
     }
 
-    fn links_of(&self, id: &str, host: RequestHost) -> Result<Vec<StationLink>, Refusal> {
+    fn links_of(
+        &self,
+        id: &str,
+        host: RequestHost,
+        client: &Admitted,
+        grant: &Grant,
+    ) -> Result<Vec<StationLink>, Refusal> {
         let id = id.parse().map(StationId);
         let id = id.map_err(|_| Refusal(StatusCode::NOT_FOUND, "a station's number is 1 to 999".into()))?;
         let none =
             || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address to list".into());
-        Ok(self.links(&*self.station(id)?, &host.0.ok_or_else(none)?))
+        Ok(links(&*self.station(id, grant)?, &self.site(&host.0.ok_or_else(none)?, client)))
     }
 }
 
@@ -65,18 +98,22 @@ impl Web {
 pub(super) async fn all(
     State(web): State<Arc<Web>>,
     Extension(host): Extension<RequestHost>,
+    Extension(grant): Extension<Grant>,
+    Extension(client): Extension<Admitted>,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    Ok(([(CACHE_CONTROL, "no-store")], Json(web.links_of(&id, host)?)).into_response())
+    Ok(([(CACHE_CONTROL, "no-store")], Json(web.links_of(&id, host, &client, &grant)?)).into_response())
 }
 
 /// `GET /api/stations/{id}/links/{file}`: `rtsp.svg` is the QR code of the address of that kind.
 pub(super) async fn code(
     State(web): State<Arc<Web>>,
     Extension(host): Extension<RequestHost>,
+    Extension(grant): Extension<Grant>,
+    Extension(client): Extension<Admitted>,
     Path((id, file)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let links = web.links_of(&id, host)?;
+    let links = web.links_of(&id, host, &client, &grant)?;
     let none = || Refusal(StatusCode::NOT_FOUND, format!("station {id} has no link {file}"));
     let kind = file.strip_suffix(".svg").ok_or_else(none)?;
     let link = links.into_iter().find(|link| link.kind == kind).ok_or_else(none)?;
@@ -88,7 +125,7 @@ pub(super) async fn code(
 
 /// The address of RTSP, which listens on `listen`, for a client that knows this host as `host`; `None` if the client
 /// cannot reach it.
-pub(super) fn rtsp_at(listen: SocketAddr, host: &Authority) -> Option<String> {
+fn rtsp_at(listen: SocketAddr, host: &Authority) -> Option<String> {
     if listen.ip().is_unspecified() {
         return Some(format!("{}:{}", host.host(), listen.port()));
     }
@@ -128,7 +165,8 @@ mod tests {
         let station = StationHandle::new(StationSpec::sample("239.77.0.2:5004"));
         let host = "tower:8088".parse().unwrap();
         let urls = |rtsp: Option<&str>| {
-            let links = links(&station, &host, rtsp.map(|at| at.parse().unwrap()));
+            let rtsp = rtsp.map(|at| (at.parse().unwrap(), Security::Plain));
+            let links = links(&station, &Site::of(&host, false, rtsp));
             links.into_iter().map(|link| link.url).collect::<Vec<_>>()
         };
         let http = ["/stations/2.mjpeg", "/stations/2.mkv", "/stations/2.sdp", "/stations/2.m3u", "/#2"];
@@ -137,5 +175,22 @@ mod tests {
         let rtsp = ["rtsp://tower:8554/2", "rtsp://tower:8554/2/demand"].map(str::to_owned);
         assert_eq!(urls(Some("0.0.0.0:8554")), [&rtsp[..], &http].concat());
         assert_eq!(urls(Some("127.0.0.1:8554")), http, "it cannot be reached there");
+    }
+
+    #[test]
+    fn addresses_are_of_tls_if_the_client_came_by_it_or_if_nothing_else_is_taken() {
+        let host = "tower:8088".parse().unwrap();
+        let rtsp =
+            |security, tls| Site::of(&host, tls, Some(("0.0.0.0:8554".parse().unwrap(), security))).rtsp;
+        let (plain, secure) = (Some("rtsp://tower:8554".to_owned()), Some("rtsps://tower:8554".to_owned()));
+        for (security, by_plain, by_tls) in [
+            (Security::Plain, &plain, &plain),
+            (Security::Both, &plain, &secure),
+            (Security::Tls, &secure, &secure),
+        ] {
+            assert_eq!((&rtsp(security, false), &rtsp(security, true)), (by_plain, by_tls), "{security:?}");
+        }
+        assert_eq!(Site::of(&host, false, None).http, "http://tower:8088");
+        assert_eq!(Site::of(&host, true, None).http, "https://tower:8088");
     }
 }

@@ -9,8 +9,10 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::hosts::RequestHost;
-use super::links::rtsp_at;
+use super::links::Site;
+use super::server::Admitted;
 use super::{Refusal, Web, guide};
+use crate::access::Grant;
 use crate::headend::StationHandle;
 
 /// `GET /stations.m3u`. The entries are RTSP URLs if the client can reach RTSP, else HTTP URLs. `?via=http` asks for HTTP,
@@ -19,52 +21,49 @@ pub(super) async fn playlist(
     State(web): State<Arc<Web>>,
     uri: Uri,
     Extension(host): Extension<RequestHost>,
+    Extension(grant): Extension<Grant>,
+    Extension(client): Extension<Admitted>,
 ) -> Result<Response, Refusal> {
     let refused = |sentence: &str| Refusal(StatusCode::BAD_REQUEST, sentence.into());
     let host = host.0.ok_or_else(|| refused("without a Host header there is no address to list"))?;
-    let rtsp = rtsp(&web, &host, &uri)?;
-    let stations = web.head_end.stations();
-    let entries = stations.values().map(|station| entry(station, &host, rtsp.as_deref()));
+    let site = site(&web, &host, &client, &uri)?;
+    let stations = web.head_end.stations_for(&grant);
+    let entries = stations.iter().map(|station| entry(station, &site));
     // Two names of one thing: Kodi reads the second, others the first.
-    let guide = format!("url-tvg=\"http://{host}/guide.xml\" x-tvg-url=\"http://{host}/guide.xml\"");
+    let guide = format!("url-tvg=\"{0}/guide.xml\" x-tvg-url=\"{0}/guide.xml\"", site.http);
     Ok(m3u(entries.fold(format!("#EXTM3U {guide}\n"), |text, entry| text + &entry)))
 }
 
 /// A playlist of one station, as above.
-pub(super) fn of_station(
-    web: &Web,
-    station: &StationHandle,
-    host: &Authority,
-    uri: &Uri,
-) -> Result<Response, Refusal> {
-    let rtsp = rtsp(web, host, uri)?;
-    Ok(m3u(format!("#EXTM3U\n{}", entry(station, host, rtsp.as_deref()))))
+pub(super) fn of_station(station: &StationHandle, site: &Site) -> Response {
+    m3u(format!("#EXTM3U\n{}", entry(station, site)))
 }
 
-/// Where the client of a request finds RTSP, unless it asks for HTTP.
-fn rtsp(web: &Web, host: &Authority, uri: &Uri) -> Result<Option<String>, Refusal> {
+/// Where the client of a request reaches this machine: not by RTSP, if it asks for HTTP.
+pub(super) fn site(web: &Web, host: &Authority, client: &Admitted, uri: &Uri) -> Result<Site, Refusal> {
     let http = by_http(uri.query().unwrap_or_default())
         .map_err(|sentence| Refusal(StatusCode::BAD_REQUEST, sentence.into()))?;
-    let listen = web.head_end.table.services().rtsp.filter(|_| !http);
-    Ok(listen.and_then(|listen| rtsp_at(listen, host)))
+    let mut site = web.site(host, client);
+    site.rtsp = site.rtsp.filter(|_| !http);
+    Ok(site)
 }
 
 fn m3u(text: String) -> Response {
     ([(CONTENT_TYPE, "audio/x-mpegurl; charset=utf-8")], text).into_response()
 }
 
-/// The lines of a station, with the address by RTSP at `rtsp`, or else by HTTP.
-fn entry(station: &StationHandle, host: &Authority, rtsp: Option<&str>) -> String {
+/// The lines of a station, with its address by RTSP, or else by HTTP.
+fn entry(station: &StationHandle, site: &Site) -> String {
     let spec = station.spec();
     let (id, name) = (spec.id, &spec.name);
     // A quotation mark would end the attribute. Names have no control characters.
     let quoted = name.replace('"', "'");
-    let url = match rtsp {
-        Some(at) => format!("rtsp://{at}/{id}"),
+    let url = match &site.rtsp {
+        Some(rtsp) => format!("{rtsp}/{id}"),
         // Players take MJPEG without pictures' times, but no sound with it.
         None => {
             let kind = if station.has_sound() { "mkv" } else { "mjpeg" };
-            format!("http://{host}/stations/{id}.{kind}")
+            format!("{}/stations/{id}.{kind}", site.http)
         }
     };
     let channel = guide::channel(id);

@@ -7,11 +7,12 @@
 mod exposition;
 mod process;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +26,7 @@ use prometheus_client::registry::{Registry, Unit};
 use self::exposition::{Format, to_text_format};
 use super::api::{Sending, SoundStatus, StationStatus};
 use super::{Refusal, Web, api};
+use crate::access::Grant;
 use crate::air::lateness::{BOUNDS, Lateness};
 use crate::headend::{Client, ClientKind, HeadEnd};
 use crate::media::RTP_CLOCK;
@@ -33,9 +35,13 @@ use crate::media::RTP_CLOCK;
 const MOST_CLIENTS: usize = 1000;
 
 /// `GET /metrics`.
-pub(super) async fn scrape(State(web): State<Arc<Web>>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn scrape(
+    State(web): State<Arc<Web>>,
+    Extension(grant): Extension<Grant>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(StationMetrics(web.head_end.clone())));
+    registry.register_collector(Box::new(StationMetrics(web.head_end.clone(), grant)));
     registry.register_collector(Box::new(process::Process { since: web.head_end.since }));
     let mut answer = String::new();
     text::encode(&mut answer, &registry)
@@ -47,8 +53,8 @@ pub(super) async fn scrape(State(web): State<Arc<Web>>, headers: HeaderMap) -> R
     Ok(([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], answer).into_response())
 }
 
-/// The metrics of the stations and of their unicast clients.
-struct StationMetrics(Arc<HeadEnd>);
+/// The metrics of the stations that a client may see, and of their unicast clients.
+struct StationMetrics(Arc<HeadEnd>, Grant);
 
 impl fmt::Debug for StationMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +95,7 @@ const SOUND_COUNTERS: [SoundCounter; 3] = [
 
 impl StationMetrics {
     fn stations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let stations = api::stations(&self.0);
+        let stations = api::stations(&self.0, &self.1);
         for (name, unit, help, value) in COUNTERS {
             let name = format!("stationcast_{name}");
             let mut family = encoder.encode_descriptor(&name, help, unit.as_ref(), MetricType::Counter)?;
@@ -118,7 +124,7 @@ impl StationMetrics {
         let help = "Pictures skipped because they were late, before they reached the air thread or in it";
         let mut family =
             encoder.encode_descriptor("stationcast_pictures_skipped", help, None, MetricType::Counter)?;
-        for station in self.0.stations().values() {
+        for station in &self.0.stations_for(&self.1) {
             let [id, name] = names(&station.spec().id.to_string(), &station.spec().name);
             for (place, counter) in [("task", &station.task.skipped), ("air", &station.air.skipped)] {
                 let labels = [id.clone(), name.clone(), ("where", place.to_owned())];
@@ -182,7 +188,7 @@ impl StationMetrics {
         let unit = Unit::Seconds;
         let mut family =
             encoder.encode_descriptor("stationcast_lateness", help, Some(&unit), MetricType::Histogram)?;
-        for station in self.0.stations().values() {
+        for station in &self.0.stations_for(&self.1) {
             let labels = names(&station.spec().id.to_string(), &station.spec().name);
             let (sum, count, buckets) = histogram(&station.air.lateness);
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
@@ -192,6 +198,9 @@ impl StationMetrics {
 
     fn clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut clients = self.0.clients.all();
+        let seen: BTreeSet<_> =
+            self.0.stations_for(&self.1).iter().map(|station| station.spec().id).collect();
+        clients.retain(|client| seen.contains(&client.station));
         let help = "Clients served by unicast";
         let mut family = encoder.encode_descriptor("stationcast_clients", help, None, MetricType::Gauge)?;
         let over_http = [ClientKind::Mjpeg, ClientKind::Matroska, ClientKind::Wall];

@@ -1,7 +1,8 @@
 //! The web: a page with all stations, single pictures, an API and metrics, over plain HTTP/1.1.
 //!
 //! `daemon` imports it, and `status` its types. It imports `headend`, `directory`, `air` (its histogram of lateness),
-//! `content` (the guide), `media`, `wire` (the port of sound), `interface`, `log`, `clock` and `limits`.
+//! `content` (the guide), `media`, `wire` (the port of sound), `interface`, `log`, `clock`, `limits`, `tls` and
+//! `access`.
 //!
 //! ```text
 //!                      +-> wall: one WebSocket carries all tiles        /, /wall
@@ -14,7 +15,8 @@
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
 //! ```
 //!
-//! `hosts` refuses requests for other hosts than this machine before any of these sees them.
+//! `hosts` refuses requests for other hosts than this machine before any of these sees them, and `login` tells what the client may
+//! see.
 //!
 //! The pictures are the access units on air. A station's cache offers each at its due time, while a client is subscribed,
 //! and makes its JPEG file once, when the first client is sent it; all clients share those bytes. A slow client is sent
@@ -28,6 +30,7 @@ mod guide;
 pub(crate) mod hosts;
 mod jpeg_cache;
 mod links;
+mod login;
 mod m3u;
 mod matroska;
 mod metrics;
@@ -45,27 +48,28 @@ use axum::http::header::ALLOW;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 
+use crate::access::Grant;
 use crate::headend::{HeadEnd, StationHandle};
-use crate::limits::ReplaceableListener;
 use crate::media::StationId;
+use crate::tls::Secured;
 use hosts::Hosts;
 use jpeg_cache::JpegCache;
 use pcm::PcmCache;
 use server::HttpLimits;
 
 /// Serves the web to requests for these `hosts`, until the head-end stops. There are at most `places` connections.
-pub(crate) async fn serve(
-    listener: ReplaceableListener,
-    head_end: Arc<HeadEnd>,
-    places: usize,
-    hosts: Hosts,
-) {
+pub(crate) async fn serve(listener: Secured, head_end: Arc<HeadEnd>, places: usize, hosts: Hosts) {
     let router = router(Web::new(head_end.clone()), hosts);
     let limits = HttpLimits { connections: places, ..HttpLimits::default() };
     server::serve(listener, router, limits, head_end.stopping()).await;
 }
+
+/// The answer to a client that does not speak TLS where it must.
+pub(crate) const TLS_ONLY: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 39\r\n\r\n\
+    This port speaks TLS only: use https://";
 
 /// What all connections share.
 pub(crate) struct Web {
@@ -87,8 +91,10 @@ impl Web {
         })
     }
 
-    fn station(&self, id: StationId) -> Result<Arc<StationHandle>, Refusal> {
-        self.head_end.station(id).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("no station {id}")))
+    /// A station, for a client that may see it. To others it does not exist.
+    fn station(&self, id: StationId, grant: &Grant) -> Result<Arc<StationHandle>, Refusal> {
+        let station = self.head_end.station(id).filter(|station| grant.allows(&station.spec().access));
+        station.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("no station {id}")))
     }
 
     /// The pictures of a station; `None` if there is none of that number.
@@ -130,10 +136,13 @@ fn router(web: Arc<Web>, hosts: Hosts) -> Router {
         .route("/guide.xml", get(guide::xmltv))
         .route("/healthz", get(api::health))
         .route("/metrics", get(metrics::scrape))
+        .route("/login", get(login::page).post(login::enter))
+        .route("/logout", post(login::leave))
         .fallback(|uri: Uri| async move {
             Refusal(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
         .method_not_allowed_fallback(|method: Method| async { without_method(method, hosts::METHODS) })
+        .layer(from_fn_with_state(web.clone(), login::identify))
         .layer(from_fn_with_state(Arc::new(hosts), hosts::check))
         .with_state(web)
 }
@@ -190,6 +199,6 @@ mod tests {
 
         head_end.change_stations(|stations| drop(stations.remove(&id)));
         assert!(web.jpegs(id).is_none());
-        assert_eq!(web.station(id).err().unwrap().0, StatusCode::NOT_FOUND);
+        assert_eq!(web.station(id, &Grant::default()).err().unwrap().0, StatusCode::NOT_FOUND);
     }
 }

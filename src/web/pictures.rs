@@ -17,6 +17,7 @@ use super::jpeg_cache::Still;
 use super::mkv::MkvStream;
 use super::server::Admitted;
 use super::{Refusal, Web, m3u};
+use crate::access::Grant;
 use crate::directory::table::AudienceMember;
 use crate::headend::{Client, ClientKind};
 use crate::media::StationId;
@@ -31,13 +32,14 @@ pub(super) async fn station(
     State(web): State<Arc<Web>>,
     Extension(admitted): Extension<Admitted>,
     Extension(host): Extension<RequestHost>,
+    Extension(grant): Extension<Grant>,
     Path(file): Path<String>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal(StatusCode::NOT_FOUND, format!("there is no /stations/{file}"));
     let (id, kind) = file.split_once('.').ok_or_else(unknown)?;
     let id = StationId(id.parse().map_err(|_| unknown())?);
-    let station = web.station(id)?;
+    let station = web.station(id, &grant)?;
     match kind {
         "jpg" => {
             let unit = station.feed.at(web.head_end.clock.now());
@@ -55,7 +57,7 @@ pub(super) async fn station(
                 _admitted: admitted,
             };
             let kind = "multipart/x-mixed-replace; boundary=picture";
-            let body = Body::from_stream(stream.pictures());
+            let body = Body::from_stream(while_granted(stream.pictures(), grant));
             Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response())
         }
         "mkv" => {
@@ -63,16 +65,23 @@ pub(super) async fn station(
             let audience = web.head_end.table.join_audience(id);
             let stream = MkvStream::new(station, web.head_end.clock.clone(), client, audience);
             let headers = [(CONTENT_TYPE, "video/x-matroska"), (CACHE_CONTROL, "no-store")];
-            Ok((headers, Body::from_stream(stream.bytes(admitted))).into_response())
+            let body = Body::from_stream(while_granted(stream.bytes(admitted), grant));
+            Ok((headers, body).into_response())
         }
         "m3u" => {
             let none =
                 || Refusal(StatusCode::BAD_REQUEST, "without a Host header there is no address".into());
-            m3u::of_station(&web, &station, &host.0.ok_or_else(none)?, &uri)
+            let site = m3u::site(&web, &host.0.ok_or_else(none)?, &admitted, &uri)?;
+            Ok(m3u::of_station(&station, &site))
         }
         "sdp" => Ok(([(CONTENT_TYPE, "application/sdp")], station.sdp()).into_response()),
         _ => Err(unknown()),
     }
+}
+
+/// A stream that ends when the client's token or password is let in no more.
+fn while_granted<T>(stream: impl Stream<Item = T>, grant: Grant) -> impl Stream<Item = T> {
+    stream.take_until(async move { grant.over().await })
 }
 
 /// A multipart stream to one client.

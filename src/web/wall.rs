@@ -31,6 +31,7 @@ use super::jpeg_cache::Still;
 use super::pcm::Chunk;
 use super::server::Admitted;
 use super::{Refusal, Web, api, without_method};
+use crate::access::Grant;
 use crate::clock::AirClock;
 use crate::directory::table::AudienceMember;
 use crate::headend::{Client, ClientKind};
@@ -69,6 +70,7 @@ pub(super) async fn open(
     State(web): State<Arc<Web>>,
     Extension(admitted): Extension<Admitted>,
     Extension(host): Extension<RequestHost>,
+    Extension(grant): Extension<Grant>,
     method: Method,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -84,7 +86,7 @@ pub(super) async fn open(
         Ok(upgrade) if has_key(&headers) => upgrade
             .max_message_size(MAX_MESSAGE)
             .max_frame_size(MAX_MESSAGE)
-            .on_upgrade(move |socket| async move { Wall::new(web, admitted).run(socket).await }),
+            .on_upgrade(move |socket| async move { Wall::new(web, admitted, grant).run(socket).await }),
         Ok(_) => no_handshake("a Sec-WebSocket-Key has 16 bytes in base64, and comes once"),
         Err(WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_)) => {
             no_handshake("only version 13 of the WebSocket protocol is spoken here")
@@ -119,6 +121,7 @@ fn has_key(headers: &HeaderMap) -> bool {
 struct Wall {
     web: Arc<Web>,
     admitted: Admitted,
+    grant: Grant,
     tiles: BTreeMap<StationId, Tile>,
     tasks: JoinSet<()>,
     /// The station that fills the page, and our part in its audience. A tile among others does not count.
@@ -157,13 +160,14 @@ impl Drop for Heard {
 }
 
 impl Wall {
-    fn new(web: Arc<Web>, admitted: Admitted) -> Wall {
+    fn new(web: Arc<Web>, admitted: Admitted, grant: Grant) -> Wall {
         // One picture on its way to the socket: the next one is chosen only when this one has gone.
         let (pictures, outbox) = mpsc::channel(1);
         let (sounds, sound_outbox) = mpsc::channel(1);
         Wall {
             web,
             admitted,
+            grant,
             tiles: BTreeMap::new(),
             tasks: JoinSet::new(),
             watched: None,
@@ -188,6 +192,8 @@ impl Wall {
     async fn serve(&mut self, socket: &mut WebSocket) -> CloseCause {
         let head_end = self.web.head_end.clone();
         let mut stopping = std::pin::pin!(head_end.stopping());
+        let grant = self.grant.clone();
+        let mut over = std::pin::pin!(grant.over());
         let mut status_due = interval(STATUS_INTERVAL);
         status_due.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut silent_until = Instant::now() + SILENCE;
@@ -195,6 +201,7 @@ impl Wall {
         loop {
             let sent = tokio::select! {
                 () = &mut stopping => return CloseCause::Ours(close_code::AWAY, "the broadcaster is stopping"),
+                () = &mut over => return CloseCause::Ours(close_code::POLICY, "the log-in is over"),
                 () = sleep_until(silent_until) => return CloseCause::Lost,
                 message = socket.recv() => {
                     silent_until = Instant::now() + SILENCE;
@@ -220,7 +227,7 @@ impl Wall {
                     self.hear();
                     let ping = count % PING_EVERY == PING_EVERY - 1;
                     count = count.wrapping_add(1);
-                    match socket.send(Message::Text(self.web.status_message(Instant::now()))).await {
+                    match socket.send(Message::Text(self.web.status_message(&self.grant, Instant::now()))).await {
                         Ok(()) if ping => socket.send(Message::Ping(Bytes::new())).await,
                         sent => sent,
                     }
@@ -246,7 +253,8 @@ impl Wall {
                     self.show(id);
                 }
                 if self.watched.as_ref().map(|(id, _)| *id) != watched {
-                    self.watched = watched.map(|id| (id, self.web.head_end.table.join_audience(id)));
+                    let join = |id| self.web.head_end.table.join_audience(id).filter(|_| self.sees(id));
+                    self.watched = watched.map(|id| (id, join(id)));
                 }
                 if self.heard.as_ref().map(|heard| heard.station) != heard {
                     self.heard = heard.map(|id| Heard { station: id, task: None });
@@ -254,6 +262,10 @@ impl Wall {
                 self.hear();
             }
         }
+    }
+
+    fn sees(&self, id: StationId) -> bool {
+        self.web.station(id, &self.grant).is_ok()
     }
 
     /// Shows the tiles whose stations have been changed, since the pictures of the old ones have ended.
@@ -270,6 +282,9 @@ impl Wall {
         if heard.task.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
+        if self.web.station(heard.station, &self.grant).is_err() {
+            return;
+        }
         let Some(pcm) = self.web.pcm(heard.station) else { return };
         let clock = self.web.head_end.clock.clone();
         let chunks = pcm.subscribe();
@@ -280,7 +295,7 @@ impl Wall {
         if self.tiles.get(&id).is_some_and(|tile| !tile.task.is_finished()) {
             return;
         }
-        let Some(cache) = self.web.jpegs(id) else { return };
+        let Some(cache) = self.web.jpegs(id).filter(|_| self.sees(id)) else { return };
         let (drawn, acknowledged) = watch::channel(0);
         let client = self.web.head_end.clients.enter(id, self.admitted.peer, ClientKind::Wall);
         let task = send_pictures(cache.subscribe(), acknowledged, self.pictures.clone(), client);
@@ -338,27 +353,33 @@ async fn send_sound(mut chunks: broadcast::Receiver<Chunk>, clock: AirClock, out
     }
 }
 
-/// The last status message, and when it was made. All walls share it.
+/// The last status message for each name, and when it was made. All walls of a name share it, as do those without one.
 #[derive(Debug, Default)]
-pub(super) struct StatusCache(Mutex<Option<(Instant, Utf8Bytes)>>);
+pub(super) struct StatusCache(Mutex<BTreeMap<Option<String>, (Instant, Utf8Bytes)>>);
 
 #[derive(Serialize)]
-struct StatusMessage {
+struct StatusMessage<'a> {
     stations: Vec<api::StationStatus>,
+    /// The name of the log-in, `null` without one. Missing if there is nothing to log in to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<Option<&'a str>>,
 }
 
 impl Web {
-    /// The status of all stations at `now`, at most half a [`STATUS_INTERVAL`] old.
-    fn status_message(&self, now: Instant) -> Utf8Bytes {
+    /// The status of all stations that a client may see, at `now`, at most half a [`STATUS_INTERVAL`] old.
+    fn status_message(&self, grant: &Grant, now: Instant) -> Utf8Bytes {
         let mut last = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |made: Instant| now.duration_since(made) < STATUS_INTERVAL / 2;
-        if let Some((_, text)) = last.as_ref().filter(|(made, _)| fresh(*made)) {
+        last.retain(|_, (made, _)| fresh(*made));
+        let name = grant.name().map(str::to_owned);
+        if let Some((_, text)) = last.get(&name) {
             return text.clone();
         }
-        let message = StatusMessage { stations: api::stations(&self.head_end) };
+        let login = self.head_end.gatekeeper.file().map(|_| grant.name());
+        let message = StatusMessage { stations: api::stations(&self.head_end, grant), login };
         let text = serde_json::to_string(&message).expect("every map in it has text keys");
         let text = Utf8Bytes::from(text);
-        *last = Some((now, text.clone()));
+        last.insert(name, (now, text.clone()));
         text
     }
 }

@@ -149,6 +149,11 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("broadcaster check --config /etc/stationcast/stations.toml", "the file of an installed package"),
     ("viewer --probe --pcap ", "needs a capture; `a_capture_is_measured` makes one"),
     ("viewer --directory 192.0.2.7:9688", "an address of documents"),
+    ("viewer --directory tv.example.org:9688", "a name of documents"),
+    (
+        "broadcaster token ",
+        "needs [access]; `a_station_for_some_is_watched_by_those_and_by_no_others` runs it",
+    ),
 ];
 
 /// Programs whose names begin a command line in a table.

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
 mod air;
 mod announce;
 mod conflicts;
@@ -54,6 +55,11 @@ fn main() -> ExitCode {
             name: "a_station_obeys_its_operators",
             tools: &["curl"],
             run: control::a_station_obeys_its_operators,
+        },
+        Test {
+            name: "a_station_for_some_is_watched_by_those_and_by_no_others",
+            tools: &["curl", "ffmpeg", "openssl"],
+            run: access::a_station_for_some_is_watched_by_those_and_by_no_others,
         },
         Test {
             name: "two_broadcasters_on_one_group",

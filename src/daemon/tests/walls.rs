@@ -3,6 +3,7 @@
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -13,7 +14,7 @@ pub(super) struct Page(WebSocketStream<TcpStream>);
 
 #[derive(Debug, PartialEq)]
 pub(super) struct WallPicture {
-    station: u16,
+    pub(super) station: u16,
     number: u32,
     due: u64,
 }
@@ -23,6 +24,40 @@ impl Page {
         let stream = TcpStream::connect(broadcaster.http).await.unwrap();
         let (socket, _) = client_async(format!("ws://{}/wall", broadcaster.http), stream).await.unwrap();
         Page(socket)
+    }
+
+    /// With these headers besides.
+    pub(super) async fn open_with(
+        broadcaster: &TestBroadcaster,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Page, Error> {
+        let stream = TcpStream::connect(broadcaster.http).await.unwrap();
+        let mut request = format!("ws://{}/wall", broadcaster.http).into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        client_async(request, stream).await.map(|(socket, _)| Page(socket))
+    }
+
+    /// The numbers of the stations in the next status, and its `login`.
+    pub(super) async fn stations(&mut self) -> (Vec<u64>, Value) {
+        loop {
+            if let Message::Text(text) = self.next().await {
+                let status: Value = serde_json::from_str(&text).unwrap();
+                let ids =
+                    status["stations"].as_array().unwrap().iter().map(|one| one["id"].as_u64().unwrap());
+                return (ids.collect(), status.get("login").cloned().unwrap_or_default());
+            }
+        }
+    }
+
+    /// Waits until the broadcaster closes it. Returns its reason.
+    pub(super) async fn closed_because(&mut self) -> String {
+        loop {
+            if let Message::Close(frame) = self.next().await {
+                return frame.map(|frame| frame.reason.to_string()).unwrap_or_default();
+            }
+        }
     }
 
     pub(super) async fn send(&mut self, text: &str) {

@@ -33,7 +33,8 @@ fn start(wanted: Option<u16>) -> Directory {
         extras: Extras::default(),
         now: BTreeMap::new(),
     };
-    let client = tokio::spawn(async move { task.run_once(Framed::new(theirs), local()).await });
+    let client =
+        tokio::spawn(async move { task.run_once(Framed::new(theirs), local(), &local().into()).await });
     Directory { framed: Framed::new(ours), wanted, guide, events, client }
 }
 
@@ -203,7 +204,7 @@ async fn a_server_that_does_not_read_is_lost() {
         extras: Extras::default(),
         now: BTreeMap::new(),
     };
-    let reason = task.run_once(Framed::new(theirs), local()).await.unwrap_err();
+    let reason = task.run_once(Framed::new(theirs), local(), &local().into()).await.unwrap_err();
     assert_eq!(reason, "the directory has stopped reading what we send");
 }
 

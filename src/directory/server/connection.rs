@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
+use crate::access::{Credentials, Denied, Grant, Secret, Visitor};
 use crate::directory::framing::{ByteStream, Framed};
 use crate::directory::message::{ErrorCode, Reply, Request, StationNow, VERSION};
 use crate::directory::serialization::encode;
@@ -71,6 +72,8 @@ pub(super) struct Connection<'a, S> {
     peer: SocketAddr,
     table: &'a StationTable,
     limits: &'a Limits,
+    /// What the client may see.
+    grant: Grant,
     greeted: bool,
     tuned: Option<AudienceMember>,
     watching: Option<Watching>,
@@ -94,6 +97,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             peer,
             table,
             limits,
+            grant: Grant::default(),
             greeted: false,
             tuned: None,
             watching: None,
@@ -149,6 +153,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                         return disconnect;
                     }
                 }
+                () = self.grant.over() => return refused(ErrorCode::Denied, "the token is let in no more"),
                 () = Now::changed(&mut self.now) => {
                     if let Err(disconnect) = self.tell_now().await {
                         return disconnect;
@@ -191,32 +196,64 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             Request::Ping => self.send(&Reply::Pong).await,
             Request::Sources => {
                 self.wants_sources = true;
-                self.send(&Reply::Sources(self.table.sources())).await
+                self.send(&self.sources()).await
             }
             Request::Sound => {
                 self.wants_sound = true;
-                self.send(&Reply::Sound(self.table.sounds())).await
+                self.send(&self.sounds()).await
             }
             Request::Now => {
                 // Asked again, the answer has all stations again.
                 self.now = Some(Now { changes: self.table.now(), told: Arc::default() });
                 self.tell_now().await
             }
+            Request::Admit { token } => self.admit(token).await,
             Request::Guide { from, until } => {
-                let (at, stations) = self.table.films(from, until);
+                let (at, mut stations) = self.table.films(from, until);
+                stations.retain(|station| self.sees(station.id));
                 self.send(&Reply::Guide { at, stations }).await
             }
             Request::Services => self.send(&Reply::Services(self.table.services())).await,
         }
     }
 
+    /// Whether the client may see a station.
+    fn sees(&self, id: StationId) -> bool {
+        self.table.gate().is_none_or(|gate| gate.allows(id, &self.grant))
+    }
+
+    /// Lets the client in, if its token is let in.
+    async fn admit(&mut self, token: Secret) -> Result<(), Disconnect> {
+        let visitor =
+            Visitor { address: self.peer.ip(), tls: self.framed.is_tls(), service: "the directory" };
+        let credentials = Credentials { name: String::new(), secret: token };
+        let admitted = match self.table.gate() {
+            Some(gate) => gate.gatekeeper().admit(visitor, credentials).await,
+            None => Err(Denied::Wrong),
+        };
+        match admitted {
+            Ok(grant) => {
+                let name = grant.name().unwrap_or_default().to_owned();
+                self.grant = grant;
+                self.send(&Reply::Admitted { name }).await?;
+                // What was told before lacks stations that the client may see now.
+                if self.watching.is_some() { self.push().await } else { Ok(()) }
+            }
+            Err(denied) => {
+                self.send(&Reply::Error { code: ErrorCode::Denied, sentence: denied.to_string() }).await
+            }
+        }
+    }
+
     async fn tune(&mut self, station: StationId) -> Result<(), Disconnect> {
-        if self.tuned.as_ref().is_none_or(|member| member.station != station)
+        let seen = self.sees(station);
+        if seen
+            && self.tuned.as_ref().is_none_or(|member| member.station != station)
             && let Some(member) = self.table.join_audience(station)
         {
             self.tuned = Some(member); // leaves the audience of the station before
         }
-        let Some((entry, now)) = self.table.on_air(station) else {
+        let Some((entry, now)) = self.table.on_air(station).filter(|_| seen) else {
             let sentence = format!("there is no station {station} in the line-up");
             return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
         };
@@ -240,15 +277,29 @@ impl<'a, S: ByteStream> Connection<'a, S> {
     async fn tell_now(&mut self) -> Result<(), Disconnect> {
         let Some(now) = &mut self.now else { return Ok(()) };
         let all = now.changes.borrow_and_update().clone();
-        let stations = changed(&now.told.stations, &all.stations);
+        let mut stations = changed(&now.told.stations, &all.stations);
         let at = all.at;
         now.told = all;
+        stations.retain(|station| self.sees(station.id));
         self.send(&Reply::Now { at, stations }).await
     }
 
     fn line_up(&self) -> Reply {
-        let (revision, stations) = self.table.line_up();
+        let (revision, mut stations) = self.table.line_up();
+        stations.retain(|station| self.sees(station.id));
         Reply::LineUp { revision, stations }
+    }
+
+    fn sources(&self) -> Reply {
+        let mut sources = self.table.sources();
+        sources.retain(|source| self.sees(source.id));
+        Reply::Sources(sources)
+    }
+
+    fn sounds(&self) -> Reply {
+        let mut sounds = self.table.sounds();
+        sounds.retain(|sound| self.sees(sound.id));
+        Reply::Sound(sounds)
     }
 
     /// Sends the line-up.
@@ -261,10 +312,10 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             watching.due = None;
         }
         if self.wants_sources {
-            self.send(&Reply::Sources(self.table.sources())).await?;
+            self.send(&self.sources()).await?;
         }
         if self.wants_sound {
-            self.send(&Reply::Sound(self.table.sounds())).await?;
+            self.send(&self.sounds()).await?;
         }
         self.send(&self.line_up()).await
     }

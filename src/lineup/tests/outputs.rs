@@ -39,11 +39,11 @@ fn hosts_are_names_in_lower_case_and_addresses_without_brackets() {
 
 /// (the text of the file from line 6 on, its messages). Each message follows `conf/stations.toml`.
 #[rustfmt::skip] // one message a line, as it is printed
-const CASES: [(&str, &[&str]); 25] = [
+const CASES: [(&str, &[&str]); 35] = [
     ("[rtsp]\nport = 8554",
-        &[r#":7: [rtsp]: unknown key `port`; [rtsp] has only the key listen"#]),
+        &[r#":7: [rtsp]: unknown key `port`; [rtsp] has the keys listen and tls"#]),
     ("[http]\nlisen = \"127.0.0.1:80\"",
-        &[r#":7: [http]: unknown key `lisen`; [http] has the keys listen and hosts; did you mean `listen`?"#]),
+        &[r#":7: [http]: unknown key `lisen`; [http] has the keys listen, hosts and tls; did you mean `listen`?"#]),
     ("[announce]\nsdp = true",
         &[r#":7: [announce]: unknown key `sdp`; [announce] has the keys sap and mdns; did you mean `sap`?"#]),
     ("[rtsp]\nlisten = 8554",
@@ -63,9 +63,9 @@ const CASES: [(&str, &[&str]); 25] = [
     ("[[http]]\nlisten = \"127.0.0.1:80\"",
         &[r#":6: http is a list; write its keys under one line [http]"#]),
     ("[http]\nhost = \"tv\"",
-        &[r#":7: [http]: unknown key `host`; [http] has the keys listen and hosts; did you mean `hosts`?"#]),
+        &[r#":7: [http]: unknown key `host`; [http] has the keys listen, hosts and tls; did you mean `hosts`?"#]),
     ("[rtsp]\nhosts = [\"tv\"]",
-        &[r#":7: [rtsp]: unknown key `hosts`; [rtsp] has only the key listen"#]),
+        &[r#":7: [rtsp]: unknown key `hosts`; [rtsp] has the keys listen and tls"#]),
     ("[http]\nhosts = true",
         &[r#":7: [http]: hosts = true is a boolean; write a list of host names, as in ["tv.example.org"]"#]),
     ("[http]\nlisten = \"tv\"\nhosts = [\"tv\", 7,\n\"\"]", &[
@@ -90,6 +90,36 @@ const CASES: [(&str, &[&str]); 25] = [
         r#":7: [http]: hosts = "a b" is not a host name; write one, as in "tv.example.org""#,
         r#":7: [http]: hosts = "tv/" is not a host name; write one, as in "tv.example.org""#,
     ]),
+    // TLS, and tokens.
+    ("[http]\ntls = \"yes\"\n[rtsp]\ntls = 1", &[
+        r#":7: [http]: tls = "yes" is not known; choose true (TLS only), "both" (TLS and plain connections, on the same port) or false"#,
+        r#":9: [rtsp]: tls = 1 is a number; choose true (TLS only), "both" (TLS and plain connections, on the same port) or false"#,
+    ]),
+    ("[tls]\ncert = \"a.pem\"",
+        &[r#":6: [tls]: `key` is missing; name the file of the certificate's key, in PEM"#]),
+    ("[tls]\nkey = \"a.pem\"\ncertificate = \"a.pem\"", &[
+        r#":6: [tls]: `cert` is missing; name the file of the certificate, in PEM"#,
+        r#":8: [tls]: unknown key `certificate`; [tls] has the keys cert and key"#,
+    ]),
+    ("[tls]\ncert = \"\"\nkey = 7", &[
+        r#":7: [tls]: cert = "" is not a path; name the file of the certificate, in PEM"#,
+        r#":8: [tls]: key = 7 is a number; name the file of the certificate's key, in PEM"#,
+    ]),
+    ("[access]",
+        &[r#":6: [access]: `file` is missing; name a file, as in "access.toml"; `broadcaster token` writes it"#]),
+    ("[access]\nfile = true",
+        &[r#":7: [access]: file = true is a boolean; name a file, as in "access.toml"; `broadcaster token` writes it"#]),
+    ("[[station]]\nid = 9\nname = \"Nine\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.9:5004\"\naccess = [\"staff\"]",
+        &[r#": station "Nine" has `access`, and there is no [access] with a `file` of tokens; add one"#]),
+    ("[access]\nfile = \"t\"\n[[station]]\nid = 9\nname = \"Nine\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.9:5004\"\naccess = []",
+        &[r#":13: station "Nine": access = [] names nobody; write a list of the names of tokens and passwords, as in ["staff"], or leave it out to let in everybody"#]),
+    ("[access]\nfile = \"t\"\n[[station]]\nid = 9\nname = \"Nine\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.9:5004\"\naccess = [7, \"a b\"]", &[
+        r#":13: station "Nine": access = 7 is a number; write a list of the names of tokens and passwords, as in ["staff"]"#,
+        r#":13: station "Nine": access = "a b": a name has 1 to 32 letters and digits of ASCII, and - _ . between them, as in staff"#,
+    ]),
+    ("[access]\nfile = \"t\"\n[[station]]\nid = 9\nname = \"Nine\"\nmedia = \"a.mp4\"\ngroup = \"239.77.0.9:5004\"\naccess = [\"a\", \"b\"]\n\
+      [[station]]\nid = 10\nname = \"Ten\"\nmedia = \"mosaic:9\"\ngroup = \"239.77.0.10:5004\"\naccess = [\"a\", \"c\"]",
+        &[r#":14: station "Ten": media shows station 9, which lets in only some; write access = ["a", "b"] here too"#]),
     // Addresses that two sockets cannot both have.
     ("[rtsp]\nlisten = \"127.0.0.1:9688\"",
         &[r#":7: [rtsp]: listen = "127.0.0.1:9688" is taken: [directory] listens there; choose another port"#]),

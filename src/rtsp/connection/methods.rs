@@ -134,8 +134,15 @@ impl RtspConnection {
 
     fn station(&self, resource: Resource) -> Result<Arc<StationHandle>, Rejection> {
         let id = resource.station;
-        let none = || Rejection::from(StatusCode::NotFound).because(&format!("there is no station {id}"));
-        self.server.head_end.station(id).ok_or_else(none)
+        let head_end = &self.server.head_end;
+        let station = head_end.station(id).filter(|station| self.grant.allows(&station.spec().access));
+        station.ok_or_else(|| {
+            // A client that has shown nothing is not told whether there is such a station.
+            if head_end.gatekeeper.file().is_some() && self.grant.name().is_none() && self.is_safe() {
+                return self.unauthorized();
+            }
+            Rejection::from(StatusCode::NotFound).because(&format!("there is no station {id}"))
+        })
     }
 
     async fn describe(&self, resource: Resource) -> Result<String, Rejection> {
@@ -311,6 +318,10 @@ impl RtspConnection {
         offer: TransportOffer,
     ) -> Result<(Sink, SessionTransport), Rejection> {
         let spec = station.spec();
+        // Anybody on the way could read datagrams.
+        if let (TransportOffer::Udp { .. }, false) = (offer, spec.access.is_empty()) {
+            return Err(StatusCode::UnsupportedTransport.into());
+        }
         Ok(match offer {
             TransportOffer::Multicast => {
                 let source = station.source().unwrap_or(self.local.ip());

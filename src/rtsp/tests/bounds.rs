@@ -106,7 +106,7 @@ async fn every_session_gets_a_bye_when_the_server_stops() {
 async fn nonsense_gets_one_response_and_the_connection_is_closed() {
     let server = TestRtspServer::new().await;
     for (bytes, status) in [
-        (&b"\x16\x03\x01 nonsense\r\n\r\n"[..], 400),
+        (&b"\x16\x03\x09 nonsense\r\n\r\n"[..], 400),
         (b"OPTIONS * RTSP/9.9\r\nCSeq: 1\r\n\r\n", 505),
         (&[b'x'; reader::MAX_REQUEST], 413),
     ] {
@@ -207,7 +207,7 @@ impl BareServer {
     async fn connect(&self, own: &str) -> (TestRtspClient, tokio::task::JoinHandle<()>) {
         let client = TestRtspClient::from(own, self.listener.local_addr().unwrap()).await;
         let (stream, peer) = self.listener.accept().await.unwrap();
-        let connection = RtspConnection::new(stream, peer, self.server.address, self.rtsp.clone());
+        let connection = RtspConnection::new(stream.into(), peer, self.server.address, self.rtsp.clone());
         (client, tokio::spawn(connection.serve()))
     }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use super::ZapperInput;
-use crate::directory::{DirectoryClient, State, StationInfo, StationNow, StationSound};
+use crate::directory::{DirectoryClient, Endpoint, State, StationInfo, StationNow, StationSound};
 use crate::media::{AirTime, SoundCodec, StationId};
 use crate::tuner::Expected;
 
@@ -14,8 +14,8 @@ use crate::tuner::Expected;
 pub(super) struct DirectoryView {
     /// `None`: there is no directory, and the line-up stays as it is.
     client: Option<DirectoryClient>,
-    /// The directory's address.
-    pub(super) address: SocketAddr,
+    /// The directory's address, and how it is reached.
+    pub(super) endpoint: Endpoint,
     /// Our address in the connection; before there is one, the directory's own address.
     local: IpAddr,
     connected: bool,
@@ -31,21 +31,22 @@ pub(super) struct DirectoryView {
 }
 
 impl DirectoryView {
-    /// Connects to the directory at `address`. Its events go to `sender`.
-    pub(super) fn connect(address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) -> DirectoryView {
-        DirectoryView { client: Some(client(address, sender)), ..DirectoryView::of(address, Vec::new()) }
+    /// Connects to a directory. Its events go to `sender`.
+    pub(super) fn connect(endpoint: Endpoint, sender: &mpsc::Sender<ZapperInput>) -> DirectoryView {
+        let client = Some(client(endpoint.clone(), sender));
+        DirectoryView { client, ..DirectoryView::of(endpoint, Vec::new()) }
     }
 
     /// A line-up of one stream that no directory lists.
     pub(super) fn of_stream(stream: StationInfo) -> DirectoryView {
-        DirectoryView { connected: true, ..DirectoryView::of(stream.group, vec![stream]) }
+        DirectoryView { connected: true, ..DirectoryView::of(stream.group.into(), vec![stream]) }
     }
 
-    fn of(address: SocketAddr, line_up: Vec<StationInfo>) -> DirectoryView {
+    fn of(endpoint: Endpoint, line_up: Vec<StationInfo>) -> DirectoryView {
         DirectoryView {
             client: None,
-            address,
-            local: address.ip(),
+            local: endpoint.address.ip(),
+            endpoint,
             connected: false,
             line_up,
             sources: BTreeMap::new(),
@@ -57,8 +58,8 @@ impl DirectoryView {
 
     /// Connects to another directory instead. The last line-up stays until that directory has sent one.
     pub(super) fn move_to(&mut self, address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) {
-        (self.address, self.local) = (address, address.ip());
-        self.client = Some(client(address, sender));
+        (self.endpoint, self.local) = (self.endpoint.at(address), address.ip());
+        self.client = Some(client(self.endpoint.clone(), sender));
     }
 
     /// Our address in the connection; before there is one, the directory's own address.
@@ -160,8 +161,8 @@ impl DirectoryView {
     }
 }
 
-fn client(address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) -> DirectoryClient {
+fn client(endpoint: Endpoint, sender: &mpsc::Sender<ZapperInput>) -> DirectoryClient {
     let sender = sender.clone();
     // Sending fails only when the zapper has been dropped.
-    DirectoryClient::start(address, move |event| drop(sender.send(ZapperInput::Directory(event))))
+    DirectoryClient::start(endpoint, move |event| drop(sender.send(ZapperInput::Directory(event))))
 }

@@ -64,7 +64,7 @@ impl Zapper {
         match &self.via {
             ReceiveVia::Multicast { interface } => {
                 let wanted = interface.as_deref();
-                let (directory, local) = (self.directory.address.ip(), self.directory.local());
+                let (directory, local) = (self.directory.endpoint.address.ip(), self.directory.local());
                 let interface = join::interface_for_station(station, wanted, directory, local);
                 ReceiveFrom::Group(station.group, interface, self.directory.source_of(station))
             }

@@ -35,7 +35,8 @@ const LOCAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::I
 /// A zapper without a directory: the tests make its events.
 fn zapper() -> Zapper {
     let via = ReceiveVia::Multicast { interface: None };
-    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
+    let mut zapper =
+        Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.handle_event(Event::Connected { local: LOCAL }).unwrap();
     zapper
 }
@@ -178,7 +179,7 @@ fn a_missing_interface_is_reported_and_awaited() {
     let from = |zapper: &Zapper| zapper.coming.as_ref().map(|coming| coming.from.clone());
     let group = "239.255.77.2:5004".parse().unwrap();
     assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "lo".into(), None)));
-    zapper.directory.address = "203.0.113.7:9688".parse().unwrap();
+    zapper.directory.endpoint.address = "203.0.113.7:9688".parse().unwrap();
     zapper.handle_event(Event::Connected { local: "198.51.100.9:5".parse().unwrap() }).unwrap();
     zapper.line_up_is(two_stations());
     assert_eq!(from(&zapper), Some(ReceiveFrom::Group(group, "198.51.100.9".into(), None)));
@@ -217,7 +218,8 @@ fn a_directory_that_is_found_later_is_used() {
     let _within = runtime.enter();
     let (table, directory) = directory(&runtime);
     let via = ReceiveVia::Multicast { interface: None };
-    let mut zapper = Zapper::start("127.0.0.1:1".parse().unwrap(), via, QueuePolicy::Newest, 10);
+    let mut zapper =
+        Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.tune(StationId(1)).unwrap();
     zapper.search(move || directory).unwrap();
     let deadline = Instant::now() + GUARD;

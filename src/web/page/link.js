@@ -16,7 +16,8 @@ const RETRY = [500, 10_000];
 // counts as lost.
 const SILENCE = 6000;
 
-// Calls on.stations(list), on.picture(station, number, bitmap), on.sound(station, due, data) and on.connected(yes, wait).
+// Calls on.stations(list), on.picture(station, number, bitmap), on.sound(station, due, data), on.connected(yes, wait) and, if there is
+// something to log in to, on.login(name), of which the name is null before that.
 // on.wait(station, due) tells in how many milliseconds a picture is to be shown, on.size(station) at which size it is decoded, in
 // pixels; null: as it is. on.picture may return a promise, until which the next picture waits. Due times are in ms since 1970.
 export class Link {
@@ -62,11 +63,12 @@ export class Link {
     this.#silence = setTimeout(() => this.#lost(socket), SILENCE);
   }
 
-  #told({ stations }) {
+  #told({ stations, login }) {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => this.#lost(this.#socket), SILENCE);
     this.#retry = RETRY[0];
     this.#on.connected(true);
+    if (login !== undefined) this.#on.login?.(login);
     this.#on.stations(stations);
   }
 

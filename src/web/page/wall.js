@@ -49,9 +49,15 @@ const link = new Link({
   wait: (id, due) => sound.wait(id, due),
   sound: (id, due, data) => sound.play(id, due, data),
   connected,
+  login,
 });
 
 document.addEventListener("visibilitychange", want);
+
+function login(name) {
+  at("login").hidden = false;
+  at("login").textContent = name === null ? "Log in" : name;
+}
 
 // Tells the broadcaster which tiles are visible, in one message for all changes of the current task.
 function want() {

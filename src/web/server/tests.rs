@@ -80,7 +80,7 @@ async fn a_slow_head_and_an_endless_head_close_the_connection() {
         many.write_all(format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(HEADERS + 1)).as_bytes()).await;
     assert!(rest(&mut many).await.starts_with("HTTP/1.1 431 "));
     let mut garbage = TcpStream::connect(address).await.unwrap();
-    let _ = garbage.write_all(b"\x16\x03\x01\x02\x00\r\n\r\n").await;
+    let _ = garbage.write_all(b"\x16\x03\x09\x02\x00\r\n\r\n").await;
     assert!(rest(&mut garbage).await.starts_with("HTTP/1.1 400 "));
 }
 

@@ -1,0 +1,257 @@
+//! Compares the secrets of clients with the file, counts their attempts, and writes the audit log.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::grant::Grant;
+use super::keys::{Entry, Keys, hex, is_token, random, sha256};
+use super::{LONGEST_SECRET, Secret};
+use crate::limits::Attempts;
+use crate::log::RateLimit;
+use crate::private_file::{Stamp, stamp};
+
+/// Passwords that are hashed at one time, each in 19 MiB and 30 ms of a core.
+const HASHED_AT_ONCE: usize = 2;
+
+/// How long a log-in of a browser lasts, and how many there are at most. The oldest one gives way.
+const SESSION: Duration = Duration::from_secs(12 * 3600);
+const SESSIONS: usize = 4096;
+
+/// A client that shows a secret.
+#[derive(Debug, Clone, Copy)]
+pub struct Visitor {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether nobody between can read what it sends.
+    pub tls: bool,
+    /// The server that it came to, for the log.
+    pub service: &'static str,
+}
+
+/// What a client shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name that a password belongs to. A token needs none.
+    pub name: String,
+    /// A token or a password.
+    pub secret: Secret,
+}
+
+/// Why a client is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Anybody between could read the secret.
+    #[error("tokens and passwords are taken by TLS only, or on the broadcaster's own machine")]
+    Plain,
+    /// The address has tried too often.
+    #[error("too many wrong tokens or passwords came from this address: try again in {} s", .0.as_secs() + 1)]
+    TooMany(Duration),
+    /// There is no such token or password, or it is over.
+    #[error("this token or password is not let in")]
+    Wrong,
+}
+
+/// Lets clients in.
+pub struct Gatekeeper {
+    file: Option<PathBuf>,
+    /// The file as it was when it was read last.
+    read: Mutex<Stamp>,
+    keys: watch::Sender<Arc<Keys>>,
+    attempts: Mutex<Attempts>,
+    hashing: Arc<Semaphore>,
+    /// The log-ins of browsers, by the hash of their cookie.
+    sessions: Mutex<HashMap<[u8; 32], Session>>,
+    /// Limits the log lines about attempts that are not looked at.
+    ignored: Mutex<RateLimit>,
+}
+
+struct Session {
+    entry: Arc<Entry>,
+    ends: SystemTime,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Without a file: nobody is let in, and every station is open to all.
+impl Default for Gatekeeper {
+    fn default() -> Gatekeeper {
+        Gatekeeper::new(None, None, Keys::default())
+    }
+}
+
+impl Gatekeeper {
+    fn new(file: Option<PathBuf>, read: Stamp, keys: Keys) -> Gatekeeper {
+        Gatekeeper {
+            file,
+            read: Mutex::new(read),
+            keys: watch::Sender::new(Arc::new(keys)),
+            attempts: Mutex::default(),
+            hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
+            sessions: Mutex::default(),
+            ignored: Mutex::default(),
+        }
+    }
+
+    /// Lets in the tokens and passwords of a file, which need not be there yet.
+    ///
+    /// # Errors
+    /// As [`Keys::read`].
+    pub fn open(file: &Path) -> io::Result<Gatekeeper> {
+        let read = stamp(file);
+        let keys = read_or_none(file)?;
+        Ok(Gatekeeper::new(Some(file.to_owned()), read, keys))
+    }
+
+    /// The file; `None` if there is none, so that no station has to be closed.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Reads the file again if it has changed. A wrong one changes nothing, and is told in the log.
+    pub fn refresh(&self) {
+        let Some(file) = &self.file else { return };
+        let stamp = stamp(file);
+        if std::mem::replace(&mut *lock(&self.read), stamp) == stamp {
+            return;
+        }
+        match read_or_none(file) {
+            Ok(keys) => {
+                let old = self.keys.send_replace(Arc::new(keys));
+                let new = self.keys.borrow().clone();
+                let told = |verb: &str, entries: &[Entry], others: &Keys| {
+                    for entry in entries.iter().filter(|entry| others.find(&entry.id) != Some(*entry)) {
+                        info!("audit: {verb} the {} \"{}\" ({})", entry.kind(), entry.name, entry.id);
+                    }
+                };
+                told("removed", old.entries(), &new);
+                told("added", new.entries(), &old);
+            }
+            Err(error) => warn!("tokens stay as they were: {}: {error}", file.display()),
+        }
+    }
+
+    /// Lets a client in that shows `credentials`.
+    ///
+    /// # Errors
+    /// It is not let in. There is no difference between a name that is not known and a secret that is wrong.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it counts attempts")]
+    pub async fn admit(&self, visitor: Visitor, credentials: Credentials) -> Result<Grant, Denied> {
+        let Visitor { address, tls, service } = visitor;
+        let now = Instant::now();
+        if !tls && !address.to_canonical().is_loopback() {
+            self.ignore(now, visitor, Denied::Plain);
+            return Err(Denied::Plain);
+        }
+        let begun = lock(&self.attempts).begin(now, address);
+        if let Err(wait) = begun {
+            self.ignore(now, visitor, Denied::TooMany(wait));
+            return Err(Denied::TooMany(wait));
+        }
+        let keys = self.keys.borrow().clone();
+        let entry = self.find(keys, credentials).await.filter(|entry| !entry.is_over(SystemTime::now()));
+        let Some(entry) = entry else {
+            info!("audit: refused {address} by {service}: {}", Denied::Wrong);
+            return Err(Denied::Wrong);
+        };
+        lock(&self.attempts).give_back(address);
+        info!(
+            "audit: let in {address} by {service}, with the {} \"{}\" ({})",
+            entry.kind(),
+            entry.name,
+            entry.id
+        );
+        Ok(Grant::of(entry, self.keys.subscribe()))
+    }
+
+    async fn find(&self, keys: Arc<Keys>, credentials: Credentials) -> Option<Arc<Entry>> {
+        let Credentials { name, secret } = credentials;
+        if secret.reveal().len() > LONGEST_SECRET {
+            return None;
+        }
+        if is_token(secret.reveal()) {
+            return keys.of_token(&secret).cloned().map(Arc::new);
+        }
+        let permit = self.hashing.clone().acquire_owned().await.ok()?;
+        let hashed = spawn_blocking(move || {
+            let found = keys.of_password(&name, &secret).cloned();
+            drop(permit);
+            found
+        });
+        hashed.await.ok().flatten().map(Arc::new)
+    }
+
+    /// Logs attempts that are not looked at, a line a second at most.
+    fn ignore(&self, now: Instant, visitor: Visitor, denied: Denied) {
+        if let Some(count) = lock(&self.ignored).note(now) {
+            info!(count, "audit: refused {} by {}: {denied}", visitor.address, visitor.service);
+        }
+    }
+
+    /// Logs a browser in. Returns its cookie, and how long that lasts.
+    ///
+    /// # Errors
+    /// The client was not let in, or the system gives no random numbers.
+    #[expect(clippy::disallowed_methods, reason = "a shell: log-ins end by the wall clock")]
+    pub fn log_in(&self, grant: &Grant) -> Result<(Secret, Duration), String> {
+        let entry = grant.entry().ok_or("nobody is let in")?;
+        let cookie = Secret::new(hex(&random::<32>()?));
+        let now = SystemTime::now();
+        let left = entry.expires.and_then(|end| end.duration_since(now).ok()).unwrap_or(SESSION);
+        let lasts = left.min(SESSION);
+        let mut sessions = lock(&self.sessions);
+        if sessions.len() >= SESSIONS {
+            sessions.retain(|_, session| session.ends > now);
+        }
+        if sessions.len() >= SESSIONS {
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.ends).map(|(hash, _)| *hash);
+            oldest.and_then(|hash| sessions.remove(&hash));
+        }
+        sessions.insert(sha256(cookie.reveal()), Session { entry: entry.clone(), ends: now + lasts });
+        Ok((cookie, lasts))
+    }
+
+    /// The browser that shows this cookie; `None` if its log-in is over, or it shows the cookie where anybody could read it. A guess
+    /// needs no limit: a cookie has 256 random bits.
+    #[expect(clippy::disallowed_methods, reason = "a shell: log-ins end by the wall clock")]
+    pub fn logged_in(&self, visitor: Visitor, cookie: &Secret) -> Option<Grant> {
+        if !visitor.tls && !visitor.address.to_canonical().is_loopback() {
+            return None;
+        }
+        let hash = sha256(cookie.reveal());
+        let mut sessions = lock(&self.sessions);
+        let session = sessions.get(&hash)?;
+        let grant = Grant::of(session.entry.clone(), self.keys.subscribe());
+        if session.ends <= SystemTime::now() || grant.is_over() {
+            sessions.remove(&hash);
+            return None;
+        }
+        Some(grant)
+    }
+
+    /// Ends the log-in of a browser.
+    pub fn log_out(&self, cookie: &Secret) {
+        lock(&self.sessions).remove(&sha256(cookie.reveal()));
+    }
+}
+
+/// The keys of a file; none if it is not there.
+fn read_or_none(file: &Path) -> io::Result<Keys> {
+    match Keys::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Keys::default()),
+        read => read,
+    }
+}
+
+#[cfg(test)]
+mod tests;

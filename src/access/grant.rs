@@ -1,0 +1,69 @@
+//! What a client may see, and until when.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::ADMIN;
+use super::keys::{Entry, Keys};
+
+/// Longest sleep until the wall clock is asked again, which may have been set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What a client may see: every station that is open to all, and those that let in the name of its token or password.
+#[derive(Debug, Clone, Default)]
+pub struct Grant(Option<Held>);
+
+/// A token or a password that was shown.
+#[derive(Debug, Clone)]
+struct Held {
+    entry: Arc<Entry>,
+    keys: watch::Receiver<Arc<Keys>>,
+}
+
+impl Grant {
+    pub(super) fn of(entry: Arc<Entry>, keys: watch::Receiver<Arc<Keys>>) -> Grant {
+        Grant(Some(Held { entry, keys }))
+    }
+
+    /// The name; `None` of a client that has shown nothing.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|held| &held.entry.name[..])
+    }
+
+    pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
+        self.0.as_ref().map(|held| &held.entry)
+    }
+
+    /// Whether a client may see a station with this `access`; an empty one lets in everybody.
+    pub fn allows(&self, access: &[String]) -> bool {
+        access.is_empty()
+            || self.name().is_some_and(|name| name == ADMIN || access.iter().any(|one| one == name))
+    }
+
+    /// Whether the token or password was removed, or is over.
+    #[expect(clippy::disallowed_methods, reason = "a shell: tokens end by the wall clock")]
+    pub fn is_over(&self) -> bool {
+        let Some(held) = &self.0 else { return false };
+        held.keys.borrow().find(&held.entry.id) != Some(&*held.entry) || held.entry.is_over(SystemTime::now())
+    }
+
+    /// Waits until the token or password is removed or over; for ever if the client has shown nothing. Cancel-safe.
+    #[expect(clippy::disallowed_methods, reason = "a shell: tokens end by the wall clock")]
+    pub async fn over(&self) {
+        let Some(held) = &self.0 else { return std::future::pending().await };
+        let mut keys = held.keys.clone();
+        while !self.is_over() {
+            let left = held.entry.expires.and_then(|end| end.duration_since(SystemTime::now()).ok());
+            let changed = tokio::select! {
+                changed = keys.changed() => changed,
+                () = sleep(left.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Ok(()),
+            };
+            if changed.is_err() {
+                return std::future::pending().await; // the broadcaster ends
+            }
+        }
+    }
+}

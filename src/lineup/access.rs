@@ -1,0 +1,94 @@
+//! `[access]`: the file of tokens and passwords; and `access` of a station: the names that it lets in.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::fields::{Section, kind};
+use super::report::Report;
+use super::sections::section;
+use super::security::path;
+use super::{Media, StationSpec, World};
+use crate::access::keys::name_fault;
+
+const FIX: &str = "name a file, as in \"access.toml\"; `broadcaster token` writes it";
+
+/// Reads `[access]`.
+pub(super) fn file(
+    root: &DeTable<'_>,
+    report: &mut Report<'_>,
+    folder: &Path,
+    world: &World,
+) -> Option<PathBuf> {
+    let section = section(root, "access", report)?;
+    section.unknown_keys(report, &["file"], "[access]");
+    if section.get("file").is_none() {
+        section.missing(report, "file", FIX);
+    }
+    path(&section, report, "file", FIX, folder, world).value()
+}
+
+/// The names of a station. Those that are wrong are reported.
+pub(super) fn names(section: &Section<'_, '_>, report: &mut Report<'_>) -> Vec<String> {
+    let fix = "write a list of the names of tokens and passwords, as in [\"staff\"]";
+    let Some(value) = section.get("access") else { return Vec::new() };
+    let DeValue::Array(list) = value.get_ref() else {
+        section.wrong::<()>(report, "access", format_args!("is {}; {fix}", kind(value.get_ref())));
+        return Vec::new();
+    };
+    // An empty list might be meant to let in nobody.
+    if list.is_empty() {
+        section.wrong::<()>(
+            report,
+            "access",
+            format_args!("names nobody; {fix}, or leave it out to let in everybody"),
+        );
+    }
+    let mut names = Vec::new();
+    for entry in list.iter() {
+        let name = match entry.get_ref() {
+            DeValue::String(name) => {
+                name_fault(name).map(|()| name.to_string()).map_err(|rule| format!(": {rule}"))
+            }
+            other => Err(format!(" is {}; {fix}", kind(other))),
+        };
+        match name {
+            Ok(name) => names.push(name),
+            Err(sentence) => {
+                let typed = report.typed(entry.span());
+                section.fault(report, entry.span().start, format_args!("access = {typed}{sentence}"));
+            }
+        }
+    }
+    names
+}
+
+/// Reports a station that lets in only some, if there is no file of those.
+pub(super) fn refuse_without_file(stations: &[StationSpec], file: Option<&Path>, report: &mut Report<'_>) {
+    let Some(closed) = stations.iter().find(|station| !station.access.is_empty()) else { return };
+    if file.is_none() {
+        let name = &closed.name;
+        report.fault_of_file(format_args!(
+            "station \"{name}\" has `access`, and there is no [access] with a `file` of tokens; add one"
+        ));
+    }
+}
+
+/// Reports each mosaic that lets in somebody whom a station in it does not: it would show them that station.
+pub(super) fn refuse_leaks(stations: &[StationSpec], report: &mut Report<'_>) {
+    for spec in stations {
+        let shown = spec.at.iter().map(|timed| &timed.media).chain([&spec.media]).flat_map(Media::mosaic);
+        let shown = shown.filter_map(|id| stations.iter().find(|station| station.id == *id));
+        let lets_in_more = |of: &&StationSpec| {
+            let within = !spec.access.is_empty() && spec.access.iter().all(|name| of.access.contains(name));
+            !of.access.is_empty() && !within
+        };
+        if let Some(hidden) = shown.into_iter().find(lets_in_more) {
+            let (name, id, access) = (&spec.name, hidden.id, hidden.access.join("\", \""));
+            report.fault_on(
+                spec.line,
+                format_args!("station \"{name}\": media shows station {id}, which lets in only some; write access = [\"{access}\"] here too"),
+            );
+        }
+    }
+}
