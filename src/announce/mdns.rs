@@ -12,6 +12,9 @@ use crate::headend::{Handles, HeadEnd};
 use crate::interface::Interface;
 use crate::lineup::Lineup;
 
+/// Pause before another attempt, after the system has refused a socket or a thread.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// Longest time for the goodbye at the end: one packet on each interface.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -92,6 +95,7 @@ impl Service {
 
 /// Announces the directory until `end` is ready, then says goodbye and returns what `end` gave. If the interface of a station gets another index, or
 /// stations come or go, the announcement begins anew.
+#[expect(clippy::disallowed_methods, reason = "a shell: it waits before it tries again")]
 pub(super) async fn announce(
     service: &Service,
     head_end: Arc<HeadEnd>,
@@ -121,8 +125,12 @@ pub(super) async fn announce(
         let daemon = match register(service, announced) {
             Ok(daemon) => daemon,
             Err(error) => {
-                warn!("the directory is not announced by mDNS: {error}");
-                return end.await;
+                let seconds = RETRY.as_secs();
+                warn!("the directory is not announced by mDNS: {error}; this is tried again in {seconds} s");
+                tokio::select! {
+                    stopping = &mut end => return stopping,
+                    () = tokio::time::sleep(RETRY) => continue,
+                }
             }
         };
         if let Ok(events) = daemon.monitor() {

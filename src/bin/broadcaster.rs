@@ -97,7 +97,7 @@ enum Command {
     Reload(Reload),
     /// Have a station of a running broadcaster show something else
     ///
-    /// What was sent ahead is shown first, so the change is seen within a second. Exit status: 0 if it was done, 1 if it cannot be
+    /// Pictures that were sent ahead are shown first, so the change is seen within a second. Exit status: 0 if it was done, 1 if it cannot be
     /// done now or if no broadcaster runs the line-up, 2 if there is no such station or film.
     Control(commands::Control),
     /// Add, list and remove the tokens and passwords that stations let in

@@ -115,7 +115,7 @@ impl Mosaic {
             self.timeline.reanchor(now + self.ahead);
             return Ok(ContentEvent::Reanchored(now.since(due.at)));
         }
-        // What is begun too late would be done too late, and so would all that follow.
+        // A picture that is begun too late would be done too late, and so would all that follow.
         if now.since(begin) > due.interval {
             return Ok(ContentEvent::Skipped(1));
         }

@@ -64,7 +64,7 @@ impl Slate {
         let size = station_size((1920, 1080), 1.0, spec.width);
         let (worker, reason) = (BlockingWorker::new(threads), String::new());
         let (on_hold, begun, next, pictures) = (false, false, 0, 0);
-        // What comes by itself is shown at once, so little of the slate may be on its way.
+        // Published pictures are shown at once when they come, so little of the slate may be on its way.
         let lead = (!spec.media.is_films()).then_some(SHORT_LEAD);
         Slate {
             spec,

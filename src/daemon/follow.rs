@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const MOST_LINKS: usize = 40;
 
 /// The folders on the way to a file in which it may be replaced, and the name in each: that of every symbolic link on the way, and
-/// at last its own. What is not there has no links.
+/// at last its own. A path that is not there has no links.
 fn places(file: &Path) -> Vec<(PathBuf, OsString)> {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let mut left: VecDeque<OsString> = names(&file);

@@ -203,7 +203,7 @@ pub(crate) async fn secure(
     }
 }
 
-/// Accepts the certificate that is expected, whoever has signed it, and notes the one that was shown.
+/// Accepts the certificate that is expected, whichever authority has signed it, and notes the one that was shown.
 #[derive(Debug)]
 struct PinVerifier {
     /// `None`: any.

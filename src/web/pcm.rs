@@ -114,7 +114,11 @@ impl PcmCache {
         let id = self.station.spec().id;
         let mut samples = match Samples::new() {
             Ok(samples) => samples,
-            Err(error) => return warn!("station {id}: no sound for the web: {error}"),
+            Err(error) => {
+                // The next page that listens tries again.
+                *self.running.lock().unwrap_or_else(PoisonError::into_inner) = false;
+                return warn!("station {id}: no sound for the web: {error}");
+            }
         };
         let mut packets = self.station.sound_feed.subscribe(self.clock.now());
         let mut number: u32 = 0;

@@ -355,6 +355,8 @@ pub(crate) fn a_film_that_changes_under_its_reel() {
         originals.check(&sent);
         let strips: Vec<_> = numbers(&sent).map(|strip| strip.unwrap()).collect();
         let change = strips.iter().position(|strip| strip.0 == to.station).expect("the new film");
+        let is_new = |strip: &(u8, u16)| strip.0 == to.station;
+        assert!(strips[change..].iter().all(is_new), "the old film came again: {strips:?}");
         let (old, new) = sent.split_at(change);
         if !old.is_empty() {
             from.check_numbers(numbers(old));

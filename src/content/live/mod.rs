@@ -203,7 +203,7 @@ impl Live {
         self.forget();
     }
 
-    /// What was learnt of the connection before does not hold for the next one.
+    /// The rate and the delay of the connection before do not hold for the next one.
     fn forget(&mut self) {
         (self.told, self.last_good, self.damaged) = (None, None, 0);
         (self.pacing, self.rate) = (Pacing::default(), RateMeter::default());

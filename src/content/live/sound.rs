@@ -15,7 +15,7 @@ use crate::wire::sdp::offers::Coding;
 /// Most packets that wait: 2.5 s, the longest buffer and half a second. The oldest make room.
 const MOST_WAITING: usize = 125;
 
-/// Sound that is farther from its place than this is put there at once: 20 ms, half of what EBU R 37 allows. What is nearer is
+/// Sound that is farther from its place than this is put there at once: 20 ms, half of what EBU R 37 allows. Sound that is nearer is
 /// stretched.
 const JUMP: i64 = RATE as i64 / 50;
 
@@ -244,7 +244,7 @@ mod tests {
         assert!(made.windows(2).all(|two| two[1].0 == two[0].0 + 960));
         assert_eq!(made.len(), 100);
         assert_eq!(made[0].0, sample(START) - maker().ahead);
-        // What is decoded is the tone, in its place.
+        // The decoded sound is the tone, in its place.
         let mut decoder = opus::Decoder::new(RATE, Channels::Stereo).unwrap();
         let mut heard = vec![0.0; 1920];
         for (_, packet) in &made {

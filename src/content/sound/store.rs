@@ -8,6 +8,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
@@ -79,7 +80,12 @@ impl SoundStore {
         let maker = self.maker.clone();
         let spawned = thread::Builder::new().name("sound".into()).spawn(move || {
             run_when_idle();
-            queue.iter().for_each(|wanted: Wanted| maker.work(&wanted));
+            for wanted in &queue {
+                // A film on which a library or our own code panics is silent; the others are heard.
+                if catch_unwind(AssertUnwindSafe(|| maker.work(&wanted))).is_err() {
+                    maker.give_up(wanted);
+                }
+            }
         });
         if let Err(error) = spawned {
             warn!("no sound: the system refuses a thread: {error}");
@@ -136,6 +142,13 @@ struct Maker {
 }
 
 impl Maker {
+    /// The film is silent until it is changed.
+    fn give_up(&self, wanted: Wanted) {
+        let file_state = fs::metadata(&wanted.0).ok().as_ref().map(file_state);
+        warn!("the sound of {} cannot be made; it is silent", wanted.0.display());
+        lock(&self.state).known.insert(wanted, (file_state, Found::Nothing));
+    }
+
     /// Looks for the sound of a film, and makes it if there is none. Blocks.
     fn work(&self, wanted: &Wanted) {
         let (path, order) = wanted;

@@ -263,7 +263,7 @@ fn a_damaged_sound_track_is_silent_where_it_is_damaged() {
     assert!(found.last().is_some_and(|at| (at - 3.0).abs() < 0.003), "{found:?}");
 }
 
-/// Where the sound files are may be a file system that cannot tell what is in memory, as tmpfs, which /tmp often is.
+/// The folder of the sound files may be on a file system that cannot tell what is in memory, as tmpfs, which /tmp often is.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test waits for a thread, and not for ever")]
 fn sound_is_heard_from_any_file_system() {

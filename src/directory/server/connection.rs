@@ -236,7 +236,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 let name = grant.name().unwrap_or_default().to_owned();
                 self.grant = grant;
                 self.send(&Reply::Admitted { name }).await?;
-                // What was told before lacks stations that the client may see now.
+                // The line-up that was told before lacks stations that the client may see now.
                 if self.watching.is_some() { self.push().await } else { Ok(()) }
             }
             Err(denied) => {
