@@ -59,7 +59,10 @@ mod title;
 pub(crate) mod transcode;
 pub(crate) mod worker;
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -299,6 +302,16 @@ pub(crate) fn earliest_due(clock: &AirClock, spec: &StationSpec, output: OutputS
 pub fn default_phase(id: StationId) -> Duration {
     let share = (f64::from(id.0) * 0.618_034 % 1.0 * 256.0).floor() / 256.0;
     Duration::from_millis(40).mul_f64(share)
+}
+
+/// The attributes of a film's file that tell whether it was changed: bytes, time of modification in seconds and nanoseconds, inode.
+/// `None` if there is no file.
+type FileState = Option<(u64, i64, i64, u64)>;
+
+/// Those of the file at `path` now. Blocks.
+fn file_state(path: &Path) -> FileState {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()))
 }
 
 /// Locks a mutex, even if a thread panicked while it held the lock: no code of this room panics between two changes

@@ -32,7 +32,7 @@ use super::pass::ROUNDING;
 use super::reel::{Encoding, GrowingReel, RecordError, Recorder, Reel, ReelKey};
 use super::timeline::Timeline;
 use super::worker::Priority;
-use super::{Fault, lock};
+use super::{Fault, FileState, file_state, lock};
 use crate::clock::AirClock;
 use crate::media::{AirTime, FrameRate};
 pub(crate) use reader::RecordingReader;
@@ -111,6 +111,8 @@ pub(crate) struct Recording {
     /// In the order of the film.
     sections: Mutex<Vec<SectionSpan>>,
     film: Mutex<RecordedFilm>,
+    /// The file that the first section has opened: another one may have its name by the time of the next.
+    file: OnceLock<FileState>,
     /// Whether there will be no reel: a section has failed.
     broken: AtomicBool,
     /// The reel, once it is complete, so that it is not evicted while stations play it from the recording.
@@ -173,6 +175,7 @@ impl Recording {
             clock,
             sections: Mutex::default(),
             film: Mutex::default(),
+            file: OnceLock::new(),
             broken: AtomicBool::new(false),
             finished: OnceLock::new(),
         }
@@ -338,6 +341,10 @@ impl Recording {
         let mut recorder = self.recorder().map_err(TurnEnd::NoReel)?;
         section.note(false);
         let mut film = self.catalogue.open(&self.path)?;
+        let file = file_state(&self.path);
+        if *self.file.get_or_init(|| file) != file {
+            return Err(TurnEnd::NoReel(RecordError::FilmChanged));
+        }
         film.show_for(self.slide);
         let rate = film.rate();
         let mut timeline = Timeline::new(AirTime::default(), rate);

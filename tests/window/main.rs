@@ -335,8 +335,10 @@ fn window_and_station_are_remembered() {
     let _broadcaster = three_stations(&lan);
     let window = ViewerWindow::new(&lan, &[]);
     window.await_station(1);
-    let pid = window.display.run(&[], "xdotool", &["getwindowpid", &window.id]).finish().stdout;
-    assert!(pid.trim().parse::<u32>().is_ok(), "_NET_WM_PID: {pid:?}");
+    until("the window tells its process", || {
+        let told = window.display.run(&[], "xdotool", &["getwindowpid", &window.id]).finish().stdout;
+        told.trim().parse::<u32>().ok()
+    });
     window.display.tool("xdotool", &["windowsize", "--sync", &window.id, "700", "420"]);
     await_width(&window, 700);
     window.press("3");

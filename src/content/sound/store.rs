@@ -4,10 +4,9 @@
 //! takes it some 20 s, once.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -18,8 +17,8 @@ use tracing::{info, warn};
 
 use super::make::{SoundOrder, make};
 use super::reel::{SoundHeader, SoundReel, VERSION};
-use crate::content::lock;
 use crate::content::worker::run_when_idle;
+use crate::content::{FileState, file_state, lock};
 
 /// Sound that is kept open although no film with it is on air: the films of a long round, each an open file.
 const KEPT_OPEN: usize = 256;
@@ -53,9 +52,6 @@ struct State {
     /// The sentences that were logged.
     logged: HashSet<String>,
 }
-
-/// The attributes of a film's file that tell whether it was changed: bytes, time of modification, inode.
-type FileState = Option<(u64, i64, i64, u64)>;
 
 /// Finds and makes the sound of films.
 #[derive(Debug)]
@@ -128,7 +124,7 @@ impl SoundStore {
 
 /// The header of the sound of the film at `path`, if it was made before, in the folder `dir`. Blocks.
 pub(crate) fn made_before(dir: &Path, path: &Path, order: &SoundOrder) -> Option<SoundHeader> {
-    let file_state = fs::metadata(path).ok().as_ref().map(file_state);
+    let file_state = file_state(path);
     let name = dir.join(format!("{}.{EXTENSION}", digest(path, order, file_state)));
     SoundReel::open(&name).ok().map(|reel| *reel.header())
 }
@@ -144,7 +140,7 @@ struct Maker {
 impl Maker {
     /// The film is silent until it is changed.
     fn give_up(&self, wanted: Wanted) {
-        let file_state = fs::metadata(&wanted.0).ok().as_ref().map(file_state);
+        let file_state = file_state(&wanted.0);
         warn!("the sound of {} cannot be made; it is silent", wanted.0.display());
         lock(&self.state).known.insert(wanted, (file_state, Found::Nothing));
     }
@@ -157,7 +153,7 @@ impl Maker {
         state.queued.remove(wanted);
         let is_damaged = state.damaged.remove(wanted);
         drop(state);
-        let file_state = fs::metadata(path).ok().as_ref().map(file_state);
+        let file_state = file_state(path);
         if let Some((known_state, Found::Here(_) | Found::Nothing)) = lock(&self.state).known.get(wanted)
             && *known_state == file_state
         {
@@ -275,10 +271,6 @@ impl Maker {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-fn file_state(metadata: &Metadata) -> (u64, i64, i64, u64) {
-    (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino())
 }
 
 /// The name of the sound of a film as its file is now.
