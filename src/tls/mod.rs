@@ -2,7 +2,7 @@
 //!
 //! Any room below may import it. Of ours it imports `limits`, `log` and `private_file`.
 //!
-//! A server hands its listener on as [`Secured`]: what it accepts is then a [`Stream`], which is plain or TLS, and nothing behind
+//! A server hands its listener on as [`Secured`]: what it accepts is then a stream, which is plain or TLS, and nothing behind
 //! it asks which. A client trusts a server by the fingerprint of its certificate, as ssh does.
 //!
 //! - `door`: decides whether a connection that arrives is plain or TLS, and finishes its handshake.
