@@ -21,10 +21,15 @@ fuzz_target!(|text: &str| {
         interfaces: vec![loopback],
         home: Some("/home/op".into()),
         cache: Some("/home/op/.cache".into()),
+        state: None,
         media: Box::new(|_| MediaKind::File),
+        sound: Box::new(|_, _| true),
     };
     match Lineup::parse(text, Path::new("stations.toml"), &world) {
-        Ok(lineup) => assert!(!lineup.stations.is_empty() && !lineup.table().is_empty()),
+        Ok(lineup) => {
+            assert!(lineup.publish.is_some() || !lineup.stations.is_empty());
+            assert!(!lineup.table().is_empty());
+        }
         Err(faults) => assert!(faults.sentences().iter().all(|sentence| sentence.starts_with("stations.toml"))),
     }
 });
