@@ -42,7 +42,7 @@ pub enum ControlCommand {
     Order {
         /// The station.
         station: StationId,
-        /// What it is to do. A film is named by an absolute path.
+        /// The order. A film is named by an absolute path.
         order: StationOrder,
     },
 }

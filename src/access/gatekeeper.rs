@@ -37,7 +37,7 @@ pub struct Visitor {
     pub service: &'static str,
 }
 
-/// What a client shows.
+/// The name and secret that a client shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The name that a password belongs to. A token needs none.

@@ -1,4 +1,4 @@
-//! What a client may see, and until when.
+//! The stations that a client may see, and until when.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use super::keys::{Entry, Keys};
 /// Longest sleep until the wall clock is asked again, which may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// What a client may see: every station that is open to all, and those that let in the name of its token or password.
+/// The stations that a client may see: those that are open to all, and those that let in the name of its token or password.
 #[derive(Debug, Clone, Default)]
 pub struct Grant(Option<Held>);
 

@@ -1,4 +1,4 @@
-//! Who may watch: tokens and passwords, and the clients that have shown one.
+//! The right to watch: tokens and passwords, and the clients that have shown one.
 //!
 //! Any room below may import it. Of ours it imports `limits`, `log` and `private_file`.
 //!

@@ -20,7 +20,7 @@ pub(crate) fn host_name(port: u16) -> String {
     mdns::host_name(port)
 }
 
-/// What is announced.
+/// The parts of the broadcaster that are announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcements {
     stations: bool,

@@ -50,7 +50,7 @@ pub(crate) struct StationGuide {
     films: Arc<[GuideFilm]>,
     /// The film that is on, and the one that was handed to the air and is not due yet.
     cues: Vec<Cue>,
-    /// What is on instead of the programme, by an order, or was last.
+    /// The interlude that is on instead of the programme, by an order, or was last.
     interlude: Option<GuideEntry>,
 }
 
@@ -127,7 +127,7 @@ impl StationGuide {
         Some(cue.films.get(cue.place)?.title.clone())
     }
 
-    /// What is on at `now`, and all that follows, without end, unless the length of one is not known. Empty if nothing is on.
+    /// The film that is on at `now`, and all that follow, without end, unless the length of one is not known. Empty if nothing is on.
     pub(crate) fn entries(&self, now: AirTime) -> impl Iterator<Item = GuideEntry> + use<> {
         let interlude = self.interlude.clone().filter(|interlude| !interlude.is_over(now));
         let begin = interlude.as_ref().map_or(AirTime(u64::MAX), |interlude| interlude.begin);

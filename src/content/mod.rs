@@ -88,7 +88,7 @@ pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// How long after its content began a station's first picture is due. Decoding the picture takes some 10 ms.
 pub(crate) const START_LEAD: Duration = Duration::from_millis(100);
 
-/// What a station shows.
+/// The kinds of content that a station shows.
 pub(crate) enum Content {
     /// Films, one after the other, for ever.
     Films(Box<Films>),

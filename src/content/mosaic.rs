@@ -35,7 +35,7 @@ const AHEAD: Duration = Duration::from_millis(150);
 /// That time at most.
 const MOST_AHEAD: Duration = Duration::from_secs(1);
 
-/// What a mosaic sees of the other stations.
+/// A mosaic's view of the other stations.
 pub(crate) trait OtherStations: Send + Sync {
     /// The name of a station, and the picture that is on air at `at` with its number; `None` if there is no such station.
     fn look(&self, id: StationId, at: AirTime) -> Option<(String, Option<(u64, Jpeg)>)>;
@@ -155,7 +155,7 @@ impl Mosaic {
     }
 }
 
-/// What a mosaic shows of a station at a moment.
+/// The tile of a station at a moment.
 #[derive(Debug, Clone)]
 struct Seen {
     id: StationId,
@@ -170,7 +170,7 @@ struct Mixer {
     painter: TilePainter,
     canvas: Canvas,
     encoder: Encoder,
-    /// What the last picture shows of each station: name and number of its picture.
+    /// The tiles of the last picture: of each station the name, and the number of its picture.
     last: Vec<(String, Option<u64>)>,
     encoded: Option<Encoded>,
 }

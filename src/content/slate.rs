@@ -24,7 +24,7 @@ const CLOCK: Colour = 0x8a_98a6;
 /// The colour bars of ITU-R BT.471, muted, from bright to dark. They check the colours all the way to the screen.
 const BARS: [Colour; 7] = [0xb8_bcc0, 0xb0_a850, 0x58_a0a8, 0x56_9c5c, 0xa0_5c9c, 0xa4_5450, 0x4c_5ca4];
 
-/// What a slate says at the top: that something is wrong, or that it is an operator's.
+/// The heading of a slate: that something is wrong, or that it is an operator's.
 const OFF_AIR: &str = "OFF AIR";
 const ON_HOLD: &str = "ON HOLD";
 

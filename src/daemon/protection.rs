@@ -1,4 +1,4 @@
-//! What protects a broadcaster: its certificate, and its tokens and passwords. Their files are followed while they change.
+//! The protection of a broadcaster: its certificate, and its tokens and passwords. Their files are followed while they change.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::tls::{Door, Security};
 /// How often the files are looked at. A look takes some microseconds.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What protects the connections of a broadcaster.
+/// The protection of a broadcaster's connections.
 pub(super) struct Protection {
     /// `None` if no connection is TLS.
     identity: Option<Identity>,

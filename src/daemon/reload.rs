@@ -22,7 +22,7 @@ use crate::media::StationId;
 /// How long a reload waits for the stations that begin, to tell whether they are on air.
 const ON_AIR: Duration = Duration::from_secs(5);
 
-/// What causes a reload.
+/// The cause of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// Somebody asked for it.
@@ -69,7 +69,7 @@ impl Reloader {
     /// The line-up as the file has it, and its difference from the one on air.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The sentences that say what is wrong with it.
     async fn load(&self) -> Result<(Lineup, Difference), Vec<String>> {
         let (file, old) = (self.file.clone(), self.lineup.clone());
         let load = move || {

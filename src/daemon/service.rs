@@ -171,7 +171,7 @@ fn connect(address: &OsString) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// What the stations send, counted.
+/// Counts of the stations by what they send.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Stations {
     all: usize,

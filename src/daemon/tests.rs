@@ -14,8 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::daemon::{Listeners, broadcast};
-use crate::interface::interfaces;
-use crate::lineup::{Lineup, MediaKind, World};
+use crate::lineup::{Lineup, World};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -53,14 +52,7 @@ impl TestBroadcaster {
 
     /// A broadcaster of this line-up.
     async fn of(lineup: &str, rtsp: bool) -> TestBroadcaster {
-        let world = World {
-            interfaces: interfaces().unwrap(),
-            home: None,
-            cache: None,
-            state: None,
-            media: Box::new(|_| MediaKind::File),
-            sound: Box::new(|_, _| false),
-        };
+        let world = World::for_tests();
         let lineup = Lineup::parse(lineup, Path::new("stations.toml"), &world).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0");
         let http = listen().await.unwrap();

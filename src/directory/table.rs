@@ -38,7 +38,7 @@ pub struct AllNow {
     pub stations: Vec<StationNow>,
 }
 
-/// What a broadcaster lets a client see. Called on a connection's task; must not block.
+/// A broadcaster's decision which stations a client may see. Called on a connection's task; must not block.
 pub trait Gate: Send + Sync {
     /// Whether the client may see the station.
     fn allows(&self, id: StationId, grant: &Grant) -> bool;
@@ -54,7 +54,7 @@ pub trait Sounds: Send + Sync {
     fn now(&self, id: StationId) -> Vec<SoundPacket>;
 }
 
-/// What a broadcaster tells of its stations' films. Called on a connection's task; must not block.
+/// A broadcaster's answers about its stations' films. Called on a connection's task; must not block.
 pub trait Guides: Send + Sync {
     /// The present moment, and the films of all stations that end after `from` and begin before `until`, ascending by id: at most
     /// [`MAX_GUIDE_FILMS`](super::message::MAX_GUIDE_FILMS) in all.
@@ -120,7 +120,7 @@ impl StationTable {
         self.gate.get_or_init(|| Box::new(gate));
     }
 
-    /// Who decides what a client may see, if not every station is open to all.
+    /// The decision which stations a client may see, if not every station is open to all.
     pub(super) fn gate(&self) -> Option<&dyn Gate> {
         self.gate.get().map(|gate| &**gate)
     }

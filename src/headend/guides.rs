@@ -1,4 +1,4 @@
-//! What the directory tells of the stations' films: those of a span.
+//! The directory's answers about the stations' films: those of a span.
 
 use std::sync::Weak;
 

@@ -62,9 +62,9 @@ pub struct StationHandle {
     sync_source: watch::Sender<Option<SyncSource>>,
     other_senders: Mutex<Vec<SocketAddr>>,
     reporting: Mutex<Reporting>,
-    /// What operators order.
+    /// The orders of operators.
     pub(crate) orders: Orders,
-    /// Where the station finds what is published to it.
+    /// The slot in which the station finds its publisher's stream.
     publish_slot: Arc<PublishSlot>,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
@@ -109,7 +109,7 @@ impl StationHandle {
         self.spec.send_replace(Arc::new(spec));
     }
 
-    /// Where the station finds what is published to it.
+    /// The slot in which the station finds its publisher's stream.
     pub(crate) fn publish_slot(&self) -> &Arc<PublishSlot> {
         &self.publish_slot
     }

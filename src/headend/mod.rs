@@ -78,7 +78,7 @@ pub struct HeadEnd {
     pub(crate) network: Network,
     /// The threads on which stations do blocking work.
     pub(crate) threads: Threads,
-    /// Who publishes.
+    /// The publishers.
     pub(crate) publishers: Publishers,
     pub(crate) handles: watch::Sender<Arc<Handles>>,
 }
@@ -150,7 +150,7 @@ impl HeadEnd {
     }
 }
 
-/// What the directory lets a client see.
+/// The directory's decision which stations a client may see.
 struct HeadEndGate {
     head_end: Weak<HeadEnd>,
     gatekeeper: Arc<Gatekeeper>,

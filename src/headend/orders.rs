@@ -1,4 +1,4 @@
-//! What operators order of a station during an event: to skip a film, to play another one, to hold, to go on.
+//! The orders of operators during an event: to skip a film, to play another one, to hold, to go on.
 
 use std::fs;
 use std::io;
@@ -35,7 +35,7 @@ pub enum StationOrder {
     Resume,
 }
 
-/// What a station shows instead of its programme, by an order. The programme goes on underneath: after the interlude, films are on
+/// An operator's content, which a station shows instead of its programme. The programme goes on underneath: after the interlude, films are on
 /// that would be on without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interlude {
@@ -95,12 +95,12 @@ impl Orders {
         self.interlude.send_replace(interlude);
     }
 
-    /// What is on instead of the programme, up to [`LEAD`](crate::air::LEAD) ahead.
+    /// The interlude that is on instead of the programme, up to [`LEAD`](crate::air::LEAD) ahead.
     pub(crate) fn interlude(&self) -> Option<Interlude> {
         self.interlude.borrow().clone()
     }
 
-    /// What keeps the order of this number from success, once the station has obeyed; `None` if it does not in time.
+    /// The obstacle to the order of this number, once the station has obeyed; `None` if it does not in time.
     async fn outcome(&self, number: u64) -> Option<Option<String>> {
         let mut obeyed = self.obeyed.subscribe();
         let waited = timeout(OBEYED_AFTER, obeyed.wait_for(|(last, _)| *last >= number)).await;
@@ -191,7 +191,7 @@ fn check(catalogue: &Catalogue, film: &Path, slide: Duration) -> Result<(), Stri
 }
 
 impl StationHandle {
-    /// What is on instead of the programme, by an order, or will be within a second.
+    /// The interlude that is on instead of the programme, by an order, or will be within a second.
     pub fn interlude(&self) -> Option<Interlude> {
         self.orders.interlude()
     }

@@ -1,4 +1,4 @@
-//! Who publishes, and to which station. Stations of `[publish]` are made here when their publishers come on air, and removed some
+//! The publishers and their stations. Stations of `[publish]` are made here when their publishers come on air, and removed some
 //! time after these have left.
 
 use std::collections::HashMap;
@@ -106,7 +106,7 @@ impl fmt::Display for PublishRefusal {
     }
 }
 
-/// What a publisher asks for.
+/// The request of a publisher.
 pub(crate) struct PublishRequest<'a> {
     /// The name in the URL, decoded.
     pub(crate) name: &'a str,
@@ -442,21 +442,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::interface::interfaces;
-    use crate::lineup::{Lineup, MediaKind, World};
+    use crate::lineup::{Lineup, World};
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
     /// A head-end with a film as station 1, station 7, which is published to, and numbers 900 to 901.
     fn head_end(keys: &str) -> Arc<HeadEnd> {
-        let world = World {
-            interfaces: interfaces().unwrap(),
-            home: None,
-            cache: None,
-            state: None,
-            media: Box::new(|_| MediaKind::File),
-            sound: Box::new(|_, _| false),
-        };
+        let world = World::for_tests();
         let text = format!(
             "[rtsp]\n[publish]\nids = \"900-901\"\ntoken = \"right-token\"\n\
              [[station]]\nid = 1\nname = \"Film\"\nmedia = \"a.mp4\"\ngroup = \"239.1.1.1:5004\"\n\

@@ -235,18 +235,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::interface::interfaces;
-    use crate::lineup::{MediaKind, World};
+    use crate::lineup::World;
 
     fn lineup(text: &str) -> Lineup {
-        let world = World {
-            interfaces: interfaces().unwrap(),
-            home: None,
-            cache: None,
-            state: None,
-            media: Box::new(|_| MediaKind::File),
-            sound: Box::new(|_, _| false),
-        };
+        let world = World::for_tests();
         Lineup::parse(text, Path::new("stations.toml"), &world).unwrap()
     }
 

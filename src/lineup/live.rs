@@ -25,7 +25,7 @@ pub enum Media {
     Live(LiveSource),
     /// Other stations, at least one, each once.
     Mosaic(Vec<StationId>),
-    /// Whatever is published to the station.
+    /// The stream of a publisher.
     Published(PublishRule),
 }
 
@@ -43,7 +43,7 @@ impl Media {
         matches!(self, Media::Films(_))
     }
 
-    /// Who may publish the content, if that is published.
+    /// The rule for publishers, if the content is published.
     pub fn published(&self) -> Option<&PublishRule> {
         match self {
             Media::Published(rule) => Some(rule),
@@ -373,8 +373,7 @@ pub(super) fn refuse_loops(stations: &[StationSpec], own: &OwnAddresses<'_>, rep
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interface::interfaces;
-    use crate::lineup::{ConfigError, Lineup, MediaKind};
+    use crate::lineup::{ConfigError, Lineup};
 
     #[test]
     fn an_address_is_host_port_and_target() {
@@ -432,14 +431,7 @@ mod tests {
                 "[[station]]\nid = {n}\nname = \"S{n}\"\nmedia = {media}\ngroup = \"239.1.1.{n}:5004\"\n"
             );
         }
-        let world = World {
-            interfaces: interfaces().unwrap(),
-            home: None,
-            cache: None,
-            state: None,
-            media: Box::new(|_| MediaKind::File),
-            sound: Box::new(|_, _| false),
-        };
+        let world = World::for_tests();
         Lineup::parse(&text, Path::new("stations.toml"), &world)
     }
 

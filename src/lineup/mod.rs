@@ -100,11 +100,11 @@ pub struct Lineup {
 /// Which connections of clients are TLS, and the certificate that they show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecuritySpec {
-    /// What the directory takes.
+    /// The connections that the directory takes.
     pub directory: Security,
     /// What RTSP takes.
     pub rtsp: Security,
-    /// What the web takes.
+    /// The connections that the web takes.
     pub http: Security,
     /// The certificate.
     pub certificate: CertificateSpec,
@@ -354,6 +354,21 @@ pub struct World {
     pub media: Box<dyn Fn(&Path) -> MediaKind>,
     /// Tells whether a station has sound. Asked only of stations whose ports may overlap.
     pub sound: Box<HasSound>,
+}
+
+#[cfg(test)]
+impl World {
+    /// The interfaces of this machine, and any film there may be, without sound.
+    pub(crate) fn for_tests() -> World {
+        World {
+            interfaces: interfaces().unwrap(),
+            home: None,
+            cache: None,
+            state: None,
+            media: Box::new(|_| MediaKind::File),
+            sound: Box::new(|_, _| false),
+        }
+    }
 }
 
 impl World {

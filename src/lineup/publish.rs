@@ -46,7 +46,7 @@ impl fmt::Debug for PublishToken {
     }
 }
 
-/// Who may publish to a station.
+/// The rule for the publishers of a station.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishRule {
     /// Publishers show it; `None`: everybody may publish.
@@ -60,7 +60,7 @@ pub struct PublishRule {
 pub struct PublishSpec {
     /// Their numbers, 1..=999.
     pub ids: RangeInclusive<u16>,
-    /// Who may publish.
+    /// The rule for their publishers.
     pub rule: PublishRule,
     /// A station of theirs, with the keys of `[defaults]`. Its group is that of number 0.
     template: Box<StationSpec>,

@@ -102,7 +102,7 @@ pub struct Tile<'a> {
     pub name: &'a str,
     /// Its picture, and a number that changes with it.
     pub picture: Option<(&'a DecodedPicture, u64)>,
-    /// What was lost, in a word or two; empty if nothing was.
+    /// The losses, in a word or two; empty if there are none.
     pub loss: &'a str,
     /// The level of its sound, 0.0..=1.0; `None` if it has none.
     pub level: Option<f32>,

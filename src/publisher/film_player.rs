@@ -30,7 +30,7 @@ pub struct Appearance {
     pub quality: u8,
 }
 
-/// What a player has next.
+/// The next piece of a player.
 pub(super) enum NextUnit {
     /// This is due now.
     Unit(Unit),
@@ -120,7 +120,7 @@ impl FilmPlayer {
         }
     }
 
-    /// What comes next, when it is due.
+    /// The next piece, when it is due.
     ///
     /// # Errors
     /// The film cannot be played any more.

@@ -38,12 +38,12 @@ pub(super) struct RtspConnection {
     input: Input,
     /// Whether nobody between can read it.
     tls: bool,
-    /// What the client may see, and what it has shown for that.
+    /// The stations that the client may see, and the secret that it has shown for that.
     grant: Grant,
     shown: Option<Credentials>,
     writer: Arc<Writer>,
     pub(super) reader: MessageReader,
-    /// What is published here; `None` if the client watches.
+    /// The stream that is published here; `None` if the client watches.
     pub(super) recording: Option<Box<PublishSession>>,
     /// The sessions that were set up here.
     sessions: Vec<SessionId>,

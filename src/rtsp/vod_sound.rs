@@ -22,7 +22,7 @@ pub(super) struct VodSound {
     line: SoundLine,
     /// The film that is played.
     film: Option<usize>,
-    /// What is wanted of its sound; `None` if it has none.
+    /// The order of its sound; `None` if it has none.
     order: Option<SoundOrder>,
     /// Its sound, once that is there.
     reel: Option<Arc<SoundReel>>,

@@ -17,7 +17,7 @@ const TAIL: usize = 480;
 /// They fade to silence within so many samples.
 const FADE: usize = 960;
 
-/// What comes after the gap is faded in within so many samples.
+/// The sound after the gap is faded in within so many samples.
 const FADE_IN: usize = 120;
 
 /// A decoder of sound.

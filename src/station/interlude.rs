@@ -1,4 +1,4 @@
-//! What a station shows instead of its programme, by an order: takes orders, and goes on with the programme.
+//! An operator's content, which a station shows instead of its programme: takes orders, and goes on with the programme.
 
 use tracing::{error, info, warn};
 

@@ -100,7 +100,7 @@ struct Station {
     output: Output,
     guide: GuideKeeper,
     content: Content,
-    /// What the content is of, if not of the station's own media.
+    /// The media of the content, if these are not the station's own.
     instead: Option<Media>,
     /// Shown while `content` cannot be, and on hold.
     slate: Content,
@@ -116,7 +116,7 @@ struct Station {
     reported: Reported,
 }
 
-/// What a station shows.
+/// The kinds of content that a station shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
     Programme,

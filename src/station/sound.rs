@@ -22,7 +22,7 @@ const RESTART: Duration = Duration::from_millis(40);
 /// How far ahead the sound of a live source is handed over: further than the longest buffer.
 const LIVE_LEAD: Duration = Duration::from_secs(3);
 
-/// What is heard with the pictures.
+/// The sound that is heard with the pictures.
 #[derive(Debug, Clone)]
 pub(super) enum Heard {
     Film(FilmCue),
@@ -37,7 +37,7 @@ pub(super) struct SoundOutput {
     line: SoundLine,
     /// Makes linear samples of the line's packets; `None` if the station sends these.
     linear: Option<LinearDecoder>,
-    /// What is heard from the next unit on, or nothing. Until then the film before is heard, however long its last picture stays.
+    /// The sound from the next unit on, or none. Until then the film before is heard, however long its last picture stays.
     next: Option<Option<Heard>>,
     /// The film that is on air, and what is wanted of its sound; `None` if it has none.
     film: Option<(FilmCue, SoundOrder)>,

@@ -121,7 +121,7 @@ fn ask(target: &StatusTarget) -> Result<(String, Vec<StationStatus>), StatusErro
     Ok((text, stations))
 }
 
-/// What a status other than 200 means.
+/// The meaning of a status other than 200.
 fn refused(address: &str, status: u16, sentence: String) -> StatusError {
     let address = address.to_owned();
     match status {

@@ -1,4 +1,4 @@
-//! What a listener takes: plain connections, TLS, or both on one port.
+//! The connections that a listener takes: plain ones, TLS, or both on one port.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// does not take a sentence for a broken record.
 const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
 
-/// What a listener takes.
+/// The connections that a listener takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Security {
     /// Plain connections.

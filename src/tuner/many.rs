@@ -49,7 +49,7 @@ pub struct OneOfMany {
     pub source: Option<IpAddr>,
     /// The port of its sound on the same group, the RTP payload type and the codec; `None` if there is none, or if it is not wanted.
     pub sound: Option<(u16, u8, SoundCodec)>,
-    /// What the station should be sending, so that its silence counts as lost pictures.
+    /// The stream that the station should be sending, so that its silence counts as lost pictures.
     pub expected: Expected,
 }
 
@@ -60,7 +60,7 @@ impl OneOfMany {
     }
 }
 
-/// What arrives.
+/// An arrival.
 #[derive(Debug)]
 pub enum Arrival<'a> {
     /// A whole picture.

@@ -25,13 +25,13 @@ use crate::tuner::receiver::{ReceiveFrom, Receiver};
 /// longer than half of that looks less often, so that half of a core is left for keys and sound.
 const REFRESH: Duration = Duration::from_millis(33);
 
-/// What is not decoded in so long waits for the next look, so that keys are obeyed on a busy machine too.
+/// Pictures that are not decoded in so long wait for the next look, so that keys are obeyed on a busy machine too.
 const DECODING: Duration = Duration::from_millis(50);
 
 /// A level without a packet for so long is none.
 const SILENT: Duration = Duration::from_millis(300);
 
-/// What the threads that receive have for the thread that decodes: of each station the newest.
+/// The pictures that the receiving threads have for the decoding thread: of each station the newest.
 type Inbox = Arc<Mutex<BTreeMap<StationId, Newest>>>;
 
 #[derive(Default)]
@@ -54,7 +54,7 @@ struct MosaicTile {
     coded: Option<ReceivedPicture>,
     /// Since when it is received.
     since: Instant,
-    /// What was lost.
+    /// The losses, in words.
     loss: String,
     level: Option<f32>,
     has_signal: bool,

@@ -49,7 +49,7 @@ pub struct StationStatus {
     pub state: Sending,
     /// Why it is showing a slate; `None` if it is not.
     pub reason: Option<String>,
-    /// What an operator has it show instead of its programme; `None` if it shows that. The film's title, or the text of the slate, is
+    /// An operator's content, shown instead of its programme; `None` if it shows that. The film's title, or the text of the slate, is
     /// that of [`now`](Self::now).
     #[serde(default)]
     pub interlude: Option<InterludeKind>,

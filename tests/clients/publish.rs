@@ -10,7 +10,7 @@ use crate::common::harness::text;
 use crate::common::lan::{Lan, head};
 use crate::common::process::Process;
 use crate::common::watch::watch;
-use crate::common::wire::Unit;
+use crate::common::wire::{Unit, check_scans};
 
 const DIRECTORY: &str = "10.77.0.1:9688";
 const GROUP: &str = "239.77.0.7:5004";
@@ -46,21 +46,6 @@ fn coded(lan: &Lan, film: &Film) -> PathBuf {
     let args = format!("-i {} -an {video} -f image2 -start_number 0", text(&film.path));
     ffmpeg(&args, &folder.join("%04d.jpg"));
     folder
-}
-
-/// The entropy-coded bytes of a JPEG file.
-fn scan(file: &[u8]) -> &[u8] {
-    let sos = file.windows(4).position(|bytes| bytes == [0xff, 0xda, 0, 12]).expect("a scan");
-    &file[sos + 14..file.len() - 2]
-}
-
-/// Checks that pictures on air are, byte by byte, those that FFmpeg has coded.
-fn check_scans<'a>(units: impl IntoIterator<Item = &'a Unit>, folder: &Path) {
-    for unit in units {
-        let (_, number) = unit.picture.strip().expect("a strip");
-        let sent = fs::read(folder.join(format!("{number:04}.jpg"))).unwrap();
-        assert!(scan(&unit.jpeg) == scan(&sent), "picture {number} is another one on air");
-    }
 }
 
 /// Without the token, and with a wrong one, FFmpeg is refused with a sentence. Then it is on air, byte for byte. It is killed, and

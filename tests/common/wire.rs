@@ -64,6 +64,21 @@ pub(crate) fn largest_datagram(capture: &Path) -> usize {
     datagrams(&fs::read(capture).unwrap()).map(<[u8]>::len).max().unwrap_or(0)
 }
 
+/// The entropy-coded bytes of a JPEG file.
+pub(crate) fn scan(file: &[u8]) -> &[u8] {
+    let sos = file.windows(4).position(|bytes| bytes == [0xff, 0xda, 0, 12]).expect("a scan");
+    &file[sos + 14..file.len() - 2]
+}
+
+/// Checks that pictures on air are, byte by byte, the JPEG files in a folder that have their numbers.
+pub(crate) fn check_scans<'a>(units: impl IntoIterator<Item = &'a Unit>, folder: &Path) {
+    for unit in units {
+        let (_, number) = unit.picture.strip().expect("a strip");
+        let sent = fs::read(folder.join(format!("{number:04}.jpg"))).unwrap();
+        assert!(scan(&unit.jpeg) == scan(&sent), "picture {number} is another one on air");
+    }
+}
+
 /// Ticks from each picture to the next.
 pub(crate) fn steps(units: &[Unit]) -> Vec<u32> {
     units.windows(2).map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp)).collect()

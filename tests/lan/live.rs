@@ -13,7 +13,7 @@ use crate::common::lan::{Lan, head, station};
 use crate::common::picture::Picture;
 use crate::common::process::Process;
 use crate::common::watch::watch;
-use crate::common::wire::{Unit, units};
+use crate::common::wire::{Unit, check_scans, scan, units};
 use crate::sound::{IN_STEP, RUNS, flash_and_beep, listen};
 
 const DIRECTORY: &str = "10.77.0.1:9688";
@@ -60,21 +60,6 @@ fn camera(lan: &Lan, folders: &[&Path]) -> Process {
     let mut camera = lan.host("camera").run("python3", &args);
     camera.await_output("ready");
     camera
-}
-
-/// The entropy-coded bytes of a JPEG file.
-fn scan(file: &[u8]) -> &[u8] {
-    let sos = file.windows(4).position(|bytes| bytes == [0xff, 0xda, 0, 12]).expect("a scan");
-    &file[sos + 14..file.len() - 2]
-}
-
-/// Checks that pictures on air are, byte by byte, those of the folder that have their numbers.
-fn check_scans<'a>(units: impl IntoIterator<Item = &'a Unit>, folder: &Path) {
-    for unit in units {
-        let (_, number) = unit.picture.strip().expect("a strip");
-        let sent = fs::read(folder.join(format!("{number:04}.jpg"))).unwrap();
-        assert_eq!(scan(&unit.jpeg), scan(&sent), "picture {number}");
-    }
 }
 
 fn is_on_air(entry: &Value) -> bool {

@@ -1,4 +1,4 @@
-//! What has come from a live source and waits for the station: pictures and packets of sound, each with the moment at which it
+//! Arrivals from a live source that wait for the station: pictures and packets of sound, each with the moment at which it
 //! came. A source that is read by whatever protocol passes them on here, and ends with a reason.
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) struct Stamped<T> {
 /// A picture as it came.
 #[derive(Debug)]
 pub(crate) enum PictureBody {
-    /// What should be a JPEG file.
+    /// Bytes that should be a JPEG file.
     File(Bytes),
     /// A picture from RTP/JPEG.
     Jpeg(Jpeg),

@@ -19,7 +19,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(15);
 /// Most addresses of a source that are tried.
 pub(super) const MOST_ADDRESSES: usize = 4;
 
-/// What is needed to connect to a source on the network.
+/// The data that a connection to a source on the network needs.
 pub(super) struct Target {
     pub(super) source: NetworkSource,
     /// The addresses that its name has.
@@ -57,7 +57,7 @@ impl Connection {
         Connection { arrivals: camera::begin(device, clock), _reader: JoinSet::new() }
     }
 
-    /// What a publisher sends, by a connection that is not ours.
+    /// The stream of a publisher, by a connection that is not ours.
     pub(super) fn of(arrivals: Arrivals) -> Connection {
         Connection { arrivals, _reader: JoinSet::new() }
     }

@@ -143,7 +143,7 @@ mod tests {
     use crate::content::live::arrivals::arrivals;
     use crate::lineup::NetworkSource;
 
-    /// What a server is asked that gives this answer, and why the source is not played.
+    /// The request that a server answers so, and the reason for which the source is not played.
     async fn asked(user: &str, answer: &'static str) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -134,7 +134,7 @@ enum SoundHandling {
 }
 
 impl Live {
-    /// What is published to the station of `spec`, which is found in `slot`.
+    /// The content that is published to the station of `spec`, which is found in `slot`.
     pub(crate) fn of_publishers(
         spec: Arc<StationSpec>,
         slot: Arc<PublishSlot>,
@@ -312,7 +312,7 @@ impl Live {
         arrival
     }
 
-    /// What is needed to connect to the source.
+    /// The data that a connection to the source needs.
     async fn target(&mut self, source: NetworkSource) -> Result<Target, String> {
         let (host, asked) = (source.host().to_owned(), source.clone());
         let look_up = move || {

@@ -18,7 +18,7 @@ const MOST_SCANS: u32 = 20;
 
 /// A picture of a source.
 pub(super) enum Shown {
-    /// What should be a JPEG file.
+    /// Bytes that should be a JPEG file.
     File(Bytes),
     /// A picture from RTP/JPEG.
     Jpeg(Jpeg),

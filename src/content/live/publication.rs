@@ -1,4 +1,4 @@
-//! Where a station finds what is published to it.
+//! The slot in which a station finds its publisher's stream.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,14 +7,14 @@ use tokio::sync::Notify;
 use super::arrivals::{ArrivalSender, Arrivals, arrivals};
 use crate::clock::AirClock;
 
-/// What one publisher sends.
+/// The stream of one publisher.
 pub(crate) struct Publication {
-    /// Who publishes, for people.
+    /// The publisher's name, for people.
     pub(crate) who: String,
     pub(crate) arrivals: Arrivals,
 }
 
-/// Where a station finds what is published to it. It outlives the station's task and every publisher.
+/// The slot in which a station finds its publisher's stream. It outlives the station's task and every publisher.
 #[derive(Default)]
 pub(crate) struct PublishSlot {
     next: Mutex<Option<Publication>>,
@@ -30,7 +30,7 @@ impl PublishSlot {
         sender
     }
 
-    /// What a publisher sends that has begun since this was asked last.
+    /// The stream of a publisher that has begun since this was asked last.
     pub(crate) fn take(&self) -> Option<Publication> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -13,14 +13,14 @@ use crate::content::slate::clock_text;
 use crate::lineup::publish_name;
 use crate::media::AirTime;
 
-/// What is published to a station.
+/// The content that is published to a station.
 pub(super) struct PublishedSource {
     slot: Arc<PublishSlot>,
-    /// Who publishes, or did last; empty before the first.
+    /// The name of the publisher, or of the last one; empty before the first.
     who: String,
     /// When the last of them left, or sent nothing any more.
     gone: Option<AirTime>,
-    /// What has come while the slate was shown.
+    /// The arrivals while the slate was shown.
     first: Option<Arrival>,
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct LiveSound {
     packets: Mutex<VecDeque<(u64, Bytes)>>,
 }
 
-/// What there is for a moment.
+/// The sound of a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LivePacket {
     /// This packet begins then.
@@ -63,7 +63,7 @@ impl LiveSound {
         packets.push_back((begin, packet));
     }
 
-    /// What there is at `cursor`, give or take `tolerance` samples. Packets before it are dropped.
+    /// The sound at `cursor`, give or take `tolerance` samples. Packets before it are dropped.
     pub(crate) fn take(&self, cursor: u64, tolerance: u64) -> LivePacket {
         let mut packets = lock(&self.packets);
         while packets.front().is_some_and(|(begin, _)| begin + tolerance < cursor) {

@@ -48,7 +48,7 @@ pub(crate) struct SoundLine {
     heard: Option<Heard>,
 }
 
-/// What is heard.
+/// The sound that is heard.
 #[derive(Debug)]
 enum Heard {
     Film(Playing),

@@ -72,7 +72,7 @@ pub(super) struct Connection<'a, S> {
     peer: SocketAddr,
     table: &'a StationTable,
     limits: &'a Limits,
-    /// What the client may see.
+    /// The stations that the client may see.
     grant: Grant,
     greeted: bool,
     tuned: Option<AudienceMember>,

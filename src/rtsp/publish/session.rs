@@ -1,4 +1,4 @@
-//! What a connection publishes: its tracks, how they travel, and what their packets are put together to.
+//! The stream that a connection publishes: its tracks, how they travel, and what their packets are put together to.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -47,7 +47,7 @@ const RECEIVE_BUFFER: usize = 512 * 1024;
 /// Most pictures a second.
 const MOST_PICTURES: u32 = 250;
 
-/// What a connection publishes.
+/// The stream that a connection publishes.
 pub(in crate::rtsp) struct PublishSession {
     pub(in crate::rtsp) id: SessionId,
     publisher: Publisher,
@@ -457,7 +457,7 @@ mod tests {
 
     const PEER: ([u8; 4], u16) = ([127, 0, 0, 1], 5000);
 
-    /// What a publisher of pictures, as the medium number `pictures`, describes.
+    /// The description of a publisher of pictures, as the medium number `pictures`.
     fn recording(media: &str) -> Result<PublishSession, String> {
         let rule = PublishRule { token: None, takeover: false };
         let spec = StationSpec { media: Media::Published(rule), ..StationSpec::sample("239.77.0.2:5004") };

@@ -1,4 +1,4 @@
-//! What a publisher's request says of the station it means: the name and the token in its URL and its header. Pure.
+//! The station that a publisher's request means: the name and the token in its URL and its header. Pure.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

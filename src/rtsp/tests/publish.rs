@@ -44,7 +44,7 @@ async fn next_jpeg(arrivals: &mut Arrivals) -> Jpeg {
 }
 
 impl TestRtspServer {
-    /// What a publisher sends to the station, once it is there.
+    /// The publisher's stream as it reaches the station, once it is there.
     async fn published(&self) -> Arrivals {
         let slot = self.head_end.station(ID).unwrap().publish_slot().clone();
         timeout(PATIENCE, slot.changed()).await.expect("a publisher is on air");

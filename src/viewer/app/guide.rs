@@ -24,7 +24,7 @@ const FILMS: u32 = 4;
 /// The share of the time line before the present moment.
 const BEFORE: u32 = 12;
 
-/// What is known of the films.
+/// The films as far as they are known.
 #[derive(Debug, Default, PartialEq)]
 enum Known {
     /// The directory was asked.
@@ -88,7 +88,7 @@ impl OpenGuide {
         self.left.unwrap_or(now - self.scale().0 / BEFORE)
     }
 
-    /// What is to be asked for: what is seen, and as much behind it, so that a step shows something at once.
+    /// The span to be asked for: the one that is seen, and as much behind it, so that a step shows something at once.
     pub(super) fn wanted(&self, now: AirTime) -> (AirTime, AirTime) {
         let left = self.left(now);
         // Before films are known, the guide of the longest span tells which one fits.

@@ -36,7 +36,7 @@ pub(in crate::viewer) struct Reception {
     pub(in crate::viewer) from: ReceiveFrom,
     /// The port of its sound on the group of its pictures, the RTP payload type and the codec; `None` if it has none there.
     pub(in crate::viewer) sound: Option<(u16, u8, SoundCodec)>,
-    /// What it should be sending.
+    /// The stream that it should be sending.
     pub(in crate::viewer) expected: Expected,
 }
 
