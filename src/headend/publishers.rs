@@ -1,6 +1,8 @@
 //! The publishers and their stations. Stations of `[publish]` are made here when their publishers come on air, and removed some
 //! time after these have left.
 
+mod wrong_tokens;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -9,13 +11,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{HeadEnd, StationHandle};
 use crate::content::live::arrivals::ArrivalSender;
 use crate::limits::network;
 use crate::lineup::{PublishRule, PublishSpec, name_fault, publish_name};
 use crate::media::StationId;
+use wrong_tokens::WrongTokens;
 
 /// Most publishers at one time, in all and from one address.
 const MOST_PUBLISHERS: usize = 256;
@@ -23,13 +26,6 @@ const MOST_PER_ADDRESS: usize = 64;
 
 /// Most bytes a second of all publishers together: 1 Gbit/s.
 const MOST_BYTES: usize = 125_000_000;
-
-/// After so many wrong tokens within [`WRONG_SPAN`], an address is refused until that is over.
-const MOST_WRONG: u32 = 10;
-const WRONG_SPAN: Duration = Duration::from_secs(60);
-
-/// Most addresses whose wrong tokens are counted.
-const MOST_COUNTED: usize = 4096;
 
 /// A station that was made by publishing stays so long after its publisher has left: players that receive it go on when the
 /// publisher comes back.
@@ -54,7 +50,7 @@ struct PublishersState {
     count: u64,
     /// The numbers of the stations that were made by publishing, by the names in their URLs.
     numbers: HashMap<String, KeptNumber>,
-    wrong: HashMap<IpAddr, Wrong>,
+    wrong: WrongTokens,
     /// The beginning of the current second, and the bytes that have come in it.
     second: Option<(Instant, usize)>,
 }
@@ -73,13 +69,6 @@ struct KeptNumber {
     id: StationId,
     /// When its last publisher left; `None` while there is one.
     left: Option<Instant>,
-}
-
-/// The wrong tokens of an address.
-#[derive(Debug)]
-struct Wrong {
-    count: u32,
-    since: Instant,
 }
 
 /// Why somebody may not publish.
@@ -160,7 +149,7 @@ impl HeadEnd {
             (None, None) => None,
         };
         let mut state = self.publishers.lock();
-        state.refuse_after_wrong(request)?;
+        state.wrong.check(request.peer, request.now)?;
         let Some(rule) = rule else {
             return Err(PublishRefusal::NoPlace(format!(
                 "nothing is published to /publish/{own_name} here; give a station of the line-up the key `publish`, or add a section [publish]"
@@ -235,21 +224,6 @@ impl PublishersState {
         self.current.get(&publisher.id).is_some_and(|current| current.number == publisher.number)
     }
 
-    fn refuse_after_wrong(&mut self, request: &PublishRequest<'_>) -> Result<(), PublishRefusal> {
-        let from = network(request.peer);
-        let is_over = |wrong: &Wrong| request.now - wrong.since > WRONG_SPAN;
-        if self.wrong.get(&from).is_some_and(is_over) {
-            self.wrong.remove(&from);
-        }
-        match self.wrong.get(&from) {
-            Some(wrong) if wrong.count >= MOST_WRONG => Err(PublishRefusal::Forbidden(format!(
-                "too many wrong tokens came from {from}; try again in {} s",
-                WRONG_SPAN.as_secs()
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     fn check_token(
         &mut self,
         rule: &PublishRule,
@@ -261,20 +235,7 @@ impl PublishersState {
         if token.admits(offered) {
             return Ok(());
         }
-        if self.wrong.len() >= MOST_COUNTED {
-            self.wrong.retain(|_, wrong| request.now - wrong.since <= WRONG_SPAN);
-        }
-        let from = network(request.peer);
-        if self.wrong.len() >= MOST_COUNTED && !self.wrong.contains_key(&from) {
-            // An attack from many addresses: the oldest is forgotten.
-            let oldest = self.wrong.iter().min_by_key(|(_, wrong)| wrong.since).map(|(from, _)| *from);
-            oldest.and_then(|from| self.wrong.remove(&from));
-        }
-        let wrong = self.wrong.entry(from).or_insert(Wrong { count: 0, since: request.now });
-        wrong.count += 1;
-        if wrong.count == MOST_WRONG {
-            warn!("publish: {from} has sent {MOST_WRONG} wrong tokens, and is refused for a minute");
-        }
+        self.wrong.note(request.peer, request.now);
         Err(PublishRefusal::Token)
     }
 
@@ -438,165 +399,4 @@ impl Drop for Publisher {
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::lineup::{Lineup, World};
-
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
-
-    /// A head-end with a film as station 1, station 7, which is published to, and numbers 900 to 901.
-    fn head_end(keys: &str) -> Arc<HeadEnd> {
-        let world = World::for_tests();
-        let text = format!(
-            "[rtsp]\n[publish]\nids = \"900-901\"\ntoken = \"right-token\"\n\
-             [[station]]\nid = 1\nname = \"Film\"\nmedia = \"a.mp4\"\ngroup = \"239.1.1.1:5004\"\n\
-             [[station]]\nid = 7\nname = \"Camera 7\"\ngroup = \"239.1.1.7:5004\"\npublish = {{ {keys} }}\n"
-        );
-        let lineup = Lineup::parse(&text, Path::new("stations.toml"), &world).unwrap();
-        let (mut head_end, _stop) = HeadEnd::for_tests(lineup.stations, None);
-        Arc::get_mut(&mut head_end).unwrap().publishers = Publishers::new(lineup.publish);
-        head_end
-    }
-
-    fn ask<'a>(name: &'a str, token: Option<&'a str>, peer: IpAddr) -> PublishRequest<'a> {
-        PublishRequest { name, token, peer, now: Instant::now() }
-    }
-
-    fn with<'a>(name: &'a str) -> PublishRequest<'a> {
-        ask(name, Some("right-token"), HERE)
-    }
-
-    fn refusal(head_end: &Arc<HeadEnd>, request: &PublishRequest<'_>) -> String {
-        head_end.publisher(request).err().expect("a refusal").to_string()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_name_has_one_publisher_unless_it_may_be_taken_over() {
-        let head_end = head_end("token = \"right-token\"");
-        let first = head_end.publisher(&with("camera-7")).unwrap();
-        for same in ["camera-7", "Camera 7", "7", "CAMERA_7"] {
-            let why = refusal(&head_end, &with(same));
-            assert!(why.starts_with("192.0.2.7 publishes to /publish/"), "{same}: {why}");
-        }
-        drop(first);
-        assert!(head_end.publisher(&with("7")).is_ok());
-
-        let head_end = self::head_end("token = \"right-token\", takeover = true");
-        let mut first = head_end.publisher(&with("7")).unwrap();
-        first.go_on_air().expect("it is on air");
-        let mut second = head_end.publisher(&with("7")).unwrap();
-        tokio::time::timeout(Duration::from_secs(1), first.replaced()).await.expect("it is told");
-        assert!(first.go_on_air().is_none(), "it does not come back");
-        drop(first);
-        assert!(second.go_on_air().is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn names_that_nothing_is_published_to_are_refused_with_a_sentence() {
-        let head_end = head_end("");
-        for (name, why) in [
-            ("Film", "station 1 has this name, and is not published to"),
-            ("901", "the name of the station has no letters"),
-            (&"x".repeat(64), "the name of the station has 64 characters"),
-        ] {
-            assert!(refusal(&head_end, &with(name)).contains(why), "{name}");
-        }
-        // Without a token of its own, station 7 is open to all.
-        assert!(head_end.publisher(&ask("7", None, HERE)).is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn wrong_tokens_are_counted_by_address() {
-        let head_end = head_end("");
-        let wrong = |peer| head_end.publisher(&ask("anna", Some("wrong-token"), peer)).err().unwrap();
-        for _ in 0..20 {
-            // Each client asks without one first.
-            assert_eq!(head_end.publisher(&ask("anna", None, HERE)).err(), Some(PublishRefusal::Token));
-        }
-        for _ in 0..MOST_WRONG {
-            assert_eq!(wrong(HERE), PublishRefusal::Token);
-        }
-        assert!(wrong(HERE).to_string().starts_with("too many wrong tokens came from 192.0.2.7"));
-        assert!(
-            refusal(&head_end, &with("anna")).starts_with("too many wrong tokens"),
-            "the right one neither"
-        );
-        assert!(head_end.publisher(&ask("anna", Some("right-token"), [192, 0, 2, 8].into())).is_ok());
-        tokio::time::advance(WRONG_SPAN + Duration::from_secs(1)).await;
-        assert!(head_end.publisher(&with("anna")).is_ok());
-        // However many addresses there are, memory is bounded.
-        for n in 0..2 * MOST_COUNTED as u32 {
-            wrong(std::net::Ipv4Addr::from_bits(n).into());
-        }
-        assert!(head_end.publishers.lock().wrong.len() <= MOST_COUNTED);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_station_is_made_with_the_first_picture_and_keeps_its_number() {
-        let head_end = head_end("");
-        let mut anna = head_end.publisher(&with("Anna")).unwrap();
-        assert!(head_end.station(StationId(900)).is_none(), "nothing has come yet");
-        anna.go_on_air().unwrap();
-        let station = head_end.station(StationId(900)).unwrap();
-        assert_eq!(
-            (station.spec().name.as_str(), station.spec().group.to_string()),
-            ("Anna", "239.77.3.132:5004".into())
-        );
-        let mut bert = head_end.publisher(&with("Bert")).unwrap();
-        bert.go_on_air().unwrap();
-        assert!(refusal(&head_end, &with("Carla")).contains("all 2 numbers of [publish] are in use"));
-        // One that comes back soon finds the same station.
-        drop(anna);
-        tokio::time::sleep(LINGER / 2).await;
-        let mut anna = head_end.publisher(&with("anna")).unwrap();
-        anna.go_on_air().unwrap();
-        tokio::time::sleep(LINGER).await;
-        assert!(Arc::ptr_eq(&station, &head_end.station(StationId(900)).unwrap()));
-        // Later it has the same number.
-        drop((anna, bert));
-        tokio::time::sleep(LINGER * 2).await;
-        assert!(head_end.station(StationId(900)).is_none() && head_end.station(StationId(901)).is_none());
-        let mut bert = head_end.publisher(&with("Bert")).unwrap();
-        bert.go_on_air().unwrap();
-        assert!(head_end.station(StationId(901)).is_some());
-        // A new name has the number of the one that has left.
-        let mut carla = head_end.publisher(&with("Carla")).unwrap();
-        carla.go_on_air().unwrap();
-        assert_eq!(head_end.station(StationId(900)).unwrap().spec().name, "Carla");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_bytes_of_all_publishers_are_bounded() {
-        let head_end = head_end("");
-        let publishers = ["7", "Anna"].map(|name| head_end.publisher(&with(name)).unwrap());
-        for publisher in &publishers {
-            assert_eq!(publisher.count(MOST_BYTES / 2, Instant::now()), Ok(()));
-        }
-        let why = publishers[0].count(1, Instant::now()).unwrap_err();
-        assert_eq!(why, "all publishers together send more than 125 MB a second");
-        tokio::time::advance(Duration::from_millis(1001)).await;
-        assert_eq!(publishers[0].count(1, Instant::now()), Ok(()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn publishers_are_bounded_in_all_and_by_address() {
-        let head_end = head_end("");
-        let mut state = head_end.publishers.lock();
-        for n in 0..MOST_PER_ADDRESS as u16 {
-            let current = Current { number: 0, peer: HERE, replaced: watch::channel(false).0 };
-            state.current.insert(StationId(n), current);
-        }
-        let full = state.check_room(HERE).unwrap_err().to_string();
-        assert_eq!(full, "64 publishers come from 192.0.2.7 already; stop one first");
-        assert_eq!(state.check_room([192, 0, 2, 8].into()), Ok(()));
-        for n in 0..MOST_PUBLISHERS as u16 {
-            let peer = std::net::Ipv4Addr::from_bits(n.into()).into();
-            state
-                .current
-                .insert(StationId(n), Current { number: 0, peer, replaced: watch::channel(false).0 });
-        }
-        assert!(matches!(state.check_room(HERE), Err(PublishRefusal::Full(_))));
-    }
-}
+mod tests;

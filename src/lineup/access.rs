@@ -44,23 +44,8 @@ pub(super) fn names(section: &Section<'_, '_>, report: &mut Report<'_>) -> Vec<S
             format_args!("names nobody; {fix}, or leave it out to let in everybody"),
         );
     }
-    let mut names = Vec::new();
-    for entry in list.iter() {
-        let name = match entry.get_ref() {
-            DeValue::String(name) => {
-                name_fault(name).map(|()| name.to_string()).map_err(|rule| format!(": {rule}"))
-            }
-            other => Err(format!(" is {}; {fix}", kind(other))),
-        };
-        match name {
-            Ok(name) => names.push(name),
-            Err(sentence) => {
-                let typed = report.typed(entry.span());
-                section.fault(report, entry.span().start, format_args!("access = {typed}{sentence}"));
-            }
-        }
-    }
-    names
+    let name = |text: &str| name_fault(text).map(|()| text.to_owned()).map_err(|rule| format!(": {rule}"));
+    section.texts(report, "access", list.iter(), fix, name)
 }
 
 /// Reports a station that lets in only some, if there is no file of those.

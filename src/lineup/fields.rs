@@ -106,6 +106,36 @@ impl<'s, 'i> Section<'s, 'i> {
         }
     }
 
+    /// The texts of a list that is the value of `key`, as `read` understands them. Those that are wrong are reported, with the
+    /// sentence of `read`, which begins with a space or a colon; `fix` is for an entry that is no text.
+    pub(super) fn texts<'e>(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        entries: impl IntoIterator<Item = &'e TomlValue<'i>>,
+        fix: &str,
+        read: impl Fn(&str) -> Result<String, String>,
+    ) -> Vec<String>
+    where
+        'i: 'e,
+    {
+        let mut texts = Vec::new();
+        for entry in entries {
+            let read = match entry.get_ref() {
+                DeValue::String(text) => read(text),
+                other => Err(format!(" is {}; {fix}", kind(other))),
+            };
+            match read {
+                Ok(text) => texts.push(text),
+                Err(sentence) => {
+                    let typed = report.typed(entry.span());
+                    self.fault(report, entry.span().start, format_args!("{key} = {typed}{sentence}"));
+                }
+            }
+        }
+        texts
+    }
+
     pub(super) fn number<T>(
         &self,
         report: &mut Report<'_>,

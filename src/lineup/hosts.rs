@@ -19,21 +19,7 @@ pub(super) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Vec<St
             return Vec::new();
         }
     };
-    let mut hosts = Vec::new();
-    for entry in entries {
-        let read = match entry.get_ref() {
-            DeValue::String(text) => host(text).map_err(str::to_owned),
-            other => Err(format!("is {}; {fix}", kind(other))),
-        };
-        match read {
-            Ok(host) => hosts.push(host),
-            Err(sentence) => {
-                let typed = report.typed(entry.span());
-                section.fault(report, entry.span().start, format_args!("hosts = {typed} {sentence}"));
-            }
-        }
-    }
-    hosts
+    section.texts(report, "hosts", entries, fix, |text| host(text).map_err(|sentence| format!(" {sentence}")))
 }
 
 /// One entry, or what is wrong with it.

@@ -25,6 +25,8 @@ mod reel;
 mod report;
 mod sections;
 mod security;
+mod settings;
+mod station;
 #[cfg(test)]
 mod tests;
 mod timed;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::fields::{group_fault, interface, name_fault};
 use super::films::{no_films, stem};
 use super::outputs::{HTTP, RTSP};
-use super::parse::LOOPBACK;
 use super::report::{printable, short};
+use super::settings::LOOPBACK;
 use super::{
     Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, Datagram, Lineup, MediaKind,
     SecuritySpec, SoundChoice, Spread, StationSpec, World, reel,

@@ -1,7 +1,7 @@
 //! The ports that a station takes on its group address, and whether another one takes them, too.
 
 use super::World;
-use super::parse::UniqueValues;
+use super::station::UniqueValues;
 
 /// The most ports that a station takes: pictures, their RTCP, sound, its RTCP (`docs/protocol.md`).
 const MOST: u16 = 4;

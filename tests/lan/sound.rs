@@ -14,10 +14,10 @@ use crate::common::lan::{Lan, head, station};
 const DIRECTORY: &str = "10.77.0.1:9688";
 
 /// How far sound and picture may be apart, in seconds: half of what ATSC IS-191 allows for sound that is early.
-pub(crate) const IN_STEP: f64 = 0.015;
+const IN_STEP: f64 = 0.015;
 
 /// Most runs until one is undisturbed.
-pub(crate) const RUNS: usize = 4;
+const RUNS: usize = 4;
 
 /// 10 s at 25 pictures a second, in H.264 with B-frames and AAC.
 pub(crate) fn flash_and_beep() -> PathBuf {
@@ -104,13 +104,39 @@ fn flashes(folder: &Path) -> Vec<f64> {
         .collect()
 }
 
-/// Watches the station for 8 s. Returns the summary, and when flashes were seen and beeps heard.
-pub(crate) fn listen(lan: &Lan, name: &str) -> (Value, Vec<f64>, Vec<f64>) {
-    let (wav, folder) = (lan.folder().join("heard.wav"), lan.folder().join(format!("pictures-{name}")));
-    let args = ["--directory", DIRECTORY, "--headless", "--seconds", "8", "--json"];
+/// The times of flashes and of beeps, in seconds.
+type FlashesAndBeeps = (Vec<f64>, Vec<f64>);
+
+/// Watches `place`, the arguments of a viewer, for 8 s. Returns the summary, and when flashes were seen and beeps heard.
+pub(crate) fn listen(lan: &Lan, place: &[&str], name: &str) -> (Value, FlashesAndBeeps) {
+    let folder = lan.folder().join(format!("pictures-{name}"));
+    let wav = folder.with_extension("wav");
+    let args = ["--headless", "--seconds", "8", "--json"];
     let save = ["--save-sound", text(&wav), "--save-frames", text(&folder)];
-    let summary = lan.host("one").viewer(&[&args[..], &save].concat()).json();
-    (summary, flashes(&folder), beeps(&wav))
+    let summary = lan.host("one").viewer(&[place, &args, &save].concat()).json();
+    (summary, (flashes(&folder), beeps(&wav)))
+}
+
+/// The first run that nothing has disturbed: one in which a busy machine has held up a program for 100 ms or more says nothing of
+/// the viewer.
+fn undisturbed<T>(run: impl FnMut(usize) -> (Value, T)) -> (Value, T) {
+    (0..RUNS)
+        .map(run)
+        .find(|(summary, _)| summary["sound"]["stalls"] == 0 && summary["sound"]["resyncs"] == 0)
+        .expect("a run that nothing has disturbed")
+}
+
+/// Checks that each flash comes with a beep. Returns the summary of the run.
+pub(crate) fn check_in_step(run: impl FnMut(usize) -> (Value, FlashesAndBeeps)) -> Value {
+    let (summary, (flashes, beeps)) = undisturbed(run);
+    // The first pictures are shown before any sound is heard.
+    let steady: Vec<f64> = flashes.into_iter().filter(|at| *at > 1.0).collect();
+    assert!(steady.len() >= 4, "{steady:?}, {summary}");
+    for flash in &steady {
+        let heard = beeps.iter().any(|beep| (beep - flash).abs() < IN_STEP);
+        assert!(heard, "flashes {steady:?}, beeps {beeps:?}, {summary}");
+    }
+    summary
 }
 
 pub(crate) fn a_beep_is_heard_when_its_flash_is_seen() {
@@ -128,20 +154,10 @@ pub(crate) fn a_beep_is_heard_when_its_flash_is_seen() {
                         add rule netdev t c udp dport 5006 numgen inc mod 100 0 drop";
             one.tool("nft", &[rule]);
         }
-        // A run in which a busy machine has held up a program for 100 ms or more says nothing of the viewer.
-        let (summary, flashes, beeps) = (0..RUNS)
-            .map(|run| listen(&lan, &format!("{loss}-{run}")))
-            .find(|(summary, ..)| summary["sound"]["stalls"] == 0 && summary["sound"]["resyncs"] == 0)
-            .expect("a run that nothing has disturbed");
+        let summary =
+            check_in_step(|run| listen(&lan, &["--directory", DIRECTORY], &format!("{loss}-{run}")));
         let sound = &summary["sound"];
         let count = |key: &str| sound[key].as_u64().unwrap_or_else(|| panic!("{key} in {summary}"));
-        // The first pictures are shown before any sound is heard.
-        let steady: Vec<f64> = flashes.into_iter().filter(|at| *at > 1.0).collect();
-        assert!(steady.len() >= 4, "{steady:?}, {summary}");
-        for flash in &steady {
-            let heard = beeps.iter().any(|beep| (beep - flash).abs() < IN_STEP);
-            assert!(heard, "flashes {steady:?}, beeps {beeps:?}, {summary}");
-        }
         assert!(count("packets") > 300, "{summary}");
         assert!(sound["av_offset_ms"].as_f64().unwrap().abs() < 15.0, "{summary}");
         // One packet at a time: what is concealed is what is lost.
@@ -159,16 +175,12 @@ pub(crate) fn a_picture_that_stays_does_not_hold_up_the_sound() {
         lan.host("sender").on_air(&format!("{}{rtsp}{stations}", head("0.0.0.0:9688", "eth0")));
     broadcaster.await_log("made the sound of", 1);
     for (transport, by) in [(&[][..], "group"), (&["--tcp"], "tcp")] {
-        let (summary, pauses) = (0..RUNS)
-            .map(|run| {
-                let wav = lan.folder().join(format!("{by}-{run}.wav"));
-                let args =
-                    ["--directory", DIRECTORY, "--headless", "--seconds", "14", "--json", "--save-sound"];
-                let viewer = lan.host("one").viewer(&[&args[..], &[text(&wav)], transport].concat());
-                (viewer.json(), pauses(&wav))
-            })
-            .find(|(summary, _)| summary["sound"]["stalls"] == 0 && summary["sound"]["resyncs"] == 0)
-            .expect("a run that nothing has disturbed");
+        let (summary, pauses) = undisturbed(|run| {
+            let wav = lan.folder().join(format!("{by}-{run}.wav"));
+            let args = ["--directory", DIRECTORY, "--headless", "--seconds", "14", "--json", "--save-sound"];
+            let viewer = lan.host("one").viewer(&[&args[..], &[text(&wav)], transport].concat());
+            (viewer.json(), pauses(&wav))
+        });
         let sound = &summary["sound"];
         // More than a round of the film, and so all three slides.
         assert!(sound["packets"].as_u64().unwrap() >= 13 * 50, "{by}: {summary}");
@@ -195,23 +207,7 @@ pub(crate) fn a_beep_is_heard_over_tcp_and_as_linear_samples() {
         &["--directory", DIRECTORY, "--station", "3"],
         &["--directory", DIRECTORY, "--tcp", "--station", "3"],
     ] {
-        let (summary, flashes, beeps) = (0..RUNS)
-            .map(|run| {
-                let folder = lan.folder().join(format!("{}-{run}", place.len()));
-                let wav = folder.with_extension("wav");
-                let args = ["--headless", "--seconds", "8", "--json", "--save-sound", text(&wav)];
-                let save = ["--save-frames", text(&folder)];
-                let summary = lan.host("one").viewer(&[place, &args, &save].concat()).json();
-                (summary, flashes(&folder), beeps(&wav))
-            })
-            .find(|(summary, ..)| summary["sound"]["stalls"] == 0 && summary["sound"]["resyncs"] == 0)
-            .expect("a run that nothing has disturbed");
-        let steady: Vec<f64> = flashes.into_iter().filter(|at| *at > 1.0).collect();
-        assert!(steady.len() >= 4, "{steady:?}, {summary}");
-        for flash in &steady {
-            let heard = beeps.iter().any(|beep| (beep - flash).abs() < IN_STEP);
-            assert!(heard, "flashes {steady:?}, beeps {beeps:?}, {summary}");
-        }
+        let summary = check_in_step(|run| listen(&lan, place, &format!("{}-{run}", place.len())));
         assert_eq!(summary["sound"]["lost"], 0, "{summary}");
     }
     let mute =

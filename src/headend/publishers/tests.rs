@@ -1,0 +1,156 @@
+use std::path::Path;
+
+use super::wrong_tokens::{MOST_COUNTED, MOST_WRONG, SPAN};
+use super::*;
+use crate::lineup::{Lineup, World};
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+/// A head-end with a film as station 1, station 7, which is published to, and numbers 900 to 901.
+fn head_end(keys: &str) -> Arc<HeadEnd> {
+    let world = World::for_tests();
+    let text = format!(
+        "[rtsp]\n[publish]\nids = \"900-901\"\ntoken = \"right-token\"\n\
+         [[station]]\nid = 1\nname = \"Film\"\nmedia = \"a.mp4\"\ngroup = \"239.1.1.1:5004\"\n\
+         [[station]]\nid = 7\nname = \"Camera 7\"\ngroup = \"239.1.1.7:5004\"\npublish = {{ {keys} }}\n"
+    );
+    let lineup = Lineup::parse(&text, Path::new("stations.toml"), &world).unwrap();
+    let (mut head_end, _stop) = HeadEnd::for_tests(lineup.stations, None);
+    Arc::get_mut(&mut head_end).unwrap().publishers = Publishers::new(lineup.publish);
+    head_end
+}
+
+fn ask<'a>(name: &'a str, token: Option<&'a str>, peer: IpAddr) -> PublishRequest<'a> {
+    PublishRequest { name, token, peer, now: Instant::now() }
+}
+
+fn with<'a>(name: &'a str) -> PublishRequest<'a> {
+    ask(name, Some("right-token"), HERE)
+}
+
+fn refusal(head_end: &Arc<HeadEnd>, request: &PublishRequest<'_>) -> String {
+    head_end.publisher(request).err().expect("a refusal").to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_has_one_publisher_unless_it_may_be_taken_over() {
+    let head_end = head_end("token = \"right-token\"");
+    let first = head_end.publisher(&with("camera-7")).unwrap();
+    for same in ["camera-7", "Camera 7", "7", "CAMERA_7"] {
+        let why = refusal(&head_end, &with(same));
+        assert!(why.starts_with("192.0.2.7 publishes to /publish/"), "{same}: {why}");
+    }
+    drop(first);
+    assert!(head_end.publisher(&with("7")).is_ok());
+
+    let head_end = self::head_end("token = \"right-token\", takeover = true");
+    let mut first = head_end.publisher(&with("7")).unwrap();
+    first.go_on_air().expect("it is on air");
+    let mut second = head_end.publisher(&with("7")).unwrap();
+    tokio::time::timeout(Duration::from_secs(1), first.replaced()).await.expect("it is told");
+    assert!(first.go_on_air().is_none(), "it does not come back");
+    drop(first);
+    assert!(second.go_on_air().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_nothing_is_published_to_are_refused_with_a_sentence() {
+    let head_end = head_end("");
+    for (name, why) in [
+        ("Film", "station 1 has this name, and is not published to"),
+        ("901", "the name of the station has no letters"),
+        (&"x".repeat(64), "the name of the station has 64 characters"),
+    ] {
+        assert!(refusal(&head_end, &with(name)).contains(why), "{name}");
+    }
+    // Without a token of its own, station 7 is open to all.
+    assert!(head_end.publisher(&ask("7", None, HERE)).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_tokens_are_counted_by_address() {
+    let head_end = head_end("");
+    let wrong = |peer| head_end.publisher(&ask("anna", Some("wrong-token"), peer)).err().unwrap();
+    for _ in 0..20 {
+        // Each client asks without one first.
+        assert_eq!(head_end.publisher(&ask("anna", None, HERE)).err(), Some(PublishRefusal::Token));
+    }
+    for _ in 0..MOST_WRONG {
+        assert_eq!(wrong(HERE), PublishRefusal::Token);
+    }
+    assert!(wrong(HERE).to_string().starts_with("too many wrong tokens came from 192.0.2.7"));
+    assert!(refusal(&head_end, &with("anna")).starts_with("too many wrong tokens"), "the right one neither");
+    assert!(head_end.publisher(&ask("anna", Some("right-token"), [192, 0, 2, 8].into())).is_ok());
+    tokio::time::advance(SPAN + Duration::from_secs(1)).await;
+    assert!(head_end.publisher(&with("anna")).is_ok());
+    // However many addresses there are, memory is bounded.
+    for n in 0..2 * MOST_COUNTED as u32 {
+        wrong(std::net::Ipv4Addr::from_bits(n).into());
+    }
+    assert!(head_end.publishers.lock().wrong.addresses() <= MOST_COUNTED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_station_is_made_with_the_first_picture_and_keeps_its_number() {
+    let head_end = head_end("");
+    let mut anna = head_end.publisher(&with("Anna")).unwrap();
+    assert!(head_end.station(StationId(900)).is_none(), "nothing has come yet");
+    anna.go_on_air().unwrap();
+    let station = head_end.station(StationId(900)).unwrap();
+    assert_eq!(
+        (station.spec().name.as_str(), station.spec().group.to_string()),
+        ("Anna", "239.77.3.132:5004".into())
+    );
+    let mut bert = head_end.publisher(&with("Bert")).unwrap();
+    bert.go_on_air().unwrap();
+    assert!(refusal(&head_end, &with("Carla")).contains("all 2 numbers of [publish] are in use"));
+    // One that comes back soon finds the same station.
+    drop(anna);
+    tokio::time::sleep(LINGER / 2).await;
+    let mut anna = head_end.publisher(&with("anna")).unwrap();
+    anna.go_on_air().unwrap();
+    tokio::time::sleep(LINGER).await;
+    assert!(Arc::ptr_eq(&station, &head_end.station(StationId(900)).unwrap()));
+    // Later it has the same number.
+    drop((anna, bert));
+    tokio::time::sleep(LINGER * 2).await;
+    assert!(head_end.station(StationId(900)).is_none() && head_end.station(StationId(901)).is_none());
+    let mut bert = head_end.publisher(&with("Bert")).unwrap();
+    bert.go_on_air().unwrap();
+    assert!(head_end.station(StationId(901)).is_some());
+    // A new name has the number of the one that has left.
+    let mut carla = head_end.publisher(&with("Carla")).unwrap();
+    carla.go_on_air().unwrap();
+    assert_eq!(head_end.station(StationId(900)).unwrap().spec().name, "Carla");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bytes_of_all_publishers_are_bounded() {
+    let head_end = head_end("");
+    let publishers = ["7", "Anna"].map(|name| head_end.publisher(&with(name)).unwrap());
+    for publisher in &publishers {
+        assert_eq!(publisher.count(MOST_BYTES / 2, Instant::now()), Ok(()));
+    }
+    let why = publishers[0].count(1, Instant::now()).unwrap_err();
+    assert_eq!(why, "all publishers together send more than 125 MB a second");
+    tokio::time::advance(Duration::from_millis(1001)).await;
+    assert_eq!(publishers[0].count(1, Instant::now()), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_are_bounded_in_all_and_by_address() {
+    let head_end = head_end("");
+    let mut state = head_end.publishers.lock();
+    for n in 0..MOST_PER_ADDRESS as u16 {
+        let current = Current { number: 0, peer: HERE, replaced: watch::channel(false).0 };
+        state.current.insert(StationId(n), current);
+    }
+    let full = state.check_room(HERE).unwrap_err().to_string();
+    assert_eq!(full, "64 publishers come from 192.0.2.7 already; stop one first");
+    assert_eq!(state.check_room([192, 0, 2, 8].into()), Ok(()));
+    for n in 0..MOST_PUBLISHERS as u16 {
+        let peer = std::net::Ipv4Addr::from_bits(n.into()).into();
+        state.current.insert(StationId(n), Current { number: 0, peer, replaced: watch::channel(false).0 });
+    }
+    assert!(matches!(state.check_room(HERE), Err(PublishRefusal::Full(_))));
+}
