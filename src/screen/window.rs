@@ -106,12 +106,18 @@ impl Window {
             has_pointer: false,
             shows_pointer: true,
         };
-        if let Ok(display) = &this.display {
-            if let Err(error) = display.describe(this.id(), SMALLEST) {
-                tracing::debug!(%error, "the desktop is not told about the window");
+        // The display serves connections in any order: to ours there is no window until minifb's has been served. Asking for the
+        // position waits for an answer on that one.
+        this.window.get_position();
+        match &this.display {
+            Ok(display) => {
+                if let Err(error) = display.describe(this.id(), SMALLEST) {
+                    tracing::warn!(%error, "the desktop is not told about the window");
+                }
+                let watched = display.watch_pointer(this.id());
+                this.has_pointer = watched.inspect_err(|error| tracing::warn!("no mouse: {error}")).is_ok();
             }
-            let watched = display.watch_pointer(this.id());
-            this.has_pointer = watched.inspect_err(|error| tracing::debug!(%error, "no mouse")).is_ok();
+            Err(error) => tracing::warn!("no mouse and no full screen: {error}"),
         }
         if remembered.is_some_and(|remembered| remembered.full_screen)
             && let Err(error) = this.set_full_screen(true)

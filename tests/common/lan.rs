@@ -35,14 +35,18 @@ pub(crate) struct Lan {
     programs: RefCell<Vec<(String, Files)>>,
 }
 
+/// Folders that a network must not share with another. `/run` holds the names of its hosts. In `/tmp/.X11-unix` lie the sockets of
+/// displays, each of which is the first of its network, `:0`: a program that does not look for the abstract socket first would
+/// open its window on one display and draw on another's.
+const OWN_FOLDERS: &str = "set -e; mkdir -p -m 1777 /tmp/.X11-unix
+    for folder in /run /tmp/.X11-unix; do mount -t tmpfs -o mode=1777 tmpfs $folder; done\n";
+
 impl Lan {
     /// A switch with these hosts, MTU 1500. Segmented sends (UDP GSO) are cut into packets before a link, as a real card does:
     /// otherwise captures and filters would see several packets as one.
     pub(crate) fn new(hosts: &[&'static str]) -> Lan {
-        let mut script = String::from(
-            "set -e; mount -t tmpfs tmpfs /run; ip link set lo up; \
-             ip link add br0 type bridge mcast_snooping 0; ip link set br0 up\n",
-        );
+        let mut script = String::from(OWN_FOLDERS);
+        script += "ip link set lo up; ip link add br0 type bridge mcast_snooping 0; ip link set br0 up\n";
         for (n, host) in hosts.iter().enumerate() {
             let n = n + 1;
             write!(
@@ -63,10 +67,10 @@ impl Lan {
 
     /// One machine without a network: loopback alone.
     pub(crate) fn alone() -> Lan {
-        let script = "set -e; mount -t tmpfs tmpfs /run; ip netns add alone\n\
+        let script = "ip netns add alone\n\
                       ip -n alone link set lo up\n\
                       ip -n alone route add 224.0.0.0/4 dev lo\n";
-        Lan::with(script.into(), vec!["alone"])
+        Lan::with(OWN_FOLDERS.to_owned() + script, vec!["alone"])
     }
 
     fn with(mut script: String, hosts: Vec<&'static str>) -> Lan {

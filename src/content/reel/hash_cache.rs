@@ -129,7 +129,7 @@ impl HashCache {
         lock(&self.hashing).remove(&version);
         let hash = hash?;
         if FileVersion::of(&file.metadata()?) != version {
-            return Err(io::Error::other("the film changed while it was read"));
+            return Err(io::Error::other("the film was changed meanwhile"));
         }
         if version.is_settled(now) {
             self.insert(version, hash);
