@@ -7,6 +7,7 @@
 //! - [`payload`]: the payload formats, one module a codec;
 //! - [`packetizer`]: from access units to packets; [`jitter`]: packets in their order again;
 //! - `rtcp`: sender reports and reception reports;
+//! - [`srtp`]: packets of RTP and RTCP, encrypted;
 //! - `rtsp`: the messages of an RTSP connection;
 //! - [`sdp`]: the description that a player needs before the first packet; `sap`: its announcement.
 
@@ -23,6 +24,7 @@ pub(crate) mod rtsp;
 #[cfg(feature = "broadcaster")]
 pub(crate) mod sap;
 pub mod sdp;
+pub mod srtp;
 
 use std::net::IpAddr;
 

@@ -79,6 +79,22 @@ impl Header {
     /// # Errors
     /// The datagram is not a complete RTP version 2 packet.
     pub fn parse(datagram: &[u8]) -> Result<(Header, &[u8]), RtpError> {
+        let (header, start) = Header::parse_with_payload_start(datagram)?;
+        let mut payload = &datagram[start..];
+        if datagram[0] & 0x20 != 0 {
+            let padding = usize::from(*payload.last().ok_or(RtpError::Padding)?);
+            let kept = payload.len().checked_sub(padding).filter(|_| padding > 0).ok_or(RtpError::Padding)?;
+            payload = &payload[..kept];
+        }
+        Ok((header, payload))
+    }
+
+    /// Reads a header, and returns it with the place where the payload begins, in bytes. CSRC list and header extension are checked
+    /// and skipped; the padding, which may be encrypted, is left alone.
+    ///
+    /// # Errors
+    /// The datagram ends inside the header, or is not of RTP version 2.
+    pub(crate) fn parse_with_payload_start(datagram: &[u8]) -> Result<(Header, usize), RtpError> {
         let (fixed, mut rest) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(RtpError::Truncated)?;
         if fixed[0] >> 6 != 2 {
             return Err(RtpError::Version(fixed[0] >> 6));
@@ -90,22 +106,15 @@ impl Header {
             let words = u16::from_be_bytes([profile_and_words[2], profile_and_words[3]]);
             rest = body.get(4 * usize::from(words)..).ok_or(RtpError::Truncated)?;
         }
-        if fixed[0] & 0x20 != 0 {
-            let padding = usize::from(*rest.last().ok_or(RtpError::Padding)?);
-            let kept = rest.len().checked_sub(padding).filter(|_| padding > 0).ok_or(RtpError::Padding)?;
-            rest = &rest[..kept];
-        }
         let [b0, b1] = [fixed[2], fixed[3]];
-        Ok((
-            Header {
-                marker: fixed[1] & 0x80 != 0,
-                payload_type: fixed[1] & 0x7f,
-                sequence: u16::from_be_bytes([b0, b1]),
-                timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
-                ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
-            },
-            rest,
-        ))
+        let header = Header {
+            marker: fixed[1] & 0x80 != 0,
+            payload_type: fixed[1] & 0x7f,
+            sequence: u16::from_be_bytes([b0, b1]),
+            timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+            ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+        };
+        Ok((header, datagram.len() - rest.len()))
     }
 }
 
