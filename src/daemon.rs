@@ -142,7 +142,7 @@ pub async fn broadcast(
     tasks.spawn(listen(head_end.clone()));
     tasks.spawn(manager.clone().keep_told(head_end.clone()));
     tasks.spawn_on(manager.clone().keep_watchdog(head_end.clone()), stations);
-    let protecting = tokio::spawn(protection.keep_current());
+    let protecting = tokio::spawn(protection.keep_current(head_end.clone()));
     let reloading = source.map(|source| {
         let reloader = Reloader {
             file: source.file.clone(),

@@ -1,6 +1,6 @@
 //! Compares the secrets of clients with the file, counts their attempts, and writes the audit log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,13 @@ pub struct Visitor {
     pub service: &'static str,
 }
 
+impl Visitor {
+    /// Whether nobody between can read what it sends and gets: it comes by TLS, or from this machine.
+    pub fn is_private(&self) -> bool {
+        self.tls || self.address.to_canonical().is_loopback()
+    }
+}
+
 /// The name and secret that a client shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -66,6 +73,8 @@ pub struct Gatekeeper {
     /// The file as it was when it was read last.
     read: Mutex<Stamp>,
     keys: watch::Sender<Arc<Keys>>,
+    /// The entries that were let in when the file was looked at last, by their ids.
+    let_in: Mutex<HashSet<String>>,
     attempts: Mutex<Attempts>,
     hashing: Arc<Semaphore>,
     /// The log-ins of browsers, by the hash of their cookie.
@@ -94,6 +103,7 @@ impl Gatekeeper {
     fn new(file: Option<PathBuf>, read: Stamp, keys: Keys) -> Gatekeeper {
         Gatekeeper {
             file,
+            let_in: Mutex::default(),
             read: Mutex::new(read),
             keys: watch::Sender::new(Arc::new(keys)),
             attempts: Mutex::default(),
@@ -118,13 +128,23 @@ impl Gatekeeper {
         self.file.as_deref()
     }
 
-    /// Reads the file again if it has changed. A wrong one changes nothing, and is told in the log.
-    pub fn refresh(&self) {
-        let Some(file) = &self.file else { return };
+    /// Reads the file again if it has changed. A wrong one changes nothing, and is told in the log. Returns whether somebody is let in
+    /// no more who was at the last look.
+    #[expect(clippy::disallowed_methods, reason = "a shell: tokens end by the wall clock")]
+    pub fn refresh(&self) -> bool {
+        let Some(file) = &self.file else { return false };
         let stamp = stamp(file);
-        if std::mem::replace(&mut *lock(&self.read), stamp) == stamp {
-            return;
+        if std::mem::replace(&mut *lock(&self.read), stamp) != stamp {
+            self.read_again(file);
         }
+        let (keys, now) = (self.keys.borrow().clone(), SystemTime::now());
+        let let_in = keys.entries().iter().filter(|entry| !entry.is_over(now)).map(|entry| entry.id.clone());
+        let let_in: HashSet<String> = let_in.collect();
+        let before = std::mem::replace(&mut *lock(&self.let_in), let_in.clone());
+        !before.is_subset(&let_in)
+    }
+
+    fn read_again(&self, file: &Path) {
         match read_or_none(file) {
             Ok(keys) => {
                 let old = self.keys.send_replace(Arc::new(keys));
@@ -147,9 +167,9 @@ impl Gatekeeper {
     /// It is not let in. There is no difference between a name that is not known and a secret that is wrong.
     #[expect(clippy::disallowed_methods, reason = "a shell: it counts attempts")]
     pub async fn admit(&self, visitor: Visitor, credentials: Credentials) -> Result<Grant, Denied> {
-        let Visitor { address, tls, service } = visitor;
+        let Visitor { address, service, .. } = visitor;
         let now = Instant::now();
-        if !tls && !address.to_canonical().is_loopback() {
+        if !visitor.is_private() {
             self.ignore(now, visitor, Denied::Plain);
             return Err(Denied::Plain);
         }
@@ -225,7 +245,7 @@ impl Gatekeeper {
     /// needs no limit: a cookie has 256 random bits.
     #[expect(clippy::disallowed_methods, reason = "a shell: log-ins end by the wall clock")]
     pub fn logged_in(&self, visitor: Visitor, cookie: &Secret) -> Option<Grant> {
-        if !visitor.tls && !visitor.address.to_canonical().is_loopback() {
+        if !visitor.is_private() {
             return None;
         }
         let hash = sha256(cookie.reveal());

@@ -12,9 +12,13 @@ use super::keys::{Entry, Keys};
 /// Longest sleep until the wall clock is asked again, which may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// The stations that a client may see: those that are open to all, and those that let in the name of its token or password.
+/// The stations that a client may see: those that are open to all, and those that let in the name of its token or password; of
+/// either kind, those that are encrypted only if nobody can listen to the client.
 #[derive(Debug, Clone, Default)]
-pub struct Grant(Option<Held>);
+pub struct Grant {
+    held: Option<Held>,
+    is_private: bool,
+}
 
 /// A token or a password that was shown.
 #[derive(Debug, Clone)]
@@ -24,17 +28,28 @@ struct Held {
 }
 
 impl Grant {
+    /// Of a client that has shown nothing. `is_private`: nobody between it and the broadcaster can read what that sends.
+    pub fn of_a_stranger(is_private: bool) -> Grant {
+        Grant { held: None, is_private }
+    }
+
+    /// Of a client that holds what `entry` is of. Secrets are taken only where nobody can read them.
     pub(super) fn of(entry: Arc<Entry>, keys: watch::Receiver<Arc<Keys>>) -> Grant {
-        Grant(Some(Held { entry, keys }))
+        Grant { held: Some(Held { entry, keys }), is_private: true }
+    }
+
+    /// Whether nobody between the client and the broadcaster can read what that sends.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// The name; `None` of a client that has shown nothing.
     pub fn name(&self) -> Option<&str> {
-        self.0.as_ref().map(|held| &held.entry.name[..])
+        self.held.as_ref().map(|held| &held.entry.name[..])
     }
 
     pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
-        self.0.as_ref().map(|held| &held.entry)
+        self.held.as_ref().map(|held| &held.entry)
     }
 
     /// Whether a client may see a station with this `access`; an empty one lets in everybody.
@@ -46,14 +61,14 @@ impl Grant {
     /// Whether the token or password was removed, or is over.
     #[expect(clippy::disallowed_methods, reason = "a shell: tokens end by the wall clock")]
     pub fn is_over(&self) -> bool {
-        let Some(held) = &self.0 else { return false };
+        let Some(held) = &self.held else { return false };
         held.keys.borrow().find(&held.entry.id) != Some(&*held.entry) || held.entry.is_over(SystemTime::now())
     }
 
     /// Waits until the token or password is removed or over; for ever if the client has shown nothing. Cancel-safe.
     #[expect(clippy::disallowed_methods, reason = "a shell: tokens end by the wall clock")]
     pub async fn over(&self) {
-        let Some(held) = &self.0 else { return std::future::pending().await };
+        let Some(held) = &self.held else { return std::future::pending().await };
         let mut keys = held.keys.clone();
         while !self.is_over() {
             let left = held.entry.expires.and_then(|end| end.duration_since(SystemTime::now()).ok());

@@ -40,6 +40,8 @@ pub struct RtpSender {
     spread: f64,
     /// Whether the kernel cuts a burst into packets (UDP_SEGMENT).
     segments: bool,
+    /// Whether only encrypted packets may be sent.
+    only_sealed: bool,
 }
 
 /// When the packets of an access unit are sent.
@@ -60,6 +62,7 @@ impl RtpSender {
     pub fn to_group(socket: SendSocket, spec: &StationSpec, mtu: u32) -> RtpSender {
         let mut sender = RtpSender::new(Some(socket), spec.spread);
         sender.set_mtu(spec, mtu);
+        sender.only_sealed = spec.encrypt.is_some();
         sender
     }
 
@@ -78,7 +81,7 @@ impl RtpSender {
 
     fn new(socket: Option<SendSocket>, spread: Spread) -> RtpSender {
         let packetizer = Packetizer::new(fastrand::u32(..), fastrand::u16(..), MAX_DATAGRAM);
-        RtpSender { socket, packetizer, spread: spread.as_f64(), segments: false }
+        RtpSender { socket, packetizer, spread: spread.as_f64(), segments: false, only_sealed: false }
     }
 
     /// Spreads the packets of a picture over this share of its interval.
@@ -113,19 +116,34 @@ impl RtpSender {
         self.packetizer.sequence()
     }
 
-    /// Sends a burst of at most `N` packets.
+    /// Number of packets of an access unit.
+    fn count(&self, unit: &Unit) -> usize {
+        unit.sealed.as_ref().map_or_else(|| self.packetizer.count(unit), |sealed| sealed.len())
+    }
+
+    /// Sends a burst of at most `N` packets. Those of a sealed unit have their numbers already.
     fn send_up_to<const N: usize>(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {
-        let mut packets = [Packet::default(); N];
-        let mut count = 0;
-        for (place, packet) in
-            packets.iter_mut().zip(self.packetizer.packets(unit, burst * plan.size, plan.size.min(N)))
-        {
-            *place = packet;
-            count += 1;
+        // What was handed over while there was no key, since there was nothing to send by.
+        if self.only_sealed && unit.sealed.is_none() {
+            return Err(nix::Error::ENOKEY.into());
         }
+        let (first, most) = (burst * plan.size, plan.size.min(N));
+        let mut packets = [Packet::default(); N];
         let mut slices = [[IoSlice::new(&[]); 3]; N];
-        for (slices, packet) in slices.iter_mut().zip(&packets[..count]) {
-            *slices = [packet.header(), packet.tables, packet.payload].map(IoSlice::new);
+        let mut count = 0;
+        if let Some(sealed) = &unit.sealed {
+            for (slices, packet) in slices.iter_mut().zip(sealed.iter().skip(first).take(most)) {
+                slices[0] = IoSlice::new(packet);
+                count += 1;
+            }
+        } else {
+            for (place, packet) in packets.iter_mut().zip(self.packetizer.packets(unit, first, most)) {
+                *place = packet;
+                count += 1;
+            }
+            for (slices, packet) in slices.iter_mut().zip(&packets[..count]) {
+                *slices = [packet.header(), packet.tables, packet.payload].map(IoSlice::new);
+            }
         }
         let slices = &slices[..count];
         let Some(socket) = &mut self.socket else { return Err(nix::Error::EADDRNOTAVAIL.into()) };
@@ -145,7 +163,7 @@ impl RtpSender {
 
 impl Transmit for RtpSender {
     fn plan(&self, unit: &Unit, window: Duration) -> Plan {
-        let packets = self.packetizer.count(unit);
+        let packets = self.count(unit);
         if unit.track() == Track::Sound {
             // Each packet leaves at the time of its first sample.
             let step = self.packetizer.linear_time();
@@ -165,7 +183,7 @@ impl Transmit for RtpSender {
     }
 
     fn give_up(&mut self, unit: &Unit, plan: Plan, burst: usize) {
-        self.packetizer.skip(self.packetizer.count(unit).saturating_sub(burst * plan.size));
+        self.packetizer.skip(self.count(unit).saturating_sub(burst * plan.size));
     }
 }
 

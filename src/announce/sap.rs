@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use crate::access::Grant;
 use crate::directory::State;
 use crate::headend::{Handles, HeadEnd, StationHandle};
 use crate::lineup::StationSpec;
@@ -81,8 +82,8 @@ impl Sessions {
         let all = std::mem::take(&mut self.by_id).into_iter();
         let over: BTreeMap<_, _>;
         (self.by_id, over) = all.partition(|(id, session)| current(id, session));
-        // A station that lets in only some is not announced to all.
-        let open = |handle: &Arc<StationHandle>| handle.spec().access.is_empty();
+        // A station that only some can see is not announced to all.
+        let open = |handle: &Arc<StationHandle>| handle.spec().is_open_to(&Grant::default());
         for (&id, handle) in stations.iter().filter(|(_, handle)| open(handle)) {
             self.by_id.entry(id).or_insert_with(|| SapSession::new(handle.clone()));
         }

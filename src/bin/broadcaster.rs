@@ -242,11 +242,18 @@ fn command() -> ExitCode {
             )),
         },
         Some(Command::Sdp { station, .. }) => match lineup.station(StationId(*station)) {
+            Ok(spec) if spec.encrypt.is_some() => Err(anyhow!(
+                "station {} is encrypted, and only the running broadcaster knows its key: get /stations/{}.sdp from its web, by \
+                 https or on this machine",
+                spec.id,
+                spec.id
+            )),
             Ok(spec) => print(&describe(
                 spec,
                 lineup.source(spec),
                 first_rate(spec),
                 has_sound(&spec.sound, &spec.media).then_some(spec.sound_codec),
+                None,
             )),
             Err(sentence) => {
                 eprintln!("{}: {sentence}", file.display());

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::access::Gatekeeper;
+use crate::headend::HeadEnd;
 use crate::lineup::{CertificateSpec, Lineup};
 use crate::tls::identity::{Identity, files_in, make};
 use crate::tls::pin::Fingerprint;
@@ -53,9 +54,10 @@ impl Protection {
         Door::new(name, security, self.identity.as_ref().map(Identity::config), refusal)
     }
 
-    /// Follows the files for ever. A wrong one changes nothing.
+    /// Follows the files for ever. A wrong one changes nothing. When somebody is let in no more, the stations that are encrypted for a few
+    /// take other keys.
     #[expect(clippy::disallowed_methods, reason = "a shell: it looks again and again")]
-    pub(super) async fn keep_current(self) {
+    pub(super) async fn keep_current(self, head_end: Arc<HeadEnd>) {
         let protection = Arc::new(self);
         if protection.identity.is_none() && protection.gatekeeper.file().is_none() {
             return;
@@ -64,13 +66,17 @@ impl Protection {
             sleep(LOOK).await;
             let looked = protection.clone();
             // A panic has said why.
-            let _ = spawn_blocking(move || looked.look()).await;
+            if let Ok(true) = spawn_blocking(move || looked.look()).await {
+                let stations = head_end.stations();
+                let closed = stations.values().filter(|station| !station.spec().access.is_empty());
+                closed.for_each(|station| station.keys.wish_for_others());
+            }
         }
     }
 
-    /// Reads the files that have changed. Blocks.
-    fn look(&self) {
-        self.gatekeeper.refresh();
+    /// Reads the files that have changed. Returns whether somebody is let in no more. Blocks.
+    fn look(&self) -> bool {
+        let somebody_is_out = self.gatekeeper.refresh();
         match self.identity.as_ref().and_then(Identity::refresh) {
             Some(Ok(fingerprint)) => {
                 info!("tls: the certificate has changed; its fingerprint is {fingerprint}")
@@ -78,6 +84,7 @@ impl Protection {
             Some(Err(sentence)) => warn!("tls: the certificate stays as it was: {sentence}"),
             None => {}
         }
+        somebody_is_out
     }
 }
 

@@ -14,7 +14,8 @@ use tracing::debug;
 use super::endpoint::{ConnectError, Endpoint};
 use super::framing::{ByteStream, Framed};
 use super::message::{
-    ErrorCode, FilmOnAir, OnAir, Reply, Request, SoundPacket, StationInfo, StationNow, StationSound, VERSION,
+    ErrorCode, FilmOnAir, OnAir, Reply, Request, SoundPacket, StationInfo, StationKeys, StationNow,
+    StationSound, VERSION,
 };
 use super::serialization::encode;
 use crate::media::{AirTime, StationId};
@@ -75,6 +76,14 @@ pub enum Event {
         at: AirTime,
         /// The stations of which something is known.
         stations: BTreeMap<StationId, Vec<FilmOnAir>>,
+    },
+    /// The keys of encrypted stations: of all before the LineUp after every Connected, and of some whenever these change, and before the
+    /// Tuned of such a station. Never, if the directory does not tell them.
+    Keys {
+        /// The keys.
+        keys: Vec<StationKeys>,
+        /// Whether no other station is encrypted.
+        all: bool,
     },
     /// The directory tells no films but those that are on: it is an older one.
     NoGuide,
@@ -181,14 +190,16 @@ struct Extras {
     now: Extra,
     /// Asked when somebody wants to know, and not on each connection.
     guide: Extra,
+    keys: Extra,
 }
 
 impl Extras {
-    fn each(&mut self) -> [(&mut Extra, Request); 3] {
+    fn each(&mut self) -> [(&mut Extra, Request); 4] {
         [
             (&mut self.sources, Request::Sources),
             (&mut self.sound, Request::Sound),
             (&mut self.now, Request::Now),
+            (&mut self.keys, Request::Keys),
         ]
     }
 
@@ -273,8 +284,12 @@ impl ClientTask {
         directory: &Endpoint,
     ) -> Result<(), String> {
         let mut opening = vec![Request::hello()];
-        opening.extend(self.extras.questions());
+        let questions = self.extras.questions().into_iter();
+        let (after, before): (Vec<_>, Vec<_>) = questions.partition(|request| *request == Request::Keys);
+        opening.extend(before);
         opening.extend(directory.token().cloned().map(|token| Request::Admit { token }));
+        // The first answer has the keys of all stations that the client may see.
+        opening.extend(after);
         opening.push(Request::Watch);
         let wanted = *self.wanted.borrow_and_update();
         opening.extend(wanted.map(|station| Request::Tune { station }));
@@ -386,6 +401,10 @@ impl ClientTask {
                 if *self.wanted.borrow() == Some(station) {
                     (self.events)(Event::SoundNow { station, packets });
                 }
+            }
+            Reply::Keys(keys) => {
+                let all = std::mem::replace(&mut self.extras.keys, Extra::Told) == Extra::Asked;
+                (self.events)(Event::Keys { keys, all });
             }
             Reply::Pong | Reply::Services(_) | Reply::Admitted { .. } => {}
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Secret;
 use crate::media::{AirTime, FrameRate, Size, StationId};
+use crate::wire::srtp::{MasterKey, Profile};
 use bounded::{optional_text, read_bytes, stations, text, write_bytes};
 pub use rules::{Message, MessageError, plain_text};
 
@@ -38,6 +39,11 @@ pub const MAX_CODEC: usize = 64;
 pub const MAX_SOUND_PACKETS: usize = 64;
 /// See [`MAX_SOUND_PACKETS`].
 pub const MAX_SOUND_PACKET: usize = 1500;
+
+/// Most streams in [`StationKeys`], and most keys of one.
+pub const MAX_STREAMS: usize = 4;
+/// See [`MAX_STREAMS`].
+pub const MAX_KEYS: usize = 2;
 
 /// Most films in a [`Reply::Guide`]: with the longest titles they take half of a reply.
 pub const MAX_GUIDE_FILMS: usize = 2000;
@@ -94,6 +100,10 @@ pub enum Request {
         /// The token.
         token: Secret,
     },
+    /// Answered by [`Reply::Keys`]. From now on another one comes whenever keys change, after [`Reply::Admitted`], and before every
+    /// [`Reply::Tuned`] of an encrypted station. An older server does not know this request: it answers
+    /// [`ErrorCode::BadRequest`] and closes.
+    Keys,
 }
 
 /// A message from the server to a client: an answer or a push.
@@ -173,6 +183,43 @@ pub enum Reply {
         #[serde(deserialize_with = "text")]
         name: String,
     },
+    /// Answers Keys: those of the encrypted stations that the client may see and that have changed since it was told, ascending by
+    /// id. Over TLS, or to the broadcaster's own machine: elsewhere a client sees no such station.
+    Keys(#[serde(deserialize_with = "stations")] Vec<StationKeys>),
+}
+
+/// The keys of an encrypted station.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StationKeys {
+    /// The station's number.
+    pub id: StationId,
+    /// Its streams, 1..=[`MAX_STREAMS`]: of pictures and of sound those that are sent, and those before or after them.
+    #[serde(deserialize_with = "stations")]
+    pub streams: Vec<StreamKeys>,
+}
+
+/// The keys of one stream of SRTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamKeys {
+    /// How it is encrypted.
+    pub profile: Profile,
+    /// The SSRC of its packets.
+    pub ssrc: u32,
+    /// The index (RFC 3711 section 3.3.1) of a packet that is sent about now: less than 2^48. A receiver reckons from it the
+    /// roll-over counter, which packets do not carry.
+    pub index: u64,
+    /// Its keys, 1..=[`MAX_KEYS`], ascending by index.
+    #[serde(deserialize_with = "stations")]
+    pub keys: Vec<KeyFrom>,
+}
+
+/// A key of a stream, and since when it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFrom {
+    /// The index of the first packet with this key.
+    pub from: u64,
+    /// The key.
+    pub master: MasterKey,
 }
 
 /// The films of a station in a span.

@@ -35,12 +35,13 @@ pub mod table;
 pub use client::{DirectoryClient, Event};
 pub use endpoint::{Endpoint, Reach};
 pub use message::{
-    ErrorCode, FilmOnAir, MAX_GUIDE_FILMS, MAX_SOUND_PACKETS, OnAir, PORT, Services, SoundPacket, State,
-    StationFilms, StationInfo, StationNow, StationSound, StationSource, VERSION,
+    ErrorCode, FilmOnAir, KeyFrom, MAX_GUIDE_FILMS, MAX_SOUND_PACKETS, OnAir, PORT, Services, SoundPacket,
+    State, StationFilms, StationInfo, StationKeys, StationNow, StationSound, StationSource, StreamKeys,
+    VERSION,
 };
 pub use query::{QueryError, list, now, services, sounds, sources};
 pub use server::{Limits, serve};
-pub use table::{Guides, Sounds, StationTable};
+pub use table::{Guides, KeysOf, Sounds, StationTable};
 
 /// The directory's service type in multicast DNS (RFC 6763 section 7).
 pub const SERVICE: &str = "_stationcast._tcp.local.";

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::message::{
     MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationFilms, StationInfo,
-    StationNow, StationSound, StationSource, plain_text,
+    StationKeys, StationNow, StationSound, StationSource, plain_text,
 };
 use crate::access::{Gatekeeper, Grant};
 use crate::media::{AirTime, StationId};
@@ -26,6 +26,9 @@ pub struct StationTable {
     sounds: OnceLock<Box<dyn Sounds>>,
     gate: OnceLock<Box<dyn Gate>>,
     guides: OnceLock<Box<dyn Guides>>,
+    keys: OnceLock<Box<dyn KeysOf>>,
+    /// Rises with every change of a key.
+    keys_revision: watch::Sender<u64>,
     now: watch::Sender<Arc<AllNow>>,
 }
 
@@ -59,6 +62,12 @@ pub trait Guides: Send + Sync {
     /// The present moment, and the films of all stations that end after `from` and begin before `until`, ascending by id: at most
     /// [`MAX_GUIDE_FILMS`](super::message::MAX_GUIDE_FILMS) in all.
     fn films(&self, from: AirTime, until: AirTime) -> (AirTime, Vec<StationFilms>);
+}
+
+/// The keys of a broadcaster's encrypted stations. Called on a connection's task; must not block.
+pub trait KeysOf: Send + Sync {
+    /// The keys of a station as they are now, and a number that differs whenever keys do; `None` if it is not encrypted.
+    fn keys(&self, id: StationId) -> Option<(u64, StationKeys)>;
 }
 
 struct StationRow {
@@ -96,6 +105,8 @@ impl StationTable {
             sounds: OnceLock::new(),
             gate: OnceLock::new(),
             guides: OnceLock::new(),
+            keys: OnceLock::new(),
+            keys_revision: watch::Sender::new(0),
             now: watch::Sender::default(),
         })
     }
@@ -123,6 +134,31 @@ impl StationTable {
     /// The decision which stations a client may see, if not every station is open to all.
     pub(super) fn gate(&self) -> Option<&dyn Gate> {
         self.gate.get().map(|gate| &**gate)
+    }
+
+    /// Sets who knows the keys of encrypted stations. Only the first call counts. Without one, no station is encrypted.
+    pub fn set_keys(&self, keys: impl KeysOf + 'static) {
+        self.keys.get_or_init(|| Box::new(keys));
+    }
+
+    /// Has the connections tell the keys that have changed.
+    pub fn tell_keys(&self) {
+        self.keys_revision.send_modify(|revision| *revision += 1);
+    }
+
+    /// Receives whenever keys have changed.
+    pub(super) fn keys_changes(&self) -> watch::Receiver<u64> {
+        self.keys_revision.subscribe()
+    }
+
+    /// The keys of a station, and their version.
+    pub(super) fn keys(&self, id: StationId) -> Option<(u64, StationKeys)> {
+        self.keys.get()?.keys(id)
+    }
+
+    /// The numbers of all stations, ascending.
+    pub(super) fn ids(&self) -> Vec<StationId> {
+        self.lock().keys().copied().collect()
     }
 
     /// Sets who knows the stations' films. Only the first call counts. Without one, no film is known.
@@ -170,8 +206,7 @@ impl StationTable {
     /// How the stations' sound is sent, ascending by id; a station without sound is missing.
     pub fn sounds(&self) -> Vec<StationSound> {
         let Some(sounds) = self.sounds.get() else { return Vec::new() };
-        let ids: Vec<StationId> = self.lock().keys().copied().collect();
-        ids.into_iter().filter_map(|id| sounds.sound(id)).collect()
+        self.ids().into_iter().filter_map(|id| sounds.sound(id)).collect()
     }
 
     /// The station's last packets of sound, ascending by due time; none if it has no sound.

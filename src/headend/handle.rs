@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::counters::TaskCounters;
 use super::describe::describe;
 use super::feed::Feed;
+use super::key_book::KeyBook;
 use super::orders::Orders;
 use super::sounds::KEPT;
 use crate::air::AirCounters;
@@ -16,7 +17,7 @@ use crate::content::guide::{GuideEntry, StationGuide};
 use crate::content::live::publication::PublishSlot;
 use crate::interface::Interface;
 use crate::lineup::StationSpec;
-use crate::media::{AirTime, FrameRate, SoundCodec};
+use crate::media::{AirTime, FrameRate, SoundCodec, Track};
 
 /// How a station sends to its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct StationHandle {
     reporting: Mutex<Reporting>,
     /// The orders of operators.
     pub(crate) orders: Orders,
+    /// The keys, if it is encrypted.
+    pub(crate) keys: KeyBook,
     /// The slot in which the station finds its publisher's stream.
     publish_slot: Arc<PublishSlot>,
     /// Turns true once, when the station is to end.
@@ -88,6 +91,7 @@ impl StationHandle {
             other_senders: Mutex::default(),
             reporting: Mutex::default(),
             orders: Orders::default(),
+            keys: KeyBook::default(),
             publish_slot: Arc::default(),
             stop: watch::Sender::new(false),
         }
@@ -237,8 +241,10 @@ impl StationHandle {
         self.interface()?.source(self.spec().group.ip())
     }
 
-    /// The station on its group as SDP.
+    /// The station on its group as SDP. That of an encrypted station has its keys.
     pub fn sdp(&self) -> String {
-        describe(&self.spec(), self.source(), self.film_rate(), self.sound_codec())
+        let (pictures, sound) = (self.keys.stream(Track::Picture), self.keys.stream(Track::Sound));
+        let keys = pictures.as_ref().map(|pictures| (pictures, sound.as_ref()));
+        describe(&self.spec(), self.source(), self.film_rate(), self.sound_codec(), keys)
     }
 }

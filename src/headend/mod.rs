@@ -7,7 +7,7 @@
 //! - `on_now`: what is on, told to the directory;
 //! - `guides`: the films of a span, told to the directory;
 //! - `publishers`: who publishes, and the stations that are made by publishing.
-//! - `sounds`: what the directory tells of the stations' sound;
+//! - `sounds`: what the directory tells of the stations' sound; `key_book`: and of the keys of those that are encrypted;
 //! - `others`: the stations as a mosaic sees them;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
@@ -21,6 +21,7 @@ pub mod describe;
 pub mod feed;
 mod guides;
 pub mod handle;
+mod key_book;
 pub(crate) mod live_units;
 mod on_now;
 mod orders;
@@ -98,12 +99,13 @@ impl HeadEnd {
         self.table
             .set_gate(HeadEndGate { head_end: Arc::downgrade(self), gatekeeper: self.gatekeeper.clone() });
         self.table.set_sounds(sounds::HeadEndSounds(Arc::downgrade(self)));
+        self.table.set_keys(key_book::HeadEndKeys(Arc::downgrade(self)));
         self.table.set_guides(guides::HeadEndGuides(Arc::downgrade(self)));
     }
 
     /// The stations that a client with this grant may see, ascending by number.
     pub fn stations_for(&self, grant: &Grant) -> Vec<Arc<StationHandle>> {
-        let seen = |station: &&Arc<StationHandle>| grant.allows(&station.spec().access);
+        let seen = |station: &&Arc<StationHandle>| station.spec().is_open_to(grant);
         self.handles.borrow().values().filter(seen).cloned().collect()
     }
 
@@ -159,7 +161,7 @@ struct HeadEndGate {
 impl Gate for HeadEndGate {
     fn allows(&self, id: StationId, grant: &Grant) -> bool {
         let station = self.head_end.upgrade().and_then(|head_end| head_end.station(id));
-        station.is_some_and(|station| grant.allows(&station.spec().access))
+        station.is_some_and(|station| station.spec().is_open_to(grant))
     }
 
     fn gatekeeper(&self) -> &Gatekeeper {

@@ -68,6 +68,13 @@ pub(super) fn refuse_leaks(stations: &[StationSpec], report: &mut Report<'_>) {
             let within = !spec.access.is_empty() && spec.access.iter().all(|name| of.access.contains(name));
             !of.access.is_empty() && !within
         };
+        if let Some(hidden) = shown.clone().find(|of| of.encrypt.is_some() && spec.encrypt.is_none()) {
+            let (name, id) = (&spec.name, hidden.id);
+            report.fault_on(
+                spec.line,
+                format_args!("station \"{name}\": media shows station {id}, which is encrypted; write encrypt = true here too"),
+            );
+        }
         if let Some(hidden) = shown.into_iter().find(lets_in_more) {
             let (name, id, access) = (&spec.name, hidden.id, hidden.access.join("\", \""));
             report.fault_on(

@@ -142,6 +142,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         sound_codec,
         loudness,
         access,
+        encrypt,
         from_start: _,
         line: _,
     } = &new;
@@ -164,6 +165,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         ("datagram", *datagram != old.datagram),
         // Clients that are not let in any more must not go on.
         ("access", *access != old.access),
+        ("encrypt", *encrypt != old.encrypt),
         ("sound_codec", *sound_codec != old.sound_codec),
         // A station has sound, or has none, for as long as it is on air: its description would change otherwise.
         ("sound", *sound != old.sound || other_media && sounds(old) != sounds(&new)),

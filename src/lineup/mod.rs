@@ -38,11 +38,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::access::Grant;
 use crate::directory::PORT;
 use crate::interface::{Choice, Interface, interfaces};
 use crate::media::{SoundCodec, StationId};
 use crate::tls::Security;
 use crate::wire::sdp::is_source_specific;
+use crate::wire::srtp::Profile;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
 pub use camera::CameraDevice;
@@ -213,6 +215,8 @@ pub struct StationSpec {
     pub loudness: bool,
     /// The names of the tokens and passwords that it lets in. Empty: it is open to all.
     pub access: Vec<String>,
+    /// How the packets to its group are encrypted; `None`: not at all. If they are, only clients to which nobody can listen see it.
+    pub encrypt: Option<Profile>,
     /// Whether it begins with its first film when it comes on air, and not where its programme is at this time of day.
     pub from_start: bool,
     /// The line of the file on which this station begins, from 1. For messages.
@@ -295,6 +299,11 @@ impl StationSpec {
         StationSpec { media, at: Vec::new(), ..self.clone() }
     }
 
+    /// Whether a client with this grant may see it.
+    pub fn is_open_to(&self, grant: &Grant) -> bool {
+        grant.allows(&self.access) && (self.encrypt.is_none() || grant.is_private())
+    }
+
     /// Most bytes of UDP payload in one datagram on an interface of this `mtu`, RTP header included: 576..=65,507. If the MTU is
     /// too small for 576, IP fragments.
     pub fn datagram_limit(&self, mtu: u32) -> usize {
@@ -333,6 +342,7 @@ impl StationSpec {
             sound_codec: SoundCodec::Opus,
             loudness: true,
             access: Vec::new(),
+            encrypt: None,
             from_start: false,
             line: 1,
         }

@@ -72,6 +72,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let stations = parser.stations(root);
     access::refuse_without_file(&stations, access.as_deref(), &mut parser.report);
     access::refuse_leaks(&stations, &mut parser.report);
+    super::security::refuse_without_keys(&stations, (directory, directory_security), &mut parser.report);
     let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
     live::refuse_loops(&stations, &own, &mut parser.report);
     let defaults = parser.defaults.clone();

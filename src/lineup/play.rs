@@ -113,6 +113,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             sound_codec: SoundCodec::Opus,
             loudness: true,
             access: Vec::new(),
+            encrypt: None,
             from_start: true,
             line: 0,
         }],

@@ -1,5 +1,7 @@
-//! `tls` of `[directory]`, `[rtsp]` and `[http]`, and `[tls]`: which connections are TLS, and the certificate that they show.
+//! `tls` of `[directory]`, `[rtsp]` and `[http]`, and `[tls]`: which connections are TLS, and the certificate that they show; and
+//! `encrypt` of a station.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_spanned::Spanned;
@@ -8,8 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::fields::{Field, Section, kind, located};
 use super::report::Report;
 use super::sections::section;
-use super::{CertificateSpec, World};
+use super::{CertificateSpec, StationSpec, World};
 use crate::tls::Security;
+use crate::wire::srtp::Profile;
 
 impl Section<'_, '_> {
     /// The key `tls`.
@@ -24,6 +27,39 @@ impl Section<'_, '_> {
             Some(other) => self.wrong(report, "tls", format_args!("is {}; {fix}", kind(other))),
         };
         security.value().unwrap_or_default()
+    }
+}
+
+impl Section<'_, '_> {
+    /// The key `encrypt`.
+    pub(super) fn encrypt(&self, report: &mut Report<'_>) -> Field<Option<Profile>> {
+        let fix = "choose true (for our viewer), \"compat\" (for FFmpeg and GStreamer too) or false";
+        match self.get("encrypt").map(Spanned::get_ref) {
+            None => Field::Absent,
+            Some(DeValue::Boolean(true)) => Field::Is(Some(Profile::Gcm)),
+            Some(DeValue::Boolean(false)) => Field::Is(None),
+            Some(DeValue::String(text)) if text == "compat" => Field::Is(Some(Profile::CounterMode)),
+            Some(DeValue::String(_)) => self.wrong(report, "encrypt", format_args!("is not known; {fix}")),
+            Some(other) => self.wrong(report, "encrypt", format_args!("is {}; {fix}", kind(other))),
+        }
+    }
+}
+
+/// Reports an encrypted station whose key no client on another machine would get.
+pub(super) fn refuse_without_keys(
+    stations: &[StationSpec],
+    (directory, security): (SocketAddr, Security),
+    report: &mut Report<'_>,
+) {
+    let Some(encrypted) = stations.iter().find(|station| station.encrypt.is_some()) else { return };
+    if security == Security::Plain && !directory.ip().is_loopback() {
+        report.fault_on(
+            encrypted.line,
+            format_args!(
+                "station \"{}\" has `encrypt`, and the directory tells its key by TLS only; write tls = true under [directory]",
+                encrypted.name
+            ),
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::interface::Choice;
 use crate::media::{SoundCodec, StationId};
+use crate::wire::srtp::Profile;
 
 /// The interface of a station that names none and has no default: nothing leaves this machine.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -33,6 +34,7 @@ pub(super) struct Settings {
     sound_bitrate: Field<u32>,
     sound_codec: Field<SoundCodec>,
     loudness: Field<bool>,
+    encrypt: Field<Option<Profile>>,
 }
 
 impl Settings {
@@ -52,6 +54,7 @@ impl Settings {
             sound_bitrate: Field::Is(DEFAULT_SOUND_BITRATE),
             sound_codec: Field::Is(SoundCodec::Opus),
             loudness: Field::Is(true),
+            encrypt: Field::Is(None),
         }
     }
 
@@ -86,6 +89,7 @@ impl Settings {
             sound_codec: settings.sound_codec.value()?,
             loudness: settings.loudness.value()?,
             access: Vec::new(),
+            encrypt: settings.encrypt.value()?,
             from_start: false,
             line,
         })
@@ -115,6 +119,7 @@ impl Settings {
             sound_bitrate: section.number(report, "sound_bitrate", 32_000..=510_000, bitrate),
             sound_codec: section.sound_codec(report),
             loudness: section.flag(report, "loudness", loudness),
+            encrypt: section.encrypt(report),
         }
     }
 
@@ -134,6 +139,7 @@ impl Settings {
             sound_bitrate: self.sound_bitrate.or(other.sound_bitrate),
             sound_codec: self.sound_codec.or(other.sound_codec),
             loudness: self.loudness.or(other.loudness),
+            encrypt: self.encrypt.or(other.encrypt),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod time;
 pub(crate) mod tracks;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -174,22 +175,24 @@ pub struct Unit {
     pub due: Due,
     /// The coded content.
     pub payload: Payload,
+    /// Its packets, if they are encrypted for a group: each a datagram. Only the air thread looks at them.
+    pub sealed: Option<Arc<[Vec<u8>]>>,
 }
 
 impl Unit {
     /// An access unit with a coded picture.
     pub fn picture(due: Due, jpeg: Jpeg) -> Unit {
-        Unit { due, payload: Payload::Jpeg(jpeg) }
+        Unit { due, payload: Payload::Jpeg(jpeg), sealed: None }
     }
 
     /// An access unit with a packet of Opus.
     pub fn sound(due: Due, packet: Bytes) -> Unit {
-        Unit { due, payload: Payload::Opus(packet) }
+        Unit { due, payload: Payload::Opus(packet), sealed: None }
     }
 
     /// An access unit with up to 20 ms of [`SoundCodec::L16`].
     pub fn linear(due: Due, samples: Bytes) -> Unit {
-        Unit { due, payload: Payload::L16(samples) }
+        Unit { due, payload: Payload::L16(samples), sealed: None }
     }
 
     /// What to do with the unit at `now`. Late sound is still of use, since receivers keep some in reserve, and each unit that is left

@@ -69,7 +69,7 @@ impl RtspConnection {
             local,
             input,
             tls,
-            grant: Grant::default(),
+            grant: Grant::of_a_stranger(visitor(peer, tls).is_private()),
             shown: None,
             writer,
             reader,
@@ -296,7 +296,7 @@ impl RtspConnection {
         if self.shown.as_ref() == Some(&credentials) && !self.grant.is_over() {
             return Ok(());
         }
-        let visitor = Visitor { address: self.peer.ip(), tls: self.tls, service: "rtsp" };
+        let visitor = visitor(self.peer, self.tls);
         let gatekeeper = self.server.head_end.gatekeeper.clone();
         match gatekeeper.admit(visitor, credentials.clone()).await {
             Ok(grant) => {
@@ -321,8 +321,13 @@ impl RtspConnection {
 
     /// Whether a client may be asked for a secret here: nobody between can read it.
     fn is_safe(&self) -> bool {
-        self.tls || self.peer.ip().to_canonical().is_loopback()
+        visitor(self.peer, self.tls).is_private()
     }
+}
+
+/// The client, as the gatekeeper sees it.
+fn visitor(peer: SocketAddr, tls: bool) -> Visitor {
+    Visitor { address: peer.ip(), tls, service: "rtsp" }
 }
 
 impl Drop for RtspConnection {

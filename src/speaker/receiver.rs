@@ -14,6 +14,7 @@ use super::buffer::MAX_PACKET;
 use super::service::{Speaker, SpeakerInput};
 use crate::interface::named;
 use crate::media::SoundCodec;
+use crate::tuner::keyring::Opener;
 use crate::tuner::receiver::SoundSink;
 use crate::tuner::source::{DatagramSource, MOST_AT_ONCE, wait};
 use crate::wire::rtp::Header;
@@ -51,9 +52,14 @@ impl SoundReceiver {
     ///
     /// # Errors
     /// The system refuses an eventfd.
-    pub(crate) fn start(from: SoundFrom, serial: u64, speaker: Speaker) -> io::Result<SoundReceiver> {
+    pub(crate) fn start(
+        from: SoundFrom,
+        opener: Opener,
+        serial: u64,
+        speaker: Speaker,
+    ) -> io::Result<SoundReceiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let work = ReceiverThread { from, serial, speaker: speaker.clone(), stop: stop.try_clone()? };
+        let work = ReceiverThread { from, opener, serial, speaker: speaker.clone(), stop: stop.try_clone()? };
         let source = work.from.source;
         speaker.send(SpeakerInput::Tune { serial, source, work: Some(Box::new(work)) });
         Ok(SoundReceiver { serial, speaker, stop: Some(stop) })
@@ -80,6 +86,7 @@ impl SoundReceiver {
 /// What the thread of a receiver needs.
 pub(crate) struct ReceiverThread {
     from: SoundFrom,
+    opener: Opener,
     serial: u64,
     speaker: Speaker,
     stop: OwnedFd,
@@ -90,10 +97,10 @@ impl ReceiverThread {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub(super) fn start(self) -> io::Result<()> {
+    pub(super) fn start(mut self) -> io::Result<()> {
         let run = move || {
             loop {
-                match receive(&self.from, self.serial, &self.speaker, &self.stop) {
+                match receive(&self.from, &mut self.opener, self.serial, &self.speaker, &self.stop) {
                     Ok(()) => return,
                     Err(error) => debug!("sound of {}: {error}", self.from.group),
                 }
@@ -117,7 +124,13 @@ impl Drop for SoundReceiver {
 }
 
 /// Receives until the owner stops it (`Ok`), or the socket fails.
-fn receive(from: &SoundFrom, serial: u64, speaker: &Speaker, stop: &OwnedFd) -> io::Result<()> {
+fn receive(
+    from: &SoundFrom,
+    opener: &mut Opener,
+    serial: u64,
+    speaker: &Speaker,
+    stop: &OwnedFd,
+) -> io::Result<()> {
     let mut socket = DatagramSource::join(from.group, &named(&from.interface)?, from.source)?;
     let source = from.source.map(|source| source.to_canonical());
     loop {
@@ -131,7 +144,8 @@ fn receive(from: &SoundFrom, serial: u64, speaker: &Speaker, stop: &OwnedFd) -> 
             if source.is_some() && sender != source {
                 continue;
             }
-            let Ok((header, packet)) = Header::parse(datagram.bytes) else { continue };
+            let Ok(packet) = opener.open(datagram.bytes) else { continue };
+            let Ok((header, packet)) = Header::parse(packet) else { continue };
             if header.payload_type == from.payload_type && packet.len() <= MAX_PACKET {
                 let packet = packet.to_vec();
                 let (arrival, codec) = (datagram.arrival, from.codec);

@@ -19,6 +19,8 @@ mod patience;
 mod receivers;
 mod reports;
 pub(crate) mod runtime;
+mod sealer;
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod simulation;

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::reports::{Reports, rtcp_address};
 use super::runtime::WakeSlots;
+use super::sealer::Sealer;
 use super::sound::{Heard, SoundOutput};
 use crate::air::sender::RtpSender;
 use crate::air::{AirCounters, Flow, LEAD};
@@ -66,6 +67,8 @@ pub(super) struct Output {
     /// The number of the order that was taken last.
     taken: u64,
     flow: Flow,
+    /// Encrypts the pictures for the group; `None` if they are not encrypted, or while nothing can be sent.
+    sealer: Option<Sealer>,
     /// `None` if the station has no sound.
     sound: Option<SoundOutput>,
     /// The sender reports of its streams.
@@ -97,6 +100,7 @@ impl Output {
             taken: handle.orders.given().borrow().0,
             wake_slots,
             flow,
+            sealer: None,
             sound: None,
             reports: Vec::new(),
             ssrcs: (0, None),
@@ -236,7 +240,13 @@ impl Output {
             // A picture that stays for longer is repeated, and sound goes on with each repetition.
             sound.advance(due, due + unit.due.interval.min(REPEAT_RATE.interval()), now);
         }
-        self.reports.iter_mut().for_each(|reports| reports.send(now));
+        if let Some(sealer) = &mut self.sealer {
+            sealer.seal(&mut unit);
+        }
+        for reports in &mut self.reports {
+            let sound = self.sound.as_mut().and_then(|sound| sound.sealer.as_mut());
+            reports.send(now, if reports.track() == Track::Sound { sound } else { self.sealer.as_mut() });
+        }
         while let Err(full) = self.flow.offer(unit) {
             unit = full;
             let ahead = self.clock.until(due);
@@ -340,6 +350,12 @@ impl Output {
                     now.name,
                     spec.datagram_limit(mtu)
                 );
+                let sealers =
+                    [self.sealer.as_mut(), self.sound.as_mut().and_then(|sound| sound.sealer.as_mut())];
+                sealers
+                    .into_iter()
+                    .flatten()
+                    .for_each(|sealer| sealer.set_datagram(spec.datagram_limit(mtu)));
                 if let Some(sound) = &self.sound {
                     let spec = spec.clone();
                     sound.flow.change(move |sender| sender.set_mtu(&spec, mtu));
@@ -407,21 +423,26 @@ impl Output {
         let mut reports = Vec::new();
         let mut sender = |group: SocketAddr, track: Track, counters: &Arc<AirCounters>| {
             let sender = RtpSender::to_group(open(group)?, &spec, interface.mtu);
+            let sealer = spec.encrypt.map(|profile| {
+                let (handle, table) = (self.handle.clone(), self.table.clone());
+                Sealer::new(handle, table, track, profile, spec.datagram_limit(interface.mtu))
+            });
+            let sealer = sealer.transpose()?;
+            let ssrc = sealer.as_ref().map_or(sender.ssrc(), Sealer::ssrc);
             if let Some(address) = rtcp_address(group) {
-                let (socket, ssrc) = (open(address)?, sender.ssrc());
-                reports.push(Reports::new(socket, ssrc, track, cname.clone(), counters.clone()));
+                reports.push(Reports::new(open(address)?, ssrc, track, cname.clone(), counters.clone()));
             }
-            Ok::<_, String>(sender)
+            Ok::<_, String>((sender, sealer, ssrc))
         };
-        let picture_sender = sender(spec.group, Track::Picture, &self.handle.air)?;
+        let (picture_sender, sealer, ssrc) = sender(spec.group, Track::Picture, &self.handle.air)?;
         let mut sound_ssrc = None;
-        if let Some(sound) = &self.sound {
+        if let Some(sound) = &mut self.sound {
             let group = SocketAddr::new(spec.group.ip(), sound_port(spec.group.port()));
-            let sound_sender = sender(group, Track::Sound, &self.handle.sound_air)?;
-            sound_ssrc = Some(sound_sender.ssrc());
+            let (sound_sender, sealer, ssrc) = sender(group, Track::Sound, &self.handle.sound_air)?;
+            (sound_ssrc, sound.sealer) = (Some(ssrc), sealer);
             sound.flow.change(|sender| *sender = sound_sender);
         }
-        let ssrc = picture_sender.ssrc();
+        self.sealer = sealer;
         self.flow.change(|sender| *sender = picture_sender);
         self.reports = reports;
         Ok((ssrc, sound_ssrc))

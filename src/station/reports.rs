@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::sealer::Sealer;
 use crate::air::AirCounters;
 use crate::media::{AirTime, Track};
 use crate::net::SendSocket;
@@ -49,14 +50,20 @@ impl Reports {
         Reports { socket, ssrc, track, cname, counters, before, last: None }
     }
 
-    /// Sends a report, if one is due. A report that cannot be sent is not missed: the next one says the same.
-    pub(super) fn send(&mut self, now: AirTime) {
+    /// The track of the stream.
+    pub(super) fn track(&self) -> Track {
+        self.track
+    }
+
+    /// Sends a report, if one is due, encrypted by the `sealer` of the stream if there is one. A report that cannot be sent is not
+    /// missed: the next one says the same.
+    pub(super) fn send(&mut self, now: AirTime, sealer: Option<&mut Sealer>) {
         if self.last.is_some_and(|last| now.since(last) < INTERVAL) {
             return;
         }
         let (packets, octets) = counted(&self.counters);
         let info = SenderInfo {
-            ssrc: self.ssrc,
+            ssrc: sealer.as_ref().map_or(self.ssrc, |sealer| sealer.ssrc()),
             clock_rate: self.track.clock_rate(),
             packets: packets - self.before.0,
             octets: octets - self.before.1,
@@ -64,7 +71,12 @@ impl Reports {
         // RFC 3550 section 6.4: who has sent nothing yet sends no sender report.
         if info.packets > 0 {
             self.last = Some(now);
-            let _ = self.socket.send(&[IoSlice::new(&info.sender_report(now, &self.cname))]);
+            let report = info.sender_report(now, &self.cname);
+            let report = match sealer {
+                Some(sealer) => sealer.seal_report(report),
+                None => report,
+            };
+            let _ = self.socket.send(&[IoSlice::new(&report)]);
         }
     }
 }

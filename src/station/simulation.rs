@@ -27,8 +27,9 @@ use crate::headend::{Clients, StationOrder};
 use crate::interface::Interface;
 use crate::lineup::{LiveSource, NetworkSource, Spread, TimedMedia};
 use crate::media::StationId;
+use crate::wire::srtp::Profile;
 use film_source::{ROUND, SIZE, SimulatedFilms};
-use network::SimulatedNetwork;
+use network::{EncryptedReceiver, SimulatedNetwork};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -84,6 +85,10 @@ struct Simulation {
 impl Simulation {
     /// Starts a station whose interface has no address yet.
     fn begin(seed: u64) -> Simulation {
+        Simulation::begin_encrypted(seed, None)
+    }
+
+    fn begin_encrypted(seed: u64, encrypt: Option<Profile>) -> Simulation {
         let folder = TempDir::new().unwrap();
         let clocks = Clocks::begin();
         let clock = clocks.air();
@@ -93,6 +98,7 @@ impl Simulation {
             width: SIZE.width,
             spread: Spread::DEFAULT,
             slide: crate::lineup::DEFAULT_SLIDE,
+            encrypt,
             ..StationSpec::sample(network::GROUP)
         };
         let interface = Interface { up: false, v4: vec![], v6: vec![], ..Interface::sample() };
@@ -109,6 +115,7 @@ impl Simulation {
         });
         let (stop, stopped) = watch::channel(false);
         let handle = Arc::new(StationHandle::new(spec));
+        network.lock().unwrap().receiver = encrypt.map(|_| EncryptedReceiver::new(handle.clone()));
         let head_end = Arc::new(HeadEnd {
             air: Air::simulated(clock.clone()),
             table: StationTable::new(),
@@ -344,6 +351,42 @@ async fn a_day_with_a_hundred_mishaps() {
 #[tokio::test(start_paused = true)]
 async fn another_day() {
     day(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_changes_of_the_key_cost_no_picture() {
+    let mut simulation = Simulation::begin_encrypted(5, Some(Profile::Gcm));
+    simulation.go_on_air().await;
+    let since = simulation.network.lock().unwrap().recovered_at();
+    let told = simulation.network.lock().unwrap().told;
+    for _ in 0..100 {
+        simulation.handle.keys.wish_for_others();
+        let span = simulation.seconds(4, 8);
+        sleep(span).await;
+    }
+    let network = simulation.network.lock().unwrap();
+    assert_eq!(network.recovered_at(), since, "no picture was missing\n{network}");
+    assert_eq!((network.told - told, &network.violations[..]), (100, &[][..]), "{network}");
+    simulation.stop.send_replace(true);
+}
+
+/// FFmpeg 5.1 and players like it take the roll-over counter for 0 when they join.
+#[tokio::test(start_paused = true)]
+async fn streams_for_other_players_follow_each_other_before_their_numbers_wrap() {
+    let mut simulation = Simulation::begin_encrypted(6, Some(Profile::CounterMode));
+    simulation.go_on_air().await;
+    let since = simulation.network.lock().unwrap().recovered_at();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 4 {
+        sleep(Duration::from_secs(600)).await;
+        let stream = simulation.handle.keys.stream(crate::media::Track::Picture).unwrap();
+        assert!(stream.index < 1 << 16, "the roll-over counter is 0");
+        seen.insert(stream.ssrc);
+    }
+    let network = simulation.network.lock().unwrap();
+    assert_eq!(network.recovered_at(), since, "no picture was missing\n{network}");
+    assert_eq!(network.violations, [""; 0], "{network}");
+    simulation.stop.send_replace(true);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::sealer::Sealer;
 use crate::air::Flow;
 use crate::content::catalogue::Catalogue;
 use crate::content::live::sound::LiveSound;
@@ -34,6 +35,8 @@ pub(super) struct SoundOutput {
     handle: Arc<StationHandle>,
     catalogue: Arc<Catalogue>,
     pub(super) flow: Flow,
+    /// Encrypts the packets for the group; `None` if they are not encrypted, or while nothing can be sent.
+    pub(super) sealer: Option<Sealer>,
     line: SoundLine,
     /// Makes linear samples of the line's packets; `None` if the station sends these.
     linear: Option<LinearDecoder>,
@@ -56,6 +59,7 @@ impl SoundOutput {
             handle,
             catalogue,
             flow,
+            sealer: None,
             line: SoundLine::default(),
             linear,
             next: None,
@@ -122,7 +126,7 @@ impl SoundOutput {
         while let Some(unit) = self.line.next(end, now) {
             match unit {
                 Ok(unit) => {
-                    let unit = match &mut self.linear {
+                    let mut unit = match &mut self.linear {
                         Some(decoder) => decoder.linear_unit(&unit),
                         None => unit,
                     };
@@ -130,6 +134,9 @@ impl SoundOutput {
                     self.handle.task.sound_packets.fetch_add(1, Relaxed);
                     self.handle.task.silent_packets.fetch_add(silent.into(), Relaxed);
                     self.handle.sound_feed.push(unit.clone(), now);
+                    if let Some(sealer) = &mut self.sealer {
+                        sealer.seal(&mut unit);
+                    }
                     if self.flow.offer(unit).is_err() {
                         // The air thread is so far behind that pictures are late, too.
                         self.handle.task.sound_missed.fetch_add(1, Relaxed);

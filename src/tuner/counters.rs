@@ -11,6 +11,8 @@ pub struct TunerCounters {
     pub bytes: u64,
     /// Datagrams that are neither RTP nor a kind of RTP/JPEG that we can read.
     pub malformed: u64,
+    /// Datagrams that the key of an encrypted station does not open: strangers', replays, or of a key that is not known.
+    pub unopened: u64,
     /// RTP packets of another payload type.
     pub other_payload: u64,
     /// RTP packets of another sender while the followed one was alive, or with a sequence number far from its last ones.
@@ -42,6 +44,7 @@ impl AddAssign for TunerCounters {
             datagrams,
             bytes,
             malformed,
+            unopened,
             other_payload,
             other_sender,
             other_source,
@@ -57,6 +60,7 @@ impl AddAssign for TunerCounters {
         self.datagrams += datagrams;
         self.bytes += bytes;
         self.malformed += malformed;
+        self.unopened += unopened;
         self.other_payload += other_payload;
         self.other_sender += other_sender;
         self.other_source += other_source;

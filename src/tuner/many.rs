@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tracing::debug;
 
+use super::keyring::{Keyring, Opener};
 use super::source::{DatagramSource, wait};
 use super::{Expected, ReceivedPicture, Tuner, TunerCounters};
 use crate::clock::wall_clock;
@@ -96,16 +97,25 @@ struct Shared {
 }
 
 impl ManyReceiver {
-    /// Starts the thread, which receives nothing before it is [told](Self::receive) what. It calls `sink` with all that arrives;
+    /// Starts the thread, which receives nothing before it is [told](Self::receive) what, and opens encrypted stations with the keys of
+    /// `keyring`. It calls `sink` with all that arrives;
     /// `sink` must return at once.
     ///
     /// # Errors
     /// The system refuses a thread or an eventfd.
-    pub fn start(sink: impl FnMut(StationId, Arrival<'_>) + Send + 'static) -> io::Result<ManyReceiver> {
+    pub fn start(
+        keyring: Arc<Keyring>,
+        sink: impl FnMut(StationId, Arrival<'_>) + Send + 'static,
+    ) -> io::Result<ManyReceiver> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::<Mutex<Shared>>::default();
-        let mut work =
-            ManyThread { members: Vec::new(), shared: shared.clone(), wake: wake.try_clone()?, sink };
+        let mut work = ManyThread {
+            members: Vec::new(),
+            shared: shared.clone(),
+            wake: wake.try_clone()?,
+            keyring,
+            sink,
+        };
         thread::Builder::new().name("receiver".into()).spawn(move || work.run())?;
         Ok(ManyReceiver { shared, wake })
     }
@@ -147,6 +157,8 @@ struct Member {
     /// When it is joined the next time, without sockets.
     join_at: AirTime,
     tuner: Tuner,
+    /// Open the datagrams of pictures and of sound, if the station is encrypted.
+    openers: (Opener, Opener),
     status: OneStatus,
 }
 
@@ -175,6 +187,7 @@ struct ManyThread<S> {
     members: Vec<Member>,
     shared: Arc<Mutex<Shared>>,
     wake: OwnedFd,
+    keyring: Arc<Keyring>,
     sink: S,
 }
 
@@ -219,7 +232,9 @@ impl<S: FnMut(StationId, Arrival<'_>)> ManyThread<S> {
                     let mut tuner = Tuner::new();
                     tuner.accept_only(station.source);
                     let (join_at, status) = (AirTime::default(), OneStatus::default());
-                    Member { station, sockets: None, join_at, tuner, status }
+                    let opener = || Opener::new(self.keyring.clone(), station.id);
+                    let openers = (opener(), opener());
+                    Member { station, sockets: None, join_at, tuner, openers, status }
                 }
             });
         }
@@ -287,7 +302,8 @@ impl Member {
         let Some(mut sockets) = self.sockets.take() else { return Ok(()) };
         for _ in 0..MOST_AT_ONCE {
             let Some(datagram) = sockets.pictures.read()? else { break };
-            let taken = self.tuner.handle_datagram_from(datagram.arrival, datagram.from, datagram.bytes);
+            let opener = Some(&mut self.openers.0);
+            let taken = self.tuner.open_and_handle(opener, datagram.arrival, datagram.from, datagram.bytes);
             if let Err(error) = taken {
                 debug!("{}: unusable datagram: {error}", self.station.group);
             }
@@ -302,8 +318,9 @@ impl Member {
         for _ in 0..MOST_AT_ONCE {
             let Some(datagram) = socket.read()? else { break };
             let from = datagram.from.map(|from| from.ip().to_canonical());
-            if let (true, Ok((header, packet))) =
-                (source.is_none() || from == source, Header::parse(datagram.bytes))
+            if (source.is_none() || from == source)
+                && let Ok(packet) = self.openers.1.open(datagram.bytes)
+                && let Ok((header, packet)) = Header::parse(packet)
                 && header.payload_type == payload_type
                 && packet.len() <= MAX_SOUND
             {

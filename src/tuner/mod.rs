@@ -17,6 +17,7 @@
 mod counters;
 pub mod distribution;
 pub mod join;
+pub mod keyring;
 mod losses;
 pub mod many;
 pub mod meter;
@@ -37,7 +38,9 @@ use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, FrameRate, RTP_CLOCK};
 use crate::wire::payload::jpeg::JpegPayloadError;
 use crate::wire::rtp::{self, RtpError, air_time_near};
+use crate::wire::srtp::SrtpError;
 pub use counters::TunerCounters;
+use keyring::Opener;
 use losses::Silence;
 use sender::{Sender, SenderId};
 
@@ -118,6 +121,9 @@ pub enum DatagramError {
     /// RTP, but not RTP/JPEG.
     #[error(transparent)]
     Jpeg(#[from] JpegPayloadError),
+    /// Encrypted, and not by the station.
+    #[error(transparent)]
+    Srtp(#[from] SrtpError),
 }
 
 /// Follows one station on its group.
@@ -125,6 +131,8 @@ pub enum DatagramError {
 pub struct Tuner {
     /// The only address whose packets are taken; `None`: any.
     source: Option<IpAddr>,
+    /// Nobody but the station can have sent what is handled, so that another SSRC is followed on its first whole picture.
+    is_authentic: bool,
     expected: Expected,
     /// Since when pictures are expected.
     expected_since: Option<AirTime>,
@@ -189,10 +197,43 @@ impl Tuner {
         match &result {
             Ok(()) => {}
             Err(DatagramError::PayloadType(_)) => self.counters.other_payload += 1,
-            Err(DatagramError::Rtp(_) | DatagramError::Jpeg(_)) => self.counters.malformed += 1,
+            Err(DatagramError::Rtp(_) | DatagramError::Jpeg(_) | DatagramError::Srtp(_)) => {
+                self.counters.malformed += 1;
+            }
         }
         self.handle_timeout(now);
         result
+    }
+
+    /// As [`handle_datagram_from`](Self::handle_datagram_from), of a station that may be encrypted: `opener` knows.
+    ///
+    /// # Errors
+    /// Also if the datagram does not open.
+    pub fn open_and_handle(
+        &mut self,
+        opener: Option<&mut Opener>,
+        now: AirTime,
+        from: Option<SocketAddr>,
+        datagram: &mut [u8],
+    ) -> Result<(), DatagramError> {
+        let Some(opener) = opener else { return self.handle_datagram_from(now, from, datagram) };
+        // Strangers' datagrams need not be decrypted.
+        let is_strange = |source: IpAddr| from.is_some_and(|from| from.ip().to_canonical() != source);
+        if self.source.is_some_and(is_strange) {
+            return self.handle_datagram_from(now, from, datagram);
+        }
+        let length = datagram.len();
+        self.is_authentic = opener.is_encrypted();
+        match opener.open(datagram) {
+            Ok(packet) => self.handle_datagram_from(now, from, packet),
+            Err(error) => {
+                self.counters.datagrams += 1;
+                self.counters.bytes += length as u64;
+                self.counters.unopened += 1;
+                self.handle_timeout(now);
+                Err(error.into())
+            }
+        }
     }
 
     /// Gives up missing packets whose deadline has passed at `now`.
@@ -309,8 +350,11 @@ impl Tuner {
     /// Whether a sender that is not followed may be, if a whole picture of it arrives at `now`.
     fn may_compete(&self, id: SenderId, now: AirTime) -> bool {
         let Some(followed) = &self.followed else { return true };
-        if self.previous == Some(id) {
+        if self.is_authentic && followed.id.ssrc != id.ssrc && self.previous != Some(id) {
             return true;
+        }
+        if self.previous == Some(id) {
+            return !self.is_authentic;
         }
         let silent = followed.last_picture.map_or(Duration::MAX, |last| now.since(last));
         let gone = if followed.id == id {

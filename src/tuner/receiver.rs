@@ -15,6 +15,7 @@ use rtsp_types::Url;
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::{debug, warn};
 
+use super::keyring::Opener;
 use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
 use super::rtsp_client::RtspSource;
@@ -137,9 +138,24 @@ impl Receiver {
             from,
             measured,
             sink,
+            None,
             #[cfg(feature = "viewer")]
             None,
         )
+    }
+
+    /// As [`start`](Self::start), of a station that may be encrypted: `opener` knows.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[cfg(feature = "viewer")]
+    pub fn start_with_keys(
+        from: ReceiveFrom,
+        measured: usize,
+        sink: impl FnMut(ReceivedPicture) + Send + 'static,
+        opener: Opener,
+    ) -> io::Result<Receiver> {
+        Receiver::begin(from, measured, sink, Some(opener), None)
     }
 
     /// As [`start`](Self::start). If the pictures come by RTSP, the server is asked for the sound too, and `sound` is called with
@@ -154,13 +170,14 @@ impl Receiver {
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
         sound: SoundSink,
     ) -> io::Result<Receiver> {
-        Receiver::begin(from, measured, sink, Some(sound))
+        Receiver::begin(from, measured, sink, None, Some(sound))
     }
 
     fn begin(
         from: ReceiveFrom,
         measured: usize,
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
+        opener: Option<Opener>,
         #[cfg(feature = "viewer")] sound: Option<SoundSink>,
     ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -178,6 +195,7 @@ impl Receiver {
             shared: worker_shared,
             stop: worker_stop,
             sink,
+            opener,
             #[cfg(feature = "viewer")]
             sound,
             refusals: LoggedOnce::new(MAX_REFUSALS),
@@ -228,6 +246,8 @@ struct ReceiverThread<S> {
     shared: Arc<Mutex<SharedStatus>>,
     stop: OwnedFd,
     sink: S,
+    /// Opens the datagrams of a station that may be encrypted.
+    opener: Option<Opener>,
     /// Takes the packets of sound of an RTSP connection; `None`: they are not wanted.
     #[cfg(feature = "viewer")]
     sound: Option<SoundSink>,
@@ -291,8 +311,8 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
                     }
                     left = MOST_AT_ONCE;
                 }
-                if let Err(error) = self.tuner.handle_datagram_from(arrival, from, bytes) {
-                    let length = bytes.len();
+                let length = bytes.len();
+                if let Err(error) = self.tuner.open_and_handle(self.opener.as_mut(), arrival, from, bytes) {
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
                     debug!("{group}: unusable datagram of {length} bytes from {from}: {error}");
                     refused(&self.shared, &mut self.refusals, error, &format!("{from} to {group}"));

@@ -32,8 +32,8 @@ pub struct DatagramSource {
 /// One datagram.
 #[derive(Debug)]
 pub struct ReceivedDatagram<'a> {
-    /// UDP payload.
-    pub bytes: &'a [u8],
+    /// UDP payload, which may be decrypted in place.
+    pub bytes: &'a mut [u8],
     /// When the kernel received it (SO_TIMESTAMPNS), before it was queued for the socket.
     pub arrival: AirTime,
     /// Source address.
@@ -113,7 +113,7 @@ impl DatagramSource {
         }
         let (length, from) = (message.bytes, message.address.as_ref().and_then(address));
         let arrival = arrival.unwrap_or_else(wall_clock);
-        Ok(Some(ReceivedDatagram { bytes: &self.bytes[..length], arrival, from }))
+        Ok(Some(ReceivedDatagram { bytes: &mut self.bytes[..length], arrival, from }))
     }
 }
 

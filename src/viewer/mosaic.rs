@@ -104,7 +104,7 @@ impl Mosaic {
         let mut mosaic = Mosaic {
             named,
             ids: Vec::new(),
-            receiver: ManyReceiver::start(sink)?,
+            receiver: ManyReceiver::start(zapper.keyring().clone(), sink)?,
             connections: BTreeMap::new(),
             inbox,
             tiles: Vec::new(),

@@ -171,6 +171,7 @@ fn describe(station: &StationInfo, origin: IpAddr, sound: Option<SoundCodec>) ->
         rate: station.rate.filter(|_| station.state == State::Film),
         by_ntp: false, // the directory does not say
         sound,
+        crypto: None,
         transport: Transport::Multicast { group: station.group, ttl: TTL },
     };
     description.to_sdp()

@@ -14,6 +14,7 @@ mod reception;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use super::stream::Stream;
 use crate::directory::{Endpoint, ErrorCode, Event, StationInfo, StationNow};
 use crate::media::{AirTime, StationId};
 use crate::speaker::{SoundReceiver, Speaker, SpeakerInput};
+use crate::tuner::keyring::{Keyring, Opener};
 use crate::tuner::receiver::{ReceiveFrom, ReceiverStatus};
 
 /// Input from another thread.
@@ -61,6 +63,8 @@ pub struct Zapper {
     measured: usize,
     /// Plays the sound of the station on the screen.
     speaker: Option<Speaker>,
+    /// The keys of encrypted stations.
+    keyring: Arc<Keyring>,
     wanted: Option<WantedStation>,
     /// The station on the screen.
     shown: Option<Tuned>,
@@ -112,6 +116,7 @@ impl Zapper {
             queue_policy,
             measured,
             speaker: None,
+            keyring: Arc::default(),
             wanted: None,
             shown: None,
             coming: None,
@@ -146,6 +151,11 @@ impl Zapper {
     /// Plays the sound of the station on the screen.
     pub fn speaker(&self) -> Option<&Speaker> {
         self.speaker.as_ref()
+    }
+
+    /// The keys of encrypted stations, as the directory tells them.
+    pub(super) fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
     }
 
     /// All stations, ascending by number, as the directory last listed them.
@@ -346,7 +356,8 @@ impl Zapper {
             }
             // The sound of a station may be known later than its pictures.
             if let (None, Some((sound, speaker))) = (&tuned.sound, sound) {
-                tuned.sound = Some(SoundReceiver::start(sound, tuned.serial, speaker)?);
+                let opener = Opener::new(self.keyring.clone(), id);
+                tuned.sound = Some(SoundReceiver::start(sound, opener, tuned.serial, speaker)?);
             }
             return Ok(());
         }
@@ -362,7 +373,8 @@ impl Zapper {
         let mut coming = self.receive(station, from, requested)?;
         // After the pictures, which are shown first.
         if let Some((sound, speaker)) = sound {
-            coming.sound = Some(SoundReceiver::start(sound, coming.serial, speaker)?);
+            let opener = Opener::new(self.keyring.clone(), id);
+            coming.sound = Some(SoundReceiver::start(sound, opener, coming.serial, speaker)?);
         }
         self.coming = Some(coming);
         self.expect();
@@ -405,6 +417,8 @@ impl Zapper {
             Event::Connected { local } => self.directory.set_connected(local.ip()),
             Event::Sources(sources) => self.directory.set_sources(sources),
             Event::Sound(sounds) => self.directory.set_sounds(sounds),
+            Event::Keys { keys, all: true } => self.keyring.replace(keys),
+            Event::Keys { keys, all: false } => self.keyring.learn(keys),
             Event::Now { at, stations } => self.directory.set_now(at, Instant::now(), stations),
             Event::Guide { stations, .. } => self.pending.push_back(ZapperEvent::Guide(Some(stations))),
             Event::NoGuide => self.pending.push_back(ZapperEvent::Guide(None)),

@@ -324,7 +324,7 @@ pub(super) async fn health(State(web): State<Arc<Web>>, Extension(grant): Extens
     let silent = |station: &&Arc<StationHandle>| now.since(AirTime(station.air.last.load(Relaxed))) > SILENCE;
     // Of a station that the client may not see, it is told neither the number nor the name.
     let name = |station: &Arc<StationHandle>| match station.spec() {
-        spec if grant.allows(&spec.access) => format!("{} \"{}\"", spec.id, spec.name),
+        spec if spec.is_open_to(&grant) => format!("{} \"{}\"", spec.id, spec.name),
         _ => "one that this client may not see".to_owned(),
     };
     let silent: Vec<String> = web.head_end.stations().values().filter(silent).map(name).collect();

@@ -36,7 +36,7 @@ impl Admitted {
 
     /// Whether nobody between can read what the client sends.
     fn is_safe(&self) -> bool {
-        self.tls || self.peer.ip().to_canonical().is_loopback()
+        self.visitor().is_private()
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn identify(
         None => {
             let known =
                 cookie(request.headers()).and_then(|cookie| gatekeeper.logged_in(client.visitor(), &cookie));
-            known.unwrap_or_default()
+            known.unwrap_or_else(|| Grant::of_a_stranger(client.is_safe()))
         }
     };
     request.extensions_mut().insert(grant);

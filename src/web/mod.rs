@@ -93,7 +93,7 @@ impl Web {
 
     /// A station, for a client that may see it. To others it does not exist.
     fn station(&self, id: StationId, grant: &Grant) -> Result<Arc<StationHandle>, Refusal> {
-        let station = self.head_end.station(id).filter(|station| grant.allows(&station.spec().access));
+        let station = self.head_end.station(id).filter(|station| station.spec().is_open_to(grant));
         station.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("no station {id}")))
     }
 

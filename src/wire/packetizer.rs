@@ -52,7 +52,15 @@ impl Packet<'_> {
 
     /// The packet in one piece: the UDP payload.
     pub fn to_vec(&self) -> Vec<u8> {
-        [self.header(), self.tables, self.payload].concat()
+        self.to_vec_with_room(0)
+    }
+
+    /// The packet in one piece, in a vector that has room for `more` bytes behind it.
+    pub fn to_vec_with_room(&self, more: usize) -> Vec<u8> {
+        let pieces = [self.header(), self.tables, self.payload];
+        let mut bytes = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum::<usize>() + more);
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        bytes
     }
 }
 

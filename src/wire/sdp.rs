@@ -46,8 +46,19 @@ pub struct Description<'a> {
     /// The codec of the second stream: sound; `None` if there is none. By multicast it is on the port after that of the pictures' RTCP,
     /// in the same group; by RTSP its control URL is `audio`.
     pub sound: Option<SoundCodec>,
+    /// The keys of the streams, if they are encrypted. Such a description must not be told where anybody can read it.
+    pub crypto: Option<Crypto<'a>>,
     /// How the packets travel.
     pub transport: Transport<'a>,
+}
+
+/// The keys of a session's streams, as values of `a=crypto` (RFC 4568 section 9.1).
+#[derive(Debug, Clone, Copy)]
+pub struct Crypto<'a> {
+    /// That of the pictures.
+    pub pictures: &'a str,
+    /// That of the sound; `None` if there is none.
+    pub sound: Option<&'a str>,
 }
 
 /// How the packets travel.
@@ -84,7 +95,7 @@ impl Description<'_> {
             .time(Time::new(0, 0))
             .attribute_with_value("tool", concat!("stationcast ", env!("CARGO_PKG_VERSION")));
         let payload_type = rtp::PAYLOAD_TYPE_JPEG;
-        let mut media = Media::builder(MediaType::Video, port, TransportProto::RtpAvp, payload_type)
+        let mut media = Media::builder(MediaType::Video, port, self.profile(), payload_type)
             .attribute_with_value("rtpmap", format!("{payload_type} JPEG/90000"))
             .attribute_from_str("recvonly");
         if let Some(rate) = self.rate {
@@ -111,6 +122,9 @@ impl Description<'_> {
                 .attribute_with_value("ts-refclk", "ntp=/traceable/")
                 .attribute_with_value("mediaclk", format!("direct={MEDIA_CLOCK_OFFSET}"));
         }
+        if let Some(crypto) = self.crypto {
+            media = media.attribute_with_value("crypto", crypto.pictures);
+        }
         let mut session = session.media(media.build());
         if let Some(codec) = self.sound {
             session = session.media(self.sound(codec, port).build());
@@ -127,7 +141,7 @@ impl Description<'_> {
             Transport::Multicast { .. } => sound_port(picture_port),
             Transport::Rtsp { .. } => 0,
         };
-        let mut media = Media::builder(MediaType::Audio, port, TransportProto::RtpAvp, payload_type)
+        let mut media = Media::builder(MediaType::Audio, port, self.profile(), payload_type)
             .attribute_with_value("rtpmap", format!("{payload_type} {}", codec.encoding()))
             .attribute_from_str("recvonly");
         media = match codec {
@@ -142,7 +156,15 @@ impl Description<'_> {
                 .attribute_with_value("ts-refclk", "ntp=/traceable/")
                 .attribute_with_value("mediaclk", format!("direct={SOUND_CLOCK_OFFSET}"));
         }
+        if let Some(crypto) = self.crypto.and_then(|crypto| crypto.sound) {
+            media = media.attribute_with_value("crypto", crypto);
+        }
         media
+    }
+
+    /// The profile of RTP (RFC 3711 section 12).
+    fn profile(&self) -> TransportProto {
+        if self.crypto.is_some() { TransportProto::RtpSavp } else { TransportProto::RtpAvp }
     }
 
     /// The value of `a=source-filter` (RFC 4570 section 3).
@@ -198,6 +220,7 @@ mod tests {
             rate: FrameRate::new(30_000, 1001),
             by_ntp: true,
             sound: None,
+            crypto: None,
             transport,
         }
     }

@@ -65,6 +65,14 @@ impl Profile {
         }
     }
 
+    /// Bytes of a master salt that it uses.
+    pub const fn salt_len(self) -> usize {
+        match self {
+            Profile::Gcm => GCM_SALT_LEN,
+            Profile::CounterMode => SALT_LEN,
+        }
+    }
+
     /// The name in `a=crypto` of SDP (RFC 4568 section 6.2, RFC 7714 section 14.1).
     pub const fn name(self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@ mod publish;
 mod receivers;
 mod senders;
 mod sound;
+mod srtp;
 mod wireshark;
 
 use std::process::ExitCode;
@@ -127,6 +128,11 @@ fn main() -> ExitCode {
         test("gstreamer_plays_a_station_over_ethernet", GSTREAMER, || {
             receivers::gstreamer(&Scenario::ethernet())
         }),
+        test(
+            "libsrtp_and_we_open_each_others_packets",
+            &["python3"],
+            srtp::libsrtp_and_we_open_each_others_packets,
+        ),
         test("tshark_finds_no_fault_on_loopback", &["tshark"], || wireshark::tshark(&Scenario::loopback())),
         test("tshark_finds_no_fault_over_ethernet", &["tshark"], || wireshark::tshark(&Scenario::ethernet())),
         test("ffmpeg_publishes_over_tcp", &[], publish::ffmpeg_publishes_over_tcp),

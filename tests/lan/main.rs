@@ -13,6 +13,7 @@ mod announce;
 mod conflicts;
 mod control;
 mod documents;
+mod encrypted;
 mod faults;
 mod films;
 mod interfaces;
@@ -55,6 +56,11 @@ fn main() -> ExitCode {
             name: "a_station_obeys_its_operators",
             tools: &["curl"],
             run: control::a_station_obeys_its_operators,
+        },
+        Test {
+            name: "encrypted_stations_are_watched_by_those_who_are_told_the_key",
+            tools: &["curl"],
+            run: encrypted::encrypted_stations_are_watched_by_those_who_are_told_the_key,
         },
         Test {
             name: "a_station_for_some_is_watched_by_those_and_by_no_others",

@@ -110,14 +110,15 @@ async fn a_grant_ends_with_its_entry() {
     assert!(!grant.is_over());
     let file = folder.path().join("access.toml");
     rewrite(&file, |keys, now| drop(keys.add_token("other", now, None).unwrap()));
-    gatekeeper.refresh();
+    assert!(!gatekeeper.refresh(), "nobody has lost anything");
     assert!(!grant.is_over(), "another entry is none of its business");
     // A file that is wrong changes nothing.
     fs::write(&file, "[[access]]\nid = 7\n").unwrap();
     gatekeeper.refresh();
     assert!(!grant.is_over());
     fs::remove_file(&file).unwrap();
-    gatekeeper.refresh();
+    assert!(gatekeeper.refresh(), "everybody has");
+    assert!(!gatekeeper.refresh(), "that is told once");
     assert!(grant.is_over());
     grant.over().await;
     rewrite(&file, |keys, _| assert!(keys.remove(&id).is_empty()));

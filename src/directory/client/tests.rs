@@ -62,6 +62,7 @@ impl Directory {
         assert_eq!(self.receive().await, Request::Sources);
         assert_eq!(self.receive().await, Request::Sound);
         assert_eq!(self.receive().await, Request::Now);
+        assert_eq!(self.receive().await, Request::Keys);
         assert_eq!(self.receive().await, Request::Watch);
         self.send(Reply::Hello { version: VERSION, server: "test".into() }).await;
         assert_eq!(self.events.recv().await, Some(Event::Connected { local: local() }));
@@ -257,6 +258,7 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
             let reply = match request {
                 _ if !known.contains(request) => Reply::Error { code, sentence },
                 Request::Sound => Reply::Sound(Vec::new()),
+                Request::Now => Reply::Now { at: AirTime(1), stations: Vec::new() },
                 _ => Reply::Sources(Vec::new()),
             };
             framed.send(&encode(&reply).unwrap()).await.unwrap();
@@ -265,6 +267,7 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
             }
             let told = match request {
                 Request::Sound => Event::Sound(BTreeMap::new()),
+                Request::Now => Event::Now { at: AirTime(1), stations: BTreeMap::new() },
                 _ => Event::Sources(BTreeMap::new()),
             };
             assert_eq!(events.recv().await, Some(told));
@@ -281,19 +284,25 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_tells_no_sources_is_asked_once_and_served_at_once() {
-    an_older_server(&[], &[&[Request::Sources, Request::Sound, Request::Now], &[]]).await;
+    an_older_server(&[], &[&[Request::Sources, Request::Sound, Request::Now, Request::Keys], &[]]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_tells_no_sound_still_tells_its_sources() {
-    let all = [Request::Sources, Request::Sound, Request::Now];
+    let all = [Request::Sources, Request::Sound, Request::Now, Request::Keys];
     an_older_server(&[Request::Sources], &[&all, &[Request::Sources]]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_does_not_tell_what_is_on_still_tells_the_sound() {
-    let all = [Request::Sources, Request::Sound, Request::Now];
+    let all = [Request::Sources, Request::Sound, Request::Now, Request::Keys];
     an_older_server(&all[..2], &[&all, &all[..2]]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_tells_no_keys_still_tells_what_is_on() {
+    let all = [Request::Sources, Request::Sound, Request::Now, Request::Keys];
+    an_older_server(&all[..3], &[&all, &all[..3]]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    FilmOnAir, MAX_CODEC, MAX_GUIDE_FILMS, MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, MAX_SOUND_PACKET,
-    MAX_SOUND_PACKETS, MAX_STATIONS, Reply, Request, State, StationFilms, StationInfo, StationNow,
+    FilmOnAir, MAX_CODEC, MAX_GUIDE_FILMS, MAX_INTERFACE, MAX_KEYS, MAX_NAME, MAX_SENTENCE, MAX_SOUND_PACKET,
+    MAX_SOUND_PACKETS, MAX_STATIONS, MAX_STREAMS, Reply, Request, State, StationFilms, StationInfo,
+    StationKeys, StationNow,
 };
 use crate::access::LONGEST_SECRET;
 use crate::media::StationId;
@@ -86,7 +87,7 @@ impl Message for Request {
         match self {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
             Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
-            Request::Services | Request::Sources | Request::Sound | Request::Now => Ok(()),
+            Request::Services | Request::Sources | Request::Sound | Request::Now | Request::Keys => Ok(()),
             Request::Guide { from, until } if from < until => Ok(()),
             Request::Guide { .. } => Err("a span of the guide ends after it begins"),
             Request::Admit { token } => check_text(token.reveal(), LONGEST_SECRET),
@@ -152,6 +153,12 @@ impl Message for Reply {
                 }
                 stations.iter().try_for_each(StationFilms::check)
             }
+            Reply::Keys(keys) => {
+                if !keys.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                keys.iter().try_for_each(StationKeys::check)
+            }
             Reply::Pong | Reply::Services(_) => Ok(()),
         }
     }
@@ -163,6 +170,26 @@ impl StationNow {
         check_number(self.id)?;
         self.now.iter().try_for_each(FilmOnAir::check)?;
         self.next.iter().try_for_each(|title| check_text(title, MAX_NAME))
+    }
+}
+
+impl StationKeys {
+    fn check(&self) -> Result<(), &'static str> {
+        check_number(self.id)?;
+        if !(1..=MAX_STREAMS).contains(&self.streams.len()) {
+            return Err("an encrypted station has 1 to 4 streams");
+        }
+        for stream in &self.streams {
+            let ascend = stream.keys.is_sorted_by(|a, b| a.from < b.from);
+            if !(1..=MAX_KEYS).contains(&stream.keys.len()) || !ascend {
+                return Err("a stream has one key, or two that ascend by index");
+            }
+            let indices = stream.keys.iter().map(|key| key.from).chain([stream.index]);
+            if indices.max().is_some_and(|index| index >= 1 << 48) {
+                return Err("an index has 48 bits");
+            }
+        }
+        Ok(())
     }
 }
 

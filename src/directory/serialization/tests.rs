@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::directory::framing::FrameReader;
 use crate::directory::message::{
-    ErrorCode, FilmOnAir, MAX_CODEC, MAX_NAME, OnAir, Reply, Request, Services, SoundPacket, State,
-    StationFilms, StationInfo, StationNow, StationSound, StationSource, plain_text,
+    ErrorCode, FilmOnAir, KeyFrom, MAX_CODEC, MAX_NAME, OnAir, Reply, Request, Services, SoundPacket, State,
+    StationFilms, StationInfo, StationKeys, StationNow, StationSound, StationSource, StreamKeys, plain_text,
 };
 use crate::media::{AirTime, FrameRate, Size, StationId};
+use crate::wire::srtp::{MasterKey, Profile};
 
 /// The examples of docs/protocol.md, by name. They are the golden messages.
 fn examples() -> Vec<(&'static str, Vec<u8>)> {
@@ -72,7 +73,17 @@ fn requests() -> Vec<(&'static str, Request)> {
                 until: AirTime(1_790_007_200_000_000_000),
             },
         ),
+        ("request-keys", Request::Keys),
     ]
+}
+
+/// The key that the document's example has.
+fn key() -> KeyFrom {
+    let master = MasterKey {
+        key: std::array::from_fn(|at| at as u8),
+        salt: std::array::from_fn(|at| 0xa0 + at as u8),
+    };
+    KeyFrom { from: 4000, master }
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {
@@ -150,6 +161,18 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 at: AirTime(1_790_000_012_500_000_000),
                 stations: vec![StationFilms { id: StationId(2), films: vec![film(), ocean()] }],
             },
+        ),
+        (
+            "reply-keys",
+            Reply::Keys(vec![StationKeys {
+                id: StationId(2),
+                streams: vec![StreamKeys {
+                    profile: Profile::Gcm,
+                    ssrc: 0xfeed,
+                    index: 3 << 16 | 92,
+                    keys: vec![key()],
+                }],
+            }]),
         ),
     ]
 }
@@ -239,6 +262,19 @@ fn a_message_that_breaks_a_rule_is_refused() {
     refused(&body(&Reply::Now { at: AirTime(1), stations: many }), "more than 999 stations");
     let next = StationNow { next: Some("\u{9b}".into()), ..nothing(2) };
     refused(&body(&Reply::Now { at: AirTime(1), stations: vec![next] }), "control");
+
+    let keys = |change: fn(&mut StationKeys)| {
+        let stream = StreamKeys { profile: Profile::Gcm, ssrc: 1, index: 5, keys: vec![key()] };
+        let mut station = StationKeys { id: StationId(2), streams: vec![stream] };
+        change(&mut station);
+        body(&Reply::Keys(vec![station]))
+    };
+    refused(&keys(|station| station.id = StationId(0)), "1 to 999");
+    refused(&keys(|station| station.streams.clear()), "1 to 4 streams");
+    refused(&keys(|station| station.streams = vec![station.streams[0].clone(); 5]), "1 to 4 streams");
+    refused(&keys(|station| station.streams[0].keys.clear()), "one key");
+    refused(&keys(|station| station.streams[0].keys = vec![key(), key()]), "ascend by index");
+    refused(&keys(|station| station.streams[0].index = 1 << 48), "48 bits");
 
     let guide = |films: Vec<FilmOnAir>| {
         let stations = vec![StationFilms { id: StationId(2), films }];

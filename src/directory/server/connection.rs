@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use crate::access::{Credentials, Denied, Grant, Secret, Visitor};
 use crate::directory::framing::{ByteStream, Framed};
-use crate::directory::message::{ErrorCode, Reply, Request, StationNow, VERSION};
+use crate::directory::message::{ErrorCode, Reply, Request, StationKeys, StationNow, VERSION};
 use crate::directory::serialization::encode;
 use crate::directory::table::{AllNow, AudienceMember, StationTable};
 use crate::media::StationId;
@@ -83,6 +83,8 @@ pub(super) struct Connection<'a, S> {
     wants_sound: bool,
     /// The films that are on, once the client has asked for them.
     now: Option<Now>,
+    /// The keys of encrypted stations, once the client has asked for them.
+    keys: Option<Keys>,
 }
 
 impl<'a, S: ByteStream> Connection<'a, S> {
@@ -92,18 +94,20 @@ impl<'a, S: ByteStream> Connection<'a, S> {
         table: &'a StationTable,
         limits: &'a Limits,
     ) -> Self {
+        let visitor = visitor(&framed, peer);
         Connection {
             framed,
             peer,
             table,
             limits,
-            grant: Grant::default(),
+            grant: Grant::of_a_stranger(visitor.is_private()),
             greeted: false,
             tuned: None,
             watching: None,
             wants_sources: false,
             wants_sound: false,
             now: None,
+            keys: None,
         }
     }
 
@@ -159,6 +163,11 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                         return disconnect;
                     }
                 }
+                () = Keys::changed(&mut self.keys) => {
+                    if let Err(disconnect) = self.tell_keys().await {
+                        return disconnect;
+                    }
+                }
                 () = sleep_until(deadline) => return refused(ErrorCode::TimedOut, sentence),
             }
         }
@@ -208,6 +217,12 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 self.tell_now().await
             }
             Request::Admit { token } => self.admit(token).await,
+            Request::Keys => {
+                // Asked again, the answer has all keys again.
+                self.keys = Some(Keys { changes: self.table.keys_changes(), told: BTreeMap::new() });
+                let keys = self.new_keys(None);
+                self.send(&Reply::Keys(keys)).await
+            }
             Request::Guide { from, until } => {
                 let (at, mut stations) = self.table.films(from, until);
                 stations.retain(|station| self.sees(station.id));
@@ -224,8 +239,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
 
     /// Lets the client in, if its token is let in.
     async fn admit(&mut self, token: Secret) -> Result<(), Disconnect> {
-        let visitor =
-            Visitor { address: self.peer.ip(), tls: self.framed.is_tls(), service: "the directory" };
+        let visitor = visitor(&self.framed, self.peer);
         let credentials = Credentials { name: String::new(), secret: token };
         let admitted = match self.table.gate() {
             Some(gate) => gate.gatekeeper().admit(visitor, credentials).await,
@@ -236,6 +250,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
                 let name = grant.name().unwrap_or_default().to_owned();
                 self.grant = grant;
                 self.send(&Reply::Admitted { name }).await?;
+                self.tell_keys().await?;
                 // The line-up that was told before lacks stations that the client may see now.
                 if self.watching.is_some() { self.push().await } else { Ok(()) }
             }
@@ -257,6 +272,10 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             let sentence = format!("there is no station {station} in the line-up");
             return self.send(&Reply::Error { code: ErrorCode::NoSuchStation, sentence }).await;
         };
+        let keys = self.new_keys(Some(station));
+        if !keys.is_empty() {
+            self.send(&Reply::Keys(keys)).await?;
+        }
         match encode(&Reply::Tuned { entry: entry.clone(), now }) {
             Ok(bytes) => self.write(&bytes).await?,
             Err(error) => {
@@ -282,6 +301,32 @@ impl<'a, S: ByteStream> Connection<'a, S> {
         now.told = all;
         stations.retain(|station| self.sees(station.id));
         self.send(&Reply::Now { at, stations }).await
+    }
+
+    /// Tells the keys that have changed since they were told last, if there are any.
+    async fn tell_keys(&mut self) -> Result<(), Disconnect> {
+        let keys = self.new_keys(None);
+        if keys.is_empty() { Ok(()) } else { self.send(&Reply::Keys(keys)).await }
+    }
+
+    /// The keys that have changed since they were told last; or those of `tuned`, whose index has risen in any case. None for a client
+    /// that has not asked.
+    fn new_keys(&mut self, tuned: Option<StationId>) -> Vec<StationKeys> {
+        let Some(mut known) = self.keys.take() else { return Vec::new() };
+        if tuned.is_none() {
+            known.changes.mark_unchanged();
+        }
+        let mut new = Vec::new();
+        for id in tuned.map_or_else(|| self.table.ids(), |id| vec![id]) {
+            if self.sees(id)
+                && let Some((version, station)) = self.table.keys(id)
+                && (known.told.insert(id, version) != Some(version) || tuned.is_some())
+            {
+                new.push(station);
+            }
+        }
+        self.keys = Some(known);
+        new
     }
 
     fn line_up(&self) -> Reply {
@@ -340,6 +385,11 @@ impl<'a, S: ByteStream> Connection<'a, S> {
     }
 }
 
+/// The client, as the gatekeeper sees it.
+fn visitor(framed: &Framed<impl ByteStream, Request>, peer: SocketAddr) -> Visitor {
+    Visitor { address: peer.ip(), tls: framed.is_tls(), service: "the directory" }
+}
+
 /// The films that are on, for a client that has asked.
 struct Now {
     changes: watch::Receiver<Arc<AllNow>>,
@@ -352,6 +402,23 @@ impl Now {
     async fn changed(now: &mut Option<Now>) {
         let Some(now) = now else { return std::future::pending().await };
         if now.changes.changed().await.is_err() {
+            std::future::pending().await // the table is gone: there are no more changes
+        }
+    }
+}
+
+/// The keys of encrypted stations, for a client that has asked.
+struct Keys {
+    changes: watch::Receiver<u64>,
+    /// The version of each station's keys that the client knows.
+    told: BTreeMap<StationId, u64>,
+}
+
+impl Keys {
+    /// Waits for a change. Never ready without `keys`. Cancel-safe.
+    async fn changed(keys: &mut Option<Keys>) {
+        let Some(keys) = keys else { return std::future::pending().await };
+        if keys.changes.changed().await.is_err() {
             std::future::pending().await // the table is gone: there are no more changes
         }
     }

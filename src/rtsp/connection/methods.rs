@@ -135,7 +135,7 @@ impl RtspConnection {
     fn station(&self, resource: Resource) -> Result<Arc<StationHandle>, Rejection> {
         let id = resource.station;
         let head_end = &self.server.head_end;
-        let station = head_end.station(id).filter(|station| self.grant.allows(&station.spec().access));
+        let station = head_end.station(id).filter(|station| station.spec().is_open_to(&self.grant));
         station.ok_or_else(|| {
             // A client that has shown nothing is not told whether there is such a station.
             if head_end.gatekeeper.file().is_some() && self.grant.name().is_none() && self.is_safe() {
@@ -163,6 +163,8 @@ impl RtspConnection {
                 Some(_) => station.has_sound().then_some(SoundCodec::Opus),
                 None => station.sound_codec(),
             },
+            // Packets in the connection are as safe as that.
+            crypto: None,
             transport: Transport::Rtsp {
                 control: CONTROL,
                 length: programme.map(|programme| programme.sequence().length()),
@@ -318,8 +320,11 @@ impl RtspConnection {
         offer: TransportOffer,
     ) -> Result<(Sink, SessionTransport), Rejection> {
         let spec = station.spec();
-        // Anybody on the way could read datagrams.
-        if let (TransportOffer::Udp { .. }, false) = (offer, spec.access.is_empty()) {
+        // Anybody on the way could read datagrams; and RTSP tells no keys.
+        let is_open = spec.access.is_empty() && spec.encrypt.is_none();
+        if matches!(offer, TransportOffer::Udp { .. }) && !is_open
+            || matches!(offer, TransportOffer::Multicast) && spec.encrypt.is_some()
+        {
             return Err(StatusCode::UnsupportedTransport.into());
         }
         Ok(match offer {

@@ -11,9 +11,11 @@ use tokio::time::Instant;
 
 use super::film_source::{FILMS, RATE, SimulatedFilms};
 use crate::clock::AirClock;
+use crate::headend::StationHandle;
 use crate::interface::netlink::Interfaces;
 use crate::media::AirTime;
 use crate::net::{Network, SendSocket};
+use crate::tuner::keyring::{Keyring, Opener};
 use crate::wire::payload::jpeg::Depacketizer;
 use crate::wire::rtp::{self, air_time_near};
 use crate::wire::udp_headers;
@@ -36,6 +38,10 @@ pub(super) struct SimulatedNetwork {
     interfaces: Interfaces,
     films: Arc<SimulatedFilms>,
     depacketizer: Depacketizer,
+    /// Opens the packets of an encrypted station.
+    pub(super) receiver: Option<EncryptedReceiver>,
+    /// Number of SSRCs and keys that were told to it.
+    pub(super) told: usize,
     /// SSRC and sequence number of the last packet.
     pub(super) last: Option<(u32, u16)>,
     /// How many more sockets the system refuses.
@@ -78,6 +84,8 @@ impl SimulatedNetwork {
             interfaces,
             films,
             depacketizer: Depacketizer::default(),
+            receiver: None,
+            told: 0,
             last: None,
             no_sockets: 0,
             refused: false,
@@ -158,7 +166,18 @@ impl SimulatedNetwork {
 
     fn receive(&mut self, datagram: &[u8]) {
         let now = self.clock.now();
-        let (header, payload) = rtp::Header::parse(datagram).expect("what is sent is RTP");
+        let mut packet = datagram.to_vec();
+        let packet = match &mut self.receiver {
+            None => &packet[..],
+            Some(receiver) => {
+                self.told += usize::from(receiver.learn());
+                match receiver.opener.open(&mut packet) {
+                    Ok(packet) => packet,
+                    Err(error) => return self.violation(format!("{} bytes: {error}", datagram.len())),
+                }
+            }
+        };
+        let (header, payload) = rtp::Header::parse(packet).expect("what is sent is RTP");
         let expected = self.last.map(|(ssrc, sequence)| (ssrc, sequence.wrapping_add(1)));
         let refused = std::mem::take(&mut self.refused);
         if expected != Some((header.ssrc, header.sequence)) {
@@ -210,6 +229,33 @@ impl SimulatedNetwork {
         self.film_pictures += u64::from(film.is_some());
         self.slate_began = if film.is_some() { None } else { Some(self.slate_began.unwrap_or(now)) };
         self.film = film;
+    }
+}
+
+/// A viewer that has the keys of a station.
+pub(super) struct EncryptedReceiver {
+    station: Arc<StationHandle>,
+    ring: Arc<Keyring>,
+    /// The version of the keys that it knows.
+    version: u64,
+    opener: Opener,
+}
+
+impl EncryptedReceiver {
+    pub(super) fn new(station: Arc<StationHandle>) -> EncryptedReceiver {
+        let ring = Arc::new(Keyring::default());
+        EncryptedReceiver { opener: Opener::new(ring.clone(), station.spec().id), ring, station, version: 0 }
+    }
+
+    /// Learns the keys as the directory would tell them. Returns whether they are new.
+    fn learn(&mut self) -> bool {
+        let Some((version, keys)) = self.station.keys.read(self.station.spec().id) else { return false };
+        if version == self.version {
+            return false;
+        }
+        self.version = version;
+        self.ring.replace(vec![keys]);
+        true
     }
 }
 

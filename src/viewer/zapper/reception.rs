@@ -12,6 +12,7 @@ use super::{Zapper, ZapperInput};
 use crate::directory::StationInfo;
 use crate::media::{SoundCodec, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker};
+use crate::tuner::keyring::Opener;
 use crate::tuner::receiver::{ReceiveFrom, Receiver};
 use crate::tuner::{Expected, join};
 use crate::viewer::stream::Stream;
@@ -134,7 +135,10 @@ impl Zapper {
         };
         let receiver = match &sound {
             Some(sound) => Receiver::start_with_sound(from.clone(), self.measured, sink, sound.sink())?,
-            None => Receiver::start(from.clone(), self.measured, sink)?,
+            None => {
+                let opener = Opener::new(self.keyring.clone(), station.id);
+                Receiver::start_with_keys(from.clone(), self.measured, sink, opener)?
+            }
         };
         let now = Instant::now();
         Ok(Tuned {

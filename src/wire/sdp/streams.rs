@@ -179,8 +179,16 @@ mod tests {
             let group = group.parse().unwrap();
             let transport = Transport::Multicast { group, ttl: 4 };
             let rate = FrameRate::new(25, 1);
-            let description =
-                Description { name: "Café 2", origin, session: 7, rate, by_ntp: true, sound, transport };
+            let description = Description {
+                name: "Café 2",
+                origin,
+                session: 7,
+                rate,
+                by_ntp: true,
+                sound,
+                crypto: None,
+                transport,
+            };
             DescribedStreams::parse(description.to_sdp().as_bytes()).unwrap()
         };
         let described = |group: &str, payload_type, codec| {

@@ -33,17 +33,16 @@ fn the_keystream_of_counter_mode_is_that_of_the_rfc() {
     let salt = hex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD");
     let mut stream = [0; 48];
     counter_mode(&key, &Place::of_rtp(0, 0).counter(&salt), &mut stream);
-    let expected = "E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB 41E95B3BB0A2E8DD477901E4FCA894C0";
+    let expected =
+        "E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB 41E95B3BB0A2E8DD477901E4FCA894C0";
     assert_eq!(stream, hex(expected));
 }
 
 /// RFC 3711 appendix B.3.
 #[test]
 fn session_keys_are_those_of_the_rfc() {
-    let master = MasterKey {
-        key: hex("E1F97A0D3E018BE0D64FA32C06DE4139"),
-        salt: hex("0EC675AD498AFEEBB6960B3AABE6"),
-    };
+    let master =
+        MasterKey { key: hex("E1F97A0D3E018BE0D64FA32C06DE4139"), salt: hex("0EC675AD498AFEEBB6960B3AABE6") };
     assert_eq!(master.derive(LABELS[0]), hex::<16>("C61E7A93744F39EE10734AFE3FF7A087"));
     assert_eq!(master.derive(LABELS[2]), hex::<14>("30CBBC08863D8C85D49DB34A9AE1"));
     assert_eq!(master.derive(LABELS[1]), hex::<20>("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"));
@@ -55,7 +54,9 @@ fn packets_of_gcm_are_those_of_the_rfc() {
     let cipher = || Cipher::gcm(&hex("000102030405060708090a0b0c0d0e0f"), hex("517569642070726f2071756f"));
     let keys = SessionKeys { rtp: cipher(), rtcp: cipher() };
 
-    let plain = bytes("8040f17b8041f8d35501a0b247616c6c696120657374206f6d6e69732064697669736120696e207061727465732074726573");
+    let plain = bytes(
+        "8040f17b8041f8d35501a0b247616c6c696120657374206f6d6e69732064697669736120696e207061727465732074726573",
+    );
     let sealed = bytes(
         "8040f17b8041f8d35501a0b2f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf\
          8833899d7f27beb16a9152cf765ee4390cce",

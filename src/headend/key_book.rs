@@ -1,0 +1,86 @@
+//! The keys of an encrypted station, as its task has told them: for the directory, and for the station's description.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+
+use super::HeadEnd;
+use crate::directory::{KeysOf, StationKeys, StreamKeys};
+use crate::media::{StationId, Track};
+
+/// The keys of one station. Empty while it is not encrypted, or cannot send.
+#[derive(Debug, Default)]
+pub(crate) struct KeyBook {
+    streams: Mutex<Streams>,
+    /// Rises with each wish for other keys.
+    wished: AtomicU64,
+}
+
+/// The streams of each track, the one that is sent last in its list.
+#[derive(Debug, Default)]
+struct Streams {
+    pictures: Vec<StreamKeys>,
+    sound: Vec<StreamKeys>,
+    /// Rises with each change but those of an index.
+    version: u64,
+}
+
+impl Streams {
+    fn of(&mut self, track: Track) -> &mut Vec<StreamKeys> {
+        match track {
+            Track::Picture => &mut self.pictures,
+            Track::Sound => &mut self.sound,
+        }
+    }
+}
+
+impl KeyBook {
+    fn lock(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these are the streams of a track: the one before, if receivers may still need it, and the one that is sent.
+    pub(crate) fn set(&self, track: Track, keys: Vec<StreamKeys>) {
+        let mut streams = self.lock();
+        *streams.of(track) = keys;
+        streams.version += 1;
+    }
+
+    /// The next packet of the stream `ssrc` has this index.
+    pub(crate) fn set_index(&self, track: Track, ssrc: u32, index: u64) {
+        let mut streams = self.lock();
+        if let Some(stream) = streams.of(track).iter_mut().find(|stream| stream.ssrc == ssrc) {
+            stream.index = index;
+        }
+    }
+
+    /// The keys as they are now, and their version; `None` if the station is not encrypted.
+    pub(crate) fn read(&self, id: StationId) -> Option<(u64, StationKeys)> {
+        let streams = self.lock();
+        let all: Vec<_> = streams.pictures.iter().chain(&streams.sound).cloned().collect();
+        (!all.is_empty()).then(|| (streams.version, StationKeys { id, streams: all }))
+    }
+
+    /// The stream of a track that is sent.
+    pub(crate) fn stream(&self, track: Track) -> Option<StreamKeys> {
+        self.lock().of(track).last().cloned()
+    }
+
+    /// Has the station take other keys soon: somebody who has these is not let in any more.
+    pub(crate) fn wish_for_others(&self) {
+        self.wished.fetch_add(1, Relaxed);
+    }
+
+    /// How often other keys were wished for.
+    pub(crate) fn wishes(&self) -> u64 {
+        self.wished.load(Relaxed)
+    }
+}
+
+/// What the directory tells of the stations' keys.
+pub(super) struct HeadEndKeys(pub(super) Weak<HeadEnd>);
+
+impl KeysOf for HeadEndKeys {
+    fn keys(&self, id: StationId) -> Option<(u64, StationKeys)> {
+        self.0.upgrade()?.station(id)?.keys.read(id)
+    }
+}
