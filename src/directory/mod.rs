@@ -17,7 +17,7 @@
 //! - [`table`]: the state of all stations, written by the stations and read by the connections; counts the audience.
 //! - [`server`]: connections, and the limits that keep one client from harming the others.
 //! - [`endpoint`]: how a client reaches a directory, by TLS or not.
-//! - [`query`]: one question on a connection of its own ([`list`], [`services`], [`sources`], [`now`]).
+//! - [`query`]: one question on a connection of its own ([`list`], [`services`], [`sources`], [`now`], [`keys`]).
 //! - [`client`]: a connection that lasts as long as the viewer runs ([`DirectoryClient`]).
 //!
 //! Both ends treat the other as hostile: every length is checked before memory is allocated for it, and every wait has
@@ -39,7 +39,7 @@ pub use message::{
     State, StationFilms, StationInfo, StationKeys, StationNow, StationSound, StationSource, StreamKeys,
     VERSION,
 };
-pub use query::{QueryError, list, now, services, sounds, sources};
+pub use query::{QueryError, keys, list, now, services, sounds, sources};
 pub use server::{Limits, serve};
 pub use table::{Guides, KeysOf, Sounds, StationTable};
 

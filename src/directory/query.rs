@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::endpoint::{ConnectError, Endpoint};
 use super::message::{
-    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationNow, StationSound, StationSource,
-    VERSION,
+    ErrorCode, MessageError, Reply, Request, Services, StationInfo, StationKeys, StationNow, StationSound,
+    StationSource, VERSION,
 };
 use super::serialization::encode;
 use crate::media::AirTime;
@@ -137,6 +137,18 @@ pub async fn now(
         _ => None,
     };
     ask(directory.into(), timeout, Request::Now, now).await
+}
+
+/// Asks a directory for the keys of its encrypted stations, ascending by id. Takes at most `timeout`. Needs a tokio runtime.
+///
+/// # Errors
+/// As [`list`]. An older directory refuses the question.
+pub async fn keys(directory: impl Into<Endpoint>, timeout: Duration) -> Result<Vec<StationKeys>, QueryError> {
+    let keys = |reply| match reply {
+        Reply::Keys(keys) => Some(keys),
+        _ => None,
+    };
+    ask(directory.into(), timeout, Request::Keys, keys).await
 }
 
 /// Asks a directory how the sound of its stations is sent, ascending by id; a station without sound is missing. Takes

@@ -200,6 +200,13 @@ pub async fn play(
         (Err(error), true) => return Err(error.into()),
         (_, false) => towards,
     };
+    // An older directory has no encrypted stations.
+    let encrypted = directory::keys(endpoint.clone(), ANSWER).await.unwrap_or_default();
+    ensure!(
+        !encrypted.iter().any(|encrypted| encrypted.id == station.id),
+        "station {} is encrypted, and --player gives a player no key; for FFmpeg get its SDP from the broadcaster's web, by https",
+        station.id
+    );
     let services = match template.uses("rtsp") || template.uses("http") {
         true => directory::services(endpoint.clone(), ANSWER).await?,
         false => Services::default(),

@@ -287,7 +287,7 @@ pub fn index_near(near: u64, sequence: u16) -> u64 {
 
 /// The keys of one kind of packets.
 enum Cipher {
-    Gcm { key: LessSafeKey, salt: [u8; GCM_SALT_LEN] },
+    Gcm { key: Box<LessSafeKey>, salt: [u8; GCM_SALT_LEN] },
     CounterMode { key: [u8; KEY_LEN], salt: [u8; SALT_LEN], auth: hmac::Key },
 }
 
@@ -309,7 +309,7 @@ impl Cipher {
 
     fn gcm(key: &[u8; KEY_LEN], salt: [u8; GCM_SALT_LEN]) -> Cipher {
         let key = UnboundKey::new(&AES_128_GCM, key).expect("a key of 16 bytes");
-        Cipher::Gcm { key: LessSafeKey::new(key), salt }
+        Cipher::Gcm { key: Box::new(LessSafeKey::new(key)), salt }
     }
 
     fn counter_mode(key: [u8; KEY_LEN], salt: [u8; SALT_LEN], auth: &[u8]) -> Cipher {

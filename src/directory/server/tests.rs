@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "in virtual time")]
 
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
@@ -10,9 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
-use crate::directory::message::{FilmOnAir, OnAir, Services, State, StationInfo, StationNow, VERSION};
+use crate::directory::message::{
+    FilmOnAir, KeyFrom, OnAir, Services, State, StationInfo, StationKeys, StationNow, StreamKeys, VERSION,
+};
+use crate::directory::table::KeysOf;
 use crate::limits::ACCEPT_BACKOFF;
 use crate::media::{AirTime, StationId};
+use crate::wire::srtp::{MasterKey, Profile};
 
 type Arrival = io::Result<(DuplexStream, SocketAddr)>;
 
@@ -37,6 +42,7 @@ struct TestServer {
 }
 
 const NATURE: StationId = StationId(2);
+const OCEAN: StationId = StationId(1);
 
 fn start(limits: Limits) -> TestServer {
     let table = StationTable::new();
@@ -337,6 +343,55 @@ async fn what_is_on_is_told_when_it_changes_and_only_the_stations_on_which_it_do
     }
     plain.send(&Request::Ping).await;
     assert_eq!(plain.receive().await, Some(Reply::Pong), "a client that has not asked is told nothing");
+}
+
+/// Two encrypted stations, and a number that differs whenever the keys of station 2 do.
+struct TwoKeys(Arc<AtomicU64>);
+
+impl KeysOf for TwoKeys {
+    fn keys(&self, id: StationId) -> Option<(u64, StationKeys)> {
+        let version = self.0.load(Relaxed);
+        let master = MasterKey { key: [id.0 as u8; 16], salt: [0; 14] };
+        let keys = vec![KeyFrom { from: version, master }];
+        let stream = StreamKeys { profile: Profile::Gcm, ssrc: id.0.into(), index: version, keys };
+        match id {
+            NATURE => Some((version, StationKeys { id, streams: vec![stream] })),
+            OCEAN => Some((0, StationKeys { id, streams: vec![stream] })),
+            _ => None,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_told_when_they_change_and_before_a_station_is_tuned_to() {
+    let server = start(Limits::default());
+    let version = Arc::new(AtomicU64::new(5));
+    server.table.set_keys(TwoKeys(version.clone()));
+    let ocean = StationInfo::starting(OCEAN, "Ocean", "239.77.0.1:5004".parse().unwrap(), "lo", 80);
+    server.table.enter(ocean, || None).unwrap();
+    let mut plain = server.greeted().await;
+    let mut client = server.greeted().await;
+    let told = |reply: Option<Reply>| match reply {
+        Some(Reply::Keys(keys)) => {
+            keys.iter().map(|station| (station.id, station.streams[0].index)).collect()
+        }
+        other => panic!("no keys: {other:?}"),
+    };
+    let told: &dyn Fn(Option<Reply>) -> Vec<(StationId, u64)> = &told;
+    client.send(&Request::Keys).await;
+    assert_eq!(told(client.receive().await), [(OCEAN, 5), (NATURE, 5)]);
+    version.store(6, Relaxed);
+    server.table.tell_keys();
+    assert_eq!(told(client.receive().await), [(NATURE, 6)], "those of station 1 are the same");
+    client.send(&Request::Tune { station: NATURE }).await;
+    assert_eq!(told(client.receive().await), [(NATURE, 6)], "with the index of this moment");
+    assert!(matches!(client.receive().await, Some(Reply::Tuned { .. })));
+    // Nothing has changed, or nothing was asked.
+    server.table.tell_keys();
+    plain.send(&Request::Tune { station: NATURE }).await;
+    assert!(matches!(plain.receive().await, Some(Reply::Tuned { .. })));
+    client.send(&Request::Ping).await;
+    assert_eq!(client.receive().await, Some(Reply::Pong));
 }
 
 #[tokio::test(start_paused = true)]
