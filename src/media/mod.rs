@@ -174,22 +174,28 @@ pub struct Unit {
     pub due: Due,
     /// The coded content.
     pub payload: Payload,
+    /// The payload of the [card](crate::wire::signature) that is sent with a signed picture.
+    pub card: Option<Bytes>,
 }
 
 impl Unit {
+    fn new(due: Due, payload: Payload) -> Unit {
+        Unit { due, payload, card: None }
+    }
+
     /// An access unit with a coded picture.
     pub fn picture(due: Due, jpeg: Jpeg) -> Unit {
-        Unit { due, payload: Payload::Jpeg(jpeg) }
+        Unit::new(due, Payload::Jpeg(jpeg))
     }
 
     /// An access unit with a packet of Opus.
     pub fn sound(due: Due, packet: Bytes) -> Unit {
-        Unit { due, payload: Payload::Opus(packet) }
+        Unit::new(due, Payload::Opus(packet))
     }
 
     /// An access unit with up to 20 ms of [`SoundCodec::L16`].
     pub fn linear(due: Due, samples: Bytes) -> Unit {
-        Unit { due, payload: Payload::L16(samples) }
+        Unit::new(due, Payload::L16(samples))
     }
 
     /// What to do with the unit at `now`. Late sound is still of use, since receivers keep some in reserve, and each unit that is left

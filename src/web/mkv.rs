@@ -68,7 +68,7 @@ impl MkvStream {
     /// The next block, and what comes before it. `None` when the station is gone.
     async fn next(&mut self) -> Option<Vec<Bytes>> {
         loop {
-            let Unit { due, payload } = self.unit().await?;
+            let Unit { due, payload, .. } = self.unit().await?;
             let (track, size, [before, content, after]) = match payload {
                 Payload::Jpeg(jpeg) => {
                     self.client.pictures.fetch_add(1, Relaxed);

@@ -9,6 +9,7 @@
 //! - `rtcp`: sender reports and reception reports;
 //! - `rtsp`: the messages of an RTSP connection;
 //! - [`sdp`]: the description that a player needs before the first packet; `sap`: its announcement.
+//! - [`signature`]: the cards of signed pictures.
 
 pub mod jitter;
 pub mod packetizer;
@@ -23,6 +24,7 @@ pub(crate) mod rtsp;
 #[cfg(feature = "broadcaster")]
 pub(crate) mod sap;
 pub mod sdp;
+pub mod signature;
 
 use std::net::IpAddr;
 
