@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Secret;
 use crate::media::{AirTime, FrameRate, Size, StationId};
+use crate::wire::signature::PUBLIC_KEY_LEN;
 use bounded::{optional_text, read_bytes, stations, text, write_bytes};
 pub use rules::{Message, MessageError, plain_text};
 
@@ -94,6 +95,9 @@ pub enum Request {
         /// The token.
         token: Secret,
     },
+    /// Answered by [`Reply::Signers`]. From now on another one precedes every pushed [`Reply::LineUp`]. An older server does not
+    /// know this request: it answers [`ErrorCode::BadRequest`] and closes.
+    Signers,
 }
 
 /// A message from the server to a client: an answer or a push.
@@ -173,6 +177,25 @@ pub enum Reply {
         #[serde(deserialize_with = "text")]
         name: String,
     },
+    /// Answers Signers: the stations whose pictures are signed. To be believed over TLS or from this machine only.
+    Signers {
+        /// The moment of the answer, on the clock of the due times that are signed.
+        at: AirTime,
+        /// Ascending by id. A station that is not signed is missing.
+        #[serde(deserialize_with = "stations")]
+        stations: Vec<StationSigner>,
+    },
+}
+
+/// What verifies the pictures of a signed station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StationSigner {
+    /// The station's number.
+    pub id: StationId,
+    /// Identifies the run of the station: another number when it starts again.
+    pub epoch: u64,
+    /// The public key, Ed25519 (RFC 8032 section 5.1.5).
+    pub key: [u8; PUBLIC_KEY_LEN],
 }
 
 /// The films of a station in a span.

@@ -36,11 +36,11 @@ pub use client::{DirectoryClient, Event};
 pub use endpoint::{Endpoint, Reach};
 pub use message::{
     ErrorCode, FilmOnAir, MAX_GUIDE_FILMS, MAX_SOUND_PACKETS, OnAir, PORT, Services, SoundPacket, State,
-    StationFilms, StationInfo, StationNow, StationSound, StationSource, VERSION,
+    StationFilms, StationInfo, StationNow, StationSigner, StationSound, StationSource, VERSION,
 };
 pub use query::{QueryError, list, now, services, sounds, sources};
 pub use server::{Limits, serve};
-pub use table::{Guides, Sounds, StationTable};
+pub use table::{Guides, Signers, Sounds, StationTable};
 
 /// The directory's service type in multicast DNS (RFC 6763 section 7).
 pub const SERVICE: &str = "_stationcast._tcp.local.";

@@ -87,6 +87,7 @@ impl Message for Request {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
             Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
             Request::Services | Request::Sources | Request::Sound | Request::Now => Ok(()),
+            Request::Signers => Ok(()),
             Request::Guide { from, until } if from < until => Ok(()),
             Request::Guide { .. } => Err("a span of the guide ends after it begins"),
             Request::Admit { token } => check_text(token.reveal(), LONGEST_SECRET),
@@ -151,6 +152,12 @@ impl Message for Reply {
                     return Err("a guide has at most 2,000 films");
                 }
                 stations.iter().try_for_each(StationFilms::check)
+            }
+            Reply::Signers { stations, .. } => {
+                if !stations.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                stations.iter().try_for_each(|signer| check_number(signer.id))
             }
             Reply::Pong | Reply::Services(_) => Ok(()),
         }
