@@ -22,7 +22,7 @@ const SECTIONS: [&str; 11] = [
 const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce], [publish], [tls], [access], [reload] \
                        and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
-pub(super) const SETTINGS: [&str; 13] = [
+pub(super) const SETTINGS: [&str; 14] = [
     "interface",
     "ttl",
     "width",
@@ -36,6 +36,7 @@ pub(super) const SETTINGS: [&str; 13] = [
     "sound_bitrate",
     "sound_codec",
     "loudness",
+    "sign",
 ];
 
 /// Reports every top-level name of the file that this version does not know.

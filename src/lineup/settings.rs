@@ -33,6 +33,7 @@ pub(super) struct Settings {
     sound_bitrate: Field<u32>,
     sound_codec: Field<SoundCodec>,
     loudness: Field<bool>,
+    pub(super) sign: Field<bool>,
 }
 
 impl Settings {
@@ -52,6 +53,7 @@ impl Settings {
             sound_bitrate: Field::Is(DEFAULT_SOUND_BITRATE),
             sound_codec: Field::Is(SoundCodec::Opus),
             loudness: Field::Is(true),
+            sign: Field::Is(false),
         }
     }
 
@@ -85,6 +87,7 @@ impl Settings {
             sound_bitrate: settings.sound_bitrate.value()?,
             sound_codec: settings.sound_codec.value()?,
             loudness: settings.loudness.value()?,
+            sign: settings.sign.value()?,
             access: Vec::new(),
             from_start: false,
             line,
@@ -100,6 +103,7 @@ impl Settings {
             "choose a whole number from 0 to 2000 (milliseconds for which pictures of a live source wait)";
         let bitrate = "choose a whole number from 32000 to 510000 (bits a second of sound)";
         let loudness = "choose true or false (whether films are brought to one loudness)";
+        let sign = "choose true or false (whether pictures are signed)";
         let reel = "choose true or false (whether encoded pictures are kept, to be sent again)";
         Settings {
             interface: section.interface(report, world),
@@ -115,6 +119,7 @@ impl Settings {
             sound_bitrate: section.number(report, "sound_bitrate", 32_000..=510_000, bitrate),
             sound_codec: section.sound_codec(report),
             loudness: section.flag(report, "loudness", loudness),
+            sign: section.flag(report, "sign", sign),
         }
     }
 
@@ -134,6 +139,7 @@ impl Settings {
             sound_bitrate: self.sound_bitrate.or(other.sound_bitrate),
             sound_codec: self.sound_codec.or(other.sound_codec),
             loudness: self.loudness.or(other.loudness),
+            sign: self.sign.or(other.sign),
         }
     }
 }
