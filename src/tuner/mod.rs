@@ -5,7 +5,8 @@
 //! description of a station; nothing of the broadcaster.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
-//! socket into it: the group's, or without multicast that of an RTSP connection. [`many`] is another one, for many stations.
+//! socket into it: the group's, or without multicast that of an RTSP connection. [`many`] is another one, for many stations. If
+//! pictures must be signed, [`signed`] is before it, which passes on the packets of verified pictures alone.
 //!
 //! ```text
 //! ReceivedPicture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
@@ -26,6 +27,8 @@ mod rtsp_client;
 #[cfg(all(feature = "viewer", fuzzing))]
 pub mod rtsp_client;
 mod sender;
+pub mod signed;
+mod signed_source;
 pub mod source;
 
 use std::collections::VecDeque;

@@ -18,7 +18,9 @@ use tracing::{debug, warn};
 use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
 use super::rtsp_client::RtspSource;
-use super::source::{DatagramSource, MOST_AT_ONCE, ReceivedDatagram, wait};
+use super::signed::{Requirement, SignedCounters};
+use super::signed_source::SignedSource;
+use super::source::{DatagramSource, MOST_AT_ONCE, ReceivedDatagram, wait, wait_for_any};
 use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
 use crate::conflict::{ConflictChange, MAX_SENDERS, addresses};
@@ -32,6 +34,9 @@ use crate::wire::rtp::Header;
 
 /// Longest time until the thread notices that its owner [expects](Receiver::expect) something else.
 const NOTICE: Duration = Duration::from_millis(500);
+
+/// When so many packets have been refused since the last signed picture, that is why none is shown.
+const REFUSED: u64 = 10;
 
 /// Most kinds of refused pictures that are logged.
 const MAX_REFUSALS: usize = 8;
@@ -102,6 +107,8 @@ pub struct ReceiverStatus {
     pub other_senders: Vec<SocketAddr>,
     /// The other senders so far, those that have ended included; the first few.
     pub all_other_senders: Vec<SocketAddr>,
+    /// The counts of pictures that must be signed; `None` if they need not be.
+    pub signed: Option<SignedCounters>,
 }
 
 /// Receives one station until it is dropped.
@@ -119,6 +126,8 @@ struct SharedStatus {
     stopped: bool,
     /// What the owner expects.
     expected: Expected,
+    /// What the owner requires of pictures; `None`: nothing.
+    required: Option<Requirement>,
 }
 
 impl Receiver {
@@ -137,6 +146,27 @@ impl Receiver {
             from,
             measured,
             sink,
+            None,
+            #[cfg(feature = "viewer")]
+            None,
+        )
+    }
+
+    /// As [`start`](Self::start), and delivers only pictures that keep the `requirement`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_signed(
+        from: ReceiveFrom,
+        measured: usize,
+        sink: impl FnMut(ReceivedPicture) + Send + 'static,
+        requirement: Requirement,
+    ) -> io::Result<Receiver> {
+        Receiver::begin(
+            from,
+            measured,
+            sink,
+            Some(requirement),
             #[cfg(feature = "viewer")]
             None,
         )
@@ -154,21 +184,26 @@ impl Receiver {
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
         sound: SoundSink,
     ) -> io::Result<Receiver> {
-        Receiver::begin(from, measured, sink, Some(sound))
+        Receiver::begin(from, measured, sink, None, Some(sound))
     }
 
     fn begin(
         from: ReceiveFrom,
         measured: usize,
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
+        required: Option<Requirement>,
         #[cfg(feature = "viewer")] sound: Option<SoundSink>,
     ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = SharedStatus {
-            status: ReceiverStatus::default(),
+            status: ReceiverStatus {
+                signed: required.map(|_| SignedCounters::default()),
+                ..ReceiverStatus::default()
+            },
             meter: Meter::new(measured),
             stopped: false,
             expected: Expected::default(),
+            required,
         };
         let shared = Arc::new(Mutex::new(shared));
         let (worker_shared, worker_stop) = (shared.clone(), stop.try_clone()?);
@@ -181,6 +216,7 @@ impl Receiver {
             #[cfg(feature = "viewer")]
             sound,
             refusals: LoggedOnce::new(MAX_REFUSALS),
+            signed: Signed::default(),
         };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
@@ -189,6 +225,13 @@ impl Receiver {
     /// Tells what the station should be sending, so that its silence counts as lost pictures. Has no effect over RTSP.
     pub fn expect(&self, expected: Expected) {
         lock(&self.shared).expected = expected;
+    }
+
+    /// Follows what the directory tells of the station's signatures, if the receiver was [started](Self::start_signed) with a
+    /// requirement.
+    pub fn require(&self, requirement: Requirement) {
+        let mut shared = lock(&self.shared);
+        shared.required = shared.required.map(|_| requirement);
     }
 
     /// The other senders whose pictures come to the group now. Cheaper than the whole status.
@@ -233,6 +276,16 @@ struct ReceiverThread<S> {
     sound: Option<SoundSink>,
     /// The kinds of refused pictures that have been logged.
     refusals: LoggedOnce<DatagramError>,
+    signed: Signed,
+}
+
+/// The counts of signed reception.
+#[derive(Debug, Default)]
+struct Signed {
+    /// Those of the groups before this one.
+    before: SignedCounters,
+    /// Packets that had been refused when the last picture came.
+    refused: u64,
 }
 
 impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
@@ -266,18 +319,31 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         sender: Option<IpAddr>,
     ) -> io::Result<()> {
         let mut source = DatagramSource::join(group, interface, sender)?;
+        let mut signed = self.join_cards(group, interface, sender)?;
         self.begin(source.buffer());
         self.tuner.accept_only(sender);
         let drops_before = lock(&self.shared).status.kernel_drops;
         loop {
             let now = wall_clock();
-            let expected = lock(&self.shared).expected;
+            let (expected, required) = {
+                let shared = lock(&self.shared);
+                (shared.expected, shared.required)
+            };
             self.tuner.expect(now, expected);
             let timeout =
                 self.tuner.poll_timeout().map_or(NOTICE, |deadline| deadline.since(now).min(NOTICE));
-            let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), Some(timeout))?;
+            let sockets = [Some(source.as_fd()), signed.as_ref().map(SignedSource::as_fd)];
+            let ready = wait_for_any(sockets.into_iter().flatten(), Some(self.stop.as_fd()), Some(timeout))?;
             if ready.stop {
                 return Ok(());
+            }
+            if let Some(signed) = &mut signed {
+                signed.follow(required)?;
+                // The last packet of a picture may have overtaken its card.
+                signed.read_cards()?;
+                if let Err(error) = signed.pass_on(&mut self.tuner) {
+                    refused(&self.shared, &mut self.refusals, error, &group.to_string());
+                }
             }
             let mut left = MOST_AT_ONCE;
             while ready.readable
@@ -291,7 +357,11 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
                     }
                     left = MOST_AT_ONCE;
                 }
-                if let Err(error) = self.tuner.handle_datagram_from(arrival, from, bytes) {
+                let handled = match &mut signed {
+                    Some(signed) => signed.handle(&mut self.tuner, arrival, from, bytes)?,
+                    None => self.tuner.handle_datagram_from(arrival, from, bytes),
+                };
+                if let Err(error) = handled {
                     let length = bytes.len();
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
                     debug!("{group}: unusable datagram of {length} bytes from {from}: {error}");
@@ -300,7 +370,12 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
                 lock(&self.shared).status.kernel_drops = drops_before + source.kernel_drops();
                 self.deliver();
             }
-            self.tuner.handle_timeout(wall_clock());
+            let now = wall_clock();
+            self.tuner.handle_timeout(now);
+            if let Some(signed) = &mut signed {
+                signed.handle_timeout(now);
+                self.signed.tell(signed.counters(), &mut lock(&self.shared).status);
+            }
             self.deliver();
             self.tell_conflict(group);
         }
@@ -309,6 +384,9 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
     #[cfg(feature = "viewer")]
     #[expect(clippy::disallowed_methods, reason = "a shell: packets are stamped when they are read")]
     fn play(&mut self, server: SocketAddr, url: &Url) -> io::Result<()> {
+        if lock(&self.shared).required.is_some() {
+            return Err(io::Error::other("no signatures come by RTSP, and unsigned pictures are not shown"));
+        }
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
         let mut source = RtspSource::open(server, url, self.sound.is_some()).map_err(at_server)?;
         let sound_type = source.sound();
@@ -350,6 +428,26 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
                     io::ErrorKind::TimedOut,
                     format!("no packet for {} s", SILENCE.as_secs()),
                 )));
+            }
+        }
+    }
+
+    /// Joins the group of the cards, if pictures must be signed.
+    fn join_cards(
+        &mut self,
+        group: SocketAddr,
+        interface: &Interface,
+        source: Option<IpAddr>,
+    ) -> io::Result<Option<SignedSource>> {
+        let required = lock(&self.shared).required;
+        if let Some(counters) = lock(&self.shared).status.signed {
+            self.signed.before = counters;
+        }
+        match required {
+            None => Ok(None),
+            Some(Requirement::Unverifiable(why)) => Err(io::Error::other(why.to_string())),
+            Some(Requirement::Signed { signer, told }) => {
+                SignedSource::join(group, interface, source, (signer, told)).map(Some)
             }
         }
     }
@@ -397,6 +495,22 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             shared.status.problem = None;
             shared.meter.record(&picture, counters.restarts);
             (self.sink)(picture);
+        }
+    }
+}
+
+impl Signed {
+    /// Tells the counts of this group in the status, and that all that comes is refused.
+    fn tell(&mut self, now: SignedCounters, status: &mut ReceiverStatus) {
+        let mut all = self.before;
+        all += now;
+        let before = status.signed.replace(all).unwrap_or_default();
+        if before.pictures != all.pictures {
+            self.refused = all.refused;
+        } else if all.refused - self.refused >= REFUSED {
+            let refused = all.refused - self.refused;
+            status.problem =
+                Some(format!("{refused} packets have come, and no picture with a valid signature"));
         }
     }
 }
