@@ -13,6 +13,7 @@ use crate::directory::StationInfo;
 use crate::media::{SoundCodec, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker};
 use crate::tuner::receiver::{ReceiveFrom, Receiver};
+use crate::tuner::signed::Requirement;
 use crate::tuner::{Expected, join};
 use crate::viewer::stream::Stream;
 
@@ -23,6 +24,8 @@ pub enum ReceiveVia {
     Multicast {
         /// Name or address of the interface; `None`: it is [chosen](join::interface_for_station).
         interface: Option<String>,
+        /// Whether pictures are shown only if they are signed, by the keys that the directory tells.
+        require_signed: bool,
     },
     /// From the RTSP server at this address, in the connection itself: every picture, in order.
     Tcp(SocketAddr),
@@ -62,7 +65,7 @@ pub(super) struct Tuned {
 impl Zapper {
     pub(super) fn receive_from(&self, station: &StationInfo) -> ReceiveFrom {
         match &self.via {
-            ReceiveVia::Multicast { interface } => {
+            ReceiveVia::Multicast { interface, .. } => {
                 let wanted = interface.as_deref();
                 let (directory, local) = (self.directory.endpoint.address.ip(), self.directory.local());
                 let interface = join::interface_for_station(station, wanted, directory, local);
@@ -71,6 +74,16 @@ impl Zapper {
             ReceiveVia::Tcp(server) => ReceiveFrom::rtsp_station(*server, station.id),
             ReceiveVia::Stream(stream) => stream.from.clone(),
         }
+    }
+
+    /// Whether pictures are shown only if they are signed.
+    pub fn requires_signed(&self) -> bool {
+        matches!(self.via, ReceiveVia::Multicast { require_signed: true, .. })
+    }
+
+    /// What is required of a station's pictures; `None`: nothing.
+    pub(super) fn requirement_of(&self, id: StationId) -> Option<Requirement> {
+        self.requires_signed().then(|| self.directory.requirement_of(id))
     }
 
     /// How a station of the line-up is received, for a mosaic.
@@ -134,7 +147,10 @@ impl Zapper {
         };
         let receiver = match &sound {
             Some(sound) => Receiver::start_with_sound(from.clone(), self.measured, sink, sound.sink())?,
-            None => Receiver::start(from.clone(), self.measured, sink)?,
+            None => match self.requirement_of(station.id) {
+                Some(requirement) => Receiver::start_signed(from.clone(), self.measured, sink, requirement)?,
+                None => Receiver::start(from.clone(), self.measured, sink)?,
+            },
         };
         let now = Instant::now();
         Ok(Tuned {
