@@ -203,3 +203,33 @@ fn client(endpoint: Endpoint, wants_signers: bool, sender: &mpsc::Sender<ZapperI
         false => DirectoryClient::start(endpoint, events),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::Reach;
+
+    #[test]
+    fn keys_are_believed_by_tls_or_from_this_machine_alone() {
+        let signer = StationSigner { id: StationId(2), epoch: 7, key: [9; 32] };
+        let told = AirTime(5);
+        let required = |address: &str, tls: bool, id: u16| {
+            let reach = Reach { tls, ..Reach::default() };
+            let endpoint = Endpoint { address: address.parse().unwrap(), reach };
+            let mut view = DirectoryView::of(endpoint, Vec::new());
+            let untold = view.requirement_of(StationId(id));
+            view.set_signers(told, [(signer.id, signer)].into());
+            (untold, view.requirement_of(StationId(id)))
+        };
+        let unverifiable = Requirement::Unverifiable;
+        for (address, tls) in
+            [("192.0.2.7:9688", true), ("127.0.0.1:9688", false), ("[::ffff:127.0.0.1]:9688", false)]
+        {
+            let signed = (unverifiable(Unverifiable::NotTold), Requirement::Signed { signer, told });
+            assert_eq!(required(address, tls, 2), signed, "{address}");
+            assert_eq!(required(address, tls, 3).1, unverifiable(Unverifiable::NotSigned), "{address}");
+        }
+        let plain = unverifiable(Unverifiable::PlainDirectory);
+        assert_eq!(required("192.0.2.7:9688", false, 2), (plain, plain));
+    }
+}
