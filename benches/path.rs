@@ -4,6 +4,7 @@
 //! are the pixels that it reads, those of decoding the pixels that it writes, those of all other steps the coded picture.
 
 use std::path::Path;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use opencv::core::Mat;
@@ -11,11 +12,12 @@ use opencv::prelude::*;
 use stationcast::content::decode;
 use stationcast::content::encode::{Encoder, station_size};
 use stationcast::media::jpeg::Jpeg;
-use stationcast::media::{AirTime, FrameRate};
+use stationcast::media::{AirTime, Due, FrameRate, StationId, Unit};
 use stationcast::screen::{DecodedPicture, Decoder};
 use stationcast::tuner::Tuner;
 use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
+use stationcast::wire::signature::{self, Card, SigningKey};
 
 /// The largest UDP payload in one Ethernet packet, and in any datagram.
 const DATAGRAMS: [usize; 2] = [1472, MAX_DATAGRAM];
@@ -73,6 +75,45 @@ fn transmit(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A picture of as many bytes as a station sends at quality 80, and its signer.
+fn signed(jpeg: &Jpeg) -> (Unit, SigningKey, StationId) {
+    let due = Due { at: AirTime(1_790_000_000_000_000_000), interval: Duration::from_millis(40) };
+    (Unit::picture(due, jpeg.clone()), SigningKey::new(), StationId(2))
+}
+
+fn sign(criterion: &mut Criterion) {
+    let (pixels, aspect, mut encoder) = picture();
+    let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
+    let (unit, key, station) = signed(&jpeg);
+
+    let mut group = criterion.benchmark_group("sign");
+    group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
+    for datagram in DATAGRAMS {
+        group.bench_function(BenchmarkId::from_parameter(datagram), |bench| {
+            bench.iter(|| key.card(station, 1, &unit, datagram).expect("a card"));
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("verify");
+    group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
+    for datagram in DATAGRAMS {
+        let card = key.card(station, 1, &unit, datagram).expect("a card");
+        let packets = packets(&jpeg, datagram, 0, unit.rtp_timestamp());
+        group.bench_function(BenchmarkId::from_parameter(datagram), |bench| {
+            bench.iter(|| {
+                let card = Card::parse(unit.rtp_timestamp(), &card).expect("our own card");
+                let digests = card.verify(station, 1, &key.public()).expect("our own signature");
+                packets
+                    .iter()
+                    .zip(digests)
+                    .all(|(packet, digest)| signature::packet_digest(&[&packet[rtp::HEADER_LEN..]]) == digest)
+            });
+        });
+    }
+    group.finish();
+}
+
 fn receive(criterion: &mut Criterion) {
     let (pixels, aspect, mut encoder) = picture();
     let size = encoder.size();
@@ -116,5 +157,5 @@ fn receive(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, transmit, receive);
+criterion_group!(benches, transmit, sign, receive);
 criterion_main!(benches);

@@ -109,6 +109,7 @@ pub async fn broadcast(
         publishers: Publishers::new(lineup.publish.clone()),
         handles: handles(lineup.stations.iter().cloned()),
         gatekeeper: protection.gatekeeper.clone(),
+        signing_key: Arc::default(),
         rtsp_security: lineup.security.rtsp,
         clock,
     });

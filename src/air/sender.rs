@@ -42,6 +42,14 @@ pub struct RtpSender {
     segments: bool,
     /// Whether only encrypted packets may be sent.
     only_sealed: bool,
+    /// Sends the cards of signed pictures; `None` if the station signs none.
+    cards: Option<CardSender>,
+}
+
+/// Sends the cards of signed pictures, in a stream of their own.
+struct CardSender {
+    socket: SendSocket,
+    packetizer: Packetizer,
 }
 
 /// When the packets of an access unit are sent.
@@ -81,7 +89,14 @@ impl RtpSender {
 
     fn new(socket: Option<SendSocket>, spread: Spread) -> RtpSender {
         let packetizer = Packetizer::new(fastrand::u32(..), fastrand::u16(..), MAX_DATAGRAM);
-        RtpSender { socket, packetizer, spread: spread.as_f64(), segments: false, only_sealed: false }
+        let spread = spread.as_f64();
+        RtpSender { socket, packetizer, spread, segments: false, only_sealed: false, cards: None }
+    }
+
+    /// Sends the cards of signed pictures by `socket`, each just before its picture.
+    pub fn set_cards(&mut self, socket: SendSocket) {
+        let packetizer = Packetizer::new(fastrand::u32(..), fastrand::u16(..), MAX_DATAGRAM);
+        self.cards = Some(CardSender { socket, packetizer });
     }
 
     /// Spreads the packets of a picture over this share of its interval.
@@ -174,6 +189,13 @@ impl Transmit for RtpSender {
     }
 
     fn send(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {
+        if burst == 0
+            && let Some(cards) = &mut self.cards
+            && let Some(card) = cards.packetizer.card(unit)
+        {
+            // A picture whose card is lost is still one to receivers that require no signature.
+            let _ = cards.socket.send(&[card.header(), card.payload].map(IoSlice::new));
+        }
         // Arrays for 64 packets are three kilobytes to clear, so a picture in one packet takes smaller ones.
         match plan.size.min(plan.packets) {
             1 => self.send_up_to::<1>(unit, plan, burst),

@@ -71,6 +71,9 @@ struct Cli {
     /// Receive over TCP, by RTSP: every picture, in order, on networks without multicast
     #[arg(long, conflicts_with_all = ["interface", "list", "probe"])]
     tcp: bool,
+    /// Show only pictures that are signed by the broadcaster of the directory, which is reached by TLS or on this machine
+    #[arg(long, conflicts_with_all = ["list", "probe", "player"])]
+    require_signed: bool,
     /// Print the line-up and exit
     #[arg(long, conflicts_with_all = ["station", "headless", "zap"])]
     list: bool,
@@ -185,6 +188,9 @@ fn command() -> ExitCode {
             "--station {station} is not among the stations of --mosaic; add it, or leave it out"
         ));
     }
+    if let Some(sentence) = unsigned(&cli).filter(|_| cli.require_signed) {
+        return usage(&sentence);
+    }
     let stream = match stream(&cli) {
         Ok(stream) => stream,
         Err(error @ StreamError::Usage(_)) => return usage(&error),
@@ -209,6 +215,21 @@ fn command() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Why pictures cannot be verified that are received in this way; `None` if they can.
+fn unsigned(cli: &Cli) -> Option<&'static str> {
+    if cli.rtp.is_some() || cli.sdp.is_some() {
+        return Some(
+            "--require-signed needs a directory, which tells the keys of its stations; leave out --rtp or --sdp",
+        );
+    }
+    if cli.tcp {
+        return Some("--require-signed needs multicast: no signatures come by RTSP; leave out --tcp");
+    }
+    cli.mosaic.as_ref().map(|_| {
+        "--require-signed shows one station: the pictures of a mosaic are not verified; leave out --mosaic"
+    })
 }
 
 /// The stream that the user names instead of a station; `None` for a station, or to be measured.
@@ -280,6 +301,12 @@ fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream
     if let Some(sentence) = directory.token_is_unsafe() {
         bail!("{sentence}");
     }
+    if cli.require_signed && found.is_some() && !directory.is_safe() {
+        bail!(
+            "the directory at {} is reached by a plain connection, and its keys may be anybody's: try --tls",
+            directory.address
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if cli.list {
         let stations = runtime.block_on(directory::list(directory.clone(), Duration::from_secs(5)))?;
@@ -320,7 +347,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream
         let none = "this broadcaster does not serve RTSP to this machine; see [rtsp] in its line-up";
         ReceiveVia::Tcp(services.rtsp.context(none)?)
     } else {
-        ReceiveVia::Multicast { interface }
+        ReceiveVia::Multicast { interface, require_signed: cli.require_signed }
     };
     let is_stream = stream.is_some();
     let zapper = |policy, measured| match stream {

@@ -15,7 +15,7 @@ use super::endpoint::{ConnectError, Endpoint};
 use super::framing::{ByteStream, Framed};
 use super::message::{
     ErrorCode, FilmOnAir, OnAir, Reply, Request, SoundPacket, StationInfo, StationKeys, StationNow,
-    StationSound, VERSION,
+    StationSigner, StationSound, VERSION,
 };
 use super::serialization::encode;
 use crate::media::{AirTime, StationId};
@@ -55,6 +55,14 @@ pub enum Event {
     /// How the stations' sound is sent, by number: before the LineUp after every Connected, and before that of every change.
     /// Never, if the directory does not tell it.
     Sound(BTreeMap<StationId, StationSound>),
+    /// What verifies the pictures of the signed stations, by number: before the LineUp after every Connected, and before that of every
+    /// change. Never, if the directory does not tell it.
+    Signers {
+        /// The moment at which this is so, by the broadcaster's clock.
+        at: AirTime,
+        /// The signed stations.
+        stations: BTreeMap<StationId, StationSigner>,
+    },
     /// The last packets of sound of the station last wanted; after its Tuned.
     SoundNow {
         /// The station's number.
@@ -127,16 +135,36 @@ impl DirectoryClient {
     /// # Panics
     /// Outside a tokio runtime with time and I/O enabled.
     pub fn start(directory: impl Into<Endpoint>, events: impl Fn(Event) + Send + 'static) -> DirectoryClient {
+        DirectoryClient::begin(directory.into(), Extras::default(), events)
+    }
+
+    /// As [`start`](Self::start), and asks what verifies the pictures of the stations: [`Event::Signers`].
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with_signers(
+        directory: impl Into<Endpoint>,
+        events: impl Fn(Event) + Send + 'static,
+    ) -> DirectoryClient {
+        let extras = Extras { wants_signers: true, ..Extras::default() };
+        DirectoryClient::begin(directory.into(), extras, events)
+    }
+
+    fn begin(
+        directory: Endpoint,
+        extras: Extras,
+        events: impl Fn(Event) + Send + 'static,
+    ) -> DirectoryClient {
         let (wanted, watched) = watch::channel(None);
         let (guide, guide_wanted) = watch::channel(None);
         let task = ClientTask {
             wanted: watched,
             guide: guide_wanted,
             events: Box::new(events),
-            extras: Extras::default(),
+            extras,
             now: BTreeMap::new(),
         };
-        let task = tokio::spawn(task.run(directory.into())).abort_handle();
+        let task = tokio::spawn(task.run(directory)).abort_handle();
         DirectoryClient { wanted, guide, task }
     }
 
@@ -188,24 +216,30 @@ struct Extras {
     sources: Extra,
     sound: Extra,
     now: Extra,
+    signers: Extra,
+    /// Whether somebody wants to know what verifies the pictures.
+    wants_signers: bool,
     /// Asked when somebody wants to know, and not on each connection.
     guide: Extra,
     keys: Extra,
 }
 
 impl Extras {
-    fn each(&mut self) -> [(&mut Extra, Request); 4] {
-        [
+    fn each(&mut self) -> impl Iterator<Item = (&mut Extra, Request)> {
+        let wants_signers = self.wants_signers;
+        let all = [
             (&mut self.sources, Request::Sources),
             (&mut self.sound, Request::Sound),
             (&mut self.now, Request::Now),
             (&mut self.keys, Request::Keys),
-        ]
+            (&mut self.signers, Request::Signers),
+        ];
+        all.into_iter().filter(move |(_, request)| wants_signers || *request != Request::Signers)
     }
 
     /// The requests to ask on a new connection.
     fn questions(&mut self) -> Vec<Request> {
-        let unasked = self.each().into_iter().filter(|(extra, _)| **extra == Extra::Unasked);
+        let unasked = self.each().filter(|(extra, _)| **extra == Extra::Unasked);
         unasked.map(|(_, request)| request).collect()
     }
 
@@ -219,7 +253,7 @@ impl Extras {
     }
 
     fn is_awaited(&mut self) -> bool {
-        self.guide == Extra::Asked || self.each().into_iter().any(|(extra, _)| *extra == Extra::Asked)
+        self.guide == Extra::Asked || self.each().any(|(extra, _)| *extra == Extra::Asked)
     }
 
     /// The connection has ended. If that was at one of our questions, true: it and those after it are not asked on the next
@@ -285,7 +319,8 @@ impl ClientTask {
     ) -> Result<(), String> {
         let mut opening = vec![Request::hello()];
         let questions = self.extras.questions().into_iter();
-        let (after, before): (Vec<_>, Vec<_>) = questions.partition(|request| *request == Request::Keys);
+        let (after, before): (Vec<_>, Vec<_>) =
+            questions.partition(|request| matches!(request, Request::Keys | Request::Signers));
         opening.extend(before);
         opening.extend(directory.token().cloned().map(|token| Request::Admit { token }));
         // The first answer has the keys of all stations that the client may see.
@@ -385,6 +420,11 @@ impl ClientTask {
             Reply::Sound(sounds) => {
                 self.extras.sound = Extra::Told;
                 (self.events)(Event::Sound(sounds.into_iter().map(|sound| (sound.id, sound)).collect()));
+            }
+            Reply::Signers { at, stations } => {
+                self.extras.signers = Extra::Told;
+                let stations = stations.into_iter().map(|signer| (signer.id, signer));
+                (self.events)(Event::Signers { at, stations: stations.collect() });
             }
             Reply::Now { at, stations } => {
                 self.extras.now = Extra::Told;

@@ -64,10 +64,14 @@ impl Endpoint {
         self.reach.tls || self.reach.fingerprint.is_some() || self.reach.known.get(self.address).is_some()
     }
 
+    /// Whether nobody between can read or change what is said: it is reached by TLS, or is on this machine.
+    pub fn is_safe(&self) -> bool {
+        self.is_tls() || self.address.ip().to_canonical().is_loopback()
+    }
+
     /// The token, if nobody between can read it.
     pub(super) fn token(&self) -> Option<&Secret> {
-        let is_safe = self.is_tls() || self.address.ip().to_canonical().is_loopback();
-        self.reach.token.as_ref().filter(|_| is_safe)
+        self.reach.token.as_ref().filter(|_| self.is_safe())
     }
 
     /// Why the token is not shown, if it is not: anybody between could read it.

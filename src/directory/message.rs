@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Secret;
 use crate::media::{AirTime, FrameRate, Size, StationId};
+use crate::wire::signature::PUBLIC_KEY_LEN;
 use crate::wire::srtp::{MasterKey, Profile};
 use bounded::{optional_text, read_bytes, stations, text, write_bytes};
 pub use rules::{Message, MessageError, plain_text};
@@ -104,6 +105,9 @@ pub enum Request {
     /// [`Reply::Tuned`] of an encrypted station. An older server does not know this request: it answers
     /// [`ErrorCode::BadRequest`] and closes.
     Keys,
+    /// Answered by [`Reply::Signers`]. From now on another one precedes every pushed [`Reply::LineUp`]. An older server does not
+    /// know this request: it answers [`ErrorCode::BadRequest`] and closes.
+    Signers,
 }
 
 /// A message from the server to a client: an answer or a push.
@@ -186,6 +190,14 @@ pub enum Reply {
     /// Answers Keys: those of the encrypted stations that the client may see and that have changed since it was told, ascending by
     /// id. Over TLS, or to the broadcaster's own machine: elsewhere a client sees no such station.
     Keys(#[serde(deserialize_with = "stations")] Vec<StationKeys>),
+    /// Answers Signers: the stations whose pictures are signed. To be believed over TLS or from this machine only.
+    Signers {
+        /// The moment of the answer, on the clock of the due times that are signed.
+        at: AirTime,
+        /// Ascending by id. A station that is not signed is missing.
+        #[serde(deserialize_with = "stations")]
+        stations: Vec<StationSigner>,
+    },
 }
 
 /// The keys of an encrypted station.
@@ -220,6 +232,17 @@ pub struct KeyFrom {
     pub from: u64,
     /// The key.
     pub master: MasterKey,
+}
+
+/// What verifies the pictures of a signed station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StationSigner {
+    /// The station's number.
+    pub id: StationId,
+    /// Identifies the run of the station: another number when it starts again.
+    pub epoch: u64,
+    /// The public key, Ed25519 (RFC 8032 section 5.1.5).
+    pub key: [u8; PUBLIC_KEY_LEN],
 }
 
 /// The films of a station in a span.

@@ -36,12 +36,12 @@ pub use client::{DirectoryClient, Event};
 pub use endpoint::{Endpoint, Reach};
 pub use message::{
     ErrorCode, FilmOnAir, KeyFrom, MAX_GUIDE_FILMS, MAX_SOUND_PACKETS, OnAir, PORT, Services, SoundPacket,
-    State, StationFilms, StationInfo, StationKeys, StationNow, StationSound, StationSource, StreamKeys,
-    VERSION,
+    State, StationFilms, StationInfo, StationKeys, StationNow, StationSigner, StationSound, StationSource,
+    StreamKeys, VERSION,
 };
 pub use query::{QueryError, keys, list, now, services, sounds, sources};
 pub use server::{Limits, serve};
-pub use table::{Guides, KeysOf, Sounds, StationTable};
+pub use table::{Guides, KeysOf, Signers, Sounds, StationTable};
 
 /// The directory's service type in multicast DNS (RFC 6763 section 7).
 pub const SERVICE: &str = "_stationcast._tcp.local.";

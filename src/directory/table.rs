@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::message::{
     MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationFilms, StationInfo,
-    StationKeys, StationNow, StationSound, StationSource, plain_text,
+    StationKeys, StationNow, StationSigner, StationSound, StationSource, plain_text,
 };
 use crate::access::{Gatekeeper, Grant};
 use crate::media::{AirTime, StationId};
@@ -29,6 +29,7 @@ pub struct StationTable {
     keys: OnceLock<Box<dyn KeysOf>>,
     /// Rises with every change of a key.
     keys_revision: watch::Sender<u64>,
+    signers: OnceLock<Box<dyn Signers>>,
     now: watch::Sender<Arc<AllNow>>,
 }
 
@@ -55,6 +56,14 @@ pub trait Sounds: Send + Sync {
     fn sound(&self, id: StationId) -> Option<StationSound>;
     /// The station's last packets of sound, ascending by due time.
     fn now(&self, id: StationId) -> Vec<SoundPacket>;
+}
+
+/// What a broadcaster tells of its stations' signatures. Called on a connection's task; must not block.
+pub trait Signers: Send + Sync {
+    /// What verifies the station's pictures; `None` if they are not signed.
+    fn signer(&self, id: StationId) -> Option<StationSigner>;
+    /// The present moment, on the clock of due times.
+    fn now(&self) -> AirTime;
 }
 
 /// A broadcaster's answers about its stations' films. Called on a connection's task; must not block.
@@ -107,6 +116,7 @@ impl StationTable {
             guides: OnceLock::new(),
             keys: OnceLock::new(),
             keys_revision: watch::Sender::new(0),
+            signers: OnceLock::new(),
             now: watch::Sender::default(),
         })
     }
@@ -164,6 +174,18 @@ impl StationTable {
     /// Sets who knows the stations' films. Only the first call counts. Without one, no film is known.
     pub fn set_guides(&self, guides: impl Guides + 'static) {
         self.guides.get_or_init(|| Box::new(guides));
+    }
+
+    /// Sets who knows the stations' signatures. Only the first call counts. Without one, no station is signed.
+    pub fn set_signers(&self, signers: impl Signers + 'static) {
+        self.signers.get_or_init(|| Box::new(signers));
+    }
+
+    /// The present moment, and what verifies the pictures of the stations that are signed, ascending by id.
+    pub(super) fn signers(&self) -> (AirTime, Vec<StationSigner>) {
+        let Some(signers) = self.signers.get() else { return Default::default() };
+        let ids: Vec<StationId> = self.lock().keys().copied().collect();
+        (signers.now(), ids.into_iter().filter_map(|id| signers.signer(id)).collect())
     }
 
     /// The present moment, and the films of a span. Titles are cut to the limits.

@@ -71,6 +71,7 @@ pub struct StationHandle {
     publish_slot: Arc<PublishSlot>,
     /// Turns true once, when the station is to end.
     stop: watch::Sender<bool>,
+    epoch: u64,
 }
 
 impl StationHandle {
@@ -94,6 +95,7 @@ impl StationHandle {
             keys: KeyBook::default(),
             publish_slot: Arc::default(),
             stop: watch::Sender::new(false),
+            epoch: fastrand::u64(..),
         }
     }
 
@@ -169,6 +171,12 @@ impl StationHandle {
     /// Records that the station has sound. It has or has not for as long as it is on air: its SDP would change otherwise.
     pub(crate) fn set_sound(&self, has_sound: bool) {
         self.has_sound.store(has_sound, Relaxed);
+    }
+
+    /// Identifies this run of the station in its signatures: another one when it starts again with another configuration, so that
+    /// pictures of an earlier run are no pictures of this one.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Whether the station has sound; false until it has looked at its films, before it is on air.

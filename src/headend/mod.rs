@@ -8,6 +8,8 @@
 //! - `guides`: the films of a span, told to the directory;
 //! - `publishers`: who publishes, and the stations that are made by publishing.
 //! - `sounds`: what the directory tells of the stations' sound; `key_book`: and of the keys of those that are encrypted;
+//! - `sounds`: what the directory tells of the stations' sound;
+//! - `signers`: what the directory tells of the stations' signatures;
 //! - `others`: the stations as a mosaic sees them;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
@@ -27,6 +29,7 @@ mod on_now;
 mod orders;
 mod others;
 pub(crate) mod publishers;
+mod signers;
 mod sounds;
 
 use std::collections::BTreeMap;
@@ -48,6 +51,7 @@ use crate::lineup::StationSpec;
 use crate::media::{AirTime, StationId};
 use crate::net::Network;
 use crate::tls::Security;
+use crate::wire::signature::SigningKey;
 pub use clients::{Client, ClientKind, Clients};
 pub(crate) use handle::SyncSource;
 pub use handle::{Reporting, StationHandle};
@@ -69,6 +73,8 @@ pub struct HeadEnd {
     pub since: AirTime,
     /// Lets clients in.
     pub gatekeeper: Arc<Gatekeeper>,
+    /// The key by which stations sign their pictures.
+    pub signing_key: Arc<SigningKey>,
     /// What RTSP takes, which its addresses tell.
     pub rtsp_security: Security,
     /// The films and their reels.
@@ -94,12 +100,13 @@ pub(crate) fn handles(stations: impl IntoIterator<Item = StationSpec>) -> watch:
 }
 
 impl HeadEnd {
-    /// Tells the directory of the stations' sound and films, and which stations a client may see.
+    /// Tells the directory of the stations' sound, films and signatures, and which stations a client may see.
     pub(crate) fn tell_directory(self: &Arc<HeadEnd>) {
         self.table
             .set_gate(HeadEndGate { head_end: Arc::downgrade(self), gatekeeper: self.gatekeeper.clone() });
         self.table.set_sounds(sounds::HeadEndSounds(Arc::downgrade(self)));
         self.table.set_keys(key_book::HeadEndKeys(Arc::downgrade(self)));
+        self.table.set_signers(signers::HeadEndSigners(Arc::downgrade(self)));
         self.table.set_guides(guides::HeadEndGuides(Arc::downgrade(self)));
     }
 
@@ -186,6 +193,7 @@ impl HeadEnd {
             clients: Clients::default(),
             since: clock.now(),
             gatekeeper: Arc::default(),
+            signing_key: Arc::default(),
             rtsp_security: Security::Plain,
             catalogue: Arc::new(Catalogue::new(clock.clone(), store)),
             stop: stopped,

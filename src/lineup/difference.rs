@@ -141,6 +141,7 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         sound_bitrate,
         sound_codec,
         loudness,
+        sign,
         access,
         encrypt,
         from_start: _,
@@ -167,6 +168,8 @@ fn change(old: &StationSpec, new: StationSpec, sounds: &impl Fn(&StationSpec) ->
         ("access", *access != old.access),
         ("encrypt", *encrypt != old.encrypt),
         ("sound_codec", *sound_codec != old.sound_codec),
+        // Its cards have a socket of their own.
+        ("sign", *sign != old.sign),
         // A station has sound, or has none, for as long as it is on air: its description would change otherwise.
         ("sound", *sound != old.sound || other_media && sounds(old) != sounds(&new)),
     ]);
@@ -282,6 +285,7 @@ mod tests {
             ("quality = 50", "starts again, with another quality"),
             ("datagram = 1000", "starts again, with another datagram"),
             ("sound = true", "starts again, with another sound"),
+            ("sign = true", "starts again, with another sign"),
             ("width = 320\nslide = 3", "starts again, with another width and slide"),
         ] {
             assert_eq!(sentences(keys, ""), [format!("station 2 \"S2\" {sentence}")], "{keys}");

@@ -213,6 +213,8 @@ pub struct StationSpec {
     pub sound_codec: SoundCodec,
     /// Whether its films are brought to one loudness (EBU R 128).
     pub loudness: bool,
+    /// Whether its pictures are signed.
+    pub sign: bool,
     /// The names of the tokens and passwords that it lets in. Empty: it is open to all.
     pub access: Vec<String>,
     /// How the packets to its group are encrypted; `None`: not at all. If they are, only clients to which nobody can listen see it.
@@ -341,6 +343,7 @@ impl StationSpec {
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             sound_codec: SoundCodec::Opus,
             loudness: true,
+            sign: false,
             access: Vec::new(),
             encrypt: None,
             from_start: false,
@@ -566,6 +569,13 @@ impl Lineup {
             notes.push("tokens are taken by TLS only, which no section turns on: write tls = true under [directory], [rtsp] or [http]".into());
         }
         let local = self.directory.ip().is_loopback();
+        let has_safe_directory = local || self.security.directory.has_tls();
+        if let Some(signed) = self.stations.iter().find(|station| station.sign && !has_safe_directory) {
+            notes.push(format!(
+                "station \"{}\" is signed, but viewers believe the keys by TLS only: write tls = true under [directory]",
+                signed.name
+            ));
+        }
         if let Some(away) = self.stations.iter().find(|station| local && !self.stays_here(station)) {
             notes.push(format!(
                 "station \"{}\" leaves this machine, but the directory on {} does not: viewers on other machines \

@@ -112,6 +112,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
             sound_bitrate: DEFAULT_SOUND_BITRATE,
             sound_codec: SoundCodec::Opus,
             loudness: true,
+            sign: false,
             access: Vec::new(),
             encrypt: None,
             from_start: true,

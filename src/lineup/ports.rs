@@ -3,13 +3,23 @@
 use super::World;
 use super::station::UniqueValues;
 
-/// The most ports that a station takes: pictures, their RTCP, sound, its RTCP (`docs/protocol.md`).
-const MOST: u16 = 4;
+/// The most ports that a station takes: pictures, their RTCP, sound, its RTCP, signatures (`docs/protocol.md`).
+const MOST: u16 = 5;
 
-/// Ports of a station without sound.
+/// Ports of a station with sound whose pictures are not signed.
+const WITH_SOUND: u16 = 4;
+
+/// Ports of a station without sound whose pictures are not signed.
 const LEAST: u16 = 2;
 
-const WHAT: &str = "pictures, sound, and the RTCP of each";
+/// What the ports of a station are for.
+fn what(station: &UniqueValues) -> &'static str {
+    if station.sign {
+        "pictures, sound, the RTCP of each, and signatures"
+    } else {
+        "pictures, sound, and the RTCP of each"
+    }
+}
 
 /// Why the ports of a station do not go together with those of the earlier ones, or with its sound; to stand behind `group = "..."`.
 /// Films are asked for sound only if it depends on that.
@@ -29,21 +39,26 @@ pub(super) fn fault(own: &UniqueValues, earlier: &[UniqueValues], world: &World)
         if upper > last {
             continue;
         }
-        let (line, place) = (taken.line, &taken.place);
+        let (line, place, what) = (taken.line, &taken.place, what(lower));
         return Some(if theirs < port {
             format!(
-                "is one of the ports {first} to {last} of {place} on line {line} ({WHAT}); give each station an \
+                "is one of the ports {first} to {last} of {place} on line {line} ({what}); give each station an \
                  address of its own"
             )
         } else {
             format!(
-                "takes the ports {first} to {last} ({WHAT}), and {place} on line {line} is on {theirs}; give each \
+                "takes the ports {first} to {last} ({what}), and {place} on line {line} is on {theirs}; give each \
                  station an address of its own"
             )
         });
     }
-    let is_too_high = port > u16::MAX - (MOST - 1) && ports(own, world) == MOST;
-    is_too_high.then(|| {
+    if port <= u16::MAX - (MOST - 1) {
+        return None;
+    }
+    let ports = ports(own, world);
+    (ports > LEAST && port > u16::MAX - (ports - 1)).then(|| if own.sign {
+        "has no room for signatures on the port + 4; choose a port up to 65531, or write sign = false".into()
+    } else {
         "has no room for sound and its RTCP on the ports + 2 and + 3; choose a port up to 65532, or write sound = false"
             .into()
     })
@@ -51,9 +66,12 @@ pub(super) fn fault(own: &UniqueValues, earlier: &[UniqueValues], world: &World)
 
 /// How many ports a station takes.
 fn ports(station: &UniqueValues, world: &World) -> u16 {
+    if station.sign {
+        return MOST;
+    }
     let has_sound = station.sound.as_ref().is_some_and(|sound| match station.media.is_films() {
         true => (world.sound)(sound, station.media.films()),
         false => station.media.has_sound(sound, |_| false),
     });
-    if has_sound { MOST } else { LEAST }
+    if has_sound { WITH_SOUND } else { LEAST }
 }

@@ -22,7 +22,7 @@ const SECTIONS: [&str; 11] = [
 const HEADERS: &str = "[directory], [defaults], [reel], [rtsp], [http], [announce], [publish], [tls], [access], [reload] \
                        and [[station]]";
 /// The keys of `[defaults]`. Each station may set them for itself.
-pub(super) const SETTINGS: [&str; 14] = [
+pub(super) const SETTINGS: [&str; 15] = [
     "interface",
     "ttl",
     "width",
@@ -37,6 +37,7 @@ pub(super) const SETTINGS: [&str; 14] = [
     "sound_codec",
     "loudness",
     "encrypt",
+    "sign",
 ];
 
 /// Reports every top-level name of the file that this version does not know.

@@ -35,6 +35,7 @@ pub(super) struct Settings {
     sound_codec: Field<SoundCodec>,
     loudness: Field<bool>,
     encrypt: Field<Option<Profile>>,
+    pub(super) sign: Field<bool>,
 }
 
 impl Settings {
@@ -55,6 +56,7 @@ impl Settings {
             sound_codec: Field::Is(SoundCodec::Opus),
             loudness: Field::Is(true),
             encrypt: Field::Is(None),
+            sign: Field::Is(false),
         }
     }
 
@@ -88,6 +90,7 @@ impl Settings {
             sound_bitrate: settings.sound_bitrate.value()?,
             sound_codec: settings.sound_codec.value()?,
             loudness: settings.loudness.value()?,
+            sign: settings.sign.value()?,
             access: Vec::new(),
             encrypt: settings.encrypt.value()?,
             from_start: false,
@@ -104,6 +107,7 @@ impl Settings {
             "choose a whole number from 0 to 2000 (milliseconds for which pictures of a live source wait)";
         let bitrate = "choose a whole number from 32000 to 510000 (bits a second of sound)";
         let loudness = "choose true or false (whether films are brought to one loudness)";
+        let sign = "choose true or false (whether pictures are signed)";
         let reel = "choose true or false (whether encoded pictures are kept, to be sent again)";
         Settings {
             interface: section.interface(report, world),
@@ -120,6 +124,7 @@ impl Settings {
             sound_codec: section.sound_codec(report),
             loudness: section.flag(report, "loudness", loudness),
             encrypt: section.encrypt(report),
+            sign: section.flag(report, "sign", sign),
         }
     }
 
@@ -140,6 +145,7 @@ impl Settings {
             sound_codec: self.sound_codec.or(other.sound_codec),
             loudness: self.loudness.or(other.loudness),
             encrypt: self.encrypt.or(other.encrypt),
+            sign: self.sign.or(other.sign),
         }
     }
 }

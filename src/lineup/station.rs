@@ -41,6 +41,8 @@ pub(super) struct UniqueValues {
     pub(super) group: Option<SocketAddr>,
     pub(super) media: Media,
     pub(super) sound: Option<SoundChoice>,
+    /// Whether its pictures are signed.
+    pub(super) sign: bool,
 }
 
 pub(super) struct StationParser<'a> {
@@ -127,7 +129,8 @@ impl StationParser<'_> {
         if let (Some(Media::Published(_)), Some(name)) = (&media, &name) {
             self.unique_publish_name(&section, name);
         }
-        let own = UniqueValues { place, line, id, name: name.clone(), group, media: own_media, sound };
+        let sign = settings.sign.clone().value().unwrap_or(false);
+        let own = UniqueValues { place, line, id, name: name.clone(), group, media: own_media, sound, sign };
         if let Some(fault) = ports::fault(&own, &self.known, self.world) {
             section.wrong::<()>(&mut self.report, "group", fault);
         }

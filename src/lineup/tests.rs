@@ -339,6 +339,17 @@ fn settings_that_may_surprise_are_noted() {
 }
 
 #[test]
+fn a_signed_station_whose_keys_nobody_believes_is_noted() {
+    let notes = |listen: &str, tls: &str| {
+        let head = format!("[directory]\nlisten = \"{listen}:9688\"\n{tls}[defaults]\nsign = true\n");
+        parse(&(head + &messages::with("id", Some("1")))).unwrap().notes()
+    };
+    let note = "station \"Ocean\" is signed, but viewers believe the keys by TLS only: write tls = true under [directory]";
+    assert_eq!(notes("0.0.0.0", ""), [note]);
+    assert_eq!((notes("0.0.0.0", "tls = true\n"), notes("127.0.0.1", "")), (vec![], vec![]));
+}
+
+#[test]
 fn a_source_specific_group_is_noted() {
     let notes = |group: &str| {
         let group = format!("\"{group}\"");

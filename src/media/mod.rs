@@ -176,23 +176,29 @@ pub struct Unit {
     /// The coded content.
     pub payload: Payload,
     /// Its packets, if they are encrypted for a group: each a datagram. Only the air thread looks at them.
-    pub sealed: Option<Arc<[Vec<u8>]>>,
+    pub sealed: Option<Arc<Vec<Vec<u8>>>>,
+    /// The payload of the [card](crate::wire::signature) that is sent with a signed picture.
+    pub card: Option<Arc<[u8]>>,
 }
 
 impl Unit {
+    fn new(due: Due, payload: Payload) -> Unit {
+        Unit { due, payload, sealed: None, card: None }
+    }
+
     /// An access unit with a coded picture.
     pub fn picture(due: Due, jpeg: Jpeg) -> Unit {
-        Unit { due, payload: Payload::Jpeg(jpeg), sealed: None }
+        Unit::new(due, Payload::Jpeg(jpeg))
     }
 
     /// An access unit with a packet of Opus.
     pub fn sound(due: Due, packet: Bytes) -> Unit {
-        Unit { due, payload: Payload::Opus(packet), sealed: None }
+        Unit::new(due, Payload::Opus(packet))
     }
 
     /// An access unit with up to 20 ms of [`SoundCodec::L16`].
     pub fn linear(due: Due, samples: Bytes) -> Unit {
-        Unit { due, payload: Payload::L16(samples), sealed: None }
+        Unit::new(due, Payload::L16(samples))
     }
 
     /// What to do with the unit at `now`. Late sound is still of use, since receivers keep some in reserve, and each unit that is left

@@ -24,6 +24,8 @@ use crate::lineup::Spread;
 use crate::media::{AirTime, Due, REPEAT_RATE, Track, Unit};
 use crate::net::Network;
 use crate::wire::sdp::sound_port;
+use crate::wire::signature::{SigningKey, card_port};
+use crate::wire::srtp::Profile;
 
 /// A station that is [`LEAD`] ahead sleeps until it is this far ahead, at one of the timer's [slots](WakeSlots). Enough to
 /// survive another program's burst of load. Wake-ups are most of a station's cost beside the air thread, which costs as much as
@@ -79,6 +81,10 @@ pub(super) struct Output {
     obstacle: Option<String>,
     /// When the sockets are opened again, if there is an obstacle.
     reopen_at: Instant,
+    /// Most bytes of UDP payload in a datagram, of the interface that the station sends by.
+    datagram: Option<usize>,
+    /// Signs the pictures; `None` if the station's are not signed.
+    signer: Option<Arc<SigningKey>>,
     /// The unit that was handed over last.
     last: Option<Unit>,
     /// When the last unit's time on air ends.
@@ -105,6 +111,8 @@ impl Output {
             reports: Vec::new(),
             ssrcs: (0, None),
             obstacle: None,
+            datagram: None,
+            signer: handle.spec().sign.then(|| head_end.signing_key.clone()),
             reopen_at: Instant::now(),
             last: None,
             free_at: AirTime::default(),
@@ -240,6 +248,8 @@ impl Output {
             // A picture that stays for longer is repeated, and sound goes on with each repetition.
             sound.advance(due, due + unit.due.interval.min(REPEAT_RATE.interval()), now);
         }
+        // The feed's subscribers have no use for the card. Here, the air thread does not wait for the signature.
+        unit.card = self.card(&unit);
         if let Some(sealer) = &mut self.sealer {
             sealer.seal(&mut unit);
         }
@@ -262,6 +272,13 @@ impl Output {
         // Far enough ahead: sleep, so that the station does not wake up for each picture.
         let wake = Instant::now() + self.clock.until(due - MIN_LEAD);
         self.wait_until(self.wake_slots.before(wake)).await
+    }
+
+    /// The card of a picture; `None` if it is not signed, or cannot be sent.
+    fn card(&self, unit: &Unit) -> Option<Arc<[u8]>> {
+        let spec = self.handle.spec();
+        let overhead = spec.encrypt.map_or(0, Profile::overhead);
+        self.signer.as_ref()?.card(spec.id, self.handle.epoch(), unit, self.datagram? - overhead)
     }
 
     /// Sends nothing more to the group, not even what was handed over.
@@ -395,8 +412,9 @@ impl Output {
     }
 
     /// Notes the interface that the station sends by, and tells the directory from which address.
-    fn sends_by(&self, interface: Option<Interface>) {
+    fn sends_by(&mut self, interface: Option<Interface>) {
         let (ssrc, sound_ssrc) = self.ssrcs;
+        self.datagram = interface.as_ref().map(|interface| self.handle.spec().datagram_limit(interface.mtu));
         self.handle.set_sync_source(interface.map(|interface| SyncSource { interface, ssrc, sound_ssrc }));
         self.table.set_source(self.handle.spec().id, self.handle.source());
     }
@@ -434,7 +452,10 @@ impl Output {
             }
             Ok::<_, String>((sender, sealer, ssrc))
         };
-        let (picture_sender, sealer, ssrc) = sender(spec.group, Track::Picture, &self.handle.air)?;
+        let (mut picture_sender, sealer, ssrc) = sender(spec.group, Track::Picture, &self.handle.air)?;
+        if self.signer.is_some() {
+            picture_sender.set_cards(open(SocketAddr::new(spec.group.ip(), card_port(spec.group.port())))?);
+        }
         let mut sound_ssrc = None;
         if let Some(sound) = &mut self.sound {
             let group = SocketAddr::new(spec.group.ip(), sound_port(spec.group.port()));

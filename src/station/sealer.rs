@@ -143,7 +143,7 @@ impl Sealer {
             self.index += 1;
         }
         self.handle.keys.set_index(self.track, self.ssrc(), self.index);
-        unit.sealed = Some(packets.into());
+        unit.sealed = Some(Arc::new(packets));
     }
 
     /// Seals a report on the stream.

@@ -122,6 +122,7 @@ impl Simulation {
             clients: Clients::default(),
             since: clock.now(),
             gatekeeper: Arc::default(),
+            signing_key: Arc::default(),
             rtsp_security: crate::tls::Security::Plain,
             catalogue: Arc::new(catalogue),
             stop: stopped,

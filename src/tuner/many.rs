@@ -303,7 +303,9 @@ impl Member {
         for _ in 0..MOST_AT_ONCE {
             let Some(datagram) = sockets.pictures.read()? else { break };
             let opener = Some(&mut self.openers.0);
-            let taken = self.tuner.open_and_handle(opener, datagram.arrival, datagram.from, datagram.bytes);
+            let (arrival, from) = (datagram.arrival, datagram.from);
+            let opened = self.tuner.open(opener, arrival, from, datagram.bytes);
+            let taken = opened.and_then(|packet| self.tuner.handle_datagram_from(arrival, from, packet));
             if let Err(error) = taken {
                 debug!("{}: unusable datagram: {error}", self.station.group);
             }

@@ -5,7 +5,8 @@
 //! description of a station; nothing of the broadcaster.
 //!
 //! [`Tuner`] is pure: it reads no clock and owns no socket. Its shell is the [`receiver`], a thread that drains a
-//! socket into it: the group's, or without multicast that of an RTSP connection. [`many`] is another one, for many stations.
+//! socket into it: the group's, or without multicast that of an RTSP connection. [`many`] is another one, for many stations. If
+//! pictures must be signed, [`signed`] is before it, which passes on the packets of verified pictures alone.
 //!
 //! ```text
 //! ReceivedPicture <- Depacketizer <- JitterBuffer <- Tuner <- datagrams
@@ -27,6 +28,8 @@ mod rtsp_client;
 #[cfg(all(feature = "viewer", fuzzing))]
 pub mod rtsp_client;
 mod sender;
+pub mod signed;
+mod signed_source;
 pub mod source;
 
 use std::collections::VecDeque;
@@ -205,35 +208,33 @@ impl Tuner {
         result
     }
 
-    /// As [`handle_datagram_from`](Self::handle_datagram_from), of a station that may be encrypted: `opener` knows.
+    /// Opens a datagram that arrived at `now` from `from`, of a station that may be encrypted: `opener` knows. Returns the packet, to be
+    /// [handled](Self::handle_datagram_from).
     ///
     /// # Errors
-    /// Also if the datagram does not open.
-    pub fn open_and_handle(
+    /// The datagram does not open. It has been counted, and nothing else happens.
+    pub fn open<'d>(
         &mut self,
         opener: Option<&mut Opener>,
         now: AirTime,
         from: Option<SocketAddr>,
-        datagram: &mut [u8],
-    ) -> Result<(), DatagramError> {
-        let Some(opener) = opener else { return self.handle_datagram_from(now, from, datagram) };
+        datagram: &'d mut [u8],
+    ) -> Result<&'d [u8], DatagramError> {
+        let Some(opener) = opener else { return Ok(datagram) };
         // Strangers' datagrams need not be decrypted.
         let is_strange = |source: IpAddr| from.is_some_and(|from| from.ip().to_canonical() != source);
         if self.source.is_some_and(is_strange) {
-            return self.handle_datagram_from(now, from, datagram);
+            return Ok(datagram);
         }
         let length = datagram.len();
         self.is_authentic = opener.is_encrypted();
-        match opener.open(datagram) {
-            Ok(packet) => self.handle_datagram_from(now, from, packet),
-            Err(error) => {
-                self.counters.datagrams += 1;
-                self.counters.bytes += length as u64;
-                self.counters.unopened += 1;
-                self.handle_timeout(now);
-                Err(error.into())
-            }
-        }
+        opener.open(datagram).map_err(|error| {
+            self.counters.datagrams += 1;
+            self.counters.bytes += length as u64;
+            self.counters.unopened += 1;
+            self.handle_timeout(now);
+            error.into()
+        })
     }
 
     /// Gives up missing packets whose deadline has passed at `now`.

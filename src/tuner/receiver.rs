@@ -19,7 +19,9 @@ use super::keyring::Opener;
 use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
 use super::rtsp_client::RtspSource;
-use super::source::{DatagramSource, MOST_AT_ONCE, ReceivedDatagram, wait};
+use super::signed::{Requirement, SignedCounters};
+use super::signed_source::SignedSource;
+use super::source::{DatagramSource, MOST_AT_ONCE, ReceivedDatagram, wait, wait_for_any};
 use super::{DatagramError, Expected, ReceivedPicture, Tuner, TunerCounters, join};
 use crate::clock::wall_clock;
 use crate::conflict::{ConflictChange, MAX_SENDERS, addresses};
@@ -33,6 +35,9 @@ use crate::wire::rtp::Header;
 
 /// Longest time until the thread notices that its owner [expects](Receiver::expect) something else.
 const NOTICE: Duration = Duration::from_millis(500);
+
+/// When so many packets have been refused since the last signed picture, that is why none is shown.
+const REFUSED: u64 = 10;
 
 /// Most kinds of refused pictures that are logged.
 const MAX_REFUSALS: usize = 8;
@@ -103,6 +108,8 @@ pub struct ReceiverStatus {
     pub other_senders: Vec<SocketAddr>,
     /// The other senders so far, those that have ended included; the first few.
     pub all_other_senders: Vec<SocketAddr>,
+    /// The counts of pictures that must be signed; `None` if they need not be.
+    pub signed: Option<SignedCounters>,
 }
 
 /// Receives one station until it is dropped.
@@ -120,6 +127,8 @@ struct SharedStatus {
     stopped: bool,
     /// What the owner expects.
     expected: Expected,
+    /// What the owner requires of pictures; `None`: nothing.
+    required: Option<Requirement>,
 }
 
 impl Receiver {
@@ -139,23 +148,26 @@ impl Receiver {
             measured,
             sink,
             None,
+            None,
             #[cfg(feature = "viewer")]
             None,
         )
     }
 
-    /// As [`start`](Self::start), of a station that may be encrypted: `opener` knows.
+    /// As [`start`](Self::start), of a station that may be encrypted: `opener` knows. Delivers only pictures that keep the `requirement`,
+    /// if there is one.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     #[cfg(feature = "viewer")]
-    pub fn start_with_keys(
+    pub fn start_protected(
         from: ReceiveFrom,
         measured: usize,
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
         opener: Opener,
+        requirement: Option<Requirement>,
     ) -> io::Result<Receiver> {
-        Receiver::begin(from, measured, sink, Some(opener), None)
+        Receiver::begin(from, measured, sink, Some(opener), requirement, None)
     }
 
     /// As [`start`](Self::start). If the pictures come by RTSP, the server is asked for the sound too, and `sound` is called with
@@ -170,7 +182,7 @@ impl Receiver {
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
         sound: SoundSink,
     ) -> io::Result<Receiver> {
-        Receiver::begin(from, measured, sink, None, Some(sound))
+        Receiver::begin(from, measured, sink, None, None, Some(sound))
     }
 
     fn begin(
@@ -178,14 +190,19 @@ impl Receiver {
         measured: usize,
         sink: impl FnMut(ReceivedPicture) + Send + 'static,
         opener: Option<Opener>,
+        required: Option<Requirement>,
         #[cfg(feature = "viewer")] sound: Option<SoundSink>,
     ) -> io::Result<Receiver> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = SharedStatus {
-            status: ReceiverStatus::default(),
+            status: ReceiverStatus {
+                signed: required.map(|_| SignedCounters::default()),
+                ..ReceiverStatus::default()
+            },
             meter: Meter::new(measured),
             stopped: false,
             expected: Expected::default(),
+            required,
         };
         let shared = Arc::new(Mutex::new(shared));
         let (worker_shared, worker_stop) = (shared.clone(), stop.try_clone()?);
@@ -199,6 +216,7 @@ impl Receiver {
             #[cfg(feature = "viewer")]
             sound,
             refusals: LoggedOnce::new(MAX_REFUSALS),
+            signed: Signed::default(),
         };
         thread::Builder::new().name("receiver".into()).spawn(move || worker.run())?;
         Ok(Receiver { shared, stop })
@@ -207,6 +225,13 @@ impl Receiver {
     /// Tells what the station should be sending, so that its silence counts as lost pictures. Has no effect over RTSP.
     pub fn expect(&self, expected: Expected) {
         lock(&self.shared).expected = expected;
+    }
+
+    /// Follows what the directory tells of the station's signatures, if the receiver was [started](Self::start_protected) with a
+    /// requirement.
+    pub fn require(&self, requirement: Requirement) {
+        let mut shared = lock(&self.shared);
+        shared.required = shared.required.map(|_| requirement);
     }
 
     /// The other senders whose pictures come to the group now. Cheaper than the whole status.
@@ -253,6 +278,16 @@ struct ReceiverThread<S> {
     sound: Option<SoundSink>,
     /// The kinds of refused pictures that have been logged.
     refusals: LoggedOnce<DatagramError>,
+    signed: Signed,
+}
+
+/// The counts of signed reception.
+#[derive(Debug, Default)]
+struct Signed {
+    /// Those of the groups before this one.
+    before: SignedCounters,
+    /// Packets that had been refused when the last picture came.
+    refused: u64,
 }
 
 impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
@@ -286,18 +321,31 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         sender: Option<IpAddr>,
     ) -> io::Result<()> {
         let mut source = DatagramSource::join(group, interface, sender)?;
+        let mut signed = self.join_cards(group, interface, sender)?;
         self.begin(source.buffer());
         self.tuner.accept_only(sender);
         let drops_before = lock(&self.shared).status.kernel_drops;
         loop {
             let now = wall_clock();
-            let expected = lock(&self.shared).expected;
+            let (expected, required) = {
+                let shared = lock(&self.shared);
+                (shared.expected, shared.required)
+            };
             self.tuner.expect(now, expected);
             let timeout =
                 self.tuner.poll_timeout().map_or(NOTICE, |deadline| deadline.since(now).min(NOTICE));
-            let ready = wait(Some(source.as_fd()), Some(self.stop.as_fd()), Some(timeout))?;
+            let sockets = [Some(source.as_fd()), signed.as_ref().map(SignedSource::as_fd)];
+            let ready = wait_for_any(sockets.into_iter().flatten(), Some(self.stop.as_fd()), Some(timeout))?;
             if ready.stop {
                 return Ok(());
+            }
+            if let Some(signed) = &mut signed {
+                signed.follow(required)?;
+                // The last packet of a picture may have overtaken its card.
+                signed.read_cards()?;
+                if let Err(error) = signed.pass_on(&mut self.tuner) {
+                    refused(&self.shared, &mut self.refusals, error, &group.to_string());
+                }
             }
             let mut left = MOST_AT_ONCE;
             while ready.readable
@@ -312,7 +360,14 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
                     left = MOST_AT_ONCE;
                 }
                 let length = bytes.len();
-                if let Err(error) = self.tuner.open_and_handle(self.opener.as_mut(), arrival, from, bytes) {
+                let handled = match self.tuner.open(self.opener.as_mut(), arrival, from, bytes) {
+                    Ok(packet) => match &mut signed {
+                        Some(signed) => signed.handle(&mut self.tuner, arrival, from, packet)?,
+                        None => self.tuner.handle_datagram_from(arrival, from, packet),
+                    },
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = handled {
                     let from = from.map_or_else(|| "an unknown address".into(), |from| from.to_string());
                     debug!("{group}: unusable datagram of {length} bytes from {from}: {error}");
                     refused(&self.shared, &mut self.refusals, error, &format!("{from} to {group}"));
@@ -320,7 +375,12 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
                 lock(&self.shared).status.kernel_drops = drops_before + source.kernel_drops();
                 self.deliver();
             }
-            self.tuner.handle_timeout(wall_clock());
+            let now = wall_clock();
+            self.tuner.handle_timeout(now);
+            if let Some(signed) = &mut signed {
+                signed.handle_timeout(now);
+                self.signed.tell(signed.counters(), &mut lock(&self.shared).status);
+            }
             self.deliver();
             self.tell_conflict(group);
         }
@@ -329,6 +389,9 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
     #[cfg(feature = "viewer")]
     #[expect(clippy::disallowed_methods, reason = "a shell: packets are stamped when they are read")]
     fn play(&mut self, server: SocketAddr, url: &Url) -> io::Result<()> {
+        if lock(&self.shared).required.is_some() {
+            return Err(io::Error::other("no signatures come by RTSP, and unsigned pictures are not shown"));
+        }
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
         let mut source = RtspSource::open(server, url, self.sound.is_some()).map_err(at_server)?;
         let sound_type = source.sound();
@@ -370,6 +433,26 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
                     io::ErrorKind::TimedOut,
                     format!("no packet for {} s", SILENCE.as_secs()),
                 )));
+            }
+        }
+    }
+
+    /// Joins the group of the cards, if pictures must be signed.
+    fn join_cards(
+        &mut self,
+        group: SocketAddr,
+        interface: &Interface,
+        source: Option<IpAddr>,
+    ) -> io::Result<Option<SignedSource>> {
+        let required = lock(&self.shared).required;
+        if let Some(counters) = lock(&self.shared).status.signed {
+            self.signed.before = counters;
+        }
+        match required {
+            None => Ok(None),
+            Some(Requirement::Unverifiable(why)) => Err(io::Error::other(why.to_string())),
+            Some(Requirement::Signed { signer, told }) => {
+                SignedSource::join(group, interface, source, (signer, told)).map(Some)
             }
         }
     }
@@ -417,6 +500,22 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
             shared.status.problem = None;
             shared.meter.record(&picture, counters.restarts);
             (self.sink)(picture);
+        }
+    }
+}
+
+impl Signed {
+    /// Tells the counts of this group in the status, and that all that comes is refused.
+    fn tell(&mut self, now: SignedCounters, status: &mut ReceiverStatus) {
+        let mut all = self.before;
+        all += now;
+        let before = status.signed.replace(all).unwrap_or_default();
+        if before.pictures != all.pictures {
+            self.refused = all.refused;
+        } else if all.refused - self.refused >= REFUSED {
+            let refused = all.refused - self.refused;
+            status.problem =
+                Some(format!("{refused} packets have come, and no picture with a valid signature"));
         }
     }
 }

@@ -137,16 +137,28 @@ pub fn wait(
     stop: Option<BorrowedFd<'_>>,
     timeout: Option<Duration>,
 ) -> io::Result<Ready> {
+    wait_for_any(socket, stop, timeout)
+}
+
+/// As [`wait`], until any of `sockets` can be read.
+///
+/// # Errors
+/// As [`wait`].
+pub(super) fn wait_for_any<'s>(
+    sockets: impl IntoIterator<Item = BorrowedFd<'s>>,
+    stop: Option<BorrowedFd<'_>>,
+    timeout: Option<Duration>,
+) -> io::Result<Ready> {
     let timeout =
         timeout.map(|span| Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() });
-    let mut fds = Vec::with_capacity(2);
+    let mut fds = Vec::with_capacity(3);
     fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
-    fds.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+    fds.extend(sockets.into_iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
     match poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
     let stop = stop.is_some() && ready.next().unwrap_or(false);
-    Ok(Ready { stop, readable: ready.next().unwrap_or(false) })
+    Ok(Ready { stop, readable: ready.any(|ready| ready) })
 }

@@ -18,6 +18,7 @@ const START: AirTime = AirTime(1_790_000_000_000_000_000);
 
 mod attacks;
 mod losses;
+mod signed;
 
 /// A broadcaster without sockets. Picture `n` carries its number in the first eight bytes of its scan.
 struct Transmitter {

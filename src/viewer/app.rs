@@ -484,7 +484,7 @@ mod tests {
     fn a_damaged_picture_does_not_replace_the_one_before_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _within = runtime.enter();
-        let via = ReceiveVia::Multicast { interface: None };
+        let via = ReceiveVia::Multicast { interface: None, require_signed: false };
         let zapper =
             Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
         let mut app = App::new(zapper, PathBuf::new()).unwrap();

@@ -114,6 +114,10 @@ pub struct HeadlessSummary {
     /// Time between the first packets of successive pictures, in microseconds.
     #[serde(serialize_with = "brief")]
     pub interval_us: Distribution,
+    /// Pictures whose signature is valid; `None` if signatures are not required.
+    pub signed: Option<u64>,
+    /// Packets that belong to no picture with a valid signature; `None` if signatures are not required.
+    pub unsigned_refused: Option<u64>,
     /// Other senders whose pictures came to the group during the run, the first few: their addresses and ports.
     pub other_senders: Vec<SocketAddr>,
     /// The station's sound; `None` if it has none, or if it is not received.
@@ -198,6 +202,9 @@ impl fmt::Display for HeadlessSummary {
             if let Some(offset) = sound.av_offset_ms {
                 write!(f, ", {offset:+.1} ms to the picture")?;
             }
+        }
+        if let (Some(signed), Some(refused)) = (self.signed, self.unsigned_refused) {
+            write!(f, "; {signed} signed, {refused} packets refused")?;
         }
         for sentence in [self.silence(), self.slate()].into_iter().flatten() {
             write!(f, "; {sentence}")?;
@@ -310,6 +317,8 @@ pub fn receive(zapper: &mut Zapper, plan: &HeadlessPlan) -> anyhow::Result<Headl
         first_picture_ms: first_picture.as_secs_f64() * 1e3,
         pacing_us: status.reading.pacing,
         interval_us: status.reading.interval,
+        signed: status.signed.map(|signed| signed.pictures),
+        unsigned_refused: status.signed.map(|signed| signed.refused),
         other_senders: status.all_other_senders,
         sound,
     })

@@ -31,6 +31,7 @@ use crate::media::{AirTime, StationId};
 use crate::speaker::{SoundReceiver, Speaker, SpeakerInput};
 use crate::tuner::keyring::{Keyring, Opener};
 use crate::tuner::receiver::{ReceiveFrom, ReceiverStatus};
+use crate::tuner::signed::Requirement;
 
 /// Input from another thread.
 enum ZapperInput {
@@ -89,7 +90,10 @@ impl Zapper {
         measured: usize,
     ) -> Zapper {
         let directory = directory.into();
-        Zapper::begin(via, queue_policy, measured, |sender| DirectoryView::connect(directory, sender))
+        let wants_signers = matches!(via, ReceiveVia::Multicast { require_signed: true, .. });
+        Zapper::begin(via, queue_policy, measured, |sender| {
+            DirectoryView::connect(directory, wants_signers, sender)
+        })
     }
 
     /// Receives a stream that no directory lists, as the only station of the line-up, once it is [tuned](Self::tune) to.
@@ -381,10 +385,13 @@ impl Zapper {
         Ok(())
     }
 
-    /// Tells the receivers what their stations should be sending, so that silence counts as loss.
+    /// Tells the receivers what their stations should be sending, so that silence counts as loss, and by what it is signed.
     fn expect(&self) {
         for tuned in [&self.coming, &self.shown].into_iter().flatten() {
             tuned.receiver.expect(self.directory.expected_of(tuned.station.id));
+            if let Some(requirement) = self.requirement_of(tuned.station.id) {
+                tuned.receiver.require(requirement);
+            }
         }
     }
 
@@ -416,6 +423,7 @@ impl Zapper {
         match event {
             Event::Connected { local } => self.directory.set_connected(local.ip()),
             Event::Sources(sources) => self.directory.set_sources(sources),
+            Event::Signers { at, stations } => self.directory.set_signers(at, stations),
             Event::Sound(sounds) => self.directory.set_sounds(sounds),
             Event::Keys { keys, all: true } => self.keyring.replace(keys),
             Event::Keys { keys, all: false } => self.keyring.learn(keys),
@@ -440,7 +448,10 @@ impl Zapper {
                 // Useful only until a picture has been received from the station itself, which is newer.
                 let awaited =
                     self.coming.as_ref().is_some_and(|coming| coming.station.id == entry.id && !coming.heard);
-                if let (true, Some(now)) = (awaited, now) {
+                // A directory that tells keys to be believed is believed in its pictures, too.
+                let is_believed =
+                    !matches!(self.requirement_of(entry.id), Some(Requirement::Unverifiable(_)));
+                if let (true, Some(now)) = (awaited && is_believed, now) {
                     let picture = CodedPicture::Directory(now.jpeg);
                     self.pending.push_back(ZapperEvent::Picture { station: entry.id, picture });
                 }

@@ -10,6 +10,7 @@
 //! - [`srtp`]: packets of RTP and RTCP, encrypted;
 //! - `rtsp`: the messages of an RTSP connection;
 //! - [`sdp`]: the description that a player needs before the first packet; `sap`: its announcement.
+//! - [`signature`]: the cards of signed pictures.
 
 pub mod jitter;
 pub mod packetizer;
@@ -24,6 +25,7 @@ pub(crate) mod rtsp;
 #[cfg(feature = "broadcaster")]
 pub(crate) mod sap;
 pub mod sdp;
+pub mod signature;
 pub mod srtp;
 
 use std::net::IpAddr;

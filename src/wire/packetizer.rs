@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::payload::jpeg::{Fragment, MAX_HEADERS, TABLES_LEN};
 use super::rtp;
+use super::signature::PAYLOAD_TYPE_CARD;
 use crate::media::jpeg::Jpeg;
 use crate::media::{LINEAR_SAMPLE, Payload, SOUND_CLOCK, Unit};
 
@@ -44,7 +45,16 @@ impl Default for Packet<'_> {
     }
 }
 
-impl Packet<'_> {
+impl<'a> Packet<'a> {
+    /// A packet without a header of its payload format.
+    fn with_header(header: rtp::Header, payload: &'a [u8]) -> Packet<'a> {
+        let mut headers = [0; MAX_HEADERS];
+        if let Some(rtp_part) = headers.first_chunk_mut() {
+            header.emit(rtp_part);
+        }
+        Packet { headers, length: rtp::HEADER_LEN, tables: &[], payload }
+    }
+
     /// The RTP header and the header of the payload format.
     pub fn header(&self) -> &[u8] {
         &self.headers[..self.length]
@@ -171,15 +181,23 @@ impl Packetizer {
                         (jpeg.tables_of(fragment), &jpeg.scan[fragment.start..fragment.end]);
                     Packet { headers, length, tables, payload }
                 }
-                Piece::Opus(content) | Piece::L16((_, content)) => {
-                    let mut headers = [0; MAX_HEADERS];
-                    if let Some(rtp_part) = headers.first_chunk_mut() {
-                        header.emit(rtp_part);
-                    }
-                    Packet { headers, length: rtp::HEADER_LEN, tables: &[], payload: content }
-                }
+                Piece::Opus(content) | Piece::L16((_, content)) => Packet::with_header(header, content),
             }
         })
+    }
+
+    /// The card of a signed picture, in a stream of cards: the next packet of it. `None` if `unit` has none. Allocates nothing.
+    pub fn card<'u>(&mut self, unit: &'u Unit) -> Option<Packet<'u>> {
+        let payload = unit.card.as_ref()?;
+        let header = rtp::Header {
+            marker: false,
+            payload_type: PAYLOAD_TYPE_CARD,
+            sequence: self.sequence,
+            timestamp: unit.rtp_timestamp(),
+            ssrc: self.ssrc,
+        };
+        self.skip(1);
+        Some(Packet::with_header(header, payload))
     }
 
     /// Takes the sequence numbers of `packets` packets that are not sent, so that receivers see the gap.
@@ -267,6 +285,20 @@ mod tests {
             assert_eq!(whole, bytes);
         }
         assert_eq!(Packetizer::new(7, 0, 1472).linear_time(), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_card_is_numbered_in_a_stream_of_its_own() {
+        let mut unit = unit(5000);
+        let mut packetizer = Packetizer::new(1, 65_535, 1000);
+        assert!(packetizer.card(&unit).is_none());
+        unit.card = Some(vec![1, 2, 3].into());
+        for sequence in [65_535, 0] {
+            let packet = packetizer.card(&unit).unwrap().to_vec();
+            let (header, payload) = rtp::Header::parse(&packet).unwrap();
+            assert_eq!((header.payload_type, header.marker, payload), (99, false, &[1, 2, 3][..]));
+            assert_eq!((header.sequence, header.timestamp), (sequence, unit.rtp_timestamp()));
+        }
     }
 
     #[test]

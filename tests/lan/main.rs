@@ -28,6 +28,7 @@ mod receivers;
 mod reels;
 mod reload;
 mod service;
+mod signatures;
 mod sound;
 mod streams;
 
@@ -67,6 +68,10 @@ fn main() -> ExitCode {
             tools: &["curl", "ffmpeg", "openssl"],
             run: access::a_station_for_some_is_watched_by_those_and_by_no_others,
         },
+        test(
+            "a_viewer_that_requires_signatures_shows_the_signed_station_alone",
+            signatures::a_viewer_that_requires_signatures_shows_the_signed_station_alone,
+        ),
         Test {
             name: "two_broadcasters_on_one_group",
             tools: &["curl"],

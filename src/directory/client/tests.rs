@@ -238,7 +238,12 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (event, mut events) = mpsc::unbounded_channel();
-    let _client = DirectoryClient::start(address, move |told| drop(event.send(told)));
+    let event = move |told| drop(event.send(told));
+    // The youngest request is asked only if its answer is wanted.
+    let _client = match connections[0].contains(&Request::Signers) {
+        true => DirectoryClient::start_with_signers(address, event),
+        false => DirectoryClient::start(address, event),
+    };
     for &asked in connections {
         let stream = listener.accept().await.unwrap().0;
         let mut framed = Framed::<_, Request>::new(stream);
@@ -258,7 +263,9 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
             let reply = match request {
                 _ if !known.contains(request) => Reply::Error { code, sentence },
                 Request::Sound => Reply::Sound(Vec::new()),
-                Request::Now => Reply::Now { at: AirTime(1), stations: Vec::new() },
+                Request::Now => Reply::Now { at: AirTime(7), stations: Vec::new() },
+                Request::Keys => Reply::Keys(Vec::new()),
+                Request::Signers => Reply::Signers { at: AirTime(7), stations: Vec::new() },
                 _ => Reply::Sources(Vec::new()),
             };
             framed.send(&encode(&reply).unwrap()).await.unwrap();
@@ -267,7 +274,9 @@ async fn an_older_server(known: &[Request], connections: &[&[Request]]) {
             }
             let told = match request {
                 Request::Sound => Event::Sound(BTreeMap::new()),
-                Request::Now => Event::Now { at: AirTime(1), stations: BTreeMap::new() },
+                Request::Now => Event::Now { at: AirTime(7), stations: BTreeMap::new() },
+                Request::Keys => Event::Keys { keys: Vec::new(), all: true },
+                Request::Signers => Event::Signers { at: AirTime(7), stations: BTreeMap::new() },
                 _ => Event::Sources(BTreeMap::new()),
             };
             assert_eq!(events.recv().await, Some(told));
@@ -301,8 +310,15 @@ async fn a_directory_that_does_not_tell_what_is_on_still_tells_the_sound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_tells_no_keys_still_tells_what_is_on() {
-    let all = [Request::Sources, Request::Sound, Request::Now, Request::Keys];
+    let all = [Request::Sources, Request::Sound, Request::Now, Request::Keys, Request::Signers];
     an_older_server(&all[..3], &[&all, &all[..3]]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_tells_no_signatures_still_tells_the_keys() {
+    let all = [Request::Sources, Request::Sound, Request::Now, Request::Keys, Request::Signers];
+    an_older_server(&all[..4], &[&all, &all[..4]]).await;
+    an_older_server(&all, &[&all]).await;
 }
 
 #[tokio::test(start_paused = true)]

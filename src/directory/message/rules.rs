@@ -87,7 +87,8 @@ impl Message for Request {
         match self {
             Request::Hello { agent, .. } => check_text(agent, MAX_NAME),
             Request::List | Request::Tune { .. } | Request::Watch | Request::Ping => Ok(()),
-            Request::Services | Request::Sources | Request::Sound | Request::Now | Request::Keys => Ok(()),
+            Request::Services | Request::Sources | Request::Sound | Request::Now => Ok(()),
+            Request::Keys | Request::Signers => Ok(()),
             Request::Guide { from, until } if from < until => Ok(()),
             Request::Guide { .. } => Err("a span of the guide ends after it begins"),
             Request::Admit { token } => check_text(token.reveal(), LONGEST_SECRET),
@@ -158,6 +159,12 @@ impl Message for Reply {
                     return Err("stations ascend by number, each once");
                 }
                 keys.iter().try_for_each(StationKeys::check)
+            }
+            Reply::Signers { stations, .. } => {
+                if !stations.is_sorted_by(|a, b| a.id < b.id) {
+                    return Err("stations ascend by number, each once");
+                }
+                stations.iter().try_for_each(|signer| check_number(signer.id))
             }
             Reply::Pong | Reply::Services(_) => Ok(()),
         }

@@ -7,9 +7,11 @@ use super::*;
 use crate::directory::framing::FrameReader;
 use crate::directory::message::{
     ErrorCode, FilmOnAir, KeyFrom, MAX_CODEC, MAX_NAME, OnAir, Reply, Request, Services, SoundPacket, State,
-    StationFilms, StationInfo, StationKeys, StationNow, StationSound, StationSource, StreamKeys, plain_text,
+    StationFilms, StationInfo, StationKeys, StationNow, StationSigner, StationSound, StationSource,
+    StreamKeys, plain_text,
 };
 use crate::media::{AirTime, FrameRate, Size, StationId};
+use crate::wire::signature;
 use crate::wire::srtp::{MasterKey, Profile};
 
 /// The examples of docs/protocol.md, by name. They are the golden messages.
@@ -74,6 +76,7 @@ fn requests() -> Vec<(&'static str, Request)> {
             },
         ),
         ("request-keys", Request::Keys),
+        ("request-signers", Request::Signers),
     ]
 }
 
@@ -111,6 +114,12 @@ fn replies() -> Vec<(&'static str, Reply)> {
     };
     let now = OnAir { due: AirTime(1_790_000_000_000_000_000), jpeg: vec![0xff, 0xd8, 0xff, 0xd9] };
     let sentence = "there is no station 9 in the line-up".into();
+    let at = AirTime(1_790_000_000_000_000_000);
+    let signer = StationSigner {
+        id: StationId(2),
+        epoch: 0x1122_3344_5566_7788,
+        key: signature::tests::key().public(),
+    };
     vec![
         ("reply-hello", Reply::Hello { version: 1, server: "stationcast 0.1.0".into() }),
         ("reply-line-up", Reply::LineUp { revision: 1000, stations: vec![nature(), ete] }),
@@ -174,6 +183,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 }],
             }]),
         ),
+        ("reply-signers", Reply::Signers { at, stations: vec![signer] }),
     ]
 }
 
@@ -409,6 +419,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Services),
         Just(Request::Sources),
         Just(Request::Sound),
+        Just(Request::Signers),
     ]
 }
 
@@ -427,6 +438,14 @@ fn reply() -> impl Strategy<Value = Reply> {
         (entry(1u16..=999), proptest::option::of(now)).prop_map(|(entry, now)| Reply::Tuned { entry, now }),
         (code, name()).prop_map(|(code, sentence)| Reply::Error { code, sentence }),
         Just(Reply::Pong),
+        (any::<u64>(), proptest::collection::vec(any::<(u64, [u8; 32])>(), 0..8)).prop_map(
+            |(at, signers)| {
+                let signers = signers.into_iter().zip(1..);
+                let stations =
+                    signers.map(|((epoch, key), id)| StationSigner { id: StationId(id), epoch, key });
+                Reply::Signers { at: AirTime(at), stations: stations.collect() }
+            }
+        ),
         proptest::collection::vec((1u16.., 96u8..=127, name()), 0..8).prop_map(|sounds| {
             let sounds = sounds.into_iter().zip(1..).map(|((port, payload_type, codec), id)| {
                 let codec = plain_text(&codec, MAX_CODEC);

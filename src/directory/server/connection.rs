@@ -81,6 +81,8 @@ pub(super) struct Connection<'a, S> {
     wants_sources: bool,
     /// Whether the client has asked for the stations' sound, as above.
     wants_sound: bool,
+    /// Whether the client has asked for the stations' signatures, as above.
+    wants_signers: bool,
     /// The films that are on, once the client has asked for them.
     now: Option<Now>,
     /// The keys of encrypted stations, once the client has asked for them.
@@ -106,6 +108,7 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             watching: None,
             wants_sources: false,
             wants_sound: false,
+            wants_signers: false,
             now: None,
             keys: None,
         }
@@ -210,6 +213,10 @@ impl<'a, S: ByteStream> Connection<'a, S> {
             Request::Sound => {
                 self.wants_sound = true;
                 self.send(&self.sounds()).await
+            }
+            Request::Signers => {
+                self.wants_signers = true;
+                self.send(&self.signers()).await
             }
             Request::Now => {
                 // Asked again, the answer has all stations again.
@@ -347,6 +354,12 @@ impl<'a, S: ByteStream> Connection<'a, S> {
         Reply::Sound(sounds)
     }
 
+    fn signers(&self) -> Reply {
+        let (at, mut stations) = self.table.signers();
+        stations.retain(|signer| self.sees(signer.id));
+        Reply::Signers { at, stations }
+    }
+
     /// Sends the line-up.
     #[expect(clippy::disallowed_methods, reason = "a shell: it times requests and writes")]
     async fn push(&mut self) -> Result<(), Disconnect> {
@@ -361,6 +374,9 @@ impl<'a, S: ByteStream> Connection<'a, S> {
         }
         if self.wants_sound {
             self.send(&self.sounds()).await?;
+        }
+        if self.wants_signers {
+            self.send(&self.signers()).await?;
         }
         self.send(&self.line_up()).await
     }

@@ -45,6 +45,26 @@ fn stations_on_one_address_need_ports_for_their_sound() {
     }
     assert_eq!(faults(&[(5004, mute, "sound = true"), (5006, mute, "")]), inside(5006, 5004, 5007));
 
+    // Signatures take the fifth port, with sound or without.
+    let signed = "sign = true";
+    assert_eq!(faults(&[(5004, mute, signed), (5009, heard, "")]), None);
+    assert_eq!(
+        faults(&[(5004, mute, signed), (5008, heard, "")]).as_deref(),
+        Some(
+            "conf/stations.toml:11: station \"1\": group = \"239.1.1.1:5008\" is one of the ports 5004 to \
+             5008 of station \"0\" on line 1 (pictures, sound, the RTCP of each, and signatures); give each \
+             station an address of its own"
+        )
+    );
+
+    assert_eq!(faults(&[(65_531, heard, signed)]), None);
+    assert_eq!(
+        faults(&[(65_532, mute, signed)]).as_deref(),
+        Some(
+            "conf/stations.toml:5: station \"0\": group = \"239.1.1.1:65532\" has no room for \
+             signatures on the port + 4; choose a port up to 65531, or write sign = false"
+        )
+    );
     assert_eq!(faults(&[(65_532, heard, "")]), None);
     assert_eq!(faults(&[(65_533, mute, "")]), None);
     assert_eq!(

@@ -229,6 +229,10 @@ impl App {
 
     /// Shows all stations, or those that the user has named.
     pub(super) fn open_mosaic(&mut self) -> anyhow::Result<()> {
+        if self.zapper.requires_signed() {
+            self.say("No tiles with --require-signed: their signatures would not be checked".into());
+            return Ok(());
+        }
         let mosaic = Mosaic::open(&self.zapper, self.named.clone())?;
         self.held.clear();
         let wanted = self.zapper.wanted();

@@ -209,6 +209,12 @@ impl App {
             ("Change", zap),
             ("Buffer", format!("{} kB, {} dropped", status.buffer / 1000, status.kernel_drops)),
         ]);
+        if let Some(signed) = status.signed {
+            rows.push((
+                "Signed",
+                format!("{} pictures, {} packets refused", signed.pictures, signed.refused),
+            ));
+        }
         rows.extend(self.sound_row().map(|row| ("Sound", row)));
         if !self.others.is_empty() {
             rows.push(("Others here", addresses(&self.others)));

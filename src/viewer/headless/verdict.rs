@@ -77,6 +77,8 @@ mod tests {
             first_picture_ms: 1.0,
             pacing_us: Distribution::default(),
             interval_us: Distribution::default(),
+            signed: None,
+            unsigned_refused: None,
             other_senders: Vec::new(),
             sound: None,
         }

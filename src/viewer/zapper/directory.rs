@@ -6,9 +6,12 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use super::ZapperInput;
-use crate::directory::{DirectoryClient, Endpoint, State, StationInfo, StationNow, StationSound};
+use crate::directory::{
+    DirectoryClient, Endpoint, State, StationInfo, StationNow, StationSigner, StationSound,
+};
 use crate::media::{AirTime, SoundCodec, StationId};
 use crate::tuner::Expected;
+use crate::tuner::signed::{Requirement, Unverifiable};
 
 /// A directory, and what it has told.
 pub(super) struct DirectoryView {
@@ -24,6 +27,10 @@ pub(super) struct DirectoryView {
     sources: BTreeMap<StationId, IpAddr>,
     /// How the stations' sound is sent, as far as the directory tells it.
     sounds: BTreeMap<StationId, StationSound>,
+    /// Whether the keys of signed stations are asked for.
+    wants_signers: bool,
+    /// The keys of signed stations, and the moment at which the directory told them, by its clock; `None` if it has not.
+    signers: Option<(AirTime, BTreeMap<StationId, StationSigner>)>,
     /// What is on the stations, as far as the directory tells it.
     now: BTreeMap<StationId, StationNow>,
     /// The time by the broadcaster's clock when the directory told that, and when it was here.
@@ -31,10 +38,14 @@ pub(super) struct DirectoryView {
 }
 
 impl DirectoryView {
-    /// Connects to a directory. Its events go to `sender`.
-    pub(super) fn connect(endpoint: Endpoint, sender: &mpsc::Sender<ZapperInput>) -> DirectoryView {
-        let client = Some(client(endpoint.clone(), sender));
-        DirectoryView { client, ..DirectoryView::of(endpoint, Vec::new()) }
+    /// Connects to a directory. Its events go to `sender`. `wants_signers`: it is asked for the keys of signed stations.
+    pub(super) fn connect(
+        endpoint: Endpoint,
+        wants_signers: bool,
+        sender: &mpsc::Sender<ZapperInput>,
+    ) -> DirectoryView {
+        let client = Some(client(endpoint.clone(), wants_signers, sender));
+        DirectoryView { client, wants_signers, ..DirectoryView::of(endpoint, Vec::new()) }
     }
 
     /// A line-up of one stream that no directory lists.
@@ -51,6 +62,8 @@ impl DirectoryView {
             line_up,
             sources: BTreeMap::new(),
             sounds: BTreeMap::new(),
+            wants_signers: false,
+            signers: None,
             now: BTreeMap::new(),
             told: None,
         }
@@ -59,7 +72,7 @@ impl DirectoryView {
     /// Connects to another directory instead. The last line-up stays until that directory has sent one.
     pub(super) fn move_to(&mut self, address: SocketAddr, sender: &mpsc::Sender<ZapperInput>) {
         (self.endpoint, self.local) = (self.endpoint.at(address), address.ip());
-        self.client = Some(client(self.endpoint.clone(), sender));
+        self.client = Some(client(self.endpoint.clone(), self.wants_signers, sender));
     }
 
     /// Our address in the connection; before there is one, the directory's own address.
@@ -156,13 +169,67 @@ impl DirectoryView {
         self.sounds = sounds;
     }
 
+    /// Notes the keys of the signed stations, which the directory told at this moment of its clock.
+    pub(super) fn set_signers(&mut self, at: AirTime, signers: BTreeMap<StationId, StationSigner>) {
+        self.signers = Some((at, signers));
+    }
+
+    /// What is required of a station's pictures if these must be signed. The keys are those that the directory told last, even if
+    /// the connection is lost.
+    pub(super) fn requirement_of(&self, id: StationId) -> Requirement {
+        if !self.endpoint.is_safe() {
+            return Requirement::Unverifiable(Unverifiable::PlainDirectory);
+        }
+        let Some((told, signers)) = &self.signers else {
+            return Requirement::Unverifiable(Unverifiable::NotTold);
+        };
+        match signers.get(&id) {
+            Some(&signer) => Requirement::Signed { signer, told: *told },
+            None => Requirement::Unverifiable(Unverifiable::NotSigned),
+        }
+    }
+
     pub(super) fn set_sources(&mut self, sources: BTreeMap<StationId, IpAddr>) {
         self.sources = sources;
     }
 }
 
-fn client(endpoint: Endpoint, sender: &mpsc::Sender<ZapperInput>) -> DirectoryClient {
+fn client(endpoint: Endpoint, wants_signers: bool, sender: &mpsc::Sender<ZapperInput>) -> DirectoryClient {
     let sender = sender.clone();
     // Sending fails only when the zapper has been dropped.
-    DirectoryClient::start(endpoint, move |event| drop(sender.send(ZapperInput::Directory(event))))
+    let events = move |event| drop(sender.send(ZapperInput::Directory(event)));
+    match wants_signers {
+        true => DirectoryClient::start_with_signers(endpoint, events),
+        false => DirectoryClient::start(endpoint, events),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::Reach;
+
+    #[test]
+    fn keys_are_believed_by_tls_or_from_this_machine_alone() {
+        let signer = StationSigner { id: StationId(2), epoch: 7, key: [9; 32] };
+        let told = AirTime(5);
+        let required = |address: &str, tls: bool, id: u16| {
+            let reach = Reach { tls, ..Reach::default() };
+            let endpoint = Endpoint { address: address.parse().unwrap(), reach };
+            let mut view = DirectoryView::of(endpoint, Vec::new());
+            let untold = view.requirement_of(StationId(id));
+            view.set_signers(told, [(signer.id, signer)].into());
+            (untold, view.requirement_of(StationId(id)))
+        };
+        let unverifiable = Requirement::Unverifiable;
+        for (address, tls) in
+            [("192.0.2.7:9688", true), ("127.0.0.1:9688", false), ("[::ffff:127.0.0.1]:9688", false)]
+        {
+            let signed = (unverifiable(Unverifiable::NotTold), Requirement::Signed { signer, told });
+            assert_eq!(required(address, tls, 2), signed, "{address}");
+            assert_eq!(required(address, tls, 3).1, unverifiable(Unverifiable::NotSigned), "{address}");
+        }
+        let plain = unverifiable(Unverifiable::PlainDirectory);
+        assert_eq!(required("192.0.2.7:9688", false, 2), (plain, plain));
+    }
 }

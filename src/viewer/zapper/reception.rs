@@ -14,6 +14,7 @@ use crate::media::{SoundCodec, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker};
 use crate::tuner::keyring::Opener;
 use crate::tuner::receiver::{ReceiveFrom, Receiver};
+use crate::tuner::signed::Requirement;
 use crate::tuner::{Expected, join};
 use crate::viewer::stream::Stream;
 
@@ -24,6 +25,8 @@ pub enum ReceiveVia {
     Multicast {
         /// Name or address of the interface; `None`: it is [chosen](join::interface_for_station).
         interface: Option<String>,
+        /// Whether pictures are shown only if they are signed, by the keys that the directory tells.
+        require_signed: bool,
     },
     /// From the RTSP server at this address, in the connection itself: every picture, in order.
     Tcp(SocketAddr),
@@ -63,7 +66,7 @@ pub(super) struct Tuned {
 impl Zapper {
     pub(super) fn receive_from(&self, station: &StationInfo) -> ReceiveFrom {
         match &self.via {
-            ReceiveVia::Multicast { interface } => {
+            ReceiveVia::Multicast { interface, .. } => {
                 let wanted = interface.as_deref();
                 let (directory, local) = (self.directory.endpoint.address.ip(), self.directory.local());
                 let interface = join::interface_for_station(station, wanted, directory, local);
@@ -72,6 +75,16 @@ impl Zapper {
             ReceiveVia::Tcp(server) => ReceiveFrom::rtsp_station(*server, station.id),
             ReceiveVia::Stream(stream) => stream.from.clone(),
         }
+    }
+
+    /// Whether pictures are shown only if they are signed.
+    pub fn requires_signed(&self) -> bool {
+        matches!(self.via, ReceiveVia::Multicast { require_signed: true, .. })
+    }
+
+    /// What is required of a station's pictures; `None`: nothing.
+    pub(super) fn requirement_of(&self, id: StationId) -> Option<Requirement> {
+        self.requires_signed().then(|| self.directory.requirement_of(id))
     }
 
     /// How a station of the line-up is received, for a mosaic.
@@ -137,7 +150,8 @@ impl Zapper {
             Some(sound) => Receiver::start_with_sound(from.clone(), self.measured, sink, sound.sink())?,
             None => {
                 let opener = Opener::new(self.keyring.clone(), station.id);
-                Receiver::start_with_keys(from.clone(), self.measured, sink, opener)?
+                let requirement = self.requirement_of(station.id);
+                Receiver::start_protected(from.clone(), self.measured, sink, opener, requirement)?
             }
         };
         let now = Instant::now();

@@ -34,7 +34,7 @@ const LOCAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::I
 
 /// A zapper without a directory: the tests make its events.
 fn zapper() -> Zapper {
-    let via = ReceiveVia::Multicast { interface: None };
+    let via = ReceiveVia::Multicast { interface: None, require_signed: false };
     let mut zapper =
         Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.handle_event(Event::Connected { local: LOCAL }).unwrap();
@@ -110,8 +110,12 @@ fn a_viewer_joins_the_audience_of_a_station_that_is_listed_later() {
     let runtime = runtime();
     let _within = runtime.enter();
     let (table, directory) = directory(&runtime);
-    let mut zapper =
-        Zapper::start(directory, ReceiveVia::Multicast { interface: None }, QueuePolicy::Newest, 10);
+    let mut zapper = Zapper::start(
+        directory,
+        ReceiveVia::Multicast { interface: None, require_signed: false },
+        QueuePolicy::Newest,
+        10,
+    );
     zapper.tune(StationId(2)).unwrap();
     let deadline = Instant::now() + GUARD;
     while !zapper.wanted.as_ref().is_some_and(|wanted| wanted.refused) {
@@ -217,7 +221,7 @@ fn a_directory_that_is_found_later_is_used() {
     let runtime = runtime();
     let _within = runtime.enter();
     let (table, directory) = directory(&runtime);
-    let via = ReceiveVia::Multicast { interface: None };
+    let via = ReceiveVia::Multicast { interface: None, require_signed: false };
     let mut zapper =
         Zapper::start("127.0.0.1:1".parse::<SocketAddr>().unwrap(), via, QueuePolicy::Newest, 10);
     zapper.tune(StationId(1)).unwrap();
