@@ -17,7 +17,8 @@ pub(crate) fn a_viewer_that_requires_signatures_shows_the_signed_station_alone()
     let broadcaster = tower.on_air(
         &(head(&directory)
             + &station(1, &[&pal(1).path], GROUP, "sign = true\n")
-            + &station(2, &[&pal(2).path], "239.77.0.2:5004", "")),
+            + &station(2, &[&pal(2).path], "239.77.0.2:5004", "")
+            + &station(3, &[&pal(3).path], "239.77.0.3:5004", "sign = true\nencrypt = true\n")),
     );
     let viewer = |args: &[&str]| {
         let always = ["--directory", &directory[..], "--require-signed", "--headless", "--json"];
@@ -47,6 +48,10 @@ pub(crate) fn a_viewer_that_requires_signatures_shows_the_signed_station_alone()
     let said =
         "no picture of station 2 \"Station 2\" on 239.77.0.2:5004 arrived: its pictures are not signed";
     assert!(unsigned.code == Some(1) && unsigned.stderr.contains(said), "{unsigned:?}");
+
+    // One that is encrypted, too, is.
+    let both = viewer(&["--tls", "--station", "3", "--frames", "30"]);
+    assert!(both.code == Some(0) && both.stdout.contains("\"frames_lost\":0"), "{both:?}");
 
     // The signed one is, also while somebody at the same address sends other pictures to its group.
     let mut seen = watch_with(&lan, desk, &directory, 1, 1_000_000, &["--tls", "--require-signed"]);
