@@ -37,6 +37,13 @@ pub struct Visitor {
     pub service: &'static str,
 }
 
+impl Visitor {
+    /// Whether nobody between can read what the client shows: it comes by TLS, or from this machine.
+    pub fn is_safe(&self) -> bool {
+        self.tls || self.address.to_canonical().is_loopback()
+    }
+}
+
 /// The name and secret that a client shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -58,6 +65,22 @@ pub enum Denied {
     /// There is no such token or password, or it is over.
     #[error("this token or password is not let in")]
     Wrong,
+}
+
+/// Why a client may not change what is on air.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmin {
+    /// It has shown nothing.
+    #[error("this needs a token or password with admin; `broadcaster token add NAME --admin` makes one")]
+    Unknown,
+    /// It has shown nothing, and may not do so by this connection.
+    #[error(
+        "this needs a token or password with admin, which are taken by TLS only, or on the broadcaster's own machine"
+    )]
+    Plain,
+    /// Its token or password may only watch.
+    #[error("this token or password has no admin: it may only watch")]
+    Watcher,
 }
 
 /// Lets clients in.
@@ -131,7 +154,8 @@ impl Gatekeeper {
                 let new = self.keys.borrow().clone();
                 let told = |verb: &str, entries: &[Entry], others: &Keys| {
                     for entry in entries.iter().filter(|entry| others.find(&entry.id) != Some(*entry)) {
-                        info!("audit: {verb} the {} \"{}\" ({})", entry.kind(), entry.name, entry.id);
+                        let admin = if entry.admin { " with admin" } else { "" };
+                        info!("audit: {verb} the {} \"{}\" ({}){admin}", entry.kind(), entry.name, entry.id);
                     }
                 };
                 told("removed", old.entries(), &new);
@@ -147,9 +171,9 @@ impl Gatekeeper {
     /// It is not let in. There is no difference between a name that is not known and a secret that is wrong.
     #[expect(clippy::disallowed_methods, reason = "a shell: it counts attempts")]
     pub async fn admit(&self, visitor: Visitor, credentials: Credentials) -> Result<Grant, Denied> {
-        let Visitor { address, tls, service } = visitor;
+        let Visitor { address, service, .. } = visitor;
         let now = Instant::now();
-        if !tls && !address.to_canonical().is_loopback() {
+        if !visitor.is_safe() {
             self.ignore(now, visitor, Denied::Plain);
             return Err(Denied::Plain);
         }
@@ -191,8 +215,27 @@ impl Gatekeeper {
         hashed.await.ok().flatten().map(Arc::new)
     }
 
-    /// Logs attempts that are not looked at, a line a second at most.
-    fn ignore(&self, now: Instant, visitor: Visitor, denied: Denied) {
+    /// Lets a client change what is on air. Returns its name and the id of its token or password, for the audit log.
+    ///
+    /// # Errors
+    /// It may not.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it limits log lines")]
+    pub fn operator(&self, visitor: Visitor, grant: &Grant) -> Result<String, NotAdmin> {
+        let refused = match grant.entry() {
+            Some(entry) if grant.is_admin() && !grant.is_over() => {
+                let Visitor { address, service, .. } = visitor;
+                return Ok(format!("\"{}\" ({}) at {address}, by {service},", entry.name, entry.id));
+            }
+            Some(_) => NotAdmin::Watcher,
+            None if visitor.is_safe() => NotAdmin::Unknown,
+            None => NotAdmin::Plain,
+        };
+        self.ignore(Instant::now(), visitor, refused);
+        Err(refused)
+    }
+
+    /// Logs attempts of which there may be many, a line a second at most.
+    fn ignore(&self, now: Instant, visitor: Visitor, denied: impl std::fmt::Display) {
         if let Some(count) = lock(&self.ignored).note(now) {
             info!(count, "audit: refused {} by {}: {denied}", visitor.address, visitor.service);
         }
@@ -225,7 +268,7 @@ impl Gatekeeper {
     /// needs no limit: a cookie has 256 random bits.
     #[expect(clippy::disallowed_methods, reason = "a shell: log-ins end by the wall clock")]
     pub fn logged_in(&self, visitor: Visitor, cookie: &Secret) -> Option<Grant> {
-        if !visitor.tls && !visitor.address.to_canonical().is_loopback() {
+        if !visitor.is_safe() {
             return None;
         }
         let hash = sha256(cookie.reveal());

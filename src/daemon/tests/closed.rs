@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Error;
 
 use super::walls::Page;
 use super::{Answer, SOON, TestBroadcaster};
-use crate::access::{ADMIN, Keys, Secret};
+use crate::access::{ADMIN, Keys, Secret, Terms};
 use crate::directory::{self, Endpoint, QueryError, Reach};
 use crate::tls::identity::make;
 use crate::tls::pin::{Fingerprint, KnownServers, secure};
@@ -29,9 +29,9 @@ impl Closed {
         let (certificate, key) = make(folder.path(), vec!["localhost".into()]).unwrap();
         let file = folder.path().join("access.toml");
         let (mut keys, now) = (Keys::default(), SystemTime::now());
-        let staff = keys.add_token("staff", now, None).unwrap();
-        let admin = keys.add_token(ADMIN, now, None).unwrap().1;
-        keys.add_password("staff", &Secret::new("correct horse".into()), now, None).unwrap();
+        let staff = keys.add_token("staff", now, Terms::default()).unwrap();
+        let admin = keys.add_token(ADMIN, now, Terms::default()).unwrap().1;
+        keys.add_password("staff", &Secret::new("correct horse".into()), now, Terms::default()).unwrap();
         keys.write(&file).unwrap();
         let lineup = format!(
             "[tls]\ncert = {certificate:?}\nkey = {key:?}\n[access]\nfile = {file:?}\n\
