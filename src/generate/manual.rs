@@ -118,6 +118,10 @@ pub fn broadcaster() -> Vec<ManualSection> {
                     "Have station 2 of a running broadcaster show a slate with this text; resume ends that.",
                 ),
                 (
+                    "broadcaster token add anna --admin",
+                    "Make a token with which anna gives such orders by HTTP, with POST to /api/stations/2/control and /api/reload.",
+                ),
+                (
                     "broadcaster sdp 2 >2.sdp; ffplay -protocol_whitelist file,udp,rtp -localaddr 127.0.0.1 -i 2.sdp",
                     "Watch station 2 with ffplay, from its group on loopback.",
                 ),
