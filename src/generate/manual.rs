@@ -175,6 +175,10 @@ pub fn viewer() -> Vec<ManualSection> {
                     "Watch station 2 of a broadcaster elsewhere.",
                 ),
                 ("viewer --station 2 --tcp", "The same without multicast."),
+                (
+                    "viewer --sdp rtsps://tv.example.org:8554/7 --token-file token",
+                    "Watch station 7 by TLS, with a token and without a directory.",
+                ),
                 ("viewer --station 2 --player \"mpv {rtsp}\"", "Watch with mpv."),
                 ("viewer --list", "Print the line-up."),
                 ("viewer --headless --seconds 5 --json", "Count what arrives in 5 s, as JSON."),

@@ -249,3 +249,46 @@ async fn addresses_are_of_tls_for_a_client_that_came_by_it() {
     let fingerprint: Fingerprint = known.get(address).unwrap();
     assert_eq!(fingerprint.to_string().len(), 95);
 }
+
+/// The viewer's client against the server, by TLS: pictures that are larger than a record, on a socket that does not block.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(feature = "viewer")]
+async fn the_viewer_receives_a_station_for_some_by_rtsps() {
+    use crate::media::StationId;
+    use crate::tls::pin::Trust;
+    use crate::tuner::receiver::{ReceiveFrom, Receiver};
+    use crate::viewer::rtsp;
+
+    let closed = Closed::new().await;
+    let address = closed.broadcaster.rtsp.unwrap();
+    let directory = closed.directory(Some(&closed.staff.1));
+    closed.listed(Some(&closed.staff.1)).await.unwrap(); // the directory is known now
+    let reach = tokio::task::spawn_blocking(move || rtsp::reach(&directory, address));
+    let (server, is_less_safe) = reach.await.unwrap().unwrap();
+    assert!(matches!(server.tls, Some(Trust::Directory(_))) && !is_less_safe, "{server:?}");
+    let receive = |server| {
+        let (sender, pictures) = std::sync::mpsc::channel();
+        let from = ReceiveFrom::rtsp_station(&server, StationId(7));
+        let receiver = Receiver::start(from, 10, move |picture| drop(sender.send(picture))).unwrap();
+        (receiver, pictures)
+    };
+    let (receiver, pictures) = receive(server.clone());
+    let received = tokio::task::spawn_blocking(move || {
+        let received: Vec<_> = (0..5).map(|_| pictures.recv_timeout(SOON).is_ok()).collect();
+        drop(receiver);
+        received
+    });
+    assert_eq!(received.await.unwrap(), [true; 5]);
+
+    let (receiver, pictures) =
+        receive(crate::tuner::rtsp_client::RtspServer { authorization: None, ..server });
+    let refused = async {
+        while receiver.status().problem.is_none() {
+            tokio::task::yield_now().await;
+        }
+        receiver.status().problem.unwrap()
+    };
+    let refused = tokio::time::timeout(SOON, refused).await.unwrap();
+    assert!(refused.contains("RTSP DESCRIBE was refused: 401"), "{refused}");
+    assert!(pictures.try_recv().is_err());
+}
