@@ -177,18 +177,14 @@ impl Gatekeeper {
             self.ignore(now, visitor, Denied::Plain);
             return Err(Denied::Plain);
         }
-        let begun = lock(&self.attempts).begin(now, address);
-        if let Err(wait) = begun {
-            self.ignore(now, visitor, Denied::TooMany(wait));
-            return Err(Denied::TooMany(wait));
-        }
+        self.begin_attempt(now, visitor)?;
         let keys = self.keys.borrow().clone();
         let entry = self.find(keys, credentials).await.filter(|entry| !entry.is_over(SystemTime::now()));
         let Some(entry) = entry else {
             info!("audit: refused {address} by {service}: {}", Denied::Wrong);
             return Err(Denied::Wrong);
         };
-        lock(&self.attempts).give_back(address);
+        self.was_right(visitor);
         info!(
             "audit: let in {address} by {service}, with the {} \"{}\" ({})",
             entry.kind(),
@@ -196,6 +192,23 @@ impl Gatekeeper {
             entry.id
         );
         Ok(Grant::of(entry, self.keys.subscribe()))
+    }
+
+    /// Counts an attempt at a secret, whoever compares it, before that is compared: an address has the same attempts at all
+    /// secrets together.
+    ///
+    /// # Errors
+    /// [`Denied::TooMany`].
+    pub(crate) fn begin_attempt(&self, now: Instant, visitor: Visitor) -> Result<(), Denied> {
+        lock(&self.attempts).begin(now, visitor.address).map_err(|wait| {
+            self.ignore(now, visitor, Denied::TooMany(wait));
+            Denied::TooMany(wait)
+        })
+    }
+
+    /// The attempt that was [counted](Self::begin_attempt) was right.
+    pub(crate) fn was_right(&self, visitor: Visitor) {
+        lock(&self.attempts).give_back(visitor.address);
     }
 
     async fn find(&self, keys: Arc<Keys>, credentials: Credentials) -> Option<Arc<Entry>> {
