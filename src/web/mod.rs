@@ -116,6 +116,7 @@ impl Web {
         let known = jpegs.get(&id).and_then(Weak::upgrade).filter(|cache| cache.is_of(&station));
         Some(known.unwrap_or_else(|| {
             let cache = Arc::new(JpegCache::new(station, self.head_end.clock.clone()));
+            jpegs.retain(|_, cache| cache.strong_count() > 0);
             jpegs.insert(id, Arc::downgrade(&cache));
             cache
         }))
@@ -128,6 +129,7 @@ impl Web {
         let known = pcms.get(&id).and_then(Weak::upgrade).filter(|cache| cache.is_of(&station));
         Some(known.unwrap_or_else(|| {
             let cache = Arc::new(PcmCache::new(station, self.head_end.clock.clone()));
+            pcms.retain(|_, cache| cache.strong_count() > 0);
             pcms.insert(id, Arc::downgrade(&cache));
             cache
         }))
@@ -213,6 +215,18 @@ mod tests {
 
         head_end.change_stations(|stations| drop(stations.remove(&id)));
         assert!(web.jpegs(id).is_none());
+        // Of stations that come and go nothing is left.
+        for n in 1..=50 {
+            let id = StationId(n);
+            let spec = StationSpec { id, ..StationSpec::sample("239.77.0.3:5004") };
+            head_end.change_stations(|all| drop(all.insert(id, Arc::new(StationHandle::new(spec)))));
+            let mut pictures = web.jpegs(id).unwrap().subscribe();
+            let station = head_end.station(id).unwrap();
+            head_end.change_stations(|stations| drop(stations.remove(&id)));
+            station.feed.close();
+            while pictures.changed().await.is_ok() {}
+        }
+        assert!(web.jpegs.lock().unwrap().len() < 10);
         assert_eq!(web.station(id, &Grant::default()).err().unwrap().0, StatusCode::NOT_FOUND);
     }
 }
