@@ -97,6 +97,8 @@ impl Reloader {
         }
         let begin = self.apply(&difference);
         self.lineup = Lineup { reel: self.lineup.reel.clone(), ..new };
+        let head_end = self.head_end.clone();
+        drop(tokio::task::spawn_blocking(move || head_end.forget_gone()));
         self.switch.switch(bound).await;
         self.tell_addresses();
         Ok((difference.sentences(), begin))

@@ -166,12 +166,7 @@ impl HeadEnd {
         film: PathBuf,
         folder: PathBuf,
     ) -> Result<PathBuf, OrderRefused> {
-        let mut media = Vec::new();
-        for station in self.stations().values() {
-            let spec = station.spec();
-            let timed = spec.at.iter().flat_map(|timed| timed.media.films());
-            media.extend(spec.media.films().iter().chain(timed).chain(&spec.fallback).cloned());
-        }
+        let media: Vec<PathBuf> = self.media().into_iter().collect();
         let name = film.display().to_string();
         let looking = tokio::task::spawn_blocking(move || film_among(&media, &folder, &film));
         match timeout(STUCK_AFTER, looking).await {
