@@ -198,8 +198,8 @@ impl Reloaded {
         };
         let all = async {
             while begin.iter().any(|&id| state(id).is_none_or(|state| state == State::Starting)) {
-                // The first picture is due a moment after the station has told what it shows.
-                let _ = tokio::time::timeout(Duration::from_millis(20), changes.changed()).await;
+                // The first picture is due a moment after the station has told what it shows, and nothing tells that it is.
+                let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
             }
         };
         let _ = tokio::time::timeout(ON_AIR, all).await;
