@@ -1,11 +1,17 @@
-//! The control socket: where a command of this machine, such as `broadcaster reload`, reaches the broadcaster that runs a
-//! line-up.
+//! Commands to a broadcaster that runs: to reload its line-up, and to have a station show something else.
 //!
-//! A connection has one command and one answer, each a line of JSON. Only the user who runs the broadcaster, and root, may
-//! connect: the socket has mode 0600.
+//! ```text
+//! broadcaster reload -> control socket --\
+//! POST /api/reload   -> web --------------+-> Commands -> daemon, which obeys one after the other
+//! ```
 //!
-//! Imported by `daemon`, which answers, and by the binary `broadcaster`, which asks. It imports `headend` (the orders) and `media`.
+//! The control socket is for commands of this machine. A connection has one command and one answer, each a line of JSON. Only the
+//! user who runs the broadcaster, and root, may connect: the socket has mode 0600.
+//!
+//! Imported by `web`, which hands commands on, by `daemon`, which obeys, and by the binary `broadcaster`, which asks. It imports
+//! `headend` (the orders) and `media`.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -16,6 +22,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::headend::StationOrder;
 use crate::media::StationId;
@@ -25,6 +33,12 @@ const MAX_COMMAND: u64 = 4096;
 
 /// Longest time that a client takes to send its command, or to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most clients of the control socket at one time. The next one waits.
+const CLIENTS: usize = 16;
+
+/// Most commands that wait until those before them are obeyed. Whoever gives more waits.
+const WAITING: usize = 16;
 
 /// Longest time until a command is answered: a line-up whose films are on a slow disk takes seconds to check.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -45,6 +59,75 @@ pub enum ControlCommand {
         /// The order. A film is named by an absolute path.
         order: StationOrder,
     },
+}
+
+/// As it is written in the log. What others have written is quoted, so that it makes no line of its own.
+impl fmt::Display for ControlCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlCommand::Reload { dry_run: false } => f.write_str("a reload"),
+            ControlCommand::Reload { dry_run: true } => f.write_str("what a reload would change"),
+            ControlCommand::Order { station, order } => match order {
+                StationOrder::Skip => write!(f, "station {station} to skip"),
+                StationOrder::Play(film) => write!(f, "station {station} to play {film:?}"),
+                StationOrder::Hold(text) => write!(f, "station {station} to hold {text:?}"),
+                StationOrder::Resume => write!(f, "station {station} to resume"),
+            },
+        }
+    }
+}
+
+/// Where a command comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// This machine: the user of this number, by the control socket. It may name any film.
+    Machine(u32),
+    /// The network: a client with `admin`, as [`operator`](crate::access::Gatekeeper::operator) describes it. It may name the films of the
+    /// line-up, and those beside them.
+    Network(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Machine(user) => write!(f, "user {user} of this machine"),
+            Origin::Network(client) => f.write_str(client),
+        }
+    }
+}
+
+/// A command that waits for its answer.
+#[derive(Debug)]
+pub struct Asked {
+    /// The command.
+    pub command: ControlCommand,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Takes the answer. The client may be gone.
+    pub answer: oneshot::Sender<ControlAnswer>,
+}
+
+/// Hands commands to the broadcaster.
+#[derive(Debug, Clone)]
+pub struct Commands(mpsc::Sender<Asked>);
+
+impl Commands {
+    /// Commands, and where they are received to be obeyed. When that is dropped, they are answered that nobody obeys.
+    pub fn new() -> (Commands, mpsc::Receiver<Asked>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Commands(sender), receiver)
+    }
+
+    /// Has a command obeyed. It is obeyed even if the caller waits for the answer no longer, once the broadcaster has received it.
+    pub async fn give(&self, command: ControlCommand, origin: Origin) -> ControlAnswer {
+        let (answer, answered) = oneshot::channel();
+        let given = self.0.send(Asked { command, origin, answer }).await;
+        let answered = if given.is_ok() { answered.await.ok() } else { None };
+        answered.unwrap_or_else(|| {
+            let sentence = "this broadcaster has no line-up that it follows, or it ends";
+            ControlAnswer { done: false, not_now: true, sentences: vec![sentence.into()] }
+        })
+    }
 }
 
 /// The answer to a command.
@@ -120,44 +203,44 @@ pub fn listen(path: &Path) -> io::Result<ControlSocket> {
     Ok(ControlSocket { listener, path: path.to_owned() })
 }
 
-/// A client that waits for the answer to its command.
-pub struct Asking(tokio::net::UnixStream);
-
-impl Asking {
-    /// Waits for the next command on `socket`. Clients that send none in time, or none that can be read, are told so and
-    /// passed over.
-    #[expect(clippy::disallowed_methods, reason = "a shell: a client that says nothing is not waited for")]
-    pub async fn next(socket: &ControlSocket) -> (ControlCommand, Asking) {
-        loop {
-            let Ok((mut stream, _)) = socket.listener.accept().await else {
-                // No descriptor is free for now.
-                tokio::time::sleep(PATIENCE).await;
-                continue;
-            };
-            let mut line = String::new();
-            let mut limited = tokio::io::BufReader::new((&mut stream).take(MAX_COMMAND));
-            let read = tokio::time::timeout(PATIENCE, limited.read_line(&mut line)).await;
-            if !matches!(read, Ok(Ok(1..))) {
-                continue;
-            }
-            match serde_json::from_str(&line) {
-                Ok(command) => return (command, Asking(stream)),
-                Err(error) => {
-                    let sentence = format!("this broadcaster does not know the command: {error}");
-                    Asking(stream)
-                        .answer(&ControlAnswer { done: false, not_now: false, sentences: vec![sentence] })
-                        .await;
-                }
-            }
+/// Hands the commands that come to `socket` on, for ever. Clients do not wait for each other. The socket is removed when this is dropped.
+#[expect(clippy::disallowed_methods, reason = "a shell: it tries again after a while")]
+pub async fn serve(socket: ControlSocket, commands: Commands) {
+    let mut clients = JoinSet::new();
+    loop {
+        while clients.try_join_next().is_some() {}
+        if clients.len() >= CLIENTS {
+            clients.join_next().await;
+        }
+        match socket.listener.accept().await {
+            Ok((stream, _)) => drop(clients.spawn(serve_client(stream, commands.clone()))),
+            // No descriptor is free for now.
+            Err(_) => tokio::time::sleep(PATIENCE).await,
         }
     }
+}
 
-    /// Answers. A client that is gone needs none.
-    pub async fn answer(mut self, answer: &ControlAnswer) {
-        let Ok(mut line) = serde_json::to_vec(answer) else { return };
-        line.push(b'\n');
-        let _ = tokio::time::timeout(PATIENCE, self.0.write_all(&line)).await;
+/// Reads the command of a client, and answers it. A client that sends none in time gets no answer.
+#[expect(clippy::disallowed_methods, reason = "a shell: a client that says nothing is not waited for")]
+async fn serve_client(mut stream: tokio::net::UnixStream, commands: Commands) {
+    let Ok(peer) = stream.peer_cred() else { return };
+    let mut line = String::new();
+    let mut limited = tokio::io::BufReader::new((&mut stream).take(MAX_COMMAND));
+    let read = tokio::time::timeout(PATIENCE, limited.read_line(&mut line)).await;
+    if !matches!(read, Ok(Ok(1..))) {
+        return;
     }
+    let answer = match serde_json::from_str(&line) {
+        Ok(command) => commands.give(command, Origin::Machine(peer.uid())).await,
+        Err(error) => {
+            let sentence = format!("this broadcaster does not know the command: {error}");
+            ControlAnswer { done: false, not_now: false, sentences: vec![sentence] }
+        }
+    };
+    let Ok(mut line) = serde_json::to_vec(&answer) else { return };
+    line.push(b'\n');
+    // A client that is gone needs none.
+    let _ = tokio::time::timeout(PATIENCE, stream.write_all(&line)).await;
 }
 
 /// Sends a command to the broadcaster that listens at one of `paths`, and waits for the answer.
@@ -192,16 +275,19 @@ mod tests {
         let expected =
             ControlAnswer { done: true, not_now: false, sentences: vec!["one".into(), "two".into()] };
         let answer = expected.clone();
-        let server = tokio::spawn(async move {
-            let (command, asking) = Asking::next(&listener).await;
-            asking.answer(&answer).await;
-            drop(listener);
-            command
+        let (commands, mut given) = Commands::new();
+        let server = tokio::spawn(serve(listener, commands));
+        let obeying = tokio::spawn(async move {
+            let asked = given.recv().await.unwrap();
+            asked.answer.send(answer).unwrap();
+            (asked.command, asked.origin)
         });
         let socket = path.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            // A client that is gone at once, one that says too much, and one that says nothing that is known.
+            // A client that is gone at once, one that says nothing yet, one that says too much, and one that says nothing that is known.
             drop(UnixStream::connect(&path));
+            let mut silent = UnixStream::connect(&path).unwrap();
+            silent.write_all(b"{\"reload\":").unwrap();
             let _ = UnixStream::connect(&path).unwrap().write_all(&[b'x'; 10_000]);
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.write_all(b"{\"dance\":{}}\n").unwrap();
@@ -211,7 +297,11 @@ mod tests {
             ask(&[path], &ControlCommand::Reload { dry_run: true }).unwrap()
         });
         assert_eq!(asked.await.unwrap(), expected);
-        assert_eq!(server.await.unwrap(), ControlCommand::Reload { dry_run: true });
+        let user = rustix::process::getuid().as_raw();
+        let command = ControlCommand::Reload { dry_run: true };
+        assert_eq!(obeying.await.unwrap(), (command, Origin::Machine(user)));
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled());
         assert!(!socket.exists(), "no socket is left behind");
     }
 

@@ -29,6 +29,7 @@ use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::reel::Store;
 use crate::content::worker::Threads;
+use crate::control::Commands;
 use crate::directory::message::MAX_STATIONS;
 use crate::directory::{Limits, Services, StationTable, serve};
 use crate::headend::counters::Totals;
@@ -137,7 +138,8 @@ pub async fn broadcast(
     let listener = Secured::new(served.rtsp, door("rtsp", security.rtsp, rtsp::TLS_ONLY.into()));
     tasks.spawn(rtsp::serve(listener, head_end.clone(), places.rtsp));
     let listener = Secured::new(served.http, door("http", security.http, web::TLS_ONLY.into()));
-    tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts));
+    let (commands, given) = Commands::new();
+    tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts, commands.clone()));
     tasks.spawn(head_end.clone().keep_telling_now());
     tasks.spawn(announce::announce(announcements, head_end.clone()));
     tasks.spawn(listen(head_end.clone()));
@@ -154,7 +156,7 @@ pub async fn broadcast(
             announced,
             manager: manager.clone(),
         };
-        tokio::spawn(commands::obey(source, reloader))
+        tokio::spawn(commands::obey(source, commands, given, reloader))
     });
 
     shutdown.await;

@@ -26,9 +26,9 @@
 //! - [`air`]: units to datagrams, each on time;
 //! - [`headend`]: all stations of a broadcaster, as its servers and announcements see them;
 //! - [`station`]: the always-on task that hands content to its output;
+//! - [`control`]: commands to a running broadcaster, and the local socket by which they reach it;
 //! - [`rtsp`], [`web`], [`announce`]: stations for one client at a time, and their announcements by SAP and mDNS;
 //! - [`publisher`]: a program that publishes a film to a broadcaster;
-//! - [`control`]: the local socket by which commands reach a running broadcaster;
 //! - [`daemon`]: composes a whole broadcaster; [`status`]: the client behind `broadcaster status`;
 //! - [`tuner`]: datagrams to coded pictures;
 //! - [`probe`]: measures any RTP stream;
@@ -87,6 +87,9 @@ pub mod headend;
 pub mod station;
 
 #[cfg(feature = "broadcaster")]
+pub mod control;
+
+#[cfg(feature = "broadcaster")]
 pub mod announce;
 #[cfg(feature = "broadcaster")]
 pub mod rtsp;
@@ -96,8 +99,6 @@ pub mod web;
 #[cfg(feature = "broadcaster")]
 pub mod publisher;
 
-#[cfg(feature = "broadcaster")]
-pub mod control;
 #[cfg(feature = "broadcaster")]
 pub mod daemon;
 #[cfg(feature = "broadcaster")]

@@ -67,6 +67,22 @@ pub enum Denied {
     Wrong,
 }
 
+/// Why a client may not change what is on air.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmin {
+    /// It has shown nothing.
+    #[error("this needs a token or password with admin; `broadcaster token add NAME --admin` makes one")]
+    Unknown,
+    /// It has shown nothing, and may not do so by this connection.
+    #[error(
+        "this needs a token or password with admin, which are taken by TLS only, or on the broadcaster's own machine"
+    )]
+    Plain,
+    /// Its token or password may only watch.
+    #[error("this token or password has no admin: it may only watch")]
+    Watcher,
+}
+
 /// Lets clients in.
 pub struct Gatekeeper {
     file: Option<PathBuf>,
@@ -151,7 +167,8 @@ impl Gatekeeper {
                 let new = self.keys.borrow().clone();
                 let told = |verb: &str, entries: &[Entry], others: &Keys| {
                     for entry in entries.iter().filter(|entry| others.find(&entry.id) != Some(*entry)) {
-                        info!("audit: {verb} the {} \"{}\" ({})", entry.kind(), entry.name, entry.id);
+                        let admin = if entry.admin { " with admin" } else { "" };
+                        info!("audit: {verb} the {} \"{}\" ({}){admin}", entry.kind(), entry.name, entry.id);
                     }
                 };
                 told("removed", old.entries(), &new);
@@ -173,18 +190,14 @@ impl Gatekeeper {
             self.ignore(now, visitor, Denied::Plain);
             return Err(Denied::Plain);
         }
-        let begun = lock(&self.attempts).begin(now, address);
-        if let Err(wait) = begun {
-            self.ignore(now, visitor, Denied::TooMany(wait));
-            return Err(Denied::TooMany(wait));
-        }
+        self.begin_attempt(now, visitor)?;
         let keys = self.keys.borrow().clone();
         let entry = self.find(keys, credentials).await.filter(|entry| !entry.is_over(SystemTime::now()));
         let Some(entry) = entry else {
             info!("audit: refused {address} by {service}: {}", Denied::Wrong);
             return Err(Denied::Wrong);
         };
-        lock(&self.attempts).give_back(address);
+        self.was_right(visitor);
         info!(
             "audit: let in {address} by {service}, with the {} \"{}\" ({})",
             entry.kind(),
@@ -192,6 +205,23 @@ impl Gatekeeper {
             entry.id
         );
         Ok(Grant::of(entry, self.keys.subscribe()))
+    }
+
+    /// Counts an attempt at a secret, whoever compares it, before that is compared: an address has the same attempts at all
+    /// secrets together.
+    ///
+    /// # Errors
+    /// [`Denied::TooMany`].
+    pub(crate) fn begin_attempt(&self, now: Instant, visitor: Visitor) -> Result<(), Denied> {
+        lock(&self.attempts).begin(now, visitor.address).map_err(|wait| {
+            self.ignore(now, visitor, Denied::TooMany(wait));
+            Denied::TooMany(wait)
+        })
+    }
+
+    /// The attempt that was [counted](Self::begin_attempt) was right.
+    pub(crate) fn was_right(&self, visitor: Visitor) {
+        lock(&self.attempts).give_back(visitor.address);
     }
 
     async fn find(&self, keys: Arc<Keys>, credentials: Credentials) -> Option<Arc<Entry>> {
@@ -211,8 +241,27 @@ impl Gatekeeper {
         hashed.await.ok().flatten().map(Arc::new)
     }
 
-    /// Logs attempts that are not looked at, a line a second at most.
-    fn ignore(&self, now: Instant, visitor: Visitor, denied: Denied) {
+    /// Lets a client change what is on air. Returns its name and the id of its token or password, for the audit log.
+    ///
+    /// # Errors
+    /// It may not.
+    #[expect(clippy::disallowed_methods, reason = "a shell: it limits log lines")]
+    pub fn operator(&self, visitor: Visitor, grant: &Grant) -> Result<String, NotAdmin> {
+        let refused = match grant.entry() {
+            Some(entry) if grant.is_admin() && !grant.is_over() => {
+                let Visitor { address, service, .. } = visitor;
+                return Ok(format!("\"{}\" ({}) at {address}, by {service},", entry.name, entry.id));
+            }
+            Some(_) => NotAdmin::Watcher,
+            None if visitor.is_private() => NotAdmin::Unknown,
+            None => NotAdmin::Plain,
+        };
+        self.ignore(Instant::now(), visitor, refused);
+        Err(refused)
+    }
+
+    /// Logs attempts of which there may be many, a line a second at most.
+    fn ignore(&self, now: Instant, visitor: Visitor, denied: impl std::fmt::Display) {
         if let Some(count) = lock(&self.ignored).note(now) {
             info!(count, "audit: refused {} by {}: {denied}", visitor.address, visitor.service);
         }

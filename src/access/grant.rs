@@ -55,7 +55,13 @@ impl Grant {
     /// Whether a client may see a station with this `access`; an empty one lets in everybody.
     pub fn allows(&self, access: &[String]) -> bool {
         access.is_empty()
-            || self.name().is_some_and(|name| name == ADMIN || access.iter().any(|one| one == name))
+            || self.is_admin()
+            || self.name().is_some_and(|name| access.iter().any(|one| one == name))
+    }
+
+    /// Whether a client may change what is on air. Then it sees every station, too.
+    pub fn is_admin(&self) -> bool {
+        self.entry().is_some_and(|entry| entry.admin || entry.name == ADMIN)
     }
 
     /// Whether the token or password was removed, or is over.

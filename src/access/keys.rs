@@ -48,6 +48,8 @@ pub struct Entry {
     pub created: SystemTime,
     /// From when on it is not let in; `None`: for ever.
     pub expires: Option<SystemTime>,
+    /// Whether it may change what is on air, and see every station.
+    pub admin: bool,
     hash: Hash,
 }
 
@@ -65,6 +67,15 @@ impl std::fmt::Debug for Hash {
             Hash::Password { .. } => "Password",
         })
     }
+}
+
+/// How a token or a password that is added is let in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// How long; `None`: for ever.
+    pub lasts: Option<Duration>,
+    /// Whether it may change what is on air, and see every station.
+    pub admin: bool,
 }
 
 impl Entry {
@@ -98,6 +109,8 @@ struct EntryText {
     created: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    admin: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,6 +166,7 @@ impl Keys {
                 name: entry.name.clone(),
                 created: time(entry.created),
                 expires: entry.expires.map(time),
+                admin: entry.admin,
                 sha256,
                 argon2id,
             }
@@ -172,7 +186,7 @@ impl Keys {
         self.entries.iter().find(|entry| entry.id == id)
     }
 
-    /// Adds a new token for `name`, which holds for `lasts`, or for ever. Returns its id, and the token, which nothing keeps.
+    /// Adds a new token for `name`. Returns its id, and the token, which nothing keeps.
     ///
     /// # Errors
     /// A sentence: the name is not one, or there is no room.
@@ -180,11 +194,11 @@ impl Keys {
         &mut self,
         name: &str,
         now: SystemTime,
-        lasts: Option<Duration>,
+        terms: Terms,
     ) -> Result<(String, Secret), String> {
         let token = Secret::new(format!("{TOKEN}{}", hex(&random::<32>()?)));
         let hash = Hash::Token(sha256(token.reveal()));
-        Ok((self.add(name, now, lasts, hash)?, token))
+        Ok((self.add(name, now, terms, hash)?, token))
     }
 
     /// Adds a password for `name`. Takes a while, and 19 MiB. Returns the entry's id.
@@ -196,7 +210,7 @@ impl Keys {
         name: &str,
         password: &Secret,
         now: SystemTime,
-        lasts: Option<Duration>,
+        terms: Terms,
     ) -> Result<String, String> {
         let text = password.reveal();
         if text.chars().count() < SHORTEST_PASSWORD || text.len() > super::LONGEST_SECRET {
@@ -213,16 +227,11 @@ impl Keys {
         }
         let salt = random()?;
         let hash = Hash::Password { salt, hash: argon2id(text, &salt) };
-        self.add(name, now, lasts, hash)
+        self.add(name, now, terms, hash)
     }
 
-    fn add(
-        &mut self,
-        name: &str,
-        now: SystemTime,
-        lasts: Option<Duration>,
-        hash: Hash,
-    ) -> Result<String, String> {
+    fn add(&mut self, name: &str, now: SystemTime, terms: Terms, hash: Hash) -> Result<String, String> {
+        let Terms { lasts, admin } = terms;
         name_fault(name)?;
         if self.entries.len() >= MOST {
             return Err(format!("there are {MOST} entries already: remove some first"));
@@ -244,7 +253,14 @@ impl Keys {
                 break id;
             }
         };
-        self.entries.push(Entry { id: id.clone(), name: name.to_owned(), created: now, expires, hash });
+        self.entries.push(Entry {
+            id: id.clone(),
+            name: name.to_owned(),
+            created: now,
+            expires,
+            admin,
+            hash,
+        });
         Ok(id)
     }
 
@@ -321,7 +337,13 @@ fn entry(text: EntryText) -> Option<Entry> {
     let is_id =
         !text.id.is_empty() && text.id.len() <= 32 && text.id.bytes().all(|b| b.is_ascii_alphanumeric());
     let created = time(&text.created)?;
-    is_id.then_some(Entry { id: text.id, name: text.name, created, expires, hash })
+    is_id.then_some(Entry { id: text.id, name: text.name, created, expires, admin: text.admin, hash })
+}
+
+/// Whether two secrets are the same. Takes as long whether they are or not, however much of them is the same: their hashes are
+/// compared, in constant time.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    sha256(one).ct_eq(&sha256(other)).into()
 }
 
 pub(super) fn sha256(text: &str) -> Sha256 {

@@ -23,11 +23,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use gatekeeper::{Credentials, Denied, Gatekeeper, Visitor};
+pub use gatekeeper::{Credentials, Denied, Gatekeeper, NotAdmin, Visitor};
 pub use grant::Grant;
-pub use keys::Keys;
+pub use keys::{Keys, Terms};
 
-/// The name whose holders see every station.
+/// The name whose holders have `admin`: they see every station, and may change what is on air.
 pub const ADMIN: &str = "admin";
 
 /// Longest secret that is looked at, in bytes.

@@ -31,6 +31,7 @@ use stationcast::viewer::headless::{self, HeadlessPlan};
 use stationcast::viewer::listing;
 use stationcast::viewer::measure::{self, ProbeTarget};
 use stationcast::viewer::player::{self, Template};
+use stationcast::viewer::rtsp;
 use stationcast::viewer::stream::{Stream, StreamError};
 use stationcast::viewer::zapper::{QueuePolicy, ReceiveVia, Zapper};
 use tokio::runtime::Runtime;
@@ -56,11 +57,12 @@ struct Cli {
     /// Reach the directory by TLS. Its certificate is remembered, and one that was remembered is reached by TLS without this
     #[arg(long, conflicts_with_all = ["rtp", "sdp", "pcap"])]
     tls: bool,
-    /// Reach the directory by TLS, and only if its certificate has this SHA-256, which the broadcaster prints when it starts
-    #[arg(long, value_name = "SHA-256", conflicts_with_all = ["rtp", "sdp", "pcap"])]
+    /// Reach the directory, or the server of --sdp rtsps://, by TLS, and only if its certificate has this SHA-256, which the broadcaster
+    /// prints when it starts
+    #[arg(long, value_name = "SHA-256", conflicts_with_all = ["rtp", "pcap"])]
     fingerprint: Option<Fingerprint>,
-    /// Show the directory the token in this file, by TLS; or else the one in the environment, STATIONCAST_TOKEN
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rtp", "sdp", "pcap"])]
+    /// Show the directory, and RTSP servers, the token in this file, by TLS; or else the one in the environment, STATIONCAST_TOKEN
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rtp", "pcap"])]
     token_file: Option<PathBuf>,
     /// Receive on this interface, by name or address; default: the one towards the directory
     #[arg(long, value_name = "NAME")]
@@ -68,7 +70,8 @@ struct Cli {
     /// Show all stations at once in the window, or those of these numbers; the key t goes to one of them and back
     #[arg(long, value_name = "NUMBERS", num_args = 0..=1, value_delimiter = ',', conflicts_with_all = ["windowless", "list", "player", "rtp", "sdp"], value_parser = station)]
     mosaic: Option<Vec<u16>>,
-    /// Receive over TCP, by RTSP: every picture, in order, on networks without multicast
+    /// Receive over TCP, by RTSP: every picture, in order, on networks without multicast; by TLS if the directory is reached by TLS and
+    /// RTSP speaks it
     #[arg(long, conflicts_with_all = ["interface", "list", "probe"])]
     tcp: bool,
     /// Show only pictures that are signed by the broadcaster of the directory, which is reached by TLS or on this machine
@@ -91,7 +94,8 @@ struct Cli {
     /// stream on it
     #[arg(long, value_name = "GROUP:PORT", conflicts_with_all = ["station", "directory", "tcp", "list", "player", "zap"], value_parser = group)]
     rtp: Option<SocketAddr>,
-    /// Receive what this session description says, sound included: a file, - for standard input, or a URL of http or rtsp
+    /// Receive what this session description says, sound included: a file, - for standard input, or a URL of http, rtsp or
+    /// rtsps
     #[arg(long, value_name = "FILE|URL", conflicts_with_all = ["station", "directory", "tcp", "list", "player", "zap", "probe", "rtp"])]
     sdp: Option<String>,
     /// Measure an RTP stream of this capture (pcap, pcapng): the only one, or the one to --rtp
@@ -191,7 +195,11 @@ fn command() -> ExitCode {
     if let Some(sentence) = unsigned(&cli).filter(|_| cli.require_signed) {
         return usage(&sentence);
     }
-    let stream = match stream(&cli) {
+    let reach = match reach(&cli) {
+        Ok(reach) => reach,
+        Err(sentence) => return usage(&sentence),
+    };
+    let stream = match stream(&cli, &reach) {
         Ok(stream) => stream,
         Err(error @ StreamError::Usage(_)) => return usage(&error),
         Err(error @ StreamError::Failed(_)) => {
@@ -201,10 +209,6 @@ fn command() -> ExitCode {
     };
     let directory = match directory(&cli) {
         Ok(found) => found,
-        Err(sentence) => return usage(&sentence),
-    };
-    let reach = match reach(&cli) {
-        Ok(reach) => reach,
         Err(sentence) => return usage(&sentence),
     };
     match run(&cli, directory, reach, stream) {
@@ -233,7 +237,7 @@ fn unsigned(cli: &Cli) -> Option<&'static str> {
 }
 
 /// The stream that the user names instead of a station; `None` for a station, or to be measured.
-fn stream(cli: &Cli) -> Result<Option<Stream>, StreamError> {
+fn stream(cli: &Cli, reach: &Reach) -> Result<Option<Stream>, StreamError> {
     let interface = cli.interface.as_deref();
     // Captures have streams of any destination.
     if let Some(group) = cli.rtp.filter(|group| !group.ip().is_multicast() && cli.pcap.is_none()) {
@@ -241,7 +245,7 @@ fn stream(cli: &Cli) -> Result<Option<Stream>, StreamError> {
         return Err(StreamError::Usage(format!("--rtp {group}: {ip} is not a multicast address")));
     }
     match (&cli.sdp, cli.rtp.filter(|_| !cli.probe)) {
-        (Some(place), _) => Stream::described(place, interface).map(Some),
+        (Some(place), _) => Stream::described(place, interface, reach).map(Some),
         (None, Some(group)) => Stream::of_group(group, interface).map(Some),
         (None, None) => Ok(None),
     }
@@ -345,7 +349,14 @@ fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream
     let via = if cli.tcp {
         let services = runtime.block_on(directory::services(directory.clone(), Duration::from_secs(5)))?;
         let none = "this broadcaster does not serve RTSP to this machine; see [rtsp] in its line-up";
-        ReceiveVia::Tcp(services.rtsp.context(none)?)
+        let (server, is_less_safe) = rtsp::reach(&directory, services.rtsp.context(none)?)?;
+        if is_less_safe {
+            eprintln!(
+                "viewer: RTSP at {} speaks no TLS: anybody between can see what is watched",
+                server.address
+            );
+        }
+        ReceiveVia::Tcp(server.into())
     } else {
         ReceiveVia::Multicast { interface, require_signed: cli.require_signed }
     };

@@ -2,7 +2,7 @@
 //! one catalogue, so that a film that a thousand of them play is looked up once. Methods block unless they say that
 //! they do not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -223,6 +223,20 @@ impl Catalogue {
             .flat_map(|facts| &facts.remarks)
             .for_each(|remark| self.log_once(remark.clone()));
         Ok(source)
+    }
+
+    /// Forgets what is cached of films that are none of `media`, which are films and folders of films.
+    pub(crate) fn forget_gone(&self, media: &HashSet<PathBuf>) {
+        let is_there = |film: &Path| film.ancestors().any(|path| media.contains(path));
+        lock(&self.outlines).retain(|film, _| is_there(film));
+        lock(&self.titles).retain(|film, _| is_there(film));
+        lock(&self.checks).retain(|film, _| is_there(film));
+    }
+
+    /// How many films there is something cached of: an outline, a title, and a check.
+    #[cfg(test)]
+    pub(crate) fn cached(&self) -> [usize; 3] {
+        [lock(&self.outlines).len(), lock(&self.titles).len(), lock(&self.checks).len()]
     }
 
     /// Whether `bytes` more of reels can be recorded without removing one. Does not block.

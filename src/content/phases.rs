@@ -3,7 +3,7 @@
 //! a station shows the picture that it would have shown without one. Between the moment and now the lengths of films may
 //! have become known better: a reel tells them to the nanosecond, a container within some pictures.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +19,9 @@ use crate::media::AirTime;
 /// By the station's group: a hash of the programme's films, and when a round of it began. A station has one entry, since
 /// that of an earlier programme is not needed again.
 type PhaseTable = HashMap<SocketAddr, (String, AirTime)>;
+
+/// Most phases that are kept while there are some of stations that are gone. There may be 999 stations.
+const MOST: usize = 2000;
 
 /// The phases of all stations.
 pub(crate) struct Phases {
@@ -57,6 +60,14 @@ impl Phases {
             warn!(
                 "cannot save the phases of the stations' programmes, which will jump at a restart: {error}"
             );
+        }
+    }
+
+    /// Forgets the groups to which no station sends any more, if there are many: one that was removed may come back.
+    pub(crate) fn forget_gone(&self, groups: &HashSet<SocketAddr>) {
+        let mut table = lock(&self.table);
+        if table.len() > MOST {
+            table.retain(|group, _| groups.contains(group));
         }
     }
 }

@@ -28,6 +28,9 @@ const ROOM_BEFOREHAND: u64 = 200_000_000;
 /// open, and is recorded as fast as it is played.
 const SECTIONS_A_CORE: usize = 4;
 
+/// Most recordings that have ended and are remembered, if no station wishes for their films.
+const MOST_ENDED: usize = 1000;
+
 /// Most turns that may hang at once. With more, no recording begins: each of them holds a thread.
 const MAX_HANGING: usize = 8;
 
@@ -118,6 +121,10 @@ impl QueueState {
         self.recordings = left;
         let ended: Vec<Arc<Recording>> = ended;
         self.ended.extend(ended.iter().map(|recording| recording.key()));
+        if self.ended.len() > MOST_ENDED {
+            let wished: HashSet<RecordingKey> = self.wishes.values().flatten().map(|wish| wish.key).collect();
+            self.ended.retain(|key| wished.contains(key));
+        }
     }
 
     /// Turns at `priority` that have begun and get on.
@@ -194,6 +201,17 @@ impl RecordingQueue {
         lock(&self.state).wishes.insert(station, wishes);
         self.record_beforehand(catalogue);
         self.start_threads(threads);
+    }
+
+    /// Forgets the wishes of the stations that are there no more. Does not block.
+    pub(crate) fn forget_gone(&self, is_there: impl Fn(StationId) -> bool) {
+        lock(&self.state).wishes.retain(|station, _| is_there(*station));
+    }
+
+    /// How many stations have wishes.
+    #[cfg(test)]
+    pub(crate) fn wishing(&self) -> usize {
+        lock(&self.state).wishes.len()
     }
 
     /// Begins to record the films that are wanted most, within the bounds.

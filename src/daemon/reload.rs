@@ -97,6 +97,8 @@ impl Reloader {
         }
         let begin = self.apply(&difference);
         self.lineup = Lineup { reel: self.lineup.reel.clone(), ..new };
+        let head_end = self.head_end.clone();
+        drop(tokio::task::spawn_blocking(move || head_end.forget_gone()));
         self.switch.switch(bound).await;
         self.tell_addresses();
         Ok((difference.sentences(), begin))
@@ -196,8 +198,8 @@ impl Reloaded {
         };
         let all = async {
             while begin.iter().any(|&id| state(id).is_none_or(|state| state == State::Starting)) {
-                // The first picture is due a moment after the station has told what it shows.
-                let _ = tokio::time::timeout(Duration::from_millis(20), changes.changed()).await;
+                // The first picture is due a moment after the station has told what it shows, and nothing tells that it is.
+                let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
             }
         };
         let _ = tokio::time::timeout(ON_AIR, all).await;

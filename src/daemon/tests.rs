@@ -1,6 +1,7 @@
 //! The web of a whole broadcaster whose films cannot be opened: slates are pictures like any other, and need no film.
 
 mod closed;
+mod control;
 mod exposition;
 mod walls;
 
@@ -13,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::daemon::{Listeners, broadcast};
+use crate::daemon::{LineupSource, Listeners, broadcast};
 use crate::lineup::{Lineup, World};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -52,6 +53,12 @@ impl TestBroadcaster {
 
     /// A broadcaster of this line-up.
     async fn of(lineup: &str, rtsp: bool) -> TestBroadcaster {
+        TestBroadcaster::following(lineup, rtsp, None).await
+    }
+
+    /// A broadcaster of this line-up, which obeys commands if that is the content of a file.
+    async fn following(lineup: &str, rtsp: bool, file: Option<&Path>) -> TestBroadcaster {
+        let source = file.map(|file| LineupSource { file: file.to_owned(), control: None });
         let world = World::for_tests();
         let lineup = Lineup::parse(lineup, Path::new("stations.toml"), &world).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0");
@@ -63,7 +70,7 @@ impl TestBroadcaster {
         let directory_at = directory.local_addr().unwrap();
         let listeners = Listeners { directory, rtsp, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(broadcast(lineup, listeners, None, async move { drop(stopped.await) }));
+        tokio::spawn(broadcast(lineup, listeners, source, async move { drop(stopped.await) }));
         let broadcaster =
             TestBroadcaster { http: address, rtsp: rtsp_at, directory: directory_at, _stop: stop };
         broadcaster.until("/healthz", |answer| answer.status == 200).await;

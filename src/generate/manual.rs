@@ -118,6 +118,10 @@ pub fn broadcaster() -> Vec<ManualSection> {
                     "Have station 2 of a running broadcaster show a slate with this text; resume ends that.",
                 ),
                 (
+                    "broadcaster token add anna --admin",
+                    "Make a token with which anna gives such orders by HTTP, with POST to /api/stations/2/control and /api/reload.",
+                ),
+                (
                     "broadcaster sdp 2 >2.sdp; ffplay -protocol_whitelist file,udp,rtp -localaddr 127.0.0.1 -i 2.sdp",
                     "Watch station 2 with ffplay, from its group on loopback.",
                 ),
@@ -171,6 +175,10 @@ pub fn viewer() -> Vec<ManualSection> {
                     "Watch station 2 of a broadcaster elsewhere.",
                 ),
                 ("viewer --station 2 --tcp", "The same without multicast."),
+                (
+                    "viewer --sdp rtsps://tv.example.org:8554/7 --token-file token",
+                    "Watch station 7 by TLS, with a token and without a directory.",
+                ),
                 ("viewer --station 2 --player \"mpv {rtsp}\"", "Watch with mpv."),
                 ("viewer --list", "Print the line-up."),
                 ("viewer --headless --seconds 5 --json", "Count what arrives in 5 s, as JSON."),

@@ -32,7 +32,8 @@ pub(crate) mod publishers;
 mod signers;
 mod sounds;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
@@ -135,6 +136,26 @@ impl HeadEnd {
     /// air as they are.
     pub fn change_stations(&self, change: impl FnOnce(&mut Handles)) {
         self.handles.send_modify(|handles| change(Arc::make_mut(handles)));
+    }
+
+    /// The films and folders of films of all stations there are now.
+    fn media(&self) -> HashSet<PathBuf> {
+        let mut media = HashSet::new();
+        for station in self.stations().values() {
+            let spec = station.spec();
+            let timed = spec.at.iter().flat_map(|timed| timed.media.films());
+            media.extend(spec.media.films().iter().chain(timed).chain(&spec.fallback).cloned());
+        }
+        media
+    }
+
+    /// Forgets what is kept of stations and films that are in the line-up no more, as after a reload. Takes some milliseconds if
+    /// there are thousands of films.
+    pub(crate) fn forget_gone(&self) {
+        self.catalogue.recordings().forget_gone(|id| self.station(id).is_some());
+        self.catalogue.forget_gone(&self.media());
+        let groups = self.stations().values().map(|station| station.spec().group).collect();
+        self.catalogue.phases().forget_gone(&groups);
     }
 
     /// A station as the directory lists it now, its audience included.

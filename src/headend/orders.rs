@@ -14,7 +14,7 @@ use super::{HeadEnd, StationHandle};
 use crate::content::catalogue::Catalogue;
 use crate::content::worker::STUCK_AFTER;
 use crate::directory::message::{MAX_SENTENCE, plain_text};
-use crate::lineup::Media;
+use crate::lineup::{Media, film_among};
 use crate::media::StationId;
 
 /// Longest time until a station has obeyed. What was handed to the air before is shown first, up to [`LEAD`](crate::air::LEAD);
@@ -153,6 +153,28 @@ impl HeadEnd {
             }),
             Some(Some(fault)) => not_now(&fault),
             None => not_now(&format!("has not obeyed within {} s", OBEYED_AFTER.as_secs())),
+        }
+    }
+
+    /// The film that a client of the network names, which is one of the stations' films, or beside one; a relative path continues
+    /// `folder`, that of the line-up, or a folder of films.
+    ///
+    /// # Errors
+    /// It is none of these, or the disk does not answer.
+    pub(crate) async fn film_of_line_up(
+        &self,
+        film: PathBuf,
+        folder: PathBuf,
+    ) -> Result<PathBuf, OrderRefused> {
+        let media: Vec<PathBuf> = self.media().into_iter().collect();
+        let name = film.display().to_string();
+        let looking = tokio::task::spawn_blocking(move || film_among(&media, &folder, &film));
+        match timeout(STUCK_AFTER, looking).await {
+            Ok(Ok(Some(film))) => Ok(film),
+            Ok(Ok(None)) => Err(OrderRefused::Wrong(format!(
+                "{name} is no film of the line-up, nor one in the same folder: others are played from this machine only"
+            ))),
+            _ => Err(OrderRefused::NotNow(format!("{name} cannot be read in time"))),
         }
     }
 

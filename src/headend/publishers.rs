@@ -1,8 +1,6 @@
 //! The publishers and their stations. Stations of `[publish]` are made here when their publishers come on air, and removed some
 //! time after these have left.
 
-mod wrong_tokens;
-
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -14,11 +12,11 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::{HeadEnd, StationHandle};
+use crate::access::{Grant, Visitor};
 use crate::content::live::arrivals::ArrivalSender;
 use crate::limits::network;
 use crate::lineup::{PublishRule, PublishSpec, name_fault, publish_name};
 use crate::media::StationId;
-use wrong_tokens::WrongTokens;
 
 /// Most publishers at one time, in all and from one address.
 const MOST_PUBLISHERS: usize = 256;
@@ -50,7 +48,6 @@ struct PublishersState {
     count: u64,
     /// The numbers of the stations that were made by publishing, by the names in their URLs.
     numbers: HashMap<String, KeptNumber>,
-    wrong: WrongTokens,
     /// The beginning of the current second, and the bytes that have come in it.
     second: Option<(Instant, usize)>,
 }
@@ -78,6 +75,8 @@ pub(crate) enum PublishRefusal {
     NoPlace(String),
     /// The token is missing or wrong.
     Token,
+    /// None of the names that may publish was shown; one may be, or else a token if `or_token`.
+    Name { or_token: bool },
     /// For a reason that the client can do something about.
     Forbidden(String),
     /// There are too many publishers.
@@ -88,6 +87,9 @@ impl fmt::Display for PublishRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PublishRefusal::Token => f.write_str("the token is missing or wrong"),
+            PublishRefusal::Name { .. } => {
+                f.write_str("no token or password was shown that may publish here")
+            }
             PublishRefusal::NoPlace(why) | PublishRefusal::Forbidden(why) | PublishRefusal::Full(why) => {
                 f.write_str(why)
             }
@@ -100,7 +102,11 @@ pub(crate) struct PublishRequest<'a> {
     /// The name in the URL, decoded.
     pub(crate) name: &'a str,
     pub(crate) token: Option<&'a str>,
+    /// What it may see by a token or a password of the access file.
+    pub(crate) grant: &'a Grant,
     pub(crate) peer: IpAddr,
+    /// Whether it comes by TLS.
+    pub(crate) tls: bool,
     pub(crate) now: Instant,
 }
 
@@ -148,14 +154,13 @@ impl HeadEnd {
             (None, Some(spec)) => Some(spec.rule.clone()),
             (None, None) => None,
         };
-        let mut state = self.publishers.lock();
-        state.wrong.check(request.peer, request.now)?;
         let Some(rule) = rule else {
             return Err(PublishRefusal::NoPlace(format!(
                 "nothing is published to /publish/{own_name} here; give a station of the line-up the key `publish`, or add a section [publish]"
             )));
         };
-        state.check_token(&rule, request)?;
+        self.check_secret(&rule, request)?;
+        let mut state = self.publishers.lock();
         let place = match place {
             Some(handle) => Place { id: handle.spec().id, handle: Some(handle) },
             None => {
@@ -206,6 +211,32 @@ impl HeadEnd {
         })
     }
 
+    /// Whether somebody may publish by this rule: by its token, or by a name of the access file. A wrong token counts as one of the
+    /// address's attempts at any secret, unless it may be the secret of a name, which is counted when that is looked for.
+    fn check_secret(&self, rule: &PublishRule, request: &PublishRequest<'_>) -> Result<(), PublishRefusal> {
+        let is_let_in = !rule.access.is_empty() && request.grant.allows(&rule.access);
+        if is_let_in || rule.token.is_none() && rule.access.is_empty() {
+            return Ok(());
+        }
+        let refusal = if rule.access.is_empty() {
+            PublishRefusal::Token
+        } else {
+            PublishRefusal::Name { or_token: rule.token.is_some() }
+        };
+        // Clients ask without one first.
+        let (Some(token), Some(offered)) = (&rule.token, request.token) else { return Err(refusal) };
+        let visitor = Visitor { address: request.peer, tls: request.tls, service: "publish" };
+        self.gatekeeper
+            .begin_attempt(request.now, visitor)
+            .map_err(|denied| PublishRefusal::Forbidden(denied.to_string()))?;
+        let is_right = token.admits(offered);
+        // Where a name's secret is not taken, nobody else counts it.
+        if is_right || refusal != PublishRefusal::Token && visitor.is_private() {
+            self.gatekeeper.was_right(visitor);
+        }
+        if is_right { Ok(()) } else { Err(refusal) }
+    }
+
     /// Removes a station that was made by publishing if nobody has come back to it since `left`.
     fn remove_left(&self, name: &str, left: Instant) {
         let state = self.publishers.lock();
@@ -222,21 +253,6 @@ impl PublishersState {
     /// Whether nobody has taken the publisher's place.
     fn is_current(&self, publisher: &Publisher) -> bool {
         self.current.get(&publisher.id).is_some_and(|current| current.number == publisher.number)
-    }
-
-    fn check_token(
-        &mut self,
-        rule: &PublishRule,
-        request: &PublishRequest<'_>,
-    ) -> Result<(), PublishRefusal> {
-        let Some(token) = &rule.token else { return Ok(()) };
-        // Clients ask without one first.
-        let Some(offered) = request.token else { return Err(PublishRefusal::Token) };
-        if token.admits(offered) {
-            return Ok(());
-        }
-        self.wrong.note(request.peer, request.now);
-        Err(PublishRefusal::Token)
     }
 
     fn check_room(&self, peer: IpAddr) -> Result<(), PublishRefusal> {

@@ -8,7 +8,7 @@ use super::fields::{Section, kind};
 use super::report::Report;
 use super::sections::section;
 use super::security::path;
-use super::{Media, StationSpec, World};
+use super::{Media, PublishRule, PublishSpec, StationSpec, World};
 use crate::access::keys::name_fault;
 
 const FIX: &str = "name a file, as in \"access.toml\"; `broadcaster token` writes it";
@@ -48,15 +48,28 @@ pub(super) fn names(section: &Section<'_, '_>, report: &mut Report<'_>) -> Vec<S
     section.texts(report, "access", list.iter(), fix, name)
 }
 
-/// Reports a station that lets in only some, if there is no file of those.
-pub(super) fn refuse_without_file(stations: &[StationSpec], file: Option<&Path>, report: &mut Report<'_>) {
-    let Some(closed) = stations.iter().find(|station| !station.access.is_empty()) else { return };
-    if file.is_none() {
-        let name = &closed.name;
-        report.fault_of_file(format_args!(
-            "station \"{name}\" has `access`, and there is no [access] with a `file` of tokens; add one"
-        ));
+/// Reports a station that lets in only some, to watch or to publish, if there is no file of those.
+pub(super) fn refuse_without_file(
+    stations: &[StationSpec],
+    publish: Option<&PublishSpec>,
+    file: Option<&Path>,
+    report: &mut Report<'_>,
+) {
+    if file.is_some() {
+        return;
     }
+    let has_names = |rule: &PublishRule| !rule.access.is_empty();
+    let is_closed = |station: &&StationSpec| {
+        !station.access.is_empty() || station.media.published().is_some_and(has_names)
+    };
+    let place = match stations.iter().find(is_closed) {
+        Some(closed) => format!("station \"{}\"", closed.name),
+        None if publish.is_some_and(|publish| has_names(&publish.rule)) => "[publish]".to_owned(),
+        None => return,
+    };
+    report.fault_of_file(format_args!(
+        "{place} has `access`, and there is no [access] with a `file` of tokens; add one"
+    ));
 }
 
 /// Reports each mosaic that lets in somebody whom a station in it does not: it would show them that station.

@@ -126,6 +126,31 @@ fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(films)
 }
 
+/// The film that a client of the network names: an absolute path, or one that continues `folder`, which is that of the line-up, or a
+/// folder of its media. It is one of `media`, or has the extension of a film or a picture and is in the folder of one of them or
+/// beneath a folder among them. `None` if it is not, or not there: nobody learns from the difference which other files there are.
+pub(crate) fn film_among(media: &[PathBuf], folder: &Path, film: &Path) -> Option<PathBuf> {
+    let (mut trees, mut folders) = (Vec::new(), Vec::new());
+    for path in media {
+        let is_tree = path.is_dir();
+        let of = if is_tree { Some(path.as_path()) } else { path.parent() };
+        // Links are followed, and `..` is resolved, as when the film is opened.
+        if let Some(real) = of.and_then(|of| fs::canonicalize(of).ok()) {
+            if is_tree { &mut trees } else { &mut folders }.push(real);
+        }
+    }
+    let is_allowed = |path: &PathBuf| {
+        let Some(within) = path.parent().and_then(|parent| fs::canonicalize(parent).ok()) else {
+            return false;
+        };
+        let is_beside = folders.contains(&within) || trees.iter().any(|tree| within.starts_with(tree));
+        let is_named = media.contains(path);
+        (is_named || is_beside && (is_film(path) || is_picture(path))) && path.is_file()
+    };
+    let bases = [folder].into_iter().chain(trees.iter().chain(&folders).map(PathBuf::as_path));
+    bases.map(|base| base.join(film)).find(is_allowed)
+}
+
 /// The fault of a folder that has no films, and the fix.
 pub(super) fn no_films() -> String {
     format!(
@@ -233,6 +258,69 @@ mod tests {
 
         let three = make("3.webm");
         assert_eq!(films(&media).unwrap(), [named, two, three, ten]);
+    }
+
+    #[test]
+    fn a_film_that_the_network_names_is_of_the_line_up_or_beside_one() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        for folder in ["lists/media", "tree/below", "other"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let files = [
+            "lists/stations.toml",
+            "lists/access.toml",
+            "lists/beside.mp4",
+            "lists/media/ocean.mp4",
+            "lists/media/forest.MKV",
+            "lists/media/playlist.m3u8",
+            "tree/below/deep.mp4",
+            "other/secret.mp4",
+            "named.bin",
+            "beside_named.bin",
+        ];
+        for file in files {
+            fs::write(root.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("other"), root.join("tree/elsewhere")).unwrap();
+        std::os::unix::fs::symlink(root.join("other/secret.mp4"), root.join("tree/linked.mp4")).unwrap();
+        let media = ["lists/media/ocean.mp4", "tree", "named.bin"].map(|name| root.join(name));
+        let found = |name: &str| {
+            let found = film_among(&media, &root.join("lists"), Path::new(name))?;
+            Some(fs::canonicalize(found).unwrap().strip_prefix(&root).unwrap().to_str().unwrap().to_owned())
+        };
+        let absolute = |name: &str| root.join(name).to_str().unwrap().to_owned();
+        for (named, film) in [
+            ("media/ocean.mp4", "lists/media/ocean.mp4"),
+            ("ocean.mp4", "lists/media/ocean.mp4"),
+            ("forest.MKV", "lists/media/forest.MKV"),
+            ("below/deep.mp4", "tree/below/deep.mp4"),
+            ("below/../below/deep.mp4", "tree/below/deep.mp4"),
+            ("named.bin", "named.bin"),
+            (&absolute("tree/below/deep.mp4"), "tree/below/deep.mp4"),
+            // Whoever may write the folder has linked it.
+            ("linked.mp4", "other/secret.mp4"),
+        ] {
+            assert_eq!(found(named).as_deref(), Some(film), "{named}");
+        }
+        for refused in [
+            "beside.mp4",
+            "stations.toml",
+            "playlist.m3u8",
+            "media/../beside.mp4",
+            "../other/secret.mp4",
+            "elsewhere/secret.mp4",
+            "beside_named.bin",
+            "gone.mp4",
+            "below",
+            "",
+            "..",
+            &absolute("other/secret.mp4"),
+            &absolute("lists/access.toml"),
+            "/etc/passwd",
+        ] {
+            assert_eq!(found(refused), None, "{refused}");
+        }
     }
 
     #[test]

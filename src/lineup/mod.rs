@@ -50,6 +50,7 @@ use crate::wire::{MAX_DATAGRAM, udp_headers};
 pub use camera::CameraDevice;
 pub use difference::{ChangeKind, Difference, ListenerChange, StationChange};
 pub(crate) use fields::name_fault;
+pub(crate) use films::film_among;
 use films::has_sound_by;
 pub use films::{EXTENSIONS, MediaKind, PICTURES, films, has_sound};
 pub use live::{LiveSource, Media, NetworkSource, Scheme};

@@ -70,7 +70,6 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let open = rtsp.map(|listen| !listen.ip().is_loopback());
     let mut parser = StationParser { report, world, folder, defaults, known: Vec::new(), open };
     let stations = parser.stations(root);
-    access::refuse_without_file(&stations, access.as_deref(), &mut parser.report);
     access::refuse_leaks(&stations, &mut parser.report);
     super::security::refuse_without_keys(&stations, (directory, directory_security), &mut parser.report);
     let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
@@ -80,6 +79,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
         let media = Media::Films(Vec::new());
         defaults.station(StationId(0), String::new(), media, group, 0)
     });
+    access::refuse_without_file(&stations, publish.as_ref(), access.as_deref(), &mut parser.report);
     // Those that have faults of their own are known all the same, and those that publishing may make.
     let made = publish.iter().flat_map(|publish| publish.ids.clone()).map(StationId);
     let known: Vec<StationId> = parser.known.iter().filter_map(|known| known.id).chain(made).collect();

@@ -9,7 +9,8 @@ use toml::de::{DeTable, DeValue};
 use super::fields::{Field, Section, group_fault, kind};
 use super::report::Report;
 use super::sections::section;
-use super::{Media, StationSpec};
+use super::{Media, StationSpec, access};
+use crate::access::keys::is_same;
 use crate::media::StationId;
 
 /// The group of station 0 among those that are made by publishing, unless the file names another.
@@ -29,8 +30,7 @@ pub struct PublishToken(String);
 impl PublishToken {
     /// Whether `offered` is this token. Takes as long for a wrong one as for the right one, however much of it is right.
     pub fn admits(&self, offered: &str) -> bool {
-        // Hashes are compared in constant time, and tell nothing of their texts.
-        blake3::hash(self.0.as_bytes()) == blake3::hash(offered.as_bytes())
+        is_same(&self.0, offered)
     }
 
     fn parse(text: &str) -> Option<PublishToken> {
@@ -49,8 +49,11 @@ impl fmt::Debug for PublishToken {
 /// The rule for the publishers of a station.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishRule {
-    /// Publishers show it; `None`: everybody may publish.
+    /// Publishers show it; `None`: there is none to show.
     pub token: Option<PublishToken>,
+    /// The names of the tokens and passwords of the access file by which somebody may publish, too. If there is no token and there
+    /// are no names, everybody may.
+    pub access: Vec<String>,
     /// Whether a publisher with the token takes the place of another.
     pub takeover: bool,
 }
@@ -123,12 +126,13 @@ pub(super) fn rule(
     };
     let place = format!("{}: publish", station.place);
     let section = Section { table, at: value.span().start, place };
-    section.unknown_keys(report, &["token", "takeover"], "publish");
+    section.unknown_keys(report, &["token", "access", "takeover"], "publish");
     read_rule(&section, report, open)
 }
 
 fn read_rule(section: &Section<'_, '_>, report: &mut Report<'_>, open: Option<bool>) -> Option<PublishRule> {
     let takeover = section.flag(report, "takeover", TAKEOVER_FIX).or(Field::Is(false)).value();
+    let access = access::names(section, report);
     let token = match section.get("token") {
         None => Some(None),
         // Never shown as it was typed, not even if it is wrong.
@@ -142,14 +146,14 @@ fn read_rule(section: &Section<'_, '_>, report: &mut Report<'_>, open: Option<bo
     };
     match open {
         None => section.fault(report, section.at, "publishers come by RTSP, which is not served; add a section [rtsp]"),
-        Some(true) if token == Some(None) => section.fault(
+        Some(true) if token == Some(None) && section.get("access").is_none() => section.fault(
             report,
             section.at,
             "there is no token, and [rtsp] can be reached from other machines, so everybody could publish; write token = \"...\"",
         ),
         Some(_) => {}
     }
-    Some(PublishRule { token: token?, takeover: takeover? })
+    Some(PublishRule { token: token?, access, takeover: takeover? })
 }
 
 /// Reads `[publish]`. `template` makes a station of the keys of `[defaults]`.
@@ -161,7 +165,7 @@ pub(super) fn read(
     template: impl FnOnce(SocketAddr) -> Option<StationSpec>,
 ) -> Option<PublishSpec> {
     let section = section(root, "publish", report)?;
-    section.unknown_keys(report, &["ids", "token", "takeover", "group"], "[publish]");
+    section.unknown_keys(report, &["ids", "token", "access", "takeover", "group"], "[publish]");
     let rule = read_rule(&section, report, open);
     let ids = ids(&section, report);
     let base = section.socket(report, "group", &GROUP.to_string()).or(Field::Is(GROUP)).value();

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use rtsp_types::Url;
+
+use crate::wire::rtsp::take_login;
 
 /// The port of RTSP on most broadcasters. 554, the registered one, needs privileges.
 const PORT: u16 = 8554;
@@ -14,8 +14,8 @@ const PORT: u16 = 8554;
 pub struct PublishUrl {
     /// Without user and password.
     url: Url,
-    /// User and password, as the Basic scheme sends them.
-    login: Option<String>,
+    /// The value of the Authorization header.
+    authorization: Option<String>,
 }
 
 impl PublishUrl {
@@ -32,19 +32,11 @@ impl PublishUrl {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(format!("this URL has no host; {fix}"));
         }
-        let decoded = |text: &str| {
-            let form = format!("x={}", text.replace('+', "%2B"));
-            form_value(&form)
-        };
-        let (user, password) = (decoded(url.username()), url.password().map(decoded));
-        let login = (!user.is_empty() || password.is_some())
-            .then(|| STANDARD.encode(format!("{user}:{}", password.unwrap_or_default())));
-        // An error means that URLs of this scheme have no user.
-        let _ = (url.set_username(""), url.set_password(None));
+        let authorization = take_login(&mut url);
         if url.port().is_none() {
             let _ = url.set_port(Some(PORT));
         }
-        Ok(PublishUrl { url, login })
+        Ok(PublishUrl { url, authorization })
     }
 
     /// Without user and password.
@@ -60,16 +52,8 @@ impl PublishUrl {
 
     /// The value of the Authorization header, if there is a user or a password.
     pub(super) fn authorization(&self) -> Option<String> {
-        self.login.as_ref().map(|login| format!("Basic {login}"))
+        self.authorization.clone()
     }
-}
-
-/// The value of a form of one field, without its escapes.
-fn form_value(form: &str) -> String {
-    let base = Url::parse(&format!("http://x/?{form}"));
-    base.ok()
-        .and_then(|url| url.query_pairs().next().map(|(_, value)| value.into_owned()))
-        .unwrap_or_default()
 }
 
 /// Without the token.
@@ -97,8 +81,7 @@ mod tests {
         assert_eq!(url.to_string(), "rtsp://[::1]:8554/publish/Anna");
         assert_eq!(url.address(), ("::1".into(), 8554));
         assert_eq!(url.url().as_str(), "rtsp://[::1]:8554/publish/Anna?token=x");
-        let login = STANDARD.encode("anna:s3/cret+");
-        assert_eq!(url.authorization(), Some(format!("Basic {login}")));
+        assert_eq!(url.authorization().as_deref(), Some("Basic YW5uYTpzMy9jcmV0Kw=="));
         assert_eq!(PublishUrl::parse("rtsp://h:1/publish/a").unwrap().authorization(), None);
         for text in ["", "anna", "http://h/publish/a", "rtsp:///publish/a", "/dev/video0"] {
             let sentence = PublishUrl::parse(text).unwrap_err();

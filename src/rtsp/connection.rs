@@ -37,9 +37,9 @@ pub(super) struct RtspConnection {
     pub(super) local: SocketAddr,
     input: Input,
     /// Whether nobody between can read it.
-    tls: bool,
+    pub(super) tls: bool,
     /// The stations that the client may see, and the secret that it has shown for that.
-    grant: Grant,
+    pub(super) grant: Grant,
     shown: Option<Credentials>,
     writer: Arc<Writer>,
     pub(super) reader: MessageReader,
@@ -263,7 +263,7 @@ impl RtspConnection {
 
     /// Executes a request and responds.
     async fn handle(&mut self, request: &Request<Vec<u8>>, echo: &Echo) -> Result<(), Gone> {
-        if let Some(response) = self.publish(request, echo) {
+        if let Some(response) = self.publish(request, echo).await {
             return self.send(response.unwrap_or_else(|rejection| rejection.response(echo))).await;
         }
         let named = request::session_id(request).and_then(|id| self.server.sessions.get(id));
@@ -291,7 +291,7 @@ impl RtspConnection {
 
 impl RtspConnection {
     /// Lets the client in, if it shows a token or a password that it has not shown yet. Players show theirs with each request.
-    async fn identify(&mut self, request: &Request<Vec<u8>>) -> Result<(), Rejection> {
+    pub(super) async fn identify(&mut self, request: &Request<Vec<u8>>) -> Result<(), Rejection> {
         let Some(credentials) = request::credentials(request) else { return Ok(()) };
         if self.shown.as_ref() == Some(&credentials) && !self.grant.is_over() {
             return Ok(());
@@ -320,7 +320,7 @@ impl RtspConnection {
     }
 
     /// Whether a client may be asked for a secret here: nobody between can read it.
-    fn is_safe(&self) -> bool {
+    pub(super) fn is_safe(&self) -> bool {
         visitor(self.peer, self.tls).is_private()
     }
 }

@@ -40,8 +40,12 @@ impl Fanouts {
         clock: &AirClock,
     ) -> Arc<Fanout> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of stations that are gone, too.
+        all.retain(|_, fanouts| {
+            fanouts.retain(|fanout| fanout.strong_count() > 0);
+            !fanouts.is_empty()
+        });
         let fanouts = all.entry((station.spec().id, tracks)).or_default();
-        fanouts.retain(|fanout| fanout.strong_count() > 0);
         // One reference is that of its task.
         let has_room = |fanout: &Arc<Fanout>| {
             Arc::ptr_eq(&fanout.station, station) && Arc::strong_count(fanout) <= CLIENTS + 1

@@ -586,3 +586,46 @@ async fn media_change_by_the_time_of_day_and_a_fallback_stands_in_for_a_camera()
     assert!(packets("239.77.0.9:5004") > packets("239.77.0.8:5004") / 2, "the fallback is on all the time");
     simulation.stop.send_replace(true);
 }
+
+/// Stations that come and go for ever leave nothing behind, neither by their numbers nor by their films.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_reloads_leave_nothing_behind() {
+    let mut simulation = Simulation::begin(1);
+    simulation.go_on_air().await;
+    let (head_end, folder) = (simulation.head_end.clone(), simulation.folder.path().to_owned());
+    let kept = |head_end: &HeadEnd| {
+        let catalogue = &head_end.catalogue;
+        (catalogue.recordings().wishing(), catalogue.cached())
+    };
+    let (mut most, mut on_air) = ((0, [0; 3]), (0, [0; 3]));
+    for n in 0..1000_u16 {
+        let id = StationId(100 + n % 800);
+        let films = folder.join(format!("films {n}"));
+        fs::create_dir(&films).unwrap();
+        for film in 0..2 {
+            fs::write(films.join(format!("{n} {film}.mp4")), format!("film {film}")).unwrap();
+        }
+        let spec =
+            StationSpec { id, media: vec![films].into(), ..StationSpec::clone(&simulation.handle.spec()) };
+        let handle = Arc::new(StationHandle::new(spec));
+        head_end.change_stations(|stations| drop(stations.insert(id, handle.clone())));
+        // It has asked for its films, and made a wish.
+        while head_end.entry(id).is_none_or(|entry| entry.state == State::Starting) {
+            sleep(Duration::from_millis(10)).await;
+        }
+        on_air = on_air.max(kept(&head_end));
+        head_end.change_stations(|stations| drop(stations.remove(&id)));
+        while head_end.entry(id).is_some() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let now = kept(&head_end);
+        most.0 = most.0.max(now.0);
+        for (most, now) in most.1.iter_mut().zip(now.1) {
+            *most = now.max(*most);
+        }
+    }
+    // Those of the station that stays, and of the few that were just removed.
+    assert!(most.0 <= 10 && most.1.iter().all(|&films| films <= 20), "{most:?}");
+    assert!(on_air.0 >= 2 && on_air.1[0] >= 1, "the stations were on air: {on_air:?}");
+    simulation.stop.send_replace(true);
+}

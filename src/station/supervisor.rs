@@ -54,6 +54,9 @@ pub(crate) async fn supervise(
                 if head_end.station(spec.id).is_none() {
                     head_end.table.remove(spec.id);
                 }
+                // Not on this thread, on which other stations would be late. A panic has said why.
+                let head_end = head_end.clone();
+                drop(runtime.spawn_blocking(move || head_end.forget_gone()));
             }
             Ok(()) = current.changed(), if !stopping => {}
             () = head_end.stopping(), if !stopping => stopping = true,

@@ -14,7 +14,7 @@ use ring::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -119,6 +119,20 @@ fn entry(line: &str) -> Option<(SocketAddr, Fingerprint)> {
     Some((address.parse().ok()?, fingerprint.trim().parse().ok()?))
 }
 
+/// What the certificate of a server has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// The one of the fingerprint that the user has named, or else the one that is known, or else, for the first time, any.
+    User {
+        /// Named by the user.
+        named: Option<Fingerprint>,
+        /// Those that are known.
+        servers: KnownServers,
+    },
+    /// The one of this fingerprint, which the directory of the same broadcaster has shown.
+    Directory(Fingerprint),
+}
+
 /// Why a connection is not secure.
 #[derive(Debug, thiserror::Error)]
 pub enum InsecureError {
@@ -139,6 +153,17 @@ pub enum InsecureError {
          between you and it"
     )]
     NotNamed {
+        /// The server.
+        address: SocketAddr,
+        /// The fingerprint that it shows.
+        shown: Fingerprint,
+    },
+    /// The server does not show the certificate of its directory.
+    #[error(
+        "the server at {address} shows a certificate of the fingerprint {shown}, and not that of the directory: somebody may be \
+         between you and it"
+    )]
+    NotOfDirectory {
         /// The server.
         address: SocketAddr,
         /// The fingerprint that it shows.
@@ -168,26 +193,86 @@ pub(crate) async fn secure(
     named: Option<Fingerprint>,
     servers: &KnownServers,
 ) -> Result<TlsStream<TcpStream>, InsecureError> {
-    let known = servers.get(address);
-    let expected = named.or(known);
-    let verifier = Arc::new(PinVerifier { expected, shown: Mutex::default(), provider: provider() });
-    let failed = |reason| InsecureError::NoTls { address, reason };
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(io::Error::other(error)))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier.clone())
-        .with_no_client_auth();
-    let name = ServerName::IpAddress(address.ip().to_canonical().into());
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-    let shown = *verifier.shown.lock().unwrap_or_else(PoisonError::into_inner);
-    match (connected, shown) {
-        (Err(_), Some(shown)) if expected.is_some_and(|expected| expected != shown) => Err(match named {
-            Some(_) => InsecureError::NotNamed { address, shown },
-            None => InsecureError::Changed { address, shown },
-        }),
-        (Err(reason), _) => Err(failed(reason)),
-        (Ok(stream), Some(shown)) if known != Some(shown) => {
+    let trust = Trust::User { named, servers: servers.clone() };
+    let handshake = Handshake::with(address, &trust)?;
+    let connected = TlsConnector::from(handshake.config.clone()).connect(handshake.name(), tcp).await;
+    handshake.finish(connected)
+}
+
+/// As [`secure`], on a connection that blocks, with the deadlines that it has.
+///
+/// # Errors
+/// As [`secure`].
+#[cfg(feature = "viewer")]
+pub(crate) fn secure_blocking(
+    mut tcp: std::net::TcpStream,
+    address: SocketAddr,
+    trust: &Trust,
+) -> Result<rustls::StreamOwned<ClientConnection, std::net::TcpStream>, InsecureError> {
+    let handshake = Handshake::with(address, trust)?;
+    let connect = || {
+        let session = ClientConnection::new(handshake.config.clone(), handshake.name());
+        let mut session = session.map_err(io::Error::other)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut tcp)?;
+        }
+        Ok(rustls::StreamOwned::new(session, tcp))
+    };
+    let connected = connect();
+    handshake.finish(connected)
+}
+
+/// A handshake with a server, before it and after it.
+struct Handshake {
+    address: SocketAddr,
+    trust: Trust,
+    /// The fingerprint that is known.
+    known: Option<Fingerprint>,
+    verifier: Arc<PinVerifier>,
+    config: Arc<ClientConfig>,
+}
+
+impl Handshake {
+    fn with(address: SocketAddr, trust: &Trust) -> Result<Handshake, InsecureError> {
+        let (expected, known) = match trust {
+            Trust::User { named, servers } => {
+                let known = servers.get(address);
+                (named.or(known), known)
+            }
+            Trust::Directory(fingerprint) => (Some(*fingerprint), None),
+        };
+        let verifier = Arc::new(PinVerifier { expected, shown: Mutex::default(), provider: provider() });
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| InsecureError::NoTls { address, reason: io::Error::other(error) })?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone())
+            .with_no_client_auth();
+        Ok(Handshake { address, trust: trust.clone(), known, verifier, config: Arc::new(config) })
+    }
+
+    fn name(&self) -> ServerName<'static> {
+        ServerName::IpAddress(self.address.ip().to_canonical().into())
+    }
+
+    /// What has become of it. Remembers a certificate that the user trusts.
+    fn finish<T>(self, connected: io::Result<T>) -> Result<T, InsecureError> {
+        let Handshake { address, trust, known, verifier, .. } = self;
+        let shown = *verifier.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = match (connected, shown) {
+            (Ok(stream), _) => stream,
+            (Err(_), Some(shown)) if verifier.expected.is_some_and(|expected| expected != shown) => {
+                return Err(match trust {
+                    Trust::User { named: Some(_), .. } => InsecureError::NotNamed { address, shown },
+                    Trust::User { named: None, .. } => InsecureError::Changed { address, shown },
+                    Trust::Directory(_) => InsecureError::NotOfDirectory { address, shown },
+                });
+            }
+            (Err(reason), _) => return Err(InsecureError::NoTls { address, reason }),
+        };
+        if let (Trust::User { named, servers }, Some(shown)) =
+            (trust, shown.filter(|&shown| known != Some(shown)))
+        {
             let remembered = servers.remember(address, shown);
             if named.is_none() {
                 eprintln!(
@@ -197,9 +282,8 @@ pub(crate) async fn secure(
             if let Err(error) = remembered {
                 eprintln!("the fingerprint of {address} cannot be remembered: {error}");
             }
-            Ok(stream)
         }
-        (Ok(stream), _) => Ok(stream),
+        Ok(stream)
     }
 }
 

@@ -23,9 +23,7 @@ mod losses;
 pub mod many;
 pub mod meter;
 pub mod receiver;
-#[cfg(all(feature = "viewer", not(fuzzing)))]
-mod rtsp_client;
-#[cfg(all(feature = "viewer", fuzzing))]
+#[cfg(feature = "viewer")]
 pub mod rtsp_client;
 mod sender;
 pub mod signed;

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use super::keyring::Opener;
 use super::meter::{Meter, MeterReading};
 #[cfg(feature = "viewer")]
-use super::rtsp_client::RtspSource;
+use super::rtsp_client::{RtspServer, RtspSource};
 use super::signed::{Requirement, SignedCounters};
 use super::signed_source::SignedSource;
 use super::source::{DatagramSource, MOST_AT_ONCE, ReceivedDatagram, wait, wait_for_any};
@@ -58,7 +58,7 @@ pub enum ReceiveFrom {
     Group(SocketAddr, String, Option<IpAddr>),
     /// A URL of an RTSP server, which interleaves the packets in the connection itself (RFC 2326 section 10.12).
     #[cfg(feature = "viewer")]
-    Rtsp(SocketAddr, Url),
+    Rtsp(Box<RtspServer>, Url),
 }
 
 /// Takes the packets of sound that come in the same connection as the pictures: when each arrived, its codec, its header
@@ -78,15 +78,16 @@ impl ReceiveFrom {
         Ok(ReceiveFrom::Group(station.group, interface, None))
     }
 
-    /// The station `id` of the broadcaster whose RTSP server is at `server`.
+    /// The station `id` of the broadcaster of this RTSP server.
     #[cfg(feature = "viewer")]
-    pub fn rtsp_station(server: SocketAddr, id: StationId) -> ReceiveFrom {
-        let mut host = server;
+    pub fn rtsp_station(server: &RtspServer, id: StationId) -> ReceiveFrom {
+        let mut host = server.address;
         if let SocketAddr::V6(host) = &mut host {
             host.set_scope_id(0); // a URL cannot carry a zone
         }
-        let url = Url::parse(&format!("rtsp://{host}/{id}")).expect("an address and a number make a URL");
-        ReceiveFrom::Rtsp(server, url)
+        let scheme = if server.tls.is_some() { "rtsps" } else { "rtsp" };
+        let url = Url::parse(&format!("{scheme}://{host}/{id}")).expect("an address and a number make a URL");
+        ReceiveFrom::Rtsp(server.clone().into(), url)
     }
 }
 
@@ -309,7 +310,7 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
         match self.from.clone() {
             ReceiveFrom::Group(group, interface, source) => self.receive(group, &named(&interface)?, source),
             #[cfg(feature = "viewer")]
-            ReceiveFrom::Rtsp(server, url) => self.play(server, &url),
+            ReceiveFrom::Rtsp(server, url) => self.play(&server, &url),
         }
     }
 
@@ -388,12 +389,13 @@ impl<S: FnMut(ReceivedPicture)> ReceiverThread<S> {
 
     #[cfg(feature = "viewer")]
     #[expect(clippy::disallowed_methods, reason = "a shell: packets are stamped when they are read")]
-    fn play(&mut self, server: SocketAddr, url: &Url) -> io::Result<()> {
+    fn play(&mut self, at: &RtspServer, url: &Url) -> io::Result<()> {
         if lock(&self.shared).required.is_some() {
             return Err(io::Error::other("no signatures come by RTSP, and unsigned pictures are not shown"));
         }
+        let server = at.address;
         let at_server = |error: io::Error| io::Error::new(error.kind(), format!("{server}: {error}"));
-        let mut source = RtspSource::open(server, url, self.sound.is_some()).map_err(at_server)?;
+        let mut source = RtspSource::open(at, url, self.sound.is_some()).map_err(at_server)?;
         let sound_type = source.sound();
         self.begin(0);
         let mut heard = wall_clock();
@@ -596,7 +598,8 @@ mod tests {
         let mut responses = opening("RTP/AVP/TCP;unicast;interleaved=0-1");
         responses[2].extend(framed(0, b"not RTP"));
         let address = serve(vec![responses.clone(), responses]).0;
-        let receiver = Receiver::start(ReceiveFrom::rtsp_station(address, StationId(2)), 10, |_| {}).unwrap();
+        let receiver =
+            Receiver::start(ReceiveFrom::rtsp_station(&address.into(), StationId(2)), 10, |_| {}).unwrap();
         let received = (0..POLLS).any(|_| {
             let _ = wait(None, None, Some(POLL));
             receiver.status().counters.datagrams == 2

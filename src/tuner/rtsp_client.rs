@@ -1,5 +1,5 @@
 //! An RTSP client for networks without multicast: one station, the RTP packets of its pictures and of its sound interleaved in
-//! the connection (RFC 2326 section 10.12), so that every picture arrives, in order.
+//! the connection (RFC 2326 section 10.12), plain or TLS, so that every picture arrives, in order.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: it keeps a connection alive")]
 
@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use rtsp_types::headers;
 use rtsp_types::{Empty, Message, Method, Request, Response, StatusCode, Url, Version};
+use rustls::{ClientConnection, StreamOwned};
 use sdp_types::{Media, Session};
 
 use super::source::MOST_AT_ONCE;
+use crate::access::Secret;
 use crate::clock::wall_clock;
 use crate::media::{AirTime, SoundCodec, Track};
+use crate::tls::pin::{InsecureError, Trust, secure_blocking};
 use crate::wire::rtsp::{LowerTransport, MessageFramer, TransportSpec};
 use crate::wire::sdp::streams::{is_jpeg, sound};
 
@@ -43,9 +46,99 @@ pub(super) struct SoundType {
     pub(super) codec: SoundCodec,
 }
 
+/// An RTSP server, and how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RtspServer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its certificate has to be; `None`: it is reached by a plain connection.
+    pub tls: Option<Trust>,
+    /// The value of the Authorization header, which each request has; `None`: nothing is shown.
+    pub authorization: Option<Secret>,
+}
+
+/// By a plain connection, and showing nothing.
+impl From<SocketAddr> for RtspServer {
+    fn from(address: SocketAddr) -> RtspServer {
+        RtspServer { address, tls: None, authorization: None }
+    }
+}
+
+impl RtspServer {
+    /// Connects. Each step may take up to [`PATIENCE`].
+    ///
+    /// # Errors
+    /// The server cannot be reached, does not speak TLS where it must, or shows the wrong certificate.
+    fn connect(&self) -> io::Result<Connection> {
+        let tcp = TcpStream::connect_timeout(&self.address, PATIENCE)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        match &self.tls {
+            None => Ok(Connection::Plain(tcp)),
+            Some(trust) => {
+                let secured = secure_blocking(tcp, self.address, trust).map_err(|error| match error {
+                    // The read timeout.
+                    InsecureError::NoTls { reason, .. } if reason.kind() == io::ErrorKind::WouldBlock => {
+                        timed_out()
+                    }
+                    error => io::Error::other(error),
+                })?;
+                Ok(Connection::Tls(Box::new(secured)))
+            }
+        }
+    }
+
+    /// Whether it can be reached in this way: connects, and hangs up. Blocks for up to some [`PATIENCE`].
+    ///
+    /// # Errors
+    /// As those of a connection that is to be played.
+    pub fn try_out(&self) -> io::Result<()> {
+        self.connect().map(drop)
+    }
+}
+
+/// A connection to a server.
+enum Connection {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Connection {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Connection::Plain(tcp) => tcp,
+            Connection::Tls(stream) => stream.get_ref(),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Connection::Plain(tcp) => tcp.read(buffer),
+            // On a socket that does not block, it keeps a part of a record for the next time.
+            Connection::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Connection::Plain(tcp) => tcp.write_all(bytes),
+            // Not by the stream's own `write`, which reads as well: nothing would wake up whoever waits for what it has read.
+            Connection::Tls(stream) => {
+                stream.conn.writer().write_all(bytes)?;
+                while stream.conn.wants_write() {
+                    stream.conn.write_tls(&mut stream.sock)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 /// A connection in which a station plays.
 pub(super) struct RtspSource {
-    stream: TcpStream,
+    connection: Connection,
+    authorization: Option<Secret>,
     buffer: Vec<u8>,
     /// The part of the buffer that holds bytes not parsed yet.
     unread: std::ops::Range<usize>,
@@ -72,13 +165,10 @@ impl RtspSource {
     ///
     /// # Errors
     /// The server cannot be reached, refuses, or does not speak RTSP.
-    pub(super) fn open(server: SocketAddr, url: &Url, with_sound: bool) -> io::Result<RtspSource> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    pub(super) fn open(server: &RtspServer, url: &Url, with_sound: bool) -> io::Result<RtspSource> {
         let mut source = RtspSource {
-            stream,
+            connection: server.connect()?,
+            authorization: server.authorization.clone(),
             buffer: vec![0; BUFFER],
             unread: 0..0,
             read_at: wall_clock(),
@@ -99,7 +189,7 @@ impl RtspSource {
             source.sound = source.set_up(Track::Sound, control).ok().map(|channel| (channel, kind));
         }
         source.request(Method::Play, source.url.clone(), Some((headers::RANGE, "npt=now-".into())))?;
-        source.stream.set_nonblocking(true)?;
+        source.connection.tcp().set_nonblocking(true)?;
         source.is_playing = true;
         Ok(source)
     }
@@ -209,6 +299,9 @@ impl RtspSource {
         if let Some(session) = &self.session {
             request = request.header(headers::SESSION, session.as_str());
         }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(headers::AUTHORIZATION, authorization.reveal());
+        }
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
@@ -216,14 +309,14 @@ impl RtspSource {
         request.empty().write(&mut bytes).map_err(io::Error::other)?;
         self.last_request = Instant::now();
         // A few hundred bytes block only if the server has not read for minutes.
-        self.stream.write_all(&bytes)
+        self.connection.write_all(&bytes)
     }
 
     /// Reads once; false if nothing is queued.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
-        match self.stream.read(&mut self.buffer[self.unread.end..]) {
+        match self.connection.read(&mut self.buffer[self.unread.end..]) {
             Ok(0) => {
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the RTSP server closed the connection"))
             }
@@ -261,7 +354,7 @@ impl RtspSource {
 
 impl AsFd for RtspSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.connection.tcp().as_fd()
     }
 }
 

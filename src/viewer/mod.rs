@@ -1,7 +1,7 @@
 //! The viewer: a television set that finds a directory, changes stations and shows or counts their pictures.
 //!
 //! Only `src/bin/viewer.rs` imports this room. It imports everything on the receiving side: `directory` (its client),
-//! `tuner`, `probe`, `speaker` and `screen`, with `media`, `wire`, `interface`, `clock` and `text_table`.
+//! `tuner`, `probe`, `speaker` and `screen`, with `media`, `wire`, `interface`, `clock`, `access`, `tls` and `text_table`.
 //!
 //! - [`discover`]: which directory to ask;
 //! - [`zapper`]: receives one station at a time and changes between them;
@@ -12,6 +12,7 @@
 //! - [`headless`]: a run without a window, which counts and saves it;
 //! - `signal_log`: the silences and the slates of such a run; `talk`: what it says meanwhile;
 //! - `showing`: when a picture is in step with the sound;
+//! - [`rtsp`]: how the RTSP server of a broadcaster is reached;
 //! - [`player`]: an external player instead of both;
 //! - [`listing`]: the line-up as a table;
 //! - [`measure`], [`plot`]: the shell of the [probe](crate::probe), and its figures drawn;
@@ -27,6 +28,7 @@ pub mod measure;
 mod mosaic;
 pub mod player;
 pub mod plot;
+pub mod rtsp;
 mod showing;
 mod signal_log;
 pub mod stream;

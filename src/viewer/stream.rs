@@ -8,19 +8,24 @@ use std::time::Duration;
 
 use rtsp_types::Url;
 
-use crate::directory::{State, StationInfo};
+use crate::access::Secret;
+use crate::directory::{Reach, State, StationInfo};
 use crate::interface::Interface;
 use crate::media::StationId;
 use crate::speaker::SoundFrom;
+use crate::tls::pin::Trust;
 use crate::tuner::join;
 use crate::tuner::receiver::ReceiveFrom;
+use crate::tuner::rtsp_client::RtspServer;
+use crate::wire::rtsp::{basic, take_login};
 use crate::wire::sdp::streams::{DescribedStreams, MAX_DESCRIPTION};
 
 /// Timeout of a request for a description.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The port of RTSP (RFC 2326 section 3.2).
+/// The port of RTSP (RFC 2326 section 3.2), and that of RTSP by TLS (RFC 7826 section 19.2).
 const RTSP_PORT: u16 = 554;
+const RTSPS_PORT: u16 = 322;
 
 /// The number under which the stream is the only station of a line-up.
 const NUMBER: StationId = StationId(1);
@@ -66,17 +71,23 @@ impl Stream {
     }
 
     /// What a description says that `place` has: the path of a file, `-` for standard input, or a URL. Of an RTSP server the stream
-    /// itself is received, in the connection. Blocks.
+    /// itself is received, in the connection. `reach` has the fingerprint that one must show by TLS, those that are known, and a token to
+    /// show it. Blocks.
     ///
     /// # Errors
-    /// There is no such description, or none of RTP/JPEG to a group; or the interface cannot be told.
-    pub fn described(place: &str, interface: Option<&str>) -> Result<Stream, StreamError> {
+    /// There is no such description, or none of RTP/JPEG to a group; the interface cannot be told; or a secret would be shown where others
+    /// can read it.
+    pub fn described(place: &str, interface: Option<&str>, reach: &Reach) -> Result<Stream, StreamError> {
+        let scheme = place.split_once("://").map(|(scheme, _)| scheme);
+        if scheme != Some("rtsps") && reach.fingerprint.is_some() {
+            return Err(StreamError::Usage(format!("--sdp {place}: --fingerprint is for rtsps:// only")));
+        }
         let described = match place.split_once("://") {
-            Some(("rtsp", _)) => return Stream::of_rtsp(place),
+            Some(("rtsp" | "rtsps", _)) => return Stream::of_rtsp(place, reach),
             Some(("http", _)) => fetch(place)?,
             Some((scheme, _)) => {
                 return Err(StreamError::Usage(format!(
-                    "--sdp {place}: {scheme} is not known; give a file, - for standard input, or a URL of http or rtsp"
+                    "--sdp {place}: {scheme} is not known; give a file, - for standard input, or a URL of http, rtsp or rtsps"
                 )));
             }
             None if place == "-" => read(io::stdin(), place)?,
@@ -106,23 +117,35 @@ impl Stream {
         })
     }
 
-    fn of_rtsp(place: &str) -> Result<Stream, StreamError> {
+    fn of_rtsp(place: &str, reach: &Reach) -> Result<Stream, StreamError> {
+        let mut url = Url::parse(place)
+            .map_err(|error| StreamError::Usage(format!("--sdp {place}: not a URL: {error}")))?;
+        let login = take_login(&mut url);
+        // Without the password.
+        let place = url.to_string();
         let usage = |why: &str| StreamError::Usage(format!("--sdp {place}: {why}"));
-        let mut url = Url::parse(place).map_err(|error| usage(&format!("not a URL: {error}")))?;
-        // They do not belong into a request. A server that wants them refuses it, and says so.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| usage("names no host"))?;
-        let at = (host.trim_matches(['[', ']']), url.port().unwrap_or(RTSP_PORT));
+        let is_tls = url.scheme() == "rtsps";
+        let port = url.port().unwrap_or(if is_tls { RTSPS_PORT } else { RTSP_PORT });
+        let at = (host.trim_matches(['[', ']']), port);
         let address = at.to_socket_addrs().map(|mut found| found.next()).map_err(|error| {
             StreamError::Failed(format!("--sdp {place}: cannot find {host}: {}", reason(&error)))
         })?;
         let address = address.ok_or_else(|| usage("its host has no address"))?;
+        let token = || Some(basic("viewer", reach.token.as_ref()?.reveal()));
+        let authorization = login.or_else(token).map(Secret::new);
+        if authorization.is_some() && !is_tls && !address.ip().to_canonical().is_loopback() {
+            return Err(usage(
+                "a password or token is shown by TLS only, or to this machine: write rtsps, or leave it out",
+            ));
+        }
+        let trust = || Trust::User { named: reach.fingerprint, servers: reach.known.clone() };
+        let server = RtspServer { address, tls: is_tls.then(trust), authorization };
         Ok(Stream {
             name: url.to_string(),
             address,
             interface: String::new(),
-            from: ReceiveFrom::Rtsp(address, url),
+            from: ReceiveFrom::Rtsp(server.into(), url),
             sound: None,
         })
     }
@@ -189,7 +212,7 @@ mod tests {
                                m=video 5004 RTP/AVP 26\r\nm=audio 5006 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\n";
 
     fn refused(place: &str) -> String {
-        match Stream::described(place, Some("127.0.0.1")).unwrap_err() {
+        match Stream::described(place, Some("127.0.0.1"), &Reach::default()).unwrap_err() {
             StreamError::Usage(sentence) => sentence,
             error @ StreamError::Failed(_) => panic!("{error}"),
         }
@@ -210,7 +233,7 @@ mod tests {
         let file = folder.path().join("two.sdp");
         std::fs::write(&file, DESCRIPTION).unwrap();
         let file = file.to_str().unwrap();
-        check(&Stream::described(file, Some("127.0.0.1")).unwrap());
+        check(&Stream::described(file, Some("127.0.0.1"), &Reach::default()).unwrap());
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/2.sdp", listener.local_addr().unwrap());
@@ -220,9 +243,9 @@ mod tests {
             let length = DESCRIPTION.len();
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{DESCRIPTION}").unwrap();
         });
-        check(&Stream::described(&url, Some("127.0.0.1")).unwrap());
+        check(&Stream::described(&url, Some("127.0.0.1"), &Reach::default()).unwrap());
         server.join().unwrap();
-        let refused = Stream::described(&url, Some("127.0.0.1")).unwrap_err();
+        let refused = Stream::described(&url, Some("127.0.0.1"), &Reach::default()).unwrap_err();
         assert_eq!(refused.to_string(), format!("--sdp {url}: Connection refused"));
     }
 
@@ -241,12 +264,47 @@ mod tests {
     }
 
     #[test]
-    fn an_rtsp_url_is_played_in_its_connection_and_without_the_password() {
-        let stream = Stream::described("rtsp://me:secret@127.0.0.1:8554/2", None).unwrap();
-        let server: SocketAddr = "127.0.0.1:8554".parse().unwrap();
+    fn an_rtsp_url_is_played_in_its_connection_and_shows_a_password_apart_from_the_url() {
+        let described = |place: &str, reach: &Reach| Stream::described(place, None, reach);
+        let reach = Reach::default();
+        let stream = described("rtsp://me:secret@127.0.0.1:8554/2", &reach).unwrap();
+        let address: SocketAddr = "127.0.0.1:8554".parse().unwrap();
         let url = Url::parse("rtsp://127.0.0.1:8554/2").unwrap();
-        assert_eq!((stream.from.clone(), stream.address), (ReceiveFrom::Rtsp(server, url), server));
-        let v6 = Stream::described("rtsp://[::1]/x", None).unwrap();
+        let authorization = Some(Secret::new(basic("me", "secret")));
+        let server = RtspServer { address, tls: None, authorization };
+        assert_eq!((stream.from.clone(), stream.address), (ReceiveFrom::Rtsp(server.into(), url), address));
+        assert_eq!(stream.name, "rtsp://127.0.0.1:8554/2");
+        let v6 = described("rtsp://[::1]/x", &reach).unwrap();
         assert_eq!(v6.address, "[::1]:554".parse().unwrap());
+        let far = described("rtsp://me:secret@192.0.2.7/2", &reach).unwrap_err().to_string();
+        assert!(
+            far.starts_with("--sdp rtsp://192.0.2.7/2: a password or token is shown by TLS only"),
+            "{far}"
+        );
+        assert!(described("rtsp://192.0.2.7/2", &reach).is_ok());
+    }
+
+    #[test]
+    fn an_rtsps_url_is_reached_by_tls_with_the_token_and_the_fingerprint_of_the_user() {
+        let named = "7A".repeat(32).parse().unwrap();
+        let token = Some(Secret::new("sct_1".into()));
+        let reach = Reach { fingerprint: Some(named), token, ..Reach::default() };
+        let stream = Stream::described("rtsps://192.0.2.7/2", None, &reach).unwrap();
+        assert_eq!(stream.address, "192.0.2.7:322".parse().unwrap());
+        let ReceiveFrom::Rtsp(server, _) = stream.from else { panic!("it is RTSP") };
+        let trust = Trust::User { named: Some(named), servers: Default::default() };
+        assert_eq!(server.tls, Some(trust));
+        assert_eq!(server.authorization, Some(Secret::new(basic("viewer", "sct_1"))));
+        let own = Stream::described("rtsps://anna:mine@192.0.2.7/2", None, &reach).unwrap();
+        let ReceiveFrom::Rtsp(server, _) = own.from else { panic!("it is RTSP") };
+        assert_eq!(
+            server.authorization,
+            Some(Secret::new(basic("anna", "mine"))),
+            "the URL's own comes first"
+        );
+        for place in ["rtsp://192.0.2.7/2", "-", "two.sdp"] {
+            let wrong = Stream::described(place, None, &reach).unwrap_err().to_string();
+            assert!(wrong.ends_with("--fingerprint is for rtsps:// only"), "{wrong}");
+        }
     }
 }

@@ -30,13 +30,8 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 const POLICY: &str = "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 impl Admitted {
-    fn visitor(&self) -> Visitor {
+    pub(super) fn visitor(&self) -> Visitor {
         Visitor { address: self.peer.ip(), tls: self.tls, service: "http" }
-    }
-
-    /// Whether nobody between can read what the client sends.
-    fn is_safe(&self) -> bool {
-        self.visitor().is_private()
     }
 }
 
@@ -65,7 +60,7 @@ pub(super) async fn identify(
         None => {
             let known =
                 cookie(request.headers()).and_then(|cookie| gatekeeper.logged_in(client.visitor(), &cookie));
-            known.unwrap_or_else(|| Grant::of_a_stranger(client.is_safe()))
+            known.unwrap_or_else(|| Grant::of_a_stranger(client.visitor().is_private()))
         }
     };
     request.extensions_mut().insert(grant);
@@ -88,7 +83,7 @@ fn refusal(denied: Denied) -> Response {
 }
 
 /// The token of a request (RFC 6750 section 2.1).
-fn bearer(headers: &HeaderMap) -> Option<Secret> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim().to_owned()))
 }
@@ -105,7 +100,7 @@ pub(super) async fn page(
     Extension(client): Extension<Admitted>,
     Extension(grant): Extension<Grant>,
 ) -> Response {
-    document(StatusCode::OK, client.is_safe(), grant.name(), None)
+    document(StatusCode::OK, client.visitor().is_private(), grant.name(), None)
 }
 
 /// `POST /login`: a form with `name` and `secret`.
@@ -138,7 +133,7 @@ pub(super) async fn enter(
         Ok(grant) => grant,
         Err(denied) => {
             let status = refusal(denied).status();
-            return document(status, client.is_safe(), None, Some(&denied.to_string()));
+            return document(status, client.visitor().is_private(), None, Some(&denied.to_string()));
         }
     };
     match gatekeeper.log_in(&grant) {

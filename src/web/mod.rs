@@ -1,6 +1,6 @@
 //! The web: a page with all stations, single pictures, an API and metrics, over plain HTTP/1.1.
 //!
-//! `daemon` imports it, and `status` its types. It imports `headend`, `directory`, `air` (its histogram of lateness),
+//! `daemon` imports it, and `status` its types. It imports `control`, `headend`, `directory`, `air` (its histogram of lateness),
 //! `content` (the guide), `media`, `wire` (the port of sound), `interface`, `log`, `clock`, `limits`, `tls` and
 //! `access`.
 //!
@@ -13,6 +13,7 @@
 //!                          links: all addresses of a station            /api/stations/2/links
 //!                          guide: what is on and what follows           /api/guide, /guide.xml
 //!                          api, metrics: what stations are and count    /api/stations, /healthz, /metrics
+//!                          control: orders of operators                 /api/stations/2/control, /api/reload
 //! ```
 //!
 //! `hosts` refuses requests for other hosts than this machine before any of these sees them, and `login` tells what the client may
@@ -26,6 +27,7 @@
 
 pub mod api;
 mod assets;
+mod control;
 mod guide;
 pub(crate) mod hosts;
 mod jpeg_cache;
@@ -51,6 +53,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
 use crate::access::Grant;
+use crate::control::Commands;
 use crate::headend::{HeadEnd, StationHandle};
 use crate::media::StationId;
 use crate::tls::Secured;
@@ -60,8 +63,15 @@ use pcm::PcmCache;
 use server::HttpLimits;
 
 /// Serves the web to requests for these `hosts`, until the head-end stops. There are at most `places` connections.
-pub(crate) async fn serve(listener: Secured, head_end: Arc<HeadEnd>, places: usize, hosts: Hosts) {
-    let router = router(Web::new(head_end.clone()), hosts);
+/// Orders of operators are handed to `commands`.
+pub(crate) async fn serve(
+    listener: Secured,
+    head_end: Arc<HeadEnd>,
+    places: usize,
+    hosts: Hosts,
+    commands: Commands,
+) {
+    let router = router(Web::new(head_end.clone(), commands), hosts);
     let limits = HttpLimits { connections: places, ..HttpLimits::default() };
     server::serve(listener, router, limits, head_end.stopping()).await;
 }
@@ -79,14 +89,16 @@ pub(crate) struct Web {
     /// Each lives while a page listens.
     pcms: Mutex<BTreeMap<StationId, Weak<PcmCache>>>,
     status: wall::StatusCache,
+    commands: Commands,
 }
 
 impl Web {
-    fn new(head_end: Arc<HeadEnd>) -> Arc<Web> {
+    fn new(head_end: Arc<HeadEnd>, commands: Commands) -> Arc<Web> {
         Arc::new(Web {
             jpegs: Mutex::default(),
             pcms: Mutex::default(),
             status: wall::StatusCache::default(),
+            commands,
             head_end,
         })
     }
@@ -104,6 +116,7 @@ impl Web {
         let known = jpegs.get(&id).and_then(Weak::upgrade).filter(|cache| cache.is_of(&station));
         Some(known.unwrap_or_else(|| {
             let cache = Arc::new(JpegCache::new(station, self.head_end.clock.clone()));
+            jpegs.retain(|_, cache| cache.strong_count() > 0);
             jpegs.insert(id, Arc::downgrade(&cache));
             cache
         }))
@@ -116,6 +129,7 @@ impl Web {
         let known = pcms.get(&id).and_then(Weak::upgrade).filter(|cache| cache.is_of(&station));
         Some(known.unwrap_or_else(|| {
             let cache = Arc::new(PcmCache::new(station, self.head_end.clock.clone()));
+            pcms.retain(|_, cache| cache.strong_count() > 0);
             pcms.insert(id, Arc::downgrade(&cache));
             cache
         }))
@@ -130,6 +144,8 @@ fn router(web: Arc<Web>, hosts: Hosts) -> Router {
         .route("/stations/{file}", get(pictures::station))
         .route("/api/stations", get(api::all))
         .route("/api/stations/{id}", get(api::one))
+        .route("/api/stations/{id}/control", post(control::order).fallback(control::without_method))
+        .route("/api/reload", post(control::reload).fallback(control::without_method))
         .route("/api/stations/{id}/links", get(links::all))
         .route("/api/stations/{id}/links/{file}", get(links::code))
         .route("/api/guide", get(guide::json))
@@ -137,7 +153,7 @@ fn router(web: Arc<Web>, hosts: Hosts) -> Router {
         .route("/healthz", get(api::health))
         .route("/metrics", get(metrics::scrape))
         .route("/login", get(login::page).post(login::enter))
-        .route("/logout", post(login::leave))
+        .route("/logout", post(login::leave).fallback(control::without_method))
         .fallback(|uri: Uri| async move {
             Refusal(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
@@ -185,7 +201,7 @@ mod tests {
         let spec = StationSpec::sample("239.77.0.2:5004");
         let id = spec.id;
         let (head_end, _stop) = HeadEnd::for_tests(vec![spec.clone()], None);
-        let web = Web::new(head_end.clone());
+        let web = Web::new(head_end.clone(), Commands::new().0);
         let cache = web.jpegs(id).unwrap();
         let mut pictures = cache.subscribe();
         assert!(Arc::ptr_eq(&cache, &web.jpegs(id).unwrap()), "all clients share one");
@@ -199,6 +215,18 @@ mod tests {
 
         head_end.change_stations(|stations| drop(stations.remove(&id)));
         assert!(web.jpegs(id).is_none());
+        // Of stations that come and go nothing is left.
+        for n in 1..=50 {
+            let id = StationId(n);
+            let spec = StationSpec { id, ..StationSpec::sample("239.77.0.3:5004") };
+            head_end.change_stations(|all| drop(all.insert(id, Arc::new(StationHandle::new(spec)))));
+            let mut pictures = web.jpegs(id).unwrap().subscribe();
+            let station = head_end.station(id).unwrap();
+            head_end.change_stations(|stations| drop(stations.remove(&id)));
+            station.feed.close();
+            while pictures.changed().await.is_ok() {}
+        }
+        assert!(web.jpegs.lock().unwrap().len() < 10);
         assert_eq!(web.station(id, &Grant::default()).err().unwrap().0, StatusCode::NOT_FOUND);
     }
 }

@@ -1,8 +1,8 @@
 //! The web's server: accepts connections, bounds them, and closes those that stall.
 //!
 //! A client's share is bounded in every direction: connections in all and from one address, the bytes of a request's head
-//! and the time for it, the unsent bytes in the kernel, and the time in which the client takes none of them. Only a log-in
-//! has a body that is read; hyper closes a connection that sends one with anything else.
+//! and the time for it, the unsent bytes in the kernel, and the time in which the client takes none of them. Only a log-in and
+//! an order have a body that is read; hyper closes a connection that sends one with anything else.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use super::hosts::{RequestHost, same_site};
@@ -45,6 +45,10 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A connection without any message from the page, a pong included, is closed after this time.
 const SILENCE: Duration = Duration::from_secs(45);
+
+/// Longest time for a message to a page to go to the kernel: then the page takes next to nothing. The time in which a page takes none of
+/// the bytes at all is bounded by the [server](super::server) too; one that takes a few now and then would hold its place for ever.
+const SEND: Duration = Duration::from_secs(10);
 
 /// Status messages from one ping to the next.
 const PING_EVERY: u32 = 15;
@@ -183,7 +187,7 @@ impl Wall {
         let cause = self.serve(&mut socket).await;
         if let CloseCause::Ours(code, reason) = cause {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-            let _ = socket.send(Message::Close(Some(frame))).await;
+            let _ = within(socket.send(Message::Close(Some(frame)))).await;
         }
         debug!(peer = %self.admitted.peer, "http: a wall was closed");
     }
@@ -199,7 +203,7 @@ impl Wall {
         let mut silent_until = Instant::now() + SILENCE;
         let mut count: u32 = 0;
         loop {
-            let sent = tokio::select! {
+            let (message, and_ping) = tokio::select! {
                 () = &mut stopping => return CloseCause::Ours(close_code::AWAY, "the broadcaster is stopping"),
                 () = &mut over => return CloseCause::Ours(close_code::POLICY, "the log-in is over"),
                 () = sleep_until(silent_until) => return CloseCause::Lost,
@@ -218,23 +222,29 @@ impl Wall {
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return CloseCause::Lost,
                     }
-                    Ok(())
+                    continue;
                 }
-                Some(chunk) = self.sound_outbox.recv() => socket.send(Message::Binary(chunk)).await,
-                Some(picture) = self.outbox.recv() => socket.send(Message::Binary(picture)).await,
+                Some(chunk) = self.sound_outbox.recv() => (Message::Binary(chunk), false),
+                Some(picture) = self.outbox.recv() => (Message::Binary(picture), false),
                 _ = status_due.tick() => {
                     self.show_again();
                     self.hear();
                     let ping = count % PING_EVERY == PING_EVERY - 1;
                     count = count.wrapping_add(1);
-                    match socket.send(Message::Text(self.web.status_message(&self.grant, Instant::now()))).await {
-                        Ok(()) if ping => socket.send(Message::Ping(Bytes::new())).await,
-                        sent => sent,
-                    }
+                    (Message::Text(self.web.status_message(&self.grant, Instant::now())), ping)
                 }
             };
-            if sent.is_err() {
-                return CloseCause::Lost;
+            let sending = async {
+                socket.send(message).await?;
+                if and_ping { socket.send(Message::Ping(Bytes::new())).await } else { Ok(()) }
+            };
+            // Whoever does not read is not told why.
+            tokio::select! {
+                () = &mut stopping => return CloseCause::Lost,
+                () = &mut over => return CloseCause::Lost,
+                sent = within(sending) => if !sent {
+                    return CloseCause::Lost;
+                },
             }
         }
     }
@@ -303,6 +313,12 @@ impl Wall {
     }
 }
 
+/// Whether something was sent, within [`SEND`].
+#[expect(clippy::disallowed_methods, reason = "a shell: it does not wait for a page for ever")]
+async fn within<E>(sending: impl Future<Output = Result<(), E>>) -> bool {
+    matches!(timeout(SEND, sending).await, Ok(Ok(())))
+}
+
 /// Why a connection ends.
 enum CloseCause {
     /// The page is gone.
@@ -353,9 +369,10 @@ async fn send_sound(mut chunks: broadcast::Receiver<Chunk>, clock: AirClock, out
     }
 }
 
-/// The last status message for each name, and when it was made. All walls of a name share it, as do those without one.
+/// The last status message for each name with admin and without, and when it was made. All walls of such a name share it, as do those
+/// without one.
 #[derive(Debug, Default)]
-pub(super) struct StatusCache(Mutex<BTreeMap<Option<String>, (Instant, Utf8Bytes)>>);
+pub(super) struct StatusCache(Mutex<BTreeMap<(Option<String>, bool), (Instant, Utf8Bytes)>>);
 
 #[derive(Serialize)]
 struct StatusMessage<'a> {
@@ -371,15 +388,58 @@ impl Web {
         let mut last = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |made: Instant| now.duration_since(made) < STATUS_INTERVAL / 2;
         last.retain(|_, (made, _)| fresh(*made));
-        let name = grant.name().map(str::to_owned);
-        if let Some((_, text)) = last.get(&name) {
+        let sees = (grant.name().map(str::to_owned), grant.is_admin());
+        if let Some((_, text)) = last.get(&sees) {
             return text.clone();
         }
         let login = self.head_end.gatekeeper.file().map(|_| grant.name());
         let message = StatusMessage { stations: api::stations(&self.head_end, grant), login };
         let text = serde_json::to_string(&message).expect("every map in it has text keys");
         let text = Utf8Bytes::from(text);
-        last.insert(name, (now, text.clone()));
+        last.insert(sees, (now, text.clone()));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_reads_nothing_is_waited_for_ten_seconds() {
+        let begun = Instant::now();
+        assert!(!within(std::future::pending::<Result<(), ()>>()).await);
+        assert_eq!(begun.elapsed(), SEND);
+        let slow = async {
+            tokio::time::sleep(SEND / 2).await;
+            Ok::<(), ()>(())
+        };
+        assert!(within(slow).await && !within(std::future::ready(Err(()))).await);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_not_told_what_its_admin_sees() {
+        use crate::access::{Credentials, Gatekeeper, Keys, Terms, Visitor};
+        use crate::control::Commands;
+        use crate::headend::HeadEnd;
+        use crate::lineup::StationSpec;
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (mut keys, now) = (Keys::default(), std::time::SystemTime::now());
+        let admin = Terms { admin: true, ..Terms::default() };
+        let tokens = [admin, Terms::default()].map(|terms| keys.add_token("anna", now, terms).unwrap().1);
+        keys.write(file.path()).unwrap();
+        let hidden = StationSpec { access: vec!["staff".into()], ..StationSpec::sample("239.77.0.2:5004") };
+        let (mut head_end, _stop) = HeadEnd::for_tests(vec![hidden], None);
+        Arc::get_mut(&mut head_end).unwrap().gatekeeper = Arc::new(Gatekeeper::open(file.path()).unwrap());
+        let web = Web::new(head_end.clone(), Commands::new().0);
+        let mut told = Vec::new();
+        for secret in tokens {
+            let visitor = Visitor { address: [127, 0, 0, 1].into(), tls: false, service: "http" };
+            let credentials = Credentials { name: String::new(), secret };
+            let grant = head_end.gatekeeper.admit(visitor, credentials).await.unwrap();
+            told.push(web.status_message(&grant, Instant::now()).contains("239.77.0.2"));
+        }
+        assert_eq!(told, [true, false]);
     }
 }

@@ -6,6 +6,7 @@
 //! `Accept-Language: de` and no `Accept`, it finds `de` under `Accept`. So [`MessageFramer`] keeps the headers of [`READ`]
 //! alone, of which no name is the beginning of another.
 
+mod login;
 mod transport;
 
 use rtsp_types::headers::{
@@ -14,6 +15,9 @@ use rtsp_types::headers::{
 };
 use rtsp_types::{Data, HeaderName, Message, Method, Request, Response, StatusCode, Url, Version};
 
+#[cfg(feature = "viewer")]
+pub(crate) use login::basic;
+pub(crate) use login::take_login;
 pub(crate) use transport::{LowerTransport, TransportSpec};
 
 /// The headers that a parsed message has. The others are left out.

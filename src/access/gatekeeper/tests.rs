@@ -3,12 +3,16 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::access::ADMIN;
+use crate::access::{ADMIN, Terms};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn visitor(address: &str, tls: bool) -> Visitor {
     Visitor { address: address.parse().unwrap(), tls, service: "http" }
+}
+
+fn lasting(lasts: Duration) -> Terms {
+    Terms { lasts: Some(lasts), admin: false }
 }
 
 fn shows(name: &str, secret: &str) -> Credentials {
@@ -30,16 +34,48 @@ fn rewrite(file: &Path, change: impl FnOnce(&mut Keys, SystemTime)) {
 }
 
 #[tokio::test]
+async fn who_has_admin_may_change_what_is_on_air_and_sees_every_station() {
+    let folder = TempDir::new().unwrap();
+    let mut tokens = Vec::new();
+    let gatekeeper = with(&folder, |keys, now| {
+        let admin = Terms { admin: true, ..Terms::default() };
+        tokens.push(keys.add_token("anna", now, admin).unwrap().1);
+        tokens.push(keys.add_token("anna", now, Terms::default()).unwrap().1);
+        tokens.push(keys.add_token(ADMIN, now, Terms::default()).unwrap().1);
+    });
+    let far = visitor("192.0.2.7", true);
+    let mut may = Vec::new();
+    for token in &tokens {
+        let grant = gatekeeper.admit(far, shows("", token.reveal())).await.unwrap();
+        let operator = gatekeeper.operator(far, &grant);
+        assert_eq!(operator.is_ok(), grant.allows(&["staff".into()]));
+        may.push(operator.map(|who| who.split(" (").next().unwrap().to_owned()));
+    }
+    assert_eq!(may, [Ok("\"anna\"".into()), Err(NotAdmin::Watcher), Ok("\"admin\"".into())]);
+    let nobody = Grant::default();
+    assert_eq!(gatekeeper.operator(far, &nobody), Err(NotAdmin::Unknown));
+    assert_eq!(gatekeeper.operator(visitor("127.0.0.1", false), &nobody), Err(NotAdmin::Unknown));
+    assert_eq!(gatekeeper.operator(visitor("192.0.2.7", false), &nobody), Err(NotAdmin::Plain));
+
+    // A log-in has it for as long as its token does.
+    let grant = gatekeeper.admit(far, shows("", tokens[0].reveal())).await.unwrap();
+    rewrite(&folder.path().join("access.toml"), |keys, _| drop(keys.remove("anna")));
+    gatekeeper.refresh();
+    assert_eq!(gatekeeper.operator(far, &grant), Err(NotAdmin::Watcher));
+}
+
+#[tokio::test]
 async fn tokens_and_passwords_are_let_in_and_nothing_else_is() {
     let folder = TempDir::new().unwrap();
     let mut tokens = Vec::new();
     let gatekeeper = with(&folder, |keys, now| {
-        tokens.push(keys.add_token("staff", now, None).unwrap().1);
-        tokens.push(keys.add_token("staff", now, Some(HOUR)).unwrap().1);
-        tokens.push(keys.add_token("guests", now - HOUR * 2, Some(HOUR)).unwrap().1);
-        tokens.push(keys.add_token(ADMIN, now, None).unwrap().1);
-        keys.add_password("staff", &Secret::new("correct horse".into()), now, None).unwrap();
-        keys.add_password("old", &Secret::new("battery staple".into()), now - HOUR * 2, Some(HOUR)).unwrap();
+        tokens.push(keys.add_token("staff", now, Terms::default()).unwrap().1);
+        tokens.push(keys.add_token("staff", now, lasting(HOUR)).unwrap().1);
+        tokens.push(keys.add_token("guests", now - HOUR * 2, lasting(HOUR)).unwrap().1);
+        tokens.push(keys.add_token(ADMIN, now, Terms::default()).unwrap().1);
+        keys.add_password("staff", &Secret::new("correct horse".into()), now, Terms::default()).unwrap();
+        keys.add_password("old", &Secret::new("battery staple".into()), now - HOUR * 2, lasting(HOUR))
+            .unwrap();
     });
     let far = visitor("192.0.2.7", true);
     let admit = async |visitor, name: &str, secret: &str| {
@@ -77,7 +113,8 @@ async fn tokens_and_passwords_are_let_in_and_nothing_else_is() {
 async fn ten_thousand_wrong_tokens_get_nobody_in_and_take_no_memory() {
     let folder = TempDir::new().unwrap();
     let mut token = None;
-    let gatekeeper = with(&folder, |keys, now| token = Some(keys.add_token("staff", now, None).unwrap().1));
+    let gatekeeper =
+        with(&folder, |keys, now| token = Some(keys.add_token("staff", now, Terms::default()).unwrap().1));
     let token = token.unwrap();
     let (mut wrong, mut ignored) = (0, 0);
     for n in 0..10_000 {
@@ -101,7 +138,8 @@ async fn ten_thousand_wrong_tokens_get_nobody_in_and_take_no_memory() {
 async fn a_grant_ends_with_its_entry() {
     let folder = TempDir::new().unwrap();
     let mut added = None;
-    let gatekeeper = with(&folder, |keys, now| added = Some(keys.add_token("staff", now, None).unwrap()));
+    let gatekeeper =
+        with(&folder, |keys, now| added = Some(keys.add_token("staff", now, Terms::default()).unwrap()));
     let (id, token) = added.unwrap();
     let grant = gatekeeper.admit(visitor("192.0.2.7", true), shows("", token.reveal())).await.unwrap();
     let access = ["guests".to_owned(), "staff".to_owned()];
@@ -109,7 +147,7 @@ async fn a_grant_ends_with_its_entry() {
     assert!(!Grant::default().allows(&access) && Grant::default().allows(&[]));
     assert!(!grant.is_over());
     let file = folder.path().join("access.toml");
-    rewrite(&file, |keys, now| drop(keys.add_token("other", now, None).unwrap()));
+    rewrite(&file, |keys, now| drop(keys.add_token("other", now, Terms::default()).unwrap()));
     assert!(!gatekeeper.refresh(), "nobody has lost anything");
     assert!(!grant.is_over(), "another entry is none of its business");
     // A file that is wrong changes nothing.
@@ -132,7 +170,7 @@ async fn a_log_in_lasts_as_long_as_its_entry_and_is_shown_by_tls_only() {
     let folder = TempDir::new().unwrap();
     let mut added = None;
     let gatekeeper =
-        with(&folder, |keys, now| added = Some(keys.add_token("staff", now, Some(HOUR)).unwrap()));
+        with(&folder, |keys, now| added = Some(keys.add_token("staff", now, lasting(HOUR)).unwrap()));
     let (id, token) = added.unwrap();
     let safe = visitor("192.0.2.7", true);
     let grant = gatekeeper.admit(safe, shows("", token.reveal())).await.unwrap();
@@ -161,8 +199,8 @@ fn a_file_that_is_wrong_is_refused_in_a_sentence_without_a_secret() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("access.toml");
     rewrite(&file, |keys, now| {
-        keys.add_token("staff", now, None).unwrap();
-        keys.add_password("staff", &Secret::new("correct horse".into()), now, Some(HOUR)).unwrap();
+        keys.add_token("staff", now, Terms::default()).unwrap();
+        keys.add_password("staff", &Secret::new("correct horse".into()), now, lasting(HOUR)).unwrap();
     });
     let right = fs::read_to_string(&file).unwrap();
     let read = |text: &str| {
@@ -196,21 +234,27 @@ fn names_passwords_and_times_have_rules() {
     let mut keys = Keys::default();
     let now = SystemTime::UNIX_EPOCH + HOUR * 500_000;
     for name in ["", "a b", "a\"b", "a/b", "é", &"a".repeat(33)] {
-        assert!(keys.add_token(name, now, None).is_err(), "{name}");
+        assert!(keys.add_token(name, now, Terms::default()).is_err(), "{name}");
     }
     let password = |text: &str| Secret::new(text.into());
     assert!(
-        keys.add_password("staff", &password("too short"), now, None).unwrap_err().contains("at least 10")
+        keys.add_password("staff", &password("too short"), now, Terms::default())
+            .unwrap_err()
+            .contains("at least 10")
     );
-    assert!(keys.add_password("staff", &password(&"x".repeat(257)), now, None).unwrap_err().contains("256"));
-    assert!(keys.add_password("staff", &password("sct_0123456789"), now, None).is_err());
-    keys.add_password("staff", &password("correct horse"), now, None).unwrap();
-    let twice = keys.add_password("staff", &password("correct horse"), now, None).unwrap_err();
+    assert!(
+        keys.add_password("staff", &password(&"x".repeat(257)), now, Terms::default())
+            .unwrap_err()
+            .contains("256")
+    );
+    assert!(keys.add_password("staff", &password("sct_0123456789"), now, Terms::default()).is_err());
+    keys.add_password("staff", &password("correct horse"), now, Terms::default()).unwrap();
+    let twice = keys.add_password("staff", &password("correct horse"), now, Terms::default()).unwrap_err();
     assert_eq!(twice, "\"staff\" has a password already: remove it first");
-    assert!(keys.add_token("staff", now, Some(Duration::from_secs(u64::MAX))).is_err());
-    assert!(keys.add_token("staff", now, Some(HOUR * 24 * 365 * 9000)).is_err());
-    let (id, _) = keys.add_token("staff", now, None).unwrap();
-    keys.add_token("guests", now, None).unwrap();
+    assert!(keys.add_token("staff", now, lasting(Duration::from_secs(u64::MAX))).is_err());
+    assert!(keys.add_token("staff", now, lasting(HOUR * 24 * 365 * 9000)).is_err());
+    let (id, _) = keys.add_token("staff", now, Terms::default()).unwrap();
+    keys.add_token("guests", now, Terms::default()).unwrap();
     assert_eq!(keys.remove(&id).len(), 1);
     assert_eq!(keys.remove("staff").len(), 1);
     assert_eq!((keys.remove("staff").len(), keys.entries().len()), (0, 1));

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use stationcast::access::keys::{Entry, name_fault};
-use stationcast::access::{Keys, LONGEST_SECRET, Secret};
+use stationcast::access::{ADMIN, Keys, LONGEST_SECRET, Secret, Terms};
 use stationcast::lineup::Lineup;
 
 use super::{LineupFile, outcome, print};
@@ -38,7 +38,7 @@ enum TokenCommand {
 
 #[derive(Args)]
 struct Add {
-    /// The name that stations let in by `access`; "admin" sees every station
+    /// The name that stations let in by `access`; "admin" has --admin by itself
     #[arg(value_name = "NAME", value_parser = name)]
     name: String,
     /// How long it is let in, as in 30d, 12h or 1year; default: until it is removed
@@ -47,6 +47,9 @@ struct Add {
     /// Let in a password instead, which is read from standard input, or asked for at a terminal
     #[arg(long)]
     password: bool,
+    /// It may change what is on air, by the API, and sees every station
+    #[arg(long)]
+    admin: bool,
     #[command(flatten)]
     line_up: LineupFile,
 }
@@ -58,6 +61,12 @@ fn name(text: &str) -> Result<String, String> {
 fn lasts(text: &str) -> Result<Duration, &'static str> {
     let lasts = humantime::parse_duration(text).ok().filter(|lasts| *lasts >= Duration::from_secs(1));
     lasts.ok_or("write a time of 1 s or more, as in 30d, 12h or 1year")
+}
+
+impl Add {
+    fn terms(&self) -> Terms {
+        Terms { lasts: self.expires, admin: self.admin }
+    }
 }
 
 impl Token {
@@ -87,14 +96,14 @@ impl Token {
         let mut keys = read(file)?;
         let now = SystemTime::now();
         match &self.command {
-            TokenCommand::Add(Add { name, expires, password: true, .. }) => {
+            TokenCommand::Add(add @ Add { name, password: true, .. }) => {
                 let password = ask()?;
-                let id = keys.add_password(name, &password, now, *expires).map_err(anyhow::Error::msg)?;
+                let id = keys.add_password(name, &password, now, add.terms()).map_err(anyhow::Error::msg)?;
                 write(&keys, file)?;
                 eprintln!("the password of \"{name}\" is let in; its id is {id}");
             }
-            TokenCommand::Add(Add { name, expires, password: false, .. }) => {
-                let (id, token) = keys.add_token(name, now, *expires).map_err(anyhow::Error::msg)?;
+            TokenCommand::Add(add @ Add { name, password: false, .. }) => {
+                let (id, token) = keys.add_token(name, now, add.terms()).map_err(anyhow::Error::msg)?;
                 write(&keys, file)?;
                 eprintln!("this token of \"{name}\" is let in, and shown this once; its id is {id}");
                 print(&format!("{}\n", token.reveal()))?;
@@ -112,9 +121,9 @@ impl Token {
                 }
             }
         }
-        if let TokenCommand::Add(Add { name, .. }) = &self.command {
+        if let TokenCommand::Add(Add { name, admin: false, .. }) = &self.command {
             let used = lineup.stations.iter().any(|station| station.access.contains(name));
-            if !used && name != stationcast::access::ADMIN {
+            if !used && name != ADMIN {
                 eprintln!(
                     "no station of the line-up lets in \"{name}\" yet: write access = [\"{name}\"] at one"
                 );
@@ -164,7 +173,8 @@ fn table(entries: &[Entry], now: SystemTime) -> String {
         return "nobody is let in: `broadcaster token add NAME` makes a token\n".to_owned();
     }
     let day = |time| humantime::format_rfc3339_seconds(time).to_string().replace('T', " ");
-    let mut text = format!("{:<8}  {:<8}  {:<20}  {:<20}  name\n", "id", "kind", "added", "until");
+    let mut text =
+        format!("{:<8}  {:<8}  {:<20}  {:<20}  {:<5}  name\n", "id", "kind", "added", "until", "admin");
     for entry in entries {
         let until = match entry.expires {
             None => "-".to_owned(),
@@ -172,10 +182,11 @@ fn table(entries: &[Entry], now: SystemTime) -> String {
             Some(end) => day(end),
         };
         text += &format!(
-            "{:<8}  {:<8}  {:<20}  {until:<20}  {}\n",
+            "{:<8}  {:<8}  {:<20}  {until:<20}  {:<5}  {}\n",
             entry.id,
             entry.kind(),
             day(entry.created),
+            if entry.admin || entry.name == ADMIN { "yes" } else { "-" },
             entry.name
         );
     }

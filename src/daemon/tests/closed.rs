@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Error;
 
 use super::walls::Page;
 use super::{Answer, SOON, TestBroadcaster};
-use crate::access::{ADMIN, Keys, Secret};
+use crate::access::{ADMIN, Keys, Secret, Terms};
 use crate::directory::{self, Endpoint, QueryError, Reach};
 use crate::tls::identity::make;
 use crate::tls::pin::{Fingerprint, KnownServers, secure};
@@ -29,16 +29,17 @@ impl Closed {
         let (certificate, key) = make(folder.path(), vec!["localhost".into()]).unwrap();
         let file = folder.path().join("access.toml");
         let (mut keys, now) = (Keys::default(), SystemTime::now());
-        let staff = keys.add_token("staff", now, None).unwrap();
-        let admin = keys.add_token(ADMIN, now, None).unwrap().1;
-        keys.add_password("staff", &Secret::new("correct horse".into()), now, None).unwrap();
+        let staff = keys.add_token("staff", now, Terms::default()).unwrap();
+        let admin = keys.add_token(ADMIN, now, Terms::default()).unwrap().1;
+        keys.add_password("staff", &Secret::new("correct horse".into()), now, Terms::default()).unwrap();
         keys.write(&file).unwrap();
         let lineup = format!(
             "[tls]\ncert = {certificate:?}\nkey = {key:?}\n[access]\nfile = {file:?}\n\
              [directory]\ntls = true\n[rtsp]\ntls = \"both\"\n[http]\nhosts = [\"television.example\"]\ntls = \"both\"\n\
              [[station]]\nid = 1\nname = \"Open\"\nmedia = \"none.mp4\"\ngroup = \"239.79.4.1:5004\"\nreel = false\n\
              [[station]]\nid = 7\nname = \"Hidden\"\nmedia = \"none.mp4\"\ngroup = \"239.79.4.7:5004\"\nreel = false\n\
-             access = [\"staff\"]\n"
+             access = [\"staff\"]\n\
+             [[station]]\nid = 9\nname = \"Camera\"\ngroup = \"239.79.4.9:5004\"\npublish = {{ access = [\"staff\"] }}\naccess = [\"staff\"]\n"
         );
         let broadcaster = TestBroadcaster::of(&lineup, true).await;
         broadcaster.until("/api/stations/1", |answer| answer.status == 200).await;
@@ -124,7 +125,7 @@ async fn a_station_for_some_is_nowhere_for_others() {
     }
 
     assert_eq!(closed.listed(None).await.unwrap(), [1]);
-    assert_eq!(closed.listed(Some(&closed.staff.1)).await.unwrap(), [1, 7]);
+    assert_eq!(closed.listed(Some(&closed.staff.1)).await.unwrap(), [1, 7, 9]);
     let wrong = closed.listed(Some(&Secret::new("sct_00".into()))).await.unwrap_err().to_string();
     assert!(wrong.ends_with("refused: this token or password is not let in"), "{wrong}");
     let plain = directory::list(closed.broadcaster.directory, SOON).await.unwrap_err().to_string();
@@ -165,7 +166,7 @@ async fn a_browser_logs_in_and_its_wall_ends_with_its_password() {
     assert_eq!(guest.stations().await, (vec![1], serde_json::Value::Null));
     guest.send(r#"{"want":{"stations":[1,7],"watched":7,"heard":7}}"#).await;
     let mut staff = Page::open_with(&closed.broadcaster, &[("cookie", cookie)]).await.unwrap();
-    assert_eq!(staff.stations().await, (vec![1, 7], "staff".into()));
+    assert_eq!(staff.stations().await, (vec![1, 7, 9], "staff".into()));
     staff.send(r#"{"want":{"stations":[7]}}"#).await;
     assert_eq!(staff.picture().await.station, 7);
     for _ in 0..3 {
@@ -248,4 +249,72 @@ async fn addresses_are_of_tls_for_a_client_that_came_by_it() {
     );
     let fingerprint: Fingerprint = known.get(address).unwrap();
     assert_eq!(fingerprint.to_string().len(), 95);
+}
+
+/// The viewer's client against the server, by TLS: pictures that are larger than a record, on a socket that does not block.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(feature = "viewer")]
+async fn the_viewer_receives_a_station_for_some_by_rtsps() {
+    use crate::media::StationId;
+    use crate::tls::pin::Trust;
+    use crate::tuner::receiver::{ReceiveFrom, Receiver};
+    use crate::viewer::rtsp;
+
+    let closed = Closed::new().await;
+    let address = closed.broadcaster.rtsp.unwrap();
+    let directory = closed.directory(Some(&closed.staff.1));
+    closed.listed(Some(&closed.staff.1)).await.unwrap(); // the directory is known now
+    let reach = tokio::task::spawn_blocking(move || rtsp::reach(&directory, address));
+    let (server, is_less_safe) = reach.await.unwrap().unwrap();
+    assert!(matches!(server.tls, Some(Trust::Directory(_))) && !is_less_safe, "{server:?}");
+    let receive = |server| {
+        let (sender, pictures) = std::sync::mpsc::channel();
+        let from = ReceiveFrom::rtsp_station(&server, StationId(7));
+        let receiver = Receiver::start(from, 10, move |picture| drop(sender.send(picture))).unwrap();
+        (receiver, pictures)
+    };
+    let (receiver, pictures) = receive(server.clone());
+    let received = tokio::task::spawn_blocking(move || {
+        let received: Vec<_> = (0..5).map(|_| pictures.recv_timeout(SOON).is_ok()).collect();
+        drop(receiver);
+        received
+    });
+    assert_eq!(received.await.unwrap(), [true; 5]);
+
+    let (receiver, pictures) =
+        receive(crate::tuner::rtsp_client::RtspServer { authorization: None, ..server });
+    let refused = async {
+        while receiver.status().problem.is_none() {
+            tokio::task::yield_now().await;
+        }
+        receiver.status().problem.unwrap()
+    };
+    let refused = tokio::time::timeout(SOON, refused).await.unwrap();
+    assert!(refused.contains("RTSP DESCRIBE was refused: 401"), "{refused}");
+    assert!(pictures.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_may_publish_does_so_by_its_password() {
+    use base64::Engine;
+    let closed = Closed::new().await;
+    let mut stream = TcpStream::connect(closed.broadcaster.rtsp.unwrap()).await.unwrap();
+    let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:0\r\n";
+    let mut announce = async |login: Option<&str>| {
+        let encoded = login.map(|login| base64::engine::general_purpose::STANDARD.encode(login));
+        let login = encoded.map(|code| format!("Authorization: Basic {code}\r\n")).unwrap_or_default();
+        let length = sdp.len();
+        let headers =
+            format!("{login}Content-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{sdp}");
+        // The helper ends the head, which the body has done.
+        let headers = headers.strip_suffix("\r\n").unwrap().to_owned();
+        rtsp(&mut stream, "ANNOUNCE", "/publish/camera", &headers).await
+    };
+    let asked = announce(None).await;
+    assert!(asked.starts_with("401 Unauthorized: no token or password was shown"), "{asked}");
+    assert_eq!(
+        announce(Some("staff:wrong horse")).await,
+        "401 Unauthorized: this token or password is not let in"
+    );
+    assert_eq!(announce(Some("staff:correct horse")).await, "200 OK");
 }

@@ -1,7 +1,9 @@
 use std::path::Path;
 
-use super::wrong_tokens::{MOST_COUNTED, MOST_WRONG, SPAN};
+use std::sync::LazyLock;
+
 use super::*;
+use crate::access::{Credentials, Gatekeeper, Keys, Secret, Terms};
 use crate::lineup::{Lineup, World};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -10,7 +12,7 @@ const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 fn head_end(keys: &str) -> Arc<HeadEnd> {
     let world = World::for_tests();
     let text = format!(
-        "[rtsp]\n[publish]\nids = \"900-901\"\ntoken = \"right-token\"\n\
+        "[rtsp]\n[access]\nfile = \"access.toml\"\n[publish]\nids = \"900-901\"\ntoken = \"right-token\"\n\
          [[station]]\nid = 1\nname = \"Film\"\nmedia = \"a.mp4\"\ngroup = \"239.1.1.1:5004\"\n\
          [[station]]\nid = 7\nname = \"Camera 7\"\ngroup = \"239.1.1.7:5004\"\npublish = {{ {keys} }}\n"
     );
@@ -20,8 +22,11 @@ fn head_end(keys: &str) -> Arc<HeadEnd> {
     head_end
 }
 
+/// Of a client that has shown nothing.
+static NOBODY: LazyLock<Grant> = LazyLock::new(Grant::default);
+
 fn ask<'a>(name: &'a str, token: Option<&'a str>, peer: IpAddr) -> PublishRequest<'a> {
-    PublishRequest { name, token, peer, now: Instant::now() }
+    PublishRequest { name, token, grant: &NOBODY, peer, tls: false, now: Instant::now() }
 }
 
 fn with<'a>(name: &'a str) -> PublishRequest<'a> {
@@ -68,26 +73,69 @@ async fn names_that_nothing_is_published_to_are_refused_with_a_sentence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wrong_tokens_are_counted_by_address() {
+async fn wrong_tokens_are_attempts_of_an_address_as_at_all_other_secrets() {
     let head_end = head_end("");
     let wrong = |peer| head_end.publisher(&ask("anna", Some("wrong-token"), peer)).err().unwrap();
     for _ in 0..20 {
-        // Each client asks without one first.
+        // Each client asks without one first, and right ones cost nothing.
         assert_eq!(head_end.publisher(&ask("anna", None, HERE)).err(), Some(PublishRefusal::Token));
+        assert!(head_end.publisher(&with("anna")).is_ok());
     }
-    for _ in 0..MOST_WRONG {
+    for _ in 0..10 {
         assert_eq!(wrong(HERE), PublishRefusal::Token);
     }
-    assert!(wrong(HERE).to_string().starts_with("too many wrong tokens came from 192.0.2.7"));
-    assert!(refusal(&head_end, &with("anna")).starts_with("too many wrong tokens"), "the right one neither");
+    let many = "too many wrong tokens or passwords came from this address: try again in 7 s";
+    assert_eq!(wrong(HERE).to_string(), many);
+    assert_eq!(refusal(&head_end, &with("anna")), many, "the right one neither");
+    let visitor = Visitor { address: HERE, tls: true, service: "http" };
+    let credentials = Credentials { name: "anna".into(), secret: Secret::new("sct_00".into()) };
+    let elsewhere = head_end.gatekeeper.admit(visitor, credentials).await.err().unwrap();
+    assert_eq!(elsewhere.to_string(), many, "there is one count of all");
     assert!(head_end.publisher(&ask("anna", Some("right-token"), [192, 0, 2, 8].into())).is_ok());
-    tokio::time::advance(SPAN + Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(7)).await;
     assert!(head_end.publisher(&with("anna")).is_ok());
-    // However many addresses there are, memory is bounded.
-    for n in 0..2 * MOST_COUNTED as u32 {
-        wrong(std::net::Ipv4Addr::from_bits(n).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_the_access_file_may_publish_where_they_are_let_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.toml");
+    let mut keys = Keys::default();
+    let now = std::time::SystemTime::now();
+    let [anna, bert] = ["anna", "bert"].map(|name| keys.add_token(name, now, Terms::default()).unwrap().1);
+    keys.write(&file).unwrap();
+    let lineup = |keys: &str| {
+        let mut head_end = head_end(keys);
+        Arc::get_mut(&mut head_end).unwrap().gatekeeper = Arc::new(Gatekeeper::open(&file).unwrap());
+        head_end
+    };
+    let head_end = lineup("access = [\"anna\"], token = \"right-token\"");
+    let visitor = Visitor { address: HERE, tls: true, service: "rtsp" };
+    let [anna, bert] = [anna, bert].map(|secret| Credentials { name: String::new(), secret });
+    let (anna, bert) = (
+        head_end.gatekeeper.admit(visitor, anna).await.unwrap(),
+        head_end.gatekeeper.admit(visitor, bert).await.unwrap(),
+    );
+    let asks = |grant, token, tls| PublishRequest { grant, tls, ..ask("7", token, HERE) };
+    assert!(head_end.publisher(&asks(&anna, None, true)).is_ok());
+    assert!(head_end.publisher(&asks(&NOBODY, Some("right-token"), false)).is_ok(), "the token does, too");
+    let or_token = PublishRefusal::Name { or_token: true };
+    for _ in 0..20 {
+        // By TLS it may be the secret of a name, and is counted when that is looked for.
+        assert_eq!(head_end.publisher(&asks(&bert, Some("sct_bert"), true)).err(), Some(or_token.clone()));
     }
-    assert!(head_end.publishers.lock().wrong.addresses() <= MOST_COUNTED);
+    for _ in 0..10 {
+        assert_eq!(
+            head_end.publisher(&asks(&NOBODY, Some("wrong-token"), false)).err(),
+            Some(or_token.clone())
+        );
+    }
+    let many = head_end.publisher(&asks(&NOBODY, Some("wrong-token"), false)).err();
+    assert!(matches!(many, Some(PublishRefusal::Forbidden(_))), "{many:?}");
+
+    let head_end = lineup("access = [\"anna\"]");
+    let name = head_end.publisher(&asks(&NOBODY, Some("right-token"), true)).err();
+    assert_eq!(name, Some(PublishRefusal::Name { or_token: false }), "it is not open to all");
 }
 
 #[tokio::test(start_paused = true)]

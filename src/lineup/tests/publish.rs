@@ -75,8 +75,19 @@ fn faults_of_publishing_have_their_sentences() {
         (
             HERE,
             yard("publish = { tokn = \"kiwi-melon-fig\" }"),
-            "unknown key `tokn`; publish has the keys token and takeover; did you mean `token`?",
+            "unknown key `tokn`; publish has the keys token, access and takeover; did you mean `token`?",
         ),
+        (
+            EVERYWHERE,
+            yard("publish = { access = [\"anna\"] }"),
+            "station \"Yard\" has `access`, and there is no [access] with a `file` of tokens; add one",
+        ),
+        (
+            EVERYWHERE,
+            section("ids = \"900-949\"\naccess = [\"anna\"]"),
+            "[publish] has `access`, and there is no [access] with a `file` of tokens; add one",
+        ),
+        (HERE, yard("publish = { access = [] }"), "publish: access = [] names nobody"),
         (HERE, yard("publish = true"), "publish = true is a boolean; write publish = { token = \"...\" }"),
         (HERE, yard("publish = {}\nmedia = \"a.mp4\""), "has both media and publish; keep one of them"),
         (

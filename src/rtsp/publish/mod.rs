@@ -21,6 +21,7 @@ use super::request::{self, METHODS, session_id};
 use super::response::{Echo, Rejection, response};
 use super::session::SESSION_TIMEOUT;
 use super::transport::TransportOffer;
+use crate::access::Denied;
 use crate::headend::publishers::{PublishRefusal, PublishRequest};
 
 /// Asks for the token.
@@ -30,7 +31,9 @@ impl From<PublishRefusal> for Rejection {
     fn from(refusal: PublishRefusal) -> Rejection {
         let rejection = match &refusal {
             PublishRefusal::NoPlace(_) => Rejection::from(StatusCode::NotFound),
-            PublishRefusal::Token => Rejection::with(StatusCode::Unauthorized, WWW_AUTHENTICATE, CHALLENGE),
+            PublishRefusal::Token | PublishRefusal::Name { .. } => {
+                Rejection::with(StatusCode::Unauthorized, WWW_AUTHENTICATE, CHALLENGE)
+            }
             PublishRefusal::Forbidden(_) => Rejection::from(StatusCode::Forbidden),
             PublishRefusal::Full(_) => return Rejection::unavailable(&refusal),
         };
@@ -52,7 +55,7 @@ pub(super) fn fuzz(request: &Request<Vec<u8>>) {
 
 impl RtspConnection {
     /// Executes a request of a publisher; `None` of any other.
-    pub(super) fn publish(
+    pub(super) async fn publish(
         &mut self,
         request: &Request<Vec<u8>>,
         echo: &Echo,
@@ -61,10 +64,13 @@ impl RtspConnection {
         if self.recording.is_none() && !matches!(method, Method::Announce | Method::Record) {
             return None;
         }
-        Some(request::check(request).and_then(|()| self.execute_publishing(request, echo)))
+        Some(match request::check(request) {
+            Ok(()) => self.execute_publishing(request, echo).await,
+            Err(rejection) => Err(rejection),
+        })
     }
 
-    fn execute_publishing(
+    async fn execute_publishing(
         &mut self,
         request: &Request<Vec<u8>>,
         echo: &Echo,
@@ -74,7 +80,7 @@ impl RtspConnection {
             if self.recording.is_some() {
                 return Err(not_now("this connection publishes already; open another one"));
             }
-            self.announce(request)?;
+            self.announce(request).await?;
             return Ok(response(StatusCode::Ok, echo).build(Vec::new()));
         }
         let Some(recording) = &mut self.recording else {
@@ -113,21 +119,34 @@ impl RtspConnection {
 
     /// Gives the publisher its station, and reads its description.
     #[expect(clippy::disallowed_methods, reason = "a shell: a publisher comes now")]
-    fn announce(&mut self, request: &Request<Vec<u8>>) -> Result<(), Rejection> {
+    async fn announce(&mut self, request: &Request<Vec<u8>>) -> Result<(), Rejection> {
         let target = request.request_uri().and_then(PublishTarget::parse).ok_or_else(|| {
             let why = "a station is published to rtsp://HOST:PORT/publish/NAME";
             Rejection::from(StatusCode::Forbidden).because(&why)
         })?;
         let token = target.token(request);
-        let asked = PublishRequest {
-            name: &target.name,
-            token: token.as_deref(),
-            peer: self.peer.ip(),
-            now: Instant::now(),
+        let asked = |connection: &RtspConnection| {
+            connection.server.head_end.publisher(&PublishRequest {
+                name: &target.name,
+                token: token.as_deref(),
+                grant: &connection.grant,
+                peer: connection.peer.ip(),
+                tls: connection.tls,
+                now: Instant::now(),
+            })
         };
-        let publisher = self.server.head_end.publisher(&asked).inspect_err(|refusal| match refusal {
+        let mut given = asked(self);
+        if let Err(PublishRefusal::Name { or_token }) = given {
+            if request::credentials(request).is_some() {
+                self.identify(request).await?;
+                given = asked(self);
+            } else if !or_token && !self.is_safe() {
+                return Err(Rejection::from(StatusCode::Forbidden).because(&Denied::Plain));
+            }
+        }
+        let publisher = given.inspect_err(|refusal| match refusal {
             // A client asks without the token first.
-            PublishRefusal::Token if token.is_none() => {}
+            PublishRefusal::Token | PublishRefusal::Name { .. } if token.is_none() => {}
             refusal => info!("publish: {} may not publish to {:?}: {refusal}", self.peer.ip(), target.name),
         })?;
         let is_sdp = |kind: &str| {

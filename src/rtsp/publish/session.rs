@@ -451,6 +451,7 @@ impl PicturesOfSecond {
 #[expect(clippy::disallowed_methods, reason = "in virtual time")]
 mod tests {
     use super::*;
+    use crate::access::Grant;
     use crate::headend::HeadEnd;
     use crate::headend::publishers::PublishRequest;
     use crate::lineup::{Media, PublishRule, StationSpec};
@@ -459,11 +460,18 @@ mod tests {
 
     /// The description of a publisher of pictures, as the medium number `pictures`.
     fn recording(media: &str) -> Result<PublishSession, String> {
-        let rule = PublishRule { token: None, takeover: false };
+        let rule = PublishRule { token: None, access: Vec::new(), takeover: false };
         let spec = StationSpec { media: Media::Published(rule), ..StationSpec::sample("239.77.0.2:5004") };
         let (head_end, _stop) = HeadEnd::for_tests(vec![spec], None);
         let peer = SocketAddr::from(PEER).ip();
-        let asked = PublishRequest { name: "2", token: None, peer, now: Instant::now() };
+        let asked = PublishRequest {
+            name: "2",
+            token: None,
+            grant: &Grant::default(),
+            peer,
+            tls: false,
+            now: Instant::now(),
+        };
         let publisher = head_end.publisher(&asked).expect("the station is free");
         let text = format!("v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{media}");
         let session = Session::parse(text.as_bytes()).unwrap();

@@ -13,7 +13,7 @@ const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 
                    m=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\na=control:streamid=1\r\n";
 
 async fn server() -> TestRtspServer {
-    let rule = PublishRule { token: None, takeover: false };
+    let rule = PublishRule { token: None, access: Vec::new(), takeover: false };
     TestRtspServer::with(|spec| spec.media = Media::Published(rule)).await
 }
 

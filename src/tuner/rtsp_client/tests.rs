@@ -61,7 +61,7 @@ pub(in crate::tuner) fn opening(set_up: &str) -> Vec<Vec<u8>> {
 
 /// Station 2 of a server.
 fn open(server: SocketAddr, with_sound: bool) -> io::Result<RtspSource> {
-    RtspSource::open(server, &Url::parse(&format!("rtsp://{server}/2")).unwrap(), with_sound)
+    RtspSource::open(&server.into(), &Url::parse(&format!("rtsp://{server}/2")).unwrap(), with_sound)
 }
 
 /// All packets until the server closes, and the error that reports it.

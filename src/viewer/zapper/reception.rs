@@ -14,6 +14,7 @@ use crate::media::{SoundCodec, StationId};
 use crate::speaker::{SoundFrom, SoundReceiver, Speaker};
 use crate::tuner::keyring::Opener;
 use crate::tuner::receiver::{ReceiveFrom, Receiver};
+use crate::tuner::rtsp_client::RtspServer;
 use crate::tuner::signed::Requirement;
 use crate::tuner::{Expected, join};
 use crate::viewer::stream::Stream;
@@ -28,8 +29,8 @@ pub enum ReceiveVia {
         /// Whether pictures are shown only if they are signed, by the keys that the directory tells.
         require_signed: bool,
     },
-    /// From the RTSP server at this address, in the connection itself: every picture, in order.
-    Tcp(SocketAddr),
+    /// From this RTSP server, in the connection itself: every picture, in order.
+    Tcp(Box<RtspServer>),
     /// A stream that no directory lists, as the only station.
     Stream(Box<Stream>),
 }
@@ -72,7 +73,7 @@ impl Zapper {
                 let interface = join::interface_for_station(station, wanted, directory, local);
                 ReceiveFrom::Group(station.group, interface, self.directory.source_of(station))
             }
-            ReceiveVia::Tcp(server) => ReceiveFrom::rtsp_station(*server, station.id),
+            ReceiveVia::Tcp(server) => ReceiveFrom::rtsp_station(server, station.id),
             ReceiveVia::Stream(stream) => stream.from.clone(),
         }
     }
@@ -142,7 +143,7 @@ impl Zapper {
         // By RTSP the sound comes in the same connection, if there is any.
         let sound = match (&from, &self.speaker) {
             (ReceiveFrom::Rtsp(server, _), Some(speaker)) => {
-                Some(SoundReceiver::in_connection(server.ip(), serial, speaker.clone()))
+                Some(SoundReceiver::in_connection(server.address.ip(), serial, speaker.clone()))
             }
             _ => None,
         };
