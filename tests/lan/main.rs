@@ -10,6 +10,7 @@ mod common;
 mod access;
 mod air;
 mod announce;
+mod camera;
 mod conflicts;
 mod control;
 mod documents;
@@ -94,6 +95,11 @@ fn main() -> ExitCode {
             "a_station_goes_on_air_when_its_interface_gets_an_address",
             interfaces::a_station_goes_on_air_when_its_interface_gets_an_address,
         ),
+        Test {
+            name: "a_camera_of_this_machine_and_its_microphone",
+            tools: &["cc", "pulseaudio"],
+            run: camera::a_camera_of_this_machine_and_its_microphone,
+        },
         test("a_film_that_becomes_a_pipe", faults::a_film_that_becomes_a_pipe),
         Test { name: "odd_live_sources", tools: &["python3"], run: live::odd_live_sources },
         Test {
