@@ -112,6 +112,10 @@ pub fn broadcaster() -> Vec<ManualSection> {
                     "broadcaster publish rtsp://anna:TOKEN@192.0.2.7:8554/publish/Anna film.mp4",
                     "Publish a film, live, to the broadcaster at 192.0.2.7.",
                 ),
+                (
+                    "broadcaster publish rtsp://anna:TOKEN@192.0.2.7:8554/publish/Anna /dev/video0 --microphone --preview",
+                    "Publish the camera and the microphone of this machine, and watch what is on air.",
+                ),
                 ("broadcaster status --watch", "Watch the stations of a running broadcaster."),
                 (
                     "broadcaster control 2 hold \"back at 14:00\"",

@@ -298,6 +298,11 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
+    /// The number of its station.
+    pub(crate) fn station(&self) -> StationId {
+        self.id
+    }
+
     /// Waits until another takes its place. Cancel-safe.
     pub(crate) async fn replaced(&mut self) {
         // The sender is dropped when another has taken the place.

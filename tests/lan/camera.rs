@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::capture::Capture;
+use crate::common::display::Display;
 use crate::common::film::{Film, pal};
 use crate::common::harness::{scratch, text};
 use crate::common::lan::{Host, Lan, head, station};
 use crate::common::process::Process;
+use crate::common::watch::watch;
 use crate::common::wire::{Unit, check_scans};
 use crate::live::jpegs;
 
@@ -158,4 +160,54 @@ pub(crate) fn a_camera_of_this_machine_and_its_microphone() {
     let capture = Capture::start(&lan, "one", "239.77.0.1:5004", "eth0", 40);
     check_pictures(&capture.end(), &film, &folder);
     assert_eq!((broadcaster.threads_named("camera"), broadcaster.threads_named("microphone")), (1, 1));
+}
+
+/// `broadcaster publish` sends a camera's pictures as they are, with its sound, and shows them in a window. The camera is pulled out,
+/// and comes back, in the same connection.
+pub(crate) fn our_publisher_sends_a_camera() {
+    let lan = Lan::new(&["sender", "one", "two"]);
+    let film = pal(1);
+    let folder = jpegs(&lan, &film, (640, 360));
+    let camera = CameraHost::new(&lan, lan.host("one"), &folder);
+    let _server = camera.sound_server();
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + "buffer = 200\n[rtsp]\nlisten = \"0.0.0.0:8554\"\n[publish]\nids = \"900-949\"\ntoken = \"kiwi-melon-fig\"\n";
+    let mut broadcaster = lan.host("sender").broadcaster(&lineup);
+    broadcaster.await_log("rtsp on", 1);
+    let display = Display::new(camera.host, "800x600");
+    let url = "rtsp://anna:kiwi-melon-fig@10.77.0.1:8554/publish/Anna";
+    let settings: Vec<&str> = camera.settings.iter().map(String::as_str).collect();
+    let args = ["publish", url, DEVICE, "--microphone", "--preview"];
+    let mut publisher = display.run(&settings, BROADCASTER, &args);
+    broadcaster.await_log("Anna (10.77.0.2) is on air as 900", 1);
+    publisher.await_output("on air for 3 s: 2");
+    publisher.await_log("the microphone \"default\" is heard", 1);
+    let capture = Capture::start(&lan, "two", "239.77.3.132:5004", "eth0", 80);
+    check_tone(&lan, "two", 900);
+    check_pictures(&capture.end(), &film, &folder);
+    assert!(broadcaster.stderr().contains("the pictures that are published are passed on as they are"));
+    display.window(&mut publisher, "900");
+
+    camera.unplug();
+    publisher.await_output("nothing to send: /dev/video0 ");
+    camera.plug_in();
+    let mut seen = watch(&lan, "two", DIRECTORY, 900, 1_000_000);
+    seen.await_pictures(20);
+    check_tone(&lan, "two", 900);
+    assert_eq!(publisher.stdout().matches("published to ").count(), 1, "{}", publisher.stdout());
+    publisher.signal("INT");
+    assert_eq!(publisher.finish().code, Some(0));
+    broadcaster.await_log("Anna has left", 1);
+
+    for (args, said) in [
+        (&["/dev/video7"][..], "/dev/video7 is not there: No such file or directory"),
+        (
+            &[text(&film.path), "--microphone"],
+            "--size, --rate and --microphone are for a camera of this machine",
+        ),
+        (&[DEVICE, "--size=large"], "write width and height, as in 1280x720"),
+    ] {
+        let ended = camera.run(&[&["publish", url], args].concat()).finish();
+        assert!(ended.code == Some(2) && ended.stderr.contains(said), "{args:?}: {ended:?}");
+    }
 }

@@ -100,6 +100,11 @@ fn main() -> ExitCode {
             tools: &["cc", "pulseaudio"],
             run: camera::a_camera_of_this_machine_and_its_microphone,
         },
+        Test {
+            name: "our_publisher_sends_a_camera",
+            tools: &["cc", "pulseaudio", "Xvfb", "xdotool"],
+            run: camera::our_publisher_sends_a_camera,
+        },
         test("a_film_that_becomes_a_pipe", faults::a_film_that_becomes_a_pipe),
         Test { name: "odd_live_sources", tools: &["python3"], run: live::odd_live_sources },
         Test {

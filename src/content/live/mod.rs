@@ -12,11 +12,12 @@
 //! - [`decoder`]: H.264, H.265 and sound to pixels and samples.
 //! - `picture`: a picture for the air, as it is or encoded anew. `pacing`: when it is on air.
 //! - `camera`, `microphone`: of this machine, each with a thread that blocks on the device. `capture`: what ALSA hears.
-//! - [`sound`]: samples to packets on the station's clock.
+//! - [`sound`]: samples to packets on the station's clock. [`camera_units`]: a camera for our own publisher, which sends at once.
 //! - `published`, [`publication`]: a station that is published to. [`track_reader`]: RTP packets to what arrives.
 
 pub(crate) mod arrivals;
 mod camera;
+pub(crate) mod camera_units;
 #[cfg(feature = "microphone")]
 mod capture;
 mod connection;

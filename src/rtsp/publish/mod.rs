@@ -8,7 +8,7 @@ mod session;
 mod target;
 
 use rtsp_types::headers::{self, Public, WWW_AUTHENTICATE};
-use rtsp_types::{Method, Request, Response, StatusCode};
+use rtsp_types::{Method, Request, Response, StatusCode, Url};
 use sdp_types::Session;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -36,6 +36,14 @@ impl From<PublishRefusal> for Rejection {
         };
         rejection.because(&refusal)
     }
+}
+
+/// A URL as anybody may read it.
+fn without_token(mut url: Url) -> String {
+    url.set_query(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
 }
 
 /// For the fuzzer: reads what a publisher may ask and describe.
@@ -80,7 +88,7 @@ impl RtspConnection {
         let Some(recording) = &mut self.recording else {
             return Err(not_now("nothing has been announced; send ANNOUNCE and SETUP first"));
         };
-        let id = recording.id;
+        let (id, station) = (recording.id, recording.station());
         if request.header(&headers::SESSION).is_some() && session_id(request) != Some(id) {
             return Err(StatusCode::SessionNotFound.into());
         }
@@ -101,6 +109,12 @@ impl RtspConnection {
                     return Err(not_now("the track of the pictures is not set up; send SETUP for it first"));
                 }
                 self.reader.expect_packets();
+                // Where the stream is watched (RFC 2326 section 12.16): the publisher's URL tells no number.
+                let watched_at = request.request_uri().and_then(|url| url.join(&format!("/{station}")).ok());
+                let in_session = match watched_at {
+                    Some(url) => in_session.header(headers::CONTENT_LOCATION, without_token(url)),
+                    None => in_session,
+                };
                 Ok(in_session.build(Vec::new()))
             }
             Method::Teardown => {

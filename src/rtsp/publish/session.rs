@@ -19,7 +19,7 @@ use crate::content::live::sender_clocks::{Clock, SenderClocks};
 use crate::content::live::track_reader::{TrackPacket, TrackReader, TrackUnit, nanoseconds};
 use crate::headend::publishers::Publisher;
 use crate::limits::canonical;
-use crate::media::AirTime;
+use crate::media::{AirTime, StationId};
 use crate::rtsp::response::Rejection;
 use crate::rtsp::session::SessionId;
 use crate::rtsp::sink::open_ports;
@@ -118,6 +118,11 @@ struct PicturesOfSecond {
 }
 
 impl PublishSession {
+    /// The number of the station that is published to.
+    pub(in crate::rtsp) fn station(&self) -> StationId {
+        self.publisher.station()
+    }
+
     /// What `publisher` describes.
     ///
     /// # Errors
