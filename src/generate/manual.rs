@@ -68,7 +68,7 @@ pub fn broadcaster() -> Vec<ManualSection> {
                 ("XDG_CACHE_HOME", "Where the folder stationcast of the reels is, by default ~/.cache."),
                 (
                     "XDG_STATE_HOME",
-                    "Where the folder stationcast of the certificate that is made is, by default ~/.local/state.",
+                    "Where the folder stationcast is, by default ~/.local/state: the certificate that is made, and the numbers of publishers.",
                 ),
                 ("STATIONCAST_TOKEN", "A token for broadcaster status, unless --token-file names one."),
                 (

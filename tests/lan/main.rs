@@ -126,6 +126,7 @@ fn main() -> ExitCode {
         },
         test("a_camera_and_its_sound_are_in_step", live::a_camera_and_its_sound_are_in_step),
         test("our_publisher_connects_again", publish::our_publisher_connects_again),
+        test("a_name_has_its_number_over_a_restart", publish::a_name_has_its_number_over_a_restart),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("a_recording_that_is_killed", reels::a_recording_that_is_killed),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),

@@ -125,6 +125,16 @@ impl RtspConnection {
         }
     }
 
+    /// Logs a refusal, unless another one was logged less than a second before.
+    fn log_refusal(&self, now: Instant, sentence: impl FnOnce() -> String) {
+        let peer = self.peer.ip();
+        match self.server.head_end.publishers.note_refusal(now) {
+            None => {}
+            Some(1) => info!("publish: {peer} {}", sentence()),
+            Some(count) => info!("publish: {peer} {}; {} more were refused before", sentence(), count - 1),
+        }
+    }
+
     /// Gives the publisher its station, and reads its description.
     #[expect(clippy::disallowed_methods, reason = "a shell: a publisher comes now")]
     fn announce(&mut self, request: &Request<Vec<u8>>) -> Result<(), Rejection> {
@@ -139,10 +149,11 @@ impl RtspConnection {
             peer: self.peer.ip(),
             now: Instant::now(),
         };
+        let now = asked.now;
         let publisher = self.server.head_end.publisher(&asked).inspect_err(|refusal| match refusal {
             // A client asks without the token first.
             PublishRefusal::Token if token.is_none() => {}
-            refusal => info!("publish: {} may not publish to {:?}: {refusal}", self.peer.ip(), target.name),
+            refusal => self.log_refusal(now, || format!("may not publish to {:?}: {refusal}", target.name)),
         })?;
         let is_sdp = |kind: &str| {
             kind.split(';').next().unwrap_or_default().trim_ascii().eq_ignore_ascii_case("application/sdp")
@@ -164,11 +175,9 @@ impl RtspConnection {
                 Ok(())
             }
             Err(why) => {
-                info!(
-                    "publish: what {} announces for {:?} cannot be shown: {why}",
-                    self.peer.ip(),
-                    target.name
-                );
+                self.log_refusal(now, || {
+                    format!("announces what cannot be shown for {:?}: {why}", target.name)
+                });
                 Err(Rejection::from(StatusCode::UnsupportedMediaType).because(&why))
             }
         }
