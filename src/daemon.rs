@@ -141,6 +141,7 @@ pub async fn broadcast(
     let (commands, given) = Commands::new();
     tasks.spawn(web::serve(listener, head_end.clone(), places.http, hosts, commands.clone()));
     tasks.spawn(head_end.clone().keep_telling_now());
+    tasks.spawn(head_end.clone().keep_publishers_numbers());
     tasks.spawn(announce::announce(announcements, head_end.clone()));
     tasks.spawn(listen(head_end.clone()));
     tasks.spawn(manager.clone().keep_told(head_end.clone()));
@@ -172,6 +173,8 @@ pub async fn broadcast(
     if tokio::time::timeout(GRACE, end).await.is_err() {
         warn!("a station did not stop in time; ending without it");
     }
+    // Publishers have left with their connections.
+    head_end.publishers.save_numbers();
     runtime.end().await;
     info!("off air: {}", Totals::of(head_end.stations().values().map(|station| &**station)));
     Ok(())

@@ -69,9 +69,10 @@ struct LineupFile {
 enum Command {
     /// Put films on air at once, without a line-up, and print how to watch them
     Play(play::Play),
-    /// Publish a film, live, to the RTSP server of a broadcaster
+    /// Publish a film or a camera, live, to the RTSP server of a broadcaster
     ///
-    /// A line a second tells what is sent. Whatever breaks, it connects again, until a signal ends it.
+    /// A line a second tells what is sent. Whatever breaks, it connects again, until a signal ends it. The pictures of a camera of
+    /// this machine are sent as they are if they are JPEG.
     Publish(publish::Publish),
     /// Validate a line-up, probe its films, and print both as tables
     Check(Check),

@@ -68,7 +68,7 @@ pub fn broadcaster() -> Vec<ManualSection> {
                 ("XDG_CACHE_HOME", "Where the folder stationcast of the reels is, by default ~/.cache."),
                 (
                     "XDG_STATE_HOME",
-                    "Where the folder stationcast of the certificate that is made is, by default ~/.local/state.",
+                    "Where the folder stationcast is, by default ~/.local/state: the certificate that is made, and the numbers of publishers.",
                 ),
                 ("STATIONCAST_TOKEN", "A token for broadcaster status, unless --token-file names one."),
                 (
@@ -111,6 +111,10 @@ pub fn broadcaster() -> Vec<ManualSection> {
                 (
                     "broadcaster publish rtsp://anna:TOKEN@192.0.2.7:8554/publish/Anna film.mp4",
                     "Publish a film, live, to the broadcaster at 192.0.2.7.",
+                ),
+                (
+                    "broadcaster publish rtsp://anna:TOKEN@192.0.2.7:8554/publish/Anna /dev/video0 --microphone --preview",
+                    "Publish the camera and the microphone of this machine, and watch what is on air.",
                 ),
                 ("broadcaster status --watch", "Watch the stations of a running broadcaster."),
                 (

@@ -1,22 +1,27 @@
 //! The publishers and their stations. Stations of `[publish]` are made here when their publishers come on air, and removed some
 //! time after these have left.
 
+mod kept_numbers;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{HeadEnd, StationHandle};
 use crate::access::{Grant, Visitor};
+use crate::clock::wall_clock;
 use crate::content::live::arrivals::ArrivalSender;
 use crate::limits::network;
 use crate::lineup::{PublishRule, PublishSpec, name_fault, publish_name};
+use crate::log::RateLimit;
 use crate::media::StationId;
+use kept_numbers::KeptNumbers;
 
 /// Most publishers at one time, in all and from one address.
 const MOST_PUBLISHERS: usize = 256;
@@ -29,8 +34,11 @@ const MOST_BYTES: usize = 125_000_000;
 /// publisher comes back.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// The number of a station that was made by publishing is kept so long for its name.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Of one address, so many publishers that have announced a made station and are not on air yet: three quarters of the numbers, 8 at
+/// least, and 48 at most. Others then find one that is free.
+fn most_waiting(spec: &PublishSpec) -> usize {
+    (spec.most() * 3 / 4).clamp(8, 48)
+}
 
 /// All publishers of a broadcaster.
 #[derive(Debug, Default)]
@@ -38,6 +46,8 @@ pub(crate) struct Publishers {
     /// The stations that are made by publishing; `None`: none are.
     spec: Option<PublishSpec>,
     state: Mutex<PublishersState>,
+    /// The numbers of made stations are to be written.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +57,9 @@ struct PublishersState {
     /// Number of publishers so far.
     count: u64,
     /// The numbers of the stations that were made by publishing, by the names in their URLs.
-    numbers: HashMap<String, KeptNumber>,
+    numbers: KeptNumbers,
+    /// Of refusals, one line a second.
+    refused: RateLimit,
     /// The beginning of the current second, and the bytes that have come in it.
     second: Option<(Instant, usize)>,
 }
@@ -57,15 +69,10 @@ struct PublishersState {
 struct Current {
     number: u64,
     peer: IpAddr,
+    /// Whether its station is made, and it has sent no picture yet.
+    is_waiting: bool,
     /// Turns true once, when another takes its place.
     replaced: watch::Sender<bool>,
-}
-
-#[derive(Debug)]
-struct KeptNumber {
-    id: StationId,
-    /// When its last publisher left; `None` while there is one.
-    left: Option<Instant>,
 }
 
 /// Why somebody may not publish.
@@ -118,9 +125,42 @@ struct Place {
 }
 
 impl Publishers {
-    /// Those of a line-up that makes stations of `spec`.
+    /// Those of a line-up that makes stations of `spec`, with the numbers that its file has. Blocks for a moment.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a shell: the file tells how long ago publishers have left"
+    )]
     pub(crate) fn new(spec: Option<PublishSpec>) -> Publishers {
-        Publishers { spec, state: Mutex::default() }
+        let mut state = PublishersState::default();
+        if let Some(spec) = &spec
+            && let Some(path) = &spec.numbers
+        {
+            match KeptNumbers::read(path, spec, Instant::now(), wall_clock()) {
+                Ok(numbers) => state.numbers = numbers,
+                Err(why) => warn!(
+                    "publish: the numbers that names had are forgotten, since {} cannot be read: {why}",
+                    path.display()
+                ),
+            }
+        }
+        Publishers { spec, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// Writes the numbers of made stations, if they have changed. Blocks.
+    #[expect(clippy::disallowed_methods, reason = "a shell: the file tells when publishers have left")]
+    pub(crate) fn save_numbers(&self) {
+        let Some(path) = self.spec.as_ref().and_then(|spec| spec.numbers.as_ref()) else { return };
+        let changed = self.lock().numbers.take_changed(Instant::now(), wall_clock());
+        if let Some(bytes) = changed
+            && let Err(why) = kept_numbers::write(path, &bytes)
+        {
+            warn!("publish: {why}");
+        }
+    }
+
+    /// Counts a refusal. If it is to be logged, returns how many came since the last one that was, this one included.
+    pub(crate) fn note_refusal(&self, now: Instant) -> Option<u64> {
+        self.lock().refused.note(now)
     }
 
     fn lock(&self) -> MutexGuard<'_, PublishersState> {
@@ -129,6 +169,20 @@ impl Publishers {
 }
 
 impl HeadEnd {
+    /// Keeps the file of the numbers of made stations current, until the broadcaster stops. Each write is of what holds by then.
+    pub(crate) async fn keep_publishers_numbers(self: Arc<HeadEnd>) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stopping() => return,
+                () = self.publishers.changed.notified() => {
+                    let head_end = self.clone();
+                    let _ = tokio::task::spawn_blocking(move || head_end.publishers.save_numbers()).await;
+                }
+            }
+        }
+    }
+
     /// Gives a publisher the station that it asks for.
     ///
     /// # Errors
@@ -180,6 +234,7 @@ impl HeadEnd {
                         other.spec().id
                     )));
                 }
+                state.check_waiting(request.peer, most_waiting(spec))?;
                 Place { id: state.number(&own_name, spec, request.now)?, handle: None }
             }
         };
@@ -192,12 +247,16 @@ impl HeadEnd {
                 return Err(PublishRefusal::Forbidden(why));
             }
             current.replaced.send_replace(true);
-        } else {
-            state.check_room(request.peer)?;
+        } else if let Err(full) = state.check_room(request.peer) {
+            if place.handle.is_none() {
+                state.numbers.forget(&own_name);
+            }
+            return Err(full);
         }
         state.count += 1;
         let (replaced, to_be_replaced) = watch::channel(false);
-        let current = Current { number: state.count, peer: request.peer, replaced };
+        let is_waiting = place.handle.is_none();
+        let current = Current { number: state.count, peer: request.peer, is_waiting, replaced };
         state.current.insert(place.id, current);
         Ok(Publisher {
             head_end: self.clone(),
@@ -240,11 +299,10 @@ impl HeadEnd {
     /// Removes a station that was made by publishing if nobody has come back to it since `left`.
     fn remove_left(&self, name: &str, left: Instant) {
         let state = self.publishers.lock();
-        let Some(kept) = state.numbers.get(name).filter(|kept| kept.left == Some(left)) else { return };
-        if state.current.contains_key(&kept.id) {
+        let Some((id, _)) = state.numbers.of(name).filter(|(_, since)| *since == Some(left)) else { return };
+        if state.current.contains_key(&id) {
             return;
         }
-        let id = kept.id;
         self.change_stations(|handles| drop(handles.remove(&id)));
     }
 }
@@ -270,30 +328,24 @@ impl PublishersState {
         Ok(())
     }
 
-    /// The number of a station that is made by publishing: the one that its name had, or else the lowest that no name has, or
-    /// else the one whose publisher has left the longest ago.
-    fn number(&mut self, name: &str, spec: &PublishSpec, now: Instant) -> Result<StationId, PublishRefusal> {
-        self.numbers.retain(|_, kept| kept.left.is_none_or(|left| now - left < KEPT));
-        if let Some(kept) = self.numbers.get_mut(name) {
-            return Ok(kept.id);
+    /// # Errors
+    /// Too many publishers of this address have announced a made station, and are not on air.
+    fn check_waiting(&self, peer: IpAddr, most: usize) -> Result<(), PublishRefusal> {
+        let from = network(peer);
+        let waiting = |current: &&Current| current.is_waiting && network(current.peer) == from;
+        let here = self.current.values().filter(waiting).count();
+        if here < most {
+            return Ok(());
         }
-        let is_free = |id: &StationId| !self.numbers.values().any(|kept| kept.id == *id);
-        let free = spec.ids.clone().map(StationId).find(is_free);
-        let id = match free {
-            Some(id) => id,
-            None => {
-                let left = |(name, kept): (&String, &KeptNumber)| Some((kept.left?, name.clone(), kept.id));
-                let unused = self.numbers.iter().filter(|(_, kept)| !self.current.contains_key(&kept.id));
-                let Some((_, oldest, id)) = unused.filter_map(left).min() else {
-                    let why = format!("all {} numbers of [publish] are in use", spec.most());
-                    return Err(PublishRefusal::Full(why));
-                };
-                self.numbers.remove(&oldest);
-                id
-            }
-        };
-        self.numbers.insert(name.to_owned(), KeptNumber { id, left: Some(now) });
-        Ok(id)
+        Err(PublishRefusal::Full(format!(
+            "{here} publishers of {from} have announced a station and sent no picture yet; wait for them, 10 s at most"
+        )))
+    }
+
+    /// The number of a station that is made by publishing.
+    fn number(&mut self, name: &str, spec: &PublishSpec, now: Instant) -> Result<StationId, PublishRefusal> {
+        let current = &self.current;
+        self.numbers.number(name, spec, now, |id| current.contains_key(&id))
     }
 }
 
@@ -314,6 +366,11 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
+    /// The number of its station.
+    pub(crate) fn station(&self) -> StationId {
+        self.id
+    }
+
     /// Waits until another takes its place. Cancel-safe.
     pub(crate) async fn replaced(&mut self) {
         // The sender is dropped when another has taken the place.
@@ -370,9 +427,11 @@ impl Publisher {
         if !state.is_current(self) {
             return None;
         }
-        if let Some(kept) = state.numbers.get_mut(made_as) {
-            kept.left = None;
+        state.numbers.on_air(made_as);
+        if let Some(current) = state.current.get_mut(&self.id) {
+            current.is_waiting = false;
         }
+        self.head_end.publishers.changed.notify_one();
         let known = self.head_end.station(self.id);
         if let Some(handle) = known.filter(|handle| publish_name(&handle.spec().name) == made_as) {
             return Some((handle, false));
@@ -400,9 +459,8 @@ impl Drop for Publisher {
         }
         let Some(name) = self.made_as.clone() else { return };
         let left = Instant::now();
-        if let Some(kept) = state.numbers.get_mut(&name) {
-            kept.left = Some(left);
-        }
+        state.numbers.left(&name, left);
+        self.head_end.publishers.changed.notify_one();
         let head_end = self.head_end.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

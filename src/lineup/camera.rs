@@ -7,7 +7,7 @@ use super::fields::{Field, Section};
 use super::report::Report;
 
 /// The keys of a camera.
-pub(super) const CAMERA_KEYS: [&str; 3] = ["size", "rate", "camera_format"];
+pub(super) const CAMERA_KEYS: [&str; 4] = ["size", "rate", "camera_format", "microphone"];
 
 /// A camera of this machine, by Video4Linux.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,7 +20,15 @@ pub struct CameraDevice {
     pub rate: Option<u16>,
     /// The code of the format that it is asked for, as in `MJPG`.
     pub format: [u8; 4],
+    /// ALSA's name of the microphone that is heard with it, if the station has sound.
+    pub microphone: String,
 }
+
+/// The microphone unless the line-up names another: the system's own choice.
+pub const DEFAULT_MICROPHONE: &str = "default";
+
+/// Most bytes of the name of a microphone.
+const LONGEST_MICROPHONE: usize = 255;
 
 impl CameraDevice {
     /// Motion JPEG, which is passed on as it is.
@@ -56,14 +64,39 @@ impl CameraDevice {
             Some(format) => Field::Is(format),
             None => section.wrong(report, "camera_format", format_args!("is no format; {format_fix}")),
         });
-        let is_wrong =
-            matches!(size, Field::Wrong) || matches!(rate, Field::Wrong) || matches!(format, Field::Wrong);
+        let microphone_fix = "name a capture device of ALSA, as in \"default\" or \"plughw:1\"";
+        let microphone = section.text(report, "microphone", microphone_fix).and_then(|text| {
+            if is_microphone(text) {
+                Field::Is(text.to_owned())
+            } else {
+                section.wrong(report, "microphone", format_args!("is no name of ALSA; {microphone_fix}"))
+            }
+        });
+        let is_wrong = matches!(size, Field::Wrong)
+            || matches!(rate, Field::Wrong)
+            || matches!(format, Field::Wrong)
+            || matches!(microphone, Field::Wrong);
         let format = format.value().unwrap_or(CameraDevice::JPEG);
-        (!is_wrong).then(|| CameraDevice { path, size: size.value(), rate: rate.value(), format })
+        let microphone = microphone.value().unwrap_or_else(|| DEFAULT_MICROPHONE.to_owned());
+        (!is_wrong).then(|| CameraDevice { path, size: size.value(), rate: rate.value(), format, microphone })
+    }
+
+    /// The camera that an argument of a command line means, as an entry of `media` does, asked for motion JPEG in its own size and
+    /// rate, with the system's microphone.
+    pub fn of_argument(text: &str) -> Option<CameraDevice> {
+        let path = CameraDevice::device(text)?;
+        let microphone = DEFAULT_MICROPHONE.to_owned();
+        Some(CameraDevice { path, size: None, rate: None, format: CameraDevice::JPEG, microphone })
     }
 }
 
-fn size(text: &str) -> Option<(u16, u16)> {
+/// Whether ALSA could have a device of this name.
+pub fn is_microphone(text: &str) -> bool {
+    (1..=LONGEST_MICROPHONE).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Width and height of `1280x720`, each 16 to 8192.
+pub fn size(text: &str) -> Option<(u16, u16)> {
     let (width, height) = text.split_once('x')?;
     let side = |text: &str| text.parse().ok().filter(|side| (16..=8192).contains(side));
     Some((side(width)?, side(height)?))

@@ -47,7 +47,7 @@ use crate::wire::sdp::is_source_specific;
 use crate::wire::srtp::Profile;
 use crate::wire::{MAX_DATAGRAM, udp_headers};
 
-pub use camera::CameraDevice;
+pub use camera::{CameraDevice, DEFAULT_MICROPHONE, is_microphone, size as camera_size};
 pub use difference::{ChangeKind, Difference, ListenerChange, StationChange};
 pub(crate) use fields::name_fault;
 pub(crate) use films::film_among;

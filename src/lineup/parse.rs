@@ -75,7 +75,7 @@ pub(super) fn lineup(text: &str, file: &Path, world: &World) -> Result<Lineup, C
     let own = live::OwnAddresses { rtsp, http, hosts: &hosts, world };
     live::refuse_loops(&stations, &own, &mut parser.report);
     let defaults = parser.defaults.clone();
-    let publish = publish::read(root, &mut parser.report, open, &stations, |group| {
+    let publish = publish::read(root, &mut parser.report, open, &stations, world.state.as_deref(), |group| {
         let media = Media::Films(Vec::new());
         defaults.station(StationId(0), String::new(), media, group, 0)
     });

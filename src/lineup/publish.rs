@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
@@ -65,6 +66,9 @@ pub struct PublishSpec {
     pub ids: RangeInclusive<u16>,
     /// The rule for their publishers.
     pub rule: PublishRule,
+    /// The file that keeps the numbers of names over a restart; `None`: they are not kept. Broadcasters that make the same stations
+    /// would be in each other's way in any case, so only these share a file.
+    pub numbers: Option<PathBuf>,
     /// A station of theirs, with the keys of `[defaults]`. Its group is that of number 0.
     template: Box<StationSpec>,
 }
@@ -156,12 +160,13 @@ fn read_rule(section: &Section<'_, '_>, report: &mut Report<'_>, open: Option<bo
     Some(PublishRule { token: token?, access, takeover: takeover? })
 }
 
-/// Reads `[publish]`. `template` makes a station of the keys of `[defaults]`.
+/// Reads `[publish]`. `state` is the folder for what is to be remembered, and `template` makes a station of the keys of `[defaults]`.
 pub(super) fn read(
     root: &DeTable<'_>,
     report: &mut Report<'_>,
     open: Option<bool>,
     stations: &[StationSpec],
+    state: Option<&Path>,
     template: impl FnOnce(SocketAddr) -> Option<StationSpec>,
 ) -> Option<PublishSpec> {
     let section = section(root, "publish", report)?;
@@ -206,7 +211,14 @@ pub(super) fn read(
     let rule = rule?;
     let template = template(base)?;
     let template = Box::new(StationSpec { media: Media::Published(rule.clone()), ..template });
-    Some(PublishSpec { ids, rule, template })
+    let file = |state: &Path| state.join(numbers_file(&ids, base));
+    Some(PublishSpec { numbers: state.map(file), ids, rule, template })
+}
+
+/// The name of the file that keeps the numbers of these stations.
+fn numbers_file(ids: &RangeInclusive<u16>, base: SocketAddr) -> String {
+    let group = base.to_string().replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
+    format!("published-{}-{}-{}.json", ids.start(), ids.end(), group.trim_matches('-'))
 }
 
 /// The numbers, as in `"900-949"`.

@@ -23,14 +23,24 @@ use crate::media::StationId;
 const STATION: [&str; 8] = ["id", "name", "media", "publish", "fallback", "at", "group", "access"];
 
 /// The keys of a live source.
-const SOURCE: [&str; 5] = ["password_file", "password_env", "size", "rate", "camera_format"];
+const SOURCE: [&str; 6] = ["password_file", "password_env", "size", "rate", "camera_format", "microphone"];
 
 /// The keys of a live source's password.
 const PASSWORD_KEYS: [&str; 2] = ["password_file", "password_env"];
 
 /// The keys of `[[station.at]]`.
-const AT: [&str; 9] =
-    ["from", "to", "days", "media", "password_file", "password_env", "size", "rate", "camera_format"];
+const AT: [&str; 10] = [
+    "from",
+    "to",
+    "days",
+    "media",
+    "password_file",
+    "password_env",
+    "size",
+    "rate",
+    "camera_format",
+    "microphone",
+];
 
 /// The values of a station that must be unique, and what its ports depend on; `None` if a value is missing or wrong.
 pub(super) struct UniqueValues {
@@ -110,7 +120,6 @@ impl StationParser<'_> {
         let group = self.group(&section);
         let media = self.media(&section);
         let fallback = self.fallback(&section, &media);
-        let at_times = self.at(&section);
         let access = access::names(&section, &mut self.report);
         let settings = Settings::read(&section, &mut self.report, self.world).or(&self.defaults);
         if let Field::Absent = settings.interface {
@@ -118,6 +127,11 @@ impl StationParser<'_> {
             let sentence = format!("interface = \"{LOOPBACK}\", the default, {default}");
             section.fault(&mut self.report, at, sentence);
         }
+        // A wrong value of `sound` is reported already.
+        let is_silent =
+            matches!(settings.sound, Field::Absent | Field::Is(SoundChoice::Auto | SoundChoice::Off));
+        self.unheard_microphone(&section, is_silent);
+        let at_times = self.at(&section, is_silent);
         let interface = settings.interface.clone().value();
         if let (Some(group), Some(interface)) = (group, &interface) {
             self.family(&section, group, interface);
@@ -137,6 +151,16 @@ impl StationParser<'_> {
         self.known.push(own);
         let own = settings.station(id?, name?, media?, group?, line)?;
         Some(StationSpec { fallback: fallback?, at: at_times?, access, ..own })
+    }
+
+    /// Reports a fault if the section names a microphone, and the station has no sound.
+    fn unheard_microphone(&mut self, section: &Section<'_, '_>, is_silent: bool) {
+        let is_camera = |text: &str| CameraDevice::of_argument(text).is_some();
+        let media = section.get("media").and_then(|value| value.get_ref().as_str());
+        if is_silent && section.get("microphone").is_some() && media.is_some_and(is_camera) {
+            let sentence = "is for a station that is heard; write sound = true beside it, or remove it";
+            section.wrong::<()>(&mut self.report, "microphone", sentence);
+        }
     }
 
     /// Reports a fault if an earlier station is published to under the same name.
@@ -350,8 +374,8 @@ impl StationParser<'_> {
         Some(self.films(section, "fallback", entries, fix))
     }
 
-    /// The media at times of day.
-    fn at(&mut self, station: &Section<'_, '_>) -> Option<Vec<TimedMedia>> {
+    /// The media at times of day; `is_silent` is a station without sound.
+    fn at(&mut self, station: &Section<'_, '_>, is_silent: bool) -> Option<Vec<TimedMedia>> {
         let Some(value) = station.get("at") else { return Some(Vec::new()) };
         let DeValue::Array(list) = value.get_ref() else {
             let sentence =
@@ -374,6 +398,7 @@ impl StationParser<'_> {
             section.unknown_keys(&mut self.report, &AT, "[[station.at]]");
             let span = timed::span(&section, &mut self.report);
             let media = self.media(&section);
+            self.unheard_microphone(&section, is_silent);
             match (span, media, &mut all) {
                 (Some((from, to, days)), Some(media), Some(all)) => {
                     all.push(TimedMedia { from, to, days, media });

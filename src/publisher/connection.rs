@@ -57,6 +57,8 @@ pub(super) struct PublishConnection {
     framer: MessageFramer,
     tracks: Vec<SentTrack>,
     cname: String,
+    /// The URL at which the server says that the stream is watched.
+    watched_at: Option<String>,
 }
 
 /// A track: its channels are its place times two, and the next.
@@ -105,6 +107,7 @@ impl PublishConnection {
             framer: MessageFramer::default(),
             tracks: tracks.into_iter().map(track).collect(),
             cname: format!("publisher@{local}"),
+            watched_at: None,
         };
         let family = if local.is_ipv4() { "IP4" } else { "IP6" };
         let mut sdp = format!(
@@ -144,6 +147,8 @@ impl PublishConnection {
         let response =
             connection.request(Method::Record, &url, &[(headers::RANGE, "npt=0-".to_owned())], &[])?;
         check(&response)?;
+        let watched_at = response.header(&headers::CONTENT_LOCATION);
+        connection.watched_at = watched_at.map(|url| url.as_str().to_owned());
         connection.report()?;
         Ok(connection)
     }
@@ -199,6 +204,11 @@ impl PublishConnection {
                 }
             }
         }
+    }
+
+    /// The URL at which the stream is watched, if the server has told it.
+    pub(super) fn watched_at(&self) -> Option<&str> {
+        self.watched_at.as_deref()
     }
 
     /// Sends a unit. Returns how many bytes these are. Units of a track that is not published are left out.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use opus::{Application, Bitrate, Channels};
 
+use super::{NextUnit, Player};
 use crate::clock::wall_clock;
 use crate::content::decode::{self, PictureSource, SourceError};
 use crate::content::encode::{Encoder, station_size};
@@ -21,21 +22,13 @@ const LEAD: Duration = Duration::from_millis(100);
 /// How long before its picture sound is sent: a packet covers 20 ms.
 const SOUND_AHEAD: Duration = Duration::from_millis(40);
 
-/// How the pictures look.
+/// The pictures that are encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Appearance {
     /// Most pixels in a row.
     pub width: u16,
     /// JPEG quality, 1..=99.
     pub quality: u8,
-}
-
-/// The next piece of a player.
-pub(super) enum NextUnit {
-    /// This is due now.
-    Unit(Unit),
-    /// A picture was too late, and is left out.
-    Late,
 }
 
 /// A film that plays.
@@ -102,53 +95,6 @@ impl FilmPlayer {
         })
     }
 
-    /// Whether there is sound.
-    pub(super) fn has_sound(&self) -> bool {
-        self.sound.is_some()
-    }
-
-    /// Goes on from now.
-    #[expect(clippy::disallowed_methods, reason = "a shell: the film goes on now")]
-    pub(super) fn begin(&mut self) {
-        let now = wall_clock() + LEAD;
-        self.ready.clear();
-        // The film goes on where it was.
-        let played = self.end.since(self.begin);
-        (self.begin, self.end) = (now - played, now);
-        if let Some(sound) = &mut self.sound {
-            sound.due = now;
-        }
-    }
-
-    /// The next piece, when it is due.
-    ///
-    /// # Errors
-    /// The film cannot be played any more.
-    #[expect(clippy::disallowed_methods, reason = "a shell: it paces the film")]
-    pub(super) fn next(&mut self) -> Result<NextUnit, SourceError> {
-        if self.ready.is_empty() {
-            self.read()?;
-        }
-        let Some(unit) = self.ready.pop_front() else { return Ok(NextUnit::Late) };
-        let now = wall_clock();
-        match unit.policy(now) {
-            Policy::Air => {}
-            Policy::Skip => return Ok(NextUnit::Late),
-            Policy::Reanchor => {
-                // After a stall, as of a laptop that slept.
-                let behind = now.since(unit.due.at);
-                (self.begin, self.end) = (self.begin + behind, self.end + behind);
-                if let Some(sound) = &mut self.sound {
-                    sound.due = sound.due + behind;
-                }
-                self.ready.clear();
-                return Ok(NextUnit::Late);
-            }
-        }
-        sleep(unit.due.at.since(now));
-        Ok(NextUnit::Unit(unit))
-    }
-
     /// Reads the next picture, and the sound that belongs to it.
     #[expect(clippy::disallowed_methods, reason = "a shell: pictures that are late are not encoded")]
     fn read(&mut self) -> Result<(), SourceError> {
@@ -180,6 +126,49 @@ impl FilmPlayer {
         }
         self.ready.make_contiguous().sort_by_key(|unit| unit.due.at);
         Ok(())
+    }
+}
+
+impl Player for FilmPlayer {
+    fn has_sound(&self) -> bool {
+        self.sound.is_some()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a shell: the film goes on now")]
+    fn begin(&mut self) {
+        let now = wall_clock() + LEAD;
+        self.ready.clear();
+        // The film goes on where it was.
+        let played = self.end.since(self.begin);
+        (self.begin, self.end) = (now - played, now);
+        if let Some(sound) = &mut self.sound {
+            sound.due = now;
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a shell: it paces the film")]
+    fn next(&mut self) -> Result<NextUnit, String> {
+        if self.ready.is_empty() {
+            self.read().map_err(|error| error.to_string())?;
+        }
+        let Some(unit) = self.ready.pop_front() else { return Ok(NextUnit::Nothing) };
+        let now = wall_clock();
+        match unit.policy(now) {
+            Policy::Air => {}
+            Policy::Skip => return Ok(NextUnit::Nothing),
+            Policy::Reanchor => {
+                // After a stall, as of a laptop that slept.
+                let behind = now.since(unit.due.at);
+                (self.begin, self.end) = (self.begin + behind, self.end + behind);
+                if let Some(sound) = &mut self.sound {
+                    sound.due = sound.due + behind;
+                }
+                self.ready.clear();
+                return Ok(NextUnit::Nothing);
+            }
+        }
+        sleep(unit.due.at.since(now));
+        Ok(NextUnit::Unit(unit))
     }
 }
 

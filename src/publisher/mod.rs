@@ -1,26 +1,82 @@
-//! Our own publisher, behind `broadcaster publish`: plays a film and sends it to the RTSP server of a broadcaster, by ANNOUNCE and
-//! RECORD. Whatever fails on the way, it connects again.
+//! Our own publisher, behind `broadcaster publish`: sends a film, or a camera of this machine, to the RTSP server of a broadcaster, by
+//! ANNOUNCE and RECORD. Whatever fails on the way, it connects again.
 //!
-//! Only the binary imports it. It imports `content` (films), `clock`, `lineup` (the choice of sound), `media` and `wire`.
+//! Only the binary imports it. It imports `content` (films and cameras), `clock`, `lineup` (the choice of sound, and of a camera), `media` and `wire`.
 //!
 //! - [`target`]: the URL that is published to.
 //! - `connection`: the requests, and the packets in the connection.
-//! - `film_player`: the film's pictures and sound, each when it is due.
+//! - `film_player`: the film's pictures and sound, each when it is due. `camera_player`: a camera's, as they come.
+//! - `preview`: a viewer that shows what is on air.
 
+mod camera_player;
 mod connection;
 mod film_player;
+mod preview;
 pub mod target;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use camera_player::CameraPlayer;
 use connection::{PublishConnection, PublishFailure};
-use film_player::{FilmPlayer, NextUnit};
+use film_player::FilmPlayer;
+use preview::Preview;
 use target::PublishUrl;
 
+use crate::lineup::CameraDevice;
+use crate::media::Unit;
+
 pub use film_player::Appearance;
+
+/// What is published.
+#[derive(Debug, Clone)]
+pub enum Published {
+    /// The film at this path, over and over.
+    Film(PathBuf),
+    /// A camera of this machine.
+    Camera {
+        /// The camera, and the microphone beside it.
+        device: CameraDevice,
+        /// Whether the microphone is heard.
+        has_sound: bool,
+    },
+}
+
+/// How it is published.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How pictures look that are encoded.
+    pub appearance: Appearance,
+    /// Whether a viewer shows on this machine what is on air.
+    pub preview: bool,
+}
+
+/// The next piece of a player.
+enum NextUnit {
+    /// This is due now.
+    Unit(Unit),
+    /// Nothing is due: a picture was too late and is left out, or none has come for a moment.
+    Nothing,
+    /// The source is lost, for this reason, and is tried again.
+    Lost(String),
+}
+
+/// Something that gives units, each when it is due.
+trait Player {
+    /// Whether there is sound.
+    fn has_sound(&self) -> bool;
+
+    /// Goes on from now.
+    fn begin(&mut self);
+
+    /// The next piece, when it is due. Returns several times a second.
+    ///
+    /// # Errors
+    /// The sentence that says why there are no more.
+    fn next(&mut self) -> Result<NextUnit, String>;
+}
 
 /// Shortest and longest pause before the publisher connects again. It doubles with each failure in a row.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -28,26 +84,34 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// How often a pause looks whether it is to end.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Publishes the film at `path` until `stop` is true. `tell` gets a line a second, and one for each failure.
+/// Publishes until `stop` is true. `tell` gets a line a second, and one for each failure.
 ///
 /// # Errors
 /// The sentence that says why it cannot be published, now or later: the film cannot be played, or the server refuses for good.
 #[expect(clippy::disallowed_methods, reason = "a shell: it publishes in real time")]
 pub fn publish(
-    path: &Path,
+    what: Published,
     url: &PublishUrl,
-    appearance: Appearance,
+    options: Options,
     stop: &AtomicBool,
     mut tell: impl FnMut(&str),
 ) -> Result<(), String> {
-    let mut player = FilmPlayer::open(path, appearance).map_err(|error| error.to_string())?;
+    let mut player: Box<dyn Player> = match what {
+        Published::Film(path) => {
+            Box::new(FilmPlayer::open(&path, options.appearance).map_err(|error| error.to_string())?)
+        }
+        Published::Camera { device, has_sound } => {
+            Box::new(CameraPlayer::new(device, has_sound, options.appearance)?)
+        }
+    };
+    let mut preview = options.preview.then(Preview::default);
     let mut pause = RETRY.0;
     while !stop.load(Relaxed) {
         let began = Instant::now();
         let failed = match PublishConnection::open(url, player.has_sound()) {
             Ok(mut connection) => {
                 tell(&format!("published to {url}"));
-                match run(&mut player, &mut connection, stop, &mut tell)? {
+                match run(&mut *player, &mut connection, &mut preview, stop, &mut tell)? {
                     Some(why) => PublishFailure::Now(why),
                     None => return Ok(()),
                 }
@@ -74,8 +138,9 @@ pub fn publish(
 /// Sends what is played until it is to stop, or until the connection breaks. Returns why it did.
 #[expect(clippy::disallowed_methods, reason = "a shell: it publishes in real time")]
 fn run(
-    player: &mut FilmPlayer,
+    player: &mut dyn Player,
     connection: &mut PublishConnection,
+    preview: &mut Option<Preview>,
     stop: &AtomicBool,
     tell: &mut impl FnMut(&str),
 ) -> Result<Option<String>, String> {
@@ -83,12 +148,16 @@ fn run(
     let began = Instant::now();
     let (mut second, mut pictures, mut bytes) = (Instant::now(), 0u32, 0usize);
     while !stop.load(Relaxed) {
-        let sent = match player.next().map_err(|error| error.to_string())? {
+        let sent = match player.next()? {
             NextUnit::Unit(unit) => {
                 pictures += u32::from(unit.jpeg().is_some());
                 connection.send(&unit)
             }
-            NextUnit::Late => continue,
+            NextUnit::Nothing => Ok(0),
+            NextUnit::Lost(why) => {
+                tell(&format!("nothing to send: {why}; trying again"));
+                Ok(0)
+            }
         };
         match sent {
             Ok(sent) => bytes += sent,
@@ -106,6 +175,9 @@ fn run(
                 f64::from(pictures) / each,
                 bytes as f64 * 8e-6 / each
             ));
+            if let Some(preview) = preview.as_mut().filter(|_| pictures > 0) {
+                preview.show(connection.watched_at(), tell);
+            }
             (second, pictures, bytes) = (Instant::now(), 0, 0);
         }
     }

@@ -151,7 +151,7 @@ impl RtspConnection {
             let room = self.reader.room().min(buffer.len());
             let ready = async {
                 match &mut self.recording {
-                    Some(recording) => recording.ready().await.map_err(str::to_owned),
+                    Some(recording) => recording.ready().await,
                     None => std::future::pending().await,
                 }
             };

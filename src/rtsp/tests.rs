@@ -26,7 +26,8 @@ use tokio::time::{Instant, sleep_until};
 use super::*;
 use crate::content::reel::{Encoding, Reel, Store};
 use crate::directory::{State, StationInfo};
-use crate::lineup::{Spread, StationSpec};
+use crate::headend::Publishers;
+use crate::lineup::{PublishSpec, Spread, StationSpec};
 use crate::media::Due;
 use crate::media::Unit;
 use crate::media::jpeg::{Chroma, Jpeg, Tables};
@@ -85,6 +86,15 @@ impl TestRtspServer {
 
     /// The same with a changed station.
     async fn with(change: impl FnOnce(&mut StationSpec)) -> TestRtspServer {
+        TestRtspServer::start(change, None).await
+    }
+
+    /// The same with stations that are made by publishing.
+    async fn publishing(publish: Option<PublishSpec>) -> TestRtspServer {
+        TestRtspServer::start(|_| {}, publish).await
+    }
+
+    async fn start(change: impl FnOnce(&mut StationSpec), publish: Option<PublishSpec>) -> TestRtspServer {
         let folder = TempDir::new().unwrap();
         let reels = folder.path().join("reels");
         let media = vec![folder.path().join("a.mp4"), folder.path().join("b.mp4")];
@@ -106,7 +116,8 @@ impl TestRtspServer {
             state: State::Film,
             ..StationInfo::starting(ID, &spec.name, spec.group, &spec.interface.name, 80)
         };
-        let (head_end, stop) = HeadEnd::for_tests(vec![spec], Some((store, &reels)));
+        let (mut head_end, stop) = HeadEnd::for_tests(vec![spec], Some((store, &reels)));
+        Arc::get_mut(&mut head_end).unwrap().publishers = Publishers::new(publish);
         head_end.table.enter(entry, || None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

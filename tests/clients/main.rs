@@ -162,6 +162,7 @@ fn main() -> ExitCode {
             test("matrix_pyav_rtsp_http", PYTHON, || matrix::pyav(RtspHttp)),
             test("matrix_pyav_mjpeg", PYTHON, || matrix::pyav(Mjpeg)),
             test("matrix_pyav_mkv", PYTHON, || matrix::pyav(Matroska)),
+            test("pyav_publishes", PYTHON, publish::pyav_publishes),
             test("sound_pyav_sdp", PYTHON, || sound::pyav(Sdp)),
             test("sound_pyav_rtsp_multicast", PYTHON, || sound::pyav(RtspMulticast)),
             test("sound_pyav_rtsp_udp", PYTHON, || sound::pyav(RtspUdp)),

@@ -219,3 +219,42 @@ pub(crate) fn gstreamer_publishes() {
         broadcaster.await_log(&format!("{name} has left"), 1);
     }
 }
+
+/// PyAV publishes by TCP, as scripts do: JPEG and Opus, which are passed on byte by byte, then H.264 and AAC, which are decoded and
+/// coded.
+pub(crate) fn pyav_publishes() {
+    let lan = Lan::new(&["sender", "one", "two"]);
+    let film = pal(1);
+    let folder = lan.folder().join("coded");
+    fs::create_dir(&folder).unwrap();
+    let mut broadcaster = lan.host("sender").broadcaster(&lineup(""));
+    broadcaster.await_log("rtsp on", 1);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/pyav_publish.py");
+    let python = std::env::var("STATIONCAST_PYTHON").unwrap_or_else(|_| "python3".into());
+    for (number, name, more) in [(900, "jpeg", &[text(&folder)][..]), (901, "h264", &[])] {
+        let url = format!("rtsp://anna:{TOKEN}@10.77.0.1:8554/publish/{name}");
+        let args = [&[text(&script), text(&film.path), &url, name], more].concat();
+        let publisher = lan.host("one").run(&python, &args);
+        is_made(&mut broadcaster, name, number);
+        let wav = lan.folder().join(format!("{name}.wav"));
+        let station = number.to_string();
+        let listening = ["--directory", DIRECTORY, "--station", &station, "--headless", "--seconds", "4"];
+        let listener = lan.host("two").viewer(&[&listening[..], &["--save-sound", text(&wav)]].concat());
+        if name == "jpeg" {
+            // From the second round on, each of its files is there.
+            let capture = Capture::start(&lan, "two", "239.77.3.132:5004", "eth0", 80);
+            let units = capture.end();
+            check_scans(&units, &folder);
+            film.check_order(once(&units).into_iter().map(|unit| &unit.picture));
+            broadcaster.await_log("the pictures that are published are passed on as they are", 1);
+        } else {
+            let seen = watch(&lan, "two", DIRECTORY, number, 50).done();
+            seen.check_size((640, 368));
+            film.check_most(&seen.pictures);
+        }
+        listener.succeed();
+        assert!(loud(&wav) > 0.9, "{name}: {} of the sound is heard", loud(&wav));
+        drop(publisher);
+        broadcaster.await_log(&format!("{name} has left"), 1);
+    }
+}

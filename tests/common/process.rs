@@ -102,6 +102,16 @@ impl Process {
         fs::read_dir(format!("/proc/{}/task", self.number())).map_or(0, Iterator::count)
     }
 
+    /// How many threads of this name it has.
+    pub(crate) fn threads_named(&self, name: &str) -> usize {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.number())) else { return 0 };
+        let is_it = |task: &std::io::Result<fs::DirEntry>| {
+            let comm = task.as_ref().ok().and_then(|task| fs::read_to_string(task.path().join("comm")).ok());
+            comm.is_some_and(|comm| comm.trim_end() == name)
+        };
+        tasks.filter(is_it).count()
+    }
+
     /// Sends it a signal, such as `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([&format!("-{signal}"), &self.number()]).status().unwrap();

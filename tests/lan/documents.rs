@@ -138,7 +138,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("broadcaster check --config my.toml", "a file of the reader's"),
     ("broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
     ("target/release/broadcaster play", "`a_film_is_on_air_by_one_command` runs it"),
-    ("broadcaster publish", "`our_publisher_connects_again` runs it"),
+    ("broadcaster publish", "`our_publisher_connects_again` and `our_publisher_sends_a_camera` run it"),
     (
         "ffmpeg -re -i film.mp4 -c",
         "`ffmpeg_publishes_over_tcp` and `ffmpeg_publishes_over_udp_and_in_h264` run it",

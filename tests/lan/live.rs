@@ -32,7 +32,7 @@ fn live_by(scheme: &str, id: u16, source: &str, more: &str) -> String {
 }
 
 /// The film's pictures as JPEG files, in a folder.
-fn jpegs(lan: &Lan, film: &Film, size: (usize, usize)) -> PathBuf {
+pub(crate) fn jpegs(lan: &Lan, film: &Film, size: (usize, usize)) -> PathBuf {
     let folder = lan.folder().join(format!("jpegs-{}x{}", size.0, size.1));
     fs::create_dir(&folder).unwrap();
     for (n, picture) in film.decoded(lan.folder(), size).iter().enumerate() {
@@ -313,6 +313,8 @@ pub(crate) fn cameras_by_rtsp() {
     for n in [2, 3] {
         broadcaster.await_log(&format!("station {n} \"Station {n}\" on air: "), 1);
     }
+    // Its fallback was on air first, and stays for up to a second after the camera has come.
+    broadcaster.await_log("station 1 \"Station 1\" on air: ", 2);
     let captured = lan.folder().join("capture");
     let capture = capture(&lan, GROUP, "80", &captured);
     let seen: Vec<_> = [2, 3, 5].map(|n| watch(&lan, "one", DIRECTORY, n, 60)).into();

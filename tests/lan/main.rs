@@ -10,6 +10,7 @@ mod common;
 mod access;
 mod air;
 mod announce;
+mod camera;
 mod conflicts;
 mod control;
 mod documents;
@@ -105,6 +106,16 @@ fn main() -> ExitCode {
             "a_station_goes_on_air_when_its_interface_gets_an_address",
             interfaces::a_station_goes_on_air_when_its_interface_gets_an_address,
         ),
+        Test {
+            name: "a_camera_of_this_machine_and_its_microphone",
+            tools: &["cc", "pulseaudio"],
+            run: camera::a_camera_of_this_machine_and_its_microphone,
+        },
+        Test {
+            name: "our_publisher_sends_a_camera",
+            tools: &["cc", "pulseaudio", "Xvfb", "xdotool"],
+            run: camera::our_publisher_sends_a_camera,
+        },
         test("a_film_that_becomes_a_pipe", faults::a_film_that_becomes_a_pipe),
         Test { name: "odd_live_sources", tools: &["python3"], run: live::odd_live_sources },
         Test {
@@ -126,6 +137,7 @@ fn main() -> ExitCode {
         },
         test("a_camera_and_its_sound_are_in_step", live::a_camera_and_its_sound_are_in_step),
         test("our_publisher_connects_again", publish::our_publisher_connects_again),
+        test("a_name_has_its_number_over_a_restart", publish::a_name_has_its_number_over_a_restart),
         test("a_damaged_reel_is_made_again", reels::a_damaged_reel_is_made_again),
         test("a_recording_that_is_killed", reels::a_recording_that_is_killed),
         test("the_programme_goes_on_over_a_restart", reels::the_programme_goes_on_over_a_restart),

@@ -1,5 +1,7 @@
 //! Our own publisher, `broadcaster publish`, and ours as the server.
 
+use std::fs;
+
 use crate::common::film::pal;
 use crate::common::harness::text;
 use crate::common::lan::{Lan, head};
@@ -45,4 +47,44 @@ pub(crate) fn our_publisher_connects_again() {
     publisher.signal("INT");
     assert_eq!(publisher.finish().code, Some(0));
     broadcaster.await_log("Anna has left", 1);
+}
+
+/// A name has the number that it had before the broadcaster was restarted, though another would be free. A file that is damaged is told
+/// in one sentence, and names begin anew.
+pub(crate) fn a_name_has_its_number_over_a_restart() {
+    let lan = Lan::new(&["sender", "one"]);
+    let (film, sender, one) = (pal(3), lan.host("sender"), lan.host("one"));
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + "[rtsp]\nlisten = \"0.0.0.0:8554\"\n[publish]\nids = \"900-949\"\ntoken = \"kiwi-melon-fig\"\n";
+    let publisher = |name: &str| {
+        let url = format!("rtsp://anna:kiwi-melon-fig@10.77.0.1:8554/publish/{name}");
+        one.run(BROADCASTER, &["publish", &url, text(&film.path)])
+    };
+    let mut broadcaster = sender.broadcaster(&lineup);
+    broadcaster.await_log("rtsp on", 1);
+    let anna = publisher("Anna");
+    broadcaster.await_log("Anna (10.77.0.2) is on air as 900", 1);
+    let berta = publisher("Berta");
+    broadcaster.await_log("Berta (10.77.0.2) is on air as 901", 1);
+    drop((anna, berta));
+    broadcaster.await_log("Berta has left", 1);
+    broadcaster.signal("TERM");
+    broadcaster.finish();
+
+    let file = lan.folder().join("stationcast/published-900-949-239.77.0.0-5004.json");
+    for (damage, said, number) in [(false, "rtsp on", 901), (true, "cannot be read: it is damaged: ", 900)] {
+        if damage {
+            let whole = fs::read(&file).unwrap();
+            fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+        }
+        let mut broadcaster = sender.broadcaster(&lineup);
+        broadcaster.await_log(said, 1);
+        assert_eq!(broadcaster.stderr().contains("are forgotten"), damage, "{}", broadcaster.stderr());
+        let _berta = publisher("Berta");
+        broadcaster.await_log(&format!("Berta (10.77.0.2) is on air as {number}"), 1);
+        // Killed, it has written the number already: with the first picture.
+        let is_written =
+            || fs::read_to_string(&file).ok().filter(|text| text.contains("\"berta\"")).map(drop);
+        crate::common::until("the file of numbers", is_written);
+    }
 }

@@ -122,6 +122,15 @@ impl Arrivals {
         Ok(arrival)
     }
 
+    /// What has come already; `None` if all was taken.
+    pub(crate) fn waiting(&mut self) -> Option<Result<Arrival, String>> {
+        let arrival = self.arrivals.try_recv().ok()?;
+        if let Ok(arrival) = &arrival {
+            self.waiting.bytes.fetch_sub(arrival.bytes(), Relaxed);
+        }
+        Some(arrival)
+    }
+
     /// How many pictures were dropped since this was asked last.
     pub(crate) fn take_dropped(&self) -> u64 {
         self.waiting.dropped.swap(0, Relaxed)
@@ -129,6 +138,12 @@ impl Arrivals {
 }
 
 impl ArrivalSender {
+    /// A second way to the same station, for sound that another thread hears.
+    pub(crate) fn beside(&self) -> ArrivalSender {
+        let (clock, sender, waiting) = (self.clock.clone(), self.sender.clone(), self.waiting.clone());
+        ArrivalSender { clock, sender, waiting, second: Second::default() }
+    }
+
     /// The time of what comes now.
     #[expect(clippy::disallowed_methods, reason = "a shell: it has come now")]
     pub(crate) fn now(&self) -> AirTime {

@@ -11,6 +11,7 @@ use opencv::prelude::*;
 use opencv::videoio::{self, VideoCapture};
 
 use super::arrivals::{ArrivalSender, Arrivals, PictureBody, arrivals};
+use super::microphone::Microphone;
 use crate::clock::AirClock;
 use crate::content::lock;
 use crate::lineup::CameraDevice;
@@ -30,15 +31,16 @@ pub(super) trait Camera {
     fn read(&mut self) -> Result<Option<PictureBody>, String>;
 }
 
-/// Begins to read the camera.
-pub(super) fn begin(device: CameraDevice, clock: AirClock) -> Arrivals {
+/// Begins to read the camera, and its microphone if somebody hears it.
+pub(crate) fn begin(device: CameraDevice, microphone: Option<Microphone>, clock: AirClock) -> Arrivals {
     let path = device.path.clone();
-    read_on_thread(path, clock, move || OpenCvCamera::open(&device))
+    read_on_thread(path, microphone, clock, move || OpenCvCamera::open(&device))
 }
 
-/// Reads the camera that `open` opens, until nobody takes its pictures.
+/// Reads the camera that `open` opens, until nobody takes its pictures. The microphone is opened once the camera is.
 fn read_on_thread<C: Camera>(
     path: PathBuf,
+    microphone: Option<Microphone>,
     clock: AirClock,
     open: impl FnOnce() -> Result<C, String> + Send + 'static,
 ) -> Arrivals {
@@ -50,7 +52,12 @@ fn read_on_thread<C: Camera>(
                 format!("{name} is not closed yet: its driver does not answer, or another station has it")
             }
             Some(_claim) => {
-                let reason = open().and_then(|mut camera| watch(&mut camera, &mut sender));
+                let reason = open().and_then(|mut camera| {
+                    if let Some(microphone) = microphone {
+                        microphone.begin(&sender);
+                    }
+                    watch(&mut camera, &mut sender)
+                });
                 reason.map_or_else(|fault| format!("{name} {fault}"), |()| "nobody takes the pictures".into())
             }
         };
@@ -85,10 +92,11 @@ fn watch(camera: &mut impl Camera, sender: &mut ArrivalSender) -> Result<(), Str
 }
 
 /// A device whose thread this is.
-struct Claim(PathBuf);
+pub(super) struct Claim(PathBuf);
 
 impl Claim {
-    fn of(path: &Path) -> Option<Claim> {
+    /// Claims the device; `None` if a thread has it.
+    pub(super) fn of(path: &Path) -> Option<Claim> {
         lock(&BUSY).insert(path.to_owned()).then(|| Claim(path.to_owned()))
     }
 }
@@ -176,7 +184,7 @@ mod tests {
     }
 
     fn replay(path: &str, files: Vec<Option<Vec<u8>>>) -> Arrivals {
-        read_on_thread(path.into(), AirClock::start(), move || Ok(Replay(files.into_iter())))
+        read_on_thread(path.into(), None, AirClock::start(), move || Ok(Replay(files.into_iter())))
     }
 
     #[tokio::test]
@@ -209,6 +217,7 @@ mod tests {
             size: None,
             rate: None,
             format: CameraDevice::JPEG,
+            microphone: "default".into(),
         };
         let fault = OpenCvCamera::open(&device("/dev/video-none")).err().unwrap();
         assert!(fault.starts_with("is not there: "), "{fault}");

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::arrivals::{Arrival, Arrivals, arrivals};
+use super::microphone::Microphone;
 use super::{camera, http, rtsp};
 use crate::clock::AirClock;
 use crate::lineup::{CameraDevice, NetworkSource, Scheme};
@@ -52,9 +53,13 @@ impl Connection {
         Connection { arrivals, _reader: reader }
     }
 
-    /// Begins to read a camera of this machine, on a thread of its own.
-    pub(super) fn to_camera(device: CameraDevice, clock: AirClock) -> Connection {
-        Connection { arrivals: camera::begin(device, clock), _reader: JoinSet::new() }
+    /// Begins to read a camera of this machine, and its microphone if somebody hears it, each on a thread of its own.
+    pub(super) fn to_camera(
+        device: CameraDevice,
+        microphone: Option<Microphone>,
+        clock: AirClock,
+    ) -> Connection {
+        Connection { arrivals: camera::begin(device, microphone, clock), _reader: JoinSet::new() }
     }
 
     /// The stream of a publisher, by a connection that is not ours.

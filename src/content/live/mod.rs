@@ -4,21 +4,26 @@
 //! tries again as with films.
 //!
 //! ```text
-//! connection -> http, rtsp, camera -> arrivals -> pictures: decoder -> picture -> pacing -> Unit
-//!                                            \--> sound:    decoder -> sound ---> LiveSound
+//! connection -> http, rtsp, camera, microphone -> arrivals -> pictures: decoder -> picture -> pacing -> Unit
+//!                                                        \--> sound:    decoder -> sound ---> LiveSound
 //! ```
 //!
 //! - [`arrivals`]: what has come, by whatever protocol; [`sender_clocks`]: which picture a packet of sound belongs to.
 //! - [`decoder`]: H.264, H.265 and sound to pixels and samples.
 //! - `picture`: a picture for the air, as it is or encoded anew. `pacing`: when it is on air.
-//! - [`sound`]: samples to packets on the station's clock.
+//! - `camera`, `microphone`: of this machine, each with a thread that blocks on the device. `capture`: what ALSA hears.
+//! - [`sound`]: samples to packets on the station's clock. [`camera_units`]: a camera for our own publisher, which sends at once.
 //! - `published`, [`publication`]: a station that is published to. [`track_reader`]: RTP packets to what arrives.
 
 pub(crate) mod arrivals;
 mod camera;
+pub(crate) mod camera_units;
+#[cfg(feature = "microphone")]
+mod capture;
 mod connection;
 pub(crate) mod decoder;
 mod http;
+mod microphone;
 mod multipart;
 mod pacing;
 mod picture;
@@ -51,6 +56,7 @@ use crate::wire::sdp::offers::Coding;
 use arrivals::{Arrival, PictureBody, Stamped};
 use connection::{Connection, Target};
 use decoder::PictureDecoder;
+use microphone::Microphone;
 use pacing::{Pacing, Place};
 use picture::Shown;
 use publication::PublishSlot;
@@ -291,7 +297,14 @@ impl Live {
             Some(connection) => connection,
             None => {
                 let connection = match source.clone() {
-                    LiveSource::Camera(device) => Connection::to_camera(device, self.clock.clone()),
+                    LiveSource::Camera(device) => {
+                        let StationSpec { id, name, .. } = &*self.spec;
+                        let microphone = self.wants_sound().then(|| Microphone {
+                            device: device.microphone.clone(),
+                            heard_by: format!("station {id} \"{name}\""),
+                        });
+                        Connection::to_camera(device, microphone, self.clock.clone())
+                    }
                     LiveSource::Network(source) => {
                         let target = self.target(source).await?;
                         Connection::begin(target, self.clock.clone(), &self.sockets)
@@ -329,8 +342,12 @@ impl Live {
             .await
             .map_err(|_| format!("the name {host} is not found in time"))?;
         let (addresses, password) = found?;
-        let wants_sound = !matches!(self.spec.sound, SoundChoice::Auto | SoundChoice::Off);
-        Ok(Target { source, addresses, password, wants_sound })
+        Ok(Target { source, addresses, password, wants_sound: self.wants_sound() })
+    }
+
+    /// Whether the station has the sound of its source.
+    fn wants_sound(&self) -> bool {
+        !matches!(self.spec.sound, SoundChoice::Auto | SoundChoice::Off)
     }
 
     /// The source is lost, for this reason. While its last picture stays, it is sought again.

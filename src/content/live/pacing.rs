@@ -38,7 +38,7 @@ pub(super) enum Place {
 
 /// Least time between the arrival of sound and its place: it is decoded and coded meanwhile, in blocks of 20 ms. With a shorter
 /// buffer, sound is later than its picture by less than EBU R 37 allows (60 ms).
-const SOUND_BUFFER: Duration = Duration::from_millis(60);
+pub(super) const SOUND_BUFFER: Duration = Duration::from_millis(60);
 
 /// The delay of a source's stamps: how much later than its stamp something comes, at least.
 #[derive(Debug, Default)]

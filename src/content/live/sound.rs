@@ -63,6 +63,11 @@ impl LiveSound {
         packets.push_back((begin, packet));
     }
 
+    /// The oldest packet, and its first sample since the Unix epoch.
+    pub(crate) fn pop(&self) -> Option<(u64, Bytes)> {
+        lock(&self.packets).pop_front()
+    }
+
     /// The sound at `cursor`, give or take `tolerance` samples. Packets before it are dropped.
     pub(crate) fn take(&self, cursor: u64, tolerance: u64) -> LivePacket {
         let mut packets = lock(&self.packets);

@@ -32,6 +32,8 @@ pub(crate) struct TrackReader {
     /// Bytes of a sample in all channels, of sound whose packets are samples.
     sample: usize,
     depacketizer: TrackDepacketizer,
+    /// Why the last packet that was dropped was wrong.
+    fault: Option<String>,
 }
 
 enum TrackDepacketizer {
@@ -54,7 +56,12 @@ impl TrackReader {
             Coding::L16(channels) => (TrackDepacketizer::Plain, 2 * usize::from(*channels)),
             Coding::Opus => (TrackDepacketizer::Plain, 0),
         };
-        TrackReader { clock_rate: track.clock_rate, sample, depacketizer }
+        TrackReader { clock_rate: track.clock_rate, sample, depacketizer, fault: None }
+    }
+
+    /// Why the last packet that was dropped was wrong, if one was since this was asked last.
+    pub(crate) fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
     }
 
     /// Takes a packet. Returns what it completes. A packet that is wrong is dropped.
@@ -66,13 +73,18 @@ impl TrackReader {
             let ticks = packet.ticks.saturating_add(i64::from(of.wrapping_sub(raw).cast_signed()));
             nanoseconds(ticks, clock_rate)
         };
+        let fault = &mut self.fault;
+        let mut drop_packet = |error: &dyn std::fmt::Display| {
+            debug!("{error}");
+            *fault = Some(error.to_string());
+        };
         match &mut self.depacketizer {
             TrackDepacketizer::Jpeg(depacketizer) => {
                 if packet.lost {
                     depacketizer.gap();
                 }
                 let jpeg = depacketizer.push(&packet.header, payload).unwrap_or_else(|error| {
-                    debug!("{error}");
+                    drop_packet(&error);
                     None
                 });
                 jpeg.map(|jpeg| TrackUnit::Picture(PictureBody::Jpeg(jpeg), elapsed(raw)))
@@ -85,7 +97,7 @@ impl TrackReader {
                     TrackUnit::Picture(PictureBody::Unit(unit.bytes), elapsed(unit.timestamp))
                 };
                 units
-                    .inspect_err(|error| debug!("{error}"))
+                    .inspect_err(|error| drop_packet(error))
                     .unwrap_or_default()
                     .into_iter()
                     .map(unit)
@@ -93,7 +105,7 @@ impl TrackReader {
             }
             TrackDepacketizer::Aac(frames) => {
                 let frames =
-                    frames.push(payload, raw).inspect_err(|error| debug!("{error}")).unwrap_or_default();
+                    frames.push(payload, raw).inspect_err(|error| drop_packet(error)).unwrap_or_default();
                 // The clock of AAC counts samples.
                 let at = |n: u32| elapsed(raw.wrapping_add(n.wrapping_mul(AAC_FRAME)));
                 (0..).zip(frames).map(|(n, frame)| TrackUnit::Sound(frame, at(n))).collect()

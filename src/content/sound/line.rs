@@ -239,6 +239,6 @@ pub(crate) fn sample(moment: AirTime) -> u64 {
 }
 
 /// The moment of a sample: the first nanosecond at which the clock has counted it.
-fn time(sample: u64) -> AirTime {
+pub(crate) fn time(sample: u64) -> AirTime {
     AirTime((u128::from(sample) * 1_000_000_000).div_ceil(u128::from(RATE)) as u64)
 }

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use crate::lineup::StationSpec;
 use crate::media::AirTime;
-pub(crate) use line::{SoundCue, SoundLine, sample};
+pub(crate) use line::{SoundCue, SoundLine, sample, time as moment};
 use make::SoundOrder;
 pub(crate) use store::{Found, SoundStore};
 

@@ -10,9 +10,14 @@ const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// A head-end with a film as station 1, station 7, which is published to, and numbers 900 to 901.
 fn head_end(keys: &str) -> Arc<HeadEnd> {
+    head_end_of("900-901", keys)
+}
+
+/// The same with other numbers.
+fn head_end_of(ids: &str, keys: &str) -> Arc<HeadEnd> {
     let world = World::for_tests();
     let text = format!(
-        "[rtsp]\n[access]\nfile = \"access.toml\"\n[publish]\nids = \"900-901\"\ntoken = \"right-token\"\n\
+        "[rtsp]\n[access]\nfile = \"access.toml\"\n[publish]\nids = \"{ids}\"\ntoken = \"right-token\"\n\
          [[station]]\nid = 1\nname = \"Film\"\nmedia = \"a.mp4\"\ngroup = \"239.1.1.1:5004\"\n\
          [[station]]\nid = 7\nname = \"Camera 7\"\ngroup = \"239.1.1.7:5004\"\npublish = {{ {keys} }}\n"
     );
@@ -31,6 +36,10 @@ fn ask<'a>(name: &'a str, token: Option<&'a str>, peer: IpAddr) -> PublishReques
 
 fn with<'a>(name: &'a str) -> PublishRequest<'a> {
     ask(name, Some("right-token"), HERE)
+}
+
+fn current(peer: IpAddr) -> Current {
+    Current { number: 0, peer, is_waiting: false, replaced: watch::channel(false).0 }
 }
 
 fn refusal(head_end: &Arc<HeadEnd>, request: &PublishRequest<'_>) -> String {
@@ -190,7 +199,7 @@ async fn publishers_are_bounded_in_all_and_by_address() {
     let head_end = head_end("");
     let mut state = head_end.publishers.lock();
     for n in 0..MOST_PER_ADDRESS as u16 {
-        let current = Current { number: 0, peer: HERE, replaced: watch::channel(false).0 };
+        let current = current(HERE);
         state.current.insert(StationId(n), current);
     }
     let full = state.check_room(HERE).unwrap_err().to_string();
@@ -198,7 +207,53 @@ async fn publishers_are_bounded_in_all_and_by_address() {
     assert_eq!(state.check_room([192, 0, 2, 8].into()), Ok(()));
     for n in 0..MOST_PUBLISHERS as u16 {
         let peer = std::net::Ipv4Addr::from_bits(n.into()).into();
-        state.current.insert(StationId(n), Current { number: 0, peer, replaced: watch::channel(false).0 });
+        state.current.insert(StationId(n), current(peer));
     }
     assert!(matches!(state.check_room(HERE), Err(PublishRefusal::Full(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_announces_many_names_takes_neither_all_numbers_nor_those_that_are_kept() {
+    let head_end = head_end_of("900-949", "");
+    let mut anna = head_end.publisher(&with("Anna")).unwrap();
+    anna.go_on_air().unwrap();
+    drop(anna);
+    let there: IpAddr = [192, 0, 2, 8].into();
+    let mut waiting = Vec::new();
+    for n in 0..10_000 {
+        match head_end.publisher(&ask(&format!("x{n}"), Some("right-token"), there)) {
+            Ok(publisher) => waiting.push(publisher),
+            Err(refusal) => assert_eq!(
+                refusal.to_string(),
+                "37 publishers of 192.0.2.8 have announced a station and sent no picture yet; wait for them, 10 s at most"
+            ),
+        }
+        // Some of them go, and others come.
+        if n % 3 == 0 && waiting.len() == 37 {
+            waiting.remove(0);
+        }
+    }
+    assert!(waiting.len() >= 36);
+    let state = || head_end.publishers.lock();
+    assert!(state().current.len() <= 37 && state().numbers.count() <= 38, "{}", state().numbers.count());
+    assert_eq!(head_end.stations().len(), 3, "two of the line-up, and Anna's");
+    // Others come on air, and who comes back has the number it had.
+    let mut berta = head_end.publisher(&with("Berta")).unwrap();
+    assert!(berta.go_on_air().is_some());
+    let mut anna = head_end.publisher(&with("Anna")).unwrap();
+    assert!(anna.go_on_air().is_some() && anna.station() == StationId(900));
+    // Those who send something wait no longer, and those who go leave nothing behind.
+    for publisher in &mut waiting {
+        publisher.go_on_air().unwrap();
+    }
+    assert!(head_end.publisher(&ask("one-more", Some("right-token"), there)).is_ok());
+    drop(waiting);
+    assert_eq!(state().current.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_logged_once_a_second_with_their_number() {
+    let head_end = head_end("");
+    let note = || head_end.publishers.note_refusal(Instant::now());
+    assert_eq!((note(), note(), note()), (Some(1), None, None));
 }

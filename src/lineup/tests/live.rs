@@ -19,6 +19,13 @@ fn messages_about_live_sources() {
         (camera, "password_env = \"CAM\"", ""),
         (camera, "fallback = [\"a.mp4\"]", ""),
         ("\"/dev/video0\"", "size = \"1280x720\"\nrate = 25\ncamera_format = \"YUYV\"", ""),
+        ("\"/dev/video0\"", "microphone = \"plughw:1\"\nsound = true", ""),
+        ("\"/dev/video0\"", "microphone = \"plughw:1\"",
+            r#":6: station "Ocean": microphone = "plughw:1" is for a station that is heard; write sound = true beside it, or remove it"#),
+        ("\"/dev/video0\"", "microphone = \"\"\nsound = true",
+            r#":6: station "Ocean": microphone = "" is no name of ALSA; name a capture device of ALSA, as in "default" or "plughw:1""#),
+        (camera, "microphone = \"default\"\nsound = true",
+            r#":6: station "Ocean": microphone = "default" is for a camera of this machine, as in media = "/dev/video0"; remove it"#),
         (camera, "password_file = \"a\"\npassword_env = \"CAM\"",
             r#":7: station "Ocean": password_env = "CAM" is there beside password_file; keep one of them"#),
         (camera, "password_file = \"\"",
@@ -73,11 +80,16 @@ fn messages_about_media_at_times() {
         ("from = \"18:00\"\nto = \"19:00\"\nmedia = \"a.mp4\"\ndays = [\"mo\"]",
             r#":10: station "Ocean", at #1: days = ["mo"] has "mo", which is no day; choose of mon, tue, wed, thu, fri, sat, sun"#),
         ("from = \"18:00\"\nto = \"19:00\"\nmedia = \"a.mp4\"\nwidth = 640",
-            r#":10: station "Ocean", at #1: unknown key `width`; [[station.at]] has the keys from, to, days, media, password_file, password_env, size, rate and camera_format"#),
+            r#":10: station "Ocean", at #1: unknown key `width`; [[station.at]] has the keys from, to, days, media, password_file, password_env, size, rate, camera_format and microphone"#),
     ] {
         let found = messages("\"a.mp4\"", &format!("[[station.at]]\n{keys}")).join("\n");
         assert_eq!(found, expected, "{keys}");
     }
+    let heard = "from = \"18:00\"\nto = \"19:00\"\nmedia = \"camera:0\"\nmicrophone = \"plughw:1\"";
+    let found = messages("\"a.mp4\"", &format!("sound = true\n[[station.at]]\n{heard}"));
+    assert_eq!(found, [""; 0]);
+    let found = messages("\"a.mp4\"", &format!("[[station.at]]\n{heard}")).join("\n");
+    assert_eq!(found, r#":10: station "Ocean", at #1: microphone = "plughw:1" is for a station that is heard; write sound = true beside it, or remove it"#);
     let single = messages("\"a.mp4\"", &format!("[station.at]\n{evening}")).join("\n");
     assert_eq!(single, r#":6: station "Ocean": at = [station.at] is no list of tables; write [[station.at]], once for each time, below the station's keys"#);
 }

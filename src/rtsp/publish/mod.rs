@@ -8,7 +8,7 @@ mod session;
 mod target;
 
 use rtsp_types::headers::{self, Public, WWW_AUTHENTICATE};
-use rtsp_types::{Method, Request, Response, StatusCode};
+use rtsp_types::{Method, Request, Response, StatusCode, Url};
 use sdp_types::Session;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -39,6 +39,14 @@ impl From<PublishRefusal> for Rejection {
         };
         rejection.because(&refusal)
     }
+}
+
+/// A URL as anybody may read it.
+fn without_token(mut url: Url) -> String {
+    url.set_query(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
 }
 
 /// For the fuzzer: reads what a publisher may ask and describe.
@@ -86,7 +94,7 @@ impl RtspConnection {
         let Some(recording) = &mut self.recording else {
             return Err(not_now("nothing has been announced; send ANNOUNCE and SETUP first"));
         };
-        let id = recording.id;
+        let (id, station) = (recording.id, recording.station());
         if request.header(&headers::SESSION).is_some() && session_id(request) != Some(id) {
             return Err(StatusCode::SessionNotFound.into());
         }
@@ -107,6 +115,12 @@ impl RtspConnection {
                     return Err(not_now("the track of the pictures is not set up; send SETUP for it first"));
                 }
                 self.reader.expect_packets();
+                // Where the stream is watched (RFC 2326 section 12.16): the publisher's URL tells no number.
+                let watched_at = request.request_uri().and_then(|url| url.join(&format!("/{station}")).ok());
+                let in_session = match watched_at {
+                    Some(url) => in_session.header(headers::CONTENT_LOCATION, without_token(url)),
+                    None => in_session,
+                };
                 Ok(in_session.build(Vec::new()))
             }
             Method::Teardown => {
@@ -114,6 +128,16 @@ impl RtspConnection {
                 Ok(response(StatusCode::Ok, echo).build(Vec::new()))
             }
             _ => Err(not_now("this connection publishes; open another one to watch")),
+        }
+    }
+
+    /// Logs a refusal, unless another one was logged less than a second before.
+    fn log_refusal(&self, now: Instant, sentence: impl FnOnce() -> String) {
+        let peer = self.peer.ip();
+        match self.server.head_end.publishers.note_refusal(now) {
+            None => {}
+            Some(1) => info!("publish: {peer} {}", sentence()),
+            Some(count) => info!("publish: {peer} {}; {} more were refused before", sentence(), count - 1),
         }
     }
 
@@ -147,7 +171,11 @@ impl RtspConnection {
         let publisher = given.inspect_err(|refusal| match refusal {
             // A client asks without the token first.
             PublishRefusal::Token | PublishRefusal::Name { .. } if token.is_none() => {}
-            refusal => info!("publish: {} may not publish to {:?}: {refusal}", self.peer.ip(), target.name),
+            refusal => {
+                self.log_refusal(Instant::now(), || {
+                    format!("may not publish to {:?}: {refusal}", target.name)
+                });
+            }
         })?;
         let is_sdp = |kind: &str| {
             kind.split(';').next().unwrap_or_default().trim_ascii().eq_ignore_ascii_case("application/sdp")
@@ -169,11 +197,9 @@ impl RtspConnection {
                 Ok(())
             }
             Err(why) => {
-                info!(
-                    "publish: what {} announces for {:?} cannot be shown: {why}",
-                    self.peer.ip(),
-                    target.name
-                );
+                self.log_refusal(Instant::now(), || {
+                    format!("announces what cannot be shown for {:?}: {why}", target.name)
+                });
                 Err(Rejection::from(StatusCode::UnsupportedMediaType).because(&why))
             }
         }

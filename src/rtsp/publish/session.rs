@@ -19,7 +19,7 @@ use crate::content::live::sender_clocks::{Clock, SenderClocks};
 use crate::content::live::track_reader::{TrackPacket, TrackReader, TrackUnit, nanoseconds};
 use crate::headend::publishers::Publisher;
 use crate::limits::canonical;
-use crate::media::AirTime;
+use crate::media::{AirTime, StationId};
 use crate::rtsp::response::Rejection;
 use crate::rtsp::session::SessionId;
 use crate::rtsp::sink::open_ports;
@@ -64,6 +64,8 @@ pub(in crate::rtsp) struct PublishSession {
     second: PicturesOfSecond,
     /// Bytes that have come since the last picture.
     bytes: usize,
+    /// What was wrong with the last packet of pictures that was dropped since the last picture.
+    fault: Option<String>,
 }
 
 /// A medium of the description.
@@ -118,6 +120,11 @@ struct PicturesOfSecond {
 }
 
 impl PublishSession {
+    /// The number of the station that is published to.
+    pub(in crate::rtsp) fn station(&self) -> StationId {
+        self.publisher.station()
+    }
+
     /// What `publisher` describes.
     ///
     /// # Errors
@@ -166,6 +173,7 @@ impl PublishSession {
             is_recording: false,
             second: PicturesOfSecond::default(),
             bytes: 0,
+            fault: None,
         })
     }
 
@@ -174,7 +182,7 @@ impl PublishSession {
     /// # Errors
     /// Why it is cut off.
     #[expect(clippy::disallowed_methods, reason = "a shell: a publisher that sends nothing is cut off")]
-    pub(in crate::rtsp) async fn ready(&mut self) -> Result<(), &'static str> {
+    pub(in crate::rtsp) async fn ready(&mut self) -> Result<(), String> {
         let tracks = &self.tracks;
         let readable = std::future::poll_fn(|context| {
             let sockets = tracks.iter().filter_map(|track| match &track.transport {
@@ -186,9 +194,15 @@ impl PublishSession {
             if polled.fold(false, |any, ready| any | ready) { Poll::Ready(()) } else { Poll::Pending }
         });
         tokio::select! {
-            () = self.publisher.replaced() => Err("another publisher takes its place"),
+            () = self.publisher.replaced() => Err("another publisher takes its place".into()),
             () = tokio::time::sleep_until(self.deadline) => {
-                Err(if self.is_recording { "no picture has come for 5 s" } else { "it was announced, and not recorded" })
+                Err(match (&self.fault, self.is_recording) {
+                    (_, false) => "it was announced, and not recorded".into(),
+                    (None, true) => format!("no picture has come for {} s", NAME_FREE.as_secs()),
+                    (Some(fault), true) => {
+                        format!("no picture that can be shown has come for {} s: {fault}", NAME_FREE.as_secs())
+                    }
+                })
             }
             () = readable => Ok(()),
         }
@@ -359,11 +373,16 @@ impl PublishSession {
             sender.count(payload.len()).map_err(|why| format!("it {why}"))?;
         }
         self.bytes += payload.len();
-        for unit in used.reader.take(&TrackPacket { header, payload, lost, ticks }) {
+        let units = used.reader.take(&TrackPacket { header, payload, lost, ticks });
+        if used.clock == Clock::Pictures {
+            self.fault = used.reader.take_fault().or(self.fault.take());
+        }
+        for unit in units {
             match unit {
                 TrackUnit::Picture(body, elapsed) => {
                     let now = Instant::now();
                     self.deadline = now + NAME_FREE;
+                    self.fault = None;
                     self.publisher.count(std::mem::take(&mut self.bytes), now)?;
                     if !self.second.takes(now) {
                         return Err(format!("it sends more than {MOST_PICTURES} pictures a second"));
@@ -487,16 +506,19 @@ mod tests {
     async fn a_publisher_that_sends_no_picture_is_cut_off() {
         let mut recording = recording("m=video 0 RTP/AVP 26\r\n").unwrap();
         let began = Instant::now();
-        assert_eq!(recording.ready().await, Err("it was announced, and not recorded"));
+        assert_eq!(recording.ready().await.unwrap_err(), "it was announced, and not recorded");
         assert_eq!(began.elapsed().as_secs(), SETUP_TIMEOUT.as_secs());
         assert!(set_up(&mut recording, "") && recording.record());
         let began = Instant::now();
-        // Nonsense is no picture.
+        // Nonsense is no picture, and some of it tells why.
         for packet in [&[][..], &[0x80; 12], &[0x80, 26, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9]] {
             assert_eq!(recording.take_interleaved(0, packet), Ok(()));
             assert_eq!(recording.take_interleaved(1, packet), Ok(()));
         }
-        assert_eq!(recording.ready().await, Err("no picture has come for 5 s"));
+        assert_eq!(
+            recording.ready().await.unwrap_err(),
+            "no picture that can be shown has come for 5 s: the packet ends inside the RTP/JPEG headers"
+        );
         assert_eq!(began.elapsed().as_secs(), NAME_FREE.as_secs());
     }
 

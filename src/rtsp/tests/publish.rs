@@ -192,3 +192,53 @@ async fn floods_of_announcements_and_long_descriptions_hold_nothing() {
     let Some(ReceivedMessage::Response(response)) = long.receive().await else { panic!("no response") };
     assert_eq!(u16::from(response.status()), 413);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_announcements_of_one_address_leave_room_for_others() {
+    let text = "[rtsp]\n[publish]\nids = \"900-949\"\n";
+    let world = crate::lineup::World::for_tests();
+    let lineup = crate::lineup::Lineup::parse(text, Path::new("stations.toml"), &world).unwrap();
+    let server = TestRtspServer::publishing(lineup.publish).await;
+    let sdp = SDP.split("m=audio").next().unwrap();
+    let (mut clients, mut held) = (Vec::new(), 0);
+    for n in 0..100 {
+        let mut client = server.connect().await;
+        for m in 0..100 {
+            let name = format!("ANNOUNCE rtsp://h/publish/x{n}-{m}");
+            let response = client.request(&name, &with_body("Content-Type: application/sdp\r\n", sdp)).await;
+            match u16::from(response.status()) {
+                200 => held += 1,
+                // It holds a name already.
+                455 => break,
+                503 => assert!(
+                    response.reason_phrase().contains("37 publishers of 127.0.0.1 have announced a station"),
+                    "{}",
+                    response.reason_phrase()
+                ),
+                status => panic!("{status}"),
+            }
+        }
+        clients.push(client);
+    }
+    assert_eq!(held, 37);
+    assert_eq!(server.head_end.stations().len(), 1, "the station of the line-up, and none that was made");
+    // A publisher from elsewhere comes on air meanwhile.
+    let mut anna = TestRtspClient::from("127.0.0.2:0", server.address).await;
+    let url = "rtsp://h/publish/Anna";
+    assert_eq!(announce(&mut anna, url, sdp).await, 200);
+    assert_eq!(anna.status(&format!("SETUP {url}/streamid=0"), RECORD_TCP).await, 200);
+    let recording = anna.request(&format!("RECORD {url}"), "Range: npt=0-").await;
+    let watched_at = recording.header(&headers::CONTENT_LOCATION).expect("where it is watched").as_str();
+    let number: u16 = watched_at.strip_prefix("rtsp://h/").unwrap().parse().unwrap();
+    let mut packetizer = Packetizer::new(1, 1, 600);
+    for packet in packets(&mut packetizer, picture(1, 2000), 0) {
+        let head = [b'$', 0, (packet.len() >> 8) as u8, packet.len() as u8];
+        anna.stream.write_all(&[&head[..], &packet].concat()).await.unwrap();
+    }
+    server.wait_until(|head_end| head_end.station(StationId(number)).is_some()).await;
+    // And from the same address as soon as the others have gone.
+    drop(clients);
+    let mut berta = server.connect().await;
+    let announced = async { while announce(&mut berta, "rtsp://h/publish/Berta", sdp).await != 200 {} };
+    timeout(PATIENCE, announced).await.expect("Berta may publish");
+}
