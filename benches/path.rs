@@ -18,6 +18,7 @@ use stationcast::tuner::Tuner;
 use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
 use stationcast::wire::signature::{self, Card, SigningKey};
+use stationcast::wire::srtp::{MasterKey, Profile, SessionKeys};
 
 /// The largest UDP payload in one Ethernet packet, and in any datagram.
 const DATAGRAMS: [usize; 2] = [1472, MAX_DATAGRAM];
@@ -94,6 +95,33 @@ fn sign(criterion: &mut Criterion) {
         });
     }
     group.finish();
+
+    for profile in [Profile::Gcm, Profile::CounterMode] {
+        let keys = SessionKeys::new(profile, &MasterKey::random().expect("random numbers"));
+        let packets = packets(&jpeg, DATAGRAMS[0] - profile.overhead(), 0, unit.rtp_timestamp());
+        let sealed = || -> Vec<Vec<u8>> {
+            let mut sealed = packets.clone();
+            sealed
+                .iter_mut()
+                .zip(0..)
+                .for_each(|(packet, index)| keys.seal(packet, index).expect("it is RTP"));
+            sealed
+        };
+        let mut group = criterion.benchmark_group("encrypt");
+        group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
+        group.bench_function(profile.name(), |bench| bench.iter(sealed));
+        group.finish();
+        let sealed = sealed();
+        let mut group = criterion.benchmark_group("decrypt");
+        group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
+        group.bench_function(profile.name(), |bench| {
+            bench.iter(|| {
+                let mut opened = sealed.clone();
+                opened.iter_mut().zip(0..).all(|(packet, index)| keys.open(packet, index).is_ok())
+            });
+        });
+        group.finish();
+    }
 
     let mut group = criterion.benchmark_group("verify");
     group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));

@@ -20,6 +20,18 @@ pub(super) fn table(lineup: &Lineup) -> String {
         let (first, last) = (publish.ids.start(), publish.ids.end());
         text.push_str(&format!("stations {first}-{last} are made by publishing to /publish/NAME\n"));
     }
+    let protections: [(&str, fn(&StationSpec) -> bool); 3] = [
+        ("let in only some", |station| !station.access.is_empty()),
+        ("are encrypted", |station| station.encrypt.is_some()),
+        ("are signed", |station| station.sign),
+    ];
+    for (what, has) in protections {
+        let ids: Vec<_> =
+            lineup.stations.iter().filter(|one| has(one)).map(|one| one.id.to_string()).collect();
+        if !ids.is_empty() {
+            text.push_str(&format!("these {what}: {}\n", ids.join(", ")));
+        }
+    }
     let count = lineup.stations.len();
     let noun = if count == 1 { "station" } else { "stations" };
     text.push_str(&format!("{count} {noun}; directory on {}", lineup.directory));

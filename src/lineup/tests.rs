@@ -403,6 +403,34 @@ station = [
     );
 }
 
+#[test]
+fn the_table_tells_which_stations_are_protected() {
+    let station = |id: u8, keys: &str| {
+        format!(
+            "[[station]]\nid = {id}\nname = \"{id}\"\nmedia = \"a.mp4\"\ngroup = \"239.1.1.{id}:5004\"\n{keys}\n"
+        )
+    };
+    let text = "[access]\nfile = \"access.toml\"\n".to_owned()
+        + &station(1, "encrypt = true")
+        + &station(2, "")
+        + &station(3, "access = [\"staff\"]\nencrypt = \"compat\"\nsign = true");
+    let table = parse(&text).unwrap().table();
+    let last: Vec<_> = table.lines().skip(4).collect();
+    let expected = [
+        "these let in only some: 3",
+        "these are encrypted: 1, 3",
+        "these are signed: 3",
+        "3 stations; directory on 127.0.0.1:9688",
+    ];
+    assert_eq!(last, expected);
+    let open = "[directory]\nlisten = \"0.0.0.0:9688\"\n".to_owned() + &station(1, "encrypt = true");
+    let fault = parse(&open).unwrap_err().to_string();
+    assert!(
+        fault.contains("the directory tells its key by TLS only; write tls = true under [directory]"),
+        "{fault}"
+    );
+}
+
 /// Asserts for any text: parsing does not panic; every sentence is one line that begins with the file's name; a line-up
 /// without faults keeps the documented ranges and has every station of the file.
 fn check_invariants(text: &str) -> Result<(), TestCaseError> {
