@@ -1,8 +1,8 @@
 //! The web of a whole broadcaster whose films cannot be opened: slates are pictures like any other, and need no film.
 
 mod closed;
-mod control;
 mod exposition;
+mod operated;
 mod walls;
 
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use crate::control;
 use crate::daemon::{LineupSource, Listeners, broadcast};
 use crate::lineup::{Lineup, World};
 
@@ -58,7 +59,10 @@ impl TestBroadcaster {
 
     /// A broadcaster of this line-up, which obeys commands if that is the content of a file.
     async fn following(lineup: &str, rtsp: bool, file: Option<&Path>) -> TestBroadcaster {
-        let source = file.map(|file| LineupSource { file: file.to_owned(), control: None });
+        let source = file.map(|file| LineupSource {
+            file: file.to_owned(),
+            control: Some(control::listen(&file.with_extension("sock")).unwrap()),
+        });
         let world = World::for_tests();
         let lineup = Lineup::parse(lineup, Path::new("stations.toml"), &world).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0");

@@ -14,7 +14,7 @@ use ring::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -208,10 +208,10 @@ pub(crate) fn secure_blocking(
     mut tcp: std::net::TcpStream,
     address: SocketAddr,
     trust: &Trust,
-) -> Result<rustls::StreamOwned<ClientConnection, std::net::TcpStream>, InsecureError> {
+) -> Result<rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>, InsecureError> {
     let handshake = Handshake::with(address, trust)?;
     let connect = || {
-        let session = ClientConnection::new(handshake.config.clone(), handshake.name());
+        let session = rustls::ClientConnection::new(handshake.config.clone(), handshake.name());
         let mut session = session.map_err(io::Error::other)?;
         while session.is_handshaking() {
             session.complete_io(&mut tcp)?;

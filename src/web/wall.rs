@@ -314,7 +314,6 @@ impl Wall {
 }
 
 /// Whether something was sent, within [`SEND`].
-#[expect(clippy::disallowed_methods, reason = "a shell: it does not wait for a page for ever")]
 async fn within<E>(sending: impl Future<Output = Result<(), E>>) -> bool {
     matches!(timeout(SEND, sending).await, Ok(Ok(())))
 }
@@ -369,10 +368,12 @@ async fn send_sound(mut chunks: broadcast::Receiver<Chunk>, clock: AirClock, out
     }
 }
 
-/// The last status message for each name with admin and without, and when it was made. All walls of such a name share it, as do those
-/// without one.
+/// The name of a log-in, if there is one, and whether it has admin: the same stations are seen by all that have the same.
+type Seer = (Option<String>, bool);
+
+/// The last status message for each, and when it was made. All its walls share it.
 #[derive(Debug, Default)]
-pub(super) struct StatusCache(Mutex<BTreeMap<(Option<String>, bool), (Instant, Utf8Bytes)>>);
+pub(super) struct StatusCache(Mutex<BTreeMap<Seer, (Instant, Utf8Bytes)>>);
 
 #[derive(Serialize)]
 struct StatusMessage<'a> {
@@ -388,20 +389,21 @@ impl Web {
         let mut last = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |made: Instant| now.duration_since(made) < STATUS_INTERVAL / 2;
         last.retain(|_, (made, _)| fresh(*made));
-        let sees = (grant.name().map(str::to_owned), grant.is_admin());
-        if let Some((_, text)) = last.get(&sees) {
+        let seer = (grant.name().map(str::to_owned), grant.is_admin());
+        if let Some((_, text)) = last.get(&seer) {
             return text.clone();
         }
         let login = self.head_end.gatekeeper.file().map(|_| grant.name());
         let message = StatusMessage { stations: api::stations(&self.head_end, grant), login };
         let text = serde_json::to_string(&message).expect("every map in it has text keys");
         let text = Utf8Bytes::from(text);
-        last.insert(sees, (now, text.clone()));
+        last.insert(seer, (now, text.clone()));
         text
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test counts from now")]
 mod tests {
     use super::*;
 

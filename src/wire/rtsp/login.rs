@@ -14,10 +14,9 @@ pub(crate) fn basic(name: &str, password: &str) -> String {
 pub(crate) fn take_login(url: &mut Url) -> Option<String> {
     let decoded = |text: &str| {
         let form = format!("http://x/?x={}", text.replace('+', "%2B"));
-        let decoded = Url::parse(&form).ok()?.query_pairs().next().map(|(_, value)| value.into_owned());
-        decoded
+        let url = Url::parse(&form).ok();
+        url.and_then(|url| url.query_pairs().next().map(|(_, value)| value.into_owned())).unwrap_or_default()
     };
-    let decoded = |text: &str| decoded(text).unwrap_or_default();
     let (name, password) = (decoded(url.username()), url.password().map(decoded));
     // An error means that URLs of this scheme have no user.
     let _ = (url.set_username(""), url.set_password(None));

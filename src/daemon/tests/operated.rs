@@ -1,4 +1,4 @@
-//! Orders of operators by HTTP.
+//! Orders of operators, by HTTP and by the control socket.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 
 use super::{Answer, TestBroadcaster};
 use crate::access::{Keys, Secret, Terms};
@@ -168,4 +170,22 @@ async fn a_reload_by_http_tells_first_and_then_changes() {
     fs::write(&operated.file, operated.lineup.replace("reel", "real")).unwrap();
     let (status, wrong) = reload("", "").await;
     assert!(status == 422 && wrong.contains("real") && wrong.contains("stays as it is"), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_half_read_when_the_file_changes_is_obeyed() {
+    let operated = Operated::new().await;
+    let followed = "[reload]\nwatch = true\n".to_owned() + &operated.lineup;
+    fs::write(&operated.file, &followed).unwrap();
+    assert_eq!(operated.post("/api/reload", &operated.token, "").await.status, 200);
+    let mut client = UnixStream::connect(operated.file.with_extension("sock")).await.unwrap();
+    client.write_all(b"{\"reload\": {\"dry_run\":").await.unwrap();
+    fs::write(&operated.file, followed.replace("Two", "Zwei")).unwrap();
+    operated.until(|station| station["name"] == "Zwei").await;
+    client.write_all(b" true}}\n").await.unwrap();
+    let mut line = String::new();
+    let mut client = BufReader::new(client);
+    let read = client.read_line(&mut line);
+    tokio::time::timeout(super::SOON, read).await.expect("it is answered").unwrap();
+    assert!(line.starts_with("{\"done\":true,") && line.contains("nothing was changed"), "{line}");
 }
