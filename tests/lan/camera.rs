@@ -2,12 +2,15 @@
 //! libc plays the camera (`v4l2_camera.c`), and PulseAudio without a sound card the microphone.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::common::capture::Capture;
 use crate::common::display::Display;
-use crate::common::film::{Film, pal};
+use crate::common::film::{Film, numbered, pal};
 use crate::common::harness::{scratch, text};
 use crate::common::lan::{Host, Lan, head, station};
 use crate::common::process::Process;
@@ -160,6 +163,95 @@ pub(crate) fn a_camera_of_this_machine_and_its_microphone() {
     let capture = Capture::start(&lan, "one", "239.77.0.1:5004", "eth0", 40);
     check_pictures(&capture.end(), &film, &folder);
     assert_eq!((broadcaster.threads_named("camera"), broadcaster.threads_named("microphone")), (1, 1));
+}
+
+/// What cameras do to their JPEG files: no Huffman tables, a table of quantization for each component, a restart interval, half a
+/// picture, and none of it. None of these changes the scan, of which half a picture has half.
+fn as_cameras_write_it(n: usize, file: &[u8]) -> Vec<u8> {
+    let at = |marker: u8| segments(file).find(|(_, kind)| *kind == marker).expect("a segment").0;
+    match n % 5 {
+        1 => {
+            let tables = segments(file).filter(|(_, kind)| *kind == 0xc4);
+            tables.collect::<Vec<_>>().into_iter().rev().fold(file.to_vec(), |mut bare, (begin, _)| {
+                bare.drain(begin..end(file, begin));
+                bare
+            })
+        }
+        2 => {
+            let chroma = segments(file).filter(|(_, kind)| *kind == 0xdb).last().expect("two tables").0;
+            let mut third = file[chroma..end(file, chroma)].to_vec();
+            assert_eq!(third[4], 1, "the table of both colours");
+            third[4] = 2;
+            let mut three = file.to_vec();
+            // The third component's table, in the frame header.
+            three[at(0xc0) + 18] = 2;
+            three.splice(chroma..chroma, third);
+            three
+        }
+        3 => [&file[..at(0xda)], &[0xff, 0xdd, 0, 4, 0xff, 0xff], &file[at(0xda)..]].concat(),
+        4 => file[..file.len() / 2].to_vec(),
+        _ => file.to_vec(),
+    }
+}
+
+/// The end of the segment that begins there.
+fn end(file: &[u8], begin: usize) -> usize {
+    begin + 2 + usize::from(u16::from_be_bytes([file[begin + 2], file[begin + 3]]))
+}
+
+/// Where each segment of a JPEG file begins, up to its scan, and its marker.
+fn segments(file: &[u8]) -> impl Iterator<Item = (usize, u8)> {
+    let first = Some((2, file[3]));
+    std::iter::successors(first, |(begin, marker)| {
+        let next = end(file, *begin);
+        (*marker != 0xda).then(|| (next, file[next + 1]))
+    })
+}
+
+/// A camera leaves tables out, sends three of them, names a restart interval and sends half pictures: all but these are on air as they
+/// are. Then its pictures have another size, as when somebody turns its switch.
+pub(crate) fn odd_pictures_of_a_camera() {
+    let lan = Lan::new(&["sender", "one"]);
+    let (film, small) = (pal(1), numbered(1, (320, 240), (25, 1), 50));
+    let (folder, smaller) = (jpegs(&lan, &film, (640, 360)), jpegs(&lan, &small, (320, 240)));
+    let link = lan.folder().join("camera");
+    // All pictures change at once.
+    let show = |from: &Path| {
+        let odd = tempfile::TempDir::new_in(lan.folder()).unwrap().keep();
+        for n in 0..50 {
+            let name = format!("{n:04}.jpg");
+            fs::write(odd.join(&name), as_cameras_write_it(n, &fs::read(from.join(&name)).unwrap())).unwrap();
+        }
+        let new = lan.folder().join("new");
+        symlink(odd, &new).unwrap();
+        fs::rename(new, &link).unwrap();
+    };
+    show(&folder);
+    let camera = CameraHost::new(&lan, lan.host("sender"), &link);
+    let lineup = head("0.0.0.0:9688", "eth0")
+        + &station(1, &[], "239.77.0.1:5004", "buffer = 200")
+            .replace("media = []", &format!("media = \"{DEVICE}\""));
+    let mut broadcaster = camera.run(&["--config", text(&camera.host.lineup(&lineup))]);
+    broadcaster.await_log(" on air: ", 1);
+    for (width, film, files) in [(640, &film, &folder), (320, &small, &smaller)] {
+        show(files);
+        let has_size = |entry: &Value| entry["state"] == "Film" && entry["size"]["width"] == width;
+        camera.host.await_station(DIRECTORY, 1, "on air in this size", has_size);
+        let mut units = Capture::start(&lan, "one", "239.77.0.1:5004", "eth0", 80).end();
+        // The directory tells the new size as soon as a picture has it, which then waits for its moment.
+        units.retain(|unit| unit.picture.width == width);
+        assert!(units.len() > 60, "{} of 80 pictures are {width} wide", units.len());
+        check_scans(&units, files);
+        let numbers: Vec<usize> =
+            units.iter().map(|unit| usize::from(unit.picture.strip().expect("a strip").1)).collect();
+        for kind in 0..4 {
+            assert!(numbers.iter().any(|number| number % 5 == kind), "{kind} of {numbers:?}");
+        }
+        assert!(numbers.iter().all(|number| number % 5 != 4), "half pictures are left out: {numbers:?}");
+        let missing = film.check_order(units.iter().map(|unit| &unit.picture));
+        assert!(missing <= 20 + 6, "{missing} are missing");
+    }
+    assert!(!broadcaster.stderr().contains("encoded anew"), "{}", broadcaster.stderr());
 }
 
 /// `broadcaster publish` sends a camera's pictures as they are, with its sound, and shows them in a window. The camera is pulled out,

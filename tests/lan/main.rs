@@ -111,6 +111,7 @@ fn main() -> ExitCode {
             tools: &["cc", "pulseaudio"],
             run: camera::a_camera_of_this_machine_and_its_microphone,
         },
+        Test { name: "odd_pictures_of_a_camera", tools: &["cc"], run: camera::odd_pictures_of_a_camera },
         Test {
             name: "our_publisher_sends_a_camera",
             tools: &["cc", "pulseaudio", "Xvfb", "xdotool"],
