@@ -20,7 +20,8 @@ pub(super) fn table(lineup: &Lineup) -> String {
         let (first, last) = (publish.ids.start(), publish.ids.end());
         text.push_str(&format!("stations {first}-{last} are made by publishing to /publish/NAME\n"));
     }
-    let protections: [(&str, fn(&StationSpec) -> bool); 3] = [
+    type Has = fn(&StationSpec) -> bool;
+    let protections: [(&str, Has); 3] = [
         ("let in only some", |station| !station.access.is_empty()),
         ("are encrypted", |station| station.encrypt.is_some()),
         ("are signed", |station| station.sign),

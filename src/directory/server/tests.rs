@@ -11,10 +11,12 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
+use crate::access::{Gatekeeper, Grant};
 use crate::directory::message::{
-    FilmOnAir, KeyFrom, OnAir, Services, State, StationInfo, StationKeys, StationNow, StreamKeys, VERSION,
+    FilmOnAir, KeyFrom, OnAir, Services, State, StationInfo, StationKeys, StationNow, StationSigner,
+    StreamKeys, VERSION,
 };
-use crate::directory::table::KeysOf;
+use crate::directory::table::{Gate, KeysOf, Signers};
 use crate::limits::ACCEPT_BACKOFF;
 use crate::media::{AirTime, StationId};
 use crate::wire::srtp::{MasterKey, Profile};
@@ -392,6 +394,52 @@ async fn keys_are_told_when_they_change_and_before_a_station_is_tuned_to() {
     assert!(matches!(plain.receive().await, Some(Reply::Tuned { .. })));
     client.send(&Request::Ping).await;
     assert_eq!(client.receive().await, Some(Reply::Pong));
+}
+
+/// Stations that are all signed, of which a client may see those below 7.
+#[derive(Default)]
+struct SignedBelow7(Gatekeeper);
+
+impl Signers for SignedBelow7 {
+    fn signer(&self, id: StationId) -> Option<StationSigner> {
+        Some(StationSigner { id, epoch: 5, key: [id.0 as u8; 32] })
+    }
+
+    fn now(&self) -> AirTime {
+        AirTime(9)
+    }
+}
+
+impl Gate for SignedBelow7 {
+    fn allows(&self, id: StationId, _: &Grant) -> bool {
+        id.0 < 7
+    }
+
+    fn gatekeeper(&self) -> &Gatekeeper {
+        &self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_of_signed_stations_are_told_before_each_line_up_to_those_who_may_see_them() {
+    let server = start(Limits::default());
+    let mut client = server.greeted().await;
+    client.send(&Request::Signers).await;
+    assert_eq!(client.receive().await, Some(Reply::Signers { at: AirTime(0), stations: vec![] }));
+    server.table.set_signers(SignedBelow7::default());
+    server.table.set_gate(SignedBelow7::default());
+    let hidden = StationInfo { id: StationId(7), ..nature() };
+    server.table.enter(hidden, || None).unwrap();
+    let told = || {
+        let signer = StationSigner { id: NATURE, epoch: 5, key: [2; 32] };
+        Some(Reply::Signers { at: AirTime(9), stations: vec![signer] })
+    };
+    client.send(&Request::Watch).await;
+    assert_eq!(client.receive().await, told());
+    assert_eq!(client.receive_slate().await, "Starting");
+    server.slate("no film");
+    assert_eq!(client.receive().await, told());
+    assert_eq!(client.receive_slate().await, "no film");
 }
 
 #[tokio::test(start_paused = true)]

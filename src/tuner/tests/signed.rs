@@ -15,6 +15,9 @@ const PICTURES: u64 = 90;
 /// Forged packets a second.
 const FLOOD: u32 = 50_000;
 
+/// Makes a forged packet of its number and the station's last one.
+type Forge = fn(u32, &[u8]) -> Vec<u8>;
+
 /// The ports to which a datagram is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Port {
@@ -265,8 +268,6 @@ fn a_station_that_starts_again_is_trusted_by_its_new_epoch() {
 
 #[test]
 fn a_flood_of_forged_packets_displaces_nothing() {
-    // Makes packet `n` of the flood, of the last one that the station sent.
-    type Forge = fn(u32, &[u8]) -> Vec<u8>;
     let forged: [(&str, Forge); 4] = [
         // The true headers, the next sequence numbers, the place in the picture; another scan.
         ("next numbers", |n, last| {
