@@ -151,6 +151,10 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("viewer --directory 192.0.2.7:9688", "an address of documents"),
     ("viewer --directory tv.example.org:9688", "a name of documents"),
     (
+        "viewer --require-signed ",
+        "`a_viewer_that_requires_signatures_shows_the_signed_station_alone` runs it",
+    ),
+    (
         "broadcaster token ",
         "needs [access]; `a_station_for_some_is_watched_by_those_and_by_no_others` runs it",
     ),
