@@ -58,6 +58,10 @@ pub(crate) struct Microphone {
 
 /// What a read of a microphone brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(feature = "microphone", test)),
+    expect(dead_code, reason = "without ALSA nothing is heard")
+)]
 pub(super) enum Heard {
     /// Samples.
     Samples,
