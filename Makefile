@@ -50,7 +50,7 @@ FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverag
 FUZZ_SECONDS ?= 10
 
 # These need no more than the library; the others build OpenCV's bindings, too.
-FUZZ_TARGETS ?= directory rtp_jpeg
+FUZZ_TARGETS ?= directory rtp_jpeg protected
 
 fuzz: ## Each fuzz target of FUZZ_TARGETS for FUZZ_SECONDS seconds
 	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked $(FUZZ_FEATURES) --target $$(rustc -vV | sed -n 's/host: //p')
