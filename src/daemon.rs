@@ -79,6 +79,7 @@ pub async fn broadcast(
             "memory is not locked: grant CAP_IPC_LOCK or an unlimited memlock limit if this machine swaps"
         ),
     }
+    keep_secrets(&lineup);
     let clock = AirClock::start();
     let store = store(&lineup, clock.now());
     let settled = store.as_ref().map(|(store, _)| {
@@ -178,6 +179,15 @@ pub async fn broadcast(
     runtime.end().await;
     info!("off air: {}", Totals::of(head_end.stations().values().map(|station| &**station)));
     Ok(())
+}
+
+/// Keeps the keys, tokens and passwords of `lineup` out of core files, if it has some.
+fn keep_secrets(lineup: &Lineup) {
+    if lineup.has_secrets()
+        && let Err(error) = memory::keep_secret()
+    {
+        warn!("keys and tokens would be in a core file: {error}");
+    }
 }
 
 /// The names and addresses by which clients may address the web, besides this machine's own.

@@ -1,11 +1,11 @@
-//! The memory of the whole process: locked, so that it is not swapped out, and given back when it is free.
+//! The memory of the whole process: locked, so that it is not swapped out; kept out of core files; and given back when it is free.
 //!
 //! `daemon` and `content` import it. It imports nothing of ours.
 
 use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{MlockAllFlags, mlockall, munlockall};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior};
 
 /// Whether memory is locked. Held while that changes.
 static LOCKED: Mutex<bool> = Mutex::new(false);
@@ -34,6 +34,15 @@ fn lock_all() -> rustix::io::Result<()> {
     let locked = mlockall(all);
     rustix::process::setrlimit(Resource::Memlock, limit)?;
     locked
+}
+
+/// From now on no core file of this process is written, and no other process of its user can read its memory (PR_SET_DUMPABLE of
+/// prctl(2)).
+///
+/// # Errors
+/// The system's.
+pub(crate) fn keep_secret() -> rustix::io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 /// Gives memory that was freed back to the system. Decoders of films leave tens of megabytes in the allocator's arenas, which it

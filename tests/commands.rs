@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -258,6 +259,26 @@ fn an_abort_is_exit_status_1() {
     let started = Started::on_air(broadcaster(&["--config", &one_station(folder.path())]));
     started.send("ABRT");
     assert_eq!(started.finish().0, Some(1));
+}
+
+#[test]
+fn a_broadcaster_with_a_key_writes_no_core_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = one_station(folder.path());
+    for (keys, dumps) in [("", true), ("\nencrypt = true", false)] {
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text + keys).unwrap();
+        let script = "ulimit -c unlimited; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_broadcaster"), "--config", &config]);
+        command.current_dir(folder.path());
+        let mut started = Started::on_air(command);
+        started.send("SYS");
+        let status = started.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(31), "{keys:?}");
+        // Whether one without secrets leaves a core file depends on the machine (core(5)).
+        assert!(dumps || !status.core_dumped(), "{keys:?}");
+    }
 }
 
 /// The exit status and stderr of a broadcaster that may use `kibibytes` KiB of address space; no status if a signal ended it.

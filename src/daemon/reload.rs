@@ -95,6 +95,7 @@ impl Reloader {
         if cause != Cause::Change || !difference.is_empty() {
             new.notes().iter().for_each(|note| warn!("{note}"));
         }
+        super::keep_secrets(&new);
         let begin = self.apply(&difference);
         self.lineup = Lineup { reel: self.lineup.reel.clone(), ..new };
         let head_end = self.head_end.clone();

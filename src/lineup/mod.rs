@@ -444,6 +444,20 @@ impl ConfigError {
 }
 
 impl Lineup {
+    /// Whether a broadcaster of it has keys, tokens or passwords in its memory.
+    pub(crate) fn has_secrets(&self) -> bool {
+        let is_secret = |station: &StationSpec| {
+            let is_live = |media: &Media| matches!(media, Media::Live(_) | Media::Published(_));
+            station.encrypt.is_some()
+                || station.sign
+                || station.at.iter().map(|timed| &timed.media).chain([&station.media]).any(is_live)
+        };
+        self.security.is_on()
+            || self.access.is_some()
+            || self.publish.is_some()
+            || self.stations.iter().any(is_secret)
+    }
+
     /// Parses the text of a line-up. `file` is its path as the user gave it: messages name it, and relative paths start
     /// at its folder.
     ///
