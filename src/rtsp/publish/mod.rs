@@ -41,7 +41,7 @@ impl From<PublishRefusal> for Rejection {
     }
 }
 
-/// A URL as anybody may read it.
+/// A URL without its password and token, for the log.
 fn without_token(mut url: Url) -> String {
     url.set_query(None);
     let _ = url.set_username("");

@@ -64,7 +64,7 @@ pub(in crate::rtsp) struct PublishSession {
     second: PicturesOfSecond,
     /// Bytes that have come since the last picture.
     bytes: usize,
-    /// What was wrong with the last packet of pictures that was dropped since the last picture.
+    /// The fault of the last packet that was dropped since the last picture; `None` if there was none.
     fault: Option<String>,
 }
 
