@@ -89,7 +89,7 @@ impl RtspServer {
         }
     }
 
-    /// Whether it can be reached in this way: connects, and hangs up. Blocks for up to some [`PATIENCE`].
+    /// Whether it can be reached in this way: connects, and hangs up. Blocks for some seconds at most.
     ///
     /// # Errors
     /// As those of a connection that is to be played.
