@@ -6,11 +6,14 @@ cd "$(dirname "$0")/.."
 
 cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb
 
+# The paths below and those of Cargo.toml are of this folder, wherever else the user has cargo build.
+export CARGO_TARGET_DIR=$PWD/target
+
 profile=${PROFILE:-release}
 folder=$profile
 [ "$profile" != dev ] || folder=debug
 # The viewer is built alone: together with the broadcaster it would be linked with OpenCV.
-viewer_target=target/viewer-alone
+viewer_target=$PWD/target/viewer-alone
 
 cargo build --profile "$profile" --locked --bin broadcaster
 CARGO_TARGET_DIR=$viewer_target cargo build --profile "$profile" --locked --no-default-features --features viewer,sound --bin viewer

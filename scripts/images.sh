@@ -42,7 +42,7 @@ on_air() {
     "$programs/broadcaster" --config "$work/stations.toml" >"$work/broadcaster.log" 2>&1 &
     broadcaster=$!
     for _ in $(seq 300); do
-        "$programs/viewer" --directory 127.0.0.1:9688 --list 2>/dev/null | grep -q 'on air' && return
+        "$programs/viewer" --directory 127.0.0.1:9688 --list 2>/dev/null | grep -q ' Ocean$' && return
         kill -0 $broadcaster || { cat "$work/broadcaster.log" >&2; exit 1; }
         sleep 0.2
     done

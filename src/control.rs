@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Most clients of the control socket at one time. The next one waits.
 const CLIENTS: usize = 16;
 
-/// Most commands that wait until those before them are obeyed. Whoever gives more waits.
+/// Most commands that wait until those before them are obeyed. The sender of a further one waits.
 const WAITING: usize = 16;
 
 /// Longest time until a command is answered: a line-up whose films are on a slow disk takes seconds to check.
@@ -61,7 +61,7 @@ pub enum ControlCommand {
     },
 }
 
-/// As it is written in the log. What others have written is quoted, so that it makes no line of its own.
+/// The command as the log has it. Text of the client is quoted, so that it cannot begin a line of the log.
 impl fmt::Display for ControlCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -112,19 +112,19 @@ pub struct Asked {
 pub struct Commands(mpsc::Sender<Asked>);
 
 impl Commands {
-    /// Commands, and where they are received to be obeyed. When that is dropped, they are answered that nobody obeys.
+    /// A sender of commands, and the receiver at which they are obeyed. When the receiver is dropped, each command is answered by a refusal.
     pub fn new() -> (Commands, mpsc::Receiver<Asked>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Commands(sender), receiver)
     }
 
-    /// Has a command obeyed. It is obeyed even if the caller waits for the answer no longer, once the broadcaster has received it.
+    /// Has a command obeyed. Once the broadcaster has received it, it is obeyed even if the caller stops waiting for the answer.
     pub async fn give(&self, command: ControlCommand, origin: Origin) -> ControlAnswer {
         let (answer, answered) = oneshot::channel();
         let given = self.0.send(Asked { command, origin, answer }).await;
         let answered = if given.is_ok() { answered.await.ok() } else { None };
         answered.unwrap_or_else(|| {
-            let sentence = "this broadcaster has no line-up that it follows, or it ends";
+            let sentence = "this broadcaster was started without a line-up file, or is ending";
             ControlAnswer { done: false, not_now: true, sentences: vec![sentence.into()] }
         })
     }

@@ -28,7 +28,7 @@
 //! - [`station`]: the always-on task that hands content to its output;
 //! - [`control`]: commands to a running broadcaster, and the local socket by which they reach it;
 //! - [`rtsp`], [`web`], [`announce`]: stations for one client at a time, and their announcements by SAP and mDNS;
-//! - [`publisher`]: a program that publishes a film to a broadcaster;
+//! - [`publisher`]: publishes a film, or a camera of this machine, to a broadcaster;
 //! - [`daemon`]: composes a whole broadcaster; [`status`]: the client behind `broadcaster status`;
 //! - [`tuner`]: datagrams to coded pictures;
 //! - [`probe`]: measures any RTP stream;

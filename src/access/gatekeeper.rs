@@ -38,7 +38,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Whether nobody between can read what it sends and gets: it comes by TLS, or from this machine.
+    /// Whether nobody on the way can read the connection: it is TLS, or comes from this machine.
     pub fn is_private(&self) -> bool {
         self.tls || self.address.to_canonical().is_loopback()
     }
@@ -70,15 +70,15 @@ pub enum Denied {
 /// Why a client may not change what is on air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmin {
-    /// It has shown nothing.
+    /// The client has shown no token or password.
     #[error("this needs a token or password with admin; `broadcaster token add NAME --admin` makes one")]
     Unknown,
-    /// It has shown nothing, and may not do so by this connection.
+    /// The client has shown none, and may not show one by this connection, which is plain.
     #[error(
         "this needs a token or password with admin, which are taken by TLS only, or on the broadcaster's own machine"
     )]
     Plain,
-    /// Its token or password may only watch.
+    /// The client's token or password has no `admin`: it may only watch.
     #[error("this token or password has no admin: it may only watch")]
     Watcher,
 }
@@ -144,8 +144,8 @@ impl Gatekeeper {
         self.file.as_deref()
     }
 
-    /// Reads the file again if it has changed. A wrong one changes nothing, and is told in the log. Returns whether somebody is let in
-    /// no more who was at the last look.
+    /// Reads the file again if it has changed. A file with a fault changes nothing, and the log says what is wrong. Returns whether an
+    /// entry that was let in at the last look no longer is.
     #[expect(clippy::disallowed_methods, reason = "a shell: tokens end by the wall clock")]
     pub fn refresh(&self) -> bool {
         let Some(file) = &self.file else { return false };
@@ -207,8 +207,8 @@ impl Gatekeeper {
         Ok(Grant::of(entry, self.keys.subscribe()))
     }
 
-    /// Counts an attempt at a secret, whoever compares it, before that is compared: an address has the same attempts at all
-    /// secrets together.
+    /// Counts an attempt at a secret, before the caller compares it. An address has one number of attempts for all secrets
+    /// together.
     ///
     /// # Errors
     /// [`Denied::TooMany`].

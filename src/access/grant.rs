@@ -12,8 +12,8 @@ use super::keys::{Entry, Keys};
 /// Longest sleep until the wall clock is asked again, which may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// The stations that a client may see: those that are open to all, and those that let in the name of its token or password; of
-/// either kind, those that are encrypted only if nobody can listen to the client.
+/// The stations that a client may see: those that are open to all, and those that let in the name of its token or password. It sees
+/// encrypted stations only if nobody on the way can read its connection.
 #[derive(Debug, Clone, Default)]
 pub struct Grant {
     held: Option<Held>,
@@ -28,17 +28,17 @@ struct Held {
 }
 
 impl Grant {
-    /// Of a client that has shown nothing. `is_private`: nobody between it and the broadcaster can read what that sends.
+    /// The grant of a client that has shown no secret. `is_private`: nobody on the way can read what the broadcaster sends to it.
     pub fn of_a_stranger(is_private: bool) -> Grant {
         Grant { held: None, is_private }
     }
 
-    /// Of a client that holds what `entry` is of. Secrets are taken only where nobody can read them.
+    /// The grant of a client that has shown the secret of `entry`. It is private, since secrets are taken only where nobody can read them.
     pub(super) fn of(entry: Arc<Entry>, keys: watch::Receiver<Arc<Keys>>) -> Grant {
         Grant { held: Some(Held { entry, keys }), is_private: true }
     }
 
-    /// Whether nobody between the client and the broadcaster can read what that sends.
+    /// Whether nobody on the way can read what the broadcaster sends to the client.
     pub fn is_private(&self) -> bool {
         self.is_private
     }

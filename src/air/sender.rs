@@ -138,7 +138,7 @@ impl RtpSender {
 
     /// Sends a burst of at most `N` packets. Those of a sealed unit have their numbers already.
     fn send_up_to<const N: usize>(&mut self, unit: &Unit, plan: Plan, burst: usize) -> io::Result<usize> {
-        // What was handed over while there was no key, since there was nothing to send by.
+        // A unit that was handed over before the station had a key is not encrypted, and must not be sent.
         if self.only_sealed && unit.sealed.is_none() {
             return Err(nix::Error::ENOKEY.into());
         }

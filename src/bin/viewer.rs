@@ -352,7 +352,7 @@ fn run(cli: &Cli, found: Option<SocketAddr>, reach: Reach, stream: Option<Stream
         let (server, is_less_safe) = rtsp::reach(&directory, services.rtsp.context(none)?)?;
         if is_less_safe {
             eprintln!(
-                "viewer: RTSP at {} speaks no TLS: anybody between can see what is watched",
+                "viewer: RTSP at {} speaks no TLS: anybody on the way can see what is watched",
                 server.address
             );
         }

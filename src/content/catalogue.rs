@@ -225,7 +225,7 @@ impl Catalogue {
         Ok(source)
     }
 
-    /// Forgets what is cached of films that are none of `media`, which are films and folders of films.
+    /// Drops the cached facts of all films that are not among `media`, which are films and folders of films.
     pub(crate) fn forget_gone(&self, media: &HashSet<PathBuf>) {
         let is_there = |film: &Path| film.ancestors().any(|path| media.contains(path));
         lock(&self.outlines).retain(|film, _| is_there(film));

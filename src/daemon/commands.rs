@@ -23,7 +23,7 @@ pub struct LineupSource {
     pub control: Option<ControlSocket>,
 }
 
-/// Obeys the commands that come to `source`, and those that are `given`.
+/// Obeys the commands that come by the control socket of `source` or are sent to `given`, SIGHUP, and changes of the line-up's file.
 pub(super) async fn obey(
     source: LineupSource,
     commands: Commands,

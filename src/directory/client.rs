@@ -55,10 +55,10 @@ pub enum Event {
     /// How the stations' sound is sent, by number: before the LineUp after every Connected, and before that of every change.
     /// Never, if the directory does not tell it.
     Sound(BTreeMap<StationId, StationSound>),
-    /// What verifies the pictures of the signed stations, by number: before the LineUp after every Connected, and before that of every
-    /// change. Never, if the directory does not tell it.
+    /// The keys that verify the pictures of signed stations, by number. They come before the LineUp after every Connected, and before that
+    /// of every change; never, if the directory does not tell them.
     Signers {
-        /// The moment at which this is so, by the broadcaster's clock.
+        /// The moment of the answer, by the broadcaster's clock.
         at: AirTime,
         /// The signed stations.
         stations: BTreeMap<StationId, StationSigner>,
@@ -85,8 +85,8 @@ pub enum Event {
         /// The stations of which something is known.
         stations: BTreeMap<StationId, Vec<FilmOnAir>>,
     },
-    /// The keys of encrypted stations: of all before the LineUp after every Connected, and of some whenever these change, and before the
-    /// Tuned of such a station. Never, if the directory does not tell them.
+    /// The keys of encrypted stations. Those of all stations come before the LineUp after every Connected; those of some, whenever they
+    /// change, and before the Tuned of such a station. They never come, if the directory does not tell them.
     Keys {
         /// The keys.
         keys: Vec<StationKeys>,

@@ -64,7 +64,7 @@ impl Endpoint {
         self.reach.tls || self.reach.fingerprint.is_some() || self.reach.known.get(self.address).is_some()
     }
 
-    /// Whether nobody between can read or change what is said: it is reached by TLS, or is on this machine.
+    /// Whether nobody on the way can read or change the connection: the directory is reached by TLS, or is on this machine.
     pub fn is_safe(&self) -> bool {
         self.is_tls() || self.address.ip().to_canonical().is_loopback()
     }

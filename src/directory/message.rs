@@ -205,7 +205,7 @@ pub enum Reply {
 pub struct StationKeys {
     /// The station's number.
     pub id: StationId,
-    /// Its streams, 1..=[`MAX_STREAMS`]: of pictures and of sound those that are sent, and those before or after them.
+    /// Its streams, 1..=[`MAX_STREAMS`]: for pictures and for sound, the stream that is sent, and perhaps the one before or after it.
     #[serde(deserialize_with = "stations")]
     pub streams: Vec<StreamKeys>,
 }
@@ -234,7 +234,7 @@ pub struct KeyFrom {
     pub master: MasterKey,
 }
 
-/// What verifies the pictures of a signed station.
+/// The key that verifies the pictures of a signed station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StationSigner {
     /// The station's number.

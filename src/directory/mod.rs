@@ -15,6 +15,7 @@
 //! - [`serialization`]: the bytes of a message. Pure. `docs/protocol.md` describes them byte by byte.
 //! - [`framing`]: cuts a stream of bytes into messages.
 //! - [`table`]: the state of all stations, written by the stations and read by the connections; counts the audience.
+//! - [`answers`]: what the table asks of the broadcaster: sound, films, keys, and which stations a client may see.
 //! - [`server`]: connections, and the limits that keep one client from harming the others.
 //! - [`endpoint`]: how a client reaches a directory, by TLS or not.
 //! - [`query`]: one question on a connection of its own ([`list`], [`services`], [`sources`], [`now`], [`keys`]).
@@ -23,6 +24,7 @@
 //! Both ends treat the other as hostile: every length is checked before memory is allocated for it, and every wait has
 //! a deadline.
 
+pub mod answers;
 pub mod client;
 pub mod endpoint;
 pub mod framing;
@@ -32,6 +34,7 @@ pub mod serialization;
 pub mod server;
 pub mod table;
 
+pub use answers::{Gate, Guides, KeysOf, Signers, Sounds};
 pub use client::{DirectoryClient, Event};
 pub use endpoint::{Endpoint, Reach};
 pub use message::{
@@ -41,7 +44,7 @@ pub use message::{
 };
 pub use query::{QueryError, keys, list, now, services, sounds, sources};
 pub use server::{Limits, serve};
-pub use table::{Guides, KeysOf, Signers, Sounds, StationTable};
+pub use table::StationTable;
 
 /// The directory's service type in multicast DNS (RFC 6763 section 7).
 pub const SERVICE: &str = "_stationcast._tcp.local.";

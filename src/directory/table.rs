@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
+use super::answers::{Gate, Guides, KeysOf, Signers, Sounds};
 use super::message::{
     MAX_INTERFACE, MAX_NAME, MAX_SENTENCE, OnAir, Services, SoundPacket, State, StationFilms, StationInfo,
     StationKeys, StationNow, StationSigner, StationSound, StationSource, plain_text,
 };
-use crate::access::{Gatekeeper, Grant};
 use crate::media::{AirTime, StationId};
 
 /// The state of all stations.
@@ -40,43 +40,6 @@ pub struct AllNow {
     pub at: AirTime,
     /// Ascending by id.
     pub stations: Vec<StationNow>,
-}
-
-/// A broadcaster's decision which stations a client may see. Called on a connection's task; must not block.
-pub trait Gate: Send + Sync {
-    /// Whether the client may see the station.
-    fn allows(&self, id: StationId, grant: &Grant) -> bool;
-    /// Lets clients in.
-    fn gatekeeper(&self) -> &Gatekeeper;
-}
-
-/// What a broadcaster tells of its stations' sound. Called on a connection's task; must not block.
-pub trait Sounds: Send + Sync {
-    /// How the station's sound is sent; `None` if it has none.
-    fn sound(&self, id: StationId) -> Option<StationSound>;
-    /// The station's last packets of sound, ascending by due time.
-    fn now(&self, id: StationId) -> Vec<SoundPacket>;
-}
-
-/// What a broadcaster tells of its stations' signatures. Called on a connection's task; must not block.
-pub trait Signers: Send + Sync {
-    /// What verifies the station's pictures; `None` if they are not signed.
-    fn signer(&self, id: StationId) -> Option<StationSigner>;
-    /// The present moment, on the clock of due times.
-    fn now(&self) -> AirTime;
-}
-
-/// A broadcaster's answers about its stations' films. Called on a connection's task; must not block.
-pub trait Guides: Send + Sync {
-    /// The present moment, and the films of all stations that end after `from` and begin before `until`, ascending by id: at most
-    /// [`MAX_GUIDE_FILMS`](super::message::MAX_GUIDE_FILMS) in all.
-    fn films(&self, from: AirTime, until: AirTime) -> (AirTime, Vec<StationFilms>);
-}
-
-/// The keys of a broadcaster's encrypted stations. Called on a connection's task; must not block.
-pub trait KeysOf: Send + Sync {
-    /// The keys of a station as they are now, and a number that differs whenever keys do; `None` if it is not encrypted.
-    fn keys(&self, id: StationId) -> Option<(u64, StationKeys)>;
 }
 
 struct StationRow {
@@ -146,7 +109,7 @@ impl StationTable {
         self.gate.get().map(|gate| &**gate)
     }
 
-    /// Sets who knows the keys of encrypted stations. Only the first call counts. Without one, no station is encrypted.
+    /// Sets the source of the keys of encrypted stations. Only the first call counts. Before it, no station is encrypted.
     pub fn set_keys(&self, keys: impl KeysOf + 'static) {
         self.keys.get_or_init(|| Box::new(keys));
     }
@@ -176,12 +139,12 @@ impl StationTable {
         self.guides.get_or_init(|| Box::new(guides));
     }
 
-    /// Sets who knows the stations' signatures. Only the first call counts. Without one, no station is signed.
+    /// Sets the source of the keys of signed stations. Only the first call counts. Before it, no station is signed.
     pub fn set_signers(&self, signers: impl Signers + 'static) {
         self.signers.get_or_init(|| Box::new(signers));
     }
 
-    /// The present moment, and what verifies the pictures of the stations that are signed, ascending by id.
+    /// The present moment, and the keys that verify the pictures of the signed stations, ascending by id.
     pub(super) fn signers(&self) -> (AirTime, Vec<StationSigner>) {
         let Some(signers) = self.signers.get() else { return Default::default() };
         let ids: Vec<StationId> = self.lock().keys().copied().collect();

@@ -11,7 +11,7 @@ use crate::media::{StationId, Track};
 #[derive(Debug, Default)]
 pub(crate) struct KeyBook {
     streams: Mutex<Streams>,
-    /// Rises with each wish for other keys.
+    /// Rises each time that other keys are asked for.
     wished: AtomicU64,
 }
 
@@ -38,7 +38,7 @@ impl KeyBook {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on these are the streams of a track: the one before, if receivers may still need it, and the one that is sent.
+    /// Replaces the streams of a track: the one before, if receivers may still need its keys, and the one that is sent.
     pub(crate) fn set(&self, track: Track, keys: Vec<StreamKeys>) {
         let mut streams = self.lock();
         *streams.of(track) = keys;
@@ -65,12 +65,12 @@ impl KeyBook {
         self.lock().of(track).last().cloned()
     }
 
-    /// Has the station take other keys soon: somebody who has these is not let in any more.
+    /// Asks the station for other keys, because a client that has the present ones is no longer let in.
     pub(crate) fn wish_for_others(&self) {
         self.wished.fetch_add(1, Relaxed);
     }
 
-    /// How often other keys were wished for.
+    /// How often other keys were asked for.
     pub(crate) fn wishes(&self) -> u64 {
         self.wished.load(Relaxed)
     }

@@ -7,9 +7,9 @@
 //! - `on_now`: what is on, told to the directory;
 //! - `guides`: the films of a span, told to the directory;
 //! - `publishers`: who publishes, and the stations that are made by publishing.
-//! - `sounds`: what the directory tells of the stations' sound; `key_book`: and of the keys of those that are encrypted;
-//! - `sounds`: what the directory tells of the stations' sound;
-//! - `signers`: what the directory tells of the stations' signatures;
+//! - `sounds`: the sound of the stations, for the directory;
+//! - `key_book`: the keys of an encrypted station, for the directory and for SDP;
+//! - `signers`: the public keys of signed stations, for the directory;
 //! - `others`: the stations as a mosaic sees them;
 //! - [`clients`]: the clients that are served by unicast.
 //! - [`describe`](mod@describe): a station as SDP.
@@ -44,7 +44,7 @@ use crate::clock::AirClock;
 use crate::content::catalogue::Catalogue;
 use crate::content::programme::{NotPlayable, Programme};
 use crate::content::worker::Threads;
-use crate::directory::table::Gate;
+use crate::directory::Gate;
 use crate::directory::{StationInfo, StationTable};
 #[cfg(test)]
 use crate::interface::interfaces;
@@ -149,7 +149,7 @@ impl HeadEnd {
         media
     }
 
-    /// Forgets what is kept of stations and films that are in the line-up no more, as after a reload. Takes some milliseconds if
+    /// Drops all that is kept of stations and films that have left the line-up, as after a reload. Takes some milliseconds if
     /// there are thousands of films.
     pub(crate) fn forget_gone(&self) {
         self.catalogue.recordings().forget_gone(|id| self.station(id).is_some());

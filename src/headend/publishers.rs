@@ -34,8 +34,8 @@ const MOST_BYTES: usize = 125_000_000;
 /// publisher comes back.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Of one address, so many publishers that have announced a made station and are not on air yet: three quarters of the numbers, 8 at
-/// least, and 48 at most. Others then find one that is free.
+/// Most publishers of one address that have announced a made station and sent no picture yet: three quarters of the numbers, 8 at
+/// least, and 48 at most. So other addresses find a number that is free.
 fn most_waiting(spec: &PublishSpec) -> usize {
     (spec.most() * 3 / 4).clamp(8, 48)
 }

@@ -1,4 +1,4 @@
-//! What the directory tells of signed stations: whose signatures they bear.
+//! The public keys of signed stations, for the directory.
 
 use std::sync::Weak;
 

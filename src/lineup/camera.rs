@@ -69,7 +69,11 @@ impl CameraDevice {
             if is_microphone(text) {
                 Field::Is(text.to_owned())
             } else {
-                section.wrong(report, "microphone", format_args!("is no name of ALSA; {microphone_fix}"))
+                section.wrong(
+                    report,
+                    "microphone",
+                    format_args!("cannot be the name of a device of ALSA; {microphone_fix}"),
+                )
             }
         });
         let is_wrong = matches!(size, Field::Wrong)

@@ -298,7 +298,7 @@ mod tests {
             ("below/../below/deep.mp4", "tree/below/deep.mp4"),
             ("named.bin", "named.bin"),
             (&absolute("tree/below/deep.mp4"), "tree/below/deep.mp4"),
-            // Whoever may write the folder has linked it.
+            // A link in the folder was made by a user that may write the folder.
             ("linked.mp4", "other/secret.mp4"),
         ] {
             assert_eq!(found(named).as_deref(), Some(film), "{named}");

@@ -22,7 +22,7 @@ const TOKEN_LENGTH: RangeInclusive<usize> = 8..=128;
 
 const TOKEN_FIX: &str = "write 8 to 128 letters, digits and - . _ ~, which a URL takes as they are";
 const TAKEOVER_FIX: &str =
-    "choose true or false (whether a second publisher with the token takes the place of the first)";
+    "choose true or false (whether a second publisher that is let in takes the place of the first)";
 
 /// The secret by which publishers show that they may publish. No message shows it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -50,12 +50,12 @@ impl fmt::Debug for PublishToken {
 /// The rule for the publishers of a station.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishRule {
-    /// Publishers show it; `None`: there is none to show.
+    /// The token of the line-up; `None`: it has none.
     pub token: Option<PublishToken>,
     /// The names of the tokens and passwords of the access file by which somebody may publish, too. If there is no token and there
     /// are no names, everybody may.
     pub access: Vec<String>,
-    /// Whether a publisher with the token takes the place of another.
+    /// Whether a publisher that is let in takes the place of another.
     pub takeover: bool,
 }
 

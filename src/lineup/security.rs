@@ -45,7 +45,7 @@ impl Section<'_, '_> {
     }
 }
 
-/// Reports an encrypted station whose key no client on another machine would get.
+/// Reports an encrypted station if the directory tells its key to no client on another machine, for want of TLS.
 pub(super) fn refuse_without_keys(
     stations: &[StationSpec],
     (directory, security): (SocketAddr, Security),

@@ -158,7 +158,8 @@ impl StationParser<'_> {
         let is_camera = |text: &str| CameraDevice::of_argument(text).is_some();
         let media = section.get("media").and_then(|value| value.get_ref().as_str());
         if is_silent && section.get("microphone").is_some() && media.is_some_and(is_camera) {
-            let sentence = "is for a station that is heard; write sound = true beside it, or remove it";
+            let sentence =
+                "has no effect on a station without sound; write sound = true beside it, or remove it";
             section.wrong::<()>(&mut self.report, "microphone", sentence);
         }
     }

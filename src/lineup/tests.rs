@@ -102,6 +102,8 @@ fn the_shipped_lineup_names_the_defaults() {
         "datagram",
         "reel",
         "spread",
+        "encrypt",
+        "sign",
         "bytes",
         "sap",
         "mdns",
@@ -206,7 +208,8 @@ fn a_spread_is_exact_to_a_thousandth() {
         assert_eq!(Spread::new(share), None, "{share}");
     }
     for permille in 0..=Spread::MAX.permille() {
-        assert_eq!(Spread::new(Spread { permille }.as_f64()), Some(Spread { permille }));
+        let spread = Spread::new(f64::from(permille) / 1000.0).unwrap();
+        assert_eq!((spread.permille(), Spread::new(spread.as_f64())), (permille, Some(spread)));
     }
 }
 

@@ -47,13 +47,13 @@ pub enum Published {
 /// How it is published.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How pictures look that are encoded.
+    /// Size and quality of the pictures that are encoded.
     pub appearance: Appearance,
     /// Whether a viewer shows on this machine what is on air.
     pub preview: bool,
 }
 
-/// The next piece of a player.
+/// The result of asking a player for its next unit.
 enum NextUnit {
     /// This is due now.
     Unit(Unit),
@@ -63,7 +63,7 @@ enum NextUnit {
     Lost(String),
 }
 
-/// Something that gives units, each when it is due.
+/// A source of units, each of which it gives when it is due.
 trait Player {
     /// Whether there is sound.
     fn has_sound(&self) -> bool;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// The viewer that is started at most once. It ends with this.
+/// The viewer, which is started at most once, and is ended when this is dropped.
 #[derive(Default)]
 pub(super) struct Preview {
     is_begun: bool,

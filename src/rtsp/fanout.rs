@@ -40,7 +40,7 @@ impl Fanouts {
         clock: &AirClock,
     ) -> Arc<Fanout> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of stations that are gone, too.
+        // Also removes the fan-outs of stations that are gone.
         all.retain(|_, fanouts| {
             fanouts.retain(|fanout| fanout.strong_count() > 0);
             !fanouts.is_empty()

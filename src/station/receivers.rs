@@ -112,7 +112,7 @@ pub(super) async fn count(station: Arc<StationHandle>, head_end: Arc<HeadEnd>) {
         Audience { station: station.clone(), head_end, known: Receivers::default(), members: Vec::new() };
     loop {
         let own = source.borrow_and_update().clone();
-        // To a source-specific group nobody but the station can send; and what is in the clear is not of players that have the key.
+        // To a source-specific group nobody but the station can send; and a report in the clear is not of a player that has the key.
         let spec = station.spec();
         let own = own.filter(|_| !is_source_specific(spec.group.ip()) && spec.encrypt.is_none());
         let counting = async {

@@ -1,11 +1,11 @@
 //! Encrypts a station's units for its group, ahead of their due times, so that the air thread only sends.
 //!
-//! Each stream has a random key of its own, which is never used again. AES-GCM gets another one every hour, and whenever somebody
-//! who has it is let in no more: "from this index on". AES in counter mode is for players that cannot be told the roll-over counter
+//! Each stream has a random key of its own, which is never used again. With AES-GCM, a stream changes its key at an index that is told
+//! ahead: every hour, and whenever a client that has the key is no longer let in. AES in counter mode is for players that cannot be told the roll-over counter
 //! (FFmpeg 5.1 begins with 0), so there a stream ends before its sequence numbers wrap, and another one follows, with another SSRC.
 //!
 //! Keys are told [`AHEAD`] before they are used. A picture that the air thread skips takes its numbers with it, since they are part of
-//! what is encrypted: receivers take it for lost.
+//! the encrypted packets: receivers count it as lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,9 +51,9 @@ pub(super) struct Sealer {
     keys: SessionKeys,
     /// When the key was made, in due times; `None` before the first unit.
     since: Option<AirTime>,
-    /// What follows.
+    /// The key that is told and not used yet.
     next: Option<Next>,
-    /// The wishes for other keys that were fulfilled.
+    /// The requests for other keys that this sealer has met: a count of the key book's.
     wishes: u64,
     /// The index of the next report.
     report: u32,

@@ -119,14 +119,14 @@ fn entry(line: &str) -> Option<(SocketAddr, Fingerprint)> {
     Some((address.parse().ok()?, fingerprint.trim().parse().ok()?))
 }
 
-/// What the certificate of a server has to be.
+/// The certificate that a server must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
     /// The one of the fingerprint that the user has named, or else the one that is known, or else, for the first time, any.
     User {
         /// Named by the user.
         named: Option<Fingerprint>,
-        /// Those that are known.
+        /// The fingerprints that are remembered.
         servers: KnownServers,
     },
     /// The one of this fingerprint, which the directory of the same broadcaster has shown.
@@ -255,7 +255,7 @@ impl Handshake {
         ServerName::IpAddress(self.address.ip().to_canonical().into())
     }
 
-    /// What has become of it. Remembers a certificate that the user trusts.
+    /// The verdict on the certificate that the server has shown. Remembers a certificate that is trusted.
     fn finish<T>(self, connected: io::Result<T>) -> Result<T, InsecureError> {
         let Handshake { address, trust, known, verifier, .. } = self;
         let shown = *verifier.shown.lock().unwrap_or_else(PoisonError::into_inner);

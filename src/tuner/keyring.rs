@@ -12,7 +12,7 @@ use crate::media::StationId;
 use crate::wire::rtp::Header;
 use crate::wire::srtp::{SessionKeys, SrtpError, index_near};
 
-/// Packets that may be overtaken by others, so that those before may be replays (RFC 3711 section 3.3.2 asks for 64 at least).
+/// Size of the replay window, in packets: older packets are refused (RFC 3711 section 3.3.2 asks for 64 at least).
 const WINDOW: u64 = 128;
 
 /// The keys of all stations, as far as the directory has told them.
@@ -70,7 +70,7 @@ impl Opener {
         Opener { ring, station, revision: u64::MAX, streams: None }
     }
 
-    /// Whether the packets are the station's own for sure, since strangers do not have the key.
+    /// Whether packets that open can only be the station's, because it is encrypted and strangers do not have the key.
     pub fn is_encrypted(&mut self) -> bool {
         self.refresh();
         self.streams.is_some()
@@ -79,7 +79,7 @@ impl Opener {
     /// The packet of RTP in a datagram. If the station is not encrypted, that is the datagram.
     ///
     /// # Errors
-    /// It is a stranger's, a replay, or of a key that the directory has not told yet.
+    /// The datagram is a stranger's, a replay, or sealed with a key that the directory has not told yet.
     pub fn open<'d>(&mut self, datagram: &'d mut [u8]) -> Result<&'d [u8], SrtpError> {
         self.refresh();
         let Some(streams) = &mut self.streams else { return Ok(datagram) };

@@ -132,7 +132,7 @@ pub enum DatagramError {
 pub struct Tuner {
     /// The only address whose packets are taken; `None`: any.
     source: Option<IpAddr>,
-    /// Nobody but the station can have sent what is handled, so that another SSRC is followed on its first whole picture.
+    /// Whether only the station can have sent the packets that are handled: if so, another SSRC is followed on its first whole picture.
     is_authentic: bool,
     expected: Expected,
     /// Since when pictures are expected.

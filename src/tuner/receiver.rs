@@ -36,7 +36,7 @@ use crate::wire::rtp::Header;
 /// Longest time until the thread notices that its owner [expects](Receiver::expect) something else.
 const NOTICE: Duration = Duration::from_millis(500);
 
-/// When so many packets have been refused since the last signed picture, that is why none is shown.
+/// If more packets than this have been refused since the last signed picture, the status says that this is why none is shown.
 const REFUSED: u64 = 10;
 
 /// Most kinds of refused pictures that are logged.

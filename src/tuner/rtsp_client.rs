@@ -51,7 +51,7 @@ pub(super) struct SoundType {
 pub struct RtspServer {
     /// Its address.
     pub address: SocketAddr,
-    /// What its certificate has to be; `None`: it is reached by a plain connection.
+    /// The certificate that it must show; `None`: it is reached by a plain connection.
     pub tls: Option<Trust>,
     /// The value of the Authorization header, which each request has; `None`: nothing is shown.
     pub authorization: Option<Secret>,
@@ -89,7 +89,7 @@ impl RtspServer {
         }
     }
 
-    /// Whether it can be reached in this way: connects, and hangs up. Blocks for up to some [`PATIENCE`].
+    /// Whether it can be reached in this way: connects, and hangs up. Blocks for some seconds at most.
     ///
     /// # Errors
     /// As those of a connection that is to be played.
@@ -123,7 +123,7 @@ impl Connection {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Connection::Plain(tcp) => tcp.write_all(bytes),
-            // Not by the stream's own `write`, which reads as well: nothing would wake up whoever waits for what it has read.
+            // Not by the stream's own `write`, which reads as well: no event would wake up the reader for the bytes that it has read.
             Connection::Tls(stream) => {
                 stream.conn.writer().write_all(bytes)?;
                 while stream.conn.wants_write() {

@@ -1,8 +1,8 @@
-//! Passes on the packets of signed pictures alone, for a [`Tuner`](super::Tuner). Pure.
+//! Verifies pictures by their cards, and passes the packets of verified pictures to a [`Tuner`](super::Tuner). Pure.
 //!
-//! A [card](crate::wire::signature) comes before its picture and says by which packets it is made up. A packet is taken if a card
-//! lists it, so nothing that anybody else sends has an effect: neither on the picture, whatever SSRC and sequence numbers are
-//! forged, nor on the sender that the tuner follows. The tuner gets the packets in order, with sequence numbers of our own.
+//! A [card](crate::wire::signature) comes before its picture and lists the digests of its packets. A packet is taken only if a card
+//! lists it, so packets of other senders change neither the picture, whatever SSRC and sequence numbers they forge, nor the sender
+//! that the tuner follows. The tuner gets the packets in order, with sequence numbers of our own.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,11 +28,11 @@ const MAX_EARLY: usize = 256;
 /// See [`MAX_EARLY`].
 const MAX_EARLY_BYTES: usize = 1 << 20;
 
-/// How long before the directory's answer the first picture may have been due: that is how old pictures may be that somebody has
-/// recorded and sends again to a receiver that has just begun.
+/// How long before the directory's answer the first picture may have been due. Somebody who sends recorded pictures again to a receiver
+/// that has just begun can show it pictures of this age at most.
 const BEFORE: Duration = Duration::from_secs(2);
 
-/// A sender of cards of which none has been verified for this long is not known any more.
+/// A sender of cards is forgotten when none of its cards has been verified for this long.
 const CARDS_GONE: Duration = Duration::from_secs(2);
 
 /// Time between two cards of unknown senders that are verified while there is a known one. Verifying takes some 50 us: without a
@@ -71,7 +71,7 @@ impl fmt::Display for Unverifiable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Unverifiable::NotSigned => {
-                "its pictures are not signed, and --require-signed shows no others: set `sign = true` in its line-up"
+                "its pictures are not signed, and --require-signed shows signed ones only: set `sign = true` in its line-up"
             }
             Unverifiable::NotTold => "the directory has not told the keys of signed stations",
             Unverifiable::PlainDirectory => {
@@ -110,7 +110,7 @@ pub enum Refused {
     /// The datagram is RTP of another payload type than cards have.
     #[error("RTP payload type {0}, which is not that of cards")]
     PayloadType(u8),
-    /// It is no valid card.
+    /// The card is not valid.
     #[error(transparent)]
     Card(#[from] CardError),
     /// The card is of a picture that was shown, or of an earlier one.
@@ -210,7 +210,7 @@ impl PictureVerifier {
     /// Handles a datagram from the port of the cards, which arrived at `now` from `from`.
     ///
     /// # Errors
-    /// It is no card of a picture that is still to come. It has been counted, and nothing else happens.
+    /// The datagram is no card of a picture that is still to come. It has been counted, and nothing else happens.
     pub fn handle_card(
         &mut self,
         now: AirTime,
@@ -284,7 +284,7 @@ impl PictureVerifier {
         Ok(())
     }
 
-    /// Gives up the packets that have waited too long for their cards at `now`.
+    /// Drops the packets that have waited too long for their cards at `now`.
     pub fn handle_timeout(&mut self, now: AirTime) {
         while self.early.front().is_some_and(|early| early.arrival + EARLY <= now) {
             self.drop_early();

@@ -46,7 +46,7 @@ impl SignedSource {
         Ok(SignedSource { cards, verifier: PictureVerifier::new(signer, told), source, left: 0 })
     }
 
-    /// Follows what the directory tells.
+    /// Takes the keys that the directory told last.
     ///
     /// # Errors
     /// The pictures cannot be verified any more: the sentence says why.
@@ -80,7 +80,7 @@ impl SignedSource {
     /// Handles a datagram that came to the group of the pictures, and passes verified pictures to `tuner`.
     ///
     /// # Errors
-    /// The datagram is of no use, or the cards cannot be read.
+    /// The datagram is refused, or the socket of the cards cannot be read.
     pub(super) fn handle(
         &mut self,
         tuner: &mut Tuner,
@@ -111,7 +111,7 @@ impl SignedSource {
         passed
     }
 
-    /// Gives up what has waited for too long at `now`.
+    /// Drops the packets that have waited too long for their cards at `now`.
     pub(super) fn handle_timeout(&mut self, now: AirTime) {
         self.verifier.handle_timeout(now);
     }

@@ -1,4 +1,4 @@
-//! How the RTSP server of a broadcaster is reached, whose directory is known.
+//! How the RTSP server of a broadcaster is reached, for a viewer that knows its directory.
 
 use std::io;
 use std::net::SocketAddr;

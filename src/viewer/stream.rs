@@ -71,8 +71,8 @@ impl Stream {
     }
 
     /// What a description says that `place` has: the path of a file, `-` for standard input, or a URL. Of an RTSP server the stream
-    /// itself is received, in the connection. `reach` has the fingerprint that one must show by TLS, those that are known, and a token to
-    /// show it. Blocks.
+    /// itself is received, in the connection. `reach` has the fingerprint that the server must show by TLS, the fingerprints that are
+    /// known, and a token to show to the server. Blocks.
     ///
     /// # Errors
     /// There is no such description, or none of RTP/JPEG to a group; the interface cannot be told; or a secret would be shown where others

@@ -86,7 +86,7 @@ fn is_dry_run(query: Option<&str>, body: &[u8]) -> Result<bool, String> {
     Ok(by_query || dry_run)
 }
 
-/// A client that may change what is on air, as the audit log describes it.
+/// The operator that asks, as the audit log describes it.
 pub(super) struct Operator(String);
 
 impl FromRequestParts<Arc<Web>> for Operator {
@@ -122,7 +122,7 @@ impl FromRequestParts<Arc<Web>> for Operator {
     }
 }
 
-/// What the layers before have found out about a request.
+/// The facts about a request that the layers in front have found out.
 async fn extension<T: Clone + Send + Sync + 'static>(
     parts: &mut Parts,
     web: &Arc<Web>,
@@ -165,7 +165,7 @@ pub(super) async fn without_method(method: Method) -> Response {
 }
 
 impl Web {
-    /// Has a command obeyed, and answers with what has become of it.
+    /// Has a command obeyed, and answers with the outcome.
     async fn obey(&self, Operator(operator): Operator, command: ControlCommand) -> Response {
         let answer = self.commands.give(command, Origin::Network(operator)).await;
         let status = match answer {

@@ -132,8 +132,14 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("cargo build ", "builds everything once more"),
     ("echo 'net.core.rmem_max", "changes this machine"),
     ("xdg-open ", "opens a browser"),
-    ("viewer --sdp rtsps://192.0.2.7", "is another machine; a station for some is watched that way in its own test"),
-    ("curl -H \"Authorization: Bearer $TOKEN\"", "is another machine, and needs a token; orders by HTTP have tests of their own"),
+    (
+        "viewer --sdp rtsps://192.0.2.7",
+        "is another machine; a station for some is watched that way in its own test",
+    ),
+    (
+        "curl -H \"Authorization: Bearer $TOKEN\"",
+        "is another machine, and needs a token; orders by HTTP have tests of their own",
+    ),
     ("vlc ", "VLC refuses to run as root, which everybody is in a test's namespace"),
     ("gst-play-1.0 {http}", "takes 8 s and more, as the table says"),
     ("broadcaster prepare", "encodes every film; `an_interrupted_preparation_goes_on` runs it"),

@@ -122,7 +122,7 @@ impl Arrivals {
         Ok(arrival)
     }
 
-    /// What has come already; `None` if all was taken.
+    /// The next arrival, without waiting; `None` if all were taken.
     pub(crate) fn waiting(&mut self) -> Option<Result<Arrival, String>> {
         let arrival = self.arrivals.try_recv().ok()?;
         if let Ok(arrival) = &arrival {
@@ -138,7 +138,7 @@ impl Arrivals {
 }
 
 impl ArrivalSender {
-    /// A second way to the same station, for sound that another thread hears.
+    /// A second sender to the same station, for the thread that reads the sound.
     pub(crate) fn beside(&self) -> ArrivalSender {
         let (clock, sender, waiting) = (self.clock.clone(), self.sender.clone(), self.waiting.clone());
         ArrivalSender { clock, sender, waiting, second: Second::default() }

@@ -31,7 +31,7 @@ pub(super) trait Camera {
     fn read(&mut self) -> Result<Option<PictureBody>, String>;
 }
 
-/// Begins to read the camera, and its microphone if somebody hears it.
+/// Begins to read the camera, and its microphone if the station has sound.
 pub(crate) fn begin(device: CameraDevice, microphone: Option<Microphone>, clock: AirClock) -> Arrivals {
     let path = device.path.clone();
     read_on_thread(path, microphone, clock, move || OpenCvCamera::open(&device))

@@ -29,7 +29,7 @@ pub(crate) struct CameraUnits {
     width: u16,
     quality: u8,
     clock: AirClock,
-    /// Waits for what comes.
+    /// The runtime on which the caller waits for arrivals.
     runtime: Runtime,
     /// `None` before the camera is opened, and after it was lost.
     arrivals: Option<Arrivals>,
@@ -75,7 +75,7 @@ impl CameraUnits {
         self.has_sound
     }
 
-    /// Forgets what has come and was not taken.
+    /// Drops the arrivals that were not taken.
     pub(crate) fn skip(&mut self) {
         self.ready.clear();
         let Some(arrivals) = &mut self.arrivals else { return };
@@ -126,7 +126,7 @@ impl CameraUnits {
         self.maker = sound.and_then(|sound| maker(sound).ok().flatten());
     }
 
-    /// A picture that cannot be shown is left out.
+    /// Keeps a picture as a unit: as it came, or encoded. A picture that cannot be shown is left out.
     fn take(&mut self, picture: Stamped<PictureBody>) {
         let Stamped { at, body, .. } = picture;
         self.rate.count(at);

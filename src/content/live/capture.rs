@@ -17,19 +17,19 @@ const BUFFER: u32 = 500_000;
 /// An ALSA capture device that is open.
 pub(super) struct AlsaCapture {
     device: PCM,
-    /// 1 or 2.
+    /// Channels of the device, 1 or 2.
     channels: usize,
-    /// What was read last.
+    /// The samples of the last read.
     values: Vec<i16>,
 }
 
 impl AlsaCapture {
-    /// Opens a device, and begins to hear.
+    /// Opens a device, and starts the capture.
     ///
     /// # Errors
-    /// The sentence, behind the name of the microphone, that says why not.
+    /// The reason why it cannot be opened: the rest of a sentence that begins with the microphone's name.
     pub(super) fn open(name: &str) -> Result<AlsaCapture, String> {
-        // alsa-lib writes pages to stderr if there is no device.
+        // alsa-lib writes pages of text to stderr if there is no such device.
         let said = Output::local_error_handler();
         let opened = AlsaCapture::begin(name);
         if let (Err(_), Ok(said)) = (&opened, said) {
@@ -73,7 +73,7 @@ impl AlsaCapture {
         Ok(AlsaCapture { device, channels, values: vec![0; FRAME as usize * channels] })
     }
 
-    /// Goes on after an error, if it is one that may happen.
+    /// Restarts the capture after an overrun or a suspend; any other error is returned.
     fn recover(&self, error: alsa::Error) -> Result<Heard, String> {
         match errno(&error) {
             Errno::AGAIN | Errno::INTR => Ok(Heard::Nothing),

@@ -53,7 +53,7 @@ impl Connection {
         Connection { arrivals, _reader: reader }
     }
 
-    /// Begins to read a camera of this machine, and its microphone if somebody hears it, each on a thread of its own.
+    /// Begins to read a camera of this machine, and its microphone if the station has sound, each on a thread of its own.
     pub(super) fn to_camera(
         device: CameraDevice,
         microphone: Option<Microphone>,

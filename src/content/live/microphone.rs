@@ -1,7 +1,7 @@
-//! The microphone beside a camera of this machine. A thread of its own hears it, since reading blocks. Whatever fails, the station is
-//! silent, its pictures go on, the log says so in one sentence, and the device is tried again.
+//! The microphone beside a camera of this machine. A thread of its own reads it, because reading blocks. If the microphone fails, the
+//! station is silent, its pictures go on, the log has one sentence, and the thread opens the device again.
 //!
-//! The samples are stamped by their number, so that the sound follows the device's clock, as that of a network camera does.
+//! The time stamp of a sample follows from its number, so that the sound follows the device's clock, as that of a network camera does.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -18,36 +18,37 @@ use crate::content::sound::{CHANNELS, FRAME, RATE};
 use crate::media::AirTime;
 use crate::wire::sdp::offers::Coding;
 
-/// Longest wait of a read. A thread ends so long after nobody hears it.
+/// Longest wait of a read. The thread ends within this time after the station stops listening.
 pub(super) const GLANCE: Duration = Duration::from_millis(100);
 
-/// A microphone that gives no sound for so long has failed.
+/// A microphone that gives no samples for this long has failed.
 const STALL: Duration = Duration::from_secs(3);
 
-/// How late samples come at least is compared from one such span to the next: clocks drift by less than a millisecond meanwhile.
+/// The least lateness of samples is measured in windows of this length, and compared from one to the next: clocks drift by less than a
+/// millisecond in a window.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// In nanoseconds: samples that come so much earlier than those of the span before are given by no device that hears. ALSA's `null`
-/// and `file` give what is asked for, at once.
+/// In nanoseconds. If samples come earlier than those of the window before by more than this, the device is no real one: ALSA's `null`
+/// and `file` give as many samples as are asked for, at once.
 const MOST_AHEAD: i64 = 1_000_000_000;
 
-/// In nanoseconds: samples that come so much later than those of the span before have others lost before them. A sound server that
-/// is held up does not say so.
+/// In nanoseconds. If samples come later than those of the window before by more than this, samples before them were lost: a sound
+/// server that was held up reports no overrun.
 const MOST_LOST: i64 = 100_000_000;
 
-/// A microphone is said to be heard when it has given sound for so long.
+/// The log says that a microphone is heard when it has given samples for this long.
 const STEADY: Duration = Duration::from_secs(1);
 
 /// Shortest and longest pause before a microphone is tried again. It doubles with each failure in a row.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// A microphone that was heard for so long has not failed in a row.
+/// If a microphone was heard for longer than this, its next failure counts as the first one in a row.
 const LASTING: Duration = Duration::from_secs(10);
 
 /// Values of a block: 20 ms in both channels.
 const BLOCK: usize = FRAME as usize * CHANNELS;
 
-/// A microphone, and who hears it.
+/// A microphone, and the station or publisher that has its sound.
 #[derive(Debug, Clone)]
 pub(crate) struct Microphone {
     /// ALSA's name of it.
@@ -56,27 +57,27 @@ pub(crate) struct Microphone {
     pub(crate) heard_by: String,
 }
 
-/// What a read of a microphone brought.
+/// The result of a read of a microphone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(any(feature = "microphone", test)),
     expect(dead_code, reason = "without ALSA nothing is heard")
 )]
 pub(super) enum Heard {
-    /// Samples.
+    /// Samples were added.
     Samples,
-    /// None within [`GLANCE`].
+    /// No sample came within [`GLANCE`].
     Nothing,
-    /// Samples were lost. Those that come next are of now.
+    /// Samples were lost. The next ones are of the present moment.
     Gap,
 }
 
-/// Something that hears.
+/// A source of samples: an ALSA device, or a test's.
 pub(super) trait Capture {
-    /// Adds what was heard to `samples`: left and right in turn, at [`RATE`]. Waits up to [`GLANCE`] for it.
+    /// Adds the samples that have come to `samples`: left and right in turn, at [`RATE`]. Waits up to [`GLANCE`] for some.
     ///
     /// # Errors
-    /// The sentence, behind the name of the microphone, that says why no more is heard.
+    /// The reason why the device gives no more samples: the rest of a sentence that begins with the microphone's name.
     fn read(&mut self, samples: &mut Vec<i16>) -> Result<Heard, String>;
 }
 
@@ -84,19 +85,19 @@ impl Microphone {
     /// The coding and the clock rate of what a microphone sends.
     pub(crate) const CODING: (Coding, u32) = (Coding::L16(CHANNELS as u8), RATE);
 
-    /// Tells the station of `pictures` that there is sound, and hears the microphone until nobody takes the pictures.
+    /// Tells the station of `pictures` that there is sound, and starts the thread, which ends when nobody takes the pictures any more.
     pub(super) fn begin(self, pictures: &ArrivalSender) {
         pictures.tracks_at_once(Coding::Jpeg, Some(Microphone::CODING));
         let sender = pictures.beside();
-        // Without a thread the station is silent.
+        // If the thread cannot be started, the station is silent.
         let _ = std::thread::Builder::new().name("microphone".into()).spawn(move || self.hear(&sender, open));
     }
 
-    /// Hears the microphone, and opens it again whenever it fails.
+    /// Reads the microphone, and opens it again whenever it fails.
     #[expect(clippy::disallowed_methods, reason = "a shell: it tries again after a pause")]
     fn hear<C: Capture>(&self, sender: &ArrivalSender, open: impl Fn(&str) -> Result<C, String>) {
         let Microphone { device, heard_by } = self;
-        // One thread a station and device: while the driver of the one before does not answer, this one waits.
+        // One thread for each station and device: if the driver still blocks the thread before this one, this one waits for it.
         let own = Path::new(heard_by).join(device);
         let _claim = loop {
             match Claim::of(&own) {
@@ -152,7 +153,7 @@ impl Capture for Never {
     }
 }
 
-/// Passes on what a microphone hears, until nobody wants it. `begin` is called once it has done so for [`STEADY`].
+/// Passes a microphone's samples on, until nobody takes them any more. Calls `begin` when samples have come for [`STEADY`].
 #[expect(clippy::disallowed_methods, reason = "a shell: sound comes, or does not, now")]
 fn listen(capture: &mut impl Capture, sender: &ArrivalSender, begin: impl FnOnce()) -> Result<(), String> {
     let (mut samples, mut stamps, mut begin) = (Vec::new(), Stamps::default(), Some(begin));
@@ -194,7 +195,7 @@ fn listen(capture: &mut impl Capture, sender: &ArrivalSender, begin: impl FnOnce
 struct Stamps {
     /// When the first sample was heard, and the samples since.
     begin: Option<(AirTime, u64)>,
-    /// When the current window began, and in nanoseconds how late, by the samples' clock, samples came at least in it.
+    /// When the current window began, and the least lateness of its samples by the samples' clock, in nanoseconds.
     window: Option<(AirTime, i64)>,
     /// The same of the window before.
     before: i64,

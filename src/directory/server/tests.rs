@@ -16,7 +16,7 @@ use crate::directory::message::{
     FilmOnAir, KeyFrom, OnAir, Services, State, StationInfo, StationKeys, StationNow, StationSigner,
     StreamKeys, VERSION,
 };
-use crate::directory::table::{Gate, KeysOf, Signers};
+use crate::directory::{Gate, KeysOf, Signers};
 use crate::limits::ACCEPT_BACKOFF;
 use crate::media::{AirTime, StationId};
 use crate::wire::srtp::{MasterKey, Profile};

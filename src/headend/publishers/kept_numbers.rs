@@ -110,7 +110,7 @@ impl KeptNumbers {
         }
     }
 
-    /// Forgets a name that was never on air: whoever announces many names takes no number from those that come back.
+    /// Forgets a name that was never on air, so that a publisher that announces many names takes no number from names that come back.
     pub(super) fn forget(&mut self, name: &str) {
         if self.by_name.get(name).is_some_and(|kept| !kept.was_on_air) {
             self.by_name.remove(name);

@@ -237,12 +237,12 @@ async fn whoever_announces_many_names_takes_neither_all_numbers_nor_those_that_a
     let state = || head_end.publishers.lock();
     assert!(state().current.len() <= 37 && state().numbers.count() <= 38, "{}", state().numbers.count());
     assert_eq!(head_end.stations().len(), 3, "two of the line-up, and Anna's");
-    // Others come on air, and who comes back has the number it had.
+    // Other publishers come on air, and a name that comes back has the number that it had.
     let mut berta = head_end.publisher(&with("Berta")).unwrap();
     assert!(berta.go_on_air().is_some());
     let mut anna = head_end.publisher(&with("Anna")).unwrap();
     assert!(anna.go_on_air().is_some() && anna.station() == StationId(900));
-    // Those who send something wait no longer, and those who go leave nothing behind.
+    // A publisher that has sent a picture no longer counts as waiting, and one that leaves keeps nothing.
     for publisher in &mut waiting {
         publisher.go_on_air().unwrap();
     }

@@ -21,9 +21,9 @@ fn messages_about_live_sources() {
         ("\"/dev/video0\"", "size = \"1280x720\"\nrate = 25\ncamera_format = \"YUYV\"", ""),
         ("\"/dev/video0\"", "microphone = \"plughw:1\"\nsound = true", ""),
         ("\"/dev/video0\"", "microphone = \"plughw:1\"",
-            r#":6: station "Ocean": microphone = "plughw:1" is for a station that is heard; write sound = true beside it, or remove it"#),
+            r#":6: station "Ocean": microphone = "plughw:1" has no effect on a station without sound; write sound = true beside it, or remove it"#),
         ("\"/dev/video0\"", "microphone = \"\"\nsound = true",
-            r#":6: station "Ocean": microphone = "" is no name of ALSA; name a capture device of ALSA, as in "default" or "plughw:1""#),
+            r#":6: station "Ocean": microphone = "" cannot be the name of a device of ALSA; name a capture device of ALSA, as in "default" or "plughw:1""#),
         (camera, "microphone = \"default\"\nsound = true",
             r#":6: station "Ocean": microphone = "default" is for a camera of this machine, as in media = "/dev/video0"; remove it"#),
         (camera, "password_file = \"a\"\npassword_env = \"CAM\"",
@@ -89,7 +89,7 @@ fn messages_about_media_at_times() {
     let found = messages("\"a.mp4\"", &format!("sound = true\n[[station.at]]\n{heard}"));
     assert_eq!(found, [""; 0]);
     let found = messages("\"a.mp4\"", &format!("[[station.at]]\n{heard}")).join("\n");
-    assert_eq!(found, r#":10: station "Ocean", at #1: microphone = "plughw:1" is for a station that is heard; write sound = true beside it, or remove it"#);
+    assert_eq!(found, r#":10: station "Ocean", at #1: microphone = "plughw:1" has no effect on a station without sound; write sound = true beside it, or remove it"#);
     let single = messages("\"a.mp4\"", &format!("[station.at]\n{evening}")).join("\n");
     assert_eq!(single, r#":6: station "Ocean": at = [station.at] is no list of tables; write [[station.at]], once for each time, below the station's keys"#);
 }

@@ -1,6 +1,7 @@
 //! Line-ups from the command line, for `broadcaster play`.
 
 use super::*;
+use crate::interface::Choice;
 
 fn play(edit: impl FnOnce(&mut PlayOptions)) -> Result<Lineup, ConfigError> {
     let mut options =

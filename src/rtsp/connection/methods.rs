@@ -163,7 +163,7 @@ impl RtspConnection {
                 Some(_) => station.has_sound().then_some(SoundCodec::Opus),
                 None => station.sound_codec(),
             },
-            // Packets in the connection are as safe as that.
+            // TLS protects the packets in the connection, so they are sent in the clear inside it.
             crypto: None,
             transport: Transport::Rtsp {
                 control: CONTROL,

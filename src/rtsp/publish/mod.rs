@@ -1,9 +1,11 @@
 //! Publishing by ANNOUNCE and RECORD (RFC 2326 sections 10.3 and 10.11): what FFmpeg, GStreamer's rtspclientsink and OBS speak. The
 //! methods of a connection that publishes; it has one recording, and no sessions that play.
 //!
-//! - `target`: what a request says of the station it means.
-//! - `session`: what is published by a connection, from its description to its packets.
+//! - `target`: the station that a request names, and the token in its URL.
+//! - `session`: the recording of a connection, from its description to its packets.
+//! - `packet_numbers`: the sequence numbers and timestamps of a track, without wraps. Pure.
 
+mod packet_numbers;
 mod session;
 mod target;
 
@@ -41,7 +43,7 @@ impl From<PublishRefusal> for Rejection {
     }
 }
 
-/// A URL as anybody may read it.
+/// A URL without its password and token, for the log.
 fn without_token(mut url: Url) -> String {
     url.set_query(None);
     let _ = url.set_username("");

@@ -14,6 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::packet_numbers::PacketNumbers;
 use crate::clock::AirClock;
 use crate::content::live::sender_clocks::{Clock, SenderClocks};
 use crate::content::live::track_reader::{TrackPacket, TrackReader, TrackUnit, nanoseconds};
@@ -26,7 +27,7 @@ use crate::rtsp::sink::open_ports;
 use crate::rtsp::transport::TransportOffer;
 use crate::wire::jitter::{BufferedPacket, JitterBuffer, PacketVerdict, Step};
 use crate::wire::rtcp::sender_time;
-use crate::wire::rtp::{self, Unwrap};
+use crate::wire::rtp;
 use crate::wire::sdp::offers::{Coding, OfferedTrack, offered_codecs, offered_tracks};
 
 /// How long a publisher may take from its description to its first packets.
@@ -64,7 +65,7 @@ pub(in crate::rtsp) struct PublishSession {
     second: PicturesOfSecond,
     /// Bytes that have come since the last picture.
     bytes: usize,
-    /// What was wrong with the last packet of pictures that was dropped since the last picture.
+    /// The fault of the last packet that was dropped since the last picture; `None` if there was none.
     fault: Option<String>,
 }
 
@@ -99,17 +100,6 @@ struct UsedTrack {
     clock: Clock,
     reader: TrackReader,
     numbers: PacketNumbers,
-}
-
-/// The packets of a track, counted without wraps.
-#[derive(Default)]
-struct PacketNumbers {
-    ssrc: Option<u32>,
-    sequence: Unwrap<16>,
-    next: Option<u64>,
-    timestamps: Unwrap<32>,
-    /// The first timestamp, of a packet or of a report.
-    first: Option<u64>,
 }
 
 /// The pictures of the current second.
@@ -429,32 +419,6 @@ fn control(media: &Media, place: usize) -> String {
     if last.is_empty() || last == "*" { format!("streamid={place}") } else { last.to_owned() }
 }
 
-impl PacketNumbers {
-    /// Whether packets of this source are those of the track: its first source is.
-    fn is_of(&mut self, ssrc: u32) -> bool {
-        *self.ssrc.get_or_insert(ssrc) == ssrc
-    }
-
-    /// Whether packets are missing before the one of this number; `None` if it came before.
-    fn lost_before(&mut self, sequence: u16) -> Option<bool> {
-        let number = self.sequence.unwrap(sequence.into());
-        let lost = match self.next {
-            Some(next) if number < next => return None,
-            Some(next) => number > next,
-            None => false,
-        };
-        self.next = Some(number + 1);
-        Some(lost)
-    }
-
-    /// Ticks since the first timestamp.
-    fn elapsed(&mut self, timestamp: u32) -> i64 {
-        let timestamp = self.timestamps.unwrap(timestamp);
-        let first = *self.first.get_or_insert(timestamp);
-        timestamp.cast_signed().saturating_sub(first.cast_signed())
-    }
-}
-
 impl PicturesOfSecond {
     /// Counts a picture. Returns whether they are not too many.
     fn takes(&mut self, now: Instant) -> bool {
@@ -535,19 +499,5 @@ mod tests {
         );
         let nine = "m=video 0 RTP/AVP 26\r\n".repeat(9);
         assert_eq!(self::recording(&nine).err().unwrap(), "it describes 9 media, more than 8");
-    }
-
-    #[test]
-    fn packets_are_numbered_without_wraps() {
-        let mut numbers = PacketNumbers::default();
-        let lost: Vec<_> = [65_534, 65_535, 0, 2, 1, 2, 3]
-            .into_iter()
-            .map(|sequence| numbers.lost_before(sequence))
-            .collect();
-        assert_eq!(lost, [Some(false), Some(false), Some(false), Some(true), None, None, Some(false)]);
-        let elapsed: Vec<_> =
-            [u32::MAX, 0, 89_999, u32::MAX - 1].map(|timestamp| numbers.elapsed(timestamp)).into();
-        assert_eq!(elapsed, [0, 1, 90_000, -1]);
-        assert!(numbers.is_of(7) && !numbers.is_of(8) && numbers.is_of(7));
     }
 }

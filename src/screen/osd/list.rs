@@ -65,6 +65,13 @@ fn needed(list: &List<'_>, m: &Measures) -> i32 {
     texts + number_width(list, m) + m.unit * 3 / 4 + 2 * side(m)
 }
 
+/// The width that a name may take of a row's `room`: all that a state of the width `state` leaves, `gap` pixels before it,
+/// and at least three fifths. So a name is cut only if a long state is beside it, which is then cut too, or if it is
+/// longer than the row.
+fn name_room(room: i32, state: i32, gap: i32) -> i32 {
+    if state == 0 { room } else { (room - gap - state).max(room * 3 / 5) }
+}
+
 /// Distance of the texts from the panel's edges.
 fn side(m: &Measures) -> i32 {
     m.pad + m.unit / 3
@@ -133,10 +140,8 @@ impl Osd<'_> {
             let id = row.id.to_string();
             let id_left = left + number - strong.width(&id);
             strong.paint(self.canvas, id_left, middle(top, &strong), colour(ACCENT), &id);
-            // The name has what it needs, up to what leaves two fifths to what is on.
-            let room = right - after;
-            let names = if row.state.is_empty() { room } else { room * 3 / 5 };
-            let name = kind.cut(row.name, names);
+            let most = name_room(right - after, small.width(&row.state), m.unit);
+            let name = kind.cut(row.name, most);
             kind.paint(self.canvas, after, middle(top, kind), colour(TEXT), &name);
             let state_left = after + kind.width(&name) + m.unit;
             let state = small.cut(&row.state, right - state_left);
@@ -151,5 +156,55 @@ impl Osd<'_> {
             let place = area(x + width - bar - pad / 4, layout.top + down, bar, thumb);
             self.canvas.panel(place, bar / 2, QUIET, 200);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::StationId;
+
+    #[test]
+    fn a_name_has_the_room_that_the_state_leaves() {
+        for (room, state, most) in [
+            (500, 0, 500),   // Without a state, the whole row.
+            (500, 60, 420),  // A short state needs less than its share.
+            (500, 180, 300), // Exactly two fifths with the gap.
+            (500, 900, 300), // A long state is cut.
+            (500, 480, 300),
+            (0, 60, 0),
+        ] {
+            assert_eq!(name_room(room, state, 20), most, "{state} of {room}");
+        }
+    }
+
+    /// The width of a row's texts in a window of 1280 x 736, and what a name of it may take.
+    fn room_of(list: &List<'_>, row: &Row<'_>) -> (i32, i32) {
+        let m = Measures::new(1280, 736);
+        let layout = ListLayout::of(list, &m);
+        let room = layout.panel.width - 2 * side(&m) - number_width(list, &m) - m.unit * 3 / 4;
+        (room, name_room(room, small(&m).width(&row.state), m.unit))
+    }
+
+    #[test]
+    fn a_name_that_fits_beside_its_state_is_whole() {
+        let row = |n, name, state: &'static str| Row {
+            id: StationId(n),
+            name,
+            state: state.into(),
+            off_air: false,
+        };
+        let long = "Ελληνικός κινηματογράφος";
+        for count in [1, 3, 60] {
+            let rows = (1..=count).map(|n| row(n, if n == 1 { long } else { "Ocean" }, "Nature")).collect();
+            let list = List { rows, current: Some(StationId(1)), cursor: Some(0), search: "" };
+            let (_, most) = room_of(&list, &list.rows[0]);
+            let strong = Measures::new(1280, 736).strong();
+            assert!(strong.width(long) <= most, "{count} stations: {} of {most}", strong.width(long));
+        }
+        let lost = "a sentence that says at length why this station is not on air at the moment";
+        let list = List { rows: vec![row(1, long, lost)], current: None, cursor: None, search: "" };
+        let (room, most) = room_of(&list, &list.rows[0]);
+        assert_eq!(most, room * 3 / 5, "of two long texts, the name has three fifths");
     }
 }

@@ -174,7 +174,7 @@ impl DirectoryView {
         self.signers = Some((at, signers));
     }
 
-    /// What is required of a station's pictures if these must be signed. The keys are those that the directory told last, even if
+    /// The requirement on a station's pictures if these must be signed. The keys are those that the directory told last, even if
     /// the connection is lost.
     pub(super) fn requirement_of(&self, id: StationId) -> Requirement {
         if !self.endpoint.is_safe() {

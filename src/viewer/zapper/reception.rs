@@ -83,7 +83,7 @@ impl Zapper {
         matches!(self.via, ReceiveVia::Multicast { require_signed: true, .. })
     }
 
-    /// What is required of a station's pictures; `None`: nothing.
+    /// The requirement on a station's pictures; `None`: none.
     pub(super) fn requirement_of(&self, id: StationId) -> Option<Requirement> {
         self.requires_signed().then(|| self.directory.requirement_of(id))
     }
