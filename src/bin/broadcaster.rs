@@ -174,6 +174,15 @@ fn command() -> ExitCode {
         let done = generate.write(Cli::command(), &manual::broadcaster(), &mut io::stdout());
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    let decodes = match &cli.command {
+        None | Some(Command::Play(_) | Command::Publish(_) | Command::Prepare(_)) => true,
+        Some(Command::Check(check)) => !check.fast,
+        Some(_) => false,
+    };
+    if decodes && let Err(sentence) = scarcity::check_address_space() {
+        eprintln!("broadcaster: {sentence}");
+        return ExitCode::FAILURE;
+    }
     // Somebody who plays a film wants to read how to watch it, and needs no real-time priority to try.
     let is_play = matches!(cli.command, Some(Command::Play(_)));
     let usual = if is_play { "warn,stationcast::air=error" } else { "info" };

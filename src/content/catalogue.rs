@@ -217,11 +217,7 @@ impl Catalogue {
     /// The film cannot be opened.
     pub fn open(&self, film: &Path) -> Result<Box<dyn PictureSource>, SourceError> {
         let source = (self.opener)(film)?;
-        source
-            .facts()
-            .iter()
-            .flat_map(|facts| &facts.remarks)
-            .for_each(|remark| self.log_once(remark.clone()));
+        source.remarks().iter().for_each(|remark| self.log_once(remark.clone()));
         Ok(source)
     }
 

@@ -135,6 +135,11 @@ pub trait PictureSource: Send {
         None
     }
 
+    /// What the operator should know of it: a sentence each.
+    fn remarks(&self) -> &[String] {
+        self.facts().map_or(&[], |facts| &facts.remarks)
+    }
+
     /// Sets how long a slide is shown. Films ignore it.
     fn show_for(&mut self, _slide: Duration) {}
 

@@ -96,10 +96,11 @@ impl Timeline {
 
     /// The picture given last lasts so long, if the film says so of it. A film ends when its last picture has had its time.
     pub fn lasts(&mut self, lasts: Option<Duration>) {
-        let interval = self.rate.interval();
+        let (interval, variable) = (self.rate.interval(), self.film.variable);
         if let Some(last) = &mut self.film.last {
-            // What is one interval but for rounding stays on the grid.
-            last.lasts = lasts.filter(|lasts| lasts.abs_diff(interval) > ON_GRID.max(interval / 8));
+            // What is one interval but for rounding stays on the grid, which a film of variable rate does not have.
+            let is_own = |lasts: &Duration| variable || lasts.abs_diff(interval) > ON_GRID.max(interval / 8);
+            last.lasts = lasts.filter(is_own);
         }
     }
 
@@ -346,6 +347,28 @@ mod tests {
         timeline.next(Duration::ZERO);
         timeline.lasts(Some(Duration::from_millis(41)));
         assert_eq!((timeline.film_length(), timeline.held_until()), (Duration::from_millis(40), None));
+    }
+
+    #[test]
+    fn the_next_round_of_a_variable_film_follows_when_its_last_picture_has_had_its_time() {
+        let millis = Duration::from_millis;
+        // As telephones record in poor light: 25 pictures a second on average. The last one lasts about as long as that, or not.
+        for lasts in [17, 38, 40, 43, 66, 900] {
+            let mut timeline = Timeline::new(START, rate(25, 1));
+            for round in 0..100 {
+                timeline.begin_film(rate(25, 1), START);
+                for (stamp, picture_lasts) in [(0, 33), (33, 67), (100, 20), (120, lasts)] {
+                    let due = timeline.next(millis(stamp));
+                    timeline.lasts(Some(millis(picture_lasts)));
+                    let expected = START + millis(round * (120 + lasts) + stamp);
+                    assert_eq!(
+                        due.at, expected,
+                        "the picture at {stamp} of round {round}, the last for {lasts}"
+                    );
+                }
+                assert_eq!(timeline.film_length(), millis(120 + lasts));
+            }
+        }
     }
 
     #[test]

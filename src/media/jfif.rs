@@ -26,6 +26,7 @@ const SOS: u8 = 0xda;
 const DQT: u8 = 0xdb;
 const DRI: u8 = 0xdd;
 const APP0: u8 = 0xe0;
+const APP14: u8 = 0xee;
 
 impl Jpeg {
     /// Parses a JPEG file, without copying its scan.
@@ -46,6 +47,7 @@ impl Jpeg {
         let mut frame = None;
         let mut restart_interval = None;
         let mut huffman_tables = 0;
+        let mut colours = Colours::default();
         loop {
             let (marker, body) = segments.next()?;
             match marker {
@@ -60,7 +62,12 @@ impl Jpeg {
                         }
                     }
                 }
-                SOF0 => frame = Some(parse_frame(body)?),
+                SOF0 => {
+                    frame = Some(parse_frame(body)?);
+                    colours.ids = [body[6], body[9], body[12]];
+                }
+                APP0 if body.starts_with(b"JFIF\0") => colours.jfif = true,
+                APP14 if body.starts_with(b"Adobe") => colours.transform = body.get(11).copied(),
                 0xc1..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcf => {
                     return Err(JfifError::Unsuitable("it is not baseline"));
                 }
@@ -82,6 +89,9 @@ impl Jpeg {
             }
         }
         let (size, chroma, ids) = frame.ok_or(JfifError::Broken("no frame header before the scan"))?;
+        if colours.are_rgb() {
+            return Err(JfifError::Unsuitable("its components are red, green and blue"));
+        }
         let [Some(luma), Some(chroma_table), Some(other)] =
             ids.map(|id| quant.get(usize::from(id)).copied().flatten())
         else {
@@ -185,6 +195,24 @@ impl<'a> Segments<'a> {
             length.checked_sub(2).and_then(|n| body.get(..n)).ok_or(JfifError::Broken("segment length"))?;
         self.at = self.file.len() - rest.len() + 2 + length;
         Ok((*marker, body))
+    }
+}
+
+/// What says whether the three components are luma and two colours, or red, green and blue.
+#[derive(Default)]
+struct Colours {
+    /// Whether it has the header of JFIF, which knows luma and two colours alone.
+    jfif: bool,
+    /// The colour transform that Adobe's segment tells: 0 is none.
+    transform: Option<u8>,
+    ids: [u8; 3],
+}
+
+impl Colours {
+    /// As libjpeg decides it (`default_decompress_parms`), and so every viewer.
+    fn are_rgb(&self) -> bool {
+        let named = self.transform.map_or(self.ids == *b"RGB", |transform| transform == 0);
+        !self.jfif && named
     }
 }
 

@@ -5,8 +5,9 @@ use super::Size;
 use super::jfif::STANDARD_HUFFMAN;
 use super::jpeg::Chroma;
 
-/// The components of a scan, and how they are interleaved. A scan of 4:4:0 has the blocks of one of 4:2:2, and one of 4:1:1 those of
-/// 4:2:0: nothing tells them apart.
+/// The components of a scan, and how they are interleaved. A unit of 4:4:0 has the blocks of one of 4:2:2, and a unit of 4:1:1 those of
+/// 4:2:0. Only their number tells them apart, and only in a picture whose sides are no multiples of both units: 640x360 and 1920x1080,
+/// but not 640x480.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sampling {
     /// Luma, and two colour planes that are halved in width.
@@ -17,6 +18,10 @@ pub enum Sampling {
     Full,
     /// The same, coded in pairs of blocks above each other, as FFmpeg does it.
     FullPairs,
+    /// Luma, and two colour planes that are halved in height.
+    Yuv440,
+    /// Luma, and two colour planes that have a quarter of the width.
+    Yuv411,
     /// Luma alone.
     Grey,
 }
@@ -37,6 +42,8 @@ impl Sampling {
             Sampling::Yuv422 => "4:2:2",
             Sampling::Yuv420 => "4:2:0",
             Sampling::Full | Sampling::FullPairs => "4:4:4",
+            Sampling::Yuv440 => "4:4:0",
+            Sampling::Yuv411 => "4:1:1",
             Sampling::Grey => "grey",
         }
     }
@@ -48,6 +55,8 @@ impl Sampling {
             Sampling::Yuv420 => (16, 16, 4, 2),
             Sampling::Full => (8, 8, 1, 2),
             Sampling::FullPairs => (8, 16, 2, 4),
+            Sampling::Yuv440 => (8, 16, 2, 2),
+            Sampling::Yuv411 => (32, 8, 4, 2),
             Sampling::Grey => (8, 8, 1, 0),
         }
     }
@@ -243,6 +252,23 @@ pub(crate) mod tests {
                 assert!(fits(&scan, SIZE, interval, of), "with an end of image");
                 let half = scan.len() / 2;
                 assert!(!fits(&scan[..half], SIZE, interval, of), "a half");
+            }
+        }
+    }
+
+    #[test]
+    fn halved_height_and_quartered_width_are_told_apart_where_the_number_of_units_differs() {
+        use Sampling::{Yuv411, Yuv420, Yuv422, Yuv440};
+        for (width, height, known) in
+            [(640, 360, true), (1920, 1080, true), (720, 480, true), (640, 480, false)]
+        {
+            let size = Size { width, height };
+            for (of, other) in [(Yuv440, Yuv422), (Yuv411, Yuv420), (Yuv422, Yuv440), (Yuv420, Yuv411)] {
+                // The units of 4:4:0 are as many as those of 4:2:2 in a picture whose sides are multiples of 16.
+                let known = known && (height % 16 != 0 || matches!((of, other), (Yuv411, _) | (_, Yuv411)));
+                let scan = flat(size, of, None);
+                assert!(fits(&scan, size, None, of));
+                assert_eq!(fits(&scan, size, None, other), !known, "{of:?} as {other:?}, {width}x{height}");
             }
         }
     }

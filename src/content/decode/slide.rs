@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use opencv::core::Mat;
+use opencv::core::{CV_8UC3, Mat, Rect, Scalar};
 use opencv::imgcodecs::{self, IMREAD_COLOR};
 use opencv::prelude::*;
 
@@ -33,6 +33,7 @@ pub(super) struct SlideSource {
     /// How long the picture is shown.
     slide: Duration,
     shown: bool,
+    remarks: Vec<String>,
 }
 
 impl SlideSource {
@@ -44,13 +45,87 @@ impl SlideSource {
         if bytes.len() as u64 > MOST_BYTES || pixels(&bytes).is_some_and(|pixels| pixels > MOST_PIXELS) {
             return Err(failed("the picture is too large"));
         }
-        let pixels = imgcodecs::imdecode(&bytes.as_slice(), IMREAD_COLOR)
-            .map_err(|error| failed(error.message.lines().next().unwrap_or_default()))?;
+        // OpenCV 4.6 and FFmpeg 5.1 do not decode animated WebP.
+        let animation = Animation::of(&bytes);
+        let still = animation.as_ref().map_or(&bytes, |animation| &animation.first);
+        if pixels(still).is_some_and(|pixels| pixels > MOST_PIXELS) {
+            return Err(failed("the picture is too large"));
+        }
+        let reason = |error: opencv::Error| failed(error.message.lines().next().unwrap_or_default());
+        let mut pixels = imgcodecs::imdecode(&still.as_slice(), IMREAD_COLOR).map_err(reason)?;
         if pixels.empty() {
             return Err(failed("the picture is damaged"));
         }
-        Ok(SlideSource { path: path.to_owned(), pixels, slide: DEFAULT_SLIDE, shown: false })
+        let mut remarks = Vec::new();
+        if let Some(animation) = animation {
+            pixels = animation.on_canvas(pixels).map_err(reason)?;
+            remarks.push(format!("{} is an animated WebP; only its first picture is shown", display(path)));
+        }
+        Ok(SlideSource { path: path.to_owned(), pixels, slide: DEFAULT_SLIDE, shown: false, remarks })
     }
+}
+
+/// The first picture of an animated WebP (RFC 9649 section 2.7).
+struct Animation {
+    /// It as a file of its own, without its transparency, which is not shown of other pictures either.
+    first: Vec<u8>,
+    /// Width and height of the animation in pixels. Its pictures may be smaller.
+    canvas: (i32, i32),
+    /// Where the picture's left upper corner is.
+    at: (i32, i32),
+}
+
+impl Animation {
+    /// `None` of any other file.
+    fn of(file: &[u8]) -> Option<Animation> {
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | i32::from(byte));
+        let is_webp = file.starts_with(b"RIFF") && file.get(8..12) == Some(b"WEBP");
+        let mut chunks = chunks(file.get(12..).filter(|_| is_webp)?);
+        let (_, header) = chunks.next().filter(|(name, _)| name == b"VP8X")?;
+        let canvas = header.get(4..10)?;
+        let (_, frame) = chunks.find(|(name, _)| name == b"ANMF")?;
+        let (place, frame) = frame.split_at_checked(16)?;
+        let (name, coded) = self::chunks(frame).find(|(name, _)| matches!(name, b"VP8 " | b"VP8L"))?;
+        let padding = coded.len() % 2;
+        let length = |length: usize| u32::try_from(length).ok().map(u32::to_le_bytes);
+        let first = [
+            &b"RIFF"[..],
+            &length(12 + coded.len() + padding)?,
+            b"WEBP",
+            &name,
+            &length(coded.len())?,
+            coded,
+            &[0][..padding],
+        ];
+        Some(Animation {
+            first: first.concat(),
+            canvas: (number(&canvas[..3]) + 1, number(&canvas[3..]) + 1),
+            at: (2 * number(&place[..3]), 2 * number(&place[3..6])),
+        })
+    }
+
+    /// The whole animation as it begins: black around the first picture.
+    fn on_canvas(&self, first: Mat) -> opencv::Result<Mat> {
+        let (canvas, at, size) = (self.canvas, self.at, (first.cols(), first.rows()));
+        if size == canvas {
+            return Ok(first);
+        }
+        let mut whole = Mat::new_rows_cols_with_default(canvas.1, canvas.0, CV_8UC3, Scalar::default())?;
+        first.copy_to(&mut Mat::roi_mut(&mut whole, Rect::new(at.0, at.1, size.0, size.1))?)?;
+        Ok(whole)
+    }
+}
+
+/// The chunks of a RIFF file, as far as they are whole: name and content.
+fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    std::iter::from_fn(move || {
+        let (name, rest) = bytes.split_first_chunk::<4>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let content = rest.get(..length)?;
+        bytes = rest.get(length + length % 2..).unwrap_or_default();
+        Some((*name, content))
+    })
 }
 
 /// The number of pixels by a picture's header.
@@ -99,6 +174,10 @@ impl PictureSource for SlideSource {
         Some(self.slide)
     }
 
+    fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     fn show_for(&mut self, slide: Duration) {
         self.slide = slide;
     }
@@ -124,6 +203,23 @@ impl PictureSource for SlideSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_bytes_behind_the_header_of_an_animation_make_it_panic() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let mut file = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x3f\0\0\x2f\0\0ANMF\x20\0\0\0".to_vec();
+            file.extend([0; 16]);
+            file.extend(b"VP8 \x08\0\0\0\0\0\0\0\0\0\0\0");
+            let whole = Animation::of(&file).unwrap();
+            assert_eq!((whole.canvas, whole.at, whole.first.len()), ((64, 48), (0, 0), 28));
+            for _ in 0..random.usize(1..6) {
+                let at = random.usize(12..file.len());
+                file[at] = random.u8(..);
+            }
+            Animation::of(&file[..random.usize(..=file.len())]);
+        }
+    }
 
     #[test]
     fn the_size_of_a_picture_is_known_before_it_is_decoded() {

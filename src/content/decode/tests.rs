@@ -553,6 +553,35 @@ fn a_picture_file_is_a_slide() {
 }
 
 #[test]
+fn the_first_picture_of_an_animation_is_a_slide() {
+    let workshop = Workshop::new();
+    let two = "-f lavfi -i testsrc=s=320x240:r=2 -frames:v 4";
+    let still = workshop.make("-f lavfi -i testsrc=s=320x240:r=2 -frames:v 1", "still.png");
+    let expected = &reference(&still, "", (320, 240))[0];
+    for (args, name, remark) in [
+        (
+            "-c:v libwebp_anim -quality 95",
+            "moves.webp",
+            "moves.webp is an animated WebP; only its first picture is shown",
+        ),
+        ("-c:v apng -f apng", "moves.png", ""),
+    ] {
+        let mut source = open(&workshop.make(&format!("{two} {args}"), name)).unwrap();
+        source.show_for(Duration::from_secs(7));
+        assert_eq!(source.remarks().join("; "), remark);
+        assert_eq!((source.size(), source.length()), ((320, 240), Some(Duration::from_secs(7))), "{name}");
+        let picture = source.next_picture().unwrap().unwrap();
+        let bytes = picture.pixels.data_bytes().unwrap().to_vec();
+        let difference = Shown { width: 320, height: 240, bytes }.difference(expected);
+        assert!(difference <= 2.0 * COLOUR, "{name} differs by {difference}");
+        assert!(source.next_picture().unwrap().is_none());
+    }
+    // A GIF is a film, and is played.
+    let gif = workshop.make(two, "moves.gif");
+    assert_eq!(play(&gif).pictures.len(), 4);
+}
+
+#[test]
 fn pipes_sockets_and_devices_are_refused_by_their_kind() {
     let workshop = Workshop::new();
     let (pipe, socket) = (workshop.path("pipe.mp4"), workshop.path("socket.mp4"));

@@ -150,7 +150,7 @@ impl Depacketizer {
         }
         let fits = |sampling: &Sampling| scan::fits(&jpeg.scan, jpeg.size, jpeg.restart_interval, *sampling);
         let shown = [Sampling::of(jpeg.chroma), Sampling::Yuv420, Sampling::Yuv422, Sampling::Grey];
-        let refused = [Sampling::Full, Sampling::FullPairs];
+        let refused = [Sampling::Full, Sampling::FullPairs, Sampling::Yuv440, Sampling::Yuv411];
         let chroma = match shown.into_iter().find(fits) {
             Some(Sampling::Yuv420) => Chroma::Yuv420,
             Some(Sampling::Yuv422) => Chroma::Yuv422,

@@ -272,6 +272,52 @@ fn a_scan_that_is_not_what_its_type_says_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn samplings_without_a_type_are_refused_where_their_units_can_be_counted() {
+    let size = Size { width: 72, height: 48 };
+    for (kind, sampling, sentence) in [
+        (0, Sampling::Yuv440, "RTP/JPEG type 0 means 4:2:2, but the scan is 4:4:0"),
+        (1, Sampling::Yuv411, "RTP/JPEG type 1 means 4:2:0, but the scan is 4:1:1"),
+    ] {
+        let payload = payload(kind, size, &[], &[], &flat(size, sampling, None));
+        let refused = Depacketizer::default().push(&header(0, true), &payload).unwrap_err();
+        assert_eq!(refused, JpegPayloadError::Sampling(kind, sampling));
+        assert_eq!(refused.to_string(), sentence);
+    }
+}
+
+/// No header of RTP/JPEG says that a scan has Huffman tables of its own. With the standard ones its codes make no picture.
+#[test]
+#[cfg(feature = "viewer")]
+fn a_scan_with_huffman_tables_of_its_own_is_never_shown() {
+    let (width, height) = (320, 240);
+    for (step, subsamp, kind) in [
+        (1, turbojpeg::Subsamp::Sub2x2, 1),
+        (3, turbojpeg::Subsamp::Sub2x1, 0),
+        (7, turbojpeg::Subsamp::Sub2x2, 1),
+    ] {
+        let pixels: Vec<u8> = (0..width * height)
+            .flat_map(|n| [(n % width * step) as u8, (n / width * step) as u8, (n % 91) as u8])
+            .collect();
+        let shown = |optimize| {
+            let mut compressor = turbojpeg::Compressor::new().unwrap();
+            compressor.set_quality(80).unwrap();
+            compressor.set_subsamp(subsamp).unwrap();
+            compressor.set_optimize(optimize).unwrap();
+            let format = turbojpeg::PixelFormat::RGB;
+            let image = turbojpeg::Image { pixels: &pixels[..], width, pitch: width * 3, height, format };
+            let file = compressor.compress_to_vec(image).unwrap();
+            let sos = memchr::memmem::rfind(&file, &[0xff, 0xda]).unwrap();
+            let size = Size { width: width as u16, height: height as u16 };
+            let mut payload = payload(kind, size, &[], &[], &file[sos + 14..]);
+            payload[5] = 80;
+            let jpeg = Depacketizer::default().push(&header(1, true), &payload).unwrap().unwrap();
+            crate::screen::Decoder::new().unwrap().decode(&jpeg.to_jfif()).is_ok()
+        };
+        assert_eq!((shown(false), shown(true)), (true, false), "{step}");
+    }
+}
+
+#[test]
 fn a_scan_of_the_other_type_is_shown_as_what_it_is() {
     for (kind, sampling, chroma) in
         [(0, Sampling::Yuv420, Chroma::Yuv420), (1, Sampling::Yuv422, Chroma::Yuv422)]
