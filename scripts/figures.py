@@ -258,7 +258,8 @@ def publisher():
             if not os.path.exists(film):
                 prepare_mjpeg(film, sound)
             more = 'publish = { token = "kiwi-melon-fig" }\nsound = %s\n' % str(sound).lower()
-            caster = Broadcaster(HEAD + "".join(station(n, None, more) for n in range(1, count + 1)))
+            lineup = HEAD + "".join(station(n, None, more) for n in range(1, count + 1))
+            caster = Broadcaster(lineup, "publishers-%d" % len(sum(shares.values(), [])))
             time.sleep(2)
             running = [publish(film, "rtsp://a:kiwi-melon-fig@127.0.0.1:8554/publish/%d" % n, WORK + "/ffmpeg.log") for n in range(1, count + 1)]
             caster.await_films(count, 30)
