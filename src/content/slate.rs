@@ -12,6 +12,7 @@ use super::worker::{BlockingWorker, STUCK_AFTER, Threads};
 use super::{ContentEvent, ContentKind, Fault, OutputState, earliest_due};
 use crate::clock::AirClock;
 use crate::lineup::StationSpec;
+use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, Policy, REPEAT_RATE, Size, Unit};
 use crate::paint::style::{ACCENT, QUIET, TEXT};
 use crate::paint::{Canvas, Colour, Type, area, mix};
@@ -34,13 +35,15 @@ const REASON_LINES: usize = 4;
 /// The lead of the slate of a station whose content may come at any moment.
 const SHORT_LEAD: Duration = Duration::from_millis(100);
 
-/// A station's slate. Each picture is painted anew, since it shows a clock.
+/// A station's slate. A picture is painted each second, since it shows a clock, and sent until the next.
 pub(crate) struct Slate {
     spec: Arc<StationSpec>,
     clock: AirClock,
     worker: BlockingWorker,
     /// `None` before the first picture, while a blocking thread has it, or after it crashed or hung there.
     encoder: Option<Box<Encoder>>,
+    /// The last picture, and the time that it shows. `None` if the next one differs in more than its time.
+    drawn: Option<(String, Jpeg)>,
     timeline: Timeline,
     size: Size,
     reason: String,
@@ -71,6 +74,7 @@ impl Slate {
             clock,
             worker,
             encoder: None,
+            drawn: None,
             timeline,
             size,
             reason,
@@ -85,6 +89,7 @@ impl Slate {
     /// From the next picture on, this configuration of the same station holds.
     pub(crate) fn set_spec(&mut self, spec: Arc<StationSpec>) {
         self.spec = spec;
+        self.drawn = None;
     }
 
     /// The size of all pictures.
@@ -98,6 +103,7 @@ impl Slate {
         (self.reason, self.on_hold) = (reason, on_hold);
         (self.begun, self.next, self.pictures) = (false, 0, REPEAT_RATE.nearest(span));
         self.size = size.unwrap_or(self.size);
+        self.drawn = None;
     }
 
     /// The next event; `None` at the end of the span.
@@ -131,7 +137,12 @@ impl Slate {
         if let Some(lead) = self.lead {
             sleep(self.clock.until(due.at).saturating_sub(lead)).await;
         }
+        let clock = clock_text(due.at);
+        if let Some((_, jpeg)) = self.drawn.as_ref().filter(|(text, _)| *text == clock) {
+            return Ok(Unit::picture(due, jpeg.clone()));
+        }
         let (size, quality) = (self.size, self.spec.quality);
+        let text = clock.clone();
         let (name, reason) = (self.spec.name.clone(), self.reason.clone());
         let tag = if self.on_hold { ON_HOLD } else { OFF_AIR };
         let known = self.encoder.take().filter(|encoder| encoder.size() == size);
@@ -140,12 +151,13 @@ impl Slate {
                 Some(encoder) => encoder,
                 None => Box::new(Encoder::new(size, quality)?),
             };
-            let canvas = paint_slate(size, tag, &name, &reason, &clock_text(due.at));
+            let canvas = paint_slate(size, tag, &name, &reason, &text);
             let encoded = encoder.encode_rgb32(&canvas.pixels)?;
             Ok::<_, EncodeError>((encoder, encoded.jpeg))
         };
         let (encoder, jpeg) = self.worker.call(STUCK_AFTER, draw).await??;
         self.encoder = Some(encoder);
+        self.drawn = Some((clock, jpeg.clone()));
         Ok(Unit::picture(due, jpeg))
     }
 }
