@@ -772,6 +772,31 @@ print(dict(answers), "in %.1f s" % (time.monotonic() - due + 6))
 '''
 
 
+# What encrypting and signing cost, and how long a change of station takes then.
+def protection():
+    kinds = {"plain": "", "encrypt": "encrypt = true", "compat": 'encrypt = "compat"', "sign": "sign = true",
+             "encrypt and sign": "encrypt = true\nsign = true"}
+    shares, zaps = {}, {}
+    for turn in range(3):
+        for kind, keys in kinds.items():
+            head = HEAD + "sound = false\ndatagram = 1472\n" + keys + "\n"
+            caster = Broadcaster(head + "".join(station(n, OCEAN) for n in range(1, 101)), "%s-%d" % (kind.replace(" ", "-"), turn))
+            caster.await_films(100)
+            # Until all of them air from one reel.
+            time.sleep(30 if turn == 0 and kind == "plain" else 3)
+            shares.setdefault(kind, []).append(core_share(caster.pid, 15))
+            if turn == 0 and "sign" not in kind:
+                told = json.loads(run("viewer", ["--directory", "127.0.0.1:9688", "--headless", "--zap", "200", "--json"]).stdout)
+                zaps[kind] = told["zap_ms"]
+            caster.end()
+    plain = statistics.median(shares["plain"])
+    for kind, found in shares.items():
+        median = statistics.median(found)
+        say("100 stations, %s: %s %% of a core, %.2f times plain" % (kind, "/".join("%.1f" % share for share in found), median / plain))
+    for kind, found in zaps.items():
+        say("change of station, %s: p50 %.2f, p99 %.2f, max %.2f ms" % (kind, found["p50"], found["p99"], found["max"]))
+
+
 # 9. The viewer with sound.
 def sound():
     home = WORK + "/home"
@@ -806,7 +831,7 @@ def sound():
     caster.end()
 
 
-ALL = dict(publisher=publisher, comeback=comeback, black_hole=black_hole, mosaic=mosaic, thirty=thirty, glass=glass, reload=reload, reload_999=reload_999, tokens=tokens, sound=sound)
+ALL = dict(publisher=publisher, comeback=comeback, black_hole=black_hole, mosaic=mosaic, thirty=thirty, glass=glass, reload=reload, reload_999=reload_999, tokens=tokens, protection=protection, sound=sound)
 
 try:
     ALL[sys.argv[1]]()
