@@ -309,6 +309,13 @@ fn broadcast(mut lineup: Lineup, file: Option<&Path>) -> anyhow::Result<()> {
     });
     // A disk that hangs must not keep the program from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
+    if result.is_ok() {
+        // Threads that still decode are left behind. The exit handlers of their libraries would take memory from under them: now and
+        // then the program ended with a segmentation fault.
+        stationcast::log::flush();
+        let _ = io::stdout().flush();
+        signal_hook::low_level::exit(0);
+    }
     result
 }
 

@@ -16,14 +16,15 @@ mod slide;
 mod stamps;
 mod turn;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
 use ::opencv::core::Mat;
+use rustix::fs::OFlags;
 
 use self::opencv::OpenCvSource;
 pub use choice::FilmDecoder;
@@ -284,14 +285,25 @@ pub fn check_readable(path: &Path) -> Result<(), SourceError> {
 }
 
 /// Opens a regular file. A pipe, a socket or a device is refused by its kind: to open or read it could block for ever.
-fn open_file(path: &Path) -> io::Result<File> {
-    let kind = std::fs::metadata(path)?.file_type();
+///
+/// # Errors
+/// The system's, or the kind of what is no file.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    refuse_others(&std::fs::metadata(path)?)?;
+    // Another one may have taken the name meanwhile. O_NONBLOCK means nothing to a regular file; a pipe is opened at once with it.
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    refuse_others(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn refuse_others(metadata: &Metadata) -> io::Result<()> {
+    let kind = metadata.file_type();
     let kind = match () {
         () if kind.is_fifo() => "it is a named pipe, not a file",
         () if kind.is_socket() => "it is a socket, not a file",
         () if kind.is_char_device() || kind.is_block_device() => "it is a device, not a file",
         () if kind.is_dir() => "it is a folder, not a file",
-        () => return File::open(path),
+        () => return Ok(()),
     };
     Err(io::Error::other(kind))
 }

@@ -1,6 +1,5 @@
 //! What is known of a film before a picture is decoded. libavformat reads it, since OpenCV hides most of it.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::choice::{FilmDecoder, against_opencv};
 use super::ends_early::ends_early;
 use super::libav::maps_tones;
 use super::turn::Turn;
-use super::{SourceError, display, stamps};
+use super::{SourceError, display, open_file, stamps};
 use crate::content::sound::source::sound_track;
 use crate::lineup::SoundChoice;
 use crate::media::FrameRate;
@@ -354,7 +353,7 @@ fn remark(path: &Path, facts: &mut Facts) {
         };
         facts.remarks.push(format!("{name} has high dynamic range ({}); {shown}", kind.name()));
     }
-    if File::open(path).is_ok_and(|file| ends_early(file, &facts.container)) {
+    if open_file(path).is_ok_and(|file| ends_early(file, &facts.container)) {
         facts.remarks.push(format!(
             "{name} is cut off: its container says that it is longer than the file; it plays as far as it goes"
         ));

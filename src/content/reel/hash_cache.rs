@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::key::FilmHash;
+use crate::content::decode::open_file;
 use crate::content::lock;
 use crate::media::AirTime;
 
@@ -109,11 +110,7 @@ impl HashCache {
 
     /// The hash of a film's bytes. Reads all of them, unless this version of the film is in the cache.
     pub(super) fn film_hash(&self, film: &Path, now: AirTime) -> io::Result<FilmHash> {
-        // Opening a pipe would wait until another process writes to it.
-        if !fs::metadata(film)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
-        }
-        let file = File::open(film)?;
+        let file = open_file(film)?;
         let version = FileVersion::of(&file.metadata()?);
         if let Some(hash) = self.get(version) {
             return Ok(hash);
