@@ -305,7 +305,7 @@ fn refuse_others(metadata: &Metadata) -> io::Result<()> {
         () if kind.is_dir() => "it is a folder, not a file",
         () => return Ok(()),
     };
-    Err(io::Error::other(kind))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, kind))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> SourceError {
