@@ -136,7 +136,7 @@ pub trait PictureSource: Send {
         None
     }
 
-    /// What the operator should know of it: a sentence each.
+    /// Sentences about the film for the operator, for the log.
     fn remarks(&self) -> &[String] {
         self.facts().map_or(&[], |facts| &facts.remarks)
     }

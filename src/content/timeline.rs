@@ -98,7 +98,7 @@ impl Timeline {
     pub fn lasts(&mut self, lasts: Option<Duration>) {
         let (interval, variable) = (self.rate.interval(), self.film.variable);
         if let Some(last) = &mut self.film.last {
-            // What is one interval but for rounding stays on the grid, which a film of variable rate does not have.
+            // A length of one interval, but for rounding, stays on the grid. A film of variable rate has no grid.
             let is_own = |lasts: &Duration| variable || lasts.abs_diff(interval) > ON_GRID.max(interval / 8);
             last.lasts = lasts.filter(is_own);
         }

@@ -1,4 +1,4 @@
-//! What the directory asks of the broadcaster to answer its clients. The head-end has the answers, and gives them to the
+//! The questions that the directory asks the broadcaster, to answer its clients. The head-end has the answers, and gives them to the
 //! [`StationTable`](super::StationTable). Each method is called on a connection's task, and must not block.
 
 use super::message::{SoundPacket, StationFilms, StationKeys, StationSigner, StationSound};

@@ -76,7 +76,7 @@ impl KeyBook {
     }
 }
 
-/// What the directory tells of the stations' keys.
+/// The stations' keys, for the directory.
 pub(super) struct HeadEndKeys(pub(super) Weak<HeadEnd>);
 
 impl KeysOf for HeadEndKeys {

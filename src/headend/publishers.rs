@@ -109,7 +109,7 @@ pub(crate) struct PublishRequest<'a> {
     /// The name in the URL, decoded.
     pub(crate) name: &'a str,
     pub(crate) token: Option<&'a str>,
-    /// What it may see by a token or a password of the access file.
+    /// The grant of a token or a password of the access file, if the client has shown one.
     pub(crate) grant: &'a Grant,
     pub(crate) peer: IpAddr,
     /// Whether it comes by TLS.

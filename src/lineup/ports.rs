@@ -12,7 +12,7 @@ const WITH_SOUND: u16 = 4;
 /// Ports of a station without sound whose pictures are not signed.
 const LEAST: u16 = 2;
 
-/// What the ports of a station are for.
+/// The uses of the ports of a station.
 fn what(station: &UniqueValues) -> &'static str {
     if station.sign {
         "pictures, sound, the RTCP of each, and signatures"

@@ -84,7 +84,7 @@ pub enum SoundChoice {
 /// The largest size of a station's datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datagram {
-    /// What fits the interface's MTU, so that IP never fragments: one lost fragment loses the datagram, and its other
+    /// As much as fits the interface's MTU, so that IP never fragments: one lost fragment loses the datagram, and its other
     /// fragments fill the receiver's reassembly memory.
     Auto,
     /// At most this many bytes of UDP payload, 576..=65,507. IP fragments datagrams that exceed the MTU.

@@ -198,7 +198,7 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// What says whether the three components are luma and two colours, or red, green and blue.
+/// The signs by which a file tells whether its three components are luma and two colours, or red, green and blue.
 #[derive(Default)]
 struct Colours {
     /// Whether it has the header of JFIF, which knows luma and two colours alone.

@@ -30,7 +30,7 @@ use crate::media::Unit;
 
 pub use film_player::Appearance;
 
-/// What is published.
+/// The source of what is published.
 #[derive(Debug, Clone)]
 pub enum Published {
     /// The film at this path, over and over.

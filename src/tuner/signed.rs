@@ -42,7 +42,7 @@ const STRANGERS: Duration = Duration::from_millis(50);
 /// How far the sequence number of a known sender's card is ahead of its last one.
 const NEXT: u16 = 64;
 
-/// What a receiver requires of the pictures that it shows.
+/// The requirement that a receiver has for the pictures that it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
     /// A valid signature.

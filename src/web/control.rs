@@ -1,4 +1,4 @@
-//! What operators may change by HTTP: `POST /api/stations/2/control` and `POST /api/reload`, for a token or log-in with `admin`.
+//! The changes that operators may make by HTTP: `POST /api/stations/2/control` and `POST /api/reload`, for a token or log-in with `admin`.
 
 use std::fmt::Display;
 use std::sync::Arc;

@@ -44,8 +44,8 @@ const HEAD_LEN: usize = 9;
 /// Bytes of a digest. Finding another packet with the digest of a given one takes 2^128 attempts.
 const DIGEST_LEN: usize = 16;
 
-/// What a signature is over begins with this: no signature for another purpose, or by another version of this format, passes for
-/// one of a picture.
+/// The signed bytes begin with this, so that no signature for another purpose, or by another version of this format, passes for one of
+/// a picture.
 const DOMAIN: &[u8] = b"stationcast signed picture 1\0";
 
 /// The port of a station's cards, on the group of its pictures, which are on the port `pictures`.

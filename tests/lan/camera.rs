@@ -22,7 +22,7 @@ const DIRECTORY: &str = "10.77.0.1:9688";
 const BROADCASTER: &str = env!("CARGO_BIN_EXE_broadcaster");
 const DEVICE: &str = "/dev/video0";
 
-/// What the microphone hears, in hertz. Not that of any film.
+/// The tone that the microphone hears, in hertz. No film has it.
 const TONE: f64 = 440.0;
 
 /// PulseAudio's socket. Each network has a `/run` of its own.
@@ -165,7 +165,7 @@ pub(crate) fn a_camera_of_this_machine_and_its_microphone() {
     assert_eq!((broadcaster.threads_named("camera"), broadcaster.threads_named("microphone")), (1, 1));
 }
 
-/// What cameras do to their JPEG files: no Huffman tables, a table of quantization for each component, a restart interval, half a
+/// The file as cameras write JPEG: no Huffman tables, a table of quantization for each component, a restart interval, half a
 /// picture, and none of it. None of these changes the scan, of which half a picture has half.
 fn as_cameras_write_it(n: usize, file: &[u8]) -> Vec<u8> {
     let at = |marker: u8| segments(file).find(|(_, kind)| *kind == marker).expect("a segment").0;

@@ -103,7 +103,7 @@ impl Publish {
         outcome(published.map_err(|why| anyhow!(why)))
     }
 
-    /// What the arguments mean.
+    /// The publisher that the arguments describe.
     ///
     /// # Errors
     /// The sentence that says why it cannot be published.

@@ -41,7 +41,7 @@ impl AlsaCapture {
     fn begin(name: &str) -> Result<AlsaCapture, String> {
         // A device that another program has would else be waited for, without end.
         let device = PCM::new(name, Direction::Capture, true).map_err(|error| match errno(&error) {
-            // What a card that is not there is called depends on whether the machine has others.
+            // The error for a card that is not there depends on whether the machine has others.
             Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::INVAL => {
                 format!(
                     "is no device of this machine: {}; `arecord -L` lists those there are",

@@ -320,7 +320,7 @@ mod tests {
                 1 => Ok(Script(
                     vec![(Heard::Samples, 500), (Heard::Nothing, 0), (Heard::Samples, 500)].into_iter(),
                 )),
-                // What was heard before the gap is no part of the block behind it.
+                // Samples from before the gap are no part of the block behind it.
                 _ => Ok(Script(
                     vec![(Heard::Samples, 500), (Heard::Gap, 0), (Heard::Samples, 960)].into_iter(),
                 )),

@@ -31,7 +31,7 @@ pub enum MessageError {
     Malformed {
         /// "request" or "reply".
         kind: &'static str,
-        /// What is wrong, a sentence for people.
+        /// A sentence for people that says what is wrong.
         reason: String,
     },
     /// The body continues after the message.
@@ -107,15 +107,11 @@ impl Message for Reply {
             Reply::Admitted { name } => check_text(name, MAX_NAME),
             Reply::Tuned { entry, .. } => entry.check(),
             Reply::LineUp { stations, .. } => {
-                if !stations.is_sorted_by(|a, b| a.id < b.id) {
-                    return Err("stations ascend by number, each once");
-                }
+                check_ascending(stations.iter().map(|station| station.id))?;
                 stations.iter().try_for_each(StationInfo::check)
             }
             Reply::Sources(sources) => {
-                if !sources.is_sorted_by(|a, b| a.id < b.id) {
-                    return Err("stations ascend by number, each once");
-                }
+                check_ascending(sources.iter().map(|station| station.id))?;
                 let is_source = |address: IpAddr| !address.is_multicast() && !address.is_unspecified();
                 if !sources.iter().all(|source| is_source(source.address)) {
                     return Err("a source is the address of one machine");
@@ -123,9 +119,7 @@ impl Message for Reply {
                 Ok(())
             }
             Reply::Sound(sounds) => {
-                if !sounds.is_sorted_by(|a, b| a.id < b.id) {
-                    return Err("stations ascend by number, each once");
-                }
+                check_ascending(sounds.iter().map(|station| station.id))?;
                 if !sounds.iter().all(|sound| sound.port != 0 && (96..=127).contains(&sound.payload_type)) {
                     return Err("sound has a port, and a payload type of 96 to 127");
                 }
@@ -140,30 +134,22 @@ impl Message for Reply {
                 Ok(())
             }
             Reply::Now { stations, .. } => {
-                if !stations.is_sorted_by(|a, b| a.id < b.id) {
-                    return Err("stations ascend by number, each once");
-                }
+                check_ascending(stations.iter().map(|station| station.id))?;
                 stations.iter().try_for_each(StationNow::check)
             }
             Reply::Guide { stations, .. } => {
-                if !stations.is_sorted_by(|a, b| a.id < b.id) {
-                    return Err("stations ascend by number, each once");
-                }
+                check_ascending(stations.iter().map(|station| station.id))?;
                 if stations.iter().map(|station| station.films.len()).sum::<usize>() > MAX_GUIDE_FILMS {
                     return Err("a guide has at most 2,000 films");
                 }
                 stations.iter().try_for_each(StationFilms::check)
             }
             Reply::Keys(keys) => {
-                if !keys.is_sorted_by(|a, b| a.id < b.id) {
-                    return Err("stations ascend by number, each once");
-                }
+                check_ascending(keys.iter().map(|station| station.id))?;
                 keys.iter().try_for_each(StationKeys::check)
             }
             Reply::Signers { stations, .. } => {
-                if !stations.is_sorted_by(|a, b| a.id < b.id) {
-                    return Err("stations ascend by number, each once");
-                }
+                check_ascending(stations.iter().map(|station| station.id))?;
                 stations.iter().try_for_each(|signer| check_number(signer.id))
             }
             Reply::Pong | Reply::Services(_) => Ok(()),
@@ -240,6 +226,10 @@ impl StationInfo {
         check_text(&self.interface, MAX_INTERFACE)?;
         check_text(&self.name, MAX_NAME)
     }
+}
+
+fn check_ascending(ids: impl Iterator<Item = StationId>) -> Result<(), &'static str> {
+    if ids.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err("stations ascend by number, each once") }
 }
 
 fn check_number(id: StationId) -> Result<(), &'static str> {

@@ -223,7 +223,7 @@ mod tests {
         kept.number(name, &spec(), now, |_| false).unwrap().0
     }
 
-    /// What a broadcaster finds that starts so much later.
+    /// The numbers that a broadcaster finds if it starts so much later.
     fn after(kept: &mut KeptNumbers, now: Instant, pause: Duration) -> KeptNumbers {
         let bytes = kept.take_changed(now, WALL).expect("a change");
         assert_eq!(kept.take_changed(now, WALL), None, "it was asked for");

@@ -261,7 +261,7 @@ fn a_station_that_starts_again_is_trusted_by_its_new_epoch() {
     verifier.trust(again().signer(), START);
     let (shown, counters, _) = Traffic::of(again(), 0).shown(&mut verifier);
     assert_eq!((shown.len() as u64, counters.pictures), (PICTURES, 2 * PICTURES));
-    // What is told again changes nothing.
+    // A key that is told again changes nothing.
     verifier.trust(again().signer(), START);
     assert_eq!(first.shown(&mut verifier).0.len(), 0);
 }
