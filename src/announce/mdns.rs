@@ -7,6 +7,7 @@ use std::time::Duration;
 use mdns_sd::{DaemonEvent, IfKind, ServiceDaemon, ServiceInfo};
 use tracing::{debug, info, warn};
 
+use crate::access::Grant;
 use crate::directory::SERVICE;
 use crate::headend::{Handles, HeadEnd};
 use crate::interface::Interface;
@@ -65,7 +66,7 @@ impl Service {
         indices.sort_unstable();
         indices.dedup();
         // Those that everybody finds in the directory.
-        let open = stations.values().filter(|station| station.spec().access.is_empty());
+        let open = stations.values().filter(|station| station.spec().is_open_to(&Grant::default()));
         Some(Announcement { stations: open.count(), indices })
     }
 

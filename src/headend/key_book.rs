@@ -7,6 +7,10 @@ use super::HeadEnd;
 use crate::directory::{KeysOf, StationKeys, StreamKeys};
 use crate::media::{StationId, Track};
 
+/// Counts the changes of all books: the version of a book is that of no other one, also not of the station's before it was changed by
+/// a reload.
+static CHANGES: AtomicU64 = AtomicU64::new(1);
+
 /// The keys of one station. Empty while it is not encrypted, or cannot send.
 #[derive(Debug, Default)]
 pub(crate) struct KeyBook {
@@ -20,7 +24,7 @@ pub(crate) struct KeyBook {
 struct Streams {
     pictures: Vec<StreamKeys>,
     sound: Vec<StreamKeys>,
-    /// Rises with each change but those of an index.
+    /// Another number after each change but those of an index.
     version: u64,
 }
 
@@ -42,7 +46,7 @@ impl KeyBook {
     pub(crate) fn set(&self, track: Track, keys: Vec<StreamKeys>) {
         let mut streams = self.lock();
         *streams.of(track) = keys;
-        streams.version += 1;
+        streams.version = CHANGES.fetch_add(1, Relaxed);
     }
 
     /// The next packet of the stream `ssrc` has this index.
@@ -82,5 +86,25 @@ pub(super) struct HeadEndKeys(pub(super) Weak<HeadEnd>);
 impl KeysOf for HeadEndKeys {
     fn keys(&self, id: StationId) -> Option<(u64, StationKeys)> {
         self.0.upgrade()?.station(id)?.keys.read(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::srtp::Profile;
+
+    #[test]
+    fn keys_of_a_station_that_starts_again_are_new_ones() {
+        let id = StationId(2);
+        let stream = |ssrc| StreamKeys { profile: Profile::Gcm, ssrc, index: 0, keys: Vec::new() };
+        let version = |book: &KeyBook| book.read(id).unwrap().0;
+        let (before, after) = (KeyBook::default(), KeyBook::default());
+        before.set(Track::Picture, vec![stream(1)]);
+        after.set(Track::Picture, vec![stream(2)]);
+        assert_ne!(version(&before), version(&after));
+        let known = version(&after);
+        after.set_index(Track::Picture, 2, 900);
+        assert_eq!(version(&after), known, "an index is told when a client tunes");
     }
 }

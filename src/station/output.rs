@@ -252,6 +252,7 @@ impl Output {
         unit.card = self.card(&unit);
         if let Some(sealer) = &mut self.sealer {
             sealer.seal(&mut unit);
+            self.follow_sealers();
         }
         for reports in &mut self.reports {
             let sound = self.sound.as_mut().and_then(|sound| sound.sealer.as_mut());
@@ -272,6 +273,16 @@ impl Output {
         // Far enough ahead: sleep, so that the station does not wake up for each picture.
         let wake = Instant::now() + self.clock.until(due - MIN_LEAD);
         self.wait_until(self.wake_slots.before(wake)).await
+    }
+
+    /// Notes the SSRCs of the streams, if another stream has begun.
+    fn follow_sealers(&mut self) {
+        let sound = self.sound.as_ref().and_then(|sound| sound.sealer.as_ref());
+        let ssrcs = (self.sealer.as_ref().map_or(self.ssrcs.0, Sealer::ssrc), sound.map(Sealer::ssrc));
+        if ssrcs != self.ssrcs {
+            self.ssrcs = ssrcs;
+            self.sends_by(self.handle.interface());
+        }
     }
 
     /// The card of a picture; `None` if it is not signed, or cannot be sent.

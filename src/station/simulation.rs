@@ -192,6 +192,9 @@ async fn streams_for_other_players_follow_each_other_before_their_numbers_wrap()
         sleep(Duration::from_secs(600)).await;
         let stream = simulation.handle.keys.stream(crate::media::Track::Picture).unwrap();
         assert!(stream.index < 1 << 16, "the roll-over counter is 0");
+        // Otherwise the station would take its own packets for those of another sender.
+        let known = simulation.handle.sync_source().borrow().as_ref().map(|source| source.ssrc);
+        assert_eq!(known, Some(stream.ssrc));
         seen.insert(stream.ssrc);
     }
     let network = simulation.network.lock().unwrap();

@@ -368,8 +368,9 @@ async fn send_sound(mut chunks: broadcast::Receiver<Chunk>, clock: AirClock, out
     }
 }
 
-/// The name of a log-in, if there is one, and whether it has admin: the same stations are seen by all that have the same.
-type Seer = (Option<String>, bool);
+/// The name of a log-in, if there is one; whether it has admin; and whether nobody can listen to the client: the same stations are
+/// seen by all that have the same.
+type Seer = (Option<String>, bool, bool);
 
 /// The last status message for each, and when it was made. All its walls share it.
 #[derive(Debug, Default)]
@@ -389,7 +390,7 @@ impl Web {
         let mut last = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |made: Instant| now.duration_since(made) < STATUS_INTERVAL / 2;
         last.retain(|_, (made, _)| fresh(*made));
-        let seer = (grant.name().map(str::to_owned), grant.is_admin());
+        let seer = (grant.name().map(str::to_owned), grant.is_admin(), grant.is_private());
         if let Some((_, text)) = last.get(&seer) {
             return text.clone();
         }
@@ -417,6 +418,22 @@ mod tests {
             Ok::<(), ()>(())
         };
         assert!(within(slow).await && !within(std::future::ready(Err(()))).await);
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_station_is_not_told_to_a_client_that_can_be_overheard() {
+        use crate::control::Commands;
+        use crate::headend::HeadEnd;
+        use crate::lineup::StationSpec;
+        use crate::wire::srtp::Profile;
+
+        let encrypted = StationSpec { encrypt: Some(Profile::Gcm), ..StationSpec::sample("239.77.0.2:5004") };
+        let web = Web::new(HeadEnd::for_tests(vec![encrypted], None).0, Commands::new().0);
+        let now = Instant::now();
+        let told =
+            |is_private| web.status_message(&Grant::of_a_stranger(is_private), now).contains("239.77.0.2");
+        // Within the time for which a message is kept.
+        assert_eq!([true, false, true].map(told), [true, false, true]);
     }
 
     #[tokio::test]
