@@ -3,17 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::fields::{group_fault, interface, name_fault};
+use super::fields::{Field, group_fault, interface, name_fault};
 use super::films::{no_films, stem};
 use super::outputs::{HTTP, RTSP};
 use super::report::{printable, short};
-use super::settings::LOOPBACK;
-use super::{
-    Announce, ConfigError, DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE, Datagram, Lineup, MediaKind,
-    SecuritySpec, SoundChoice, Spread, StationSpec, World, reel,
-};
+use super::settings::{LOOPBACK, Settings};
+use super::{Announce, ConfigError, Lineup, MediaKind, SecuritySpec, StationSpec, World, reel};
 use crate::directory::PORT;
-use crate::media::{SoundCodec, StationId};
+use crate::media::StationId;
 
 /// The number of the station.
 const ID: StationId = StationId(1);
@@ -81,6 +78,10 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
     let (Some(choice), Some(group), Some(here), true) = (choice, group, here, sentences.is_empty()) else {
         return Err(ConfigError { sentences });
     };
+    let settings = Settings::on(Field::Is(choice));
+    let station = settings.station(ID, name, options.films.clone().into(), group, 0);
+    let station =
+        station.expect("every setting has a value: the interface was chosen, the others are defaults");
     let at = |port| SocketAddr::new(here, port);
     Ok(Lineup {
         directory: at(PORT),
@@ -92,32 +93,7 @@ pub(super) fn lineup(options: &PlayOptions, world: &World) -> Result<Lineup, Con
         watch: false,
         security: SecuritySpec::default(),
         access: None,
-        stations: vec![StationSpec {
-            id: ID,
-            name,
-            media: options.films.clone().into(),
-            fallback: Vec::new(),
-            at: Vec::new(),
-            group,
-            interface: choice,
-            ttl: 1,
-            width: 640,
-            quality: 80,
-            datagram: Datagram::Auto,
-            reel: false,
-            spread: Spread::DEFAULT,
-            slide: DEFAULT_SLIDE,
-            buffer: DEFAULT_BUFFER,
-            sound: SoundChoice::Auto,
-            sound_bitrate: DEFAULT_SOUND_BITRATE,
-            sound_codec: SoundCodec::Opus,
-            loudness: true,
-            sign: false,
-            access: Vec::new(),
-            encrypt: None,
-            from_start: true,
-            line: 0,
-        }],
+        stations: vec![StationSpec { reel: false, from_start: true, ..station }],
         publish: None,
         interfaces: world.interfaces.clone(),
     })

@@ -41,8 +41,13 @@ pub(super) struct Settings {
 impl Settings {
     /// Those of a station for which the file has none.
     pub(super) fn without_a_key(world: &World) -> Settings {
+        Settings::on(interface(LOOPBACK, world).map_or(Field::Absent, Field::Is))
+    }
+
+    /// Those of a station of which only the interface has been chosen.
+    pub(super) fn on(interface: Field<Choice>) -> Settings {
         Settings {
-            interface: interface(LOOPBACK, world).map_or(Field::Absent, Field::Is),
+            interface,
             ttl: Field::Is(1),
             width: Field::Is(640),
             quality: Field::Is(80),

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(test)]
-use super::{DEFAULT_BUFFER, DEFAULT_SLIDE, DEFAULT_SOUND_BITRATE};
 use super::{Media, TimedMedia};
+#[cfg(test)]
+use super::{fields::Field, settings::Settings};
 use crate::access::Grant;
 use crate::interface::Choice;
 use crate::media::{SoundCodec, StationId};
@@ -164,31 +164,9 @@ impl StationSpec {
 impl StationSpec {
     /// Station 2, "Nature", on this group by `eth0`, of a film that is not there.
     pub(crate) fn sample(group: &str) -> StationSpec {
-        StationSpec {
-            id: StationId(2),
-            name: "Nature".into(),
-            media: vec![PathBuf::from("none.mp4")].into(),
-            fallback: Vec::new(),
-            at: Vec::new(),
-            group: group.parse().unwrap(),
-            interface: Choice { name: "eth0".into(), address: None },
-            ttl: 1,
-            width: 640,
-            quality: 80,
-            datagram: Datagram::Auto,
-            reel: true,
-            spread: Spread::DEFAULT,
-            slide: DEFAULT_SLIDE,
-            buffer: DEFAULT_BUFFER,
-            sound: SoundChoice::Auto,
-            sound_bitrate: DEFAULT_SOUND_BITRATE,
-            sound_codec: SoundCodec::Opus,
-            loudness: true,
-            sign: false,
-            access: Vec::new(),
-            encrypt: None,
-            from_start: false,
-            line: 1,
-        }
+        let eth0 = Choice { name: "eth0".into(), address: None };
+        let films = vec![PathBuf::from("none.mp4")].into();
+        let settings = Settings::on(Field::Is(eth0));
+        settings.station(StationId(2), "Nature".into(), films, group.parse().unwrap(), 1).unwrap()
     }
 }

@@ -306,7 +306,7 @@ fn a_scan_with_huffman_tables_of_its_own_is_never_shown() {
             let format = turbojpeg::PixelFormat::RGB;
             let image = turbojpeg::Image { pixels: &pixels[..], width, pitch: width * 3, height, format };
             let file = compressor.compress_to_vec(image).unwrap();
-            let sos = memchr::memmem::rfind(&file, &[0xff, 0xda]).unwrap();
+            let sos = file.windows(2).rposition(|marker| marker == [0xff, 0xda]).unwrap();
             let size = Size { width: width as u16, height: height as u16 };
             let mut payload = payload(kind, size, &[], &[], &file[sos + 14..]);
             payload[5] = 80;
