@@ -4,9 +4,11 @@
 use std::cmp::Ordering;
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use film_facts::TrackKind;
+use rustix::fs::OFlags;
 
 use super::{Media, SoundChoice};
 
@@ -50,7 +52,8 @@ pub(super) fn kind(path: &Path) -> MediaKind {
         if !found.is_file() {
             return Ok(MediaKind::Unreadable("it is neither a file nor a folder".into()));
         }
-        fs::File::open(path)?;
+        // It may have become a pipe meanwhile, whose opening could block.
+        fs::File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
         Ok(MediaKind::File)
     };
     look().unwrap_or_else(|error| match error.kind() {

@@ -61,9 +61,13 @@ pub(crate) fn a_station_obeys_its_operators() {
         assert!(code == 2 && said.contains(why), "{said}");
     }
 
-    let mut seen = watch(&lan, "alone", DIRECTORY, 2, 450);
+    // The film must not end by itself before it is skipped.
+    let first = until("the beginning of a film", || {
+        let now = api("stations/2")["now"].take();
+        (now["position_s"].as_f64()? < 5.0).then(|| now["title"].as_str().map(str::to_owned))?
+    });
+    let mut seen = watch(&lan, "alone", DIRECTORY, 2, 1_000_000);
     seen.await_pictures(10);
-    let first = api("stations/2")["now"]["title"].as_str().unwrap().to_owned();
     let other = if first == "Ocean" { "Forest" } else { "Ocean" };
     assert_eq!(control(&["2", "skip"]), done(&format!("station 2 \"Station 2\" goes on with \"{other}\"")));
     until("the other film", || (api("stations/2")["now"]["title"] == other).then_some(()));
@@ -110,6 +114,12 @@ pub(crate) fn a_station_obeys_its_operators() {
     assert_eq!(order[..3], [number(&first), number(other), Some(3)], "{order:?}");
     let after = order.iter().skip(3).position(Option::is_none).expect("a slate");
     assert!(after >= 1 && order.len() > 3 + after + 1, "{order:?}");
-    let speech = stations.iter().filter(|station| **station == Some(3)).count();
-    assert!((48..=50).contains(&speech), "{speech} pictures of a film that was played once");
+    // Once, and whole. A busy machine skips a picture or repeats one.
+    let speech: Vec<u16> = pictures
+        .iter()
+        .filter_map(|picture| picture.strip())
+        .filter(|(film, _)| *film == 3)
+        .map(|(_, n)| n)
+        .collect();
+    assert!(speech.is_sorted() && speech[0] < 5 && speech[speech.len() - 1] >= 45, "{speech:?}");
 }

@@ -7,8 +7,12 @@
 #include <libavutil/channel_layout.h>
 #include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 // Mirrored in lib.rs, field by field.
 struct track {
@@ -149,16 +153,80 @@ static int matrix_of_first_picture(AVFormatContext *file, AVStream *stream, int3
     return found;
 }
 
-// Fills `film` and up to `most` of `tracks`. Returns 0, or the error of FFmpeg, whose text is then in `reason`, of `size` bytes.
-int film_facts_read(const char *url, struct film *film, struct track *tracks, int32_t most, char *reason, size_t size) {
-    AVFormatContext *file = NULL;
+static int read_bytes(void *fd, uint8_t *to, int size) {
+    ssize_t got;
+
+    do
+        got = read(*(int *)fd, to, (size_t)size);
+    while (got < 0 && errno == EINTR);
+    return got > 0 ? (int)got : got == 0 ? AVERROR_EOF : AVERROR(errno);
+}
+
+static int64_t seek_to(void *fd, int64_t to, int whence) {
+    struct stat status;
+    off_t place;
+
+    if (whence == AVSEEK_SIZE)
+        return fstat(*(int *)fd, &status) < 0 ? AVERROR(errno) : status.st_size;
+    place = lseek(*(int *)fd, to, whence & ~AVSEEK_FORCE);
+    return place < 0 ? AVERROR(errno) : place;
+}
+
+// An open film, and what libavformat reads it with.
+struct opened {
+    int fd;
+    AVIOContext *bytes;
+    AVFormatContext *file;
+};
+
+// Libavformat's own size for files.
+enum { BUFFER = 32768 };
+
+static void close_film(struct opened *film) {
+    avformat_close_input(&film->file);
+    if (film->bytes)
+        av_freep(&film->bytes->buffer);
+    avio_context_free(&film->bytes);
+    if (film->fd >= 0)
+        close(film->fd);
+}
+
+// Opens the regular file at `path`, and nothing else: libavformat would wait for ever for somebody to write to a pipe, and another
+// process may put one in the film's place at any time. Returns 0, or the error of FFmpeg. Call `close_film` in both cases.
+static int open_film(const char *path, struct opened *film) {
     AVDictionary *options = NULL;
+    struct stat status;
+    uint8_t *buffer;
     int result;
 
+    film->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (film->fd < 0 || fstat(film->fd, &status) < 0)
+        return AVERROR(errno);
+    if (!S_ISREG(status.st_mode))
+        return AVERROR(EINVAL);
+    buffer = av_malloc(BUFFER);
+    film->bytes = buffer ? avio_alloc_context(buffer, BUFFER, 0, &film->fd, read_bytes, NULL, seek_to) : NULL;
+    film->file = avformat_alloc_context();
+    if (!film->bytes || !film->file) {
+        if (!film->bytes)
+            av_free(buffer);
+        return AVERROR(ENOMEM);
+    }
+    film->file->pb = film->bytes;
     // A playlist that is named like a film must not open other files or connections.
-    av_dict_set(&options, "protocol_whitelist", "file", 0);
-    result = avformat_open_input(&file, url, NULL, &options);
+    av_dict_set(&options, "protocol_whitelist", "none", 0);
+    // The name is not opened: its ending tells some formats.
+    result = avformat_open_input(&film->file, path, NULL, &options);
     av_dict_free(&options);
+    return result < 0 ? result : 0;
+}
+
+// Fills `film` and up to `most` of `tracks`. Returns 0, or the error of FFmpeg, whose text is then in `reason`, of `size` bytes.
+int film_facts_read(const char *path, struct film *film, struct track *tracks, int32_t most, char *reason, size_t size) {
+    struct opened opened = {.fd = -1};
+    int result = open_film(path, &opened);
+    AVFormatContext *file = opened.file;
+
     if (result >= 0)
         result = avformat_find_stream_info(file, NULL);
     if (result >= 0) {
@@ -179,27 +247,20 @@ int film_facts_read(const char *url, struct film *film, struct track *tracks, in
     } else {
         av_strerror(result, reason, size);
     }
-    avformat_close_input(&file);
+    close_film(&opened);
     return result;
 }
 
 // Copies the title that a file has for itself, cut to `size` bytes with the zero at the end; an empty text if it has none. Reads the
 // file's header only. Returns 0, or the error of FFmpeg.
-int film_facts_title(const char *url, char *title, size_t size) {
-    AVFormatContext *file = NULL;
-    AVDictionary *options = NULL;
-    const AVDictionaryEntry *entry = NULL;
-    int result;
+int film_facts_title(const char *path, char *title, size_t size) {
+    struct opened opened = {.fd = -1};
+    const int result = open_film(path, &opened);
+    const AVDictionaryEntry *entry = result < 0 ? NULL : av_dict_get(opened.file->metadata, "title", NULL, 0);
 
-    // As above.
-    av_dict_set(&options, "protocol_whitelist", "file", 0);
-    result = avformat_open_input(&file, url, NULL, &options);
-    av_dict_free(&options);
-    if (result >= 0)
-        entry = av_dict_get(file->metadata, "title", NULL, 0);
     text(title, size, entry ? entry->value : NULL);
-    avformat_close_input(&file);
-    return result < 0 ? result : 0;
+    close_film(&opened);
+    return result;
 }
 
 void film_facts_log_level(int level) {

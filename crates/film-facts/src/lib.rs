@@ -164,32 +164,32 @@ struct RawFilm {
 
 unsafe extern "C" {
     fn film_facts_read(
-        url: *const c_char,
+        path: *const c_char,
         film: *mut RawFilm,
         tracks: *mut RawTrack,
         most: i32,
         reason: *mut c_char,
         size: usize,
     ) -> c_int;
-    fn film_facts_title(url: *const c_char, title: *mut c_char, size: usize) -> c_int;
+    fn film_facts_title(path: *const c_char, title: *mut c_char, size: usize) -> c_int;
     safe fn film_facts_log_level(level: c_int);
 }
 
 /// Reads what libavformat finds in the file at `path`. Blocks: libavformat reads the beginning of the file, and decodes some pictures
-/// if the container says too little. The path always names a file, even if it looks like a URL.
+/// if the container says too little. Only a regular file is opened, whatever takes its name meanwhile.
 ///
 /// # Errors
 /// The file is not a film that this system knows, or cannot be read.
 pub fn read(path: &Path) -> Result<Film, FilmError> {
-    let url = url_of(path)?;
+    let path = c_path(path)?;
     let mut film = RawFilm { tracks: 0, length_micros: i64::MIN, format: [0; 64] };
     let mut tracks = vec![RawTrack::default(); MOST_TRACKS];
     let mut reason = [0u8; 128];
-    // SAFETY: `url` is a C string. `film`, `tracks` and `reason` are ours, have the lengths that are passed, and are laid out as in
+    // SAFETY: `path` is a C string. `film`, `tracks` and `reason` are ours, have the lengths that are passed, and are laid out as in
     // facts.c. The callee keeps none of the pointers.
     let result = unsafe {
         film_facts_read(
-            url.as_ptr(),
+            path.as_ptr(),
             &mut film,
             tracks.as_mut_ptr(),
             MOST_TRACKS as i32,
@@ -214,10 +214,10 @@ pub fn read(path: &Path) -> Result<Film, FilmError> {
 /// # Errors
 /// As [`read`], but without FFmpeg's words.
 pub fn title(path: &Path) -> Result<String, FilmError> {
-    let url = url_of(path)?;
+    let path = c_path(path)?;
     let mut title = [0u8; 512];
-    // SAFETY: `url` is a C string. `title` is ours, and has the length that is passed. The callee keeps neither pointer.
-    let result = unsafe { film_facts_title(url.as_ptr(), title.as_mut_ptr().cast(), title.len()) };
+    // SAFETY: `path` is a C string. `title` is ours, and has the length that is passed. The callee keeps neither pointer.
+    let result = unsafe { film_facts_title(path.as_ptr(), title.as_mut_ptr().cast(), title.len()) };
     if result != 0 {
         return Err(FilmError("it is not a film that can be opened".into()));
     }
@@ -225,10 +225,8 @@ pub fn title(path: &Path) -> Result<String, FilmError> {
     Ok(text(&title).trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned())
 }
 
-/// The URL of a file, with a scheme, so that a colon or a percent sign in its name has no meaning.
-fn url_of(path: &Path) -> Result<CString, FilmError> {
-    CString::new([b"file:", path.as_os_str().as_bytes()].concat())
-        .map_err(|_| FilmError("its name has a byte of 0".into()))
+fn c_path(path: &Path) -> Result<CString, FilmError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| FilmError("its name has a byte of 0".into()))
 }
 
 /// Sets what FFmpeg prints to standard error, for the whole process: 16 is errors, -8 nothing (`AV_LOG_ERROR`, `AV_LOG_QUIET`).

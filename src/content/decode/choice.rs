@@ -50,7 +50,6 @@ pub(super) fn against_opencv(facts: &Facts, path: &Path) -> Vec<String> {
     let container = facts.container.as_str();
     add(!OPENCV_CONTAINERS.contains(&container), &|| format!("its container is {container}"));
     add(RESIZING_CODECS.contains(&facts.codec.as_str()), &|| "its size may change".into());
-    add(path.to_str().is_none(), &|| "its name is not UTF-8".into());
     // Checked last, since only this reads the file again.
     if reasons.is_empty() && change(path, facts) {
         reasons.push("its size may change".into());

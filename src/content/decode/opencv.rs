@@ -3,7 +3,8 @@
 //! OpenCV converts all colours as BT.601 in limited range, turns films the wrong way, plays the first track, counts pictures that an
 //! edit list hides, and does not tell how long each picture lasts. [`choice`](super::choice) gives it only films that it shows right.
 
-use std::path::{Path, PathBuf, absolute};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use opencv::core::Mat;
@@ -12,7 +13,7 @@ use opencv::videoio::{self, VideoCapture};
 
 use super::facts::Facts;
 use super::libav::LibavSource;
-use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display};
+use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display, open_file, unreadable};
 use crate::media::FrameRate;
 
 /// A film that OpenCV decodes.
@@ -43,9 +44,11 @@ const ROUNDING: Duration = Duration::from_millis(1);
 impl OpenCvSource {
     pub(super) fn open(path: &Path, facts: Facts) -> Result<OpenCvSource, SourceError> {
         let thrown = |error| decoder_error(path, error);
-        // FFmpeg takes the text before a colon for a protocol, unless a slash comes first.
-        let whole = absolute(path).unwrap_or_else(|_| path.to_owned());
-        let capture = VideoCapture::from_file(whole, videoio::CAP_FFMPEG).map_err(thrown)?;
+        // FFmpeg opens what has the name, and one lock holds up all stations meanwhile: it would wait for ever for somebody to write
+        // to a pipe that took the film's name. The name of an open file is its own, and is never taken for a URL.
+        let file = open_file(path).map_err(|error| unreadable(path, &error))?;
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let capture = VideoCapture::from_file(name, videoio::CAP_FFMPEG).map_err(thrown)?;
         if !capture.is_opened().map_err(thrown)? {
             return Err(SourceError::NotAFilm { path: display(path) });
         }

@@ -597,3 +597,19 @@ fn pipes_sockets_and_devices_are_refused_by_their_kind() {
         assert_eq!(check_readable(path).unwrap_err().to_string(), reason);
     }
 }
+
+/// Each reader opens the film by itself, after it was checked.
+#[test]
+fn a_pipe_that_has_taken_a_films_name_is_refused_by_each_reader() {
+    let workshop = Workshop::new();
+    let film = workshop.make(&format!("{PATTERN} {H264}"), "plain.mp4");
+    let facts = facts::read(&film).unwrap();
+    fs::remove_file(&film).unwrap();
+    assert!(Command::new("mkfifo").arg(&film).status().unwrap().success());
+    let refused = "cannot read plain.mp4: it is a named pipe, not a file";
+    let by_opencv = OpenCvSource::open(&film, facts.clone()).err().unwrap();
+    assert_eq!(by_opencv.to_string(), refused);
+    let by_libav = LibavSource::open(&film, facts).err().unwrap().to_string();
+    assert!(by_libav.ends_with("it is a named pipe, not a file"), "{by_libav}");
+    assert!(film_facts::read(&film).is_err() && film_facts::title(&film).is_err());
+}
