@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
@@ -29,6 +30,9 @@ const PING: Duration = Duration::from_secs(20);
 
 /// Longest time from a request to some reply. After it the server counts as lost.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// Shortest time between two requests for all keys: forged packets must not make the directory busy.
+const KEYS: Duration = Duration::from_secs(1);
 
 /// Time that a reply costs that was not asked for, and the most that may be spent ahead: 40 replies a second, and 64 at once.
 /// A server pushes at most ten line-ups a second, each behind its sources and its sound, and once what is on. A full line-up of 1 MiB takes some milliseconds;
@@ -85,8 +89,9 @@ pub enum Event {
         /// The stations of which something is known.
         stations: BTreeMap<StationId, Vec<FilmOnAir>>,
     },
-    /// The keys of encrypted stations. Those of all stations come before the LineUp after every Connected; those of some, whenever they
-    /// change, and before the Tuned of such a station. They never come, if the directory does not tell them.
+    /// The keys of encrypted stations. Those of all stations come before the LineUp after every Connected, and after
+    /// [`DirectoryClient::ask_keys`]; those of some, whenever they change, and before the Tuned of such a station. They never come, if the
+    /// directory does not tell them.
     Keys {
         /// The keys.
         keys: Vec<StationKeys>,
@@ -125,6 +130,7 @@ pub enum Event {
 pub struct DirectoryClient {
     wanted: watch::Sender<Option<StationId>>,
     guide: watch::Sender<Option<(AirTime, AirTime)>>,
+    keys: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -157,15 +163,18 @@ impl DirectoryClient {
     ) -> DirectoryClient {
         let (wanted, watched) = watch::channel(None);
         let (guide, guide_wanted) = watch::channel(None);
+        let keys = Arc::new(Notify::new());
         let task = ClientTask {
             wanted: watched,
             guide: guide_wanted,
+            keys: keys.clone(),
             events: Box::new(events),
             extras,
             now: BTreeMap::new(),
+            all_keys_asked: false,
         };
         let task = tokio::spawn(task.run(directory)).abort_handle();
-        DirectoryClient { wanted, guide, task }
+        DirectoryClient { wanted, guide, keys, task }
     }
 
     /// Asks for a station: at once if connected, and again after every reconnect. Never blocks. Of several quick calls
@@ -180,6 +189,11 @@ impl DirectoryClient {
     pub fn ask_guide(&self, from: AirTime, until: AirTime) {
         self.guide.send_replace(Some((from, until)));
     }
+
+    /// Asks for all keys again, once a second at most. Never blocks. Answered by [`Event::Keys`], if the directory tells any.
+    pub fn ask_keys(&self) {
+        self.keys.notify_one();
+    }
 }
 
 impl Drop for DirectoryClient {
@@ -192,10 +206,14 @@ struct ClientTask {
     wanted: watch::Receiver<Option<StationId>>,
     /// The span of the guide that was asked for last.
     guide: watch::Receiver<Option<(AirTime, AirTime)>>,
+    /// Somebody has asked for all keys again.
+    keys: Arc<Notify>,
     events: Box<dyn Fn(Event) + Send>,
     extras: Extras,
     /// The films that are on, as far as the directory has told on this connection.
     now: BTreeMap<StationId, StationNow>,
+    /// Whether all keys were asked for again on this connection, and not told yet.
+    all_keys_asked: bool,
 }
 
 /// Whether the directory tells what the first version did not. An older server takes the question for a broken request and
@@ -334,6 +352,8 @@ impl ClientTask {
         let mut sent_at = Instant::now();
         let mut budget = Budget { spent_until: sent_at };
         let mut unanswered_since = Some(sent_at);
+        let mut keys_at = sent_at;
+        let keys_wanted = self.keys.clone();
         loop {
             while budget.pause(Instant::now()).is_none()
                 && let Some(reply) = framed.take().map_err(|error| error.to_string())?
@@ -365,6 +385,14 @@ impl ClientTask {
                     }
                     Request::Guide { from, until }
                 }
+                () = async {
+                    sleep_until(keys_at).await;
+                    keys_wanted.notified().await;
+                }, if self.extras.keys == Extra::Told => {
+                    keys_at = Instant::now() + KEYS;
+                    self.all_keys_asked = true;
+                    Request::Keys
+                }
                 () = sleep_until(pause.unwrap_or(sent_at)), if pause.is_some() => continue,
                 read = framed.fill(), if pause.is_none() => match read {
                     Ok(true) => continue,
@@ -395,6 +423,7 @@ impl ClientTask {
                 *greeted = true;
                 self.extras.asked();
                 self.now.clear();
+                self.all_keys_asked = false;
                 (self.events)(Event::Connected { local });
             }
             Reply::Error { code: ErrorCode::BadRequest, sentence } if self.extras.is_awaited() => {
@@ -443,7 +472,9 @@ impl ClientTask {
                 }
             }
             Reply::Keys(keys) => {
-                let all = std::mem::replace(&mut self.extras.keys, Extra::Told) == Extra::Asked;
+                let is_first = std::mem::replace(&mut self.extras.keys, Extra::Told) == Extra::Asked;
+                // If keys have changed just now, this is not the answer, which comes next and makes up for the missing ones.
+                let all = std::mem::take(&mut self.all_keys_asked) || is_first;
                 (self.events)(Event::Keys { keys, all });
             }
             Reply::Pong | Reply::Services(_) | Reply::Admitted { .. } => {}

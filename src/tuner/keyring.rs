@@ -4,6 +4,7 @@
 //! difference. A datagram that does not open changes nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,32 +13,59 @@ use crate::media::StationId;
 use crate::wire::rtp::Header;
 use crate::wire::srtp::{SessionKeys, SrtpError, index_near};
 
+/// So many datagrams in a row that do not open mean that the directory has to be asked: a third of a second of a station that sends one
+/// packet a picture.
+const STALE: u32 = 8;
+
+/// A stream whose place is told to be so much further on was not received in between. Its own place is forgotten, half-way to the distance
+/// at which the roll-over counter can no longer be found out (RFC 3711 section 3.3.1).
+const JUMP: u64 = 1 << 14;
+
 /// Size of the replay window, in packets: older packets are refused (RFC 3711 section 3.3.2 asks for 64 at least).
 const WINDOW: u64 = 128;
 
 /// The keys of all stations, as far as the directory has told them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Keyring {
     stations: Mutex<BTreeMap<StationId, Arc<StationKeys>>>,
     /// Rises with each change.
     revision: AtomicU64,
+    ask: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("stations", &self.stations).finish_non_exhaustive()
+    }
 }
 
 impl Keyring {
+    /// A ring without keys. It calls `ask` whenever the directory should be asked for all keys again, because datagrams do not open: the
+    /// place of a station that nobody has received for minutes is too old, or it is no longer encrypted.
+    pub fn new(ask: impl Fn() + Send + Sync + 'static) -> Keyring {
+        Keyring { ask: Some(Box::new(ask)), ..Keyring::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<StationId, Arc<StationKeys>>> {
         self.stations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These stations have these keys from now on; the others stay as they are.
     pub fn learn(&self, keys: Vec<StationKeys>) {
-        self.lock().extend(keys.into_iter().map(|station| (station.id, Arc::new(station))));
-        self.revision.fetch_add(1, Release);
+        self.change(|stations| {
+            stations.extend(keys.into_iter().map(|station| (station.id, Arc::new(station))))
+        });
     }
 
     /// These are all stations that are encrypted.
     pub fn replace(&self, keys: Vec<StationKeys>) {
-        self.lock().clear();
-        self.learn(keys);
+        let all = keys.into_iter().map(|station| (station.id, Arc::new(station))).collect();
+        self.change(|stations| *stations = all);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<StationId, Arc<StationKeys>>)) {
+        change(&mut self.lock());
+        self.revision.fetch_add(1, Release);
     }
 }
 
@@ -50,6 +78,15 @@ pub struct Opener {
     revision: u64,
     /// `None`: the station is not encrypted.
     streams: Option<Vec<Stream>>,
+    /// Datagrams since the last one that opened.
+    unopened: u32,
+}
+
+/// Opens a datagram of one of these streams in place. Returns its length then.
+fn open_with(streams: &mut [Stream], datagram: &mut [u8]) -> Result<usize, SrtpError> {
+    let (header, _) = Header::parse_with_payload_start(datagram)?;
+    let stream = streams.iter_mut().find(|stream| stream.told.ssrc == header.ssrc);
+    stream.ok_or(SrtpError::Forged)?.open(header.sequence, datagram)
 }
 
 /// A stream, and how far it has come.
@@ -67,7 +104,7 @@ struct Stream {
 impl Opener {
     /// Opens the datagrams of a station with the keys of `ring`.
     pub fn new(ring: Arc<Keyring>, station: StationId) -> Opener {
-        Opener { ring, station, revision: u64::MAX, streams: None }
+        Opener { ring, station, revision: u64::MAX, streams: None, unopened: 0 }
     }
 
     /// Whether packets that open can only be the station's, because it is encrypted and strangers do not have the key.
@@ -83,10 +120,20 @@ impl Opener {
     pub fn open<'d>(&mut self, datagram: &'d mut [u8]) -> Result<&'d [u8], SrtpError> {
         self.refresh();
         let Some(streams) = &mut self.streams else { return Ok(datagram) };
-        let (header, _) = Header::parse_with_payload_start(datagram)?;
-        let stream = streams.iter_mut().find(|stream| stream.told.ssrc == header.ssrc);
-        let length = stream.ok_or(SrtpError::Forged)?.open(header.sequence, datagram)?;
-        Ok(&datagram[..length])
+        match open_with(streams, datagram) {
+            Ok(length) => {
+                self.unopened = 0;
+                Ok(&datagram[..length])
+            }
+            Err(error) => {
+                self.unopened += 1;
+                if self.unopened == STALE {
+                    self.unopened = 0;
+                    self.ring.ask.iter().for_each(|ask| ask());
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes the keys as they are now. A stream that goes on keeps its place.
@@ -117,10 +164,11 @@ impl Stream {
 
     /// The same stream with the keys that were told later.
     fn with(self, told: &StreamKeys) -> Stream {
-        if self.told.keys != told.keys || self.told.profile != told.profile || self.opened == 0 {
-            let (newest, opened) =
-                if self.opened == 0 { (told.index, 0) } else { (self.newest, self.opened) };
-            return Stream { newest, opened, ..Stream::new(told) };
+        if self.opened == 0 || told.index > self.newest + JUMP {
+            return Stream::new(told);
+        }
+        if self.told.keys != told.keys || self.told.profile != told.profile {
+            return Stream { newest: self.newest, opened: self.opened, ..Stream::new(told) };
         }
         self
     }
@@ -226,6 +274,48 @@ mod tests {
         ring.learn(vec![told(1020, &[(1010, 2), (1030, 3)])]);
         assert_eq!(open(&mut opener, sealed(1030, 3)), Ok(1030));
         assert_eq!(open(&mut opener, sealed(1029, 2)), Ok(1029));
+    }
+
+    #[test]
+    fn a_place_that_is_too_old_is_asked_for_and_gone_on_from() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = asked.clone();
+        let ring = Arc::new(Keyring::new(move || _ = count.fetch_add(1, Release)));
+        ring.learn(vec![told(1000, &[(0, 1)])]);
+        let mut heard = Opener::new(ring.clone(), StationId(2));
+        assert_eq!(open(&mut heard, sealed(1000, 1)), Ok(1000));
+        // Minutes later: for one that was cut off, and for one that begins only now.
+        let now = 1000 + (3 << 16);
+        for mut opener in [heard, Opener::new(ring.clone(), StationId(2))] {
+            let before = asked.load(Acquire);
+            for ahead in 0..u64::from(STALE) {
+                assert_eq!(asked.load(Acquire), before);
+                assert_eq!(open(&mut opener, sealed(now + ahead, 1)), Err(SrtpError::Forged));
+            }
+            assert_eq!(asked.load(Acquire), before + 1);
+            ring.learn(vec![told(now + 900, &[(0, 1)])]);
+            assert_eq!(open(&mut opener, sealed(now + 8, 1)), Ok(now + 8));
+            assert_eq!(open(&mut opener, sealed(now + 8, 1)), Err(SrtpError::Forged), "again");
+            assert_eq!(open(&mut opener, sealed(now + 9, 1)), Ok(now + 9));
+            // Another place that was told long ago changes nothing.
+            ring.learn(vec![told(1000, &[(0, 1)])]);
+            assert_eq!(open(&mut opener, sealed(now + 10, 1)), Ok(now + 10));
+        }
+    }
+
+    #[test]
+    fn a_station_that_is_no_longer_encrypted_is_asked_for() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = asked.clone();
+        let ring = Arc::new(Keyring::new(move || _ = count.fetch_add(1, Release)));
+        ring.learn(vec![told(1000, &[(0, 1)])]);
+        let mut opener = Opener::new(ring.clone(), StationId(2));
+        let mut plain = sealed(1, 1)[..20].to_vec();
+        while asked.load(Acquire) == 0 {
+            assert!(opener.open(&mut plain).is_err());
+        }
+        ring.replace(Vec::new());
+        assert!(opener.open(&mut plain).is_ok());
     }
 
     #[test]

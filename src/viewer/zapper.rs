@@ -41,6 +41,8 @@ enum ZapperInput {
     Found(SocketAddr),
     /// The queue of the receiver with this serial number is no longer empty.
     Pictures(u64),
+    /// Datagrams of an encrypted station do not open.
+    KeysStale,
 }
 
 /// The station that the user has chosen. The line-up may lack it for now.
@@ -112,6 +114,9 @@ impl Zapper {
         directory: impl FnOnce(&mpsc::Sender<ZapperInput>) -> DirectoryView,
     ) -> Zapper {
         let (sender, inputs) = mpsc::channel();
+        let stale = sender.clone();
+        // Sending fails only when the zapper has been dropped.
+        let keyring = Arc::new(Keyring::new(move || drop(stale.send(ZapperInput::KeysStale))));
         Zapper {
             directory: directory(&sender),
             inputs,
@@ -120,7 +125,7 @@ impl Zapper {
             queue_policy,
             measured,
             speaker: None,
-            keyring: Arc::default(),
+            keyring,
             wanted: None,
             shown: None,
             coming: None,
@@ -300,6 +305,7 @@ impl Zapper {
                 Ok(ZapperInput::Pictures(serial)) => self.fetch(serial),
                 Ok(ZapperInput::Directory(event)) => self.handle_event(event)?,
                 Ok(ZapperInput::Found(directory)) => self.move_to(directory),
+                Ok(ZapperInput::KeysStale) => self.directory.ask_keys(),
                 // Never disconnected, since we hold a sender.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
             }

@@ -4,8 +4,9 @@ use std::fs;
 
 use crate::common::film::pal;
 use crate::common::harness::text;
-use crate::common::lan::{Lan, station};
+use crate::common::lan::{Lan, head, station};
 use crate::common::picture::Picture;
+use crate::common::watch::watch;
 
 /// Pictures that each client is to show.
 const PICTURES: &str = "50";
@@ -78,4 +79,25 @@ pub(crate) fn encrypted_stations_are_watched_by_those_who_are_told_the_key() {
     let url = format!("rtsps://{rtsp}/1");
     let args = ["-v", "error", "-rtsp_transport", "tcp", "-i", &url, "-frames:v", "3", "-f", "null", "-"];
     desk.run("ffmpeg", &args).succeed();
+}
+
+pub(crate) fn a_viewer_follows_a_station_into_encryption_and_out_of_it() {
+    let lan = Lan::alone();
+    let host = lan.machine();
+    let (directory, film) = ("127.0.0.1:9688", pal(1));
+    let lineup = |encrypt| head(directory, "lo") + &station(1, &[&film.path], "239.77.0.1:5004", encrypt);
+    let file = host.lineup(&lineup(""));
+    let mut broadcaster = host.run(env!("CARGO_BIN_EXE_broadcaster"), &["--config", text(&file)]);
+    broadcaster.await_log(" on air: ", 1);
+    let mut watching = watch(&lan, "alone", directory, 1, 100_000);
+    watching.await_more(25);
+    for encrypt in ["encrypt = true\n", "encrypt = \"compat\"\n", ""] {
+        fs::write(&file, lineup(encrypt)).unwrap();
+        let reload = ["reload", "--config", text(&file)];
+        let done = host.run(env!("CARGO_BIN_EXE_broadcaster"), &reload).succeed();
+        assert_eq!(done.stdout.lines().last(), Some("station 1 is on air"), "{encrypt}");
+        watching.await_more(25);
+    }
+    let seen = watching.stop();
+    film.check_most(&seen[seen.len() - 20..]);
 }

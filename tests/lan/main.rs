@@ -64,6 +64,10 @@ fn main() -> ExitCode {
             tools: &["curl"],
             run: encrypted::encrypted_stations_are_watched_by_those_who_are_told_the_key,
         },
+        test(
+            "a_viewer_follows_a_station_into_encryption_and_out_of_it",
+            encrypted::a_viewer_follows_a_station_into_encryption_and_out_of_it,
+        ),
         Test {
             name: "a_station_for_some_is_watched_by_those_and_by_no_others",
             tools: &["curl", "ffmpeg", "openssl"],

@@ -12,6 +12,7 @@ struct Directory {
     framed: Framed<DuplexStream, Request>,
     wanted: watch::Sender<Option<StationId>>,
     guide: watch::Sender<Option<(AirTime, AirTime)>>,
+    keys: Arc<Notify>,
     events: mpsc::UnboundedReceiver<Event>,
     client: JoinHandle<Result<(), String>>,
 }
@@ -26,16 +27,19 @@ fn start(wanted: Option<u16>) -> Directory {
     let (event, events) = mpsc::unbounded_channel();
     let events_out = Box::new(move |told| drop(event.send(told)));
     let (guide, guide_wanted) = watch::channel(None);
+    let keys = Arc::new(Notify::new());
     let mut task = ClientTask {
         wanted: watched,
         guide: guide_wanted,
+        keys: keys.clone(),
         events: events_out,
         extras: Extras::default(),
         now: BTreeMap::new(),
+        all_keys_asked: false,
     };
     let client =
         tokio::spawn(async move { task.run_once(Framed::new(theirs), local(), &local().into()).await });
-    Directory { framed: Framed::new(ours), wanted, guide, events, client }
+    Directory { framed: Framed::new(ours), wanted, guide, keys, events, client }
 }
 
 fn entry(id: u16) -> StationInfo {
@@ -202,8 +206,10 @@ async fn a_server_that_does_not_read_is_lost() {
         wanted: watched,
         events: Box::new(drop),
         guide: watch::channel(None).1,
+        keys: Arc::default(),
         extras: Extras::default(),
         now: BTreeMap::new(),
+        all_keys_asked: false,
     };
     let reason = task.run_once(Framed::new(theirs), local(), &local().into()).await.unwrap_err();
     assert_eq!(reason, "the directory has stopped reading what we send");
@@ -319,6 +325,32 @@ async fn a_directory_that_tells_no_signatures_still_tells_the_keys() {
     let all = [Request::Sources, Request::Sound, Request::Now, Request::Keys, Request::Signers];
     an_older_server(&all[..4], &[&all, &all[..4]]).await;
     an_older_server(&all, &[&all]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_keys_are_asked_for_again_once_a_second_at_most() {
+    let mut directory = start(None);
+    directory.greet().await;
+    let none = |all| Some(Event::Keys { keys: Vec::new(), all });
+    // A directory that has told no keys is not asked.
+    directory.keys.notify_one();
+    sleep(KEYS * 2).await;
+    directory.send(Reply::Keys(Vec::new())).await;
+    assert_eq!(directory.events.recv().await, none(true));
+    assert_eq!(directory.receive().await, Request::Keys);
+    let asked = Instant::now();
+    directory.send(Reply::Keys(Vec::new())).await;
+    assert_eq!(directory.events.recv().await, none(true));
+    for _ in 0..5 {
+        directory.keys.notify_one();
+    }
+    assert_eq!(directory.receive().await, Request::Keys);
+    assert_eq!(asked.elapsed(), KEYS);
+    directory.send(Reply::Keys(Vec::new())).await;
+    assert_eq!(directory.events.recv().await, none(true));
+    // The next ones were not asked for.
+    directory.send(Reply::Keys(Vec::new())).await;
+    assert_eq!(directory.events.recv().await, none(false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -123,6 +123,13 @@ impl DirectoryView {
         }
     }
 
+    /// Asks for all keys again.
+    pub(super) fn ask_keys(&self) {
+        if let Some(client) = &self.client {
+            client.ask_keys();
+        }
+    }
+
     /// Asks for the films of a span.
     pub(super) fn ask_guide(&self, from: AirTime, until: AirTime) {
         if let Some(client) = &self.client {
