@@ -1,6 +1,6 @@
 # One verb for each chore. `make run` and `make test` install the Debian packages that they need.
 
-.PHONY: run build deb test page matrix lint deny fuzz fuzz-all bench demo images clean
+.PHONY: run build deb test page matrix service lint deny fuzz fuzz-all bench demo images clean
 
 run: ## The demo line-up on air on this machine, and a viewer on station 2
 	@scripts/packages.sh build
@@ -33,6 +33,10 @@ matrix: ## Every client by every transport it has, mpv and PyAV included
 	test -x target/pyav/bin/python || python3 -m venv target/pyav
 	target/pyav/bin/pip install --quiet av numpy
 	STATIONCAST_TESTS_MUST_RUN=1 STATIONCAST_MATRIX=1 STATIONCAST_PYTHON=$(CURDIR)/target/pyav/bin/python cargo test --locked --test clients
+
+service: ## The unit of systemd, under a systemd of its own: start, reload, watchdog, journal. As root
+	cargo build --locked --bin broadcaster
+	scripts/service.sh target/debug/broadcaster
 
 lint: ## Formatting, clippy, documentation: has to be clean before a commit
 	cargo fmt --check

@@ -5,6 +5,8 @@
 //!
 //! Any room may import this. It imports nothing of ours.
 
+mod journal;
+
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::hash::Hash;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Lines in the queue to the thread: 999 stations may log four lines each at once. Any more are dropped.
 const QUEUE: usize = 4096;
@@ -28,18 +31,19 @@ static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// Starts logging to stderr the events that pass `filter`. A binary calls it once, and [`flush`] at its end.
 pub fn to_stderr(filter: EnvFilter) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(stderr().is_terminal() && wants_colour(std::env::var_os("NO_COLOR")));
-    match Lines::to(stderr(), QUEUE) {
+    let writer = match Lines::to(stderr(), QUEUE) {
         Ok(lines) => {
             let lines = LINES.get_or_init(|| lines);
-            subscriber.with_writer(|| lines.clone()).init();
+            BoxMakeWriter::new(|| lines.clone())
         }
         // The system has no thread for it: then each caller writes.
-        Err(_) => subscriber.with_writer(stderr).init(),
+        Err(_) => BoxMakeWriter::new(stderr),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(writer);
+    if journal::reads_stderr() {
+        return subscriber.with_ansi(false).event_format(journal::JournalFormat).init();
     }
+    subscriber.with_ansi(stderr().is_terminal() && wants_colour(std::env::var_os("NO_COLOR"))).init();
 }
 
 /// Shows `text` on the terminal's last line, instead of the text that was shown there before; log lines appear above it. An empty
