@@ -65,8 +65,16 @@ pub(super) enum PageMessage {
         #[serde(default)]
         heard: Option<StationId>,
     },
-    /// The page has drawn the picture of this number.
-    Drawn(StationId, u32),
+    /// The page has drawn the pictures of these numbers.
+    Drawn(Drawn),
+}
+
+/// One picture that was drawn, or all of a frame: a message costs a browser more than what is in it.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Drawn {
+    One(StationId, u32),
+    Several(Vec<(StationId, u32)>),
 }
 
 /// `GET /wall`.
@@ -251,10 +259,9 @@ impl Wall {
 
     fn handle(&mut self, message: PageMessage) {
         match message {
-            PageMessage::Drawn(station, number) => {
-                if let Some(tile) = self.tiles.get(&station) {
-                    tile.drawn.send_replace(number);
-                }
+            PageMessage::Drawn(Drawn::One(station, number)) => self.drawn(station, number),
+            PageMessage::Drawn(Drawn::Several(pictures)) => {
+                pictures.into_iter().for_each(|(station, number)| self.drawn(station, number));
             }
             PageMessage::Want { stations, watched, heard } => {
                 self.tiles.retain(|id, _| stations.contains(id));
@@ -271,6 +278,12 @@ impl Wall {
                 }
                 self.hear();
             }
+        }
+    }
+
+    fn drawn(&self, station: StationId, number: u32) {
+        if let Some(tile) = self.tiles.get(&station) {
+            tile.drawn.send_replace(number);
         }
     }
 

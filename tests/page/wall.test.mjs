@@ -187,6 +187,41 @@ pageTest("nine stations are live in one page", async (t) => {
   await screenshot("wall-dark");
 });
 
+pageTest("on plain http, tiles are decoded without a Blob, at the size of the tile", async () => {
+  // A browser does not lend it to pages of another machine without TLS.
+  await page.addInitScript(() => {
+    delete globalThis.ImageDecoder;
+    globalThis.createImageBitmap = () => Promise.reject(new Error("a Blob was decoded"));
+  });
+  await page.reload();
+  await moving(Array(9).fill(0));
+  const tiles = await page.$$eval("#tiles canvas", (tiles) =>
+    tiles.map((tile) => {
+      const pixels = tile.getContext("2d").getImageData(0, 0, tile.width, tile.height).data;
+      return [tile.width - Math.round(tile.clientWidth * devicePixelRatio), new Set(new Uint32Array(pixels.buffer)).size];
+    }),
+  );
+  assert.ok(tiles.every(([wider, colours]) => wider === 0 && colours > 1000), `wider by, colours: ${tiles.join(" ")}`);
+  await screenshot("wall-plain-http");
+});
+
+pageTest("the pictures of a frame are acknowledged in one message", async () => {
+  let messages = 0;
+  const pictures = new Map(); // by station: how many
+  page.on("websocket", (socket) =>
+    socket.on("framesent", ({ payload }) => {
+      const { drawn } = JSON.parse(payload);
+      messages += drawn === undefined ? 0 : 1;
+      for (const [station] of drawn ?? []) pictures.set(station, (pictures.get(station) ?? 0) + 1);
+    }),
+  );
+  await page.reload();
+  await moving(Array(9).fill(20));
+  const acknowledged = [...pictures.values()].reduce((sum, count) => sum + count);
+  assert.equal(pictures.size, 9);
+  assert.ok(messages < acknowledged / 2, `${messages} messages for ${acknowledged} pictures`);
+});
+
 pageTest("each tile has a label for readers and screen readers", async () => {
   await moving(Array(9).fill(0));
   const label = await page.getAttribute('#tiles a[href="#2"]', "aria-label");

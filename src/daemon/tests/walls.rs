@@ -205,6 +205,7 @@ async fn one_connection_carries_all_tiles() {
     page.send(r#"{"want": {"stations": [1, 40]}}"#).await;
     let mut last = [(1, 0), (40, 0)];
     let mut seen = [0, 0];
+    let mut drawn = Vec::new();
     while seen.iter().any(|&seen| seen < 3) {
         let picture = page.picture().await;
         let tile = usize::from(picture.station == 40);
@@ -212,7 +213,11 @@ async fn one_connection_carries_all_tiles() {
         assert!(picture.number > last[tile].1);
         last[tile].1 = picture.number;
         seen[tile] += 1;
-        page.send(&format!(r#"{{"drawn": [{}, {}]}}"#, picture.station, picture.number)).await;
+        drawn.push(format!("[{}, {}]", picture.station, picture.number));
+        // Both tiles have to be in the list before either goes on.
+        if drawn.len() == 2 {
+            page.send(&format!(r#"{{"drawn": [{}]}}"#, std::mem::take(&mut drawn).join(", "))).await;
+        }
     }
 }
 
@@ -241,6 +246,7 @@ async fn an_invalid_message_closes_the_wall() {
         "null",
         r#"{"want": [1]}"#,
         r#"{"drawn": [1]}"#,
+        r#"{"drawn": [[1, 2], 3]}"#,
         r#"{"want": {"stations": [70000]}}"#,
         r#"{"other": 1}"#,
     ] {

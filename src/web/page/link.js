@@ -16,6 +16,9 @@ const RETRY = [500, 10_000];
 // counts as lost.
 const SILENCE = 6000;
 
+// Most pictures that one message acknowledges: the broadcaster takes messages of up to 8 KiB.
+const MOST_DRAWN = 300;
+
 // Calls on.stations(list), on.picture(station, number, bitmap), on.sound(station, due, data), on.connected(yes, wait) and, if there is
 // something to log in to, on.login(name), of which the name is null before that.
 // on.wait(station, due) tells in how many milliseconds a picture is to be shown, on.size(station) at which size it is decoded, in
@@ -29,6 +32,7 @@ export class Link {
   #count = 0; // pictures received
   #shown = new Map(); // which of these was shown last, by station
   #silence = 0;
+  #drawn = []; // pictures to acknowledge
 
   constructor(on) {
     this.#on = on;
@@ -95,7 +99,7 @@ export class Link {
           this.#shown.set(station, place);
           await this.#on.picture(station, number, picture);
         }
-        picture.image.close();
+        picture.close();
       };
       const wait = shows - performance.now();
       if (wait < 2 || this.#waiting >= MOST_WAITING) await draw();
@@ -106,7 +110,16 @@ export class Link {
     } catch (error) {
       console.warn(`station ${station}, picture ${number}: ${error}`);
     }
-    this.#say({ drawn: [station, number] });
+    this.#acknowledge(station, number);
+  }
+
+  // One message for all pictures of a frame: a message costs more than what is in it. They are drawn one after the other, before the
+  // microtask of the first one's.
+  #acknowledge(station, number) {
+    if (this.#drawn.push([station, number]) > 1) return;
+    queueMicrotask(() => {
+      while (this.#drawn.length > 0) this.#say({ drawn: this.#drawn.splice(0, MOST_DRAWN) });
+    });
   }
 
   #lost(socket) {

@@ -54,7 +54,7 @@ function show({ canvas, context, item }, number, { image, width, height }) {
     canvas.width = width;
     canvas.height = height;
   }
-  context.drawImage(image, 0, 0);
+  context.drawImage(image, 0, 0, width, height);
   canvas.dataset.picture = number;
   item.classList.remove("dark");
 }

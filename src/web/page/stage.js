@@ -93,7 +93,7 @@ export class Stage {
       screen.width = width;
       screen.height = height;
     }
-    this.#context.drawImage(image, 0, 0);
+    this.#context.drawImage(image, 0, 0, width, height);
   }
 
   // Shows what the URL's fragment names: #2 is station 2, none is the wall. With &kiosk, as in #2&kiosk, without controls, and a
