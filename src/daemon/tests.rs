@@ -181,7 +181,8 @@ async fn pictures_sdp_playlist_and_page_are_served() {
     }
 
     let page = broadcaster.get("/").await;
-    let policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    // Data URLs are of pictures alone: no script, style or frame may be one.
+    let policy = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     assert!(page.has(&format!("content-security-policy: {policy}")), "{}", page.head);
     for (path, kind) in
         [("/wall.js", "text/javascript"), ("/wall.css", "text/css"), ("/icon.svg", "image/svg+xml")]
