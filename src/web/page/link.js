@@ -113,8 +113,8 @@ export class Link {
     this.#acknowledge(station, number);
   }
 
-  // One message for all pictures of a frame: a message costs more than what is in it. They are drawn one after the other, before the
-  // microtask of the first one's.
+  // One message for all pictures of a frame: a message costs more than what is in it. The painter draws all of them before this
+  // microtask runs.
   #acknowledge(station, number) {
     if (this.#drawn.push([station, number]) > 1) return;
     queueMicrotask(() => {
