@@ -30,9 +30,9 @@ pub use door::{Door, Secured, Security};
 pub(crate) use halves::{ReadHalf, Taken, WriteHalf};
 pub(crate) use stream::Stream;
 
-/// The algorithms. *ring* needs no cmake to build, as aws-lc-rs does.
+/// The algorithms.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 #[cfg(all(test, feature = "broadcaster"))]

@@ -3,16 +3,12 @@
 //! Two profiles: AEAD_AES_128_GCM (RFC 7714), which our viewer takes, and AES_CM_128_HMAC_SHA1_80 (RFC 3711), which FFmpeg and
 //! GStreamer take too. No MKI, and a key derivation rate of zero.
 //!
-//! ring has GCM and the hash. It hides the block cipher, which the key derivation and AES_CM need: that is `aes`, of RustCrypto.
-
 use std::fmt;
 
-use aes::Aes128;
-use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher};
-use ring::aead::{AES_128_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
-use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
@@ -96,7 +92,7 @@ impl MasterKey {
     ///
     /// # Errors
     /// The system has no randomness.
-    pub fn random() -> Result<MasterKey, ring::error::Unspecified> {
+    pub fn random() -> Result<MasterKey, aws_lc_rs::error::Unspecified> {
         let mut master = MasterKey { key: [0; KEY_LEN], salt: [0; SALT_LEN] };
         let random = SystemRandom::new();
         random.fill(&mut master.key)?;
@@ -110,7 +106,7 @@ impl MasterKey {
         block[..SALT_LEN].copy_from_slice(&self.salt);
         block[7] ^= label;
         let mut derived = [0; N];
-        counter_mode(&self.key, &block, &mut derived);
+        counter_mode(&counter_key(&self.key), block, &mut derived);
         derived
     }
 }
@@ -172,7 +168,7 @@ impl SessionKeys {
                 packet.extend(tag.expect("a packet is short").as_ref());
             }
             Cipher::CounterMode { key, salt, auth } => {
-                counter_mode(key, &place.counter(salt), &mut packet[start..]);
+                counter_mode(key, place.counter(salt), &mut packet[start..]);
                 let tag = rtp_tag(auth, packet, index);
                 packet.extend(tag);
             }
@@ -199,7 +195,7 @@ impl SessionKeys {
                 if !bool::from(rtp_tag(auth, sealed, index).ct_eq(tag)) {
                     return Err(SrtpError::Forged);
                 }
-                counter_mode(key, &place.counter(salt), &mut sealed[start..]);
+                counter_mode(key, place.counter(salt), &mut sealed[start..]);
                 Ok(sealed.len())
             }
         }
@@ -224,7 +220,7 @@ impl SessionKeys {
                 packet.extend(mark);
             }
             Cipher::CounterMode { key, salt, auth } => {
-                counter_mode(key, &place.counter(salt), &mut packet[RTCP_HEADER_LEN..]);
+                counter_mode(key, place.counter(salt), &mut packet[RTCP_HEADER_LEN..]);
                 packet.extend(mark);
                 let tag = hmac::sign(auth, packet);
                 packet.extend(&tag.as_ref()[..HMAC_TAG_LEN]);
@@ -266,7 +262,7 @@ impl SessionKeys {
                 if !bool::from(expected.as_ref()[..HMAC_TAG_LEN].ct_eq(tag)) {
                     return Err(SrtpError::Forged);
                 }
-                counter_mode(key, &place.counter(salt), &mut opened[RTCP_HEADER_LEN..]);
+                counter_mode(key, place.counter(salt), &mut opened[RTCP_HEADER_LEN..]);
             }
         }
         Ok((opened, index & !ENCRYPTED))
@@ -288,7 +284,7 @@ pub fn index_near(near: u64, sequence: u16) -> u64 {
 /// The keys of one kind of packets.
 enum Cipher {
     Gcm { key: Box<LessSafeKey>, salt: [u8; GCM_SALT_LEN] },
-    CounterMode { key: [u8; KEY_LEN], salt: [u8; SALT_LEN], auth: hmac::Key },
+    CounterMode { key: Box<EncryptingKey>, salt: [u8; SALT_LEN], auth: Box<hmac::Key> },
 }
 
 impl Cipher {
@@ -313,8 +309,8 @@ impl Cipher {
     }
 
     fn counter_mode(key: [u8; KEY_LEN], salt: [u8; SALT_LEN], auth: &[u8]) -> Cipher {
-        let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth);
-        Cipher::CounterMode { key, salt, auth }
+        let auth = Box::new(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth));
+        Cipher::CounterMode { key: Box::new(counter_key(&key)), salt, auth }
     }
 }
 
@@ -357,9 +353,15 @@ fn xor(to: &mut [u8], bytes: &[u8]) {
     to.iter_mut().zip(bytes).for_each(|(to, byte)| *to ^= byte);
 }
 
-/// Encrypts or decrypts `bytes` with AES in counter mode.
-fn counter_mode(key: &[u8; KEY_LEN], block: &[u8; 16], bytes: &mut [u8]) {
-    Ctr128BE::<Aes128>::new(key.into(), block.into()).apply_keystream(bytes);
+fn counter_key(key: &[u8; KEY_LEN]) -> EncryptingKey {
+    let key = UnboundCipherKey::new(&AES_128, key).and_then(EncryptingKey::ctr);
+    key.expect("a key of 16 bytes")
+}
+
+/// Encrypts or decrypts `bytes` with AES in counter mode, which begins with this block.
+fn counter_mode(key: &EncryptingKey, block: [u8; 16], bytes: &mut [u8]) {
+    let begun = key.less_safe_encrypt(bytes, EncryptionContext::Iv128(block.into()));
+    begun.expect("counter mode takes any length and any first block");
 }
 
 /// The tag of a packet of SRTP: it covers the roll-over counter, too (RFC 3711 section 4.2).
