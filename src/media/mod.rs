@@ -179,11 +179,22 @@ pub struct Unit {
     pub sealed: Option<Arc<Vec<Vec<u8>>>>,
     /// The payload of the [card](crate::wire::signature) that is sent with a signed picture.
     pub card: Option<Arc<[u8]>>,
+    /// Where the picture comes from, if it will come from there again.
+    pub stored: Option<StoredPicture>,
+}
+
+/// A picture of a reel. While the program runs, all units with this picture have the same payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoredPicture {
+    /// The reel, among all that the program has opened.
+    pub reel: u64,
+    /// The picture's number in the reel.
+    pub number: usize,
 }
 
 impl Unit {
     fn new(due: Due, payload: Payload) -> Unit {
-        Unit { due, payload, sealed: None, card: None }
+        Unit { due, payload, sealed: None, card: None, stored: None }
     }
 
     /// An access unit with a coded picture.

@@ -20,7 +20,9 @@
 //! The digest is the first half of SHA-256, and the signature is Ed25519 (RFC 8032), both of aws-lc-rs, which TLS needs anyway. A
 //! signature takes it 9 µs; ed25519-dalek takes 18 µs, and *ring* 24 µs.
 
-use std::sync::Arc;
+mod known_digests;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand::SystemRandom;
@@ -29,6 +31,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use super::rtp;
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, StationId, Unit};
+use known_digests::KnownDigests;
 
 /// The dynamic payload type of cards.
 pub const PAYLOAD_TYPE_CARD: u8 = 99;
@@ -75,7 +78,10 @@ fn message(station: StationId, epoch: u64, body: &[u8]) -> Vec<u8> {
 
 /// The key by which a broadcaster signs pictures. It is made at each start and kept nowhere: viewers learn the public key from the
 /// directory, whose certificate they know, and pictures of an earlier run verify no more.
-pub struct SigningKey(Ed25519KeyPair);
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    known: Mutex<KnownDigests>,
+}
 
 impl SigningKey {
     /// A new key.
@@ -87,29 +93,42 @@ impl SigningKey {
         let pair = document.and_then(|document| {
             Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| aws_lc_rs::error::Unspecified)
         });
-        SigningKey(pair.expect("the system has random numbers"))
+        SigningKey::of(pair.expect("the system has random numbers"))
+    }
+
+    fn of(pair: Ed25519KeyPair) -> SigningKey {
+        SigningKey { pair, known: Mutex::new(KnownDigests::new()) }
     }
 
     /// The key of this seed (RFC 8032 section 5.1.5).
     #[cfg(test)]
     pub(crate) fn of_seed(seed: [u8; 32]) -> SigningKey {
-        SigningKey(Ed25519KeyPair::from_seed_unchecked(&seed).expect("any 32 bytes are a seed"))
+        SigningKey::of(Ed25519KeyPair::from_seed_unchecked(&seed).expect("any 32 bytes are a seed"))
     }
 
     /// The public key that belongs to it.
     pub fn public(&self) -> [u8; PUBLIC_KEY_LEN] {
-        *self.0.public_key().as_ref().first_chunk().expect("a public key has 32 bytes")
+        *self.pair.public_key().as_ref().first_chunk().expect("a public key has 32 bytes")
     }
 
     /// The card of a picture that is cut into datagrams of at most `datagram` bytes: the payload of its packet. `epoch` is that of
     /// the station's run. `None` for sound, and for a picture of more than 255 packets.
     pub fn card(&self, station: StationId, epoch: u64, unit: &Unit, datagram: usize) -> Option<Arc<[u8]>> {
-        let digests = digests(unit.jpeg()?, datagram);
+        let jpeg = unit.jpeg()?;
+        let digests = match unit.stored {
+            Some(picture) => self
+                .known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .of(picture, datagram, || digests(jpeg, datagram))
+                .to_vec(),
+            None => digests(jpeg, datagram),
+        };
         let mut card = Vec::with_capacity(HEAD_LEN + digests.len() * DIGEST_LEN + SIGNATURE_LEN);
         card.extend(unit.due.at.0.to_be_bytes());
         card.push(u8::try_from(digests.len()).ok()?);
         card.extend(digests.as_flattened());
-        let signature = self.0.sign(&message(station, epoch, &card));
+        let signature = self.pair.sign(&message(station, epoch, &card));
         card.extend(signature.as_ref());
         Some(card.into())
     }
@@ -204,7 +223,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::media::Due;
+    use crate::media::{Due, StoredPicture};
     use crate::wire::packetizer::Packetizer;
 
     const STATION: StationId = StationId(2);
@@ -238,7 +257,7 @@ pub(crate) mod tests {
         assert_eq!(key().public().to_vec(), public);
         let signature = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b\
                          d25bf5f0595bbe24655141438e7a100b";
-        assert_eq!(key().0.sign(b"").as_ref(), hex(signature));
+        assert_eq!(key().pair.sign(b"").as_ref(), hex(signature));
     }
 
     #[test]
@@ -267,6 +286,20 @@ pub(crate) mod tests {
                 .map(|packet| packet_digest(&[&packet.to_vec()[rtp::HEADER_LEN..]]))
                 .collect();
             assert_eq!(digests, sent, "{datagram}");
+        }
+    }
+
+    #[test]
+    fn a_picture_of_a_reel_has_the_card_of_its_content_in_each_round() {
+        let key = key();
+        let again = Due { at: AirTime(unit().due.at.0 + 10_000_000_000), ..unit().due };
+        for due in [unit().due, again] {
+            for datagram in [DATAGRAM, 1472] {
+                let fresh = Unit { due, ..unit() };
+                let stored = Unit { stored: Some(StoredPicture { reel: 1, number: 2 }), ..fresh.clone() };
+                let cards = [fresh, stored].map(|unit| key.card(STATION, EPOCH, &unit, datagram).unwrap());
+                assert_eq!(cards[0], cards[1]);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::content::sound::FilmCue;
 use crate::content::worker::STUCK_AFTER;
 use crate::content::{ContentEvent, ContentKind, Fault, LONGEST_PAUSE, OutputState, earliest_due};
 use crate::media::jpeg::Jpeg;
-use crate::media::{AirTime, Due};
+use crate::media::{AirTime, Due, StoredPicture};
 
 /// A film that plays from its reel.
 pub(super) struct PlayingReel {
@@ -162,7 +162,11 @@ fn units(
         let at = (begin + stamp(reel, n)).max(joined);
         Due { at, interval: (begin + stamp(reel, n + 1)).since(at) }
     };
-    read(next..reel.len(), due, |n| picture(reel, n))
+    let (mut units, error) = read(next..reel.len(), due, |n| picture(reel, n));
+    for (number, unit) in (next..).zip(&mut units) {
+        unit.stored = Some(StoredPicture { reel: reel.id(), number });
+    }
+    (units, error)
 }
 
 /// As [`units`], but waits for the disk.

@@ -79,6 +79,8 @@ pub enum ReelError {
 /// A film's coded pictures on disk. An [`Arc`](std::sync::Arc) shares it: one open file for any number of readers.
 #[derive(Debug)]
 pub struct Reel {
+    /// Another one for each reel that the program opens.
+    id: u64,
     pictures: PictureFile,
     /// The file's device and inode. By now, another file may be at its path.
     file_id: (u64, u64),
@@ -109,13 +111,20 @@ impl Reel {
         let mut entries = vec![0; header.count as usize * ENTRY_LEN];
         file.read_exact_at(&mut entries, header.index_at).map_err(failed)?;
         let index = Index::parse(entries, &header).map_err(damaged)?;
+        static OPENED: AtomicU64 = AtomicU64::new(0);
         Ok(Reel {
+            id: OPENED.fetch_add(1, Relaxed),
             pictures: PictureFile::new(name, file, key.encoding().size),
             file_id: file_id(&metadata),
             header,
             index,
             touched: AtomicU64::new(modified(&metadata).0),
         })
+    }
+
+    /// Which reel it is, among all that the program has opened.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The film and the encoding of this reel.
