@@ -17,6 +17,7 @@ use stationcast::screen::{DecodedPicture, Decoder};
 use stationcast::tuner::Tuner;
 use stationcast::wire::MAX_DATAGRAM;
 use stationcast::wire::rtp;
+use stationcast::wire::signature::tickets::Tickets;
 use stationcast::wire::signature::{self, Card, SigningKey};
 use stationcast::wire::srtp::{MasterKey, Profile, SessionKeys};
 
@@ -91,7 +92,8 @@ fn sign(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
     for datagram in DATAGRAMS {
         group.bench_function(BenchmarkId::from_parameter(datagram), |bench| {
-            bench.iter(|| key.card(station, 1, &unit, datagram).expect("a card"));
+            let mut tickets = Tickets::new();
+            bench.iter(|| key.card(station, 1, &mut tickets, &unit, datagram).expect("a card"));
         });
     }
     group.finish();
@@ -126,7 +128,7 @@ fn sign(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("verify");
     group.throughput(Throughput::Bytes(jpeg.scan.len() as u64));
     for datagram in DATAGRAMS {
-        let card = key.card(station, 1, &unit, datagram).expect("a card");
+        let card = key.card(station, 1, &mut Tickets::new(), &unit, datagram).expect("a card");
         let packets = packets(&jpeg, datagram, 0, unit.rtp_timestamp());
         group.bench_function(BenchmarkId::from_parameter(datagram), |bench| {
             bench.iter(|| {

@@ -108,6 +108,7 @@ impl Flow {
     ///
     /// # Errors
     /// The ring is full. Returns the unit, to be offered again.
+    #[expect(clippy::result_large_err, reason = "a box for each unit would cost more than moving it")]
     pub fn offer(&mut self, unit: Unit) -> Result<(), Unit> {
         self.ring.push(unit).map_err(|rtrb::PushError::Full(unit)| unit)
     }

@@ -187,9 +187,9 @@ pub struct Unit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoredPicture {
     /// The reel, among all that the program has opened.
-    pub reel: u64,
+    pub reel: u32,
     /// The picture's number in the reel.
-    pub number: usize,
+    pub number: u32,
 }
 
 impl Unit {

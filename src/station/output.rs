@@ -24,6 +24,7 @@ use crate::lineup::Spread;
 use crate::media::{AirTime, Due, REPEAT_RATE, Track, Unit};
 use crate::net::Network;
 use crate::wire::sdp::sound_port;
+use crate::wire::signature::tickets::Tickets;
 use crate::wire::signature::{SigningKey, card_port};
 use crate::wire::srtp::Profile;
 
@@ -83,8 +84,8 @@ pub(super) struct Output {
     reopen_at: Instant,
     /// Most bytes of UDP payload in a datagram, of the interface that the station sends by.
     datagram: Option<usize>,
-    /// Signs the pictures; `None` if the station's are not signed.
-    signer: Option<Arc<SigningKey>>,
+    /// Signs the pictures, with these tickets; `None` if the station's are not signed.
+    signer: Option<(Arc<SigningKey>, Tickets)>,
     /// The unit that was handed over last.
     last: Option<Unit>,
     /// When the last unit's time on air ends.
@@ -112,7 +113,7 @@ impl Output {
             ssrcs: (0, None),
             obstacle: None,
             datagram: None,
-            signer: handle.spec().sign.then(|| head_end.signing_key.clone()),
+            signer: handle.spec().sign.then(|| (head_end.signing_key.clone(), Tickets::new())),
             reopen_at: Instant::now(),
             last: None,
             free_at: AirTime::default(),
@@ -286,10 +287,11 @@ impl Output {
     }
 
     /// The card of a picture; `None` if it is not signed, or cannot be sent.
-    fn card(&self, unit: &Unit) -> Option<Arc<[u8]>> {
+    fn card(&mut self, unit: &Unit) -> Option<Arc<[u8]>> {
         let spec = self.handle.spec();
         let overhead = spec.encrypt.map_or(0, Profile::overhead);
-        self.signer.as_ref()?.card(spec.id, self.handle.epoch(), unit, self.datagram? - overhead)
+        let (key, tickets) = self.signer.as_mut()?;
+        key.card(spec.id, self.handle.epoch(), tickets, unit, self.datagram? - overhead)
     }
 
     /// Sends nothing more to the group, not even what was handed over.

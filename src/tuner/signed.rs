@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::directory::StationSigner;
 use crate::media::AirTime;
 use crate::wire::rtp::{self, RtpError};
+use crate::wire::signature::tickets::Ticket;
 use crate::wire::signature::{Card, CardError, PAYLOAD_TYPE_CARD, PacketDigest, packet_digest};
 
 /// Most pictures of which a card has come and not all packets. Cards come just before their pictures, so two are on their way at a
@@ -32,15 +32,18 @@ const MAX_EARLY_BYTES: usize = 1 << 20;
 /// that has just begun can show it pictures of this age at most.
 const BEFORE: Duration = Duration::from_secs(2);
 
-/// A sender of cards is forgotten when none of its cards has been verified for this long.
+/// The tickets of a sender are forgotten when none of its cards has been verified for this long.
 const CARDS_GONE: Duration = Duration::from_secs(2);
 
-/// Time between two cards of unknown senders that are verified while there is a known one. Verifying takes some 50 us: without a
-/// limit, 20,000 forged cards a second take a core.
-const STRANGERS: Duration = Duration::from_millis(50);
+/// Most cards that the sender makes in a second: a station has at most 60 pictures a second. How many cards ahead a ticket may be
+/// follows from it, and so does the time that a forged card takes.
+const MOST_CARDS: u32 = 100;
 
-/// How far the sequence number of a known sender's card is ahead of its last one.
-const NEXT: u16 = 64;
+/// Cards that may be ahead all the same: those that a network holds back come together.
+const AHEAD: usize = 8;
+
+/// Most cards with the same valid ticket that are verified. A true card comes before those that copy its ticket, unless it is lost.
+const TRIES: u32 = 4;
 
 /// The requirement that a receiver has for the pictures that it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,9 +119,9 @@ pub enum Refused {
     /// The card is of a picture that was shown, or of an earlier one.
     #[error("a card that was sent before")]
     Old,
-    /// Too many cards of unknown senders come.
-    #[error("a card of another sender")]
-    Stranger,
+    /// The ticket is not one of the sender whose cards were verified before, or too many cards have it.
+    #[error("a card without a valid ticket")]
+    Ticket,
 }
 
 /// A picture whose card is valid, and its packets so far.
@@ -153,14 +156,26 @@ struct EarlyPacket {
     payload: Vec<u8>,
 }
 
-/// The sender of the last valid card.
+/// The last valid card.
 #[derive(Debug, Clone, Copy)]
-struct KnownSender {
-    from: Option<SocketAddr>,
-    ssrc: u32,
-    sequence: u16,
-    /// When that card arrived.
-    heard: AirTime,
+struct LastCard {
+    ticket: Ticket,
+    arrival: AirTime,
+    /// How many cards after it the ticket was with which a card was verified last, and how many cards with that ticket were.
+    tried: (usize, u32),
+}
+
+impl LastCard {
+    /// Whether a card with this ticket is worth verifying at `now`.
+    fn admits(&mut self, now: AirTime, ticket: &Ticket) -> bool {
+        let most = AHEAD + (now.since(self.arrival) * MOST_CARDS).as_secs() as usize;
+        let Some(cards) = ticket.cards_after(&self.ticket, most) else { return false };
+        if cards > self.tried.0 {
+            self.tried = (cards, 0);
+        }
+        self.tried.1 += 1;
+        cards == self.tried.0 && self.tried.1 <= TRIES
+    }
 }
 
 /// Verifies the pictures of one station.
@@ -173,9 +188,7 @@ pub struct PictureVerifier {
     open: VecDeque<OpenPicture>,
     early: VecDeque<EarlyPacket>,
     early_bytes: usize,
-    known: Option<KnownSender>,
-    /// When the next card of an unknown sender is verified.
-    strangers_at: AirTime,
+    last_card: Option<LastCard>,
     /// The number of the next packet that is passed on.
     sequence: u16,
     ready: VecDeque<(AirTime, Vec<u8>)>,
@@ -191,8 +204,7 @@ impl PictureVerifier {
             open: VecDeque::new(),
             early: VecDeque::new(),
             early_bytes: 0,
-            known: None,
-            strangers_at: AirTime::default(),
+            last_card: None,
             sequence: 0,
             ready: VecDeque::new(),
             counters: SignedCounters::default(),
@@ -207,22 +219,17 @@ impl PictureVerifier {
         }
     }
 
-    /// Handles a datagram from the port of the cards, which arrived at `now` from `from`.
+    /// Handles a datagram from the port of the cards, which arrived at `now`.
     ///
     /// # Errors
     /// The datagram is no card of a picture that is still to come. It has been counted, and nothing else happens.
-    pub fn handle_card(
-        &mut self,
-        now: AirTime,
-        from: Option<SocketAddr>,
-        datagram: &[u8],
-    ) -> Result<(), Refused> {
-        let taken = self.take_card(now, from, datagram);
+    pub fn handle_card(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Refused> {
+        let taken = self.take_card(now, datagram);
         self.counters.refused_cards += u64::from(taken.is_err());
         taken
     }
 
-    fn take_card(&mut self, now: AirTime, from: Option<SocketAddr>, datagram: &[u8]) -> Result<(), Refused> {
+    fn take_card(&mut self, now: AirTime, datagram: &[u8]) -> Result<(), Refused> {
         let (header, payload) = rtp::Header::parse(datagram)?;
         if header.payload_type != PAYLOAD_TYPE_CARD {
             return Err(Refused::PayloadType(header.payload_type));
@@ -231,17 +238,13 @@ impl PictureVerifier {
         if card.due <= self.shown || self.open.iter().any(|open| open.due == card.due) {
             return Err(Refused::Old);
         }
-        if let Some(known) = self.known.filter(|known| now.since(known.heard) < CARDS_GONE) {
-            let ahead = header.sequence.wrapping_sub(known.sequence);
-            if (known.from, known.ssrc) != (from, header.ssrc) || !(1..=NEXT).contains(&ahead) {
-                if now < self.strangers_at {
-                    return Err(Refused::Stranger);
-                }
-                self.strangers_at = now + STRANGERS;
-            }
+        if let Some(last) = self.last_card.as_mut().filter(|last| now.since(last.arrival) < CARDS_GONE)
+            && !last.admits(now, &card.ticket)
+        {
+            return Err(Refused::Ticket);
         }
         let digests = card.verify(self.signer.id, self.signer.epoch, &self.signer.key)?;
-        self.known = Some(KnownSender { from, ssrc: header.ssrc, sequence: header.sequence, heard: now });
+        self.last_card = Some(LastCard { ticket: card.ticket, arrival: now, tried: (0, 0) });
         if self.open.len() == MAX_OPEN {
             self.give_up_oldest();
         }

@@ -14,7 +14,7 @@ use crate::interface::Interface;
 use crate::media::AirTime;
 use crate::wire::signature::card_port;
 
-/// Most cards that are read before pictures are read again: verifying them takes 3 ms.
+/// Most cards that are read before pictures are read again. Verifying them takes 3 ms, if no ticket is known yet.
 const MOST_CARDS: usize = 64;
 
 /// Packets that are read before cards are read again. A packet whose card has not been read waits for it.
@@ -70,7 +70,7 @@ impl SignedSource {
             if is_other(self.source, from) {
                 continue;
             }
-            if let Err(error) = self.verifier.handle_card(arrival, from, bytes) {
+            if let Err(error) = self.verifier.handle_card(arrival, bytes) {
                 debug!("refused: {error}");
             }
         }

@@ -7,11 +7,13 @@
 //! The payload of a card, behind an RTP header with the timestamp of the picture and [`PAYLOAD_TYPE_CARD`]:
 //!
 //! ```text
-//!  0               8   9             9 + 16 n          73 + 16 n
-//! +---------------+---+-----------...-+---------------...-+
-//! | due time (ns) | n | n digests     | signature         |
-//! +---------------+---+-----------...-+---------------...-+
+//!  0               8   9             9 + 16 n            42 + 16 n         106 + 16 n
+//! +---------------+---+-----------...-+-----------------...-+---------------...-+
+//! | due time (ns) | n | n digests     | ticket              | signature         |
+//! +---------------+---+-----------...-+-----------------...-+---------------...-+
 //! ```
+//!
+//! By the [ticket](tickets) a flood of forged cards is refused without verifying them.
 //!
 //! Cards have a port of their own ([`card_port`]), since players do not ignore them in the stream of the pictures: FFmpeg takes each
 //! number of another payload type or SSRC for a lost packet, and waits for it. Nor could the kernel cut a picture and its card into
@@ -21,6 +23,7 @@
 //! signature takes it 9 µs; ed25519-dalek takes 18 µs, and *ring* 24 µs.
 
 mod known_digests;
+pub mod tickets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,6 +35,7 @@ use super::rtp;
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, StationId, Unit};
 use known_digests::KnownDigests;
+use tickets::{SHOWN_LEN, Ticket, Tickets};
 
 /// The dynamic payload type of cards.
 pub const PAYLOAD_TYPE_CARD: u8 = 99;
@@ -50,7 +54,7 @@ const DIGEST_LEN: usize = 16;
 
 /// The signed bytes begin with this, so that no signature for another purpose, or by another version of this format, passes for one of
 /// a picture.
-const DOMAIN: &[u8] = b"stationcast signed picture 1\0";
+const DOMAIN: &[u8] = b"stationcast signed picture 2\0";
 
 /// The port of a station's cards, on the group of its pictures, which are on the port `pictures`.
 pub const fn card_port(pictures: u16) -> u16 {
@@ -70,7 +74,7 @@ pub fn packet_digest(pieces: &[&[u8]]) -> PacketDigest {
 /// The bytes that are signed.
 ///
 /// ```text
-/// domain | station (2) | epoch (8) | due time (8) | n (1) | n digests
+/// domain | station (2) | epoch (8) | due time (8) | n (1) | n digests | ticket (33)
 /// ```
 fn message(station: StationId, epoch: u64, body: &[u8]) -> Vec<u8> {
     [DOMAIN, &station.0.to_be_bytes(), &epoch.to_be_bytes(), body].concat()
@@ -112,8 +116,15 @@ impl SigningKey {
     }
 
     /// The card of a picture that is cut into datagrams of at most `datagram` bytes: the payload of its packet. `epoch` is that of
-    /// the station's run. `None` for sound, and for a picture of more than 255 packets.
-    pub fn card(&self, station: StationId, epoch: u64, unit: &Unit, datagram: usize) -> Option<Arc<[u8]>> {
+    /// the station's run, and `tickets` are the run's. `None` for sound, and for a picture of more than 255 packets.
+    pub fn card(
+        &self,
+        station: StationId,
+        epoch: u64,
+        tickets: &mut Tickets,
+        unit: &Unit,
+        datagram: usize,
+    ) -> Option<Arc<[u8]>> {
         let jpeg = unit.jpeg()?;
         let digests = match unit.stored {
             Some(picture) => self
@@ -124,10 +135,11 @@ impl SigningKey {
                 .to_vec(),
             None => digests(jpeg, datagram),
         };
-        let mut card = Vec::with_capacity(HEAD_LEN + digests.len() * DIGEST_LEN + SIGNATURE_LEN);
+        let mut card = Vec::with_capacity(HEAD_LEN + digests.len() * DIGEST_LEN + SHOWN_LEN + SIGNATURE_LEN);
         card.extend(unit.due.at.0.to_be_bytes());
         card.push(u8::try_from(digests.len()).ok()?);
         card.extend(digests.as_flattened());
+        card.extend(tickets.show().emit());
         let signature = self.pair.sign(&message(station, epoch, &card));
         card.extend(signature.as_ref());
         Some(card.into())
@@ -170,6 +182,8 @@ pub enum CardError {
 pub struct Card<'a> {
     /// When the picture is due.
     pub due: AirTime,
+    /// By which cards that cannot be true are told.
+    pub ticket: Ticket,
     /// The digests of its packets, in order.
     digests: &'a [u8],
     /// All that is signed, and the signature.
@@ -186,16 +200,18 @@ impl<'a> Card<'a> {
         let wrong = CardError::Length(payload.len());
         let (head, _) = payload.split_first_chunk::<HEAD_LEN>().ok_or(wrong)?;
         let [due @ .., count] = *head;
-        let end = HEAD_LEN + usize::from(count) * DIGEST_LEN;
+        let digests_end = HEAD_LEN + usize::from(count) * DIGEST_LEN;
+        let end = digests_end + SHOWN_LEN;
         if count == 0 || payload.len() != end + SIGNATURE_LEN {
             return Err(wrong);
         }
         let (body, signature) = payload.split_at(end);
+        let ticket = Ticket::parse(body.last_chunk().ok_or(wrong)?);
         let due = AirTime(u64::from_be_bytes(due));
         if due.rtp_timestamp() != timestamp {
             return Err(CardError::Timestamp);
         }
-        Ok(Card { due, digests: &body[HEAD_LEN..], body, signature })
+        Ok(Card { due, ticket, digests: &body[HEAD_LEN..digests_end], body, signature })
     }
 
     /// Checks the signature, which takes as long as decoding a small picture does. Returns the digests of the picture's packets, in
@@ -246,6 +262,15 @@ pub(crate) mod tests {
         SigningKey::of_seed(seed.try_into().unwrap())
     }
 
+    fn tickets() -> Tickets {
+        Tickets::ending_with([1; 16], [2; 16])
+    }
+
+    /// The first card of a run.
+    fn card(unit: &Unit, datagram: usize) -> Option<Arc<[u8]>> {
+        key().card(STATION, EPOCH, &mut tickets(), unit, datagram)
+    }
+
     fn verified(card: &[u8], station: StationId, epoch: u64) -> Result<Vec<PacketDigest>, CardError> {
         let timestamp = unit().rtp_timestamp();
         Card::parse(timestamp, card)?.verify(station, epoch, &key().public())
@@ -262,13 +287,14 @@ pub(crate) mod tests {
 
     #[test]
     fn golden_card() {
-        // The card of docs/protocol.md. OpenSSL has made its digest and its signature.
+        // The card of docs/protocol.md. Python's hashlib has made its digest and its ticket, OpenSSL its signature.
         let golden = "0000000002625a00 01 191ad4ad7b5cf04e5144049701732aea \
-                      7a7b4c42a52ff2cd4701f23925e6be88f63bc9cca2d321d4926f6e3b0585c140 \
-                      e627d1951eb655a16dae0567ff69da65c018baaf816a2f577ee23ae5a2966e00";
+                      00 d9122600a99e030b93fc44f99f344c28 94b4d46aeecdbfa636c5c73281ea0e02 \
+                      c78178ff14a389ed8caf1236fb94316fe7d95f7b67a91c49be94d5cddbdfaa11 \
+                      2e405f4dc3ae0a9a785eacc67e15944957f76e5aaa8eaac66f6f3775c9bd9b01";
         let due = Due { at: AirTime(40_000_000), interval: Duration::from_millis(40) };
         let unit = Unit::picture(due, crate::media::jpeg::tests::jpeg(vec![0xaa, 0xbb, 0xcc]));
-        let card = key().card(STATION, EPOCH, &unit, 1472).unwrap();
+        let card = card(&unit, 1472).unwrap();
         assert_eq!(*card, hex(&golden.replace(' ', ""))[..]);
         let digests = Card::parse(3600, &card).unwrap().verify(STATION, EPOCH, &key().public()).unwrap();
         assert_eq!(digests, [packet_digest(&[&[0, 0, 0, 0, 1, 0x50, 0x50, 0x2e], &[0xaa, 0xbb, 0xcc]])]);
@@ -278,7 +304,7 @@ pub(crate) mod tests {
     fn a_card_lists_the_packets_as_the_packetizer_sends_them() {
         for datagram in [576, 1000, 1472, 65_507] {
             let unit = unit();
-            let card = key().card(STATION, EPOCH, &unit, datagram).unwrap();
+            let card = card(&unit, datagram).unwrap();
             let digests = verified(&card, STATION, EPOCH).unwrap();
             let mut packetizer = Packetizer::new(7, 65_534, datagram);
             let sent: Vec<_> = packetizer
@@ -297,7 +323,8 @@ pub(crate) mod tests {
             for datagram in [DATAGRAM, 1472] {
                 let fresh = Unit { due, ..unit() };
                 let stored = Unit { stored: Some(StoredPicture { reel: 1, number: 2 }), ..fresh.clone() };
-                let cards = [fresh, stored].map(|unit| key.card(STATION, EPOCH, &unit, datagram).unwrap());
+                let cards = [fresh, stored]
+                    .map(|unit| key.card(STATION, EPOCH, &mut tickets(), &unit, datagram).unwrap());
                 assert_eq!(cards[0], cards[1]);
             }
         }
@@ -308,12 +335,12 @@ pub(crate) mod tests {
         let scan = vec![0; crate::wire::payload::jpeg::MAX_SCAN];
         let due = Due { at: AirTime(1), interval: Duration::from_millis(40) };
         let unit = Unit::picture(due, crate::media::jpeg::tests::jpeg(scan));
-        assert!(key().card(STATION, EPOCH, &unit, 576).is_some());
+        assert!(card(&unit, 576).is_some());
     }
 
     #[test]
     fn another_station_epoch_or_key_and_each_flipped_bit_is_refused() {
-        let card = key().card(STATION, EPOCH, &unit(), DATAGRAM).unwrap();
+        let card = card(&unit(), DATAGRAM).unwrap();
         assert_eq!(verified(&card, STATION, EPOCH).unwrap().len(), 3);
         assert_eq!(verified(&card, StationId(3), EPOCH), Err(CardError::Signature));
         assert_eq!(verified(&card, STATION, EPOCH + 1), Err(CardError::Signature));

@@ -164,7 +164,7 @@ fn units(
     };
     let (mut units, error) = read(next..reel.len(), due, |n| picture(reel, n));
     for (number, unit) in (next..).zip(&mut units) {
-        unit.stored = Some(StoredPicture { reel: reel.id(), number });
+        unit.stored = Some(StoredPicture { reel: reel.id(), number: number as u32 }); // a reel counts them in 32 bits
     }
     (units, error)
 }

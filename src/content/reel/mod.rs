@@ -37,7 +37,7 @@ use std::fs::{File, FileTimes, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::media::jpeg::Jpeg;
@@ -80,7 +80,7 @@ pub enum ReelError {
 #[derive(Debug)]
 pub struct Reel {
     /// Another one for each reel that the program opens.
-    id: u64,
+    id: u32,
     pictures: PictureFile,
     /// The file's device and inode. By now, another file may be at its path.
     file_id: (u64, u64),
@@ -111,7 +111,7 @@ impl Reel {
         let mut entries = vec![0; header.count as usize * ENTRY_LEN];
         file.read_exact_at(&mut entries, header.index_at).map_err(failed)?;
         let index = Index::parse(entries, &header).map_err(damaged)?;
-        static OPENED: AtomicU64 = AtomicU64::new(0);
+        static OPENED: AtomicU32 = AtomicU32::new(0);
         Ok(Reel {
             id: OPENED.fetch_add(1, Relaxed),
             pictures: PictureFile::new(name, file, key.encoding().size),
@@ -123,7 +123,7 @@ impl Reel {
     }
 
     /// Which reel it is, among all that the program has opened.
-    pub fn id(&self) -> u64 {
+    pub fn id(&self) -> u32 {
         self.id
     }
 

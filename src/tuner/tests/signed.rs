@@ -5,8 +5,9 @@ use crate::directory::StationSigner;
 use crate::media::StationId;
 use crate::tuner::signed::{PictureVerifier, Refused, SignedCounters};
 use crate::wire::packetizer::Packetizer;
-use crate::wire::signature::SigningKey;
 use crate::wire::signature::tests::key;
+use crate::wire::signature::tickets::Tickets;
+use crate::wire::signature::{CardError, SigningKey};
 
 const STATION: StationId = StationId(2);
 const EPOCH: u64 = 7;
@@ -30,6 +31,7 @@ struct Signing {
     station: Transmitter,
     cards: Packetizer,
     key: SigningKey,
+    tickets: Tickets,
     id: StationId,
     epoch: u64,
 }
@@ -41,6 +43,7 @@ impl Signing {
             station,
             cards: Packetizer::new(0xca4d, 65_500, 65_507),
             key: key(),
+            tickets: Tickets::new(),
             id: STATION,
             epoch: EPOCH,
         }
@@ -55,7 +58,8 @@ impl Signing {
     fn send(&mut self, n: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
         let due = Due { at: self.station.due(n), interval: self.station.rate.interval() };
         let mut unit = Unit::picture(due, jpeg(self.station.scan(n)));
-        unit.card = self.key.card(self.id, self.epoch, &unit, self.station.packetizer.datagram());
+        unit.card =
+            self.key.card(self.id, self.epoch, &mut self.tickets, &unit, self.station.packetizer.datagram());
         let card = self.cards.card(&unit).unwrap().to_vec();
         (card, self.station.send(n))
     }
@@ -112,7 +116,7 @@ impl Traffic {
         let mut shown = Vec::new();
         for ((at, _), (port, datagram)) in &self.0 {
             match port {
-                Port::Cards => drop(verifier.handle_card(*at, None, datagram)),
+                Port::Cards => drop(verifier.handle_card(*at, datagram)),
                 Port::Pictures => drop(verifier.handle_datagram(*at, datagram)),
             }
             while let Some((arrival, packet)) = verifier.poll_packet() {
@@ -209,7 +213,7 @@ fn a_picture_with_a_flipped_bit_is_refused_and_its_true_packet_is_taken() {
     let (card, packets) = Signing::new(1472).send(0);
     for bit in (rtp::HEADER_LEN * 8)..packets[1].len() * 8 {
         let mut verifier = verifier();
-        verifier.handle_card(START, None, &card).unwrap();
+        verifier.handle_card(START, &card).unwrap();
         let mut flipped = packets.clone();
         flipped[1][bit / 8] ^= 1 << (bit % 8);
         for packet in &flipped {
@@ -315,30 +319,77 @@ fn a_flood_of_forged_packets_displaces_nothing() {
     }
 }
 
+/// As the last card, but of a later picture, in any SSRC, and with a ticket that `change` makes of its.
+fn forged_card(change: impl Fn(&mut [u8], u32)) -> impl Fn(u32, &[u8]) -> Vec<u8> {
+    move |n, last| {
+        let mut card = last.to_vec();
+        // Due a little later: the timestamp is that of the due time.
+        let due = AirTime(u64::from_be_bytes(card[12..20].try_into().unwrap()) + u64::from(n) * 100_000);
+        let number = u16::from_be_bytes([card[2], card[3]]).wrapping_add(1);
+        card[2..4].copy_from_slice(&number.to_be_bytes());
+        card[4..8].copy_from_slice(&due.rtp_timestamp().to_be_bytes());
+        card[12..20].copy_from_slice(&due.0.to_be_bytes());
+        let ticket = card.len() - 64 - 33;
+        change(&mut card[ticket..ticket + 33], n);
+        card
+    }
+}
+
 #[test]
 fn a_flood_of_forged_cards_displaces_nothing_and_few_are_verified() {
-    let forged = |ssrc: u32| {
-        move |n: u32, last: &[u8]| {
-            let mut card = last.to_vec();
-            // Due a little later: the timestamp is that of the due time.
-            let due = AirTime(u64::from_be_bytes(card[12..20].try_into().unwrap()) + u64::from(n) * 100_000);
-            card[4..8].copy_from_slice(&due.rtp_timestamp().to_be_bytes());
-            card[8..12].copy_from_slice(&ssrc.to_be_bytes());
-            card[12..20].copy_from_slice(&due.0.to_be_bytes());
-            card
-        }
-    };
     let traffic = Traffic::of(Signing::new(1472), -200_000);
-    let flooded = traffic.flooded(Port::Cards, forged(0xbad));
-    let counters = the_station_is_seen(&flooded, "cards of another SSRC");
-    assert!(counters.refused_cards > u64::from(FLOOD), "{counters:?}");
-    let mut verifier = verifier();
-    let mut verified = 0;
-    for ((at, _), (_, card)) in flooded.0.iter().filter(|(_, (port, _))| *port == Port::Cards) {
-        let handled = verifier.handle_card(*at, None, card);
-        verified += u32::from(!matches!(handled, Err(Refused::Stranger | Refused::Old)));
+    let copied = forged_card(|_, _| ());
+    let places = forged_card(|ticket, n| ticket[0] = n as u8);
+    let numbers = forged_card(|ticket, n| {
+        ticket[0] = ticket[0].wrapping_add(1);
+        ticket[1..5].copy_from_slice(&n.to_be_bytes());
+    });
+    for (case, flooded) in [
+        ("a ticket that was shown", traffic.flooded(Port::Cards, copied)),
+        ("any place", traffic.flooded(Port::Cards, places)),
+        ("any number", traffic.flooded(Port::Cards, numbers)),
+    ] {
+        let counters = the_station_is_seen(&flooded, case);
+        assert!(counters.refused_cards > u64::from(FLOOD), "{case}: {counters:?}");
+        let mut verifier = verifier();
+        let mut verified = 0;
+        for ((at, _), (_, card)) in flooded.0.iter().filter(|(_, (port, _))| *port == Port::Cards) {
+            let handled = verifier.handle_card(*at, card);
+            verified += u64::from(!matches!(handled, Err(Refused::Ticket | Refused::Old)));
+        }
+        assert_eq!(verified, PICTURES, "{case}");
     }
-    assert!(verified <= PICTURES as u32 + 3 * 20 + 1, "{verified} are verified in 3 s");
+}
+
+#[test]
+fn of_a_lost_card_few_copies_are_verified() {
+    let mut station = Signing::new(1472);
+    let mut verifier = verifier();
+    let cards: Vec<_> = (0..5).map(|n| station.send(n).0).collect();
+    verifier.handle_card(START, &cards[0]).unwrap();
+    let forge = forged_card(|_, _| ());
+    for lost in [1, 2] {
+        let refused: Vec<_> =
+            (0..100).map(|n| verifier.handle_card(START, &forge(n + 1, &cards[lost])).unwrap_err()).collect();
+        let verified =
+            refused.iter().filter(|refused| **refused == Refused::Card(CardError::Signature)).count();
+        assert_eq!(verified, 4, "card {lost} is lost");
+    }
+    assert_eq!(verifier.handle_card(START, &forge(1, &cards[1])), Err(Refused::Ticket));
+    verifier.handle_card(START, &cards[3]).unwrap();
+    verifier.handle_card(START, &cards[4]).unwrap();
+}
+
+#[test]
+fn cards_are_recognized_after_a_silence_of_any_length() {
+    for silence in [2u64, 5, 10, 20, 50, 51, 80, 1000, 10_000] {
+        let mut station = Signing::new(1472);
+        let mut verifier = verifier();
+        let at = |n| START + Duration::from_millis(17) * n;
+        let cards: Vec<_> = (0..=silence).map(|n| station.send(n).0).collect();
+        verifier.handle_card(at(0), &cards[0]).unwrap();
+        verifier.handle_card(at(silence as u32), &cards[silence as usize]).unwrap();
+    }
 }
 
 #[test]
