@@ -33,7 +33,7 @@ use libav::LibavSource;
 pub(crate) use libav::{FilmDemuxer, Shape, demux, mat, shape_of};
 use slide::{SlideSource, is_picture};
 
-use crate::media::FrameRate;
+use crate::media::{FrameRate, Size};
 
 /// A film that ends after less than this share of the pictures that its container announced is broken. Counts are off by a few
 /// pictures at the edges (edit lists, open groups of pictures).
@@ -50,10 +50,13 @@ const EDGE_BY_LENGTH: Duration = Duration::from_secs(1);
 /// length of the longest track, which may be longer than the pictures.
 const COMPLETE_BY_LENGTH: f64 = 0.5;
 
-/// A decoded picture: 8-bit BGR, 3 channels, at the film's own size.
+/// A decoded picture: 8-bit BGR, 3 channels, at the film's own size or at that of the station that it is
+/// [made for](PictureSource::make_for).
 pub struct SourcePicture {
     /// The pixels.
     pub pixels: Mat,
+    /// Width of a pixel divided by its height.
+    pub pixel_aspect: f64,
     /// Presentation time, since the first picture.
     pub stamp: Duration,
     /// How long the picture is shown, if the film has a duration for each picture.
@@ -140,6 +143,11 @@ pub trait PictureSource: Send {
     fn remarks(&self) -> &[String] {
         self.facts().map_or(&[], |facts| &facts.remarks)
     }
+
+    /// Has the pictures made for a station of this size; to be called before the first one is read. A source that converts the colours
+    /// of each picture scales it meanwhile: both together take 0.6 ms from 1280x720 to 640x368, and one after the other more than 2.
+    /// Others ignore it.
+    fn make_for(&mut self, _station: Size) {}
 
     /// Sets how long a slide is shown. Films ignore it.
     fn show_for(&mut self, _slide: Duration) {}

@@ -185,7 +185,7 @@ fn lower_quality(q: u8, fill: f64) -> u8 {
 
 /// The size within the station's at which a picture keeps its shape. A picture whose shape differs only by the
 /// rounding to multiples of 16 is stretched to the station's size: bars of a few lines would look like a fault.
-fn inner_size(cols: i32, rows: i32, pixel_aspect: f64, station: Size) -> (i32, i32) {
+pub(super) fn inner_size(cols: i32, rows: i32, pixel_aspect: f64, station: Size) -> (i32, i32) {
     let (width, height) = (f64::from(station.width), f64::from(station.height));
     let shape = f64::from(cols) * pixel_aspect / f64::from(rows);
     let (w, h) = if shape >= width / height { (width, width / shape) } else { (height * shape, height) };

@@ -269,6 +269,7 @@ impl PassWork {
         let encoding = self.programme.encoding();
         let mut source = self.catalogue.open(self.programme.path(self.film))?;
         source.show_for(self.programme.slide());
+        source.make_for(encoding.size);
         if !self.wanted.is_zero() {
             source.seek(self.wanted)?;
         }
@@ -300,7 +301,7 @@ impl PassWork {
                 continue;
             }
             self.wanted = end.max(held.begin.max(self.wanted) + self.stride);
-            let encoded = open.encoder.encode(&held.picture.pixels, open.source.pixel_aspect())?;
+            let encoded = open.encoder.encode(&held.picture.pixels, held.picture.pixel_aspect)?;
             return Ok(Some(PassPicture { end, jpeg: encoded.jpeg }));
         }
     }

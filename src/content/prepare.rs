@@ -148,6 +148,7 @@ fn make_reel(
     let mut recorder = store.record(&key, &job.film)?.ok_or(PrepareError::Refused)?;
     let mut source = decode::open(&job.film)?;
     source.show_for(job.slide);
+    source.make_for(job.encoding.size);
     recorder.expect(source.announced());
     let mut encoder = Encoder::new(job.encoding.size, job.encoding.quality)?;
     // The time line that a recording on air has, so that the reels are equal.
@@ -161,7 +162,7 @@ fn make_reel(
         }
         timeline.next(picture.stamp);
         timeline.lasts(picture.lasts);
-        let encoded = encoder.encode(&picture.pixels, source.pixel_aspect())?;
+        let encoded = encoder.encode(&picture.pixels, picture.pixel_aspect)?;
         recorder.add(timeline.film_offset(), &encoded.jpeg)?;
         bar.inc(1);
     }

@@ -320,7 +320,7 @@ impl Recording {
                 Claim::Before => continue,
                 Claim::Next => return self.end_at(section, *open, offset),
             }
-            let encoded = open.encoder.encode(&picture.pixels, open.film.pixel_aspect());
+            let encoded = open.encoder.encode(&picture.pixels, picture.pixel_aspect);
             if encoded.is_err() {
                 self.publish(section, &mut open)?;
             }
@@ -345,14 +345,15 @@ impl Recording {
         if *self.file.get_or_init(|| file) != file {
             return Err(TurnEnd::NoReel(RecordError::FilmChanged));
         }
+        let encoding = self.key.encoding();
         film.show_for(self.slide);
+        film.make_for(encoding.size);
         let rate = film.rate();
         let mut timeline = Timeline::new(AirTime::default(), rate);
         timeline.begin_film(rate, AirTime::default());
         if !section.from.is_zero() {
             film.seek(section.from)?;
         }
-        let encoding = self.key.encoding();
         let encoder = Encoder::new(encoding.size, encoding.quality)?;
         recorder.expect(film.announced());
         let growing = recorder.growing().map(|growing| (growing, rate));

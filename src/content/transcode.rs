@@ -109,10 +109,11 @@ impl Transcoder {
         self.film = None;
         let mut film = self.catalogue.open(path)?;
         film.show_for(self.slide);
+        let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
+        film.make_for(size);
         if !from.is_zero() {
             film.seek(from)?;
         }
-        let size = size.unwrap_or_else(|| station_size(film.size(), film.pixel_aspect(), self.width));
         // A new encoder, since the quality to which the last film was squeezed is not a good guess for this one.
         self.encoder = Some(Encoder::new(size, self.quality)?);
         let opened = OpenedFilm { rate: film.rate(), size, length: film.length() };
@@ -159,7 +160,7 @@ impl Transcoder {
             self.timeline.reanchor(now);
         }
         let encoded = match policy {
-            Policy::Air => Some(encoder.encode(&picture.pixels, film.pixel_aspect())?),
+            Policy::Air => Some(encoder.encode(&picture.pixels, picture.pixel_aspect)?),
             Policy::Skip | Policy::Reanchor => None,
         };
         Ok(Some(TranscodedPicture { stamp: picture.stamp, due, policy, behind: now.since(due.at), encoded }))

@@ -35,7 +35,6 @@ pub struct Appearance {
 pub(super) struct FilmPlayer {
     path: PathBuf,
     film: Box<dyn PictureSource>,
-    pixel_aspect: f64,
     encoder: Encoder,
     /// When the beginning of this round is due.
     begin: AirTime,
@@ -62,10 +61,10 @@ impl FilmPlayer {
     /// # Errors
     /// It cannot be played.
     pub(super) fn open(path: &Path, appearance: Appearance) -> Result<FilmPlayer, SourceError> {
-        let film = open(path)?;
+        let mut film = open(path)?;
         let failed = |reason: String| SourceError::Decoder { path: path.display().to_string(), reason };
-        let pixel_aspect = film.pixel_aspect();
-        let size = station_size(film.size(), pixel_aspect, appearance.width);
+        let size = station_size(film.size(), film.pixel_aspect(), appearance.width);
+        film.make_for(size);
         let encoder = Encoder::new(size, appearance.quality).map_err(|error| failed(error.to_string()))?;
         // A film whose sound cannot be decoded is shown without.
         let sound = match SoundSource::open(path, &SoundChoice::Auto).ok().flatten() {
@@ -86,7 +85,6 @@ impl FilmPlayer {
         Ok(FilmPlayer {
             path: path.to_owned(),
             film,
-            pixel_aspect,
             encoder,
             begin: AirTime::default(),
             end: AirTime::default(),
@@ -121,7 +119,7 @@ impl FilmPlayer {
                 path: self.path.display().to_string(),
                 reason: error.to_string(),
             };
-            let encoded = self.encoder.encode(&picture.pixels, self.pixel_aspect).map_err(failed)?;
+            let encoded = self.encoder.encode(&picture.pixels, picture.pixel_aspect).map_err(failed)?;
             self.ready.push_back(Unit::picture(due, encoded.jpeg));
         }
         self.ready.make_contiguous().sort_by_key(|unit| unit.due.at);

@@ -23,7 +23,8 @@ use opencv::prelude::*;
 
 use super::facts::{Colours, Facts, HighRange};
 use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display, open_file};
-use crate::media::FrameRate;
+use crate::content::encode::inner_size;
+use crate::media::{FrameRate, Size};
 
 /// Bytes that are read from a file at a time.
 const READ: usize = 64 << 10;
@@ -84,6 +85,8 @@ enum Phase {
 pub(super) struct LibavSource {
     path: PathBuf,
     facts: Facts,
+    /// The size of the station that the pictures are made for, if that is known.
+    station: Option<Size>,
     film: FilmDemuxer,
     decoder: VideoDecoder,
     /// The shape of the current pictures, and the filter for it.
@@ -114,6 +117,7 @@ impl LibavSource {
         Ok(LibavSource {
             path: path.to_owned(),
             facts,
+            station: None,
             film,
             decoder,
             filter: None,
@@ -217,34 +221,51 @@ impl LibavSource {
         Ok(())
     }
 
+    /// The size at which pictures that are decoded at this size keep their shape within the station's; `None` if they are scaled later.
+    fn inner_size(&self, width: usize, height: usize) -> Option<(i32, i32)> {
+        let station = self.station.filter(|_| !is_broadcast(&self.facts))?;
+        let (width, height) = if self.facts.turn.swaps { (height, width) } else { (width, height) };
+        let inner = inner_size(
+            i32::try_from(width).ok()?,
+            i32::try_from(height).ok()?,
+            self.facts.pixel_aspect,
+            station,
+        );
+        Some(inner)
+    }
+
     fn make_filter(&self, (width, height, format): Shape) -> Result<VideoFilter, SourceError> {
         let (num, den) = self.facts.coded_aspect;
         VideoFilter::builder(width, height, format)
             .pixel_aspect_ratio(num, den)
             .output_time_base(TimeBase::MICROSECONDS)
-            .build(&filters(&self.facts))
+            .build(&filters(&self.facts, self.inner_size(width, height)))
             .map_err(|error| decoder_error(&self.path, &error))
     }
 }
 
-/// The filters for each picture of a film, in the syntax of libavfilter.
-fn filters(facts: &Facts) -> String {
+/// The filters for each picture of a film, in the syntax of libavfilter. Pictures are scaled to this width and height if they are given.
+fn filters(facts: &Facts, made: Option<(i32, i32)>) -> String {
     let mut filters = Vec::new();
     if facts.interlaced || facts.may_interlace {
         // `send_frame` keeps the rate; pictures that are not marked as interlaced pass unchanged.
         filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
     }
     filters.extend(facts.turn.filter.clone());
+    let size = match made {
+        // As OpenCV's INTER_AREA, this averages the pixels that it drops.
+        Some((width, height)) => format!("w={width}:h={height}:flags=area"),
+        None if is_broadcast(facts) => "w=iw*sar:h=ih".to_owned(),
+        None => "w=iw:h=ih".to_owned(),
+    };
     if let Some(kind) = facts.colours.high_range.filter(|_| maps_tones()) {
         filters.extend(tone_mapping(kind, &facts.colours));
-        let width = if is_broadcast(facts) { "iw*sar" } else { "iw" };
-        filters.push(format!("scale=w={width}:h=ih,format=bgr24,settb=AVTB"));
+        filters.push(format!("scale={size},format=bgr24,settb=AVTB"));
         return filters.join(",");
     }
     // libswscale takes all untagged colours for those of BT.601.
     let matrix = if facts.colours.tagged { "auto" } else { facts.colours.space.as_str() };
-    let width = if is_broadcast(facts) { "iw*sar" } else { "iw" };
-    filters.push(format!("scale=w={width}:h=ih:in_color_matrix={matrix}"));
+    filters.push(format!("scale={size}:in_color_matrix={matrix}"));
     filters.push("format=bgr24,settb=AVTB".to_owned());
     filters.join(",")
 }
@@ -316,6 +337,10 @@ impl PictureSource for LibavSource {
         Some(&self.facts)
     }
 
+    fn make_for(&mut self, station: Size) {
+        self.station = Some(station);
+    }
+
     fn next_picture(&mut self) -> Result<Option<SourcePicture>, SourceError> {
         let Some(frame) = self.next_frame()? else {
             return self.end.check(&self.path, &self.facts).map(|()| None);
@@ -336,7 +361,9 @@ impl PictureSource for LibavSource {
             path: display(&self.path),
             reason: error.message.lines().next().unwrap_or_default().into(),
         })?;
-        Ok(Some(SourcePicture { pixels, stamp, lasts }))
+        let scaled = self.station.is_some();
+        let pixel_aspect = if scaled { 1.0 } else { self.pixel_aspect() };
+        Ok(Some(SourcePicture { pixels, pixel_aspect, stamp, lasts }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

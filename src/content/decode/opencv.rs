@@ -78,7 +78,7 @@ impl OpenCvSource {
         let follows = self.last.map(|last| last + self.facts.rate.interval()).unwrap_or_default();
         let stamp = if stamp.is_zero() { follows } else { stamp.saturating_sub(first) };
         self.last = Some(stamp);
-        Ok(Some(SourcePicture { pixels, stamp, lasts: None }))
+        Ok(Some(SourcePicture { pixels, pixel_aspect: self.pixel_aspect(), stamp, lasts: None }))
     }
 
     /// Whether OpenCV finds the picture that is on at `position`. It counts pictures, which is right if none is missing: the stamp

@@ -187,7 +187,12 @@ impl PictureSource for SlideSource {
             return Ok(None);
         }
         let pixels = std::mem::take(&mut self.pixels);
-        Ok(Some(SourcePicture { pixels, stamp: Duration::ZERO, lasts: Some(self.slide) }))
+        Ok(Some(SourcePicture {
+            pixels,
+            pixel_aspect: self.pixel_aspect(),
+            stamp: Duration::ZERO,
+            lasts: Some(self.slide),
+        }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

@@ -12,7 +12,10 @@ use std::process::Command;
 
 use ::opencv::prelude::*;
 
-use self::reference::{COLOUR, H264, PATTERN, Shown, Workshop, play, plays_as, plays_as_ffmpeg, reference};
+use self::reference::{
+    COLOUR, H264, PATTERN, Shown, Workshop, may_be_made_for_stations, play, plays_as, plays_as_ffmpeg,
+    reference,
+};
 use super::facts::HighRange;
 use super::*;
 
@@ -300,6 +303,7 @@ fn a_size_that_changes_within_a_film_changes_its_pictures() {
             let difference = shown.difference(expected);
             assert!(difference <= COLOUR, "{name}, picture {n} differs by {difference}");
         }
+        may_be_made_for_stations(&workshop.path(name), expected.len());
     }
 }
 

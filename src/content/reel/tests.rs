@@ -117,7 +117,7 @@ fn the_file_is_as_documented() {
     let reel = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 2, 3, NOW);
     let file = fs::read(fixture.reels().join(reel.pictures.name())).unwrap();
     assert_eq!(file.len(), 92 + 2 * 3 + 2 * 25);
-    assert_eq!(file[..12], *b"\x89REEL\r\n\x1a\x01\0\x02\0");
+    assert_eq!(file[..12], *b"\x89REEL\r\n\x1a\x01\0\x03\0");
     assert_eq!(file[12..44], *blake3::hash(b"a film").as_bytes());
     assert_eq!(
         file[44..56],
@@ -251,7 +251,7 @@ fn a_reel_that_cannot_be_used_is_removed_and_made_again() {
         file
     };
     let other_encoder = {
-        let mut file = with(10, 3);
+        let mut file = with(10, ENCODER_VERSION as u8 + 1);
         let crc = crc32fast::hash(&file[..88]).to_le_bytes();
         file[88..92].copy_from_slice(&crc);
         file

@@ -140,7 +140,12 @@ impl PictureSource for SimulatedFilm {
         }
         let stamp = RATE.nth(self.next);
         self.next += 1;
-        Ok(Some(SourcePicture { pixels: pixels(self.film, self.next - 1), stamp, lasts: None }))
+        Ok(Some(SourcePicture {
+            pixels: pixels(self.film, self.next - 1),
+            pixel_aspect: 1.0,
+            stamp,
+            lasts: None,
+        }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

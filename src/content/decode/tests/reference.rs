@@ -8,7 +8,9 @@ use std::time::Duration;
 use ::opencv::prelude::*;
 
 use crate::content::decode::facts::Facts;
-use crate::content::decode::{PictureSource, SourceError, open};
+use crate::content::decode::{PictureSource, SourceError, SourcePicture, open};
+use crate::content::encode::{Encoder, station_size};
+use crate::media::Size;
 
 /// H.264 of a quality that keeps the colours.
 pub(super) const H264: &str = "-c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p";
@@ -162,5 +164,32 @@ pub(super) fn plays_as(film: &Path, filter: &str, size: (usize, usize)) -> Playe
         let difference = shown.difference(reference);
         assert!(difference <= COLOUR, "picture {n} differs by {difference}");
     }
+    may_be_made_for_stations(film, 1);
     played
+}
+
+/// Checks that the first pictures of a film look on air as they do if they are scaled by the encoder, when they are made for a station.
+pub(super) fn may_be_made_for_stations(film: &Path, pictures: usize) {
+    let own = open(film).unwrap();
+    let fits = station_size(own.size(), own.pixel_aspect(), 320);
+    for station in [fits, Size { width: 192, height: 64 }] {
+        let mut sources = [open(film).unwrap(), open(film).unwrap()];
+        sources[0].make_for(station);
+        let mut encoders = [(); 2].map(|()| Encoder::new(station, 95).unwrap());
+        for n in 0..pictures {
+            let [Some(made), Some(scaled)] = sources.each_mut().map(|source| source.next_picture().unwrap())
+            else {
+                return;
+            };
+            assert_eq!((made.stamp, made.lasts), (scaled.stamp, scaled.lasts));
+            let [made, scaled] = [(0, made), (1, scaled)].map(|(place, picture): (usize, SourcePicture)| {
+                let encoded = encoders[place].encode(&picture.pixels, picture.pixel_aspect).unwrap();
+                let image =
+                    turbojpeg::decompress(&encoded.jpeg.to_jfif(), turbojpeg::PixelFormat::BGR).unwrap();
+                Shown { width: image.width, height: image.height, bytes: image.pixels }
+            });
+            let difference = made.difference(&scaled);
+            assert!(difference <= COLOUR, "picture {n}, made for {station}, differs by {difference}");
+        }
+    }
 }
