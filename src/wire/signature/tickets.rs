@@ -5,7 +5,7 @@
 //! (one-time passwords: L. Lamport, "Password authentication with insecure communication", Communications of the ACM 24(11), 1981).
 //! A receiver that knows the ticket of one card recognizes those of the next ones. The signature covers the ticket, too.
 //!
-//! Such a chain has an end, [`CHAIN`] cards after its beginning. So each card names the beginning of the next chain.
+//! Such a chain has an end, 256 cards after its beginning. So each card names the beginning of the next chain.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
