@@ -179,14 +179,14 @@ pub struct Unit {
     pub sealed: Option<Arc<Vec<Vec<u8>>>>,
     /// The payload of the [card](crate::wire::signature) that is sent with a signed picture.
     pub card: Option<Arc<[u8]>>,
-    /// Where the picture comes from, if it will come from there again.
+    /// The reel's picture that this is. `None` if it was read from no complete reel.
     pub stored: Option<StoredPicture>,
 }
 
 /// A picture of a reel. While the program runs, all units with this picture have the same payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoredPicture {
-    /// The reel, among all that the program has opened.
+    /// The reel's number among all that the program has opened.
     pub reel: u32,
     /// The picture's number in the reel.
     pub number: u32,

@@ -35,11 +35,11 @@ const BEFORE: Duration = Duration::from_secs(2);
 /// The tickets of a sender are forgotten when none of its cards has been verified for this long.
 const CARDS_GONE: Duration = Duration::from_secs(2);
 
-/// Most cards that the sender makes in a second: a station has at most 60 pictures a second. How many cards ahead a ticket may be
-/// follows from it, and so does the time that a forged card takes.
-const MOST_CARDS: u32 = 100;
+/// A sender makes no more than one card in this time on the average: a station has at most 60 pictures a second. The time since the last
+/// valid card then says how many cards ahead a ticket may be, and checking a forged one takes as many hashes.
+const CARD_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Cards that may be ahead all the same: those that a network holds back come together.
+/// A ticket may be this many cards ahead at any time: cards that a network holds back come together.
 const AHEAD: usize = 8;
 
 /// Most cards with the same valid ticket that are verified. A true card comes before those that copy its ticket, unless it is lost.
@@ -161,14 +161,14 @@ struct EarlyPacket {
 struct LastCard {
     ticket: Ticket,
     arrival: AirTime,
-    /// How many cards after it the ticket was with which a card was verified last, and how many cards with that ticket were.
+    /// The ticket with which other cards were verified last: its number of cards after this one, and the number of these other cards.
     tried: (usize, u32),
 }
 
 impl LastCard {
     /// Whether a card with this ticket is worth verifying at `now`.
     fn admits(&mut self, now: AirTime, ticket: &Ticket) -> bool {
-        let most = AHEAD + (now.since(self.arrival) * MOST_CARDS).as_secs() as usize;
+        let most = AHEAD + now.since(self.arrival).div_duration_f64(CARD_INTERVAL) as usize;
         let Some(cards) = ticket.cards_after(&self.ticket, most) else { return false };
         if cards > self.tried.0 {
             self.tried = (cards, 0);

@@ -35,7 +35,7 @@ use super::rtp;
 use crate::media::jpeg::Jpeg;
 use crate::media::{AirTime, StationId, Unit};
 use known_digests::KnownDigests;
-use tickets::{SHOWN_LEN, Ticket, Tickets};
+use tickets::{TICKET_LEN, Ticket, Tickets};
 
 /// The dynamic payload type of cards.
 pub const PAYLOAD_TYPE_CARD: u8 = 99;
@@ -135,7 +135,7 @@ impl SigningKey {
                 .to_vec(),
             None => digests(jpeg, datagram),
         };
-        let mut card = Vec::with_capacity(HEAD_LEN + digests.len() * DIGEST_LEN + SHOWN_LEN + SIGNATURE_LEN);
+        let mut card = Vec::with_capacity(HEAD_LEN + digests.len() * DIGEST_LEN + TICKET_LEN + SIGNATURE_LEN);
         card.extend(unit.due.at.0.to_be_bytes());
         card.push(u8::try_from(digests.len()).ok()?);
         card.extend(digests.as_flattened());
@@ -201,7 +201,7 @@ impl<'a> Card<'a> {
         let (head, _) = payload.split_first_chunk::<HEAD_LEN>().ok_or(wrong)?;
         let [due @ .., count] = *head;
         let digests_end = HEAD_LEN + usize::from(count) * DIGEST_LEN;
-        let end = digests_end + SHOWN_LEN;
+        let end = digests_end + TICKET_LEN;
         if count == 0 || payload.len() != end + SIGNATURE_LEN {
             return Err(wrong);
         }

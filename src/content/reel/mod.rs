@@ -79,7 +79,7 @@ pub enum ReelError {
 /// A film's coded pictures on disk. An [`Arc`](std::sync::Arc) shares it: one open file for any number of readers.
 #[derive(Debug)]
 pub struct Reel {
-    /// Another one for each reel that the program opens.
+    /// The reel's number among all that the program has opened.
     id: u32,
     pictures: PictureFile,
     /// The file's device and inode. By now, another file may be at its path.
@@ -122,7 +122,7 @@ impl Reel {
         })
     }
 
-    /// Which reel it is, among all that the program has opened.
+    /// The reel's number among all that the program has opened.
     pub fn id(&self) -> u32 {
         self.id
     }

@@ -10,11 +10,11 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
-/// Bytes of a ticket. Finding the next one takes 2^120 attempts: 2^128 of SHA-256, less the 256 tickets of a chain.
-pub(super) const TICKET_LEN: usize = 16;
+/// Bytes of a ticket's number. Finding the next one takes 2^120 attempts: 2^128 of SHA-256, less the 256 tickets of a chain.
+const NUMBER_LEN: usize = 16;
 
-/// Bytes of [`Ticket`] in a card.
-pub(super) const SHOWN_LEN: usize = 1 + 2 * TICKET_LEN;
+/// Bytes of a ticket in a card: its place, its number, and that of the next chain.
+pub(super) const TICKET_LEN: usize = 1 + 2 * NUMBER_LEN;
 
 /// Tickets of a chain: ten seconds at 25 pictures a second. Both chains of a station take 8 KiB.
 const CHAIN: usize = 256;
@@ -22,11 +22,11 @@ const CHAIN: usize = 256;
 /// The hashed bytes begin with this.
 const DOMAIN: &[u8] = b"stationcast ticket\0";
 
-type Number = [u8; TICKET_LEN];
+type Number = [u8; NUMBER_LEN];
 
 /// The number of the card before the one that has this number.
 fn before(number: Number) -> Number {
-    let mut hashed = [0; DOMAIN.len() + TICKET_LEN];
+    let mut hashed = [0; DOMAIN.len() + NUMBER_LEN];
     hashed[..DOMAIN.len()].copy_from_slice(DOMAIN);
     hashed[DOMAIN.len()..].copy_from_slice(&number);
     *digest(&SHA256, &hashed).as_ref().first_chunk().expect("SHA-256 has 32 bytes")
@@ -46,7 +46,7 @@ impl Chain {
     /// # Panics
     /// If the system has no random numbers.
     fn random() -> Chain {
-        let mut last = [0; TICKET_LEN];
+        let mut last = [0; NUMBER_LEN];
         SystemRandom::new().fill(&mut last).expect("the system has random numbers");
         Chain::ending_with(last)
     }
@@ -68,7 +68,7 @@ impl Chain {
 pub struct Tickets {
     chain: Chain,
     next: Chain,
-    /// That of the next card in its chain.
+    /// The place of the next card's ticket in its chain.
     place: usize,
 }
 
@@ -116,20 +116,20 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(super) fn emit(&self) -> [u8; SHOWN_LEN] {
-        let mut bytes = [self.place; SHOWN_LEN];
+    pub(super) fn emit(&self) -> [u8; TICKET_LEN] {
+        let mut bytes = [self.place; TICKET_LEN];
         bytes[1..].copy_from_slice([self.number, self.next].as_flattened());
         bytes
     }
 
-    pub(super) fn parse(bytes: &[u8; SHOWN_LEN]) -> Ticket {
+    pub(super) fn parse(bytes: &[u8; TICKET_LEN]) -> Ticket {
         let [place, rest @ ..] = bytes;
-        let (numbers, _) = rest.as_chunks::<TICKET_LEN>();
+        let (numbers, _) = rest.as_chunks::<NUMBER_LEN>();
         Ticket { place: *place, number: numbers[0], next: numbers[1] }
     }
 
-    /// How many cards after the one that showed `last` this one was made; `None` if it was not made by the same sender, not after that
-    /// card, or more than `most` cards after it. Takes as many hashes as it returns, and `most` at the most.
+    /// The number of cards from the one with the ticket `last` to the one with this ticket: at least 1. `None` if another sender made
+    /// this one, if it is not after the other, or if there are more than `most`. It takes `most` hashes at the most.
     pub fn cards_after(&self, last: &Ticket, most: usize) -> Option<usize> {
         let (place, last_place) = (usize::from(self.place), usize::from(last.place));
         let (cards, hashes, number) = if place > last_place {
@@ -168,12 +168,12 @@ mod tests {
     fn a_ticket_of_anybody_else_is_none() {
         let mut tickets = Tickets::new();
         let [last, next] = [(); 2].map(|()| tickets.show());
-        for bit in 0..(1 + TICKET_LEN) * 8 {
+        for bit in 0..(1 + NUMBER_LEN) * 8 {
             let mut bytes = next.emit();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Ticket::parse(&bytes).cards_after(&last, CHAIN), None, "bit {bit}");
         }
-        // What can be computed of a ticket that was shown.
+        // Anybody can compute the tickets before one that was shown.
         let known = Ticket { number: before(last.number), ..next };
         assert_eq!(known.cards_after(&last, CHAIN), None);
         assert_eq!(Tickets::new().show().cards_after(&last, CHAIN), None);

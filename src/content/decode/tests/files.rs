@@ -1,4 +1,4 @@
-//! What may be at the path of a film: any name, a picture, an animation, a pipe, a device.
+//! The path of a film may have any file name, and be that of a picture, an animation, a pipe or a device.
 
 use super::*;
 

@@ -168,7 +168,7 @@ pub(super) fn plays_as(film: &Path, filter: &str, size: (usize, usize)) -> Playe
     played
 }
 
-/// Checks that the first pictures of a film look on air as they do if they are scaled by the encoder, when they are made for a station.
+/// Checks that the first pictures of a film that are made for a station look on air as those that the encoder scales.
 pub(super) fn may_be_made_for_stations(film: &Path, pictures: usize) {
     let own = open(film).unwrap();
     let fits = station_size(own.size(), own.pixel_aspect(), 320);
