@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use opencv::core::Mat;
 use opencv::prelude::*;
 use stationcast::content::decode;
-use stationcast::content::encode::{Encoder, station_size};
+use stationcast::content::encode::{Encoder, Pixels, station_size};
 use stationcast::media::jpeg::Jpeg;
 use stationcast::media::{AirTime, Due, FrameRate, StationId, Unit};
 use stationcast::screen::{DecodedPicture, Decoder};
@@ -34,7 +34,8 @@ fn picture() -> (Mat, f64, Encoder) {
     let nth = (0..300).map(|_| film.next_picture().expect("it decodes").expect("it has a picture")).last();
     let size = station_size(film.size(), film.pixel_aspect(), 640);
     let encoder = Encoder::new(size, 80).expect("an encoder");
-    (nth.expect("there are 300").pixels, film.pixel_aspect(), encoder)
+    let Pixels::Bgr { pixels, pixel_aspect } = nth.expect("there are 300").pixels else { panic!("not BGR") };
+    (pixels, pixel_aspect, encoder)
 }
 
 fn header(sequence: u16, timestamp: u32, marker: bool) -> rtp::Header {
@@ -53,12 +54,12 @@ fn packets(jpeg: &Jpeg, datagram: usize, sequence: u16, timestamp: u32) -> Vec<V
 fn transmit(criterion: &mut Criterion) {
     let (pixels, aspect, mut encoder) = picture();
     let size = encoder.size();
-    let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
+    let jpeg = encoder.encode_bgr(&pixels, aspect).expect("it encodes").jpeg;
 
     let mut group = criterion.benchmark_group("fit");
     group.throughput(Throughput::Bytes((pixels.total() * 3) as u64));
     let what = format!("{}x{} to {size}, quality 80", pixels.cols(), pixels.rows());
-    group.bench_function(what, |bench| bench.iter(|| encoder.encode(&pixels, aspect)));
+    group.bench_function(what, |bench| bench.iter(|| encoder.encode_bgr(&pixels, aspect)));
     group.finish();
 
     let mut group = criterion.benchmark_group("packetize");
@@ -85,7 +86,7 @@ fn signed(jpeg: &Jpeg) -> (Unit, SigningKey, StationId) {
 
 fn sign(criterion: &mut Criterion) {
     let (pixels, aspect, mut encoder) = picture();
-    let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
+    let jpeg = encoder.encode_bgr(&pixels, aspect).expect("it encodes").jpeg;
     let (unit, key, station) = signed(&jpeg);
 
     let mut group = criterion.benchmark_group("sign");
@@ -147,7 +148,7 @@ fn sign(criterion: &mut Criterion) {
 fn receive(criterion: &mut Criterion) {
     let (pixels, aspect, mut encoder) = picture();
     let size = encoder.size();
-    let jpeg = encoder.encode(&pixels, aspect).expect("it encodes").jpeg;
+    let jpeg = encoder.encode_bgr(&pixels, aspect).expect("it encodes").jpeg;
     let rate = FrameRate::new(25, 1).expect("a rate");
 
     let mut group = criterion.benchmark_group("depacketize");

@@ -55,7 +55,7 @@ impl Pictures {
         let mut encoder = Encoder::new(size, QUALITY)?;
         let (rate, mut payloads) = (film.rate(), Vec::new());
         while let Some(picture) = film.next_picture()? {
-            let jpeg = encoder.encode(&picture.pixels, film.pixel_aspect())?.jpeg;
+            let jpeg = encoder.encode(&picture.pixels)?.jpeg;
             let fragment = jpeg.fragments(MAX_DATAGRAM).next().context("a picture of no bytes")?;
             let rtp = rtp::Header {
                 marker: true,

@@ -5,7 +5,7 @@ use std::sync::Once;
 use opencv::core::{Mat, Rect, Scalar, Size as CvSize};
 use opencv::imgproc;
 use opencv::prelude::*;
-use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
+use turbojpeg::{Compressor, Image, PixelFormat, Subsamp, YuvImage};
 
 use crate::media::Size;
 use crate::media::jfif;
@@ -20,6 +20,9 @@ const SQUEEZE_TARGET: f64 = 0.95;
 
 /// If a picture takes less than this share of the budget, the next one is encoded one step of quality higher.
 const RELAX_BELOW: f64 = 0.85;
+
+/// A picture that leaves no more than this free of a side is stretched, in pixels.
+pub(super) const STRETCHED: f64 = 16.0;
 
 /// Why a picture cannot go on air. The message is painted on the slate.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,35 @@ pub enum EncodeError {
     /// RTP/JPEG cannot carry the JPEG that turbojpeg made: our bug, but no reason for a panic.
     #[error("cannot send a picture: {0}")]
     Wire(#[from] jfif::JfifError),
+}
+
+/// The pixels of a picture that is to be encoded.
+pub enum Pixels {
+    /// 8-bit BGR of any size.
+    Bgr {
+        /// The pixels, in 3 channels.
+        pixels: Mat,
+        /// Width of a pixel divided by its height.
+        pixel_aspect: f64,
+    },
+    /// What JPEG codes, at the encoder's size.
+    Planes(Planes),
+}
+
+impl From<Mat> for Pixels {
+    /// A BGR picture of square pixels.
+    fn from(pixels: Mat) -> Pixels {
+        Pixels::Bgr { pixels, pixel_aspect: 1.0 }
+    }
+}
+
+/// The samples of a picture as JFIF defines them: luma and chroma of BT.601, each with all 256 values, and with half as many rows
+/// and columns of chroma as of luma.
+pub struct Planes {
+    /// The picture's size: multiples of 16.
+    pub size: Size,
+    /// Y, Cb and Cr, each row by row without padding.
+    pub samples: Vec<u8>,
 }
 
 /// An encoded picture.
@@ -100,17 +132,40 @@ impl Encoder {
         self.size
     }
 
-    /// Encodes a film's picture. A picture of another shape than the station's gets black bars.
+    /// Encodes a film's picture.
     ///
     /// # Errors
     /// The picture does not fit a datagram at any quality, or a library fails.
-    pub fn encode(&mut self, pixels: &Mat, pixel_aspect: f64) -> Result<Encoded, EncodeError> {
+    pub fn encode(&mut self, pixels: &Pixels) -> Result<Encoded, EncodeError> {
+        match pixels {
+            Pixels::Bgr { pixels, pixel_aspect } => self.encode_bgr(pixels, *pixel_aspect),
+            Pixels::Planes(planes) => self.encode_planes(planes),
+        }
+    }
+
+    /// Encodes a BGR picture. One of another shape than the station's gets black bars.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_bgr(&mut self, pixels: &Mat, pixel_aspect: f64) -> Result<Encoded, EncodeError> {
         self.fit(pixels, pixel_aspect)?;
         let pixels = std::mem::take(&mut self.fitted);
         let encoded =
-            self.encode_bgr(pixels.data_bytes()?, 3 * usize::from(self.size.width), PixelFormat::BGR);
+            self.encode_packed(pixels.data_bytes()?, 3 * usize::from(self.size.width), PixelFormat::BGR);
         self.fitted = pixels;
         encoded
+    }
+
+    fn encode_planes(&mut self, planes: &Planes) -> Result<Encoded, EncodeError> {
+        debug_assert_eq!(planes.size, self.size, "made for another station");
+        let image = || YuvImage {
+            pixels: &planes.samples[..],
+            width: usize::from(planes.size.width),
+            align: 1,
+            height: usize::from(planes.size.height),
+            subsamp: Subsamp::Sub2x2,
+        };
+        self.squeeze(|compressor| compressor.compress_yuv_to_vec(image()))
     }
 
     /// Encodes pixels that have the station's size already: `0x00RRGGBB`, row by row, as in a
@@ -120,7 +175,7 @@ impl Encoder {
     /// As [`encode`](Self::encode).
     pub fn encode_rgb32(&mut self, pixels: &[u32]) -> Result<Encoded, EncodeError> {
         let format = if cfg!(target_endian = "big") { PixelFormat::XRGB } else { PixelFormat::BGRX };
-        self.encode_bgr(bytemuck::cast_slice(pixels), 4 * usize::from(self.size.width), format)
+        self.encode_packed(bytemuck::cast_slice(pixels), 4 * usize::from(self.size.width), format)
     }
 
     /// Brings a picture to the station's size, in `self.fitted`.
@@ -138,12 +193,13 @@ impl Encoder {
         }
         resize(pixels, &mut self.resized, inner)?;
         self.fitted = Mat::new_rows_cols_with_default(height, width, pixels.typ(), Scalar::all(0.0))?;
-        let place = Rect::new((width - inner.0) / 2, (height - inner.1) / 2, inner.0, inner.1);
+        let (left, top) = bars(inner, self.size);
+        let place = Rect::new(left, top, inner.0, inner.1);
         let mut window = Mat::roi_mut(&mut self.fitted, place)?;
         Ok(self.resized.copy_to(&mut window)?)
     }
 
-    fn encode_bgr(
+    fn encode_packed(
         &mut self,
         pixels: &[u8],
         pitch: usize,
@@ -156,10 +212,18 @@ impl Encoder {
             height: usize::from(self.size.height),
             format,
         };
+        self.squeeze(|compressor| compressor.compress_to_vec(image))
+    }
+
+    /// Compresses a picture at the best quality up to the station's at which it fits a datagram.
+    fn squeeze(
+        &mut self,
+        compress: impl Fn(&mut Compressor) -> turbojpeg::Result<Vec<u8>>,
+    ) -> Result<Encoded, EncodeError> {
         let mut q = self.predicted;
         loop {
             self.compressor.set_quality(i32::from(q))?;
-            let file = self.compressor.compress_to_vec(image)?;
+            let file = compress(&mut self.compressor)?;
             let jpeg = Jpeg::from_jfif(file.into(), q)?;
             let fill = jpeg.scan.len() as f64 / MAX_SCAN as f64;
             if fill <= 1.0 {
@@ -183,18 +247,22 @@ fn lower_quality(q: u8, fill: f64) -> u8 {
     (lower as u8).clamp(1, q - 1)
 }
 
-/// The size within the station's at which a picture keeps its shape. A picture whose shape differs only by the
-/// rounding to multiples of 16 is stretched to the station's size: bars of a few lines would look like a fault.
+/// The size within the station's at which a picture keeps its shape: even, as chroma has it. A picture whose shape differs only by
+/// the rounding to multiples of 16 is stretched to the station's size: bars of a few lines would look like a fault.
 pub(super) fn inner_size(cols: i32, rows: i32, pixel_aspect: f64, station: Size) -> (i32, i32) {
     let (width, height) = (f64::from(station.width), f64::from(station.height));
     let shape = f64::from(cols) * pixel_aspect / f64::from(rows);
     let (w, h) = if shape >= width / height { (width, width / shape) } else { (height * shape, height) };
-    let fills = width - w <= 16.0 && height - h <= 16.0;
-    if fills {
-        (i32::from(station.width), i32::from(station.height))
-    } else {
-        ((w.round() as i32).max(1), (h.round() as i32).max(1))
-    }
+    let side = |inner: f64, whole: f64| {
+        if whole - inner <= STRETCHED { whole as i32 } else { 2 * ((inner / 2.0).round() as i32).max(1) }
+    };
+    (side(w, width), side(h, height))
+}
+
+/// The width of the left bar and the height of the upper one beside a picture of this size, both even.
+pub(super) fn bars(inner: (i32, i32), station: Size) -> (i32, i32) {
+    let bar = |inner: i32, whole: u16| (i32::from(whole) - inner) / 4 * 2;
+    (bar(inner.0, station.width), bar(inner.1, station.height))
 }
 
 #[cfg(test)]
@@ -249,7 +317,7 @@ mod tests {
         let size = Size { width: 64, height: 48 };
         let picture = mat(64, 48, |x, y| [x as u8 * 4, y as u8 * 5, (x * y) as u8]);
         for q in 1..=99 {
-            let encoded = Encoder::new(size, q).unwrap().encode(&picture, 1.0).unwrap();
+            let encoded = Encoder::new(size, q).unwrap().encode_bgr(&picture, 1.0).unwrap();
             // Baseline, standard Huffman tables and 8-bit samples are checked by `from_jfif`.
             let jpeg = encoded.jpeg;
             assert_eq!(jpeg.tables, Tables::Standard(q), "libjpeg's scaling is RFC 2435's");
@@ -264,7 +332,7 @@ mod tests {
         let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(640 * 368 * 3).collect();
         let noise = mat(640, 368, |x, y| std::array::from_fn(|c| noise[((y * 640 + x) * 3) as usize + c]));
         let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 80).unwrap();
-        let first = encoder.encode(&noise, 1.0).unwrap();
+        let first = encoder.encode_bgr(&noise, 1.0).unwrap();
         assert!(first.squeezed && first.jpeg.scan.len() <= MAX_SCAN);
         assert!(first.jpeg.scan.len() > MAX_SCAN / 2, "squeezed too much: {}", first.jpeg.scan.len());
         let Tables::Standard(q) = first.jpeg.tables else { panic!("tables") };
@@ -272,7 +340,7 @@ mod tests {
         assert!(encoder.predicted.abs_diff(q) <= 1);
         // Soon after the noise has ended, pictures have full quality again.
         let calm = mat(640, 368, |x, _| [x as u8 / 3; 3]);
-        let mut squeezed = std::iter::repeat_with(|| encoder.encode(&calm, 1.0).unwrap().squeezed);
+        let mut squeezed = std::iter::repeat_with(|| encoder.encode_bgr(&calm, 1.0).unwrap().squeezed);
         assert_eq!(squeezed.nth(79), Some(false));
     }
 
@@ -282,7 +350,7 @@ mod tests {
         let coarse: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(256 * 256).collect();
         let noise = mat(2032, 2032, |x, y| [coarse[(y / 8 * 256 + x / 8) as usize]; 3]);
         let mut encoder = Encoder::new(Size { width: 2032, height: 2032 }, 80).unwrap();
-        let error = encoder.encode(&noise, 1.0).unwrap_err().to_string();
+        let error = encoder.encode_bgr(&noise, 1.0).unwrap_err().to_string();
         assert_eq!(
             error,
             "a picture of 2032x2032 does not fit one datagram even at quality 1; choose a smaller width"
@@ -293,19 +361,19 @@ mod tests {
     fn another_shape_is_letterboxed_and_one_that_differs_by_rounding_is_not() {
         let red = mat(400, 400, |_, _| [0, 0, 255]);
         let mut encoder = Encoder::new(Size { width: 640, height: 368 }, 90).unwrap();
-        let square = encoder.encode(&red, 1.0).unwrap().jpeg;
+        let square = encoder.encode_bgr(&red, 1.0).unwrap().jpeg;
         assert!(near(pixel(&square, 320, 184), [255, 0, 0]));
         assert!(near(pixel(&square, 140, 184), [255, 0, 0]));
         assert!(near(pixel(&square, 130, 184), [0, 0, 0]), "a black bar on the left");
         assert!(near(pixel(&square, 510, 184), [0, 0, 0]), "and on the right");
         let wide = mat(1280, 720, |_, _| [0, 0, 255]);
-        let wide = encoder.encode(&wide, 1.0).unwrap().jpeg;
+        let wide = encoder.encode_bgr(&wide, 1.0).unwrap().jpeg;
         for y in [0, 184, 367] {
             assert!(near(pixel(&wide, 320, y), [255, 0, 0]), "row {y} is not black");
         }
         // Anamorphic: 4:3 pixels in a 16:9 picture.
         let pal = mat(720, 576, |_, _| [0, 0, 255]);
-        let pal = encoder.encode(&pal, 64.0 / 45.0).unwrap().jpeg;
+        let pal = encoder.encode_bgr(&pal, 64.0 / 45.0).unwrap().jpeg;
         assert!(near(pixel(&pal, 2, 184), [255, 0, 0]));
     }
 }

@@ -301,7 +301,7 @@ impl PassWork {
                 continue;
             }
             self.wanted = end.max(held.begin.max(self.wanted) + self.stride);
-            let encoded = open.encoder.encode(&held.picture.pixels, held.picture.pixel_aspect)?;
+            let encoded = open.encoder.encode(&held.picture.pixels)?;
             return Ok(Some(PassPicture { end, jpeg: encoded.jpeg }));
         }
     }

@@ -162,7 +162,7 @@ fn make_reel(
         }
         timeline.next(picture.stamp);
         timeline.lasts(picture.lasts);
-        let encoded = encoder.encode(&picture.pixels, picture.pixel_aspect)?;
+        let encoded = encoder.encode(&picture.pixels)?;
         recorder.add(timeline.film_offset(), &encoded.jpeg)?;
         bar.inc(1);
     }

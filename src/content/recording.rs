@@ -320,7 +320,7 @@ impl Recording {
                 Claim::Before => continue,
                 Claim::Next => return self.end_at(section, *open, offset),
             }
-            let encoded = open.encoder.encode(&picture.pixels, picture.pixel_aspect);
+            let encoded = open.encoder.encode(&picture.pixels);
             if encoded.is_err() {
                 self.publish(section, &mut open)?;
             }

@@ -160,7 +160,7 @@ impl Transcoder {
             self.timeline.reanchor(now);
         }
         let encoded = match policy {
-            Policy::Air => Some(encoder.encode(&picture.pixels, picture.pixel_aspect)?),
+            Policy::Air => Some(encoder.encode(&picture.pixels)?),
             Policy::Skip | Policy::Reanchor => None,
         };
         Ok(Some(TranscodedPicture { stamp: picture.stamp, due, policy, behind: now.since(due.at), encoded }))

@@ -119,7 +119,7 @@ impl FilmPlayer {
                 path: self.path.display().to_string(),
                 reason: error.to_string(),
             };
-            let encoded = self.encoder.encode(&picture.pixels, picture.pixel_aspect).map_err(failed)?;
+            let encoded = self.encoder.encode(&picture.pixels).map_err(failed)?;
             self.ready.push_back(Unit::picture(due, encoded.jpeg));
         }
         self.ready.make_contiguous().sort_by_key(|unit| unit.due.at);

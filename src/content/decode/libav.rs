@@ -1,6 +1,8 @@
 //! Decodes a film with libavcodec if OpenCV would show it wrong. libavfilter turns and deinterlaces the pictures, converts their
-//! colours and follows changes of their size, as a player does.
+//! colours and follows changes of their size, as a player does. Pictures that fill a station keep their planes, whose colours are
+//! converted to those of JPEG.
 
+mod planes;
 mod seek;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,9 +23,10 @@ use ac_ffmpeg::time::{TimeBase, Timestamp};
 use opencv::core::{CV_8UC3, Mat, Scalar};
 use opencv::prelude::*;
 
+use self::planes::{ToJpeg, has_planes};
 use super::facts::{Colours, Facts, HighRange};
 use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display, open_file};
-use crate::content::encode::inner_size;
+use crate::content::encode::{Pixels, STRETCHED, inner_size};
 use crate::media::{FrameRate, Size};
 
 /// Bytes that are read from a file at a time.
@@ -91,6 +94,8 @@ pub(super) struct LibavSource {
     decoder: VideoDecoder,
     /// The shape of the current pictures, and the filter for it.
     filter: Option<(Shape, VideoFilter)>,
+    /// How the planes of pictures become those of JPEG, if that is known.
+    to_jpeg: Option<ToJpeg>,
     phase: Phase,
     /// Packets before the next key picture are of no use: the pictures that they refer to were not read.
     awaits_key: bool,
@@ -116,6 +121,7 @@ impl LibavSource {
         let decoder = new_decoder(track).map_err(|error| failed(error.to_string()))?;
         Ok(LibavSource {
             path: path.to_owned(),
+            to_jpeg: ToJpeg::of(&shown_colours(&facts.colours)),
             facts,
             station: None,
             film,
@@ -221,59 +227,111 @@ impl LibavSource {
         Ok(())
     }
 
-    /// The size at which pictures that are decoded at this size keep their shape within the station's; `None` if they are scaled later.
-    fn inner_size(&self, width: usize, height: usize) -> Option<(i32, i32)> {
-        let station = self.station.filter(|_| !is_broadcast(&self.facts))?;
+    /// How the scale filter makes the size of pictures that are decoded in this size and then turned.
+    fn scaled_size(&self, width: usize, height: usize) -> String {
+        let Some(station) = self.station else {
+            return if is_broadcast(&self.facts) { "w=iw*sar:h=ih" } else { "w=iw:h=ih" }.to_owned();
+        };
+        // As OpenCV's INTER_AREA, this averages the pixels that it drops.
+        let flags = "flags=area";
+        if is_broadcast(&self.facts) {
+            // The same as `inner_size`, which the filter computes anew if the pixel aspect changes.
+            let side = |whole: u16, inner: String| {
+                format!("'if(lte({whole}-{inner},{STRETCHED}),{whole},2*max(1,round({inner}/2)))'")
+            };
+            let w = side(station.width, format!("min({},{}*dar)", station.width, station.height));
+            let h = side(station.height, format!("min({},{}/dar)", station.height, station.width));
+            return format!("w={w}:h={h}:{flags}");
+        }
         let (width, height) = if self.facts.turn.swaps { (height, width) } else { (width, height) };
-        let inner = inner_size(
-            i32::try_from(width).ok()?,
-            i32::try_from(height).ok()?,
-            self.facts.pixel_aspect,
-            station,
-        );
-        Some(inner)
+        let side = |side| i32::try_from(side).unwrap_or(i32::MAX);
+        let (w, h) = inner_size(side(width), side(height), self.facts.pixel_aspect, station);
+        format!("w={w}:h={h}:{flags}")
     }
 
-    fn make_filter(&self, (width, height, format): Shape) -> Result<VideoFilter, SourceError> {
+    /// Whether pictures of this shape are made for the station from their planes.
+    fn keeps_planes(&self, (width, height, format): Shape) -> bool {
+        let (width, height) = if self.facts.turn.swaps { (height, width) } else { (width, height) };
+        // If the size changes within the film, the colours may, too.
+        let is_as_told = (width, height) == (self.facts.size.0 as usize, self.facts.size.1 as usize);
+        self.station.is_some() && self.to_jpeg.is_some() && has_planes(format) && is_as_told
+    }
+
+    /// The pixels of a filtered picture.
+    fn pixels(&self, frame: &VideoFrame) -> Result<Pixels, SourceError> {
+        if let (Some(to_jpeg), Some(station)) = (&self.to_jpeg, self.station)
+            && has_planes(frame.pixel_format())
+        {
+            return Ok(Pixels::Planes(to_jpeg.convert(frame, station)));
+        }
+        let pixels = mat(frame).map_err(|error| SourceError::Decoder {
+            path: display(&self.path),
+            reason: error.message.lines().next().unwrap_or_default().into(),
+        })?;
+        let pixel_aspect = if self.station.is_some() { 1.0 } else { self.pixel_aspect() };
+        Ok(Pixels::Bgr { pixels, pixel_aspect })
+    }
+
+    fn make_filter(&self, shape: Shape) -> Result<VideoFilter, SourceError> {
+        let (width, height, format) = shape;
         let (num, den) = self.facts.coded_aspect;
+        let size = self.scaled_size(width, height);
         VideoFilter::builder(width, height, format)
             .pixel_aspect_ratio(num, den)
             .output_time_base(TimeBase::MICROSECONDS)
-            .build(&filters(&self.facts, self.inner_size(width, height)))
+            .build(&filters(&self.facts, &size, self.station.is_some(), self.keeps_planes(shape)))
             .map_err(|error| decoder_error(&self.path, &error))
     }
 }
 
-/// The filters for each picture of a film, in the syntax of libavfilter. Pictures are scaled to this width and height if they are given.
-fn filters(facts: &Facts, made: Option<(i32, i32)>) -> String {
+/// The filters for each picture of a film, in the syntax of libavfilter. They scale to `size`, which is that `for_station` or the
+/// film's own, and make planes or BGR.
+fn filters(facts: &Facts, size: &str, for_station: bool, planes: bool) -> String {
     let mut filters = Vec::new();
     if facts.interlaced || facts.may_interlace {
         // `send_frame` keeps the rate; pictures that are not marked as interlaced pass unchanged.
         filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
     }
     filters.extend(facts.turn.filter.clone());
-    let size = match made {
-        // As OpenCV's INTER_AREA, this averages the pixels that it drops.
-        Some((width, height)) => format!("w={width}:h={height}:flags=area"),
-        None if is_broadcast(facts) => "w=iw*sar:h=ih".to_owned(),
-        None => "w=iw:h=ih".to_owned(),
-    };
+    let mut tagged = facts.colours.tagged;
     if let Some(kind) = facts.colours.high_range.filter(|_| maps_tones()) {
+        // The mapping takes 49 ms for a picture of 1920x1080 on one core, where decoding it takes 9. No station shows a larger one.
+        let first = if for_station {
+            format!("scale={size}")
+        } else {
+            "scale=w='min(iw,1920)':h='min(ih,1080)':force_original_aspect_ratio=decrease:force_divisible_by=2"
+                .to_owned()
+        };
+        filters.push(first);
         filters.extend(tone_mapping(kind, &facts.colours));
-        filters.push(format!("scale={size},format=bgr24,settb=AVTB"));
-        return filters.join(",");
+        tagged = true;
     }
-    // libswscale takes all untagged colours for those of BT.601.
-    let matrix = if facts.colours.tagged { "auto" } else { facts.colours.space.as_str() };
-    filters.push(format!("scale={size}:in_color_matrix={matrix}"));
-    filters.push("format=bgr24,settb=AVTB".to_owned());
+    let format = if planes {
+        // Equal matrices and ranges have libswscale leave the colours, whatever they are.
+        filters.push(format!(
+            "scale={size}:in_color_matrix=bt601:out_color_matrix=bt601:in_range=tv:out_range=tv"
+        ));
+        "yuv420p|yuvj420p"
+    } else {
+        // libswscale takes all untagged colours for those of BT.601.
+        let matrix = if tagged { "auto" } else { facts.colours.space.as_str() };
+        filters.push(format!("scale={size}:in_color_matrix={matrix}"));
+        "bgr24"
+    };
+    filters.push(format!("format={format},settb=AVTB"));
     filters.join(",")
 }
 
-/// The filters that make of pictures of high dynamic range such of BT.709. Larger pictures than 1080p, which no station
-/// shows, are made smaller first, since the mapping takes 49 ms for one of 1920x1080 on one core, where decoding
-/// it takes 9.
-fn tone_mapping(kind: HighRange, colours: &Colours) -> [String; 3] {
+/// The colours of pictures whose tones are mapped, if they are to be.
+fn shown_colours(colours: &Colours) -> Colours {
+    match colours.high_range.filter(|_| maps_tones()) {
+        Some(_) => Colours { space: "bt709".into(), tagged: true, full_range: false, high_range: None },
+        None => colours.clone(),
+    }
+}
+
+/// The filters that make of pictures of high dynamic range such of BT.709.
+fn tone_mapping(kind: HighRange, colours: &Colours) -> [String; 2] {
     let transfer = match kind {
         HighRange::Pq => "smpte2084",
         HighRange::Hlg => "arib-std-b67",
@@ -281,8 +339,6 @@ fn tone_mapping(kind: HighRange, colours: &Colours) -> [String; 3] {
     let matrix = if colours.space == "bt2020c" { "2020_cl" } else { "2020_ncl" };
     let range = if colours.full_range { "pc" } else { "tv" };
     [
-        "scale=w='min(iw,1920)':h='min(ih,1080)':force_original_aspect_ratio=decrease:force_divisible_by=2"
-            .to_owned(),
         format!(
             "zscale=tin={transfer}:pin=2020:min={matrix}:rin={range}:t=linear:npl=203,format=gbrpf32le,zscale=p=709"
         ),
@@ -357,13 +413,7 @@ impl PictureSource for LibavSource {
         if self.end.note(stamp).is_multiple_of(self.facts.rate.as_f64().ceil() as u64) {
             check_readable(&self.path)?;
         }
-        let pixels = mat(&frame).map_err(|error| SourceError::Decoder {
-            path: display(&self.path),
-            reason: error.message.lines().next().unwrap_or_default().into(),
-        })?;
-        let scaled = self.station.is_some();
-        let pixel_aspect = if scaled { 1.0 } else { self.pixel_aspect() };
-        Ok(Some(SourcePicture { pixels, pixel_aspect, stamp, lasts }))
+        Ok(Some(SourcePicture { pixels: self.pixels(&frame)?, stamp, lasts }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

@@ -14,6 +14,7 @@ use opencv::videoio::{self, VideoCapture};
 use super::facts::Facts;
 use super::libav::LibavSource;
 use super::{End, PictureSource, SourceError, SourcePicture, check_readable, display, open_file, unreadable};
+use crate::content::encode::Pixels;
 use crate::media::FrameRate;
 
 /// A film that OpenCV decodes.
@@ -78,7 +79,8 @@ impl OpenCvSource {
         let follows = self.last.map(|last| last + self.facts.rate.interval()).unwrap_or_default();
         let stamp = if stamp.is_zero() { follows } else { stamp.saturating_sub(first) };
         self.last = Some(stamp);
-        Ok(Some(SourcePicture { pixels, pixel_aspect: self.pixel_aspect(), stamp, lasts: None }))
+        let pixels = Pixels::Bgr { pixels, pixel_aspect: self.pixel_aspect() };
+        Ok(Some(SourcePicture { pixels, stamp, lasts: None }))
     }
 
     /// Whether OpenCV finds the picture that is on at `position`. It counts pictures, which is right if none is missing: the stamp

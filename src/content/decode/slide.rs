@@ -10,6 +10,7 @@ use opencv::imgcodecs::{self, IMREAD_COLOR};
 use opencv::prelude::*;
 
 use super::{PictureSource, SourceError, SourcePicture, display, open_file, unreadable};
+use crate::content::encode::Pixels;
 use crate::lineup::DEFAULT_SLIDE;
 use crate::media::FrameRate;
 
@@ -186,13 +187,8 @@ impl PictureSource for SlideSource {
         if std::mem::replace(&mut self.shown, true) {
             return Ok(None);
         }
-        let pixels = std::mem::take(&mut self.pixels);
-        Ok(Some(SourcePicture {
-            pixels,
-            pixel_aspect: self.pixel_aspect(),
-            stamp: Duration::ZERO,
-            lasts: Some(self.slide),
-        }))
+        let pixels = Pixels::from(std::mem::take(&mut self.pixels));
+        Ok(Some(SourcePicture { pixels, stamp: Duration::ZERO, lasts: Some(self.slide) }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

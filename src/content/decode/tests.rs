@@ -69,7 +69,8 @@ fn a_film_is_broken_if_it_ends_long_before_what_its_container_announced() {
 
 /// FFmpeg's colour bars in `matrix` and `range`, with these tags or none.
 fn bars(workshop: &Workshop, size: &str, (matrix, range): (&str, &str), tags: &str, name: &str) -> PathBuf {
-    let scale = format!("scale=out_color_matrix={matrix}:out_range={range},format=yuv420p");
+    let format = if name.contains("10bit") { "yuv420p10le" } else { "yuv420p" };
+    let scale = format!("scale=out_color_matrix={matrix}:out_range={range},format={format}");
     let args = format!(
         "-f lavfi -i smptehdbars=s={size}:r=25:d=0.2 -vf {scale} -c:v libx264 -preset ultrafast -crf 4 {tags}"
     );
@@ -92,6 +93,13 @@ fn colours_are_those_of_the_tags() {
         ),
         (
             "full709.mkv",
+            ("bt709", "pc"),
+            "-colorspace bt709 -color_range pc",
+            "BT.709, full range",
+            FilmDecoder::Libav,
+        ),
+        (
+            "full709.10bit.mkv",
             ("bt709", "pc"),
             "-colorspace bt709 -color_range pc",
             "BT.709, full range",

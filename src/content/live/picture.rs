@@ -88,7 +88,7 @@ impl Shown {
             Some(encoder) => encoder,
             None => Box::new(Encoder::new(size, quality).map_err(|error| error.to_string())?),
         };
-        let encoded = encoder.encode(&pixels, 1.0).map_err(|error| error.to_string())?;
+        let encoded = encoder.encode_bgr(&pixels, 1.0).map_err(|error| error.to_string())?;
         Ok((encoder, encoded))
     }
 }

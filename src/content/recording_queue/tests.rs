@@ -63,7 +63,7 @@ impl PictureSource for GreyFilm {
         let grey = Scalar::all(self.next as f64 * 2.0);
         let pixels = Mat::new_rows_cols_with_default(16, 32, opencv::core::CV_8UC3, grey).unwrap();
         self.next += 1;
-        Ok(Some(SourcePicture { pixels, pixel_aspect: 1.0, stamp: PAL.nth(self.next - 1), lasts: None }))
+        Ok(Some(SourcePicture { pixels: pixels.into(), stamp: PAL.nth(self.next - 1), lasts: None }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

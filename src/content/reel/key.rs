@@ -8,7 +8,7 @@ use crate::wire::payload::jpeg::MAX_SCAN;
 
 /// The version of the path from film to JPEG: decoding, resizing, letterboxing, the choice of quality. Raise it with a
 /// change that alters pictures, so that no reel of an older encoder is aired.
-pub const ENCODER_VERSION: u16 = 3;
+pub const ENCODER_VERSION: u16 = 4;
 
 /// Most bytes of a scan. A part of the key, since it determines the quality of every picture that is squeezed.
 pub(super) const BUDGET: u32 = MAX_SCAN as u32;

@@ -108,7 +108,7 @@ impl PictureSource for GreyFilm {
         let pixels = Mat::new_rows_cols_with_default(16, 32, CV_8UC3, shade).unwrap();
         let stamp = RATE.nth(self.next as u64);
         self.next += 1;
-        Ok(Some(SourcePicture { pixels, pixel_aspect: 1.0, stamp, lasts: None }))
+        Ok(Some(SourcePicture { pixels: pixels.into(), stamp, lasts: None }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

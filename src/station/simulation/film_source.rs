@@ -48,7 +48,7 @@ impl SimulatedFilms {
             // The key of a film's reel is a hash of the file's content.
             fs::write(folder.join(format!("{film}.mp4")), format!("film {film}")).unwrap();
             for n in 0..pictures {
-                let coded = encoder.encode(&pixels(film, n), 1.0).unwrap();
+                let coded = encoder.encode_bgr(&pixels(film, n), 1.0).unwrap();
                 assert!(!coded.squeezed && coded.jpeg.scan.len() > 2000);
                 known.insert(coded.jpeg.scan.to_vec(), (film, n));
             }
@@ -140,12 +140,7 @@ impl PictureSource for SimulatedFilm {
         }
         let stamp = RATE.nth(self.next);
         self.next += 1;
-        Ok(Some(SourcePicture {
-            pixels: pixels(self.film, self.next - 1),
-            pixel_aspect: 1.0,
-            stamp,
-            lasts: None,
-        }))
+        Ok(Some(SourcePicture { pixels: pixels(self.film, self.next - 1).into(), stamp, lasts: None }))
     }
 
     fn seek(&mut self, position: Duration) -> Result<(), SourceError> {

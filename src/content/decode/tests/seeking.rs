@@ -22,8 +22,7 @@ fn number(film: &Played, shown: &Shown) -> usize {
 
 fn next(source: &mut dyn PictureSource) -> Option<(Shown, Duration)> {
     let picture = source.next_picture().unwrap()?;
-    let (width, height) = (picture.pixels.cols() as usize, picture.pixels.rows() as usize);
-    Some((Shown { width, height, bytes: picture.pixels.data_bytes().unwrap().to_vec() }, picture.stamp))
+    Some((Shown::of(&picture), picture.stamp))
 }
 
 /// Goes to each picture of some of `film`, in sources that have played and in new ones.
