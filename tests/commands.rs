@@ -151,6 +151,23 @@ fn check_tells_what_each_film_is() {
 }
 
 #[test]
+fn check_tells_that_only_one_picture_of_an_animation_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let animation = folder.path().join("moves.webp");
+    let status = Command::new("ffmpeg")
+        .args("-nostdin -v error -f lavfi -i testsrc=s=320x240:r=2 -frames:v 4 -c:v libwebp_anim".split(' '))
+        .arg(&animation)
+        .status();
+    assert!(status.unwrap().success());
+    let config = folder.path().join("stations.toml");
+    let keys = format!("id = 1\nname = \"1\"\nmedia = {animation:?}\ngroup = \"239.78.2.1:5004\"");
+    fs::write(&config, format!("[[station]]\n{keys}\n")).unwrap();
+    let (out, err, code) = said(&["check", "--films", "--config", config.to_str().unwrap()]);
+    let note = "  note     moves.webp is an animated WebP; only its first picture is shown\n";
+    assert!(out.contains(note) && code == Some(0), "{out}{err}");
+}
+
+#[test]
 fn the_films_of_a_fallback_and_of_times_of_day_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["pause.mp4", "evening.mp4"] {

@@ -44,6 +44,8 @@ struct OpenedFilm {
     rate: String,
     /// `None` for a picture file.
     film: Option<(Facts, Option<Film>)>,
+    /// Sentences for the operator.
+    remarks: Vec<String>,
 }
 
 impl<'a> FilmList<'a> {
@@ -157,10 +159,11 @@ fn open(path: &Path) -> Result<OpenedFilm, SourceError> {
     let (size, pixel_aspect) = (source.size(), source.pixel_aspect());
     let film = source.facts().cloned().map(|facts| (facts, film_facts::read(path).ok()));
     let rate = source.rate().decimal();
+    let remarks = source.remarks().to_vec();
     // A container that can be read may have nothing in it that can be decoded.
     let first = source.next_picture()?;
     first.ok_or_else(|| SourceError::NoPictures { path: decode::display(path) })?;
-    Ok(OpenedFilm { size, pixel_aspect, rate, film })
+    Ok(OpenedFilm { size, pixel_aspect, rate, film, remarks })
 }
 
 fn row(path: &Path, film: &OpenedFilm, station: &StationSpec) -> [String; 8] {
@@ -206,6 +209,7 @@ fn described(film: &OpenedFilm, station: &StationSpec) -> String {
     let Some((facts, _)) = &film.film else {
         line("decoder", "OpenCV, as a picture");
         line("pictures", &format!("{width}x{height}, on for {} s", station.slide.as_secs()));
+        film.remarks.iter().for_each(|remark| line("note", remark));
         return text;
     };
     let why =
@@ -225,9 +229,7 @@ fn described(film: &OpenedFilm, station: &StationSpec) -> String {
     line("colours", &facts.colours.words());
     line("turn", facts.turn.words());
     line("tracks", &facts.tracks.join(", "));
-    for remark in &facts.remarks {
-        line("note", remark);
-    }
+    film.remarks.iter().for_each(|remark| line("note", remark));
     text
 }
 

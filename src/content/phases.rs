@@ -25,17 +25,26 @@ const MOST: usize = 2000;
 
 /// The phases of all stations.
 pub(crate) struct Phases {
-    table: Mutex<PhaseTable>,
+    /// With the number of changes that were made to it.
+    table: Mutex<(PhaseTable, u64)>,
     /// `None` if phases are not kept over a restart. Locked while the file is written, which may block; the table is
     /// not.
-    file: Mutex<Option<PathBuf>>,
+    file: Mutex<Option<PhaseFile>>,
+}
+
+/// Where phases are kept.
+struct PhaseFile {
+    path: PathBuf,
+    /// How many changes of the table it has.
+    changes: u64,
 }
 
 impl Phases {
     /// The phases in `file`. Without a file, phases last as long as the process.
     pub(crate) fn load(file: Option<PathBuf>) -> Phases {
         let table = file.as_deref().map(load).unwrap_or_default();
-        Phases { table: Mutex::new(table), file: Mutex::new(file) }
+        let file = file.map(|path| PhaseFile { path, changes: 0 });
+        Phases { table: Mutex::new((table, 0)), file: Mutex::new(file) }
     }
 
     /// When a round of the programme of these films began on the station that sends to `group`, if that is known. Does
@@ -46,26 +55,33 @@ impl Phases {
         films: impl Iterator<Item = &'a Path>,
     ) -> Option<AirTime> {
         let hash = programme_hash(films);
-        lock(&self.table).get(&group).filter(|known| known.0 == hash).map(|known| known.1)
+        lock(&self.table).0.get(&group).filter(|known| known.0 == hash).map(|known| known.1)
     }
 
     /// Sets when a round began, and writes all such moments to the file, which blocks. If that fails, they last as long
-    /// as the process.
+    /// as the process. Of calls that come at once, few write the file: 999 stations that start would write it for a second.
     pub(crate) fn set<'a>(&self, group: SocketAddr, films: impl Iterator<Item = &'a Path>, began: AirTime) {
-        lock(&self.table).insert(group, (programme_hash(films), began));
-        let file = lock(&self.file);
-        // Read after the lock was taken: while this thread waited for it, others may have set phases.
-        let table = lock(&self.table).clone();
-        if let Err(error) = file.as_ref().map_or(Ok(()), |file| save(&table, file)) {
+        let change = {
+            let (table, changes) = &mut *lock(&self.table);
+            table.insert(group, (programme_hash(films), began));
+            *changes += 1;
+            *changes
+        };
+        let mut file = lock(&self.file);
+        // While this thread waited for the file, another one may have written this change.
+        let Some(file) = file.as_mut().filter(|file| file.changes < change) else { return };
+        let (table, changes) = lock(&self.table).clone();
+        if let Err(error) = save(&table, &file.path) {
             warn!(
                 "cannot save the phases of the stations' programmes, which will jump at a restart: {error}"
             );
         }
+        file.changes = changes;
     }
 
     /// Forgets the groups to which no station sends any more, if there are many: one that was removed may come back.
     pub(crate) fn forget_gone(&self, groups: &HashSet<SocketAddr>) {
-        let mut table = lock(&self.table);
+        let (table, _) = &mut *lock(&self.table);
         if table.len() > MOST {
             table.retain(|group, _| groups.contains(group));
         }
@@ -147,6 +163,29 @@ mod tests {
         assert_eq!(again.get(group(5004), [films[0]].into_iter()), None, "an earlier programme");
         assert_eq!(again.get(group(5006), films.into_iter()), Some(AirTime(7)));
         assert_eq!(again.get(group(5006), ["ab", "c"].map(Path::new).into_iter()), None, "other films");
+    }
+
+    #[test]
+    fn a_change_that_another_thread_has_written_is_not_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phases");
+        let phases = Phases::load(Some(file.clone()));
+        let set = |n: u16| {
+            let group = SocketAddr::from(([239, 77, 0, 1], n));
+            phases.set(group, ["film"].map(Path::new).into_iter(), AirTime(n.into()));
+        };
+        let mut writing = lock(&phases.file);
+        std::thread::scope(|scope| {
+            (0..20).for_each(|n| drop(scope.spawn(move || set(n))));
+            while lock(&phases.table).1 < 20 {
+                std::thread::yield_now();
+            }
+            writing.as_mut().unwrap().changes = 20;
+            drop(writing);
+        });
+        assert!(!file.exists());
+        set(20);
+        assert_eq!(load(&file).len(), 21);
     }
 
     #[test]
