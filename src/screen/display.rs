@@ -1,13 +1,17 @@
-//! X11 functions that minifb lacks: full screen, a smallest size, the monitors, the window's description for the desktop, and
-//! every press of a mouse button. They use a connection of our own, which X11 allows for any window whose ID is known (EWMH 1.5,
+//! X11 functions that minifb lacks: full screen, a smallest size, the monitors, the window's description for the desktop, every
+//! press of a mouse button, and pixels that need not be sent to the server. They use a connection of our own, which X11 allows for any window whose ID is known (EWMH 1.5,
 //! "_NET_WM_STATE": "a client … must send a ClientMessage event to the root window"). x11rb speaks the protocol in safe Rust,
 //! without another C library.
+
+use std::collections::VecDeque;
+use std::io;
 
 use x11rb::connection::Connection;
 use x11rb::errors::{ConnectError, ReplyError, ReplyOrIdError};
 use x11rb::properties::WmSizeHints;
 use x11rb::protocol::Event;
 use x11rb::protocol::randr::ConnectionExt as _;
+use x11rb::protocol::shm;
 use x11rb::protocol::xproto::{
     AtomEnum, ButtonPressEvent, ClientMessageEvent, ConfigureWindowAux, ConnectionExt, CreateWindowAux,
     EventMask, KeyButMask, PropMode, StackMode, WindowClass,
@@ -17,7 +21,8 @@ use x11rb::wrapper::ConnectionExt as _;
 
 use super::icon;
 use super::pointer::{Button, PointerEvent};
-use crate::paint::{Rectangle, area};
+use super::shared::SharedCanvas;
+use crate::paint::{Canvas, Rectangle, area};
 
 x11rb::atom_manager! {
     Atoms: AtomsCookie {
@@ -43,6 +48,9 @@ pub(super) enum DisplayError {
     /// It has no IDs left.
     #[error("the display refused: {0}")]
     Id(#[from] ReplyOrIdError),
+    /// There is no memory for the pixels.
+    #[error("no memory for the pixels: {0}")]
+    Memory(io::Error),
 }
 
 impl From<x11rb::errors::ConnectionError> for DisplayError {
@@ -59,6 +67,10 @@ pub(super) struct DisplayConnection {
     atoms: Atoms,
     /// The window's place before it filled the screen, if there is no window manager.
     before: Option<Rectangle>,
+    /// What the pointer has done and nobody was told.
+    pointer: VecDeque<PointerEvent>,
+    /// Where the pixels are shown from, if the display can read our memory.
+    shared: Option<SharedCanvas>,
 }
 
 impl DisplayConnection {
@@ -68,7 +80,15 @@ impl DisplayConnection {
         let screen = &x.setup().roots[screen];
         let (root, size) = (screen.root, (screen.width_in_pixels, screen.height_in_pixels));
         let atoms = Atoms::new(&x)?.reply()?;
-        Ok(DisplayConnection { x, root, screen: size, atoms, before: None })
+        Ok(DisplayConnection {
+            x,
+            root,
+            screen: size,
+            atoms,
+            before: None,
+            pointer: VecDeque::new(),
+            shared: None,
+        })
     }
 
     /// The monitors, the primary one first; if the display does not tell them, the whole screen.
@@ -129,9 +149,45 @@ impl DisplayConnection {
     }
 
     /// What the pointer has done since the last call, in order.
-    pub(super) fn pointer_events(&self) -> Vec<PointerEvent> {
+    pub(super) fn pointer_events(&mut self) -> Vec<PointerEvent> {
         // A lost connection is reported by minifb, whose connection is lost too.
-        std::iter::from_fn(|| self.x.poll_for_event().ok().flatten()).filter_map(pointer_event).collect()
+        while let Ok(Some(event)) = self.x.poll_for_event() {
+            self.take(event);
+        }
+        self.pointer.drain(..).collect()
+    }
+
+    fn take(&mut self, event: Event) {
+        match (&event, &mut self.shared) {
+            (Event::ShmCompletion(read), Some(shared)) => shared.has_read(read.shmseg),
+            // It will not read those pixels, nor say that it has.
+            (Event::Error(error), _) if error.extension_name.as_deref() == Some(shm::X11_EXTENSION_NAME) => {
+                self.shared = None;
+            }
+            _ => self.pointer.extend(pointer_event(event)),
+        }
+    }
+
+    /// From now on the window can be [shown](Self::show), if the display can read our memory.
+    pub(super) fn share_memory(&mut self, window: u32) -> Result<(), DisplayError> {
+        self.shared = SharedCanvas::new(&self.x, window)?;
+        Ok(())
+    }
+
+    /// Shows a canvas in the window, and waits if the display is slow. Returns whether it does: if not, minifb has to.
+    pub(super) fn show(&mut self, canvas: &Canvas) -> bool {
+        while self.shared.as_ref().is_some_and(SharedCanvas::is_busy) {
+            match self.x.wait_for_event() {
+                Ok(event) => self.take(event),
+                Err(_) => self.shared = None,
+            }
+        }
+        let shown = self.shared.as_mut().map(|shared| shared.show(&self.x, canvas));
+        if let Some(Err(error)) = &shown {
+            tracing::debug!(%error, "pixels are sent to the display");
+            self.shared = None;
+        }
+        matches!(shown, Some(Ok(())))
     }
 
     /// Where the window is: the corner of its frame, and the size inside it.

@@ -16,6 +16,7 @@ mod icon;
 pub mod keys;
 mod osd;
 pub mod pointer;
+mod shared;
 pub mod snapshot;
 pub mod window;
 

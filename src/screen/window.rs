@@ -53,6 +53,8 @@ pub struct Window {
     keyboard: Keyboard,
     /// Whether [`Key::Close`] has been reported.
     closed: bool,
+    /// Whether the server was asked for events since they were taken last.
+    asked: bool,
     /// Our own connection to the display, for what minifb lacks.
     display: Result<DisplayConnection, DisplayError>,
     /// Whether the display tells us what the pointer does.
@@ -102,6 +104,7 @@ impl Window {
             events,
             keyboard,
             closed: false,
+            asked: false,
             display,
             has_pointer: false,
             shows_pointer: true,
@@ -109,12 +112,16 @@ impl Window {
         // The display serves connections in any order: to ours there is no window until minifb's has been served. Asking for the
         // position waits for an answer on that one.
         this.window.get_position();
-        match &this.display {
+        let id = this.id();
+        match &mut this.display {
             Ok(display) => {
-                if let Err(error) = display.describe(this.id(), SMALLEST) {
+                if let Err(error) = display.describe(id, SMALLEST) {
                     tracing::warn!(%error, "the desktop is not told about the window");
                 }
-                let watched = display.watch_pointer(this.id());
+                if let Err(error) = display.share_memory(id) {
+                    tracing::debug!(%error, "pixels are sent to the display");
+                }
+                let watched = display.watch_pointer(id);
                 this.has_pointer = watched.inspect_err(|error| tracing::warn!("no mouse: {error}")).is_ok();
             }
             Err(error) => tracing::warn!("no mouse and no full screen: {error}"),
@@ -136,7 +143,10 @@ impl Window {
     /// arrow and page keys, Backspace, those of the volume, and characters, which repeat. Closing the window gives
     /// [`Key::Close`] once.
     pub fn poll(&mut self) -> Vec<KeyPress> {
-        self.window.update();
+        // minifb asks when it shows a canvas, too, and each time is an exchange with the server.
+        if !std::mem::take(&mut self.asked) {
+            self.window.update();
+        }
         self.keyboard.focus(self.window.is_active());
         let events: Vec<InputEvent> = self.events.try_iter().collect();
         let mut keys = self.keyboard.presses(&events);
@@ -149,7 +159,7 @@ impl Window {
 
     /// What the pointer has done over the window since the last call, in order.
     pub fn poll_pointer(&mut self) -> Vec<PointerEvent> {
-        match &self.display {
+        match &mut self.display {
             Ok(display) if self.has_pointer => display.pointer_events(),
             _ => Vec::new(),
         }
@@ -172,6 +182,10 @@ impl Window {
     /// # Errors
     /// The window system refuses it.
     pub fn show(&mut self, canvas: &Canvas) -> Result<(), WindowError> {
+        if self.display.as_mut().is_ok_and(|display| display.show(canvas)) {
+            return Ok(());
+        }
+        self.asked = true;
         self.window
             .update_with_buffer(&canvas.pixels, canvas.width, canvas.height)
             .map_err(|error| WindowError::Show(error.to_string()))

@@ -22,7 +22,7 @@ use crate::media::{AirTime, SoundCodec};
 use crate::wire::rtp::Header;
 
 /// How often the sink is asked what it wants.
-const TICK: Duration = Duration::from_millis(4);
+const TICK: Duration = Duration::from_millis(8);
 
 /// Inputs that may wait. A speaker that is this far behind loses packets, which it conceals.
 const QUEUE: usize = 512;

@@ -15,13 +15,19 @@ pub(crate) struct Display<'a> {
 impl<'a> Display<'a> {
     /// Starts a display of this size, such as `1280x800`.
     pub(crate) fn new(host: Host<'a>, size: &str) -> Display<'a> {
+        Display::with(host, size, &["-nolisten", "tcp"])
+    }
+
+    /// Starts a display with these options more. If one is `-listen`, programs find it by TCP.
+    pub(crate) fn with(host: Host<'a>, size: &str, options: &[&str]) -> Display<'a> {
         // -noreset: otherwise the server resets whenever its last client leaves, such as an xdotool that looks for a window,
         // and refuses those that connect meanwhile.
         let screen = format!("{size}x24");
-        let args = ["-displayfd", "1", "-screen", "0", &screen, "-nolisten", "tcp", "-noreset"];
-        let mut server = host.run("Xvfb", &args);
+        let args = ["-displayfd", "1", "-screen", "0", &screen, "-noreset"];
+        let mut server = host.run("Xvfb", &[&args[..], options].concat());
         server.await_output("\n");
-        Display { host, setting: format!("DISPLAY=:{}", server.stdout().trim()), _server: server }
+        let machine = if options.contains(&"-listen") { "127.0.0.1" } else { "" };
+        Display { host, setting: format!("DISPLAY={machine}:{}", server.stdout().trim()), _server: server }
     }
 
     /// Starts a program there. `settings` are environment variables of it, each as `NAME=value`.

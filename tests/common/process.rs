@@ -97,6 +97,11 @@ impl Process {
         files.filter_map(target).map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
+    /// Whether it has mapped a file whose path has this in it.
+    pub(crate) fn has_mapped(&self, path: &str) -> bool {
+        fs::read_to_string(format!("/proc/{}/maps", self.number())).unwrap().contains(path)
+    }
+
     /// How many threads it has.
     pub(crate) fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.number())).map_or(0, Iterator::count)

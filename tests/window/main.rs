@@ -47,6 +47,11 @@ fn main() -> ExitCode {
             run: mosaic::tiles_follow_stations_that_come_and_leave,
         },
         Test { name: "the_guide_leads_to_a_station", tools, run: mosaic::the_guide_leads_to_a_station },
+        Test {
+            name: "a_display_that_cannot_read_our_memory_is_sent_the_pixels",
+            tools,
+            run: a_display_that_cannot_read_our_memory_is_sent_the_pixels,
+        },
         Test { name: "without_a_display", tools: &[], run: without_a_display },
     ])
 }
@@ -71,7 +76,10 @@ struct Screenshot {
 
 impl<'a> ViewerWindow<'a> {
     fn new(lan: &'a Lan, args: &[&str]) -> ViewerWindow<'a> {
-        let display = Display::new(lan.machine(), "1280x800");
+        ViewerWindow::on(Display::new(lan.machine(), "1280x800"), lan, args)
+    }
+
+    fn on(display: Display<'a>, lan: &'a Lan, args: &[&str]) -> ViewerWindow<'a> {
         let mut viewer = display.run(&[], env!("CARGO_BIN_EXE_viewer"), args);
         let id = display.window(&mut viewer, "stationcast");
         ViewerWindow { lan, display, viewer, id }
@@ -370,6 +378,27 @@ fn after_a_wrong_number_the_viewer_follows_its_station() {
     window.await_motion();
     window.await_station(2);
     lan.machine().await_station(DIRECTORY, 2, "watched again", |entry| entry["audience"] == 1);
+}
+
+fn a_display_that_cannot_read_our_memory_is_sent_the_pixels() {
+    let lan = Lan::alone();
+    let _broadcaster = three_stations(&lan);
+    for (options, reads) in [
+        (["-nolisten", "tcp"].as_slice(), true),
+        (&["-nolisten", "tcp", "-extension", "MIT-SHM"], false),
+        (&["-listen", "tcp"], false),
+    ] {
+        let display = Display::with(lan.machine(), "1280x800", options);
+        let window = ViewerWindow::on(display, &lan, &["--station", "2"]);
+        window.await_station(2);
+        window.await_motion();
+        window.display.tool("xdotool", &["windowsize", "--sync", &window.id, "900", "600"]);
+        window.await_station(2);
+        window.await_motion();
+        window.press("3");
+        window.await_station(3);
+        assert_eq!(window.viewer.has_mapped("/memfd:pixels"), reads, "{options:?}");
+    }
 }
 
 fn without_a_display() {

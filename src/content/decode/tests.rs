@@ -10,8 +10,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use ::opencv::prelude::*;
-
 use self::reference::{
     COLOUR, H264, PATTERN, Shown, Workshop, may_be_made_for_stations, play, plays_as, plays_as_ffmpeg,
     reference,
