@@ -230,18 +230,19 @@ impl LibavSource {
     /// How the scale filter makes the size of pictures that are decoded in this size and then turned.
     fn scaled_size(&self, width: usize, height: usize) -> String {
         let Some(station) = self.station else {
-            return if is_broadcast(&self.facts) { "w=iw*sar:h=ih" } else { "w=iw:h=ih" }.to_owned();
+            return if is_broadcast(&self.facts) { "w=iw*sar:h=ih:eval=frame" } else { "w=iw:h=ih" }
+                .to_owned();
         };
         // As OpenCV's INTER_AREA, this averages the pixels that it drops.
         let flags = "flags=area";
         if is_broadcast(&self.facts) {
-            // The same as `inner_size`, which the filter computes anew if the pixel aspect changes.
+            // The same as `inner_size`, which the filter computes anew if the pixel aspect changes (`eval=frame`).
             let side = |whole: u16, inner: String| {
                 format!("'if(lte({whole}-{inner},{STRETCHED}),{whole},2*max(1,round({inner}/2)))'")
             };
             let w = side(station.width, format!("min({},{}*dar)", station.width, station.height));
             let h = side(station.height, format!("min({},{}/dar)", station.height, station.width));
-            return format!("w={w}:h={h}:{flags}");
+            return format!("w={w}:h={h}:eval=frame:{flags}");
         }
         let (width, height) = if self.facts.turn.swaps { (height, width) } else { (width, height) };
         let side = |side| i32::try_from(side).unwrap_or(i32::MAX);

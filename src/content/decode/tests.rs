@@ -313,6 +313,26 @@ fn a_size_that_changes_within_a_film_changes_its_pictures() {
     }
 }
 
+#[test]
+fn a_broadcast_whose_pixel_aspect_changes_changes_its_pictures() {
+    let workshop = Workshop::new();
+    let part = |aspect: &str, at: u8, name: &str| {
+        workshop.make(
+            &format!(
+                "-f lavfi -i testsrc2=s=360x288:r=25:d=0.4 -vf setsar={aspect} {H264} -output_ts_offset {at}"
+            ),
+            name,
+        )
+    };
+    let (wide, narrow) = (part("64/45", 0, "wide.ts"), part("16/15", 1, "narrow.ts"));
+    let both = workshop.path("both.ts");
+    fs::write(&both, [fs::read(wide).unwrap(), fs::read(narrow).unwrap()].concat()).unwrap();
+    let played = play(&both);
+    let widths: Vec<usize> = played.pictures.iter().map(|(shown, ..)| shown.width).collect();
+    assert_eq!(widths, [[512; 10], [384; 10]].concat());
+    may_be_made_for_stations(&both, widths.len());
+}
+
 trait ConcatPictures {
     fn concat_pictures(self) -> Vec<Shown>;
 }

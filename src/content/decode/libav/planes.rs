@@ -13,6 +13,9 @@ const JPEG: (f64, f64) = (0.299, 0.114);
 /// takes eight samples.
 const FRACTION_BITS: u32 = 7;
 
+/// Half of one, with [`FRACTION_BITS`].
+const HALF: u16 = 1 << (FRACTION_BITS - 1);
+
 /// Whether pictures of this format have planes of luma and chroma, and no transparency.
 pub(super) fn has_planes(format: PixelFormat) -> bool {
     format.name().starts_with("yuv") && !format.name().starts_with("yuva")
@@ -139,9 +142,6 @@ impl ToJpeg {
         Planes { size: station, samples }
     }
 }
-
-/// Half of one, with [`FRACTION_BITS`].
-const HALF: u16 = 1 << (FRACTION_BITS - 1);
 
 /// The whole number that is nearest to a value with [`FRACTION_BITS`].
 fn rounded(value: i16) -> i16 {
