@@ -63,6 +63,15 @@ pub fn flush() {
     }
 }
 
+/// Tells on stderr why the program ends, after all queued lines. Each line is an error to the journal.
+pub fn failure(why: &str) {
+    flush();
+    let start = if journal::reads_stderr() { journal::ERROR } else { "" };
+    let lines: String = why.lines().map(|line| format!("{start}{line}\n")).collect();
+    // Without a reader there is nobody to tell.
+    let _ = stderr().write_all(lines.as_bytes());
+}
+
 /// A sentence for people: an error of the system in it is without the number that Rust adds, ` (os error 111)`.
 pub fn without_numbers(sentence: &str) -> String {
     let mut parts = sentence.split(" (os error ");

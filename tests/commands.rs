@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -165,6 +166,26 @@ fn check_tells_that_only_one_picture_of_an_animation_is_shown() {
     let (out, err, code) = said(&["check", "--films", "--config", config.to_str().unwrap()]);
     let note = "  note     moves.webp is an animated WebP; only its first picture is shown\n";
     assert!(out.contains(note) && code == Some(0), "{out}{err}");
+}
+
+#[test]
+fn why_the_program_ends_is_an_error_to_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("stations.toml");
+    fs::write(&config, "[[station]]\nid = 0\nnmae = \"x\"\n").unwrap();
+    let run = |is_journal: bool| {
+        let stderr = fs::File::create(folder.path().join("stderr")).unwrap();
+        let told = stderr.metadata().unwrap();
+        let stream = format!("{}:{}", told.dev(), told.ino() + u64::from(!is_journal));
+        let mut broadcaster = broadcaster(&["--config", config.to_str().unwrap()]);
+        let code = broadcaster.env("JOURNAL_STREAM", stream).stderr(stderr).status().unwrap().code();
+        assert_eq!(code, Some(2));
+        fs::read_to_string(folder.path().join("stderr")).unwrap()
+    };
+    let plain = run(false);
+    assert!(plain.lines().count() > 1 && plain.contains("nmae") && !plain.contains("<3>"), "{plain}");
+    let expected: String = plain.lines().map(|line| format!("<3>{line}\n")).collect();
+    assert_eq!(run(true), expected);
 }
 
 #[test]

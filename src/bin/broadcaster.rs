@@ -31,7 +31,7 @@ use stationcast::daemon::{self, LineupSource, Listeners, listeners, protection, 
 use stationcast::generate::{Generate, manual};
 use stationcast::headend::describe::{describe, first_rate};
 use stationcast::lineup::{Lineup, has_sound};
-use stationcast::log::without_numbers;
+use stationcast::log::{failure, without_numbers};
 use stationcast::media::StationId;
 use stationcast::status::{self, StatusTarget};
 use stationcast::tls::pin::Fingerprint;
@@ -159,7 +159,7 @@ fn station(text: &str) -> Result<u16, &'static str> {
 
 fn main() -> ExitCode {
     if let Err(error) = scarcity::exit_if_aborted() {
-        eprintln!("broadcaster: cannot catch signals: {error}");
+        failure(&format!("broadcaster: cannot catch signals: {error}"));
         return ExitCode::FAILURE;
     }
     // A panic has said why.
@@ -180,7 +180,7 @@ fn command() -> ExitCode {
         Some(_) => false,
     };
     if decodes && let Err(sentence) = scarcity::check_address_space() {
-        eprintln!("broadcaster: {sentence}");
+        failure(&format!("broadcaster: {sentence}"));
         return ExitCode::FAILURE;
     }
     // Somebody who plays a film wants to read how to watch it, and needs no real-time priority to try.
@@ -215,7 +215,7 @@ fn command() -> ExitCode {
     let lineup = match Lineup::load(file) {
         Ok(lineup) => lineup,
         Err(error) => {
-            eprintln!("{}", without_numbers(&error.to_string()));
+            failure(&without_numbers(&error.to_string()));
             return ExitCode::from(2);
         }
     };
@@ -225,8 +225,7 @@ fn command() -> ExitCode {
     let fingerprint = match protection::check(&lineup) {
         Ok(fingerprint) => fingerprint,
         Err(sentence) => {
-            stationcast::log::flush();
-            eprintln!("{}: {sentence}", file.display());
+            failure(&format!("{}: {sentence}", file.display()));
             return ExitCode::from(2);
         }
     };
@@ -278,8 +277,7 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            stationcast::log::flush();
-            eprintln!("broadcaster: {}", without_numbers(&format!("{error:#}")));
+            failure(&format!("broadcaster: {}", without_numbers(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }

@@ -20,6 +20,9 @@ fn is_stream(file: impl AsFd, stream: &str) -> bool {
     fstat(file).is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
+/// The beginning of a line that is an error.
+pub(super) const ERROR: &str = "<3>";
+
 /// An event as `<6>directory on 127.0.0.1:9688`.
 pub(super) struct JournalFormat;
 
