@@ -43,3 +43,37 @@ pub use sink::Sink;
 
 /// A sample of both channels, left and right, -1.0..=1.0.
 pub type Frame = [f32; 2];
+
+/// Plays packets that come as `bytes` say: none makes it panic, and all that is heard is a sample. Six bytes come before each packet: its
+/// codec and marker, by how much its number and its time stamp differ from those before, how long after that one it arrives, and
+/// its length.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    use std::time::Duration;
+
+    use crate::media::{AirTime, SoundCodec};
+    use crate::wire::rtp::Header;
+
+    let mut mixer = Mixer::new(crate::media::SOUND_CLOCK, decode::SoundDecoder::new);
+    mixer.tune(1, None);
+    mixer.hear(Some(1));
+    let (mut now, mut sequence, mut timestamp) = (AirTime(1_790_000_000_000_000_000), 0u16, 0u32);
+    let mut rest = bytes;
+    while let Some((&[kind, number, high, low, wait, length], tail)) = rest.split_first_chunk() {
+        let (packet, after) = tail.split_at(tail.len().min(length.into()));
+        rest = after;
+        let codec = if kind & 1 == 0 { SoundCodec::Opus } else { SoundCodec::L16 };
+        sequence = sequence.wrapping_add(i16::from(number as i8) as u16);
+        timestamp = timestamp.wrapping_add(i32::from(i16::from_be_bytes([high, low])) as u32);
+        let payload_type = kind >> 1;
+        let header =
+            Header { marker: kind & 2 != 0, payload_type, sequence, timestamp, ssrc: u32::from(kind >> 7) };
+        mixer.handle_packet(1, now, codec, header, packet);
+        for _ in 0..wait % 16 {
+            let mut block = [[0.0; 2]; sink::BLOCK];
+            mixer.render(now, &mut block);
+            assert!(block.as_flattened().iter().all(|sample| (-1.0..=1.0).contains(sample)));
+            now = now + Duration::from_millis(5);
+        }
+    }
+}
