@@ -50,7 +50,7 @@ pub enum Pixels {
         /// Width of a pixel divided by its height.
         pixel_aspect: f64,
     },
-    /// What JPEG codes, at the encoder's size.
+    /// Samples that JPEG codes as they are, at the encoder's size.
     Planes(Planes),
 }
 

@@ -67,7 +67,7 @@ pub(super) struct DisplayConnection {
     atoms: Atoms,
     /// The window's place before it filled the screen, if there is no window manager.
     before: Option<Rectangle>,
-    /// What the pointer has done and nobody was told.
+    /// Events of the pointer that nobody was told of yet.
     pointer: VecDeque<PointerEvent>,
     /// Where the pixels are shown from, if the display can read our memory.
     shared: Option<SharedCanvas>,

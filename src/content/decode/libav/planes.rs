@@ -61,7 +61,7 @@ impl Factor {
 }
 
 impl Chroma {
-    /// What a sample has of this chroma, with [`FRACTION_BITS`].
+    /// This chroma's part in a sample, with [`FRACTION_BITS`].
     fn of(self, cb: u8, cr: u8) -> i16 {
         let difference = |sample: u8| i16::from(sample) - 128;
         self.cb.times(difference(cb)).wrapping_add(self.cr.times(difference(cr)))
@@ -114,7 +114,7 @@ impl ToJpeg {
         }
         let (cb, cr) = chroma.split_at_mut(pixels / 4);
         let planes = frame.planes();
-        // What chroma adds to each luma of two rows.
+        // The part of chroma in each luma of two rows.
         let mut added = vec![0; width];
         let from = planes[1].lines().zip(planes[2].lines()).take(height / 2);
         let to = cb.chunks_exact_mut(whole_width / 2).zip(cr.chunks_exact_mut(whole_width / 2));
