@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use self::reference::{
-    COLOUR, H264, PATTERN, Shown, Workshop, may_be_made_for_stations, play, plays_as, plays_as_ffmpeg,
-    reference,
+    COLOUR, H264, PATTERN, Shown, Workshop, are_made_alike, may_be_made_for_stations, play, plays_as,
+    plays_as_ffmpeg, reference,
 };
 use super::facts::HighRange;
 use super::*;
@@ -144,6 +144,8 @@ fn a_film_of_high_dynamic_range_looks_as_the_same_film_of_ordinary_range() {
         let played = play(&film);
         assert_eq!(played.end, Ok(()));
         assert_eq!(played.facts().colours.high_range, Some(kind));
+        // For a station, pictures are scaled before their tones are mapped, where the mean of a bright and a dark pixel is another colour.
+        are_made_alike(&film, 2, 20.0);
         assert_eq!(played.source.size(), (320, 240));
         for ((shown, ..), ordinary) in played.pictures.iter().zip(&ordinary) {
             let difference = shown.difference(ordinary);
