@@ -34,6 +34,9 @@ use crate::speaker::volume::{self, Volume};
 /// How often keys are polled while no picture arrives. Each time costs an exchange with the window system: 40 µs.
 const POLL: Duration = Duration::from_millis(16);
 
+/// The same while there is a mosaic, whose pictures do not end the wait. With [`POLL`], some tiles changed 14 times a second instead of 22.
+const MOSAIC_POLL: Duration = Duration::from_millis(10);
+
 /// How often the screen is painted when nothing on it has changed: for figures, for banners that expire, and for window
 /// systems that forget what a window showed.
 const REPAINT: Duration = Duration::from_millis(250);
@@ -185,7 +188,7 @@ pub fn watch(
     let mut screen = Screen::open("stationcast", size, app.remembered.window())?;
     let (mut painted, mut noted) = (Instant::now() - REPAINT, Instant::now());
     loop {
-        app.receive(POLL)?;
+        app.receive(if app.mosaic.is_some() { MOSAIC_POLL } else { POLL })?;
         for press in screen.window().poll() {
             let ids = app.ids();
             let command = app.remote.press(app.began.elapsed(), press, app.mode(), &ids);
