@@ -142,7 +142,7 @@ pub trait PictureSource: Send {
     }
 
     /// Has the pictures made for a station of this size; to be called before the first one is read. A source that converts the colours
-    /// of each picture scales it first, and may make of it what JPEG codes. Others ignore it.
+    /// of each picture scales it first, and may convert it to the planes that JPEG codes. Other sources ignore the call.
     fn make_for(&mut self, _station: Size) {}
 
     /// Sets how long a slide is shown. Films ignore it.

@@ -25,7 +25,7 @@ const MOST: usize = 2000;
 
 /// The phases of all stations.
 pub(crate) struct Phases {
-    /// With the number of changes that were made to it.
+    /// The table, and how many changes were made to it.
     table: Mutex<(PhaseTable, u64)>,
     /// `None` if phases are not kept over a restart. Locked while the file is written, which may block; the table is
     /// not.
@@ -35,7 +35,7 @@ pub(crate) struct Phases {
 /// Where phases are kept.
 struct PhaseFile {
     path: PathBuf,
-    /// How many changes of the table it has.
+    /// How many changes of the table were written to it, or could not be.
     changes: u64,
 }
 
@@ -59,7 +59,7 @@ impl Phases {
     }
 
     /// Sets when a round began, and writes all such moments to the file, which blocks. If that fails, they last as long
-    /// as the process. Of calls that come at once, few write the file: 999 stations that start would write it for a second.
+    /// as the process. Of calls that come at once, few write the file: if each did, 999 stations that start would write it for a second.
     pub(crate) fn set<'a>(&self, group: SocketAddr, films: impl Iterator<Item = &'a Path>, began: AirTime) {
         let change = {
             let (table, changes) = &mut *lock(&self.table);

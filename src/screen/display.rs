@@ -160,9 +160,9 @@ impl DisplayConnection {
     fn take(&mut self, event: Event) {
         match (&event, &mut self.shared) {
             (Event::ShmCompletion(read), Some(shared)) => shared.has_read(read.shmseg),
-            // It will not read those pixels, nor say that it has.
+            // The server will neither read those pixels nor report that it has.
             (Event::Error(error), _) if error.extension_name.as_deref() == Some(shm::X11_EXTENSION_NAME) => {
-                self.shared = None;
+                self.give_up_sharing(error);
             }
             _ => self.pointer.extend(pointer_event(event)),
         }
@@ -174,18 +174,25 @@ impl DisplayConnection {
         Ok(())
     }
 
-    /// Shows a canvas in the window, and waits if the display is slow. Returns whether it does: if not, minifb has to.
+    /// From now on minifb shows the window.
+    fn give_up_sharing(&mut self, why: &dyn std::fmt::Debug) {
+        tracing::debug!(?why, "pixels are sent to the display");
+        if let Some(shared) = self.shared.take() {
+            shared.free(&self.x);
+        }
+    }
+
+    /// Shows a canvas in the window, and waits if the display is slow. Returns false if it was not shown; then minifb has to show it.
     pub(super) fn show(&mut self, canvas: &Canvas) -> bool {
         while self.shared.as_ref().is_some_and(SharedCanvas::is_busy) {
             match self.x.wait_for_event() {
                 Ok(event) => self.take(event),
-                Err(_) => self.shared = None,
+                Err(error) => self.give_up_sharing(&error),
             }
         }
         let shown = self.shared.as_mut().map(|shared| shared.show(&self.x, canvas));
         if let Some(Err(error)) = &shown {
-            tracing::debug!(%error, "pixels are sent to the display");
-            self.shared = None;
+            self.give_up_sharing(error);
         }
         matches!(shown, Some(Ok(())))
     }

@@ -62,6 +62,16 @@ impl SharedCanvas {
         Ok(Some(SharedCanvas { window, context, depth, buffers: [None, None] }))
     }
 
+    /// Has the server forget the buffers.
+    pub(super) fn free(self, x: &RustConnection) {
+        // A connection that is lost has nothing to be freed on.
+        for buffer in self.buffers.into_iter().flatten() {
+            let _ = x.shm_detach(buffer.segment);
+        }
+        let _ = x.free_gc(self.context);
+        let _ = x.flush();
+    }
+
     /// Whether no buffer can be written before the server [has read](Self::has_read) one.
     pub(super) fn is_busy(&self) -> bool {
         self.buffers.iter().all(|buffer| buffer.as_ref().is_some_and(|buffer| buffer.shown))

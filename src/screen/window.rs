@@ -53,8 +53,6 @@ pub struct Window {
     keyboard: Keyboard,
     /// Whether [`Key::Close`] has been reported.
     closed: bool,
-    /// Whether the server was asked for events since they were taken last.
-    asked: bool,
     /// Our own connection to the display, for what minifb lacks.
     display: Result<DisplayConnection, DisplayError>,
     /// Whether the display tells us what the pointer does.
@@ -104,7 +102,6 @@ impl Window {
             events,
             keyboard,
             closed: false,
-            asked: false,
             display,
             has_pointer: false,
             shows_pointer: true,
@@ -143,10 +140,7 @@ impl Window {
     /// arrow and page keys, Backspace, those of the volume, and characters, which repeat. Closing the window gives
     /// [`Key::Close`] once.
     pub fn poll(&mut self) -> Vec<KeyPress> {
-        // minifb asks when it shows a canvas, too, and each time is an exchange with the server.
-        if !std::mem::take(&mut self.asked) {
-            self.window.update();
-        }
+        self.window.update();
         self.keyboard.focus(self.window.is_active());
         let events: Vec<InputEvent> = self.events.try_iter().collect();
         let mut keys = self.keyboard.presses(&events);
@@ -185,7 +179,6 @@ impl Window {
         if self.display.as_mut().is_ok_and(|display| display.show(canvas)) {
             return Ok(());
         }
-        self.asked = true;
         self.window
             .update_with_buffer(&canvas.pixels, canvas.width, canvas.height)
             .map_err(|error| WindowError::Show(error.to_string()))

@@ -306,8 +306,12 @@ impl<'a> Checkout<'a> {
     fn check(&self, place: &str, command: &str, ends: Ends) {
         let program = command.split(' ').next().unwrap_or_default();
         let is_ours = program == "broadcaster" || program == "viewer" || program.starts_with("target/");
-        if !is_ours && !is_installed(program) {
-            eprintln!("{place}: {program} is not installed: {command}");
+        let player = command.split_once("--player ").map(|(_, player)| player.trim_matches(['"', '\'']));
+        let player = player.and_then(|player| player.split(' ').next());
+        let is_to_be_missing = matches!(ends, Badly(said) if said.ends_with("is not installed"));
+        let programs = [Some(program).filter(|_| !is_ours), player.filter(|_| !is_to_be_missing)];
+        if let Some(missing) = programs.into_iter().flatten().find(|program| !is_installed(program)) {
+            eprintln!("{place}: {missing} is not installed: {command}");
             return;
         }
         match ends {

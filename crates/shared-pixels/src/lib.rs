@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Pixels of 32 bits, in a file that has no name.
@@ -21,26 +21,29 @@ impl SharedPixels {
     /// `len` black pixels, and the file that they are in, which is for the process that is to read them.
     ///
     /// # Errors
-    /// `len` is 0, or there is not so much memory.
+    /// `len` is 0, there is not so much memory, or the kernel is older than Linux 5.1.
     pub fn new(len: usize) -> io::Result<(SharedPixels, OwnedFd)> {
         let bytes = len.checked_mul(size_of::<u32>()).ok_or(io::ErrorKind::OutOfMemory)?;
         let file = memfd_create("pixels", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&file, bytes as u64)?;
+        // Memory that is missing is an error here, and would be a signal when it is written to.
+        fallocate(&file, FallocateFlags::empty(), 0, bytes as u64)?;
         // A process that makes the file shorter would have this one killed when it writes there.
-        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
         // SAFETY: the address is the kernel's choice, so that no other memory is replaced.
         let memory = unsafe {
             mmap(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)?
         };
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok((SharedPixels { memory, len }, file))
+        let pixels = SharedPixels { memory, len };
+        // From now on nobody can write but by the mapping that there is.
+        fcntl_add_seals(&file, SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
+        Ok((pixels, file))
     }
 
     /// The pixels.
     pub fn pixels(&mut self) -> &mut [u32] {
-        // SAFETY: `new` has mapped `len` pixels there, aligned to a page, and they stay until `drop`; any bytes are a `u32`. The file cannot
-        // become shorter. The process that has it is to read only: if it writes all the same, pixels change, and nothing
-        // is derived from them here.
+        // SAFETY: `new` has mapped `len` pixels there, aligned to a page, and they stay until `drop`; any bytes are a `u32`. The file is
+        // sealed: it cannot become shorter, and is written by this mapping alone, which is borrowed as `self` is.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.len) }
     }
 }
@@ -69,6 +72,7 @@ mod tests {
         file.read_exact_at(&mut last, 4 * 2999).unwrap();
         assert_eq!(u32::from_ne_bytes(last), 0x12_3456);
         assert!(file.set_len(4).is_err());
+        assert!(file.write_at(&[1], 0).is_err());
         drop(pixels);
         assert_eq!(file.metadata().unwrap().len(), 12_000);
         assert!(SharedPixels::new(0).is_err());

@@ -253,7 +253,8 @@ impl LibavSource {
     /// Whether pictures of this shape are made for the station from their planes.
     fn keeps_planes(&self, (width, height, format): Shape) -> bool {
         let (width, height) = if self.facts.turn.swaps { (height, width) } else { (width, height) };
-        // If the size changes within the film, the colours may, too.
+        // If the size changes within the film, the colours may, too. A film whose matrix changes without its size is taken for one whose
+        // matrix is that of its beginning, since a frame does not tell its own here.
         let is_as_told = (width, height) == (self.facts.size.0 as usize, self.facts.size.1 as usize);
         self.station.is_some() && self.to_jpeg.is_some() && has_planes(format) && is_as_told
     }
@@ -285,8 +286,8 @@ impl LibavSource {
     }
 }
 
-/// The filters for each picture of a film, in the syntax of libavfilter. They scale to `size`, which is that `for_station` or the
-/// film's own, and make planes or BGR.
+/// The filters for each picture of a film, in the syntax of libavfilter. They make planes or BGR of the size `size`, which is the
+/// station's if `for_station`, else the film's.
 fn filters(facts: &Facts, size: &str, for_station: bool, planes: bool) -> String {
     let mut filters = Vec::new();
     if facts.interlaced || facts.may_interlace {
@@ -308,10 +309,9 @@ fn filters(facts: &Facts, size: &str, for_station: bool, planes: bool) -> String
         tagged = true;
     }
     let format = if planes {
-        // Equal matrices and ranges have libswscale leave the colours, whatever they are.
-        filters.push(format!(
-            "scale={size}:in_color_matrix=bt601:out_color_matrix=bt601:in_range=tv:out_range=tv"
-        ));
+        // With equal matrices, libswscale changes no colours but those of frames whose range is not the film's.
+        let range = if shown_colours(&facts.colours).full_range { "pc" } else { "tv" };
+        filters.push(format!("scale={size}:in_color_matrix=bt601:out_color_matrix=bt601:out_range={range}"));
         "yuv420p|yuvj420p"
     } else {
         // libswscale takes all untagged colours for those of BT.601.

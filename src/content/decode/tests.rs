@@ -110,6 +110,10 @@ fn colours_are_those_of_the_tags() {
         let played = plays_as_ffmpeg(&film, size);
         let facts = played.facts();
         assert_eq!((facts.colours.words().as_str(), facts.decoder), (words, decoder), "{name}");
+        let mut source = open(&film).unwrap();
+        source.make_for(Size { width: 320, height: 192 });
+        let made = source.next_picture().unwrap().unwrap();
+        assert_eq!(matches!(made.pixels, Pixels::Planes(_)), decoder == FilmDecoder::Libav, "{name}");
     }
 }
 
@@ -333,6 +337,22 @@ fn a_broadcast_whose_pixel_aspect_changes_changes_its_pictures() {
     let widths: Vec<usize> = played.pictures.iter().map(|(shown, ..)| shown.width).collect();
     assert_eq!(widths, [[512; 10], [384; 10]].concat());
     may_be_made_for_stations(&both, widths.len());
+}
+
+#[test]
+fn a_broadcast_whose_range_changes_keeps_its_colours() {
+    let workshop = Workshop::new();
+    let parts = [("tv", 0), ("pc", 1)].map(|(range, at)| {
+        let scale = format!("scale=out_color_matrix=bt709:out_range={range},format=yuv420p");
+        let tags = format!("-colorspace bt709 -color_range {range} -output_ts_offset {at}");
+        let bars = "-f lavfi -i smptehdbars=s=320x192:r=25:d=0.4";
+        let args = format!("{bars} -vf {scale} -c:v libx264 -preset ultrafast -crf 4 {tags}");
+        fs::read(workshop.make(&args, &format!("{range}.ts"))).unwrap()
+    });
+    let both = workshop.path("both.ts");
+    fs::write(&both, parts.concat()).unwrap();
+    assert_eq!(play(&both).pictures.len(), 20);
+    may_be_made_for_stations(&both, 20);
 }
 
 trait ConcatPictures {

@@ -117,7 +117,7 @@ fn the_file_is_as_documented() {
     let reel = record(&fixture.store(u64::MAX), &fixture.film("a", b"a film"), 2, 3, NOW);
     let file = fs::read(fixture.reels().join(reel.pictures.name())).unwrap();
     assert_eq!(file.len(), 92 + 2 * 3 + 2 * 25);
-    assert_eq!(file[..12], *b"\x89REEL\r\n\x1a\x01\0\x03\0");
+    assert_eq!(file[..12], *b"\x89REEL\r\n\x1a\x01\0\x04\0");
     assert_eq!(file[12..44], *blake3::hash(b"a film").as_bytes());
     assert_eq!(
         file[44..56],

@@ -9,8 +9,8 @@ use crate::media::Size;
 /// Red's and blue's shares of the luma that JFIF defines: those of BT.601.
 const JPEG: (f64, f64) = (0.299, 0.114);
 
-/// Bits behind the binary point of what is summed up before it is rounded. All of it is computed in 16 bits, in which one instruction
-/// takes eight samples.
+/// Bits behind the binary point of sums before they are rounded. Sums are computed in 16 bits, so that one instruction takes eight
+/// samples.
 const FRACTION_BITS: u32 = 7;
 
 /// Half of one, with [`FRACTION_BITS`].
@@ -33,7 +33,7 @@ pub(super) struct ToJpeg {
     cr_by: Chroma,
 }
 
-/// How much of a sample's Cb and Cr there is in a sample of JPEG's.
+/// The factors by which a film's Cb and Cr enter one of JPEG's samples.
 #[derive(Debug, Clone, Copy)]
 struct Chroma {
     cb: Factor,
@@ -120,7 +120,7 @@ impl ToJpeg {
         let to = cb.chunks_exact_mut(whole_width / 2).zip(cr.chunks_exact_mut(whole_width / 2));
         let to = to.zip(luma.chunks_exact_mut(2 * whole_width)).skip(top / 2);
         for (row, ((from_cb, from_cr), ((to_cb, to_cr), pair))) in from.zip(to).enumerate() {
-            // The compiler takes several samples at a time in loops that make one output each, and not in one of three.
+            // The compiler vectorizes a loop with one output, but not one with three.
             let from = || from_cb[..width / 2].iter().zip(&from_cr[..width / 2]);
             for (to, (&cb, &cr)) in to_cb[left / 2..].iter_mut().zip(from()) {
                 *to = sample(128 + rounded(self.cb_by.of(cb, cr)));
@@ -214,7 +214,7 @@ mod tests {
                     let right = [y * 255.0, 128.0 + cb * 255.0, 128.0 + cr * 255.0];
                     for (n, &sample) in made.samples.iter().enumerate() {
                         let right = right[if n < 512 { 0 } else { 1 + (n - 512) / 128 }];
-                        // One of rounding the samples, and a half of rounding what is made of them.
+                        // Rounding the samples adds up to 1, and rounding the result a half.
                         let off = (f64::from(sample) - right.min(255.0)).abs();
                         assert!(
                             off <= 1.6,

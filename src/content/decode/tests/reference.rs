@@ -21,8 +21,8 @@ pub(super) const PATTERN: &str = "-f lavfi -i testsrc2=s=320x240:r=25:d=2";
 /// The largest difference of a mean colour in a part of a picture from ffmpeg's, of 255.
 pub(super) const COLOUR: f64 = 3.0;
 
-/// The same from a picture that is scaled as RGB. RGB cuts off what it cannot show at the edges between saturated colours, of which
-/// green then has up to 4 more.
+/// The same between a picture that is made for a station and one that is scaled as RGB. RGB cuts negative values off, which there are at
+/// the edges between saturated colours: the mean of green is up to 4 higher then.
 const MADE: f64 = 5.0;
 
 /// A folder in which films are made.
