@@ -7,9 +7,9 @@ set -eu
 build="build-essential pkg-config clang libclang-dev cmake nasm libopencv-dev libavfilter-dev libavformat-dev libasound2-dev"
 # The libraries that the window loads at run time.
 window="libx11-6 libxcursor1 libxkbcommon0"
-# Test networks, real clients (GStreamer's sdpdemux is in plugins-bad), a display without a screen, and fonts of many scripts.
+# Test networks, real clients (GStreamer's sdpdemux is in plugins-bad, its windows in x), a display without a screen, and fonts of many scripts.
 test="iproute2 util-linux procps nftables ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-gstreamer1.0-plugins-bad gstreamer1.0-rtsp gir1.2-gst-rtsp-server-1.0 python3-gi python3-pylibsrtp tshark xvfb xdotool imagemagick pulseaudio libasound2-plugins fonts-noto-cjk fonts-noto-color-emoji fonts-dejavu-core"
+gstreamer1.0-plugins-bad gstreamer1.0-x gstreamer1.0-rtsp gir1.2-gst-rtsp-server-1.0 python3-gi python3-pylibsrtp tshark xvfb xdotool imagemagick pulseaudio libasound2-plugins fonts-noto-cjk fonts-noto-color-emoji fonts-dejavu-core"
 # For the web page's tests, and a parser of metrics. Node.js need not be Debian's.
 page="chromium python3-prometheus-client"
 command -v node >/dev/null && command -v npm >/dev/null || page="$page nodejs npm"
