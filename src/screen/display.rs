@@ -1,7 +1,7 @@
 //! X11 functions that minifb lacks: full screen, a smallest size, the monitors, the window's description for the desktop, every
-//! press of a mouse button, and pixels that need not be sent to the server. They use a connection of our own, which X11 allows for any window whose ID is known (EWMH 1.5,
-//! "_NET_WM_STATE": "a client … must send a ClientMessage event to the root window"). x11rb speaks the protocol in safe Rust,
-//! without another C library.
+//! press of a mouse button, and pixels that need not be sent to the server. They use a connection of our own, which X11 allows
+//! for any window whose ID is known (EWMH 1.5, "_NET_WM_STATE": "a client … must send a ClientMessage event to the root window").
+//! x11rb speaks the protocol in safe Rust, without another C library.
 
 use std::collections::VecDeque;
 use std::io;

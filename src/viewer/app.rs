@@ -34,7 +34,8 @@ use crate::speaker::volume::{self, Volume};
 /// How often keys are polled while no picture arrives. Each time costs an exchange with the window system: 40 µs.
 const POLL: Duration = Duration::from_millis(16);
 
-/// How often keys and tiles are polled while there is a mosaic: its pictures do not end the wait. With [`POLL`], some tiles changed 14 times a second instead of 22.
+/// How often keys and tiles are polled while there is a mosaic: its pictures do not end the wait. With [`POLL`],
+/// some tiles changed 14 times a second instead of 22.
 const MOSAIC_POLL: Duration = Duration::from_millis(10);
 
 /// How often the screen is painted when nothing on it has changed: for figures, for banners that expire, and for window
